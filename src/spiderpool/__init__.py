@@ -1,0 +1,1 @@
+"""Fixed underlay addresses for Kubernetes pods, on one or several interfaces."""

@@ -1,0 +1,1 @@
+"""Intervals of addresses; knows no pools."""

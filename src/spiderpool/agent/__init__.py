@@ -1,0 +1,1 @@
+"""The node's side: CNI calls in, addresses out."""

@@ -1,0 +1,56 @@
+"""SpiderIPPool: a range of addresses of one subnet, and who may use it (reference ipam.md 1.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from spiderpool.api.group import spiderpool_resource
+from spiderpool.api.meta import Kube, KubeObject, LabelSelector, Resource
+
+
+class Route(Kube, frozen=True, kw_only=True):
+    """A route that pods of the pool get."""
+
+    dst: str
+    gw: str
+
+
+class IPPoolSpec(Kube, frozen=True, kw_only=True):
+    """What the user asks of a pool; only `subnet` is required."""
+
+    ip_version: Annotated[Literal[4, 6] | None, msgspec.Meta(description="family; filled from `subnet`")] = None
+    subnet: str
+    ips: tuple[str, ...] = ()
+    exclude_ips: tuple[str, ...] = msgspec.field(default=(), name="excludeIPs")
+    gateway: str | None = None
+    routes: tuple[Route, ...] = ()
+    pod_affinity: LabelSelector | None = None
+    namespace_affinity: LabelSelector | None = None
+    node_affinity: LabelSelector | None = None
+    namespace_name: tuple[str, ...] = ()
+    node_name: tuple[str, ...] = ()
+    multus_name: tuple[str, ...] = ()
+    default: bool | None = None
+    disable: bool | None = None
+
+
+class IPPoolStatus(Kube, frozen=True, kw_only=True):
+    """A projection of the pool's SpiderIPs, in the form that other tools know; nothing decides from it."""
+
+    allocated_ips: Annotated[
+        str | None,
+        msgspec.Meta(description='JSON object {"<ip>":{"pod":"<ns>/<name>","podUid":"<uid>"}}; absent if none'),
+    ] = msgspec.field(default=None, name="allocatedIPs")
+    total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="totalIPCount")
+    allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="allocatedIPCount")
+
+
+class SpiderIPPool(KubeObject, frozen=True, kw_only=True):
+    """A pool of addresses."""
+
+    resource: ClassVar[Resource] = spiderpool_resource("SpiderIPPool", "spiderippools")
+
+    spec: IPPoolSpec
+    status: IPPoolStatus = IPPoolStatus()

@@ -1,0 +1,79 @@
+"""SpiderIP: the record of one allocation. Its name is the address; creating it is the lock (architecture 2)."""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+import msgspec
+
+from spiderpool.api.group import spiderpool_resource
+from spiderpool.api.ippool import Route
+from spiderpool.api.meta import Kube, KubeObject, Resource
+
+
+class IPState(enum.StrEnum):
+    """What an address is doing."""
+
+    HELD = "Held"
+    COOLING = "Cooling"
+    QUARANTINED = "Quarantined"
+
+
+class HolderKind(enum.StrEnum):
+    """What kind of thing holds an address."""
+
+    POD = "Pod"
+    VIRTUAL_MACHINE = "VirtualMachineInstance"
+    POOL = "IPPool"  # the controller, while it moves addresses out of a pool
+
+
+class Application(Kube, frozen=True, kw_only=True):
+    """The top owner of a pod: its Deployment, StatefulSet, …; the pod itself when nothing owns it."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+class Holder(Kube, frozen=True, kw_only=True):
+    """Who holds an address, and where."""
+
+    kind: HolderKind = HolderKind.POD
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    nic: str = ""
+    node: str = ""
+    container_id: str = msgspec.field(default="", name="containerID")
+    network: str = ""
+    owner: Application | None = None
+
+
+class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
+    """
+    One address and its holder.
+
+    `ip`, `pool` and `family` never change. `static`: the record outlives its pod (StatefulSet, VM).
+    `gateway`, `routes`, `prefix_length`, `clean_gateway` are what the pod was given: pool edits do not reach running pods.
+    """
+
+    ip: str
+    pool: str
+    family: int
+    prefix_length: int
+    state: IPState = IPState.HELD
+    holder: Holder
+    static: bool = False
+    gateway: str | None = None
+    clean_gateway: bool = False
+    routes: tuple[Route, ...] = ()
+
+
+class SpiderIP(KubeObject, frozen=True, kw_only=True):
+    """The record of one allocation."""
+
+    resource: ClassVar[Resource] = spiderpool_resource("SpiderIP", "spiderips")
+
+    spec: SpiderIPSpec

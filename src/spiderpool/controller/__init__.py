@@ -1,0 +1,1 @@
+"""The cluster's side: webhooks, projections, reclaim."""

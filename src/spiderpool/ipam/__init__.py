@@ -1,0 +1,1 @@
+"""Decisions about addresses: pure, no I/O, clock or randomness."""

@@ -1,0 +1,161 @@
+"""
+The port to Kubernetes: what stories may ask of the API, and what can go wrong.
+
+`kube.client.KubeClient` implements it over HTTP, `kube.fake.FakeCluster` in memory; one contract suite runs against both.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from spiderpool.api.core import PartialObject
+from spiderpool.api.meta import KubeObject
+
+T = TypeVar("T", bound=KubeObject)
+
+
+class PatchType(enum.StrEnum):
+    """Content types of a patch."""
+
+    MERGE = "application/merge-patch+json"
+    JSON = "application/json-patch+json"
+
+
+class Change(enum.StrEnum):
+    """What a watch reports."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent(Generic[T]):
+    """One change of one object; a bookmark carries only the resource version."""
+
+    change: Change
+    object: T
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """All objects of a list (pages joined) and the version to watch from."""
+
+    items: tuple[T, ...]
+    resource_version: str
+
+
+class Cluster(Protocol):
+    """
+    The Kubernetes API.
+
+    Every method raises, besides what it names: `Unreachable` (no connection, 5xx, time-out of a read), `TooManyRequests` (429),
+    `UnknownOutcome` (a write was sent and no answer came), `Forbidden` (401, 403), `Rejected` (400, 422 and admission refusals).
+    Nothing is retried here: who calls decides.
+    """
+
+    async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
+        """Read one object live. Raises `NotFound`."""
+        ...
+
+    async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
+        """Read one object's metadata only. Raises `NotFound`."""
+        ...
+
+    async def list(  # noqa: A003 - the API's own verb
+        self,
+        kind: type[T],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str | None = None,
+    ) -> Listing[T]:
+        """
+        Read all objects that match, following pages.
+
+        Args:
+            kind: what to list.
+            namespace: empty = all.
+            labels: a label selector in text form.
+            fields: a field selector in text form.
+            resource_version: None = consistent (read from etcd), "0" = whatever the API server has in memory.
+        """
+        ...
+
+    async def list_metadata(
+        self,
+        kind: type[KubeObject],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        resource_version: str | None = None,
+    ) -> Listing[PartialObject]:
+        """Like `list`, metadata only."""
+        ...
+
+    async def create(self, obj: T) -> T:
+        """Create an object. Raises `AlreadyExists`."""
+        ...
+
+    async def replace(self, obj: T, *, subresource: str = "") -> T:
+        """
+        Write a whole object on condition of its `metadata.uid` and `resourceVersion`, both of which must be set.
+
+        Only for kinds whose every field this project knows. Raises `Conflict`, `NotFound`.
+        """
+        ...
+
+    async def patch(
+        self,
+        kind: type[T],
+        name: str,
+        body: Mapping[str, Any] | list[Mapping[str, Any]],
+        *,
+        namespace: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+        subresource: str = "",
+    ) -> T:
+        """
+        Change parts of an object; `metadata.uid` and `metadata.resourceVersion` in a merge body make it conditional.
+
+        Raises `Conflict`, `NotFound`.
+        """
+        ...
+
+    async def delete(
+        self,
+        kind: type[KubeObject],
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: str | None = None,
+    ) -> None:
+        """
+        Delete an object, on condition of UID and resource version where given.
+
+        Raises `NotFound`, `Conflict`.
+        """
+        ...
+
+    def watch(
+        self,
+        kind: type[T],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str,
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """
+        Follow changes after `resource_version`; ends when the server closes it. Asks for bookmarks.
+
+        Raises `Gone` when the version is too old.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Values shared by all layers."""

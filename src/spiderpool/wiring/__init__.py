@@ -1,0 +1,1 @@
+"""Decisions about a pod's links and routes: pure."""
