@@ -53,8 +53,9 @@ class Cluster(Protocol):
     """
     The Kubernetes API.
 
-    Every method raises, besides what it names: `Unreachable` (no connection, 5xx, time-out of a read), `TooManyRequests` (429),
-    `UnknownOutcome` (a write was sent and no answer came), `Forbidden` (401, 403), `Rejected` (400, 422 and admission refusals).
+    Every method raises, besides what it names: `Unreachable` (no connection, 5xx, time-out of a read),
+    `TooManyRequests` (429), `UnknownOutcome` (a write was sent and no answer came), `Forbidden` (401, 403),
+    `Rejected` (400, 422 and admission refusals).
     Nothing is retried here: who calls decides.
     """
 
@@ -66,7 +67,7 @@ class Cluster(Protocol):
         """Read one object's metadata only. Raises `NotFound`."""
         ...
 
-    async def list(  # noqa: A003 - the API's own verb
+    async def list_objects(
         self,
         kind: type[T],
         *,
@@ -95,7 +96,7 @@ class Cluster(Protocol):
         labels: str = "",
         resource_version: str | None = None,
     ) -> Listing[PartialObject]:
-        """Like `list`, metadata only."""
+        """Like `list_objects`, metadata only."""
         ...
 
     async def create(self, obj: T) -> T:
