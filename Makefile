@@ -1,25 +1,68 @@
 # The only list of tasks. `make lab` and `make test` are the two commands of the README.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-CACHE ?= $(HOME)/.cache/spiderpool
-VENV  := .venv
-BIN   := $(VENV)/bin
-export UV_CACHE_DIR := $(CACHE)/uv-cache
-export PYTHONDONTWRITEBYTECODE := 1
 
+export CACHE         ?= $(HOME)/.cache/spiderpool
+export UV_CACHE_DIR  := $(CACHE)/uv
+export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+VENV       := .venv
 DEP_GROUPS := test check build bench
 
-.PHONY: help env lock check
+.PHONY: help lab lab-up lab-down lab-binaries tour test check unit contract bench soak image env lock crds
 
 help: ## list the tasks
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# --- what a newcomer runs -------------------------------------------------------------------------------------------------
+
+lab: lab-up tour ## start a Kubernetes of three nodes, install Spiderpool, show it
+
+lab-down: env ## remove every trace of the lab
+	@spiderlab down
+
+test: ## all tests: static checks, unit, contract, lab
+	@deploy/test.sh
+
+# --- the parts ------------------------------------------------------------------------------------------------------------
+
+lab-up: lab-binaries image
+	@spiderlab up
+	@deploy/install.sh
+
+tour: env ## walk through the running lab
+	@deploy/tour.sh
+
+check: env ## static checks: style, types, layers, docstrings of tests, generated files
+	@deploy/check.sh
+
+unit: env ## unit tests
+	@pytest -q tests/unit
+
+contract: lab-binaries ## the store's contract against the fake and the real API server
+	@pytest -q tests/contract
+
+bench: lab-binaries image ## speed against the API server's own limit, in the running lab (starts one when there is none)
+	@deploy/bench.sh
+
+soak: lab-binaries image ## long stories with many pods, by hand
+	@deploy/soak.sh
+
+lab-binaries: env ## Kubernetes, CNI plugins, helm, from Go modules into the cache
+	@spiderlab binaries
+
+image: lab-binaries ## the container image, without a container registry
+	@deploy/image/build.sh
 
 env: $(VENV)/.stamp ## Python environment by the lock file
 
-$(VENV)/.stamp: requirements.lock pyproject.toml lab/pyproject.toml
+$(VENV)/.stamp: requirements.lock pyproject.toml lab/pyproject.toml deploy/env.sh
 	@deploy/env.sh "$(CACHE)" "$(VENV)"
 	@touch $@
 
 lock: ## write requirements.lock anew from pyproject.toml
 	uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 $(DEP_GROUPS:%=--group %) pyproject.toml lab/pyproject.toml -o requirements.lock
+
+crds: env ## write deploy/crds anew from the types
+	@python -m spiderpool.api.schema deploy/crds

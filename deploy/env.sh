@@ -4,13 +4,13 @@ set -euo pipefail
 cache=$1 venv=$2
 
 if ! command -v uv >/dev/null; then
-  if [ ! -x "$cache/uv/bin/uv" ]; then
-    echo "environment: installing uv into $cache/uv"
+  if [ ! -x "$cache/bootstrap/bin/uv" ]; then
+    echo "environment: installing uv into $cache/bootstrap"
     python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; }
-    python3 -m venv "$cache/uv"
-    "$cache/uv/bin/pip" install -q uv
+    python3 -m venv "$cache/bootstrap"
+    "$cache/bootstrap/bin/pip" install -q uv
   fi
-  PATH="$cache/uv/bin:$PATH"
+  PATH="$cache/bootstrap/bin:$PATH"
 fi
 echo "environment: packages of requirements.lock into $venv"
 [ -x "$venv/bin/python" ] || uv venv -q --python 3.11 "$venv"

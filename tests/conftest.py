@@ -1,0 +1,25 @@
+"""Order and time limits: unit before contract before lab, random inside each; a unit test ends within 2 s."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+STAGES = {"unit": 2.0, "contract": 60.0, "lab": 300.0}  # seconds a single test may take; tests with more say so themselves
+
+
+def stage_of(item: pytest.Item) -> str:
+    """Name the folder of `tests/` that an item lives in."""
+    return item.path.relative_to(HERE).parts[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by stage, keeping the order inside each, and give each item its stage's time limit."""
+    stages = list(STAGES)
+    items.sort(key=lambda item: stages.index(stage_of(item)))
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(STAGES[stage_of(item)]))
