@@ -1,13 +1,14 @@
 """
 The port to Kubernetes: what stories may ask of the API, and what can go wrong.
 
-`kube.client.KubeClient` implements it over HTTP, `kube.fake.FakeCluster` in memory; one contract suite runs against both.
+`kube.client.KubeClient` implements it over HTTP, `tests.fakes.cluster.FakeCluster` in memory; one contract suite runs
+against both.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -35,7 +36,7 @@ class Change(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
-    """One change of one object; a bookmark carries only the resource version."""
+    """One change of one object; a bookmark's object is a `PartialObject` of which only the resource version counts."""
 
     change: Change
     object: T
@@ -94,6 +95,7 @@ class Cluster(Protocol):
         *,
         namespace: str = "",
         labels: str = "",
+        fields: str = "",
         resource_version: str | None = None,
     ) -> Listing[PartialObject]:
         """Like `list_objects`, metadata only."""
@@ -153,10 +155,22 @@ class Cluster(Protocol):
         labels: str = "",
         fields: str = "",
         resource_version: str,
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         """
         Follow changes after `resource_version`; ends when the server closes it. Asks for bookmarks.
 
         Raises `Gone` when the version is too old.
         """
+        ...
+
+    def watch_metadata(
+        self,
+        kind: type[KubeObject],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str,
+    ) -> AsyncGenerator[WatchEvent[PartialObject], None]:
+        """Like `watch`, metadata only."""
         ...

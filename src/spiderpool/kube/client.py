@@ -1,0 +1,293 @@
+"""The Kubernetes API over HTTP: typed in and out, nothing retried."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import cache
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from spiderpool import errors
+from spiderpool.api.core import PartialObject
+from spiderpool.api.meta import KubeObject, ObjectList
+from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
+from spiderpool.kube.exchange import JSON, Access, Call, Exchange, Observe
+from spiderpool.kube.refusal import read_status_event
+
+T = TypeVar("T", bound=KubeObject)
+D = TypeVar("D")
+
+PAGE = 500  # objects a page of a consistent list, as kubectl asks for
+WATCH_SECONDS = 290  # the server ends a watch after this time; below the 5 min after which load balancers cut one
+
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class KubeClient:
+    """
+    The port `Cluster` over HTTP; an asynchronous context manager.
+
+    A request that finds none of `limit` connections free waits for one.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        user_agent: str = "spiderpool",
+        limit: int = 100,
+        timeout_s: float = 30.0,
+        observe: Observe | None = None,
+    ) -> None:
+        self._server = access.server.rstrip("/")
+        self._exchange = Exchange(access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; watches end."""
+        await self._exchange.close()
+
+    async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
+        """Read one object live."""
+        return await self._ask(kind, Call("get", "GET", kind, self._url(kind, name, namespace), name=name))
+
+    async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
+        """Read one object's metadata only."""
+        call = Call("get", "GET", kind, self._url(kind, name, namespace), accept=_METADATA, name=name)
+        return await self._ask(PartialObject, call)
+
+    async def list_objects(
+        self,
+        kind: type[T],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str | None = None,
+    ) -> Listing[T]:
+        """Read all objects that match, following pages."""
+        scope = _Scope(kind, namespace, labels, fields)
+        return await self._list(kind, scope, resource_version, JSON)
+
+    async def list_metadata(
+        self,
+        kind: type[KubeObject],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str | None = None,
+    ) -> Listing[PartialObject]:
+        """Read the metadata of all objects that match, following pages."""
+        scope = _Scope(kind, namespace, labels, fields)
+        return await self._list(PartialObject, scope, resource_version, _METADATA_LIST)
+
+    async def create(self, obj: T) -> T:
+        """Create an object."""
+        kind, meta = type(obj), obj.metadata
+        call = Call("create", "POST", kind, self._folder(kind, meta.namespace), name=meta.name or meta.generate_name)
+        return await self._ask(kind, call, _encode(_typed(obj)))
+
+    async def replace(self, obj: T, *, subresource: str = "") -> T:
+        """Write a whole object on condition of its UID and resource version."""
+        kind, meta = type(obj), obj.metadata
+        if not (meta.uid and meta.resource_version):
+            raise ValueError(f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be set")
+        url = self._url(kind, meta.name, meta.namespace, subresource)
+        return await self._ask(kind, Call("update", "PUT", kind, url, name=meta.name), _encode(_typed(obj)))
+
+    async def patch(
+        self,
+        kind: type[T],
+        name: str,
+        body: Mapping[str, Any] | list[Mapping[str, Any]],
+        *,
+        namespace: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+        subresource: str = "",
+    ) -> T:
+        """Change parts of an object."""
+        url = self._url(kind, name, namespace, subresource)
+        call = Call("patch", "PATCH", kind, url, content_type=patch_type.value, name=name)
+        return await self._ask(kind, call, _encode(body))
+
+    async def delete(
+        self,
+        kind: type[KubeObject],
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: str | None = None,
+    ) -> None:
+        """Delete an object, on condition of UID and resource version where given."""
+        conditions = _Preconditions(uid, resource_version) if uid or resource_version else None
+        call = Call("delete", "DELETE", kind, self._url(kind, name, namespace), name=name)
+        await self._exchange.send(call, _encode(_DeleteOptions(propagation, conditions)))
+
+    def watch(
+        self,
+        kind: type[T],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str,
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        """Follow changes after `resource_version`; ends when the server closes it."""
+        return self._watch(kind, _Scope(kind, namespace, labels, fields), resource_version, JSON)
+
+    def watch_metadata(
+        self,
+        kind: type[KubeObject],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        resource_version: str,
+    ) -> AsyncGenerator[WatchEvent[PartialObject], None]:
+        """Follow changes of metadata after `resource_version`; ends when the server closes it."""
+        return self._watch(PartialObject, _Scope(kind, namespace, labels, fields), resource_version, _METADATA)
+
+    async def _ask(self, shape: type[T], call: Call, body: bytes | None = None) -> T:
+        decoder: msgspec.json.Decoder[T] = _decoder(shape)
+        return _decode(decoder, call, await self._exchange.send(call, body))
+
+    async def _list(self, shape: type[T], scope: _Scope, resource_version: str | None, accept: str) -> Listing[T]:
+        """Join the pages of a list; a list from the API server's memory comes whole."""
+        query = scope.query()
+        if resource_version is None:
+            query["limit"] = str(PAGE)
+        else:
+            query |= {"resourceVersion": resource_version, "resourceVersionMatch": "NotOlderThan"}
+        folder = self._folder(scope.kind, scope.namespace, anywhere=True)
+        call = Call("list", "GET", scope.kind, folder, accept=accept)
+        items: list[T] = []
+        while True:
+            data = await self._exchange.send(replace(call, url=f"{folder}?{urlencode(query)}"))
+            page = _decode(_list_decoder(shape), call, data)
+            items.extend(page.items)
+            if not page.metadata.continue_:
+                return Listing(tuple(items), page.metadata.resource_version)
+            query["continue"] = page.metadata.continue_
+
+    async def _watch(
+        self, shape: type[T], scope: _Scope, resource_version: str, accept: str
+    ) -> AsyncGenerator[WatchEvent[T], None]:
+        query = scope.query() | {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        url = f"{self._folder(scope.kind, scope.namespace, anywhere=True)}?{urlencode(query)}"
+        call = Call("watch", "GET", scope.kind, url, accept=accept)
+        async with aclosing(self._exchange.stream(call)) as lines:
+            async for line in lines:
+                yield _read_event(call, shape, line)
+
+    def _folder(self, kind: type[KubeObject], namespace: str, *, anywhere: bool = False) -> str:
+        """Name the URL under which objects of a kind are; `anywhere` allows all namespaces at once."""
+        resource = kind.resource
+        root = f"{self._server}{resource.root}"
+        if resource.namespaced and namespace:
+            return f"{root}/namespaces/{quote(namespace, safe='')}/{resource.plural}"
+        if resource.namespaced and not anywhere:
+            raise ValueError(f"{resource.plural}: the namespace is empty")
+        return f"{root}/{resource.plural}"
+
+    def _url(self, kind: type[KubeObject], name: str, namespace: str, subresource: str = "") -> str:
+        if not name:  # the URL would be that of all objects
+            raise ValueError(f"{kind.resource.plural}: the name is empty")
+        url = f"{self._folder(kind, namespace)}/{quote(name, safe='')}"
+        return f"{url}/{subresource}" if subresource else url
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Which objects a list or watch speaks of."""
+
+    kind: type[KubeObject]
+    namespace: str
+    labels: str
+    fields: str
+
+    def query(self) -> dict[str, str]:
+        """Render the selectors."""
+        pairs = {"labelSelector": self.labels, "fieldSelector": self.fields}
+        return {key: value for key, value in pairs.items() if value}
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """One line of a watch; what `object` is depends on `type`."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class _Preconditions(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """What must be true of an object for its deletion."""
+
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class _DeleteOptions(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """The body of a deletion."""
+
+    propagation_policy: str | None = None
+    preconditions: _Preconditions | None = None
+
+
+@cache
+def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(kind)
+
+
+@cache
+def _list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:
+    return msgspec.json.Decoder(ObjectList[kind])  # type: ignore[valid-type]
+
+
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+_encode = msgspec.json.Encoder().encode
+
+
+def _typed(obj: T) -> T:
+    """Give an object the `apiVersion` and `kind` that the API server insists on."""
+    if obj.kind:
+        return obj
+    return msgspec.structs.replace(obj, api_version=obj.resource.api_version, kind=obj.resource.kind)
+
+
+def _decode(decoder: msgspec.json.Decoder[D], call: Call, data: bytes | msgspec.Raw) -> D:
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise errors.Undecodable(f"{call.subject}: {error}") from error
+
+
+def _read_event(call: Call, shape: type[T], line: bytes) -> WatchEvent[T]:
+    envelope = _decode(_envelope_decoder, call, line)
+    if envelope.type == "ERROR":
+        raise read_status_event(call.subject, bytes(envelope.object))
+    if envelope.type == "BOOKMARK":
+        return WatchEvent(Change.BOOKMARK, cast("T", _decode(_decoder(PartialObject), call, envelope.object)))
+    return WatchEvent(Change(envelope.type), _decode(_decoder(shape), call, envelope.object))
+
+
+_conforms: type[Cluster] = KubeClient

@@ -1,0 +1,186 @@
+"""One request and its answer on the wire: connections, credentials, time-outs, and what their failures mean."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from spiderpool import errors
+from spiderpool.api.meta import KubeObject
+from spiderpool.kube.refusal import read_refusal
+
+SILENCE_S = 150.0  # a watch carries a bookmark about every minute; after two missed ones the connection is dead
+KEEPALIVE_S = 30.0  # well below the 90 s after which the API server closes an idle connection
+JSON = "application/json"
+
+_READS = frozenset({"GET"})
+_REPEATED_BY_AIOHTTP = frozenset({"PUT", "DELETE"})
+
+Observe = Callable[[str, str, int, float], None]
+"""Called after every request with verb, resource, HTTP code (0 = no answer) and seconds."""
+
+
+class Credentials(Protocol):
+    """Who we are, for the `Authorization` header."""
+
+    async def authorization(self) -> str:
+        """Give the header's value."""
+        ...
+
+    def refused(self) -> None:
+        """Take note of a 401: the next call asks anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the API server is and how to show who we are: a certificate of ours in `tls`, or credentials, or neither."""
+
+    server: str
+    tls: ssl.SSLContext | None = None
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: its verb and name for people and metrics, its method and URL for HTTP."""
+
+    verb: str
+    method: str
+    kind: type[KubeObject]
+    url: str
+    accept: str = JSON
+    content_type: str = JSON
+    name: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What is asked for, in words."""
+        return " ".join(filter(None, (self.verb, self.kind.resource.plural, self.name)))
+
+    @property
+    def write(self) -> bool:
+        """Whether it may change something."""
+        return self.method not in _READS
+
+
+class _CutOff(aiohttp.ClientError):
+    """A connection that ended under a write."""
+
+
+class Exchange:
+    """Sends calls over one pool of kept connections; `limit` bounds them, watches included."""
+
+    def __init__(self, access: Access, *, user_agent: str, limit: int, timeout_s: float, observe: Observe | None) -> None:
+        self._access = access
+        self._user_agent = user_agent
+        self._limit = limit
+        connect_s = min(5.0, timeout_s / 2)
+        # `connect` includes the wait for a free connection: what it ends was never sent, what `total` ends may have been.
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s * 0.9, sock_connect=connect_s)
+        self._stream_timeout = aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=SILENCE_S)
+        self._observe = observe
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close all connections; streams end."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, call: Call, body: bytes | None = None) -> bytes:
+        """Send one request and read its answer whole; raises what the port names."""
+        async with self._answer(call, self._timeout, body) as answer:
+            data = await answer.read()
+            self._check(call, answer, data)
+            return data
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """Give the lines of an answer as they come, until the server ends it."""
+        async with self._answer(call, self._stream_timeout) as answer:
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                self._check(call, answer, await answer.read())
+            rest = b""
+            async for chunk in answer.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line
+
+    @asynccontextmanager
+    async def _answer(
+        self, call: Call, limits: aiohttp.ClientTimeout, body: bytes | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = await self._headers(call, body)
+        started, code = time.monotonic(), 0
+        try:
+            async with self._open_session().request(
+                call.method,
+                URL(call.url, encoded=True),
+                data=body,
+                headers=headers,
+                timeout=limits,
+                allow_redirects=False,
+                middlewares=_ONCE if call.method in _REPEATED_BY_AIOHTTP else None,
+            ) as answer:
+                code = answer.status
+                yield answer
+        except (aiohttp.ClientError, OSError) as error:  # the time-outs of asyncio are OSErrors
+            raise _translate(call, self._access.server, error) from error
+        finally:
+            if self._observe is not None:
+                self._observe(call.verb, call.kind.resource.plural, code, time.monotonic() - started)
+
+    async def _headers(self, call: Call, body: bytes | None) -> dict[str, str]:
+        headers = {"Accept": call.accept, "User-Agent": self._user_agent}
+        if body is not None:
+            headers["Content-Type"] = call.content_type
+        if self._access.credentials is not None:
+            headers["Authorization"] = await self._access.credentials.authorization()
+        return headers
+
+    def _check(self, call: Call, answer: aiohttp.ClientResponse, data: bytes) -> None:
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            return
+        if answer.status == HTTPStatus.UNAUTHORIZED and self._access.credentials is not None:
+            self._access.credentials.refused()
+        raise read_refusal(call.subject, answer.status, data, answer.headers, write=call.write)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """Make the connection pool; here and not in `__init__`, because it belongs to the running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEPALIVE_S, ssl=self._access.tls or True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # No compression: in a cluster bandwidth is cheaper than the API server's CPU.
+                skip_auto_headers=("Accept-Encoding",),
+            )
+        return self._session
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a PUT or DELETE a second time when a kept connection turns out to be closed."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _CutOff(str(error)) from error
+
+
+_ONCE: Sequence[aiohttp.ClientMiddlewareType] = (_once,)
+
+
+def _translate(call: Call, server: str, error: Exception) -> errors.SpiderpoolError:
+    """Tell a request that was never sent from one whose answer is missing."""
+    message = f"{call.subject}: {server}: {str(error) or 'no answer in time'}"
+    never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return errors.UnknownOutcome(message) if call.write and not never_sent else errors.Unreachable(message)
