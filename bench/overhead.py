@@ -1,0 +1,131 @@
+"""Small latencies, one call after another: the executable's own time, and pools of very different sizes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+from bench.agents import AgentProcess
+from bench.load import call, request_of
+from bench.stage import Stage
+from spiderpool.api.core import Pod
+
+CALLS = 200
+
+
+async def add_one_by_one(socket: str, pods: list[Pod]) -> list[float]:
+    """ADD for each pod over the socket, one after another; milliseconds each."""
+    times = []
+    for pod in pods:
+        answer = await call(socket, "POST", "/v1/ipam/ip", request_of(pod))
+        if not answer.ok:
+            raise RuntimeError(answer.body.decode())
+        times.append(answer.seconds * 1000)
+    return times
+
+
+async def wire_once(socket: str, pod: Pod) -> float:
+    """Make the call that the executable makes, without the executable; milliseconds."""
+    environment, config = cni_call(pod, socket)
+    body = json.dumps({"plugin": "spiderpool", "env": environment, "config": config}).encode()
+    answer = await call(socket, "POST", "/v1/cni", body)
+    if not answer.ok or json.loads(answer.body)["exitCode"] != 0:
+        raise RuntimeError(answer.body.decode())
+    return answer.seconds * 1000
+
+
+async def execute_once(socket: str, pod: Pod, executable: Path) -> float:
+    """Run the executable as a main plugin would; milliseconds from start to end."""
+    environment, config = cni_call(pod, socket)
+    begin = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        executable,
+        env={**environment, "PATH": os.environ["PATH"]},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate(json.dumps(config).encode())
+    elapsed = (time.perf_counter() - begin) * 1000
+    if process.returncode != 0:
+        raise RuntimeError(output.decode())
+    return elapsed
+
+
+def cni_call(pod: Pod, socket: str) -> tuple[dict[str, str], dict[str, object]]:
+    """Write environment and configuration of an ADD; a repeated one meets its own record, so that only the way is measured."""
+    arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.metadata.namespace};K8S_POD_NAME={pod.metadata.name}"
+    environment = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": f"c{pod.metadata.uid.replace('-', '')}",
+        "CNI_NETNS": f"/var/run/netns/{pod.metadata.name}",
+        "CNI_IFNAME": "eth0",
+        "CNI_ARGS": f"{arguments};K8S_POD_UID={pod.metadata.uid}",
+        "CNI_PATH": "/opt/cni/bin",
+    }
+    config: dict[str, object] = {
+        "cniVersion": "1.0.0",
+        "name": "bench",
+        "type": "macvlan",
+        "ipam": {"type": "spiderpool", "ipam_unix_socket_path": socket},
+    }
+    return environment, config
+
+
+async def executable_overhead(stage: Stage, agent: AgentProcess, executable: Path) -> dict[str, float]:
+    """Compare the executable with a bare call of the same content, in turn, on an idle agent; p50 of both, ms."""
+    await stage.make_pool("bench-exec", "198.21.0.0/16", "198.21.0.1-198.21.0.9")
+    pod = (await stage.make_pods(1, "bench-exec", "bench-exec"))[0]
+    await asyncio.sleep(1)
+    await add_one_by_one(agent.socket, [pod])
+    bare, whole = [], []
+    for _ in range(CALLS):
+        bare.append(await wire_once(agent.socket, pod))
+        whole.append(await execute_once(agent.socket, pod, executable))
+    await stage.remove_pods()
+    await stage.remove_pool("bench-exec")
+    return {
+        "agent_p50_ms": round(statistics.median(bare), 3),
+        "executable_p50_ms": round(statistics.median(whole), 3),
+        "added_ms": round(statistics.median(whole) - statistics.median(bare), 3),
+    }
+
+
+POOLS = {
+    "bench-slash24": ("198.22.0.0/24", "198.22.0.1-198.22.0.254", 4),
+    "bench-slash8": ("11.0.0.0/8", "11.0.0.1-11.255.255.254", 4),
+    "bench-v6": ("fd00:198:22::/64", "fd00:198:22::1-fd00:198:22:0:ffff:ffff:ffff:ffff", 6),
+}
+
+
+async def pool_sizes(
+    stage: Stage, agent: AgentProcess, *, rounds: int = 3, per_round: int = 60
+) -> list[dict[str, float | str]]:
+    """ADD into pools of 2**8, 2**24 and 2**64 addresses in turn; p50 as a ratio to the smallest, memory that each added."""
+    rows = []
+    times: dict[str, list[float]] = {}
+    grown: dict[str, float] = {}
+    for name, (subnet, ips, _) in POOLS.items():
+        before = agent.rss_mb()
+        await stage.make_pool(name, subnet, ips)
+        await asyncio.sleep(2)
+        grown[name] = agent.rss_mb() - before
+    for turn in range(rounds):
+        for name, (_, _, family) in POOLS.items():
+            pods = await stage.make_pods(per_round, name, f"{name}-{turn}", family=family)
+            await asyncio.sleep(1)
+            before = agent.rss_mb()
+            times.setdefault(name, []).extend(await add_one_by_one(agent.socket, pods))
+            grown[name] += agent.rss_mb() - before
+            await stage.remove_pods()
+            for pod in pods:
+                await call(agent.socket, "DELETE", "/v1/ipam/ip", request_of(pod))
+    base = statistics.median(times["bench-slash24"])
+    for name in POOLS:
+        await stage.remove_pool(name)
+        p50 = statistics.median(times[name])
+        rows.append({"pool": name, "p50_ms": round(p50, 3), "ratio": round(p50 / base, 3), "memory_mb": round(grown[name], 2)})
+    return rows

@@ -1,0 +1,95 @@
+"""What one ADD and one pool status write cost the API server when a hundred agents watch, by its own CPU clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+from bench.raw import record
+from bench.stage import Stage, in_flight
+from spiderpool.api.core import Namespace, Node, Pod
+from spiderpool.api.group import LABEL_NODE
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import KubeObject
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.errors import Gone, Unreachable
+from spiderpool.kube.client import KubeClient
+
+WATCHERS = 100
+ADDS = 500
+STATUS_WRITES = 100
+
+
+async def cpu_seconds(client: KubeClient) -> float:
+    """Read the API server's own count of processor seconds."""
+    text = await client.request_text("GET", "/metrics")
+    found = re.search(r"^process_cpu_seconds_total (\S+)$", text, re.MULTILINE)
+    if not found:
+        raise RuntimeError("the API server's metrics have no process_cpu_seconds_total")
+    return float(found[1])
+
+
+@contextlib.asynccontextmanager
+async def watching(client: KubeClient, count: int) -> AsyncIterator[None]:
+    """Open what `count` agents would open: six watches each."""
+    tasks: list[asyncio.Task[None]] = []
+    for number in range(count):
+        node = f"watcher-{number}"
+        scopes: tuple[tuple[type[KubeObject], str, str], ...] = (
+            (SpiderIPPool, "", ""),
+            (SpiderReservedIP, "", ""),
+            (Namespace, "", ""),
+            (Node, "", f"metadata.name={node}"),
+            (Pod, "", f"spec.nodeName={node}"),
+            (SpiderIP, f"{LABEL_NODE}={node}", ""),
+        )
+        for kind, labels, fields in scopes:
+            version = (await client.list_metadata(kind, labels="nobody=here", resource_version="0")).resource_version
+            tasks.append(asyncio.create_task(_follow(client, kind, labels, fields, version)))
+    await asyncio.sleep(3)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _follow(client: KubeClient, kind: type[KubeObject], labels: str, fields: str, version: str) -> None:
+    while True:
+        with contextlib.suppress(Gone, Unreachable):
+            async for _ in client.watch(kind, labels=labels, fields=fields, resource_version=version):
+                pass
+
+
+async def cost(stage: Stage, watchers: int) -> dict[str, float]:
+    """Measure with so many watchers; milliseconds of the API server's CPU, idle use taken off."""
+    client = stage.client
+    pool = f"bench-watch-{watchers}"
+    await stage.make_pool(pool, "198.23.0.0/16", "198.23.0.1-198.23.0.9")
+    async with watching(client, watchers):
+        begin = await cpu_seconds(client)
+        await asyncio.sleep(5)
+        idle_per_s = (await cpu_seconds(client) - begin) / 5
+
+        loop = asyncio.get_running_loop()
+        records = [record(number, "watch") for number in range(ADDS)]
+        begin, at = await cpu_seconds(client), loop.time()
+        await in_flight(records, client.create, 10)
+        adds = await cpu_seconds(client) - begin - idle_per_s * (loop.time() - at)
+
+        begin, at = await cpu_seconds(client), loop.time()
+        for number in range(STATUS_WRITES):
+            await client.patch(SpiderIPPool, pool, {"status": {"allocatedIPCount": number}}, subresource="status")
+        writes = await cpu_seconds(client) - begin - idle_per_s * (loop.time() - at)
+    await in_flight(records, lambda r: client.delete(SpiderIP, r.metadata.name), 10)
+    await stage.remove_pool(pool)
+    return {
+        "watchers": watchers,
+        "add_cpu_ms": round(adds / ADDS * 1000, 3),
+        "pool_status_cpu_ms": round(writes / STATUS_WRITES * 1000, 3),
+        "idle_cpu_percent": round(idle_per_s * 100, 1),
+    }
