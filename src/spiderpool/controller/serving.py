@@ -1,0 +1,90 @@
+"""Opening a port for an aiohttp application, with or without TLS; certificates are read again when their files change."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import structlog
+from aiohttp import web
+
+from spiderpool.errors import InvalidRequest
+
+# cert-manager and `helm upgrade` replace the files while we run; kubelet needs up to a minute to show them to us anyway.
+CERTIFICATE_LOOK_S: Final = 10.0
+
+log = structlog.get_logger("spiderpool.controller")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Where the certificate chain and its key lie."""
+
+    cert: Path
+    key: Path
+
+    def stamp(self) -> tuple[int, int, int, int]:
+        """Tell the state of the files: a changed stamp means other files (Kubernetes swaps a symbolic link)."""
+        cert, key = self.cert.stat(), self.key.stat()
+        return (cert.st_mtime_ns, cert.st_ino, key.st_mtime_ns, key.st_ino)
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Make new connections use what the files hold now."""
+        try:
+            context.load_cert_chain(self.cert, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidRequest(f"cannot use TLS certificate {self.cert} with key {self.key}: {error}") from error
+
+
+def server_context(certificate: Certificate) -> ssl.SSLContext:
+    """Make a TLS context for a server."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.load_into(context)
+    return context
+
+
+async def follow_certificate(certificate: Certificate, context: ssl.SSLContext, every_s: float = CERTIFICATE_LOOK_S) -> None:
+    """Load the certificate again whenever its files change; half-written files leave the old one in use."""
+    seen: object = None
+    while True:
+        try:
+            stamp = certificate.stamp()
+            if stamp != seen:
+                # A certificate that does not fit its key would leave the context without a key: try on another one.
+                server_context(certificate)
+                certificate.load_into(context)
+                seen = stamp
+        except (OSError, InvalidRequest) as error:
+            log.warning("TLS certificate cannot be read, the one in memory stays", reason=str(error))
+        await asyncio.sleep(every_s)
+
+
+@dataclass(slots=True)
+class Listener:
+    """An application behind a port."""
+
+    app: web.Application
+    port: int
+    tls: ssl.SSLContext | None = None
+    _runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the port on all addresses, IPv4 and IPv6; `port` then holds the real one."""
+        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, None, self.port, ssl_context=self.tls, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise InvalidRequest(f"cannot listen on port {self.port}: {error.strerror or error}") from error
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the port."""
+        if self._runner is not None:
+            await self._runner.cleanup()
