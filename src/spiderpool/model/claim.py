@@ -1,0 +1,80 @@
+"""Who asks for an address: the identity that an ADD, its repetition and its DEL have in common (architecture 2, "Identity")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spiderpool.api.core import Pod
+from spiderpool.api.spiderip import Application, HolderKind, SpiderIP
+from spiderpool.model.config import Features
+from spiderpool.model.labels import hashed
+from spiderpool.model.pod import holder_kind, is_static
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """
+    A pod, or the virtual machine that it runs, as the holder of addresses.
+
+    Of a static holder the name counts and `uid` is empty; of any other pod the UID counts and namespace and name are empty.
+    So two claimants are equal exactly when they are the same holder.
+    """
+
+    kind: HolderKind
+    namespace: str
+    name: str
+    uid: str
+    static: bool
+
+    @classmethod
+    def of(cls, pod: Pod, owner: Application, features: Features) -> Claimant:
+        """Give the claimant that a pod is."""
+        kind, static = holder_kind(owner, features), is_static(owner, features)
+        name = owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name
+        return cls.named(kind, pod.metadata.namespace, name, pod.metadata.uid, static=static)
+
+    @classmethod
+    def named(cls, kind: HolderKind, namespace: str, name: str, uid: str, *, static: bool) -> Claimant:
+        """Give the claimant, keeping only the part of the names that identifies it."""
+        return cls(kind, namespace, name, "", static) if static else cls(kind, "", "", uid, static)
+
+    @property
+    def text(self) -> str:
+        """The identity as one text."""
+        return f"{self.kind}/{self.namespace}/{self.name}" if self.static else f"uid/{self.uid}"
+
+    @property
+    def label(self) -> str:
+        """Value of the label `holder-key`: all records of the holder, over its NICs and families, carry it."""
+        return hashed(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimKey:
+    """One address that a holder asks for: on one NIC, of one family."""
+
+    claimant: Claimant
+    nic: str
+    family: int
+
+    @classmethod
+    def of_record(cls, record: SpiderIP) -> ClaimKey:
+        """Give the key of the claim that a record answered."""
+        holder = record.spec.holder
+        claimant = Claimant.named(holder.kind, holder.namespace, holder.name, holder.uid, static=record.spec.static)
+        return cls(claimant, holder.nic, record.spec.family)
+
+    @property
+    def static(self) -> bool:
+        """Whether the address outlives the pod."""
+        return self.claimant.static
+
+    @property
+    def seed(self) -> bytes:
+        """What the order of addresses is drawn from."""
+        return f"{self.claimant.text}/{self.nic}/{self.family}".encode()
+
+    @property
+    def label(self) -> str:
+        """Value of the label `holder-key`; the same for all NICs and families of the holder, so one list finds all."""
+        return self.claimant.label

@@ -1,0 +1,48 @@
+"""
+The application that a pod belongs to (reference ipam.md 3.1, step 2).
+
+One step at a time, since the parent of a ReplicaSet or Job has to be fetched: `next_owner` of the pod; unless `is_final`, fetch
+that object's metadata and take `top_owner`; then `application`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from spiderpool.api.core import Pod
+from spiderpool.api.meta import OwnerReference
+from spiderpool.api.spiderip import Application
+
+# A controller that is itself managed by another, and by which.
+MANAGED_BY: Final = {("apps/v1", "ReplicaSet"): ("apps/v1", "Deployment"), ("batch/v1", "Job"): ("batch/v1", "CronJob")}
+
+
+def next_owner(refs: Iterable[OwnerReference]) -> OwnerReference | None:
+    """Give the controller among an object's owners, if it has one."""
+    return next((ref for ref in refs if ref.controller), None)
+
+
+def is_final(ref: OwnerReference) -> bool:
+    """Whether this owner is the application itself: no other kind can stand above it."""
+    return (ref.api_version, ref.kind) not in MANAGED_BY
+
+
+def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerReference:
+    """
+    Give the application, knowing the owners of a ReplicaSet or Job.
+
+    Only the manager that Kubernetes itself has for the kind counts: a ReplicaSet owned by anything but a Deployment is
+    the application.
+    """
+    parent = next_owner(parents)
+    if parent is not None and MANAGED_BY.get((ref.api_version, ref.kind)) == (parent.api_version, parent.kind):
+        return parent
+    return ref
+
+
+def application(pod: Pod, ref: OwnerReference | None) -> Application:
+    """Give the application of a pod: its top owner, or the pod itself."""
+    if ref is None:
+        return Application(api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid)
+    return Application(api_version=ref.api_version, kind=ref.kind, name=ref.name, uid=ref.uid)

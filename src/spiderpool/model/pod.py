@@ -1,0 +1,42 @@
+"""What a pod tells about itself: whether it lives, and whose addresses it asks for."""
+
+from __future__ import annotations
+
+from spiderpool.api.core import Pod
+from spiderpool.api.spiderip import Application, HolderKind
+from spiderpool.model.config import Features
+
+STATIC_POD_ANNOTATION = "kubernetes.io/config.source"  # set by kubelet on mirror pods, whose UID is not the runtime's
+
+
+def is_alive(pod: Pod) -> bool:
+    """Whether a pod may still use addresses (reference ipam.md 3.1, step 1)."""
+    if pod.metadata.deletion_timestamp is not None:
+        return False
+    if pod.status.phase == "Succeeded":
+        return pod.spec.restart_policy == "Always"
+    if pod.status.phase == "Failed":
+        return pod.spec.restart_policy != "Never" and pod.status.reason != "Evicted"
+    return True
+
+
+def is_mirror(pod: Pod) -> bool:
+    """Whether kubelet made the pod from a file: then the runtime's UID differs from the object's."""
+    return pod.metadata.annotations.get(STATIC_POD_ANNOTATION, "api") != "api"
+
+
+def full_name(pod: Pod) -> str:
+    """Give `namespace/name`."""
+    return f"{pod.metadata.namespace}/{pod.metadata.name}"
+
+
+def holder_kind(owner: Application, features: Features) -> HolderKind:
+    """Give what holds the pod's addresses: the pod, or the virtual machine that it runs."""
+    virtual = (owner.api_version, owner.kind) == ("kubevirt.io/v1", "VirtualMachineInstance")
+    return HolderKind.VIRTUAL_MACHINE if virtual and features.enable_kubevirt_static_ip else HolderKind.POD
+
+
+def is_static(owner: Application, features: Features) -> bool:
+    """Whether addresses outlive the pod: StatefulSets of Kubernetes itself and virtual machines (reference ipam.md 3.6)."""
+    stateful = (owner.api_version, owner.kind) == ("apps/v1", "StatefulSet") and features.enable_stateful_set
+    return stateful or holder_kind(owner, features) is HolderKind.VIRTUAL_MACHINE

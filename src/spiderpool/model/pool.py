@@ -1,0 +1,102 @@
+"""A SpiderIPPool read once: text parsed, sets computed. Whoever keeps pools keeps these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Final
+
+from spiderpool.addressing.ranges import parse_address, parse_network, parse_ranges
+from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
+from spiderpool.api.group import ANNO_IMPORTED, LABEL_OWNER_APP_NAME
+from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
+from spiderpool.api.meta import LabelSelector
+from spiderpool.errors import InvalidRequest
+
+NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # the subnet of a pool whose subnet cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """
+    What decisions need to know of a pool.
+
+    `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without the gateway; what pods may get.
+    `broken` says why the pool cannot be read; then its sets are empty, and it is refused with these words.
+    `imported` is false while allocations of Go Spiderpool wait for their SpiderIPs.
+    `auto`: made by the product for one application.
+    """
+
+    name: str
+    uid: str
+    family: int
+    subnet: IPNetwork
+    total: AddressSet
+    usable: AddressSet
+    gateway: IPAddress | None
+    routes: tuple[Route, ...]
+    node_names: tuple[str, ...]
+    namespace_names: tuple[str, ...]
+    multus_names: tuple[str, ...]
+    pod_affinity: LabelSelector | None
+    namespace_affinity: LabelSelector | None
+    node_affinity: LabelSelector | None
+    default: bool
+    disabled: bool
+    terminating: bool
+    auto: bool
+    imported: bool
+    broken: str | None
+
+    @classmethod
+    def parse(cls, obj: SpiderIPPool) -> Pool:
+        """Read the object; one that cannot be read gives a pool that says so."""
+        spec, broken = obj.spec, None
+        try:
+            subnet, gateway, total = _addresses(spec)
+        except InvalidRequest as error:
+            family = spec.ip_version or 4
+            subnet, gateway, total, broken = NO_NETWORK, None, AddressSet.empty(family), error.message
+        return cls(
+            name=obj.metadata.name,
+            uid=obj.metadata.uid,
+            family=total.family,
+            subnet=subnet,
+            total=total,
+            usable=total if gateway is None else total - AddressSet.of([gateway]),
+            gateway=gateway,
+            routes=spec.routes,
+            node_names=spec.node_name,
+            namespace_names=spec.namespace_name,
+            multus_names=spec.multus_name,
+            pod_affinity=spec.pod_affinity,
+            namespace_affinity=spec.namespace_affinity,
+            node_affinity=spec.node_affinity,
+            default=bool(spec.default),
+            disabled=bool(spec.disable),
+            terminating=obj.metadata.deletion_timestamp is not None,
+            auto=LABEL_OWNER_APP_NAME in obj.metadata.labels,
+            imported=is_imported(obj),
+            broken=broken,
+        )
+
+
+def is_imported(obj: SpiderIPPool) -> bool:
+    """Whether no allocation waits to be taken over from Go Spiderpool."""
+    return ANNO_IMPORTED in obj.metadata.annotations or obj.status.allocated_ips is None
+
+
+def _addresses(spec: IPPoolSpec) -> tuple[IPNetwork, IPAddress | None, AddressSet]:
+    """Read subnet, gateway and addresses of a pool."""
+    subnet = parse_network(spec.subnet)
+    family = subnet.version
+    if spec.ip_version not in (None, family):
+        raise InvalidRequest(f"ipVersion is {spec.ip_version}, but subnet {spec.subnet} is IPv{family}")
+    gateway = None if spec.gateway is None else parse_address(spec.gateway)
+    if gateway is not None and gateway.version != family:
+        raise InvalidRequest(f"gateway {gateway} is not an IPv{family} address")
+    total = parse_ranges(family, spec.ips) - parse_ranges(family, spec.exclude_ips)
+    outside = total - AddressSet.network(subnet)
+    if outside:
+        raise InvalidRequest(f"{outside.at(0)} is outside subnet {subnet}")
+    return subnet, gateway, total
