@@ -1,0 +1,229 @@
+"""
+Build the container image from layers that are made anew only when what goes into them changes; print the archive's path.
+
+Three layers: a Debian root file system with Python, the Python packages of the lock file, our own code and the CNI executable.
+Only the last one changes from day to day, and it is small.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deploy.image.archive import Image, Tree, digest_of, write_archive, write_layer
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CACHE = Path(os.environ.get("CACHE", Path.home() / ".cache" / "spiderpool"))
+IMAGES = CACHE / "images"
+LAYERS = IMAGES / "layers"
+PACKAGES = "usr/local/lib/python3.11/dist-packages"  # where Debian's Python looks by itself
+SHIM = "usr/lib/spiderpool/cni"
+ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1")
+
+# Loads kubeconfig files; a pod's credentials are its service account's. A third of all packages' size.
+NOT_IN_THE_IMAGE = frozenset({"kubernetes-asyncio"})
+
+# Sources and types that packages ship for those who build or check them; nothing reads them at run time.
+NOT_AT_RUN_TIME = ("*.c", "*.h", "*.pyx", "*.pxd", "*.pyi", "*.pxi", "py.typed")
+
+KEPT_ARCHIVES = 3
+
+
+def main() -> int:
+    """Build what is missing."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (IMAGES / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        layers = [base_layer(), packages_layer(), product_layer(project)]
+        print(archive(project, layers))  # noqa: T201  the answer of this command
+    return 0
+
+
+def base_layer() -> Path:
+    """Make the root file system."""
+    recipe = HERE / "rootfs.sh"
+
+    def make(folder: Path) -> None:
+        run([str(recipe), str(folder / "root")])
+
+    return layer("base", key_of([recipe]), make, "")
+
+
+def packages_layer() -> Path:
+    """Make the layer of Python packages that the product imports."""
+    lock = locked_requirements((ROOT / "requirements.lock").read_text(), runtime_packages())
+
+    def make(folder: Path) -> None:
+        requirements = folder / "requirements.txt"
+        requirements.write_text(lock)
+        install(folder / "root", ["--require-hashes", "--no-deps", "-r", str(requirements)])
+
+    return layer("packages", key_of([], lock), make, PACKAGES)
+
+
+def product_layer(project: Mapping[str, Any]) -> Path:
+    """Make the layer of our own code: the wheel, its commands, the CNI executable."""
+    sources = [*files(ROOT / "src", "*"), ROOT / "pyproject.toml", ROOT / "README.md", *shim_sources()]
+
+    def make(folder: Path) -> None:
+        root = folder / "root"
+        run([python(), "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT)
+        install(root / PACKAGES, ["--no-deps", *map(str, folder.glob("*.whl"))])
+        for name, entry in project["scripts"].items():
+            write_command(root / "usr/local/bin" / name, entry)
+        build_shim(root / SHIM, project["version"])
+
+    return layer("product", key_of(sources), make, "")
+
+
+def archive(project: Mapping[str, Any], layers: list[Path]) -> Path:
+    """Join the layers, unless this very image is there."""
+    out = IMAGES / f"spiderpool-{key_of([], *(path.name for path in layers), str(ENV), project['version'])}.tar"
+    if not out.exists():
+        with stage("image"):
+            labels = {"org.opencontainers.image.title": "spiderpool", "org.opencontainers.image.version": project["version"]}
+            write_archive(out, Image(project["name"], project["version"], ENV, labels), layers)
+    out.touch()
+    forget_old(IMAGES.glob("spiderpool-*.tar"))
+    return out
+
+
+def layer(name: str, key: str, make: Callable[[Path], None], target: str) -> Path:
+    """
+    Give the layer of that key, made by `make` in a folder of its own when it is not there.
+
+    Args:
+        name: which layer.
+        key: a hash of all that goes into it.
+        make: fills `root` in the folder that it gets.
+        target: where `root` goes in the image.
+    """
+    out = LAYERS / f"{name}-{key}.tar"
+    if not out.exists():
+        with stage(name), tempfile.TemporaryDirectory(dir=IMAGES, prefix=".build-") as folder:
+            make(Path(folder))
+            write_layer(out, [Tree(Path(folder) / "root", target)])
+    out.touch()
+    forget_old(LAYERS.glob(f"{name}-*.tar"))
+    return out
+
+
+def forget_old(paths: Iterator[Path]) -> None:
+    """Keep the youngest few."""
+    for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_ARCHIVES:]:
+        path.unlink()
+
+
+def runtime_packages() -> frozenset[str]:
+    """Follow what the installed distributions require, from ours on."""
+    from packaging.requirements import Requirement  # noqa: PLC0415  a build tool's package
+
+    found: set[str] = set()
+    todo = ["spiderpool"]
+    while todo:
+        name = normal(todo.pop())
+        if name in found or name in NOT_IN_THE_IMAGE:
+            continue
+        found.add(name)
+        wanted = map(Requirement, importlib.metadata.requires(name) or [])
+        todo += [r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return frozenset(found - {"spiderpool"})
+
+
+def locked_requirements(lock: str, names: frozenset[str]) -> str:
+    """Cut the lock file down to these packages, hashes and all."""
+    entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
+    return "".join(entry for entry in entries if entry and normal(re.split(r"[=\[ ]", entry, maxsplit=1)[0]) in names)
+
+
+def normal(name: str) -> str:
+    """Write a package name in its normal form (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def install(folder: Path, what: list[str]) -> None:
+    """Install packages into a folder, compiled; the bytecode is trusted, so that dates do not matter."""
+    run(["uv", "pip", "install", "-q", "--python", python(), "--link-mode", "copy", "--target", str(folder), *what])
+    shutil.rmtree(folder / "bin", ignore_errors=True)
+    for record in folder.glob("*.dist-info/RECORD"):
+        record.unlink()
+    for pattern in NOT_AT_RUN_TIME:
+        for path in folder.rglob(pattern):
+            path.unlink()
+    (folder / ".lock").unlink(missing_ok=True)
+    compiled = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", f"/{PACKAGES}"]
+    run([python(), *compiled, str(folder)])
+
+
+def write_command(path: Path, entry: str) -> None:
+    """Write the script that starts an entry point, `module:function`."""
+    module, function = entry.split(":")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n")
+    path.chmod(0o755)
+
+
+def shim_sources() -> list[Path]:
+    """Name what the CNI executable is built from."""
+    return [*files(ROOT / "shim", "*.go"), ROOT / "shim/go.mod", ROOT / "shim/go.sum"]
+
+
+def build_shim(out: Path, version: str) -> None:
+    """Build the CNI executable."""
+    go = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOCACHE": f"{CACHE}/go/build", "GOMODCACHE": f"{CACHE}/go/mod"}
+    command = ["go", "build", "-trimpath", "-ldflags", f"-s -w -X main.release={version}", "-o", str(out), "."]
+    run(command, cwd=ROOT / "shim", env={**os.environ, **go})
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """Name the files below a folder, without Python's own."""
+    found = (p for p in folder.rglob(pattern) if p.is_file() and "__pycache__" not in p.parts)
+    return sorted(found)
+
+
+def key_of(paths: list[Path], *texts: str) -> str:
+    """Hash files and texts into a short name; what builds counts as well."""
+    whole = hashlib.sha256()
+    for text in texts:
+        whole.update(text.encode() + b"\0")
+    for path in [Path(__file__), HERE / "archive.py", *paths]:
+        whole.update(f"{path.relative_to(ROOT)}\0{digest_of(path)}\0".encode())
+    return whole.hexdigest()[:12]
+
+
+def python() -> str:
+    """Name the interpreter of the project's environment."""
+    return sys.executable
+
+
+def run(command: list[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
+    """Run a command; what it prints is progress, not our answer."""
+    subprocess.run(command, cwd=cwd, env=env, check=True, stdout=sys.stderr)  # noqa: S603  our own recipes
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Say what is being made and how long it took."""
+    start = time.monotonic()
+    print(f"image: making {name} …", file=sys.stderr)  # noqa: T201
+    yield
+    print(f"image: {name} made in {time.monotonic() - start:.1f} s", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
