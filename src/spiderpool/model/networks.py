@@ -1,35 +1,53 @@
 """
-The network selection annotations of a pod: which networks it wants, and under which interface names.
+Network selections: which further networks a pod asks for, in the short or the JSON form of the Network Plumbing Working Group.
 
-`k8s.v1.cni.cncf.io/networks` and `v1.multus-cni.io/default-network` share one syntax, in a short and a JSON form.
-Whether a network exists is not asked here.
-Source: Network Plumbing Working Group, "Kubernetes Network Custom Resource Definition De-facto Standard" 1.3;
-reference meta-plugin.md 2.1.
+Stricter than Multus where it would fail later with worse words: an empty name, `null` items, an empty gateway are refused.
+Source: reference meta-plugin.md 2.1 and 2.3.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
-from typing import Any
+from ipaddress import ip_interface
+from typing import Any, Final
 
-import msgspec
-
+from spiderpool.addressing.ranges import parse_address
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.fields import Fields, read_objects
 
-NETWORKS = "k8s.v1.cni.cncf.io/networks"
-DEFAULT_NETWORK = "v1.multus-cni.io/default-network"
+JSON_EXAMPLE: Final = '[{"name":"net-a","interface":"net1"}]'
+NAME_FORM: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+NOT_IN_INTERFACE: Final = re.compile("[/ \t\n\v\f\r]")
+INTERFACE_BYTES: Final = 15  # the kernel's IFNAMSIZ without the final zero
+MAC_FORM: Final = re.compile(
+    r"(?P<two>[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\2[0-9A-Fa-f]{2})*)|([0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4})+)"
+)
+MAC_DIGITS: Final = (12, 16, 40)  # 6, 8 or 20 octets, as Go's net.ParseMAC
+BANDWIDTH_KEYS: Final = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_JSON_MARKS = frozenset('[{"')
-_IFNAME_LIMIT = 15
-_IFNAME_REFUSED = frozenset(" \t\n\v\f\r/")
-_MAC_PLAIN = re.compile(r"[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1)*[0-9a-fA-F]{2}")
-_MAC_DOTTED = re.compile(r"(?:[0-9a-fA-F]{4}\.)+[0-9a-fA-F]{4}")
-_MAC_OCTETS = frozenset({6, 8, 20})
-_BANDWIDTH_KEYS = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
+
+@dataclass(frozen=True, slots=True)
+class PortMapping:
+    """A port of the host that leads to one of the pod."""
+
+    host_port: int
+    container_port: int
+    protocol: str = ""
+    host_ip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """Limits in bits per second and bits; all four are passed on, 0 where the user says nothing."""
+
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +55,8 @@ class NetworkSelection:
     """
     One network that a pod asks for.
 
-    Args:
-        namespace: where the NetworkAttachmentDefinition is; never empty.
-        name: its name; may be empty, which then fails when it is looked up.
-        interface: the requested interface name, empty = automatic.
-        ips: as written, each an address or a CIDR.
-        port_mappings: as written, JSON objects.
-        bandwidth: None when absent, else all four numbers.
-        default_route: None when the key is absent; an empty list is a wish of its own.
-        cni_args: goes into `args.cni` of the configuration.
+    `interface` is empty when the user leaves the name to the order. `ips` as written, with or without a prefix length.
+    `default_route`: None = not said; an empty tuple = said, and none. `cni_args` is JSON, None = not said.
     """
 
     namespace: str
@@ -54,216 +65,160 @@ class NetworkSelection:
     ips: tuple[str, ...] = ()
     mac: str = ""
     infiniband_guid: str = ""
-    port_mappings: tuple[Mapping[str, Any], ...] = ()
-    bandwidth: Mapping[str, int] | None = None
-    default_route: tuple[IPv4Address | IPv6Address, ...] | None = None
+    port_mappings: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth | None = None
+    default_route: tuple[IPAddress, ...] | None = None
     cni_args: Mapping[str, Any] | None = None
     device_id: str = ""
 
     @property
-    def qualified_name(self) -> str:
-        """The network as status, Events and messages write it."""
+    def full_name(self) -> str:
+        """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
 
-def parse_networks(text: str, default_namespace: str, annotation: str = NETWORKS) -> tuple[NetworkSelection, ...]:
+def nic_name(networks: tuple[NetworkSelection, ...], index: int) -> str:
+    """Give the NIC of the index-th network, counted from 1: the name asked for, else `net<index>` (meta-plugin.md 3.1)."""
+    asked = networks[index - 1].interface if index <= len(networks) else ""
+    return asked or f"net{index}"
+
+
+def parse_networks(text: str, default_namespace: str, annotation: str = ANNO_NETWORKS) -> tuple[NetworkSelection, ...]:
     """
-    Read a network selection annotation, in either form.
+    Read the annotation `k8s.v1.cni.cncf.io/networks`.
 
     Args:
-        text: the annotation's value; empty = no networks.
-        default_namespace: for elements that name none.
-        annotation: its key, for messages.
-
-    Returns:
-        The elements in their order; the same network may stand there several times.
-
-    Raises:
-        InvalidRequest: what is wrong with which element, and what to write.
+        text: the annotation's value; empty means none.
+        default_namespace: where networks without a namespace are: the pod's namespace.
+        annotation: the name that errors show.
     """
     if not text:
         return ()
-    if _JSON_MARKS.intersection(text):
-        selections = _parse_json(text, default_namespace, annotation)
-    else:
-        selections = tuple(_parse_item(item.strip(), default_namespace, annotation) for item in text.split(","))
-    _refuse_many_gateways(selections, annotation)
+    try:
+        if any(mark in text for mark in '[{"'):
+            selections = _parse_json(text, default_namespace)
+        else:
+            selections = tuple(_parse_short(item.strip(), default_namespace) for item in text.split(","))
+        _check_gateways(selections)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"wrong input: annotation {annotation}: {error.message}") from None
     return selections
 
 
 def parse_default_network(text: str, default_namespace: str) -> NetworkSelection:
     """
-    Read the default-network annotation: exactly one element.
+    Read the annotation `v1.multus-cni.io/default-network`: exactly one network, in either form.
 
-    Raises:
-        InvalidRequest: none, several, or a malformed one; also one that would rename the runtime's own interface.
+    Args:
+        text: the annotation's value.
+        default_namespace: where a network without a namespace is: the meta plugin's own setting.
     """
-    selections = parse_networks(text, default_namespace, DEFAULT_NETWORK)
+    selections = parse_networks(text, default_namespace, ANNO_DEFAULT_NETWORK)
     if len(selections) != 1:
-        raise _wrong(DEFAULT_NETWORK, f"has {len(selections)} networks, write exactly one")
-    if selections[0].interface:
-        raise _wrong(DEFAULT_NETWORK, f"asks for interface {selections[0].interface}; the runtime names it, remove that")
+        raise InvalidRequest(
+            f"wrong input: annotation {ANNO_DEFAULT_NETWORK}: the value names {len(selections)} networks; "
+            "write exactly one, as [namespace/]name"
+        )
     return selections[0]
 
 
-def _wrong(annotation: str, sentence: str) -> InvalidRequest:
-    return InvalidRequest(f"wrong input: annotation {annotation} {sentence}")
-
-
-# --- short form -----------------------------------------------------------------------------------------------------------
-
-
-def _parse_item(item: str, default_namespace: str, annotation: str) -> NetworkSelection:
+def _parse_short(item: str, default_namespace: str) -> NetworkSelection:
+    """Read `[namespace/]name[@interface]`."""
     parts = [part.strip() for part in item.split("/")]
-    if len(parts) > 2:  # noqa: PLR2004
-        raise _wrong(annotation, f"has {item!r} with more than one '/', write [namespace/]name[@interface]")
-    namespace = parts[0] if len(parts) > 1 else ""
     names = [part.strip() for part in parts[-1].split("@")]
-    if len(names) > 2:  # noqa: PLR2004
-        raise _wrong(annotation, f"has {item!r} with more than one '@', write [namespace/]name[@interface]")
-    name, interface = names[0], names[1] if len(names) > 1 else ""
-    for what, value in (("namespace", namespace), ("name", name)):
-        if value and not _LABEL.fullmatch(value):
-            raise _wrong(
-                annotation,
-                f"has the {what} {value!r}, write lower-case letters, digits and '-'; other names need the JSON form",
+    if len(parts) > 2 or len(names) > 2:  # noqa: PLR2004
+        raise InvalidRequest(f'item "{item}" has too many "/" or "@"; write [namespace/]name[@interface]')
+    namespace, name, interface = "".join(parts[:-1]), names[0], "".join(names[1:])
+    for text, what in ((namespace, "namespace"), (name, "name")):
+        if text and not NAME_FORM.fullmatch(text):
+            raise InvalidRequest(
+                f'item "{item}": {what} "{text}" must be lower-case letters, digits and "-"; for others use the JSON form'
             )
-    if interface and (len(interface.encode()) > _IFNAME_LIMIT or _IFNAME_REFUSED.intersection(interface)):
-        raise _wrong(
-            annotation, f"has the interface {interface!r}, write up to {_IFNAME_LIMIT} characters without '/' and blanks"
+    if len(interface.encode()) > INTERFACE_BYTES or NOT_IN_INTERFACE.search(interface):
+        raise InvalidRequest(
+            f'item "{item}": interface "{interface}" must have at most {INTERFACE_BYTES} bytes, no blank and no "/"'
         )
-    return NetworkSelection(namespace=namespace or default_namespace, name=name, interface=interface)
+    return NetworkSelection(namespace or default_namespace, _named(name, f'item "{item}"'), interface)
 
 
-# --- JSON form ------------------------------------------------------------------------------------------------------------
+def _parse_json(text: str, default_namespace: str) -> tuple[NetworkSelection, ...]:
+    """Read an array of objects."""
+    return tuple(_parse_element(fields, default_namespace) for fields in read_objects(text, JSON_EXAMPLE))
 
 
-def _parse_json(text: str, default_namespace: str, annotation: str) -> tuple[NetworkSelection, ...]:
+def _parse_element(fields: Fields, default_namespace: str) -> NetworkSelection:
+    """Read one object of the JSON form."""
+    return NetworkSelection(
+        namespace=fields.text("namespace") or default_namespace,
+        name=_named(fields.text("name"), fields.where),
+        interface=fields.text("interface") or fields.text("interfaceRequest"),
+        ips=tuple(_checked_ip(ip, fields.where) for ip in fields.texts("ips") or ()),
+        mac=_checked_mac(fields, "mac"),
+        infiniband_guid=_checked_mac(fields, "infiniband-guid"),
+        port_mappings=tuple(_port_mapping(item) for item in fields.nested_list("portMappings")),
+        bandwidth=_bandwidth(fields.nested("bandwidth")),
+        default_route=_gateways(fields),
+        cni_args=fields.raw_object("cni-args"),
+        device_id=fields.text("deviceID"),
+    )
+
+
+def _named(name: str, where: str) -> str:
+    """Refuse a selection that names no network."""
+    if not name:
+        raise InvalidRequest(f"{where} has no name; write the name of a NetworkAttachmentDefinition")
+    return name
+
+
+def _checked_ip(text: str, where: str) -> str:
+    """Refuse what is neither an address nor a CIDR; the text stays as written."""
     try:
-        elements = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise _wrong(annotation, f"is no JSON ({error}), write a list of objects or [namespace/]name[@interface],…") from error
-    if not isinstance(elements, list):
-        raise _wrong(annotation, 'is no JSON list, write [{"name": "…"}]')
-    return tuple(_Element(element, index, annotation).selection(default_namespace) for index, element in enumerate(elements))
+        ip_interface(text if "%" not in text else "")
+    except ValueError:
+        raise InvalidRequest(f'{where}: "ips" has "{text}"; write an address or a CIDR') from None
+    return text
 
 
-class _Element:
-    """One object of the JSON form; keys whatever their letter case."""
-
-    def __init__(self, element: object, index: int, annotation: str) -> None:
-        self._where = f"element {index}"
-        self._annotation = annotation
-        if not isinstance(element, dict):
-            raise self._wrong(f"is {_text(element)}, write an object with a name")
-        self._values = {key.casefold(): value for key, value in element.items() if value is not None}
-
-    def selection(self, default_namespace: str) -> NetworkSelection:
-        """Read the whole element."""
-        return NetworkSelection(
-            namespace=self._string("namespace") or default_namespace,
-            name=self._string("name"),
-            interface=self._string("interface") or self._string("interfaceRequest"),
-            ips=self._ips(),
-            mac=self._mac("mac"),
-            infiniband_guid=self._mac("infiniband-guid"),
-            port_mappings=self._port_mappings(),
-            bandwidth=self._bandwidth(),
-            default_route=self._default_route(),
-            cni_args=self._object("cni-args"),
-            device_id=self._string("deviceID"),
-        )
-
-    def _wrong(self, sentence: str) -> InvalidRequest:
-        return _wrong(self._annotation, f"{self._where} {sentence}")
-
-    def _refuse(self, key: str, value: object, wanted: str) -> InvalidRequest:
-        return self._wrong(f"has {key} {_text(value)}, write {wanted}")
-
-    def _typed(self, key: str, kind: type, wanted: str) -> Any:
-        value = self._values.get(key.casefold())
-        if value is not None and type(value) is not kind:
-            raise self._refuse(key, value, wanted)
-        return value
-
-    def _string(self, key: str) -> str:
-        value: str | None = self._typed(key, str, "a string")
-        return value or ""
-
-    def _object(self, key: str) -> dict[str, Any] | None:
-        value: dict[str, Any] | None = self._typed(key, dict, "an object")
-        return value
-
-    def _list(self, key: str, kind: type, wanted: str) -> list[Any] | None:
-        values: list[Any] | None = self._typed(key, list, wanted)
-        if values is not None and not all(type(value) is kind for value in values):
-            raise self._refuse(key, values, wanted)
-        return values
-
-    def _ips(self) -> tuple[str, ...]:
-        wanted = "a list of addresses, each with or without a prefix length"
-        values = self._list("ips", str, wanted) or []
-        for value in values:
-            try:
-                ip_interface(value)
-            except ValueError as error:
-                raise self._refuse("ips", value, wanted) from error
-        return tuple(values)
-
-    def _mac(self, key: str) -> str:
-        value = self._string(key)
-        if value and not _is_mac(value):
-            raise self._refuse(key, value, "6, 8 or 20 octets such as 02:00:00:00:00:01")
-        return value
-
-    def _port_mappings(self) -> tuple[Mapping[str, Any], ...]:
-        wanted = "a list of {hostPort, containerPort, protocol, hostIP}"
-        values = self._list("portMappings", dict, wanted) or []
-        for value in values:
-            kinds = {"hostPort": int, "containerPort": int, "protocol": str, "hostIP": str}
-            if any(key in value and type(value[key]) is not kind for key, kind in kinds.items()):
-                raise self._refuse("portMappings", value, wanted)
-        return tuple(values)
-
-    def _bandwidth(self) -> Mapping[str, int] | None:
-        value = self._object("bandwidth")
-        if value is None:
-            return None
-        numbers = {key: value.get(key) or 0 for key in _BANDWIDTH_KEYS}
-        if any(type(number) is not int for number in numbers.values()):
-            raise self._refuse("bandwidth", value, f"whole numbers for {', '.join(_BANDWIDTH_KEYS)}")
-        return numbers
-
-    def _default_route(self) -> tuple[IPv4Address | IPv6Address, ...] | None:
-        wanted = 'a list of gateway addresses such as ["10.6.0.1"]'
-        values = self._list("default-route", str, wanted)
-        if values is None:
-            return None
-        try:
-            return tuple(ip_address(value) for value in values)
-        except ValueError as error:
-            raise self._refuse("default-route", values, wanted) from error
+def _checked_mac(fields: Fields, key: str) -> str:
+    """Refuse what Go's MAC syntax does not know; the text stays as written."""
+    text = fields.text(key)
+    digits = re.sub("[.:-]", "", text)
+    if text and not (MAC_FORM.fullmatch(text) and len(digits) in MAC_DIGITS):
+        raise InvalidRequest(f'{fields.where}: "{key}" is "{text}"; write 6, 8 or 20 octets such as 02:00:5e:10:00:01')
+    return text
 
 
-def _is_mac(text: str) -> bool:
-    """Whether Go's `net.ParseMAC` takes a text."""
-    if _MAC_PLAIN.fullmatch(text):
-        return (len(text) + 1) // 3 in _MAC_OCTETS
-    return _MAC_DOTTED.fullmatch(text) is not None and (len(text) + 1) * 2 // 5 in _MAC_OCTETS
+def _port_mapping(fields: Fields) -> PortMapping:
+    """Read one port mapping; ports are not range-checked, the plugin that makes them does that."""
+    return PortMapping(
+        host_port=fields.number("hostPort"),
+        container_port=fields.number("containerPort"),
+        protocol=fields.text("protocol"),
+        host_ip=fields.text("hostIP"),
+    )
 
 
-def _refuse_many_gateways(selections: tuple[NetworkSelection, ...], annotation: str) -> None:
-    for family in (4, 6):
-        gateways = [str(ip) for s in selections for ip in s.default_route or () if ip.version == family]
-        if len(gateways) > 1:
-            raise _wrong(
-                annotation,
-                f"has {len(gateways)} IPv{family} default-route gateways ({', '.join(gateways)}); no ECMP, write one at most",
+def _bandwidth(fields: Fields | None) -> Bandwidth | None:
+    """Read the limits."""
+    return None if fields is None else Bandwidth(*(fields.number(key) for key in BANDWIDTH_KEYS))
+
+
+def _gateways(fields: Fields) -> tuple[IPAddress, ...] | None:
+    """Read `default-route`."""
+    texts = fields.texts("default-route")
+    try:
+        return None if texts is None else tuple(parse_address(text) for text in texts)
+    except InvalidRequest as error:
+        raise InvalidRequest(f'{fields.where}: "default-route": {error.message}') from None
+
+
+def _check_gateways(selections: Iterable[NetworkSelection]) -> None:
+    """Refuse a second gateway of a family, over all networks of the pod: there is no ECMP."""
+    seen: dict[int, IPAddress] = {}
+    for gateway in (gateway for selection in selections for gateway in selection.default_route or ()):
+        if gateway.version in seen:
+            raise InvalidRequest(
+                f'"default-route" names {seen[gateway.version]} and {gateway}; '
+                f"a pod may have one IPv{gateway.version} gateway (no ECMP)"
             )
-
-
-def _text(value: object) -> str:
-    """Give a value as JSON, shortened, for a message."""
-    limit = 80
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= limit else text[:limit] + "…"
+        seen[gateway.version] = gateway
