@@ -1,0 +1,168 @@
+"""Replica: the memory of a mirror; decides which of two pieces of news about an object is the later one. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from spiderpool.api.meta import KubeObject
+from spiderpool.kube.cluster import Change, Listing, WatchEvent
+
+T = TypeVar("T", bound=KubeObject)
+Key = tuple[str, str]
+"""(namespace, name), as `KubeObject.key`."""
+KeyFunction = Callable[[T], Hashable | None]
+Subscriber = Callable[[Change, T | None, T | None], None]
+"""Called with the change, the object before (None when added) and after (None when deleted); must not block or raise."""
+
+GRAVE_S = 300.0  # as long as an API server remembers events (etcd's compaction, every 5 minutes)
+
+
+def version(resource_version: str) -> int:
+    """
+    Read a resource version as a number; the only place that does.
+
+    Versions used to be opaque, yet one's own write and a watch of the same resource must be put in order. Comparing
+    them as numbers is a promise of the API since KEP-5504, and what etcd always gave.
+    """
+    return int(resource_version or 0)
+
+
+class Replica(Generic[T]):
+    """Objects by key, with indexes and subscribers; later news win, whatever order they arrive in."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """
+        Begin empty.
+
+        Args:
+            clock: monotonic seconds.
+        """
+        self.objects: dict[Key, T] = {}
+        self._clock = clock
+        self._indexes: dict[str, _Index[T]] = {}
+        self._subscribers: list[Subscriber[T]] = []
+        # UID → (version up to which news are old, when it was dug); in the order of digging.
+        self._graves: dict[str, tuple[float, float]] = {}
+
+    def index(self, name: str, function: KeyFunction[T]) -> None:
+        """Keep objects findable by what `function` gives."""
+        index = self._indexes[name] = _Index(function)
+        for obj in self.objects.values():
+            index.change(None, obj)
+
+    def by_index(self, name: str, value: Hashable) -> tuple[T, ...]:
+        """Give the objects for which the index's function gave `value`."""
+        return tuple(self.objects[key] for key in self._indexes[name].keys.get(value, ()))
+
+    def subscribe(self, subscriber: Subscriber[T]) -> Callable[[], None]:
+        """Call `subscriber` at every change from now on; the result ends that."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def put(self, obj: T) -> None:
+        """Take in an object, unless what is known is as late, or the object was buried."""
+        old = self.objects.get(obj.key)
+        seen = version(obj.metadata.resource_version)
+        if old is not None and seen <= version(old.metadata.resource_version):
+            return
+        if seen <= self._graves.get(obj.metadata.uid, (-1, 0))[0]:
+            return
+        self._change(obj.key, obj)
+
+    def apply(self, event: WatchEvent[T]) -> None:
+        """Take in an event of a watch."""
+        obj = event.object
+        if event.change is not Change.DELETED:
+            self.put(obj)
+            return
+        # DELETED also means "left the selection": the object may come back, in a later version.
+        seen = version(obj.metadata.resource_version)
+        self._dig(obj.metadata.uid, seen)
+        old = self.objects.get(obj.key)
+        if old is not None and version(old.metadata.resource_version) <= seen:
+            self._change(obj.key, None)
+
+    def bury(self, obj: KubeObject) -> None:
+        """Drop an object whose deletion is certain: no news bring it back."""
+        self._dig(obj.metadata.uid, math.inf)
+        old = self.objects.get(obj.key)
+        if old is not None and old.metadata.uid == obj.metadata.uid:
+            self._change(obj.key, None)
+
+    def replace(self, listing: Listing[T], *, restored: bool = False) -> None:
+        """
+        Take in a whole list; what it lacks goes, except what is later than the list.
+
+        Args:
+            listing: what the API server says.
+            restored: its versions have gone back (a backup of etcd came back): what it says goes.
+        """
+        if restored:
+            self._graves.clear()
+        listed = {obj.key: obj for obj in listing.items}
+        taken = version(listing.resource_version)
+        for key, old in list(self.objects.items()):
+            gone = key not in listed and (restored or version(old.metadata.resource_version) <= taken)
+            if gone or (restored and not _same(old, listed.get(key))):
+                self._change(key, listed.get(key))
+        for obj in listed.values():
+            self.put(obj)
+
+    def _dig(self, uid: str, until: float) -> None:
+        now = self._clock()
+        while self._graves and (eldest := next(iter(self._graves))) and self._graves[eldest][1] < now - GRAVE_S:
+            del self._graves[eldest]
+        known = self._graves.pop(uid, (-1, 0))[0]
+        self._graves[uid] = (max(until, known), now)
+
+    def _change(self, key: Key, new: T | None) -> None:
+        old = self.objects.get(key)
+        for index in self._indexes.values():
+            index.change(old, new)
+        if new is None:
+            del self.objects[key]
+        else:
+            self.objects[key] = new
+        for subscriber in tuple(self._subscribers):
+            subscriber(_change_of(old, new), old, new)
+
+
+class _Index(Generic[T]):
+    """Keys of objects by what a function gives for them."""
+
+    def __init__(self, function: KeyFunction[T]) -> None:
+        self._function = function
+        self.keys: dict[Hashable, dict[Key, None]] = {}  # a dict keeps the order in which objects came
+
+    def change(self, old: T | None, new: T | None) -> None:
+        """Move an object from where it was to where it is."""
+        before = None if old is None else self._function(old)
+        after = None if new is None else self._function(new)
+        if before == after:
+            return
+        if old is not None and before is not None:
+            self._drop(before, old.key)
+        if new is not None and after is not None:
+            self.keys.setdefault(after, {})[new.key] = None
+
+    def _drop(self, value: Hashable, key: Key) -> None:
+        keys = self.keys[value]
+        del keys[key]
+        if not keys:
+            del self.keys[value]
+
+
+def _same(old: KubeObject, new: KubeObject | None) -> bool:
+    return (
+        new is not None
+        and old.metadata.uid == new.metadata.uid
+        and old.metadata.resource_version == new.metadata.resource_version
+    )
+
+
+def _change_of(old: KubeObject | None, new: KubeObject | None) -> Change:
+    if new is None:
+        return Change.DELETED
+    return Change.ADDED if old is None else Change.MODIFIED

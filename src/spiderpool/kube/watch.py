@@ -1,0 +1,267 @@
+"""Mirror: the objects of one list, kept up to date by a watch, with one's own writes visible at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, ValuesView
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from spiderpool.api.core import PartialObject
+from spiderpool.api.meta import KubeObject
+from spiderpool.errors import Gone, SpiderpoolError
+from spiderpool.kube.backoff import Backoff
+from spiderpool.kube.cluster import Change, Cluster, Listing, WatchEvent
+from spiderpool.kube.replica import Key, KeyFunction, Replica, Subscriber
+
+T = TypeVar("T", bound=KubeObject)
+R = TypeVar("R")
+_Listed = Coroutine[Any, Any, Listing[T]]
+
+SHORT_WATCH_S = 10.0  # a watch that the server ends sooner, without an event, is followed by a wait
+
+_log = structlog.get_logger(__name__)
+
+
+class Mirror(Generic[T]):
+    """
+    The objects that match, as the API server tells them; a little late, but never behind one's own writes.
+
+    Survives restarts of the API server: it goes on from where it was, or lists again when that is too old. Errors are
+    logged, kept in `trouble`, and met with ever longer waits up to 10 s.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kind: type[T],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        consistent: bool = False,
+    ) -> None:
+        """
+        Prepare a mirror; `start` begins.
+
+        Args:
+            cluster: the door to the API.
+            kind: what to mirror.
+            namespace: empty = all.
+            labels: a label selector in text form.
+            fields: a field selector in text form.
+            consistent: list from etcd, not from the API server's memory.
+        """
+        self._cluster = cluster
+        self._kind = kind
+        self._noun = kind.resource.plural
+        self._namespace = namespace
+        self._labels = labels
+        self._fields = fields
+        self._replica: Replica[T] = Replica(time.monotonic)
+        self._position = _Position(consistent=consistent)
+        self._task: asyncio.Task[None] | None = None
+        self._synced = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._replica.subscribe(lambda *_: self._wake())
+        self.trouble: SpiderpoolError | None = None
+
+    async def start(self) -> None:
+        """Begin to list and watch in a task of its own."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"mirror {self._noun}")
+
+    async def stop(self) -> None:
+        """End the task; what is mirrored stays readable."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def synced(self) -> None:
+        """Wait until the first list is complete."""
+        await self._synced.wait()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the first list is complete."""
+        return self._synced.is_set()
+
+    def get(self, key: Key) -> T | None:
+        """Give the object of that (namespace, name)."""
+        return self._replica.objects.get(key)
+
+    def named(self, name: str, namespace: str = "") -> T | None:
+        """Give the object of that name."""
+        return self._replica.objects.get((namespace, name))
+
+    def values(self) -> ValuesView[T]:
+        """Give all objects, a live view: copy it before you await while walking it."""
+        return self._replica.objects.values()
+
+    def __len__(self) -> int:
+        return len(self._replica.objects)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self._replica.objects.values()))
+
+    def index(self, name: str, keyfunc: KeyFunction[T]) -> None:
+        """Keep objects findable by what `keyfunc` gives; None = not in this index."""
+        self._replica.index(name, keyfunc)
+
+    def by_index(self, name: str, value: Hashable) -> tuple[T, ...]:
+        """Give the objects for which the index's function gave `value`."""
+        return self._replica.by_index(name, value)
+
+    def subscribe(self, subscriber: Subscriber[T]) -> Callable[[], None]:
+        """Call `subscriber` at every change from now on; the result ends that."""
+        return self._replica.subscribe(subscriber)
+
+    async def wait_for(self, predicate: Callable[[Mirror[T]], R | None], timeout_s: float) -> R | None:
+        """Give the first true result of `predicate`, asked now and after each change; None when the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not (result := predicate(self)):
+                    await self._changed.wait()
+                return result
+        return None
+
+    def remember(self, obj: T) -> None:
+        """Take in what the API server answered to a write of one's own; older news of it are ignored from now on."""
+        self._replica.put(obj)
+
+    def forget(self, obj: KubeObject) -> None:
+        """Drop an object that one's own deletion removed (it had no finalizers); it does not come back by older news."""
+        self._replica.bury(obj)
+
+    def _list(self, resource_version: str | None) -> _Listed[T]:
+        return self._cluster.list_objects(
+            self._kind,
+            namespace=self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            resource_version=resource_version,
+        )
+
+    def _watch(self, resource_version: str) -> AsyncGenerator[WatchEvent[T], None]:
+        return self._cluster.watch(
+            self._kind,
+            namespace=self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            resource_version=resource_version,
+        )
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                if self._position.must_list:
+                    await self._relist()
+                if await self._follow():
+                    backoff.reset()
+                    continue
+            except SpiderpoolError as error:
+                self._note(error)
+            except Exception:  # a subscriber's fault must not end the mirror
+                _log.exception("mirror interrupted", kind=self._noun)
+                self._position.must_list = True
+            await asyncio.sleep(backoff.next_s(self.trouble))
+
+    async def _relist(self) -> None:
+        listing = await self._list(self._position.list_from)
+        self._replica.replace(listing, restored=self._position.restored)
+        self._position.listed(listing.resource_version)
+        self.trouble = None
+        self._synced.set()
+        self._wake()
+
+    async def _follow(self) -> bool:
+        """Apply events until the server closes the watch; whether it was worth while."""
+        began = time.monotonic()
+        any_came = False
+        async with aclosing(self._watch(self._position.seen)) as events:
+            async for event in events:
+                any_came, self.trouble = True, None
+                if event.change is not Change.BOOKMARK:
+                    self._replica.apply(event)
+                self._position.seen = event.object.metadata.resource_version
+        return any_came or time.monotonic() - began > SHORT_WATCH_S
+
+    def _note(self, error: SpiderpoolError) -> None:
+        self.trouble = error
+        self._position.failed(error)
+        if not isinstance(error, Gone):  # that is how a long silence ends, and the list that follows mends it
+            _log.warning("watch interrupted", kind=self._noun, error=error.message)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a mirror is in the history of its objects, and how it goes on."""
+
+    consistent: bool
+    seen: str = ""
+    must_list: bool = True
+    restored: bool = False  # the API server knows only versions before `seen`: a backup of etcd came back
+
+    @property
+    def list_from(self) -> str | None:
+        """Which list to ask for: never one that is older than what was seen, and from memory where that will do."""
+        return None if self.consistent or self.restored else self.seen or "0"
+
+    def listed(self, resource_version: str) -> None:
+        """A list is complete."""
+        self.seen, self.must_list, self.restored = resource_version, False, False
+
+    def failed(self, error: SpiderpoolError) -> None:
+        """Decide whether to list again."""
+        if isinstance(error, Gone):
+            self.must_list = True
+        elif "Too large resource version" in error.message:
+            self.must_list = self.restored = True
+
+
+class MetadataMirror(Mirror[PartialObject]):
+    """A mirror of metadata only."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        kind: type[KubeObject],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        consistent: bool = False,
+    ) -> None:
+        """Prepare a mirror; arguments as `Mirror`."""
+        super().__init__(cluster, PartialObject, namespace=namespace, labels=labels, fields=fields, consistent=consistent)
+        self._whole_kind = kind
+        self._noun = kind.resource.plural
+
+    def _list(self, resource_version: str | None) -> _Listed[PartialObject]:
+        return self._cluster.list_metadata(
+            self._whole_kind,
+            namespace=self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            resource_version=resource_version,
+        )
+
+    def _watch(self, resource_version: str) -> AsyncGenerator[WatchEvent[PartialObject], None]:
+        return self._cluster.watch_metadata(
+            self._whole_kind,
+            namespace=self._namespace,
+            labels=self._labels,
+            fields=self._fields,
+            resource_version=resource_version,
+        )
