@@ -168,7 +168,7 @@ class Mirror(Generic[T]):
                     continue
             except SpiderpoolError as error:
                 self._note(error)
-            except Exception:  # a subscriber's fault must not end the mirror
+            except Exception:  # noqa: BLE001 - a subscriber's fault must not end the mirror
                 _log.exception("mirror interrupted", kind=self._noun)
                 self._position.must_list = True
             await asyncio.sleep(backoff.next_s(self.trouble))
