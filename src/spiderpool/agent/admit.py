@@ -1,0 +1,124 @@
+"""
+Whose turn it is: the calls of one pod run one at a time, and an ADD ends early when nobody waits for it any more.
+
+An ADD is ended by a DEL of the same container, by its caller hanging up, or by the time limit; ending it means that it takes
+back what it made, and only then does the next call of the pod begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from spiderpool.errors import TryAgain
+
+R = TypeVar("R")
+
+PodName = tuple[str, str]  # (namespace, name)
+
+# The original's executable gives up after 100 s (reference ipam.md 3.10); we do before, so that our words arrive.
+ADD_TIME_S: Final = 90.0
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The turn of one pod, and how many calls wait for it or have it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    calls: int = 0
+
+
+class Turns:
+    """Hands out turns, and keeps the ADDs that run."""
+
+    def __init__(self, on_wait: Callable[[float], None] = lambda _: None, add_time_s: float = ADD_TIME_S) -> None:
+        """
+        Begin with nobody.
+
+        Args:
+            on_wait: told how long each call waited for its turn, seconds.
+            add_time_s: how long an ADD may take.
+        """
+        self._turns: dict[PodName, _Turn] = {}
+        self._adds: dict[str, set[asyncio.Task[Any]]] = {}
+        self._on_wait = on_wait
+        self._add_time_s = add_time_s
+
+    @property
+    def adds_running(self) -> int:
+        """How many ADDs run or wait for their turn."""
+        return sum(map(len, self._adds.values()))
+
+    @asynccontextmanager
+    async def of(self, pod: PodName) -> AsyncIterator[None]:
+        """Wait for the pod's turn and have it."""
+        turn = self._turns.setdefault(pod, _Turn())
+        turn.calls += 1
+        began = time.monotonic()
+        try:
+            async with turn.lock:
+                self._on_wait(time.monotonic() - began)
+                yield
+        finally:
+            turn.calls -= 1
+            if not turn.calls:
+                del self._turns[pod]
+
+    async def add(self, pod: PodName, container: str, story: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """
+        Run an ADD in the pod's turn.
+
+        When the caller is cancelled (it hung up) the story is too, and ends by itself: nobody waits for it.
+        """
+        task = asyncio.create_task(self._timed(pod, story))
+        running = self._adds.setdefault(container, set())
+        running.add(task)
+        task.add_done_callback(lambda _: self._ended(container, task))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                task.cancel()
+                raise
+            if task.cancelled() and not _is_cancelling():
+                raise TryAgain(f"pod {'/'.join(pod)}: this ADD was ended by a DEL of the same container") from None
+            raise
+
+    async def delete(self, pod: PodName, container: str, story: Callable[[], Awaitable[R]]) -> R:
+        """End the container's ADDs, then run a DEL in the pod's turn."""
+        for task in tuple(self._adds.get(container, ())) if container else ():
+            task.cancel()
+        async with self.of(pod):
+            return await story()
+
+    async def settle(self) -> None:
+        """End all ADDs and wait until they have taken back what they made."""
+        tasks = [task for running in self._adds.values() for task in running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _timed(self, pod: PodName, story: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        try:
+            async with asyncio.timeout(self._add_time_s), self.of(pod):
+                return await story()
+        except TimeoutError:
+            raise TryAgain(f"pod {'/'.join(pod)}: no address after {self._add_time_s:g} s, what was taken is given back") from None
+
+    def _ended(self, container: str, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen: whoever hung up does not ask for it
+        running = self._adds[container]
+        running.discard(task)
+        if not running:
+            del self._adds[container]
+
+
+def _is_cancelling() -> bool:
+    """Whether this very task is asked to end, and not only something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
