@@ -54,6 +54,10 @@ class Fields:
         """Give a whole number, 0 when absent."""
         return self._get(key, int, "a whole number") or 0
 
+    def flag(self, key: str) -> bool:
+        """Give a truth value, false when absent."""
+        return bool(self._get(key, bool, "true or false"))
+
     def texts(self, key: str) -> list[str] | None:
         """Give a list of texts, None when absent."""
         values: list[object] | None = self._get(key, list, "a list of texts")

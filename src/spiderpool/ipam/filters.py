@@ -1,0 +1,149 @@
+"""
+The filters of reference ipam.md 3.3: why a pod's NIC may not use a pool.
+
+Each reason completes a sentence that begins with the pool's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from spiderpool.addressing.sets import AddressSet
+from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, PREFIX
+from spiderpool.api.meta import LabelSelector
+from spiderpool.api.spiderip import Application
+from spiderpool.ipam.selectors import matches, render_selector, selector_problems
+from spiderpool.ipam.wishes import NicWish
+from spiderpool.model.facts import Facts
+from spiderpool.model.networks import nic_name, parse_default_network
+from spiderpool.model.pod import full_name
+from spiderpool.model.pool import Pool
+
+DEFAULT_NIC: Final = "eth0"  # the name that runtimes give to the NIC of the default network
+
+
+def refusal_of(pool: Pool, nic_wish: NicWish, family: int, facts: Facts) -> str | None:
+    """Give the first reason against a pool, None when there is none."""
+    reason = _state(pool, family) or _node(pool, facts) or _namespace(pool, facts) or _pod(pool, facts)
+    # an automatic pool that belongs to the pod's application is for all its networks
+    if reason is None and not (pool.auto and pool.pod_affinity is not None):
+        reason = _network(pool, nic_wish.nic, facts) or _master(pool, nic_wish, facts)
+    return reason or _wanted(pool, nic_wish, family)
+
+
+def _state(pool: Pool, family: int) -> str | None:
+    """Judge the pool by itself."""
+    if pool.terminating:
+        return "is being deleted"
+    if pool.disabled:
+        return "is disabled"
+    if pool.broken is not None:
+        return f"cannot be read: {pool.broken}"
+    if pool.family != family:
+        return f"has IPv{pool.family} addresses, asked for are IPv{family}"
+    return None
+
+
+def _node(pool: Pool, facts: Facts) -> str | None:
+    """Judge by the pod's node: names first, labels only where there are no names."""
+    node = facts.pod.spec.node_name
+    if pool.node_names:
+        return None if node in pool.node_names else f"is for {_list('node', pool.node_names)}, this pod is on {node or 'none'}"
+    labels = facts.node.metadata.labels if facts.node else {}
+    return _affinity("nodeAffinity", pool.node_affinity, labels, f"node {node}")
+
+
+def _namespace(pool: Pool, facts: Facts) -> str | None:
+    """Judge by the pod's namespace: names first, labels only where there are no names."""
+    name = facts.pod.metadata.namespace
+    if pool.namespace_names:
+        if name in pool.namespace_names:
+            return None
+        return f"is for {_list('namespace', pool.namespace_names)}, this pod is in {name}"
+    labels = facts.namespace.metadata.labels if facts.namespace else {}
+    return _affinity("namespaceAffinity", pool.namespace_affinity, labels, f"namespace {name}")
+
+
+def _pod(pool: Pool, facts: Facts) -> str | None:
+    """Judge by the pod's labels; an automatic pool by the pod's application."""
+    if not pool.auto or pool.pod_affinity is None:
+        return _affinity("podAffinity", pool.pod_affinity, facts.pod.metadata.labels, f"pod {full_name(facts.pod)}")
+    wanted = application_labels(facts.owner, facts.pod.metadata.namespace)
+    if all(pool.pod_affinity.match_labels.get(key) == value for key, value in wanted.items()):
+        return None
+    theirs = pool.pod_affinity.match_labels
+    kind, name = theirs.get(PREFIX + "app-kind", "?"), theirs.get(PREFIX + "app-name", "?")
+    return f"is the automatic pool of {kind} {name}, this pod belongs to {facts.owner.kind} {facts.owner.name}"
+
+
+def application_labels(owner: Application, namespace: str) -> dict[str, str]:
+    """Give the five labels by which an automatic pool names its application."""
+    group, _, version = owner.api_version.rpartition("/")
+    values = {"api-group": group, "api-version": version, "kind": owner.kind, "namespace": namespace, "name": owner.name}
+    return {f"{PREFIX}app-{key}": value for key, value in values.items()}
+
+
+def _network(pool: Pool, nic: str, facts: Facts) -> str | None:
+    """Judge by the network that the NIC is on (NetworkAttachmentDefinition)."""
+    network = _network_of(nic, facts)
+    if network is None and nic != DEFAULT_NIC:
+        return f"cannot be used on {nic}: annotation {ANNO_NETWORKS} of this pod asks for no network with that interface"
+    names = tuple(name if "/" in name else f"{facts.agent_namespace}/{name}" for name in pool.multus_names)
+    if not names or network in names:
+        return None
+    return f"is for {_list('network', names)}, {nic} of this pod is on {network or 'no network that is known'}"
+
+
+def _network_of(nic: str, facts: Facts) -> str | None:
+    """Give `namespace/name` of the network that a NIC is on, None when unknown."""
+    if nic == DEFAULT_NIC:
+        chosen = facts.pod.metadata.annotations.get(ANNO_DEFAULT_NETWORK)
+        if chosen is not None:
+            return parse_default_network(chosen, facts.agent_namespace).full_name
+        default = facts.default_network
+        return default if not default or "/" in default else f"{facts.agent_namespace}/{default}"
+    networks = facts.networks
+    return next((n.full_name for index, n in enumerate(networks, 1) if nic_name(networks, index) == nic), None)
+
+
+def _master(pool: Pool, nic_wish: NicWish, facts: Facts) -> str | None:
+    """Judge by the addresses of the physical NIC, if the plugin asks for that and the pool names no network."""
+    if not nic_wish.match_master_subnet or pool.multus_names:
+        return None
+    masters = facts.master_addresses or ()
+    if any(ip in AddressSet.network(pool.subnet) for ip in masters):
+        return None
+    shown = ", ".join(map(str, masters)) or "no address"
+    return f"is for subnet {pool.subnet}, the master of {nic_wish.nic} has {shown} (match_master_subnet)"
+
+
+def _wanted(pool: Pool, nic_wish: NicWish, family: int) -> str | None:
+    """Judge by the exact addresses that the user asks for."""
+    ips = nic_wish.ips_of(family)
+    if not ips or any(ip in pool.usable for ip in ips):
+        return None
+    return f"does not have {' or '.join(map(str, ips))}, which is asked for"
+
+
+def _affinity(field: str, selector: LabelSelector | None, labels: Mapping[str, str], who: str) -> str | None:
+    """Judge labels by one selector of the pool."""
+    if selector is None:
+        return None
+    problem = next(selector_problems(selector), None)
+    if problem is not None:
+        path, value, why = problem
+        return f'has a malformed {field}: {path} "{value}": {why}'
+    if matches(selector, labels):
+        return None
+    return f"is for {render_selector(selector)} ({field}), {who} has {_labels(labels)}"
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    """Show labels."""
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
+
+
+def _list(noun: str, names: tuple[str, ...]) -> str:
+    """Show names after their noun, in its number."""
+    return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"

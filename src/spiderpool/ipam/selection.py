@@ -1,0 +1,209 @@
+"""
+Which pools a NIC may use, in the order in which they are tried, and why each other pool may not.
+
+The filters are those of reference ipam.md 3.3, in that order. The order of trial is the one that the user wrote; wildcards
+expand by name in their place. Default pools have no written order: more specific ones come first (3.4), then by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from spiderpool.addressing.sets import AddressSet, IPAddress
+from spiderpool.errors import Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain
+from spiderpool.ipam.filters import refusal_of
+from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
+from spiderpool.ipam.wishes import NicWish, Source, Wish
+from spiderpool.model.facts import Facts
+from spiderpool.model.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    A pool that was looked at and may not be used.
+
+    `reason` is a sentence that begins with the pool's name. `again`: it is only not usable yet.
+    """
+
+    pool: str
+    reason: str
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """
+    What one NIC and family may use: every pool that was looked at is in `pools` or in `refusals`.
+
+    `ips`: exact addresses that the user wants; empty = any.
+    """
+
+    nic: str
+    family: int
+    source: Source
+    pools: tuple[Pool, ...]
+    refusals: tuple[Refusal, ...]
+    ips: tuple[IPAddress, ...] = ()
+
+    @property
+    def looked_at(self) -> frozenset[str]:
+        """Names of all pools of the wish, usable or not: a static pod keeps its address while its pool is among them."""
+        return frozenset([pool.name for pool in self.pools] + [refusal.pool for refusal in self.refusals])
+
+
+def select_wish(wish: Wish, facts: Facts) -> tuple[Selection, ...]:
+    """
+    Select for every NIC and family of a wish, IPv4 before IPv6.
+
+    A wildcard that matches no pool asks for nothing. Raises `NoPool` when nothing at all is left for the caller's NIC.
+    """
+    selections = tuple(
+        selection
+        for nic_wish in wish.nics
+        for selection in (select_pools(nic_wish, family, facts) for family in _families(nic_wish, facts))
+        if selection.looked_at
+    )
+    if not any(selection.nic == wish.nic for selection in selections):
+        mine = next(nic_wish for nic_wish in wish.nics if nic_wish.nic == wish.nic)
+        raise NoPool(f"no IPPool available: {wish.nic} ({mine.source}): {_nothing(mine, facts)}")
+    return selections
+
+
+def select_pools(nic_wish: NicWish, family: int, facts: Facts) -> Selection:
+    """
+    Judge every pool that a wish names for a family.
+
+    Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed wildcard.
+    """
+    pools, refusals = [], []
+    for pool in _candidates(nic_wish, family, facts):
+        reason = refusal_of(pool, nic_wish, family, facts)
+        if reason is not None:
+            refusals.append(Refusal(pool.name, f"{pool.name} {reason}"))
+        elif not pool.imported:
+            reason = "waits for the controller to take over the addresses that it handed out before"
+            refusals.append(Refusal(pool.name, f"{pool.name} {reason}", again=True))
+        else:
+            pools.append(pool)
+    return Selection(nic_wish.nic, family, nic_wish.source, tuple(pools), tuple(refusals), nic_wish.ips_of(family))
+
+
+def _families(nic_wish: NicWish, facts: Facts) -> Iterable[int]:
+    """Give the families that a wish names."""
+    return facts.features.families if nic_wish.patterns is None else sorted(nic_wish.patterns)
+
+
+def _candidates(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
+    """Give the pools that a wish names for a family, in the order of trial."""
+    if nic_wish.patterns is None:
+        defaults = (pool for pool in facts.pools.values() if pool.default and pool.family == family)
+        return sorted(defaults, key=lambda pool: (_specific(pool), pool.name))
+    try:
+        names = [name for pattern in nic_wish.patterns.get(family, ()) for name in _expand(pattern, family, facts.pools)]
+    except InvalidRequest as error:
+        raise InvalidRequest(f"wrong input: {nic_wish.source}: {error.message}") from None
+    twice = repeated(names)
+    if twice is not None:
+        where = f"{nic_wish.nic} IPv{family}"
+        raise InvalidRequest(f"wrong input: {nic_wish.source}: IPPool {twice} is listed twice for {where}; list it once")
+    return [facts.pools[name] for name in names]
+
+
+def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[str]:
+    """Give the pool that a name names, or the pools of the family that a wildcard matches, by name."""
+    if is_wildcard(pattern):
+        matcher = compile_pattern(pattern)
+        yield from sorted(name for name, pool in pools.items() if pool.family == family and matcher.fullmatch(name))
+    elif pattern in pools:
+        yield pattern
+    else:
+        raise InvalidRequest(f'IPPool "{pattern}" does not exist; create it or correct the name')
+
+
+def _specific(pool: Pool) -> tuple[bool, ...]:
+    """Sort key of reference ipam.md 3.4: a pool for somebody in particular comes before a pool for everybody."""
+    restrictions = (
+        pool.pod_affinity is not None,
+        bool(pool.node_names),
+        pool.node_affinity is not None,
+        bool(pool.namespace_names),
+        pool.namespace_affinity is not None,
+        bool(pool.multus_names),
+    )
+    return tuple(not present for present in restrictions)
+
+
+def _nothing(nic_wish: NicWish, facts: Facts) -> str:
+    """Say why a wish names no pool at all."""
+    families = " or ".join(f"IPv{family}" for family in facts.features.families)
+    if not families:
+        return "neither IPv4 nor IPv6 is enabled in the configuration"
+    if nic_wish.patterns is None:
+        return f"no {families} pool has default: true; name pools by annotation or make one the default"
+    patterns = [pattern for names in nic_wish.patterns.values() for pattern in names]
+    if not patterns:
+        return f"names no {families} pool for {nic_wish.nic}"
+    return f"no {families} pool matches {', '.join(patterns)}"
+
+
+def failure_of(
+    selections: Iterable[Selection], held: Mapping[str, int] | None = None, reserved: Mapping[int, AddressSet] | None = None
+) -> SpiderpoolError:
+    """
+    Give the error of an ADD that gets no address, with the text of `explain`.
+
+    Args:
+        selections: those that gave nothing: without pools, or with pools that are full.
+        held: per pool, how many addresses are held.
+        reserved: per family, the addresses of SpiderReservedIPs.
+    """
+    failed = tuple(selections)
+    text = explain(failed, held, reserved)
+    without = [selection for selection in failed if not selection.pools]
+    if not without:
+        return Exhausted(text)
+    return TryAgain(text) if any(refusal.again for selection in without for refusal in selection.refusals) else NoPool(text)
+
+
+def require_pools(selections: Iterable[Selection]) -> None:
+    """Raise the error of the selections that have no usable pool, if there are any."""
+    without = [selection for selection in selections if not selection.pools]
+    if without:
+        raise failure_of(without)
+
+
+def explain(
+    selections: Iterable[Selection], held: Mapping[str, int] | None = None, reserved: Mapping[int, AddressSet] | None = None
+) -> str:
+    """
+    Say in one text, for the Event and the CNI error, which pools were looked at and why none gave an address.
+
+    Arguments as for `failure_of`.
+    """
+    failed = tuple(selections)
+    without = tuple(selection for selection in failed if not selection.pools)
+    kind = "no IPPool available" if without else "all IP addresses used out"
+    parts = (_explain_one(selection, held or {}, reserved or {}) for selection in without or failed)
+    return f"{kind}: {'. '.join(parts)}"
+
+
+def _explain_one(selection: Selection, held: Mapping[str, int], reserved: Mapping[int, AddressSet]) -> str:
+    """Say what became of the pools of one NIC and family."""
+    reserved_here = reserved.get(selection.family) or AddressSet.empty(selection.family)
+    full = [_numbers(pool, selection.ips, held.get(pool.name), reserved_here) for pool in selection.pools]
+    reasons = full + [refusal.reason for refusal in selection.refusals]
+    return f"{selection.nic} IPv{selection.family} ({selection.source}): {'; '.join(reasons) or 'no pool matches'}"
+
+
+def _numbers(pool: Pool, ips: tuple[IPAddress, ...], held: int | None, reserved: AddressSet) -> str:
+    """Say in numbers that a pool is full."""
+    if ips:
+        return f"pool {pool.name}: {', '.join(map(str, ips))} asked for, and held or reserved"
+    size = pool.usable.size
+    if not size:
+        return f"pool {pool.name}: 0 addresses (ips minus excludeIPs is empty)"
+    withheld = (pool.usable & reserved).size
+    counts = f"{size - withheld if held is None else held} of {size} addresses held"
+    return f"pool {pool.name}: {counts}{f', {withheld} reserved' if withheld else ''}, none free"

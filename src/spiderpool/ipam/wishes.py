@@ -1,0 +1,270 @@
+"""
+What a pod asks for: annotations, namespace and CNI configuration become one `Wish`.
+
+The first source that says something decides alone; families are never merged over sources (reference ipam.md 2.2). Which pools
+the wish may have is decided in `selection`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from typing import TypeVar
+
+from spiderpool.addressing.ranges import parse_address, parse_network
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.core import Namespace, Pod
+from spiderpool.api.group import (
+    ANNO_IPPOOL,
+    ANNO_IPPOOLS,
+    ANNO_NETWORKS,
+    ANNO_NS_DEFAULT_IPV4,
+    ANNO_NS_DEFAULT_IPV6,
+    ANNO_ROUTES,
+    ANNO_SUBNET,
+    ANNO_SUBNETS,
+)
+from spiderpool.api.ippool import Route
+from spiderpool.errors import InvalidRequest
+from spiderpool.ipam.patterns import repeated
+from spiderpool.model.config import Features
+from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
+from spiderpool.model.networks import NetworkSelection, nic_name, parse_networks
+
+T = TypeVar("T")
+Patterns = Mapping[int, tuple[str, ...]]  # family -> names of pools, or wildcards; only families that are wanted and enabled
+
+
+class Source(enum.StrEnum):
+    """Where the names of pools come from."""
+
+    IPPOOLS = f"annotation {ANNO_IPPOOLS}"
+    IPPOOL = f"annotation {ANNO_IPPOOL}"
+    NAMESPACE = "annotations of the namespace"
+    CNI = "CNI configuration"
+    DEFAULT = "cluster default pools"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What a CNI call brings along.
+
+    `nic`: the interface that it is for. `network`: name of the CNI network. `ips`: exact addresses wanted (`IP` of CNI_ARGS,
+    `ips` of runtimeConfig). The rest is the plugin's own configuration.
+    """
+
+    nic: str
+    default_ipv4: tuple[str, ...] = ()
+    default_ipv6: tuple[str, ...] = ()
+    clean_gateway: bool = False
+    match_master_subnet: bool = False
+    network: str | None = None
+    ips: tuple[IPAddress, ...] = ()
+    container_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NicWish:
+    """
+    What one NIC asks for.
+
+    `patterns` is None where the cluster's default pools are asked for; a family without a key is not asked for.
+    """
+
+    nic: str
+    source: Source
+    patterns: Patterns | None
+    clean_gateway: bool = False
+    match_master_subnet: bool = False
+    ips: tuple[IPAddress, ...] = ()
+
+    def ips_of(self, family: int) -> tuple[IPAddress, ...]:
+        """Give the exact addresses wanted of a family."""
+        return tuple(ip for ip in self.ips if ip.version == family)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a call asks for: `nic` is the caller's; annotation `ippools` asks for the other NICs of the pod at once."""
+
+    nic: str
+    nics: tuple[NicWish, ...]
+    routes: tuple[Route, ...]
+
+    @property
+    def source(self) -> Source:
+        """Where the names of pools come from."""
+        return self.nics[0].source
+
+
+def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features: Features) -> Wish:
+    """Read what a pod asks for; raises `InvalidRequest` naming the annotation, the item and what to write."""
+    annotations = pod.metadata.annotations
+    _refuse_subnets(annotations, features)
+    routes = _parsed(annotations, ANNO_ROUTES, _read_routes) or ()
+    networks = parse_networks(annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
+    items = _parsed(annotations, ANNO_IPPOOLS, _read_ippools)
+    if items is not None:
+        nics = _nic_wishes(items, request, networks, features)
+    else:
+        source, patterns = _one_nic(annotations, namespace, request)
+        nics = (_nic_wish(request.nic, source, patterns, request.clean_gateway, request, networks, features),)
+    return Wish(request.nic, nics, routes)
+
+
+def _refuse_subnets(annotations: Mapping[str, str], features: Features) -> None:
+    """Refuse annotations of automatic pools instead of ignoring what the user asked for."""
+    for key in (ANNO_SUBNETS, ANNO_SUBNET):
+        if features.enable_spider_subnet and key in annotations:
+            raise InvalidRequest(
+                f"wrong input: annotation {key}: automatic pools of SpiderSubnets are not built in this version yet; "
+                f"name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
+            )
+
+
+def _parsed(annotations: Mapping[str, str], key: str, read: Callable[[str], T]) -> T | None:
+    """Read an annotation if it is there; errors name it."""
+    if key not in annotations:
+        return None
+    try:
+        return read(annotations[key])
+    except InvalidRequest as error:
+        raise InvalidRequest(f"wrong input: annotation {key}: {error.message}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One entry of `ippools`; `interface` is empty in the mode without names."""
+
+    interface: str
+    patterns: Patterns
+    clean_gateway: bool
+
+
+def _read_ippools(text: str) -> list[_Item]:
+    """Read `ippools`: every item has an interface, or none has."""
+    example = '[{"interface":"eth0","ipv4":["pool-a"],"ipv6":["pool-b"]}]'
+    items = [
+        _Item(fields.text("interface"), _family_lists(fields), fields.flag("cleangateway"))
+        for fields in read_objects(text, example)
+    ]
+    names = [item.interface for item in items if item.interface]
+    if not items:
+        raise InvalidRequest(f"the list is empty; write {example}, or remove the annotation")
+    if names and len(names) != len(items):
+        missing = next(number for number, item in enumerate(items, 1) if not item.interface)
+        raise InvalidRequest(
+            f'item {missing} has no "interface" while others have one; name the interface in all items or in none'
+        )
+    return items
+
+
+def _nic_wishes(
+    items: list[_Item], request: Request, networks: tuple[NetworkSelection, ...], features: Features
+) -> tuple[NicWish, ...]:
+    """Give every NIC of `ippools` its wish; items without names belong to eth0 and to the networks in their order."""
+    by_order = not items[0].interface
+    names = ["eth0" if index == 0 else nic_name(networks, index) for index in range(len(items))]
+    nics = names if by_order else [item.interface for item in items]
+    twice = repeated(nics)
+    if twice is not None:
+        raise InvalidRequest(f"wrong input: {Source.IPPOOLS}: interface {twice} is listed twice; list it once")
+    if request.nic not in nics:
+        listed = ", ".join(nics)
+        raise InvalidRequest(
+            f"wrong input: {Source.IPPOOLS}: no item is for interface {request.nic}, only for {listed}; add one"
+        )
+    return tuple(
+        _nic_wish(nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, networks, features)
+        for nic, item in zip(nics, items, strict=True)
+    )
+
+
+def _one_nic(annotations: Mapping[str, str], namespace: Namespace | None, request: Request) -> tuple[Source, Patterns | None]:
+    """Give the pools of the caller's NIC from the first source that names any."""
+    ippool = _parsed(annotations, ANNO_IPPOOL, _read_ippool)
+    if ippool is not None:
+        return Source.IPPOOL, ippool
+    of_namespace = namespace.metadata.annotations if namespace else {}
+    patterns = {
+        4: _parsed(of_namespace, ANNO_NS_DEFAULT_IPV4, _read_names) or (),
+        6: _parsed(of_namespace, ANNO_NS_DEFAULT_IPV6, _read_names) or (),
+    }
+    if any(patterns.values()):
+        return Source.NAMESPACE, patterns
+    if request.default_ipv4 or request.default_ipv6:
+        return Source.CNI, {4: request.default_ipv4, 6: request.default_ipv6}
+    return Source.DEFAULT, None
+
+
+def _nic_wish(
+    nic: str,
+    source: Source,
+    patterns: Patterns | None,
+    clean_gateway: bool,
+    request: Request,
+    networks: tuple[NetworkSelection, ...],
+    features: Features,
+) -> NicWish:
+    """Put a NIC's wish together: disabled families drop out, exact addresses come from the call or from the network."""
+    mine = nic == request.nic
+    if patterns is not None:
+        patterns = {family: patterns[family] for family in features.families if patterns.get(family)}
+    ips = request.ips if mine and request.ips else _ips_of_network(nic, networks)
+    return NicWish(nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips)
+
+
+def _ips_of_network(nic: str, networks: tuple[NetworkSelection, ...]) -> tuple[IPAddress, ...]:
+    """Give the addresses that the pod's network selection asks for on a NIC."""
+    selection = next((network for index, network in enumerate(networks, 1) if nic_name(networks, index) == nic), None)
+    return tuple(ip_interface(ip).ip for ip in selection.ips) if selection else ()
+
+
+def _read_ippool(text: str) -> Patterns:
+    """Read `ippool`."""
+    example = '{"ipv4":["pool-a"],"ipv6":["pool-b"]}'
+    patterns = _family_lists(Fields(read_json(text, example), "the value"))
+    if not any(patterns.values()):
+        raise InvalidRequest(f"names no pool; write {example}, or remove the annotation")
+    return patterns
+
+
+def _family_lists(fields: Fields) -> Patterns:
+    """Read the lists `ipv4` and `ipv6`."""
+    patterns = {4: tuple(fields.texts("ipv4") or ()), 6: tuple(fields.texts("ipv6") or ())}
+    for key, names in (("ipv4", patterns[4]), ("ipv6", patterns[6])):
+        if "" in names:
+            raise InvalidRequest(f'{fields.where}: "{key}" has an empty pool name; write a name or a wildcard')
+    return patterns
+
+
+def _read_names(text: str) -> tuple[str, ...]:
+    """Read a JSON array of pool names; an empty text names none."""
+    example = '["pool-a","pool-b"]'
+    names = read_json(text, example) if text else []
+    if names is None:
+        return ()
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise InvalidRequest(f"the value is {kind_of(names)}; it must be a list of pool names such as {example}")
+    return tuple(names)
+
+
+def _read_routes(text: str) -> tuple[Route, ...]:
+    """Read `routes`."""
+    return tuple(_route(fields) for fields in read_objects(text, '[{"dst":"10.0.0.0/16","gw":"192.168.1.1"}]'))
+
+
+def _route(fields: Fields) -> Route:
+    """Read one route: a CIDR and a gateway of the same family."""
+    try:
+        dst, gw = parse_network(fields.text("dst")), parse_address(fields.text("gw"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{fields.where}: {error.message}") from None
+    if dst.version != gw.version:
+        raise InvalidRequest(
+            f"{fields.where}: dst {dst} is IPv{dst.version} and gw {gw} is IPv{gw.version}; both must be of one family"
+        )
+    return Route(dst=str(dst), gw=str(gw))
