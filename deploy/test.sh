@@ -4,19 +4,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
 stage() { printf '\n=== %s  (%d s since the start)\n' "$1" "$((SECONDS - started))"; }
+run() { make --no-print-directory "$1"; }
 
-stage 'environment'
-make --no-print-directory env
-stage 'static checks'
-make --no-print-directory check
-stage 'Kubernetes, CNI plugins, helm'
-make --no-print-directory lab-binaries
+stage 'environment' && run env
+stage 'static checks' && run check
+stage 'unit tests' && run unit
+stage 'Kubernetes, CNI plugins, helm: built once, then from the cache' && run lab-binaries
+stage 'contract tests' && run contract
+stage 'image' && run image
+stage 'lab tests'
 if spiderlab status --quiet; then
   echo 'A lab is running and stands in the way of the tests: ending it.'
   spiderlab down
 fi
-stage 'image'
-make --no-print-directory image
-stage 'unit, contract and lab tests'
 trap 'spiderlab down >/dev/null' EXIT
-pytest -x -m 'not soak' tests
+pytest -x -m 'not soak' tests/lab
