@@ -1,0 +1,104 @@
+"""
+The meta plugin's own configuration, with Multus' keys.
+
+Source: reference meta-plugin.md 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spiderpool.cni.keys import lookup
+from spiderpool.errors import InvalidRequest, Unsupported
+
+_KINDS = {str: "a string", bool: "true or false", list: "a list", dict: "an object"}
+
+
+@dataclass(frozen=True, slots=True)
+class MetaConfig:
+    """
+    Which networks pods get, and where things are on the node.
+
+    `cluster_network` wins over `delegates`. `allowed_namespaces`: from where pods of other namespaces may take networks
+    when `namespace_isolation` is on. `runtime_config`: what the runtime supplies because of our `capabilities`.
+    """
+
+    cluster_network: str = ""
+    delegates: tuple[Mapping[str, Any], ...] = ()
+    default_networks: tuple[str, ...] = ()
+    conf_dir: str = "/etc/cni/multus/net.d"
+    cni_dir: str = "/var/lib/cni/multus"
+    bin_dir: str = "/opt/cni/bin"
+    namespace: str = "kube-system"
+    system_namespaces: frozenset[str] = frozenset({"kube-system"})
+    namespace_isolation: bool = False
+    allowed_namespaces: frozenset[str] = frozenset({"default"})
+    readiness_file: str = ""
+    retry_delete_on_error: bool = False
+    runtime_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_meta_config(document: Mapping[str, Any]) -> MetaConfig:
+    """
+    Read the configuration; letter case of keys does not matter, unknown keys are ignored.
+
+    Raises:
+        InvalidRequest: a value of another type, or neither `clusterNetwork` nor `delegates`.
+        Unsupported: a key of Multus that we know and do not have.
+    """
+    default = MetaConfig()
+    if _typed(document, "auxiliaryCNIChainName", str):
+        raise Unsupported("auxiliaryCNIChainName is not supported; remove it and write the plugins into the network's own list")
+    config = MetaConfig(
+        cluster_network=_typed(document, "clusterNetwork", str) or "",
+        delegates=_objects(document, "delegates"),
+        default_networks=_strings(document, "defaultNetworks"),
+        conf_dir=_typed(document, "confDir", str) or default.conf_dir,
+        cni_dir=_typed(document, "cniDir", str) or default.cni_dir,
+        bin_dir=_typed(document, "binDir", str) or default.bin_dir,
+        namespace=_typed(document, "multusNamespace", str) or default.namespace,
+        system_namespaces=_system_namespaces(document, default),
+        namespace_isolation=_typed(document, "namespaceIsolation", bool) or False,
+        allowed_namespaces=_allowed_namespaces(document, default),
+        readiness_file=_typed(document, "readinessindicatorfile", str) or "",
+        retry_delete_on_error=_typed(document, "retryDeleteOnError", bool) or False,
+        runtime_config=_typed(document, "runtimeConfig", dict) or {},
+    )
+    if not config.cluster_network and not config.delegates:
+        raise InvalidRequest("the configuration has neither clusterNetwork nor delegates; write the default network's name")
+    return config
+
+
+def _typed(document: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = lookup(document, key)
+    if value is not None and type(value) is not kind:
+        raise InvalidRequest(f"{key} is {value!r}, write {_KINDS[kind]}")
+    return value
+
+
+def _strings(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = _typed(document, key, list) or []
+    if not all(isinstance(value, str) and value for value in values):
+        raise InvalidRequest(f"{key} is {values!r}, write a list of names")
+    return tuple(values)
+
+
+def _objects(document: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
+    values = _typed(document, key, list) or []
+    if not all(isinstance(value, dict) for value in values):
+        raise InvalidRequest(f"{key} is {values!r}, write a list of CNI configurations")
+    return tuple(values)
+
+
+def _system_namespaces(document: Mapping[str, Any], default: MetaConfig) -> frozenset[str]:
+    if lookup(document, "systemNamespaces") is None:
+        return default.system_namespaces
+    return frozenset(_strings(document, "systemNamespaces"))
+
+
+def _allowed_namespaces(document: Mapping[str, Any], default: MetaConfig) -> frozenset[str]:
+    text = _typed(document, "globalNamespaces", str)
+    names = frozenset(name.strip() for name in (text or "").split(",") if name.strip())
+    return names or default.allowed_namespaces
