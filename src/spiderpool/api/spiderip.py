@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from ipaddress import ip_address
 from typing import ClassVar
 
 import msgspec
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.group import spiderpool_resource
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import Kube, KubeObject, Resource
@@ -57,6 +59,8 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
 
     `ip`, `pool` and `family` never change. `static`: the record outlives its pod (StatefulSet, VM).
     `gateway`, `routes`, `prefix_length`, `clean_gateway` are what the pod was given: pool edits do not reach running pods.
+    `state_since` (RFC 3339) serves people and the order of cooling addresses; durations are measured by the observer.
+    `conflict_mac`: who answered for a quarantined address on the wire.
     """
 
     ip: str
@@ -69,6 +73,13 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     gateway: str | None = None
     clean_gateway: bool = False
     routes: tuple[Route, ...] = ()
+    state_since: str | None = None
+    conflict_mac: str | None = msgspec.field(default=None, name="conflictMAC")
+
+    @property
+    def address(self) -> IPAddress:
+        """`ip` as an address."""
+        return ip_address(self.ip)
 
 
 class SpiderIP(KubeObject, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import Application, HolderKind, SpiderIP
+from spiderpool.api.spiderip import Application, HolderKind, SpiderIP, SpiderIPSpec
 from spiderpool.model.config import Features
 from spiderpool.model.labels import hashed
 from spiderpool.model.pod import holder_kind, is_static
@@ -60,9 +60,14 @@ class ClaimKey:
     @classmethod
     def of_record(cls, record: SpiderIP) -> ClaimKey:
         """Give the key of the claim that a record answered."""
-        holder = record.spec.holder
-        claimant = Claimant.named(holder.kind, holder.namespace, holder.name, holder.uid, static=record.spec.static)
-        return cls(claimant, holder.nic, record.spec.family)
+        return cls.of_spec(record.spec)
+
+    @classmethod
+    def of_spec(cls, spec: SpiderIPSpec) -> ClaimKey:
+        """Give the key of the claim that a record's specification answers."""
+        holder = spec.holder
+        claimant = Claimant.named(holder.kind, holder.namespace, holder.name, holder.uid, static=spec.static)
+        return cls(claimant, holder.nic, spec.family)
 
     @property
     def static(self) -> bool:

@@ -1,0 +1,117 @@
+"""In which order a claim tries the addresses of a pool, and which custom routes go with which address."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from math import isqrt
+
+from spiderpool.addressing.permutation import Permutation
+from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork, address
+from spiderpool.api.ippool import Route
+from spiderpool.model.claim import ClaimKey
+from spiderpool.model.pool import Pool
+
+SPARSE = 64  # reservations that leave less than one address in so many are taken out before the walk, not during it
+
+
+def candidates(
+    pool: Pool,
+    reserved: AddressSet,
+    key: ClaimKey,
+    taken: Container[IPAddress],
+    wanted: Sequence[IPAddress] = (),
+) -> Iterator[IPAddress]:
+    """
+    Walk the free addresses of a pool in an order of the claim's own.
+
+    Args:
+        pool: its gateway and excluded addresses are never given.
+        reserved: addresses of SpiderReservedIPs, of the pool's family.
+        key: who asks; seeds the order.
+        taken: addresses known as held; may grow while the walk goes on. An `AddressSet` is the cheapest.
+        wanted: exact addresses; when there are any, no other is given.
+    Returns:
+        Each address once, in an order that depends on key and pool alone, not on what is free: a repeated ADD meets the same
+        addresses, and callers with different keys rarely meet.
+    Source: KEP-1880, "allocation": different callers must try different addresses.
+    """
+    if wanted:
+        return (ip for ip in wanted if ip in pool.usable and ip not in reserved and ip not in taken)
+    base = pool.usable
+    if reserved and (base - reserved).size * SPARSE < base.size:
+        base -= reserved
+    if not base:
+        return iter(())
+    order = Permutation.seeded(base.size, key.seed)
+    free = _few_free(base, reserved, taken)
+    return _walk(base, order, reserved, taken) if free is None else _jump(base, order, free)
+
+
+def _walk(base: AddressSet, order: Permutation, reserved: AddressSet, taken: Container[IPAddress]) -> Iterator[IPAddress]:
+    """Go through all positions and leave out what is not free."""
+    has = taken.has if isinstance(taken, AddressSet) and taken.family == base.family else None
+    for number in map(base.number_at, order):
+        if reserved.has(number) or (has is not None and has(number)):
+            continue
+        ip = address(base.family, number)
+        if has is not None or ip not in taken:
+            yield ip
+
+
+def _jump(base: AddressSet, order: Permutation, free: AddressSet) -> Iterator[IPAddress]:
+    """Go through the few free addresses only, in the order in which the walk would meet them."""
+    for _, position in sorted(order.turns(map(base.position, free))):
+        yield base.at(position)
+
+
+def _few_free(base: AddressSet, reserved: AddressSet, taken: Container[IPAddress]) -> AddressSet | None:
+    """
+    Give the free addresses when they are so few that jumping to them is cheaper than walking.
+
+    Of n addresses f are free: a walk takes n/f steps to the first one, jumping takes f. Below the square root of n, jump.
+    """
+    few = isqrt(base.size)
+    if isinstance(taken, AddressSet):
+        count = taken.size
+    elif isinstance(taken, set | frozenset | dict):
+        count = len(taken)
+    else:
+        return None
+    if base.size - count - reserved.size > few:
+        return None
+    free = base - reserved - (taken if isinstance(taken, AddressSet) else _family_set(taken, base.family))
+    return free if free.size <= few else None
+
+
+def _family_set(ips: Iterable[IPAddress], family: int) -> AddressSet:
+    """Make a set of the addresses of one family."""
+    return AddressSet.of((ip for ip in ips if ip.version == family), family)
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Custom routes by the network that they go with; `unmatched` fit none and are left out (the user should be told)."""
+
+    per_network: tuple[tuple[Route, ...], ...]
+    unmatched: tuple[Route, ...]
+
+
+def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Attached:
+    """
+    Give each custom route to the first network that contains its gateway (reference ipam.md 2.5).
+
+    Args:
+        networks: the pools' subnets in the order of the answer: by NIC as wished, IPv4 before IPv6.
+        routes: checked already, see `wishes`.
+    """
+    homes = [(route, _home(networks, route)) for route in routes]
+    per_network = tuple(tuple(route for route, home in homes if home == index) for index in range(len(networks)))
+    return Attached(per_network, tuple(route for route, home in homes if home is None))
+
+
+def _home(networks: Sequence[IPNetwork], route: Route) -> int | None:
+    """Give the index of the first network that contains a route's gateway."""
+    gateway = ip_address(route.gw)
+    return next((index for index, network in enumerate(networks) if gateway in network), None)

@@ -1,0 +1,90 @@
+"""The answer to an ADD in the original's form (reference ipam.md 3.8), rendered from the records that the pod holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from spiderpool.api.ippool import Route
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.model.config import Features
+
+DEFAULT_ROUTE: Final = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+class AnswerIP(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """One address on one NIC."""
+
+    address: str
+    version: int
+    nic: str
+    ip_pool: str
+    gateway: str | None = None
+    vlan: int | None = None
+    mac: str | None = None
+    enable_ip_conflict_detection: bool = msgspec.field(default=False, name="enableIPConflictDetection")
+    enable_gateway_detection: bool = False
+
+
+class AnswerRoute(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """One route on one NIC."""
+
+    if_name: str
+    dst: str
+    gw: str
+
+
+class IpamAddResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer; both keys are always there, null when there is nothing to say."""
+
+    ips: tuple[AnswerIP, ...] | None
+    routes: tuple[AnswerRoute, ...] | None
+
+
+def render_answer(records: Iterable[SpiderIP], features: Features) -> IpamAddResponse:
+    """Render all NICs of a pod: eth0 first, then by name, IPv4 before IPv6; per address its own routes before the default."""
+    ordered = sorted_records(records)
+    return IpamAddResponse(
+        ips=tuple(_ip(record, features) for record in ordered) or None,
+        routes=tuple(
+            AnswerRoute(if_name=record.spec.holder.nic, dst=route.dst, gw=route.gw)
+            for record in ordered
+            for route in routes_of(record)
+        )
+        or None,
+    )
+
+
+def sorted_records(records: Iterable[SpiderIP]) -> list[SpiderIP]:
+    """Sort by NIC (`eth0` first, numbers by value: net2 before net10) and family."""
+    return sorted(records, key=lambda record: (_nic_order(record.spec.holder.nic), record.spec.family))
+
+
+def routes_of(record: SpiderIP) -> Iterator[Route]:
+    """Give the routes of one address; the default route is not stored, it follows from the gateway."""
+    yield from record.spec.routes
+    if record.spec.gateway is not None and not record.spec.clean_gateway:
+        yield Route(dst=DEFAULT_ROUTE[record.spec.family], gw=record.spec.gateway)
+
+
+def _ip(record: SpiderIP, features: Features) -> AnswerIP:
+    """Render one address."""
+    spec = record.spec
+    return AnswerIP(
+        address=f"{spec.ip}/{spec.prefix_length}",
+        version=spec.family,
+        nic=spec.holder.nic,
+        ip_pool=spec.pool,
+        gateway=spec.gateway,
+        enable_ip_conflict_detection=features.enable_ip_conflict_detection,
+        enable_gateway_detection=features.enable_gateway_detection,
+    )
+
+
+def _nic_order(nic: str) -> tuple[bool, list[tuple[str, int]]]:
+    """Sort key of a NIC's name."""
+    parts = re.findall(r"(\D*)(\d*)", nic)
+    return nic != "eth0", [(text, int(number or -1)) for text, number in parts]

@@ -1,0 +1,118 @@
+"""The SpiderIP of a claim: how it is made, handed over, cooled and taken back. Writing it is the store's."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from spiderpool.addressing.ranges import record_name
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.core import Pod
+from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL
+from spiderpool.api.ippool import Route
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.ipam.wishes import NicWish, Request
+from spiderpool.model.claim import ClaimKey
+from spiderpool.model.facts import Facts
+from spiderpool.model.labels import label_value
+from spiderpool.model.pod import holder_kind
+from spiderpool.model.pool import Pool
+
+
+def build_record(
+    pool: Pool,
+    ip: IPAddress,
+    key: ClaimKey,
+    facts: Facts,
+    nic_wish: NicWish,
+    request: Request,
+    routes: tuple[Route, ...] = (),
+) -> SpiderIP:
+    """
+    Make the record of a claim, as it is to be created.
+
+    Args:
+        routes: custom routes of the pod that go with this address; the pool's own come before them.
+    """
+    spec = SpiderIPSpec(
+        ip=str(ip),
+        pool=pool.name,
+        family=pool.family,
+        prefix_length=pool.subnet.prefixlen,
+        holder=_holder(key, facts, request),
+        static=key.static,
+        gateway=None if pool.gateway is None else str(pool.gateway),
+        clean_gateway=nic_wish.clean_gateway,
+        routes=pool.routes + routes,
+    )
+    return record_of(spec)
+
+
+def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderIP:
+    """Make the object around a specification: its name is the address, its labels serve selection only."""
+    base = metadata or ObjectMeta(name=record_name_of(spec))
+    labels = {key: value for key, value in base.labels.items() if key not in (LABEL_POOL, LABEL_NODE, LABEL_KEY, LABEL_OWNER)}
+    return SpiderIP(
+        api_version=SpiderIP.resource.api_version,
+        kind=SpiderIP.resource.kind,
+        metadata=replace(base, labels=labels | _labels(spec)),
+        spec=spec,
+    )
+
+
+def record_name_of(spec: SpiderIPSpec) -> str:
+    """Give the name that a record must have."""
+    return record_name(spec.address)
+
+
+def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) -> SpiderIP:
+    """
+    Give a static record to the pod that now wears its holder's name; everything that the address came with stays.
+
+    The update must be conditional on UID and resource version, which the result carries.
+    """
+    holder = replace(
+        record.spec.holder,
+        uid=pod.metadata.uid,
+        node=pod.spec.node_name,
+        container_id=request.container_id,
+        network=(request.network or "") if request.nic == record.spec.holder.nic else record.spec.holder.network,
+        owner=owner,
+    )
+    return record_of(replace(record.spec, holder=holder), record.metadata)
+
+
+def cooled(record: SpiderIP, since: str) -> SpiderIP:
+    """Release an address: its last holder stays visible, and may take it back at once."""
+    return record_of(replace(record.spec, state=IPState.COOLING, state_since=since), record.metadata)
+
+
+def taken_back(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
+    """Put a new claim (`build_record`) in the place of a cooling record of the same address, on condition of that record."""
+    return record_of(fresh.spec, old.metadata)
+
+
+def _holder(key: ClaimKey, facts: Facts, request: Request) -> Holder:
+    """Say who holds the address."""
+    pod, kind = facts.pod, holder_kind(facts.owner, facts.features)
+    return Holder(
+        kind=kind,
+        namespace=pod.metadata.namespace,
+        name=facts.owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name,
+        uid=pod.metadata.uid,
+        nic=key.nic,
+        node=pod.spec.node_name,
+        container_id=request.container_id,
+        # the call speaks for its own NIC only; which networks the other NICs are on is known when their calls come
+        network=(request.network or "") if key.nic == request.nic else "",
+        owner=facts.owner,
+    )
+
+
+def _labels(spec: SpiderIPSpec) -> dict[str, str]:
+    """Give the labels by which records are selected."""
+    holder = spec.holder
+    labels = {LABEL_POOL: spec.pool, LABEL_NODE: holder.node, LABEL_OWNER: holder.owner.uid if holder.owner else ""}
+    if holder.kind is not HolderKind.POOL:
+        labels[LABEL_KEY] = ClaimKey.of_spec(spec).label
+    return {key: label_value(value) for key, value in labels.items() if value}
