@@ -67,7 +67,7 @@ def judge_release(record: SpiderIP, pod: Pod | None, container_id: str, uid: str
         uid: the pod's UID as the runtime knows it, empty when it does not.
     """
     holder = record.spec.holder
-    mismatch = _other_sandbox(holder, container_id, uid)
+    mismatch = _other_sandbox(holder, container_id, uid or (pod.metadata.uid if pod else ""))
     if mismatch is not None:
         return _keep(mismatch)
     if pod is not None and pod.metadata.uid == holder.uid and is_alive(pod):
