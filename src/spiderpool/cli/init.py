@@ -1,0 +1,102 @@
+"""`spiderpool-init`: the jobs of the Helm chart, before, after and at the end of an installation."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spiderpool.cli.defaults import read_defaults
+from spiderpool.cli.install import (
+    apply_definitions,
+    create_pools,
+    read_definitions,
+    remove_agents,
+    until_done,
+    wait_for_controller,
+)
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.connect import connect
+
+app = typer.Typer(add_completion=False, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def pools(context: typer.Context) -> None:
+    """Wait for the controller and create the default pools that the environment names."""
+    if context.invoked_subcommand:
+        return
+    defaults = read_defaults(os.environ)
+
+    async def step(cluster: Cluster) -> None:
+        await wait_for_controller(cluster, defaults.namespace, defaults.controller, say)
+        await create_pools(cluster, defaults.pools, say)
+
+    run(step)
+
+
+@app.command()
+def crds(
+    folder: Annotated[Path, typer.Argument(help="Folder of CustomResourceDefinitions to create or update.")],
+    if_absent: Annotated[Path | None, typer.Option(help="Folder of others, created only where they are missing.")] = None,
+) -> None:
+    """Bring CustomResourceDefinitions up to date."""
+    ours = read_definitions(folder)
+    others = read_definitions(if_absent) if if_absent else ()
+
+    async def step(cluster: Cluster) -> None:
+        await apply_definitions(cluster, ours, say)
+        await apply_definitions(cluster, others, say, only_if_absent=True)
+
+    run(step)
+
+
+@app.command("remove-agents")
+def remove_all_agents(
+    timeout_s: Annotated[float, typer.Option(help="How long to wait for the agents to end.")] = 120.0,
+) -> None:
+    """
+    Delete the agents so that they clean their nodes, and wait for them.
+
+    The agent of a node that is down never ends: the removal goes on without it.
+    """
+    defaults = read_defaults(os.environ)
+
+    async def step(cluster: Cluster) -> None:
+        await remove_agents(cluster, defaults.namespace, defaults.agent, say)
+
+    try:
+        run(step, timeout_s)
+    except TimeoutError:
+        say(f"some agents did not end within {timeout_s:g} s; what they put on their nodes stays there")
+
+
+def run(step: Callable[[Cluster], Awaitable[None]], timeout_s: float | None = None) -> None:
+    """Connect and repeat a step until it is done, or until time is out (`TimeoutError`)."""
+
+    async def all_of_it() -> None:
+        async with connect(os.environ.get("KUBECONFIG") or None, user_agent="spiderpool-init") as cluster:
+            async with asyncio.timeout(timeout_s):
+                await until_done(lambda: step(cluster), say)
+
+    asyncio.run(all_of_it())
+
+
+def say(text: str) -> None:
+    """Report progress."""
+    typer.echo(text)
+
+
+def main() -> None:
+    """Run a command; what goes wrong is one line on stderr and exit code 1."""
+    try:
+        app()
+    except SpiderpoolError as error:
+        typer.echo(f"spiderpool-init: {error.message}", err=True)
+        sys.exit(1)

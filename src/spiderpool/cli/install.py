@@ -1,0 +1,128 @@
+"""Steps of installation and removal against the API: CRDs, default pools, agents. Each may be repeated at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.cli.objects import CustomResourceDefinition, DaemonSet, EndpointSlice
+from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
+from spiderpool.kube.cluster import Cluster
+
+POLL_S: Final = 1.0
+
+Say = Callable[[str], None]
+
+
+async def create_pools(cluster: Cluster, pools: Iterable[SpiderIPPool], say: Say) -> None:
+    """Create pools; one of that name that is there already stays as it is."""
+    for pool in pools:
+        try:
+            await cluster.create(pool)
+        except AlreadyExists:
+            say(f"pool {pool.metadata.name} is there already; it stays as it is")
+        else:
+            say(f"pool {pool.metadata.name} created: {pool.spec.subnet}, {', '.join(pool.spec.ips) or 'no addresses yet'}")
+
+
+async def wait_for_controller(cluster: Cluster, namespace: str, name: str, say: Say) -> None:
+    """Wait until the controller's Service has a backend that is ready; its webhook must answer for pools."""
+    said = False
+    while True:
+        slices = await cluster.list_objects(EndpointSlice, namespace=namespace, labels=f"kubernetes.io/service-name={name}")
+        if any(endpoint.ready for piece in slices.items for endpoint in piece.endpoints or ()):
+            return
+        if not said:
+            say(f"waiting for a ready backend of service {namespace}/{name}")
+            said = True
+        await asyncio.sleep(POLL_S)
+
+
+async def remove_agents(cluster: Cluster, namespace: str, name: str, say: Say) -> None:
+    """
+    Delete the agents' DaemonSet and wait until the last agent has ended.
+
+    In the foreground: an agent that ends and finds its DaemonSet marked for deletion takes what it put on its node away.
+    """
+    try:
+        await cluster.delete(DaemonSet, name, namespace, propagation="Foreground")
+        say(f"daemonset {namespace}/{name} is being deleted")
+        while True:
+            await cluster.get_metadata(DaemonSet, name, namespace)
+            await asyncio.sleep(POLL_S)
+    except NotFound:
+        say(f"daemonset {namespace}/{name} is gone")
+
+
+def read_definitions(folder: Path) -> tuple[CustomResourceDefinition, ...]:
+    """Read all CustomResourceDefinitions of a folder."""
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise InvalidRequest(f"{folder} holds no *.yaml file")
+    return tuple(_definition(path, document) for path in paths for document in _documents(path))
+
+
+def _documents(path: Path) -> list[Any]:
+    """Read the YAML documents of a file, without empty ones."""
+    try:
+        return [document for document in yaml.safe_load_all(path.read_text()) if document]
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _definition(path: Path, document: Any) -> CustomResourceDefinition:
+    """Take a CustomResourceDefinition from a document."""
+    if not isinstance(document, dict) or document.get("kind") != CustomResourceDefinition.resource.kind:
+        raise InvalidRequest(f"{path} holds something that is not a CustomResourceDefinition")
+    return CustomResourceDefinition(metadata=ObjectMeta(name=document["metadata"]["name"]), spec=document["spec"])
+
+
+async def apply_definitions(
+    cluster: Cluster, definitions: Iterable[CustomResourceDefinition], say: Say, *, only_if_absent: bool = False
+) -> None:
+    """
+    Create or update CRDs and wait until their objects are served.
+
+    A merge patch says all there is to say: the schema lives in the list `versions`, which it replaces as a whole.
+    """
+    for definition in definitions:
+        name = definition.metadata.name
+        try:
+            await cluster.create(definition)
+            say(f"crd {name} created")
+        except AlreadyExists:
+            if not only_if_absent:
+                await cluster.patch(CustomResourceDefinition, name, {"spec": definition.spec})
+            say(f"crd {name} {'is there already' if only_if_absent else 'brought up to date'}")
+        await _until_established(cluster, name)
+
+
+async def _until_established(cluster: Cluster, name: str) -> None:
+    """Wait until the API server serves the objects of a CRD."""
+    while True:
+        if (await cluster.get(CustomResourceDefinition, name)).established:
+            return
+        await asyncio.sleep(POLL_S / 10)
+
+
+async def until_done(step: Callable[[], Awaitable[None]], say: Say) -> None:
+    """
+    Repeat a step until it succeeds.
+
+    Right after an installation the API server may not know the new roles and Services yet. What the API refuses for its
+    content, or what is wrong in our input, does not get better.
+    """
+    while True:
+        try:
+            return await step()
+        except (Rejected, InvalidRequest):
+            raise
+        except SpiderpoolError as error:
+            say(f"{error.message}; trying again")
+            await asyncio.sleep(POLL_S)
