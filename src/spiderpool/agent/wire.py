@@ -118,9 +118,7 @@ _OPTIONAL_OF: Final[dict[type[Body], frozenset[str]]] = {
     IpamBatchDelArgs: _OPTIONAL | {"netNamespace"},
 }
 _REQUIRED_OF: Final = {
-    kind: tuple(
-        (field.name, field.encode_name) for field in msgspec.structs.fields(kind) if field.encode_name not in optional
-    )
+    kind: tuple((field.name, field.encode_name) for field in msgspec.structs.fields(kind) if field.encode_name not in optional)
     for kind, optional in _OPTIONAL_OF.items()
 }
 _DECODERS: Final[dict[type[Body], msgspec.json.Decoder[Body]]] = {kind: msgspec.json.Decoder(kind) for kind in _OPTIONAL_OF}

@@ -1,0 +1,208 @@
+"""
+Claiming one address: candidates in their order, a create as the lock, and what to do when it is lost or its outcome unknown.
+
+Which pools, and in which order, was decided before (`ipam.selection`); losing an address is handled here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from spiderpool.addressing.sets import AddressSet, IPAddress
+from spiderpool.agent.patience import Patience
+from spiderpool.agent.taken import LOSSES, Taken
+from spiderpool.agent.unbroken import unbroken
+from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
+from spiderpool.ipam.allocation import candidates
+from spiderpool.ipam.records import taken_back
+from spiderpool.ipam.selection import Selection
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.watch import Mirror
+from spiderpool.model.claim import ClaimKey
+from spiderpool.model.pool import Pool
+
+INHERITED_S: Final = 65.0  # the API server gives up a request after 60 s: later no write of a former agent can appear
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One address that an ADD wants; `build` makes the record of an address, as it is to be created."""
+
+    key: ClaimKey
+    uid: str
+    selection: Selection
+    reserved: AddressSet
+    build: Callable[[Pool, IPAddress], SpiderIP]
+
+
+class Claims:
+    """Claims addresses, and takes back what a failed ADD claimed."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        records: Mirror[SpiderIP],
+        taken: Taken,
+        *,
+        patience: Patience,
+        on_loss: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Join what claiming needs.
+
+        Args:
+            cluster: the store.
+            records: this node's own records; own writes are remembered there.
+            taken: what is believed to be taken.
+            patience: how long an API server that cannot serve is borne.
+            on_loss: told of each create that met somebody else's address.
+        """
+        self._cluster = cluster
+        self._records = records
+        self._taken = taken
+        self._patience = patience
+        self._on_loss = on_loss
+        self._inherited: frozenset[str] = frozenset()
+        self._inherited_until = 0.0
+        # Names of records whose create never got an answer, by pod UID: nobody may forget them before they are read.
+        self._unresolved: dict[str, set[str]] = {}
+
+    def inherit(self, uids: frozenset[str]) -> None:
+        """Know the pods that were there before: a former agent's last write for one of them may still appear."""
+        self._inherited = uids
+        self._inherited_until = time.monotonic() + INHERITED_S
+
+    async def claim(self, want: Want, undo: AsyncExitStack, deadline: float) -> SpiderIP | None:
+        """
+        Give an address of the first pool that has one; None when all are full until `deadline` (monotonic seconds).
+
+        `undo` gets the way back of each record that this call creates.
+        """
+        while True:
+            news = self._taken.news
+            for pool in want.selection.pools:
+                record = await self._claim_in(pool, want, undo)
+                if record is not None:
+                    return record
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            await self._taken.wait(news, [pool.name for pool in want.selection.pools], left_s)
+
+    async def resolve(self, uid: str) -> None:
+        """Learn what became of the creates of a pod that got no answer; those that happened are then in the mirror."""
+        for name in tuple(self._unresolved.get(uid, ())):
+            await self._patience.bear(partial(self._read, name, uid))
+
+    def forget(self, uid: str) -> None:
+        """Drop what is kept of a pod that is gone."""
+        self._unresolved.pop(uid, None)
+
+    async def give_back(self, record: SpiderIP) -> None:
+        """Delete a record in the very state in which it was written; in another state it is somebody's."""
+        meta = record.metadata
+        try:
+            await self._patience.bear(
+                lambda: self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+            )
+        except NotFound:
+            pass
+        except (Conflict, Unreachable):
+            return  # changed meanwhile, or out of reach: the pod's next ADD or its DEL finds it
+        self._records.forget(record)
+        self._taken.free(record)
+
+    async def _claim_in(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        record = await self._walk(pool, want, undo)
+        if record is None and await self._patience.bear(partial(self._taken.refresh, pool.name)):
+            record = await self._walk(pool, want, undo)
+        return record
+
+    async def _walk(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """Try the candidates; after some losses look which addresses are taken."""
+        view = self._taken.of(pool.name)
+        for losses, ip in enumerate(self._candidates(pool, want), 1):
+            with view.trying(ip):
+                fresh = want.build(pool, ip)
+                record = await self._patience.bear(partial(self._try, fresh, want, undo))
+            if record is not None:
+                return record
+            self._on_loss()
+            self._taken.lose(pool.name, ip)
+            if losses % LOSSES == 0:
+                await self._patience.bear(partial(self._taken.refresh, pool.name))
+        return None
+
+    async def _try(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        return await unbroken(self._take(fresh, want, undo))
+
+    def _candidates(self, pool: Pool, want: Want) -> Iterator[IPAddress]:
+        return candidates(pool, want.reserved, want.key, self._taken.of(pool.name), want.selection.ips)
+
+    async def _take(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """Create a record; None when somebody else has the address."""
+        name = fresh.metadata.name
+        try:
+            record = await self._cluster.create(fresh)
+        except AlreadyExists:
+            return await self._meet(fresh, want, undo)
+        except UnknownOutcome:
+            self._unresolved.setdefault(want.uid, set()).add(name)
+            found = await self._patience.bear(partial(self._read, name, want.uid))
+            if found is None:
+                return await self._take(fresh, want, undo)
+            if not _is_of(found, want.key):
+                return None
+            record = found
+        self._records.remember(record)
+        undo.push_async_callback(self.give_back, record)
+        return record
+
+    async def _meet(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """See who has an address that was to be created; None unless it is this very claim."""
+        name = fresh.metadata.name
+        if not self._may_be_mine(name, want):
+            return None
+        record = await self._patience.bear(partial(self._read, name, want.uid))
+        if record is None:
+            return await self._take(fresh, want, undo)
+        if not _is_of(record, want.key):
+            return None
+        if record.spec.state is IPState.COOLING:
+            record = await self._cluster.replace(taken_back(record, fresh))
+            undo.push_async_callback(self.give_back, record)
+            self._records.remember(record)
+        return record if record.spec.state is IPState.HELD else None
+
+    def _may_be_mine(self, name: str, want: Want) -> bool:
+        """
+        Whether a record that this agent does not know may still answer this claim.
+
+        Not usually: a stateless claim is made on this node only, whose records the mirror knows. But a write without an answer,
+        of this agent or of the one before it, may appear late; and a static claim may have been made on another node.
+        """
+        inherited = want.uid in self._inherited and time.monotonic() < self._inherited_until
+        return want.key.static or inherited or name in self._unresolved.get(want.uid, ())
+
+    async def _read(self, name: str, uid: str) -> SpiderIP | None:
+        """Read a record live; None when there is none."""
+        try:
+            record = await self._cluster.get(SpiderIP, name)
+        except NotFound:
+            record = None
+        if record is not None:
+            # An absent record may still appear: its name stays unresolved until the pod is gone.
+            self._unresolved.get(uid, set()).discard(name)
+            if record.spec.holder.uid == uid:
+                self._records.remember(record)
+        return record
+
+
+def _is_of(record: SpiderIP, key: ClaimKey) -> bool:
+    return ClaimKey.of_record(record) == key

@@ -1,0 +1,225 @@
+"""
+What the agent knows without asking: mirrors of pools, reservations, namespaces, its own node, and that node's pods and records.
+
+None of it grows with the cluster but the pools and namespaces. `FactSource` makes of it the `Facts` that one ADD decides by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from spiderpool.addressing.ranges import parse_ranges
+from spiderpool.addressing.sets import AddressSet
+from spiderpool.agent.owners import Owners
+from spiderpool.api.core import Namespace, Node, Pod
+from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
+from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.watch import Mirror
+from spiderpool.model.config import Features
+from spiderpool.model.facts import Facts
+from spiderpool.model.labels import label_value
+from spiderpool.model.networks import parse_networks
+from spiderpool.model.pod import is_mirror
+from spiderpool.model.pool import Pool
+
+BY_UID = "uid"
+BY_POD = "pod"
+
+
+@dataclass(frozen=True, slots=True)
+class PodCall:
+    """Which pod a CNI call is about; `uid` is empty when the runtime does not tell."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return (self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Mirrors:
+    """All watches of one agent."""
+
+    def __init__(self, cluster: Cluster, node: str) -> None:
+        """
+        Prepare the watches.
+
+        Args:
+            cluster: the door to the API.
+            node: name of this agent's node.
+        """
+        self.pools = Mirror(cluster, SpiderIPPool)
+        self.reserved = Mirror(cluster, SpiderReservedIP)
+        self.namespaces = Mirror(cluster, Namespace)
+        self.node = Mirror(cluster, Node, fields=f"metadata.name={node}")
+        self.pods = Mirror(cluster, Pod, fields=f"spec.nodeName={node}")
+        # Consistent: a record that a former agent of this node made must be there before the first ADD.
+        self.records = Mirror(cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True)
+        self.records.index(BY_UID, lambda record: record.spec.holder.uid)
+        self.records.index(BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
+
+    @property
+    def all(self) -> tuple[Mirror[Any], ...]:
+        """Every mirror."""
+        return (self.pools, self.reserved, self.namespaces, self.node, self.pods, self.records)
+
+    async def start(self) -> None:
+        """Begin to watch."""
+        for mirror in self.all:
+            await mirror.start()
+
+    async def synced(self) -> None:
+        """Wait until every first list is complete."""
+        await asyncio.gather(*(mirror.synced() for mirror in self.all))
+
+    async def stop(self) -> None:
+        """End all watches."""
+        await asyncio.gather(*(mirror.stop() for mirror in self.all))
+
+    @property
+    def trouble(self) -> SpiderpoolError | None:
+        """What keeps a mirror from being up to date now."""
+        return next((mirror.trouble for mirror in self.all if mirror.trouble is not None), None)
+
+
+class PoolViews:
+    """Pools and reservations as decisions want them, read again only when their objects change."""
+
+    def __init__(self, mirrors: Mirrors) -> None:
+        """
+        Follow the mirrors from now on.
+
+        Args:
+            mirrors: of pools and reserved addresses.
+        """
+        self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in mirrors.pools}
+        self.reserved: dict[int, AddressSet] = {}
+        self._reserving = mirrors.reserved
+        mirrors.pools.subscribe(self._pool_changed)
+        mirrors.reserved.subscribe(lambda *_: self._read_reserved())
+        self._read_reserved()
+
+    def _pool_changed(self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        # A new dict each time: an ADD that runs keeps the one that it began with.
+        if new is not None:
+            self.pools = {**self.pools, new.metadata.name: Pool.parse(new)}
+        elif old is not None:
+            self.pools = {name: pool for name, pool in self.pools.items() if name != old.metadata.name}
+
+    def _read_reserved(self) -> None:
+        self.reserved = {family: self._reserved_of(family) for family in (4, 6)}
+
+    def _reserved_of(self, family: int) -> AddressSet:
+        """Join the reservations of a family; one that cannot be read reserves what can be read of it."""
+        whole = AddressSet.empty(family)
+        for obj in self._reserving:
+            if obj.metadata.deletion_timestamp is not None:
+                continue
+            for item in obj.spec.ips:
+                try:
+                    whole |= parse_ranges(family, [item])
+                except InvalidRequest:
+                    continue  # of the other family, or refused by the webhook if there is one
+        return whole
+
+
+class FactSource:
+    """Reads the facts of one ADD: from the mirrors, live where they do not know enough."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        features: Features,
+        *,
+        node: str,
+        agent_namespace: str,
+        default_network: str | None,
+    ) -> None:
+        """
+        Join what facts are made of.
+
+        Args:
+            cluster: for live reads.
+            mirrors: synced before the first call.
+            features: the switches of the configuration.
+            node: name of this agent's node.
+            agent_namespace: where networks without a namespace are.
+            default_network: the cluster's default network, None without a meta plugin.
+        """
+        self._cluster = cluster
+        self._mirrors = mirrors
+        self._features = features
+        self._node = node
+        self._agent_namespace = agent_namespace
+        self._default_network = default_network
+        self._views = PoolViews(mirrors)
+        self.owners = Owners(cluster)
+
+    @property
+    def features(self) -> Features:
+        """The switches of the configuration."""
+        return self._features
+
+    async def gather(self, call: PodCall) -> Facts:
+        """Read everything that deciding an ADD looks at."""
+        pod = await self.find_pod(call)
+        return Facts(
+            pod=pod,
+            owner=await self.owner_of(pod),
+            features=self._features,
+            node=self._mirrors.node.named(self._node),
+            namespace=await self._find_namespace(call.namespace),
+            pools=self._views.pools,
+            reserved=self._views.reserved,
+            networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), call.namespace),
+            default_network=self._default_network,
+            agent_namespace=self._agent_namespace,
+        )
+
+    async def find_pod(self, call: PodCall) -> Pod:
+        """Give the pod that a call is about; raises `TryAgain` when the API knows another one of that name."""
+        pod = self._mirrors.pods.named(call.name, call.namespace)
+        if pod is None or pod.metadata.uid != call.uid:
+            pod = await self.read_pod(call)
+        if call.uid and pod.metadata.uid != call.uid and not is_mirror(pod):
+            raise TryAgain(
+                f"pod {call}: the runtime starts UID {call.uid}, the API has UID {pod.metadata.uid}; "
+                "one of them is out of date, the runtime will try again"
+            )
+        if pod.spec.node_name != self._node:
+            where = f"bound to node {pod.spec.node_name}" if pod.spec.node_name else "not bound to a node yet"
+            raise TryAgain(f"pod {call} is {where}, this agent serves node {self._node}")
+        return pod
+
+    async def read_pod(self, call: PodCall) -> Pod:
+        """Read a pod live; raises `NotFound`."""
+        try:
+            pod = await self._cluster.get(Pod, call.name, call.namespace)
+        except NotFound:
+            known = self._mirrors.pods.named(call.name, call.namespace)
+            if known is not None:
+                self._mirrors.pods.forget(known)
+            raise NotFound(f"pod {call} does not exist") from None
+        if pod.spec.node_name == self._node:
+            self._mirrors.pods.remember(pod)
+        return pod
+
+    async def owner_of(self, pod: Pod) -> Application:
+        """Give the application that a pod belongs to."""
+        return await self.owners.of(pod)
+
+    async def _find_namespace(self, name: str) -> Namespace:
+        return self._mirrors.namespaces.named(name) or await self._cluster.get(Namespace, name)

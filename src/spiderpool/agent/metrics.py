@@ -1,0 +1,127 @@
+"""
+What the agent counts, under the names that the documents promise (reference ipam.md 7.5); only what exists is exported.
+
+Each series carries the two `otel_scope` labels of the original, since boards select by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from spiderpool.errors import Exhausted, InvalidRequest, NoPool, SpiderpoolError
+
+SCOPE: Final = "spiderpool-agent"
+SERVICE: Final = "spiderpool.spidernet.io"
+BUCKETS_S: Final = (0.1, 0.3, 0.5, 1, 3, 5, 7, 10, 15)
+_LABELS: Final = ("otel_scope_name", "otel_scope_version")
+
+
+@dataclass(slots=True)
+class _Durations:
+    """Average, maximum, minimum and latest of a duration, and its histogram."""
+
+    histogram: Histogram
+    average: Gauge
+    maximum: Gauge
+    minimum: Gauge
+    latest: Gauge
+    count: int = 0
+    total_s: float = 0.0
+    most_s: float = 0.0
+    least_s: float = field(default=float("inf"))
+
+    def observe(self, seconds: float) -> None:
+        """Take in one duration."""
+        self.count += 1
+        self.total_s += seconds
+        self.most_s = max(self.most_s, seconds)
+        self.least_s = min(self.least_s, seconds)
+        self.histogram.observe(seconds)
+        self.average.set(self.total_s / self.count)
+        self.maximum.set(self.most_s)
+        self.minimum.set(self.least_s)
+        self.latest.set(seconds)
+
+
+class Metrics:
+    """All series of one agent, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        """
+        Register the series.
+
+        Args:
+            version: value of the label `otel_scope_version`.
+        """
+        self.registry = CollectorRegistry()
+        self._scope = (SCOPE, version)
+        Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(*self._scope).info({})
+        target = Gauge("target_info", "Target metadata", ("service_name",), registry=self.registry)
+        target.labels(SERVICE).set(1)
+        self.allocations = self._counter("ipam_allocation_counts", "ADD calls")
+        self.allocation_failures = self._counter("ipam_allocation_failure_counts", "ADD calls that failed")
+        self.lost_creates = self._counter(
+            "ipam_allocation_update_ippool_conflict_counts", "creates that met an address that somebody else has"
+        )
+        self._internal = self._counter("ipam_allocation_err_internal_counts", "ADD calls that failed for another reason")
+        self._no_pool = self._counter("ipam_allocation_err_no_available_pool_counts", "ADD calls without a usable pool")
+        self._refused = self._counter(
+            "ipam_allocation_err_retries_exhausted_counts", "ADD calls that the caller's input makes impossible"
+        )
+        self._used_out = self._counter("ipam_allocation_err_ip_used_out_counts", "ADD calls that met only full pools")
+        self.allocation_time = self._durations("ipam_allocation", "duration", "time of an ADD")
+        self.allocation_wait = self._durations("ipam_allocation", "limit_duration", "time that an ADD waits for its turn")
+        self.releases = self._counter("ipam_release_counts", "DEL calls")
+        self.release_failures = self._counter("ipam_release_failure_counts", "DEL calls that failed")
+        self.lost_releases = self._counter(
+            "ipam_release_update_ippool_conflict_counts", "deletions of records that somebody else changed meanwhile"
+        )
+        self._release_internal = self._counter("ipam_release_err_internal_counts", "DEL calls that failed")
+        self.release_time = self._durations("ipam_release", "duration", "time of a DEL")
+        self.release_wait = self._durations("ipam_release", "limit_duration", "time that a DEL waits for its turn")
+        self.lost_addresses = self._counter(
+            "ipam_lost_address_counts", "addresses of living pods that were found in somebody else's hands"
+        )
+
+    def failed_add(self, error: BaseException) -> None:
+        """Count a failed ADD and its reason."""
+        self.allocation_failures.inc()
+        if isinstance(error, Exhausted):
+            self._used_out.inc()
+        elif isinstance(error, NoPool):
+            self._no_pool.inc()
+        elif isinstance(error, InvalidRequest):
+            self._refused.inc()
+        else:
+            self._internal.inc()
+
+    def failed_delete(self, error: BaseException) -> None:
+        """Count a failed DEL."""
+        self.release_failures.inc()
+        if isinstance(error, SpiderpoolError):
+            self._release_internal.inc()
+
+    def render(self) -> bytes:
+        """Give the text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(*self._scope)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(*self._scope)
+
+    def _durations(self, subject: str, kind: str, text: str) -> _Durations:
+        histogram = Histogram(
+            f"spiderpool_{subject}_{kind}_seconds", text, _LABELS, registry=self.registry, buckets=BUCKETS_S
+        ).labels(*self._scope)
+        return _Durations(
+            histogram,
+            average=self._gauge(f"{subject}_average_{kind}_seconds", f"average {text}"),
+            maximum=self._gauge(f"{subject}_max_{kind}_seconds", f"longest {text}"),
+            minimum=self._gauge(f"{subject}_min_{kind}_seconds", f"shortest {text}"),
+            latest=self._gauge(f"{subject}_latest_{kind}_seconds", f"latest {text}"),
+        )

@@ -1,0 +1,42 @@
+"""How long a story bears with an API server that says "later" or does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from spiderpool.errors import TooManyRequests, UnknownOutcome, Unreachable
+from spiderpool.kube.backoff import Backoff
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """
+    Limits of repeating what certainly did not happen.
+
+    `busy_s`: how long "too many requests" is borne, below the time that the CNI caller waits. `absent_s`: how long no answer is
+    borne; short, since the runtime repeats the whole call.
+    """
+
+    busy_s: float = 60.0
+    absent_s: float = 5.0
+
+    async def bear(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Do `work`, again and again while the API server cannot; an unknown outcome is the caller's to resolve."""
+        began, backoff = time.monotonic(), Backoff(first_s=0.1, last_s=2.0)
+        while True:
+            try:
+                return await work()
+            except UnknownOutcome:
+                raise
+            except Unreachable as error:
+                pause = backoff.next_s(error)
+                limit = self.busy_s if isinstance(error, TooManyRequests) else self.absent_s
+                if time.monotonic() + pause > began + limit:
+                    raise
+            await asyncio.sleep(pause)

@@ -1,0 +1,152 @@
+"""
+What this agent believes is taken, per pool: a hint that saves lost creates, never a reason to decide anything.
+
+Own records are known from their mirror; others' by losing to them, and when that happens often by a list of the pool's records
+(architecture 2, "What an agent watches").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from spiderpool.addressing.ranges import parse_record_name
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.group import LABEL_POOL
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.model.labels import label_value
+
+LOSSES: Final = 3  # so many lost creates in one pool are worth a list
+BETWEEN_LISTS_S: Final = 2.0
+FORGET_S: Final = 30.0  # after the last loss
+
+
+@dataclass(slots=True)
+class PoolView:
+    """Addresses of one pool that are believed to be taken, as numbers; a container of addresses."""
+
+    own: set[int] = field(default_factory=set)
+    trials: set[int] = field(default_factory=set)
+    others: set[int] = field(default_factory=set)
+    lost: dict[int, float] = field(default_factory=dict)  # learned by losing, and when
+    listed_s: float = -BETWEEN_LISTS_S
+    lost_s: float = 0.0
+    flight: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def trying(self, ip: IPAddress) -> Iterator[None]:
+        """Keep other claims of this agent away from an address while one tries it."""
+        number = int(ip)
+        self.trials.add(number)
+        try:
+            yield
+        finally:
+            self.trials.discard(number)
+
+    def __contains__(self, ip: object) -> bool:
+        number = int(ip)  # type: ignore[call-overload]
+        return number in self.own or number in self.trials or number in self.others or number in self.lost
+
+    def __len__(self) -> int:
+        return len(self.own | self.others | self.lost.keys())
+
+
+class Taken:
+    """The views of all pools that this agent takes addresses from."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Begin with knowing nothing.
+
+        Args:
+            cluster: for lists.
+            clock: monotonic seconds.
+        """
+        self._cluster = cluster
+        self._clock = clock
+        self._views: dict[str, PoolView] = {}
+        self.news = asyncio.Event()  # set, and replaced, each time that an address may have become free
+
+    def of(self, pool: str) -> PoolView:
+        """Give the view of a pool; what was learned long ago is dropped."""
+        view = self._views.get(pool)
+        if view is None:
+            view = self._views[pool] = PoolView()
+        elif (view.lost or view.others) and self._clock() - view.lost_s > FORGET_S:
+            view.lost.clear()
+            view.others.clear()
+        return view
+
+    def follow(self, _change: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """
+        Take in a change of this node's own records.
+
+        A record that left may have gone to another node: it is not known as taken any more, that is all.
+        """
+        if new is not None:
+            self.of(new.spec.pool).own.add(int(new.spec.address))
+        elif old is not None:
+            view = self.of(old.spec.pool)
+            view.own.discard(int(old.spec.address))
+            self._announce()
+
+    def lose(self, pool: str, ip: IPAddress) -> None:
+        """Learn that somebody else has an address."""
+        view = self.of(pool)
+        view.lost_s = self._clock()
+        view.lost[int(ip)] = view.lost_s
+
+    def free(self, record: SpiderIP) -> None:
+        """Learn that an address is free: this agent deleted its record, or saw that there is none."""
+        view, number = self.of(record.spec.pool), int(record.spec.address)
+        view.own.discard(number)
+        view.others.discard(number)
+        view.lost.pop(number, None)
+        self._announce()
+
+    async def refresh(self, pool: str) -> bool:
+        """List a pool's records unless that was done just now; whether there is news."""
+        view = self.of(pool)
+        if view.flight is None:
+            if self._clock() - view.listed_s < BETWEEN_LISTS_S:
+                return False
+            view.listed_s = self._clock()
+            view.flight = asyncio.create_task(self._list(pool, view))
+            view.flight.add_done_callback(lambda _: _landed(view))
+        await asyncio.shield(view.flight)
+        return True
+
+    async def wait(self, news: asyncio.Event, pools: Iterable[str], timeout_s: float) -> None:
+        """
+        Wait until an address may have become free: one of this node's did, or it is time to list again.
+
+        Args:
+            news: `news` as it was before the pools were found full.
+            pools: their names.
+            timeout_s: the longest wait.
+        """
+        due_s = min((self.of(pool).listed_s for pool in pools), default=0.0) + BETWEEN_LISTS_S - self._clock()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(timeout_s, due_s))):
+                await news.wait()
+
+    def _announce(self) -> None:
+        self.news.set()
+        self.news = asyncio.Event()
+
+    async def _list(self, pool: str, view: PoolView) -> None:
+        began = self._clock()
+        # From the API server's memory, metadata only: the name says the address.
+        listing = await self._cluster.list_metadata(SpiderIP, labels=f"{LABEL_POOL}={label_value(pool)}", resource_version="0")
+        view.others = {int(parse_record_name(item.metadata.name)) for item in listing.items}
+        view.lost = {number: at for number, at in view.lost.items() if at >= began}
+        view.lost_s = self._clock()
+
+
+def _landed(view: PoolView) -> None:
+    view.flight = None
