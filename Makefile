@@ -7,7 +7,7 @@ export UV_CACHE_DIR  := $(CACHE)/uv
 export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 VENV       := .venv
-DEP_GROUPS := test check build bench
+DEP_GROUPS := test check build
 
 .PHONY: help lab lab-up lab-down lab-binaries tour test check unit contract bench soak image env lock crds
 

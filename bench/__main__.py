@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 import typer
 import uvloop
-from spiderpool.kube.connect import connect
 
 from bench import add, overhead, raw, watchers
 from bench.agents import AgentProcess, running, wait_ready
+from bench.api import Api
 from bench.stage import Stage, write_identity
+from spiderpool.kube.connect import connect
 
 NODES = tuple(f"bench-node{i}" for i in range(1, 5))
 ROUNDS = (200, 200, 200, 200, 200, 1000, 5000)
@@ -83,8 +84,8 @@ async def run(parts: tuple[str, ...], rounds: tuple[int, ...], executable: Path)
     admin = Path(subprocess.run(["spiderlab", "kubeconfig"], check=True, capture_output=True, text=True).stdout.strip())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with await connect(str(admin)) as client, Stage(client, NODES) as stage:
-            identity = await write_identity(client, admin, SYSTEM_NAMESPACE, ACCOUNT, folder / "identity.kubeconfig")
+        async with connect(str(admin)) as client, Api(admin) as api, Stage(client, api, NODES) as stage:
+            identity = await write_identity(api, admin, SYSTEM_NAMESPACE, ACCOUNT, folder / "identity.kubeconfig")
             with running(NODES, identity, folder) as agents:
                 await wait_ready(agents)
                 return await play(parts, stage, agents, identity, rounds, executable)
@@ -101,7 +102,7 @@ async def play(
     """Play each part and print its rows and verdicts."""
     reached: dict[str, bool] = {}
     first = agents[NODES[0]]
-    alone = Stage(stage.client, NODES[:1])
+    alone = Stage(stage.client, stage.api, NODES[:1])
     if "executable" in parts:
         row = await overhead.executable_overhead(alone, first, executable)
         emit("executable", {**row})

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from bench.load import call
 
 FIRST_PORT = 15710
@@ -51,12 +49,15 @@ class AgentProcess:
 
     def peak_rss_mb(self) -> float:
         """Read the highest resident memory so far, MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        return self._memory_mb("VmHWM")
 
     def rss_mb(self) -> float:
         """Read the resident memory now, MB."""
-        return float(psutil.Process(self.process.pid).memory_info().rss) / 2**20
+        return self._memory_mb("VmRSS")
+
+    def _memory_mb(self, field: str) -> float:
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 @contextlib.contextmanager

@@ -105,7 +105,7 @@ async def pool_sizes(
     stage: Stage, agent: AgentProcess, *, rounds: int = 3, per_round: int = 60
 ) -> list[dict[str, float | str]]:
     """ADD into pools of 2**8, 2**24 and 2**64 addresses in turn; p50 as a ratio to the smallest, memory that each added."""
-    rows = []
+    rows: list[dict[str, float | str]] = []
     times: dict[str, list[float]] = {}
     grown: dict[str, float] = {}
     for name, (subnet, ips, _) in POOLS.items():

@@ -12,13 +12,13 @@ import time
 import uuid
 
 import uvloop
-from spiderpool.kube.connect import connect
 
 from bench.stage import in_flight
 from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_POOL
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import Application, Holder, SpiderIP, SpiderIPSpec
 from spiderpool.errors import NotFound
+from spiderpool.kube.connect import connect
 
 PROCESSES = 4
 WIDTHS = (10, 25, 100)  # in flight over all processes together
@@ -43,7 +43,7 @@ def record(number: int, tag: str) -> SpiderIP:
 
 async def create_share(kubeconfig: str, first: int, count: int, width: int) -> None:
     """One process's share: tell when ready, wait for the word, create, tell the time taken, then remove."""
-    async with await connect(kubeconfig) as client:
+    async with connect(kubeconfig) as client:
         records = [record(first + i, str(first)) for i in range(count)]
         await client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}=raw", resource_version="0")  # opens the connection
         print("ready", flush=True)
@@ -73,7 +73,7 @@ def rate(kubeconfig: str, width: int) -> float:
         )
         for i in range(PROCESSES)
     ]
-    spans = []
+    spans: list[tuple[float, float]] = []
     for step in ("ready", "spans"):
         for worker in workers:
             line = worker.stdout.readline()  # type: ignore[union-attr]

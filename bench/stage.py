@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 import yaml
 
+from bench.api import Api
 from spiderpool.api.core import Namespace, Pod
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.errors import AlreadyExists, NotFound
@@ -43,9 +44,9 @@ async def in_flight(jobs: Iterable[T], work: Callable[[T], Awaitable[R]], width:
     return results
 
 
-async def write_identity(client: KubeClient, admin: Path, namespace: str, account: str, target: Path) -> Path:
+async def write_identity(api: Api, admin: Path, namespace: str, account: str, target: Path) -> Path:
     """Write a kubeconfig with a service account's token: the load wears the agents' identity, and with it their FlowSchema."""
-    token = await client.request_json(
+    token = await api.json(
         "POST",
         f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token",
         {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}},
@@ -60,9 +61,10 @@ async def write_identity(client: KubeClient, admin: Path, namespace: str, accoun
 class Stage:
     """Nodes, pods and pools of one benchmark; leaving it removes them."""
 
-    def __init__(self, client: KubeClient, nodes: tuple[str, ...]) -> None:
+    def __init__(self, client: KubeClient, api: Api, nodes: tuple[str, ...]) -> None:
         """Name the nodes; nothing is made yet."""
         self.client = client
+        self.api = api
         self.nodes = nodes
         self._heart: asyncio.Task[None] | None = None
 
@@ -82,7 +84,7 @@ class Stage:
         await self.remove_pods()
         for node in self.nodes:
             with contextlib.suppress(NotFound):
-                await self.client.request_json("DELETE", f"/api/v1/nodes/{node}")
+                await self.api.json("DELETE", f"/api/v1/nodes/{node}")
         with contextlib.suppress(NotFound):
             await self.client.delete(Namespace, NAMESPACE)
 
@@ -91,18 +93,18 @@ class Stage:
         body["metadata"]["labels"] = {"kubernetes.io/hostname": node, "bench": "true"}
         body["spec"] = {"taints": [{"key": "bench", "value": "true", "effect": "NoSchedule"}]}
         with contextlib.suppress(AlreadyExists):
-            await self.client.request_json("POST", "/api/v1/nodes", body)
-        await self.client.request_json("PATCH", f"/api/v1/nodes/{node}/status", {"status": {"conditions": [_ready()]}})
+            await self.api.json("POST", "/api/v1/nodes", body)
+        await self.api.json("PATCH", f"/api/v1/nodes/{node}/status", {"status": {"conditions": [_ready()]}})
         lease = _object("coordination.k8s.io/v1", "Lease", node)
         lease["spec"] = {"holderIdentity": node, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": _micro_now()}
         with contextlib.suppress(AlreadyExists):
-            await self.client.request_json("POST", f"{_LEASES}", lease)
+            await self.api.json("POST", f"{_LEASES}", lease)
 
     async def _beat(self) -> None:
         while True:
             for node in self.nodes:
                 with contextlib.suppress(Exception):  # a missed beat is made good by the next one
-                    await self.client.request_json("PATCH", f"{_LEASES}/{node}", {"spec": {"renewTime": _micro_now()}})
+                    await self.api.json("PATCH", f"{_LEASES}/{node}", {"spec": {"renewTime": _micro_now()}})
             await asyncio.sleep(5)
 
     async def make_pool(self, name: str, subnet: str, ips: str, **spec: Any) -> None:
@@ -128,7 +130,7 @@ class Stage:
             body["metadata"]["namespace"] = NAMESPACE
             body["metadata"]["annotations"] = {"ipam.spidernet.io/ippool": f'{{"ipv{family}":["{pool}"]}}'}
             body["spec"] = {"nodeName": node, "containers": [{"name": "c", "image": "busybox:1"}]}
-            answer = await self.client.request_json("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", body)
+            answer = await self.api.json("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", body)
             return msgspec.convert(answer, Pod)
 
         return await in_flight(zip(range(count), itertools.cycle(self.nodes), strict=False), make, width)
@@ -148,7 +150,7 @@ class Stage:
 
     async def _force(self, path: str) -> None:
         with contextlib.suppress(NotFound):
-            await self.client.request_json("DELETE", path, {"gracePeriodSeconds": 0})
+            await self.api.json("DELETE", path, {"gracePeriodSeconds": 0})
 
 
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"

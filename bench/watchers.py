@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 
+from bench.api import Api
 from bench.raw import record
 from bench.stage import Stage, in_flight
 from spiderpool.api.core import Namespace, Node, Pod
@@ -23,9 +24,9 @@ ADDS = 500
 STATUS_WRITES = 100
 
 
-async def cpu_seconds(client: KubeClient) -> float:
+async def cpu_seconds(api: Api) -> float:
     """Read the API server's own count of processor seconds."""
-    text = await client.request_text("GET", "/metrics")
+    text = (await api.text("GET", "/metrics")).decode()
     found = re.search(r"^process_cpu_seconds_total (\S+)$", text, re.MULTILINE)
     if not found:
         raise RuntimeError("the API server's metrics have no process_cpu_seconds_total")
@@ -71,20 +72,20 @@ async def cost(stage: Stage, watchers: int) -> dict[str, float]:
     pool = f"bench-watch-{watchers}"
     await stage.make_pool(pool, "198.23.0.0/16", "198.23.0.1-198.23.0.9")
     async with watching(client, watchers):
-        begin = await cpu_seconds(client)
+        begin = await cpu_seconds(stage.api)
         await asyncio.sleep(5)
-        idle_per_s = (await cpu_seconds(client) - begin) / 5
+        idle_per_s = (await cpu_seconds(stage.api) - begin) / 5
 
         loop = asyncio.get_running_loop()
         records = [record(number, "watch") for number in range(ADDS)]
-        begin, at = await cpu_seconds(client), loop.time()
+        begin, at = await cpu_seconds(stage.api), loop.time()
         await in_flight(records, client.create, 10)
-        adds = await cpu_seconds(client) - begin - idle_per_s * (loop.time() - at)
+        adds = await cpu_seconds(stage.api) - begin - idle_per_s * (loop.time() - at)
 
-        begin, at = await cpu_seconds(client), loop.time()
+        begin, at = await cpu_seconds(stage.api), loop.time()
         for number in range(STATUS_WRITES):
             await client.patch(SpiderIPPool, pool, {"status": {"allocatedIPCount": number}}, subresource="status")
-        writes = await cpu_seconds(client) - begin - idle_per_s * (loop.time() - at)
+        writes = await cpu_seconds(stage.api) - begin - idle_per_s * (loop.time() - at)
     await in_flight(records, lambda r: client.delete(SpiderIP, r.metadata.name), 10)
     await stage.remove_pool(pool)
     return {
