@@ -10,6 +10,8 @@ from spiderpool.api.group import spiderpool_resource
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import Kube, KubeObject, Resource
 
+SCHEMA_ZERO = msgspec.Meta(extra_json_schema={"default": 0})
+
 
 class EndpointIP(Kube, frozen=True, kw_only=True):
     """The addresses of one NIC, both families."""
@@ -21,7 +23,7 @@ class EndpointIP(Kube, frozen=True, kw_only=True):
     ipv6: str | None = None
     ipv6_pool: str | None = msgspec.field(default=None, name="ipv6Pool")
     ipv6_gateway: str | None = msgspec.field(default=None, name="ipv6Gateway")
-    vlan: Annotated[int, msgspec.Meta(ge=0, le=4094)] | None = None
+    vlan: Annotated[Annotated[int, msgspec.Meta(ge=0, le=4094)] | None, SCHEMA_ZERO] = None
     clean_gateway: bool | None = None
     routes: tuple[Route, ...] = ()
     mac: str | None = None

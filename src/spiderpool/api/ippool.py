@@ -9,6 +9,8 @@ import msgspec
 from spiderpool.api.group import spiderpool_resource
 from spiderpool.api.meta import Kube, KubeObject, LabelSelector, Resource
 
+SCHEMA_FALSE = msgspec.Meta(extra_json_schema={"default": False})
+
 
 class Route(Kube, frozen=True, kw_only=True):
     """A route that pods of the pool get."""
@@ -21,10 +23,12 @@ class IPPoolSpec(Kube, frozen=True, kw_only=True):
     """What the user asks of a pool; only `subnet` is required."""
 
     ip_version: Annotated[Literal[4, 6] | None, msgspec.Meta(description="family; filled from `subnet`")] = None
-    subnet: str
-    ips: tuple[str, ...] = ()
-    exclude_ips: tuple[str, ...] = msgspec.field(default=(), name="excludeIPs")
-    gateway: str | None = None
+    subnet: Annotated[str, msgspec.Meta(description="CIDR, written as a network address")]
+    ips: Annotated[tuple[str, ...], msgspec.Meta(description="each item A or A-B")] = ()
+    exclude_ips: Annotated[tuple[str, ...], msgspec.Meta(description="taken out of `ips`")] = msgspec.field(
+        default=(), name="excludeIPs"
+    )
+    gateway: Annotated[str | None, msgspec.Meta(description="inside `subnet`")] = None
     routes: tuple[Route, ...] = ()
     pod_affinity: LabelSelector | None = None
     namespace_affinity: LabelSelector | None = None
@@ -32,8 +36,8 @@ class IPPoolSpec(Kube, frozen=True, kw_only=True):
     namespace_name: tuple[str, ...] = ()
     node_name: tuple[str, ...] = ()
     multus_name: tuple[str, ...] = ()
-    default: bool | None = None
-    disable: bool | None = None
+    default: Annotated[bool | None, SCHEMA_FALSE] = None
+    disable: Annotated[bool | None, SCHEMA_FALSE] = None
 
 
 class IPPoolStatus(Kube, frozen=True, kw_only=True):

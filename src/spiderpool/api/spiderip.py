@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from ipaddress import ip_address
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -12,6 +12,10 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.group import spiderpool_resource
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import Kube, KubeObject, Resource
+
+IMMUTABLE = msgspec.Meta(
+    extra_json_schema={"x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "is immutable"}]}
+)
 
 
 class IPState(enum.StrEnum):
@@ -57,16 +61,16 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     """
     One address and its holder.
 
-    `ip`, `pool` and `family` never change. `static`: the record outlives its pod (StatefulSet, VM).
-    `gateway`, `routes`, `prefix_length`, `clean_gateway` are what the pod was given: pool edits do not reach running pods.
-    `state_since` (RFC 3339) serves people and the order of cooling addresses; durations are measured by the observer.
-    `conflict_mac`: who answered for a quarantined address on the wire.
+    Address, pool and family never change. Static: the record outlives its pod (StatefulSet, VM). Gateway, routes, prefix
+    length and clean gateway are what the pod was given: pool edits do not reach running pods. The time since when the state
+    lasts serves people and the order of cooling addresses; durations are measured by the observer. The conflict's MAC is
+    whoever answered for a quarantined address on the wire.
     """
 
-    ip: str
-    pool: str
-    family: int
-    prefix_length: int
+    ip: Annotated[str, msgspec.Meta(max_length=39), IMMUTABLE]  # the longest IPv6 address; bounds the cost of the rules
+    pool: Annotated[str, IMMUTABLE]
+    family: Annotated[int, msgspec.Meta(extra_json_schema={"enum": [4, 6]}), IMMUTABLE]
+    prefix_length: Annotated[int, msgspec.Meta(ge=0, le=128)]
     state: IPState = IPState.HELD
     holder: Holder
     static: bool = False
