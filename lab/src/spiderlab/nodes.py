@@ -78,7 +78,7 @@ def _start(state: State, node: Node, name: str, command: list[str | Path]) -> No
     remember(state, name, processes.start(name, command, group=node.name, init=init_of(state, node)))
 
 
-def shut_down(state: State, node: Node) -> None:
+def shut_down(node: Node) -> None:
     """Cut a node's power: all its processes at once, then its network. Its disk stays."""
     cgroups.end_processes(node.name)
     namespaces.remove(node.namespace)

@@ -1,7 +1,7 @@
 """Certificates and kubeconfigs of the cluster, made anew for each lab."""
 
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from spiderlab import paths
 from spiderlab.topology import SERVICE_NETWORK, SERVICE_NETWORK6, Topology
 
-VALID_FOR = datetime.timedelta(days=365)
+VALID_FOR = dt.timedelta(days=365)
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -54,14 +54,14 @@ def write_secret(path: Path, content: bytes) -> None:
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Key) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_before(now - dt.timedelta(minutes=5))
         .not_valid_after(now + VALID_FOR)
     )
 

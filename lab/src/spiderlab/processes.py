@@ -1,5 +1,6 @@
 """Start, stop and look at the lab's processes."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from spiderlab.state import Started, start_ticks
 
 # The new process enters the group itself, before it becomes the program: no moment is left in which it is nobody's.
 JOIN = 'echo 0 > "$1" && shift && exec "$@"'
+# The same, then left to run on its own: the shell ends, so the program is a child of nobody who might wait for it.
+DETACH = 'echo 0 > "$1" && log="$2" && shift 2 && { "$@" </dev/null >>"$log" 2>&1 & echo $!; }'
 
 
 def enter(init: int) -> list[str]:
@@ -32,21 +35,21 @@ def start(name: str, command: Sequence[str | Path], *, group: str, init: int | N
         The program itself, not the `nsenter` or `unshare` that waits for it.
     """
     inside = enter(init) if init is not None else []
-    argv = ["sh", "-c", JOIN, "sh", str(cgroups.join_file(group)), *inside, *map(str, command)]
     paths.LOGS.mkdir(parents=True, exist_ok=True)
-    with log_of(name).open("ab") as log:
-        outer = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd="/"
-        )
-    return _child(name, outer)
+    argv = ["sh", "-c", DETACH, "sh", str(cgroups.join_file(group)), str(log_of(name)), *inside, *map(str, command)]
+    launched = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False, start_new_session=True, cwd="/")
+    if launched.returncode:
+        raise LabError(f"{name} did not start: sh ended with {launched.returncode}")
+    return _child(name, int(launched.stdout))
 
 
-def _child(name: str, outer: "subprocess.Popen[bytes]") -> Started:
+def _child(name: str, outer: int) -> Started:
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and outer.poll() is None:
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-        if children and (ticks := start_ticks(int(children[0]))) is not None:
-            return Started(int(children[0]), ticks)
+    while time.monotonic() < deadline and start_ticks(outer) is not None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+            if children and (ticks := start_ticks(int(children[0]))) is not None:
+                return Started(int(children[0]), ticks)
         time.sleep(0.005)
     raise LabError(f"{name} did not start; its last words: {last_words(name)}")
 
@@ -65,14 +68,6 @@ def stop(started: Started, *, grace_s: float = 5) -> None:
             time.sleep(0.02)
     if started.alive:
         raise LabError(f"process {started.pid} does not end; see /proc/{started.pid}/stack")
-
-
-def kill(started: Started) -> None:
-    """End a process at once."""
-    stop_now = Started(started.pid, started.ticks)
-    if stop_now.alive:
-        os.kill(started.pid, signal.SIGKILL)
-    stop(stop_now, grace_s=10)
 
 
 def log_of(name: str) -> Path:
