@@ -1,0 +1,118 @@
+"""
+The lab, the product on it, and a story for each test.
+
+A lab that runs is used as it is; otherwise one is started, with the product, and ended after the last test unless
+SPIDERLAB_KEEP=1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spiderlab import Lab
+from spiderlab.errors import LabError
+from spiderlab.progress import Progress
+from tests.lab import manifests
+from tests.lab.kube import Kube
+from tests.lab.patience import until_none
+from tests.lab.story import Story, sweep_pools
+
+REPOSITORY = Path(__file__).parents[2]
+FIRST, LAST = ("test_lab_itself",), ("test_outages", "test_install")  # the first wants no lab, the last leave a changed one
+
+_numbers = itertools.count(1)
+_failed = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that start, break or uninstall things to the ends."""
+    items.sort(key=lambda item: _place(item.path))
+
+
+def _place(path: Path) -> int:
+    """Give a file's place in the order; other folders keep theirs."""
+    if path.parent != Path(__file__).parent:
+        return 0
+    if path.stem in FIRST:
+        return -1
+    return 1 + LAST.index(path.stem) if path.stem in LAST else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Remember whether a test failed: its story is then swept away without a second complaint."""
+    report = yield
+    if call.when == "call" and call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
+        item.stash[_failed] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Give a lab with the product on it."""
+    was_there = _runs()
+    lab = Lab.up(progress=Progress(quiet=True))
+    try:
+        _install(lab)
+        yield lab
+    finally:
+        if not was_there and os.environ.get("SPIDERLAB_KEEP") != "1":
+            lab.down()
+
+
+def _runs() -> bool:
+    """Whether a lab runs on this machine."""
+    try:
+        Lab.attach()
+    except LabError:
+        return False
+    return True
+
+
+def _install(lab: Lab) -> None:
+    """Install the product unless a release of it is there."""
+    if "spiderpool" in lab.helm("list", "--all-namespaces", "--short"):
+        return
+    done = subprocess.run([REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.fixture(scope="session")
+def kube(lab: Lab) -> Iterator[Kube]:
+    """Give the API server, cleared of what earlier runs left."""
+    kube = Kube(lab.kubeconfig)
+    _sweep(kube)
+    yield kube
+    kube.close()
+
+
+def _sweep(kube: Kube) -> None:
+    """Delete namespaces and pools of stories that were cut off."""
+    for thing in kube.list("Namespace", labels=manifests.TEST_LABEL):
+        kube.delete("Namespace", thing["metadata"]["name"])
+    sweep_pools(kube)
+    until_none(lambda: kube.list("SpiderIPPool", labels=manifests.TEST_LABEL), "old stories' pools are gone", within_s=90)
+
+
+@pytest.fixture
+def story(request: pytest.FixtureRequest, kube: Kube, lab: Lab) -> Iterator[Story]:
+    """Give a story; at its end kernel, records and status must agree, and nothing of it may be left."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    story = Story(kube, lab, f"s{os.getpid() % 1000}-{next(_numbers)}-{words[:24].strip('-')}")
+    yield story
+    if request.node.stash.get(_failed, False):
+        story.sweep()
+        return
+    try:
+        story.assert_clean()
+        story.close()
+    except BaseException:
+        story.sweep()
+        raise

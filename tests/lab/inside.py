@@ -1,0 +1,98 @@
+"""
+A pod as its kernel has it: interfaces, routes, and what it reaches.
+
+Found by the pod's UID in /proc, not by the API server: it also answers while that one is down.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from pathlib import Path
+
+from tests.lab.networks import IPAddress, is_underlay
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table, as far as a test looks at it."""
+
+    dst: str
+    nic: str
+    gateway: str = ""
+
+
+class Inside:
+    """The network namespace of a pod."""
+
+    def __init__(self, uid: str) -> None:
+        """Find a process of the pod."""
+        processes = processes_of(uid)
+        assert processes, f"no process of pod {uid} runs on this machine"
+        self._enter = ["nsenter", f"--net=/proc/{processes[0]}/ns/net", "--"]
+
+    def run(self, *command: str, timeout_s: float = 20) -> subprocess.CompletedProcess[str]:
+        """Run a program of the machine in the pod's network; the caller looks at the exit code."""
+        return subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Give each NIC's addresses with prefix length, link-local and loopback ones left out, IPv4 first."""
+        shown = json.loads(self._need("ip", "-j", "address", "show"))
+        return {
+            link["ifname"]: [f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"] if info["scope"] == "global"]
+            for link in shown
+            if link["ifname"] != "lo"
+        }
+
+    def mac(self, nic: str) -> str:
+        """Give a NIC's hardware address."""
+        return json.loads(self._need("ip", "-j", "link", "show", "dev", nic))[0]["address"]
+
+    def underlay(self) -> set[tuple[str, IPAddress]]:
+        """Give the pairs of NIC and underlay address."""
+        pairs = {(nic, ip_interface(text).ip) for nic, texts in self.addresses().items() for text in texts}
+        return {(nic, ip) for nic, ip in pairs if is_underlay(ip)}
+
+    def routes(self, family: int) -> list[Route]:
+        """Give the main table, the kernel's own connected and link-local routes left out."""
+        shown = json.loads(self._need("ip", f"-{family}", "-j", "route", "show", "table", "main"))
+        return [
+            Route(route["dst"], route["dev"], route.get("gateway", "")) for route in shown if route.get("protocol") != "kernel"
+        ]
+
+    def pings(self, address: IPAddress | str) -> bool:
+        """Whether one of two echo requests is answered."""
+        return self.run("busybox", "ping", "-c", "2", "-W", "1", str(address)).returncode == 0
+
+    def reads(self, address: IPAddress | str) -> str:
+        """Give what the web server at an address says its name is; nothing when it does not answer."""
+        return self.run(*fetch(address)).stdout.strip()
+
+    def _need(self, *command: str) -> str:
+        """Run a program that must succeed, and give what it printed."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
+
+
+def fetch(address: IPAddress | str) -> list[str]:
+    """Give the command that asks a pod for its name over TCP."""
+    host = f"[{address}]" if ":" in str(address) else str(address)
+    return ["busybox", "wget", "-q", "-T", "2", "-O", "-", f"http://{host}/name"]
+
+
+def processes_of(uid: str) -> list[int]:
+    """Give the processes of a pod by its UID, which is part of their control group's path."""
+    mark = f"pod{uid}"
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "cgroup").read_text()
+            except OSError:
+                continue  # it ended meanwhile
+            if mark in text:
+                found.append(int(entry.name))
+    return sorted(found)

@@ -1,0 +1,80 @@
+"""Which pools a pod may use: every filter, said in the pod's Event, and each of them passed by a pod that fits."""
+
+from __future__ import annotations
+
+from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, NETWORKS
+from tests.lab.networks import ENS224
+from tests.lab.story import Story
+from tests.lab.test_sources import pools_of
+
+ELSEWHERE = {"matchLabels": {"where": "elsewhere"}}
+
+
+def test_every_refusal_is_said(story: Story) -> None:
+    """A pod whose pools are all refused has one Event that names each pool with its own reason, and it holds nothing."""
+    lan = story.macvlan("lan")
+    going = story.pool("terminating", count=1)
+    story.pod("holder", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [going]}})
+    story.kube.delete("SpiderIPPool", going)
+    reasons = {
+        going: "is being deleted",
+        story.pool("disabled", disable=True): "is disabled",
+        story.pool("family", family=6): "has IPv6 addresses, asked for are IPv4",
+        story.pool("nodename", nodeName=["node2", "node3"]): "is for nodes node2, node3, this pod is on node1",
+        story.pool("nodeaffinity", nodeAffinity=ELSEWHERE): "is for where=elsewhere (nodeAffinity), node node1 has",
+        story.pool("nsname", namespaceName=["kube-system"]): f"is for namespace kube-system, this pod is in {story.namespace}",
+        story.pool("nsaffinity", namespaceAffinity=ELSEWHERE): "is for where=elsewhere (namespaceAffinity), namespace",
+        story.pool("podaffinity", podAffinity=ELSEWHERE): "is for where=elsewhere (podAffinity), pod",
+        story.pool(
+            "multus", multusName=["kube-system/other"]
+        ): f"is for network kube-system/other, eth0 of this pod is on {lan}",
+    }
+
+    pod = story.pod("pod", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": list(reasons)}}, labels={"where": "here"}, wait=False)
+
+    text = story.warning(pod, "no IPPool available")
+    for pool, reason in reasons.items():
+        assert f"{pool} {reason}" in text
+    assert "eth0 IPv4 (annotation ipam.spidernet.io/ippool)" in text
+    assert any(text in event["message"] for event in pod.events() if event["reason"] == "FailedCreatePodSandBox")
+    assert set() == story.sips_of(pod)
+
+
+def test_a_pod_that_fits_every_filter(story: Story) -> None:
+    """Pools that name the pod's node, namespace, labels and networks serve it, on each NIC the one that is for its network."""
+    node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1", "node2"]}]}
+    namespace = {"matchLabels": {"kubernetes.io/metadata.name": story.namespace}}
+    pod_labels = {"matchLabels": {"where": "here"}}
+    lan, storage = story.macvlan("lan"), story.macvlan("storage", ENS224, clean_gateway=True)
+    by_name = story.pool(
+        "by-name", nodeName=["node1"], nodeAffinity=ELSEWHERE, namespaceName=[story.namespace], namespaceAffinity=ELSEWHERE,
+        podAffinity=pod_labels, multusName=[lan],
+    )  # fmt: skip
+    by_label = story.pool(
+        "by-label", ENS224, nodeAffinity=node, namespaceAffinity=namespace, podAffinity=pod_labels, multusName=[storage]
+    )
+    annotations = {DEFAULT_NETWORK: lan, NETWORKS: storage, IPPOOL: {"ipv4": [by_label, by_name]}}
+
+    pod = story.pod("pod", annotations, labels={"where": "here"})
+
+    assert {("eth0", 4): "by-name", ("net1", 4): "by-label"} == pools_of(story, pod)
+
+
+def test_next_pool_is_tried(story: Story) -> None:
+    """A refused pool in the list does not hinder the pools behind it."""
+    pools = [story.pool("no", disable=True), story.pool("yes")]
+
+    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": pools}})
+
+    assert {("eth0", 4): "yes"} == pools_of(story, pod)
+
+
+def test_correction_helps(story: Story) -> None:
+    """A pod that waits for a usable pool starts when its pool becomes usable."""
+    pool = story.pool("p", disable=True)
+    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}, wait=False)
+    story.warning(pod, f"{pool} is disabled")
+
+    story.kube.patch("SpiderIPPool", pool, {"spec": {"disable": False}})
+
+    story.wait_running(pod, within_s=60)
