@@ -34,8 +34,8 @@ PACKAGES = "usr/local/lib/python3.11/dist-packages"  # where Debian's Python loo
 SHIM = "usr/lib/spiderpool/cni"
 ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1")
 
-# Loads kubeconfig files; a pod's credentials are its service account's. A third of all packages' size.
-NOT_IN_THE_IMAGE = frozenset({"kubernetes-asyncio"})
+# Loads kubeconfig files; a pod's credentials are its service account's. It brings a second HTTP stack along.
+NOT_IN_THE_IMAGE = frozenset({"lightkube"})
 
 # Sources and types that packages ship for those who build or check them; nothing reads them at run time.
 NOT_AT_RUN_TIME = ("*.c", "*.h", "*.pyx", "*.pxd", "*.pyi", "*.pxi", "py.typed")

@@ -58,7 +58,10 @@ def read_refusal(subject: str, code: int, body: bytes, headers: Mapping[str, str
         write: whether the request may have changed something.
     """
     status = read_status(body)
-    return _error(f"{subject}: {status.message or f'HTTP {code}'}", code, status, headers, write=write)
+    words = status.message or f"HTTP {code}"
+    if code == HTTPStatus.UNAUTHORIZED:
+        words = f"{words}: the API server does not accept these credentials"
+    return _error(f"{subject}: {words}", code, status, headers, write=write)
 
 
 def read_status_event(subject: str, body: bytes) -> errors.SpiderpoolError:

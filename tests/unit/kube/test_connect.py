@@ -1,0 +1,160 @@
+"""Where a client's address and credentials come from, and what is said when they cannot be had."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderlab.pki import issue, make_authority
+from spiderpool.errors import InvalidRequest
+from spiderpool.kube.connect import connect, from_kubeconfig, from_service_account
+from spiderpool.kube.credentials import TokenFile
+
+AUTHORITY = make_authority("test")
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Give a function that writes a kubeconfig for a user, with its parts replaced at will."""
+
+    def write(user: dict[str, Any], *, server: str = "http://127.0.0.1:1", **parts: object) -> Path:
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "users": [{"name": "u", "user": user}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        path = tmp_path / "config"
+        path.write_text(yaml.safe_dump(config | parts))
+        return path
+
+    return write
+
+
+def b64(text: bytes) -> str:
+    """Encode as kubeconfig's `-data` entries are."""
+    return base64.b64encode(text).decode()
+
+
+async def test_token_of_a_kubeconfig(write: Write) -> None:
+    """A token becomes the header."""
+    access = from_kubeconfig(write({"token": "secret"}))
+    assert "http://127.0.0.1:1" == access.server
+    assert "Bearer secret" == await access.credentials.authorization()
+
+
+async def test_token_file_is_relative_to_the_kubeconfig(write: Write, tmp_path: Path) -> None:
+    """`tokenFile` counts from the folder of the kubeconfig."""
+    (tmp_path / "t").write_text("secret\n")
+    access = from_kubeconfig(write({"tokenFile": "t"}))
+    assert "Bearer secret" == await access.credentials.authorization()
+
+
+def test_certificate_of_a_kubeconfig(write: Write) -> None:
+    """A client certificate and a CA given as data make a TLS context that trusts only that CA; no header is needed."""
+    user = issue(AUTHORITY, "someone")
+    cluster = {"server": "https://127.0.0.1:1", "certificate-authority-data": b64(AUTHORITY.pem)}
+    access = from_kubeconfig(
+        write(
+            {"client-certificate-data": b64(user.pem), "client-key-data": b64(user.key_pem)},
+            clusters=[{"name": "c", "cluster": cluster}],
+        )
+    )
+    assert access.credentials is None
+    assert [((("commonName", "test"),),)] == [ca["subject"] for ca in access.tls.get_ca_certs()]
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({"current-context": "other"}, "Context 'other' not found"),
+        ({"current-context": None}, "No current context"),
+        ({"contexts": "none"}, ""),
+        ({"clusters": []}, "KeyError: 'c'"),
+        ({"users": []}, "KeyError: 'u'"),
+        ({"users": [{"name": "u", "user": {"token": 5}}]}, "Expected `str | null`, got `int`"),
+        ({"users": [{"name": "u", "user": {"exec": {"apiVersion": "v1", "command": "login"}}}]}, "other ways to log in"),
+        ({"users": [{"name": "u", "user": {"tokenFile": "missing"}}]}, "missing: .*No such file"),
+        (
+            {"clusters": [{"name": "c", "cluster": {"server": "https://x", "certificate-authority-data": "bm8="}}]},
+            "SSLError",
+        ),
+    ],
+)
+def test_bad_kubeconfig_names_path_and_reason(write: Write, parts: dict[str, Any], reason: str) -> None:
+    """Whatever is wrong in a kubeconfig, the message is one line with its path and the reason."""
+    path = write({"token": "t"}, **parts)
+    with pytest.raises(InvalidRequest) as caught:
+        from_kubeconfig(path)
+    assert re.search(rf"^kubeconfig {re.escape(str(path))}: .*({reason})", caught.value.message)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "just a line", "\x00"])
+def test_file_that_is_no_kubeconfig(tmp_path: Path, text: str) -> None:
+    """Neither YAML nor a kubeconfig: refused with the path."""
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match=re.escape(f"kubeconfig {path}: ")):
+        from_kubeconfig(path)
+
+
+def test_missing_kubeconfig(tmp_path: Path) -> None:
+    """A path without a file is named."""
+    with pytest.raises(InvalidRequest, match=r"Configuration file .*nowhere not found"):
+        connect(str(tmp_path / "nowhere"))
+
+
+def test_neither_pod_nor_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any source the message says which there are."""
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(InvalidRequest, match="KUBECONFIG is not set, and this is not a pod"):
+        connect()
+
+
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")],
+)
+async def test_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, server: str) -> None:
+    """In a pod: the address from the environment, CA and token from kubelet's files."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    (tmp_path / "ca.crt").write_bytes(AUTHORITY.pem)
+    (tmp_path / "token").write_text("of the pod")
+    access = from_service_account(tmp_path)
+    assert server == access.server
+    assert "Bearer of the pod" == await access.credentials.authorization()
+
+
+def test_service_account_without_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pod without `automountServiceAccountToken` is told which file is missing."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    with pytest.raises(InvalidRequest, match=re.escape(f"CA certificate {tmp_path / 'ca.crt'}")):
+        from_service_account(tmp_path)
+
+
+async def test_token_file_is_read_again_after_a_minute_and_after_a_refusal(tmp_path: Path) -> None:
+    """A renewed token is used after 60 s, or at once when the old one was refused; an empty file is no token."""
+    path, now = tmp_path / "token", 0.0
+    path.write_text("one")
+    token = TokenFile(path, lambda: now)
+    path.write_text("two")
+    now = 60.0
+    assert "Bearer one" == await token.authorization()
+    now = 60.1
+    assert "Bearer two" == await token.authorization()
+    path.write_text("three")
+    token.refused()
+    assert "Bearer three" == await token.authorization()
+    path.write_text("")
+    token.refused()
+    assert "Bearer three" == await token.authorization()
