@@ -7,9 +7,9 @@ A mutating webhook never refuses (reference ipam.md 5): what it cannot read is l
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+import base64
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -17,11 +17,16 @@ from aiohttp import web
 
 from spiderpool.api.group import GROUP, VERSION
 from spiderpool.api.meta import Kube, KubeObject
+from spiderpool.controller.jsonpatch import diff
+from spiderpool.controller.review import Opinion, Question, Reviewer
 from spiderpool.errors import SpiderpoolError
+from spiderpool.ipam.validation import render_errors
 
-CREATE: Final = "CREATE"
-UPDATE: Final = "UPDATE"
-DELETE: Final = "DELETE"
+T = TypeVar("T", bound=KubeObject)
+
+NULL: Final = msgspec.Raw(b"null")
+HEALTH_PATH: Final = "/webhook-health-check"
+LARGEST_REVIEW: Final = 16 * 2**20  # an object is at most 1.5 MiB in etcd, and a review carries two of them
 
 log = structlog.get_logger("spiderpool.controller")
 
@@ -33,8 +38,8 @@ class AdmissionRequest(Kube, frozen=True, kw_only=True):
     name: str = ""
     operation: str = ""
     dry_run: bool | None = None
-    object: msgspec.Raw = msgspec.Raw(b"null")
-    old_object: msgspec.Raw = msgspec.Raw(b"null")
+    object: msgspec.Raw = NULL
+    old_object: msgspec.Raw = NULL
 
 
 class AdmissionReview(Kube, frozen=True, kw_only=True):
@@ -73,10 +78,120 @@ class Status(Kube, frozen=True, kw_only=True):
 
 
 class AdmissionAnswer(Kube, omit_defaults=False, frozen=True, kw_only=True):
-    """The answer; without patch and status these keys are left out."""
+    """The answer; patch and status are left out where there is none."""
 
     uid: str
     allowed: bool
     patch_type: str | msgspec.UnsetType = msgspec.UNSET
     patch: str | msgspec.UnsetType = msgspec.UNSET
     status: Status | msgspec.UnsetType = msgspec.UNSET
+
+
+class AdmissionReply(Kube, omit_defaults=False, frozen=True, kw_only=True):
+    """The envelope of an answer."""
+
+    api_version: str
+    kind: str
+    response: AdmissionAnswer
+
+
+def admission_app(reviewers: Iterable[Reviewer[KubeObject]]) -> web.Application:
+    """Build the application of the webhook port."""
+    app = web.Application(client_max_size=LARGEST_REVIEW)
+    app.router.add_get(HEALTH_PATH, _healthy)
+    for reviewer in reviewers:
+        name = f"{GROUP.replace('.', '-')}-{VERSION}-{reviewer.kind.resource.kind.lower()}"
+        app.router.add_post(f"/mutate-{name}", _handler(reviewer, _mutate))
+        app.router.add_post(f"/validate-{name}", _handler(reviewer, _validate))
+    return app
+
+
+Answer = Callable[[Reviewer[T], AdmissionRequest], Awaitable[AdmissionAnswer]]
+
+
+def _handler(reviewer: Reviewer[T], answer: Answer[T]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Wrap a webhook's answer in its envelope."""
+
+    async def handle(http: web.Request) -> web.Response:
+        try:
+            review = msgspec.json.decode(await http.read(), type=AdmissionReview)
+        except msgspec.DecodeError as error:
+            return web.Response(status=400, text=f"not an AdmissionReview: {error}")
+        reply = AdmissionReply(
+            api_version=review.api_version, kind=review.kind, response=await answer(reviewer, review.request)
+        )
+        return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
+
+    return handle
+
+
+async def _healthy(_: web.Request) -> web.Response:
+    """Answer that the server runs."""
+    return web.Response()
+
+
+async def _mutate(reviewer: Reviewer[T], request: AdmissionRequest) -> AdmissionAnswer:
+    """Fill in an object; whatever goes wrong here is left to the validating webhook."""
+    try:
+        question = _read(reviewer, request)
+        completed = await reviewer.complete(question)
+    except (msgspec.DecodeError, SpiderpoolError) as error:
+        log.warning("object left as it is", kind=reviewer.kind.resource.kind, name=request.name, reason=str(error))
+        return AdmissionAnswer(uid=request.uid, allowed=True)
+    operations = list(diff(msgspec.to_builtins(question.new), msgspec.to_builtins(completed)))
+    if not operations:
+        return AdmissionAnswer(uid=request.uid, allowed=True)
+    patch = base64.b64encode(msgspec.json.encode(operations)).decode()
+    return AdmissionAnswer(uid=request.uid, allowed=True, patch_type="JSONPatch", patch=patch)
+
+
+async def _validate(reviewer: Reviewer[T], request: AdmissionRequest) -> AdmissionAnswer:
+    """Allow or refuse an object."""
+    try:
+        question = _read(reviewer, request)
+        status = _render(reviewer, _name(request, question), await reviewer.judge(question))
+    except msgspec.DecodeError as error:
+        text = f'{_kind(reviewer)} "{request.name}" is invalid: {error}'
+        status = Status(status="Failure", message=text, reason="Invalid", code=422)
+    except SpiderpoolError as error:
+        text = f"{_kind(reviewer)} {request.name} cannot be checked now: {error.message}; try again"
+        status = Status(status="Failure", message=text, reason="ServiceUnavailable", code=503)
+    if status is None:
+        return AdmissionAnswer(uid=request.uid, allowed=True)
+    log.info("refused", kind=reviewer.kind.resource.kind, name=request.name, code=status.code, reason=status.message)
+    return AdmissionAnswer(uid=request.uid, allowed=False, status=status)
+
+
+def _read(reviewer: Reviewer[T], request: AdmissionRequest) -> Question[T]:
+    """Read the objects of a request; the API server sends `null` for the one that does not exist."""
+    old, new = (msgspec.json.decode(raw, type=reviewer.kind | None) for raw in (request.old_object, request.object))
+    return Question(old=old, new=new, dry_run=bool(request.dry_run))
+
+
+def _name(request: AdmissionRequest, question: Question[T]) -> str:
+    """Name the object; a create may leave the name to the API server."""
+    obj = question.new or question.old
+    return request.name or (obj.metadata.name or obj.metadata.generate_name if obj is not None else "")
+
+
+def _kind(reviewer: Reviewer[T]) -> str:
+    """Name the kind as the API server does in its messages."""
+    return f"{reviewer.kind.resource.kind}.{reviewer.kind.resource.group}"
+
+
+def _render(reviewer: Reviewer[T], name: str, opinion: Opinion) -> Status | None:
+    """Write a refusal as the API server writes its own, None when there is none."""
+    resource = reviewer.kind.resource
+    if opinion.forbidden is not None:
+        text = f'{resource.plural}.{resource.group} "{name}" is forbidden: {opinion.forbidden}'
+        details = StatusDetails(name=name, group=resource.group, kind=resource.plural)
+        return Status(status="Failure", message=text, reason="Forbidden", code=403, details=details)
+    if not opinion.errors:
+        return None
+    causes = tuple(
+        Cause(reason=error.kind, message=error.text.removeprefix(f"{error.field}: "), field=error.field)
+        for error in opinion.errors
+    )
+    details = StatusDetails(name=name, group=resource.group, kind=resource.kind, causes=causes)
+    message = render_errors(resource, name, opinion.errors)
+    return Status(status="Failure", message=message, reason="Invalid", code=422, details=details)

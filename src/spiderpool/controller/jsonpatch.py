@@ -8,7 +8,7 @@ from typing import Any
 Operation = dict[str, Any]
 
 
-def diff(old: Any, new: Any, path: str = "") -> Iterator[Operation]:  # noqa: ANN401 - JSON is Any
+def diff(old: Any, new: Any, path: str = "") -> Iterator[Operation]:
     """Walk the operations that turn `old` into `new`; none when they are equal."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):

@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from spiderpool.errors import SpiderpoolError, TooManyRequests, TryAgain
+from spiderpool.errors import SpiderpoolError, TryAgain
+from spiderpool.kube.backoff import Backoff
 
-FIRST_DELAY_S: Final = 0.2
-LONGEST_DELAY_S: Final = 30.0
+LONGEST_REST_S: Final = 30.0
 
 Reconcile = Callable[[str], Awaitable[float | None]]
 Clock = Callable[[], float]
 
 log = structlog.get_logger("spiderpool.controller")
-
-
-def backoff_s(failures: int, error: Exception) -> float:
-    """Tell how long a key rests after its nth failure in a row: doubling, at most 30 s, longer when the server asks for it."""
-    doubled = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 16))
-    asked = error.retry_after_s if isinstance(error, TooManyRequests) else 0.0
-    return max(doubled, asked)
 
 
 class Loop:
@@ -58,7 +51,7 @@ class Loop:
         self._heap: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._running: set[str] = set()
-        self._failures: dict[str, tuple[int, float]] = {}
+        self._failures: dict[str, _Failures] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -69,7 +62,7 @@ class Loop:
         """Ask for a key; an earlier wish wins over a later one, and a failing key keeps its rest."""
         due = self._clock() + after_s
         if key in self._failures:
-            due = max(due, self._failures[key][1])
+            due = max(due, self._failures[key].rest_until)
         if key in self._due and self._due[key] <= due:
             return
         self._due[key] = due
@@ -127,17 +120,17 @@ class Loop:
             self._failures.pop(key, None)
         except SpiderpoolError as error:
             log.log(_level(error), "will retry", loop=self.name, key=key, reason=error.message, after_s=self._fail(key, error))
-        except Exception as error:  # a mistake of ours in one key must not stop all others
-            log.exception("unexpected error, will retry", loop=self.name, key=key, after_s=self._fail(key, error))
+        except Exception:  # a mistake of ours in one key must not stop all others
+            log.exception("unexpected error, will retry", loop=self.name, key=key, after_s=self._fail(key))
         finally:
             self._running.discard(key)
             self._reschedule(key, again)
 
-    def _fail(self, key: str, error: Exception) -> float:
-        """Count a failure and set the key's rest; a little randomness keeps replicas and keys apart."""
-        count = self._failures.get(key, (0, 0.0))[0] + 1
-        rest = backoff_s(count, error) * random.uniform(1.0, 1.2)  # noqa: S311 - not a secret
-        self._failures[key] = (count, self._clock() + rest)
+    def _fail(self, key: str, error: SpiderpoolError | None = None) -> float:
+        """Count a failure and give the seconds that the key rests."""
+        failures = self._failures.setdefault(key, _Failures())
+        rest = failures.backoff.next_s(error)
+        failures.rest_until = self._clock() + rest
         return round(rest, 2)
 
     def _reschedule(self, key: str, again: float | None) -> None:
@@ -154,3 +147,11 @@ class Loop:
 def _level(error: SpiderpoolError) -> int:
     """Losing a race is ordinary; everything else is worth a warning."""
     return 20 if isinstance(error, TryAgain) else 30
+
+
+@dataclass(slots=True)
+class _Failures:
+    """How often a key failed in a row, and until when it rests."""
+
+    backoff: Backoff = field(default_factory=lambda: Backoff(last_s=LONGEST_REST_S))
+    rest_until: float = 0.0

@@ -1,0 +1,94 @@
+"""
+What the controller counts, under the names that the documents promise (reference ipam.md 7.5); only what exists is exported.
+
+Each series carries the two `otel_scope` labels of the original, since boards select by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from spiderpool.api.ippool import SpiderIPPool
+
+SCOPE: Final = "spiderpool-controller"
+DEBUG_SCOPE: Final = "spiderpool-controller-debug-metrics"
+SERVICE: Final = "spiderpool.spidernet.io"
+_LABELS: Final = ("otel_scope_name", "otel_scope_version")
+
+
+class Metrics:
+    """All series of one controller, in a registry of their own."""
+
+    def __init__(self, version: str, pools: Iterable[SpiderIPPool], *, debug: bool = False) -> None:
+        """
+        Register the series.
+
+        Args:
+            version: value of the label `otel_scope_version`.
+            pools: the mirror of pools, walked at each scrape.
+            debug: whether each pool gets series of its own.
+        """
+        self.registry = CollectorRegistry()
+        scope = (SCOPE, version)
+        Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(*scope).info({})
+        Gauge("target_info", "Target metadata", ("service_name",), registry=self.registry).labels(SERVICE).set(1)
+        self._reclaimed = self._counter("ip_gc_counts", "addresses reclaimed", scope)
+        self._failed = self._counter("ip_gc_failure_counts", "reclaims that met a changed record", scope)
+        total = Gauge("spiderpool_total_ippool_counts", "pools", _LABELS, registry=self.registry).labels(*scope)
+        total.set_function(lambda: float(sum(1 for _ in pools)))
+        if debug:
+            self.registry.register(PoolSeries(pools, version))
+
+    def count_reclaim(self, done: bool) -> None:
+        """Count a reclaimed address, or an attempt that failed."""
+        (self._reclaimed if done else self._failed).inc()
+
+    def _counter(self, name: str, text: str, scope: tuple[str, str]) -> Counter:
+        """Register a counter that is exported as 0 from the start."""
+        counter = Counter(f"spiderpool_{name}", text, _LABELS, registry=self.registry)
+        return counter.labels(*scope)
+
+
+class PoolSeries(Collector):
+    """Addresses of each pool, all and free, from its status."""
+
+    def __init__(self, pools: Iterable[SpiderIPPool], version: str) -> None:
+        """
+        Prepare.
+
+        Args:
+            pools: the mirror of pools.
+            version: value of the label `otel_scope_version`.
+        """
+        self._pools = pools
+        self._version = version
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Render the series at a scrape."""
+        labels = (*_LABELS, "SpiderIPPool")
+        total = GaugeMetricFamily("spiderpool_debug_ippool_total_ip_counts", "addresses of the pool", labels=labels)
+        free = GaugeMetricFamily("spiderpool_debug_ippool_available_ip_counts", "free addresses of the pool", labels=labels)
+        for pool in self._pools:
+            values = (DEBUG_SCOPE, self._version, pool.metadata.name)
+            count, taken = pool.status.total_ip_count or 0, pool.status.allocated_ip_count or 0
+            total.add_metric(values, count)
+            free.add_metric(values, max(0, count - taken))
+        yield total
+        yield free
+
+
+def metrics_app(metrics: Metrics) -> web.Application:
+    """Build the application of the metrics port: every path answers."""
+
+    async def scrape(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", scrape)
+    return app

@@ -1,0 +1,144 @@
+"""
+Pool status: what other tools read, derived from SpiderIPs and written rarely.
+
+The cost of a status write grows with the pool, and every watcher of pools pays for it: so a burst of allocations makes few
+writes, at its end if possible, and per event there is no work that grows with the pool.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from spiderpool.api.group import ANNO_IMPORTED
+from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.controller.loop import Loop
+from spiderpool.controller.world import BY_POOL, World
+from spiderpool.ipam.projection import pool_status
+from spiderpool.kube.cluster import Change
+from spiderpool.model.pool import Pool
+
+SMALL_POOL: Final = 200  # records
+SMALL_GAP_S: Final = 1.0
+LARGE_GAP_S: Final = 10.0
+QUIET_PART: Final = 0.05  # a pool that rests for this part of its gap is written without waiting for the gap's end
+
+
+def write_gap_s(records: int) -> float:
+    """Tell how far apart two status writes of a pool are at least."""
+    return SMALL_GAP_S if records <= SMALL_POOL else LARGE_GAP_S
+
+
+def write_due_s(records: int, *, written: float | None, dirty: float, touched: float) -> float:
+    """
+    Tell when the status may be written: at rest or after a gap of unrest, never sooner than a gap after the last write.
+
+    Args:
+        records: how many records the pool has now.
+        written: when it was written last, None = never by this leader.
+        dirty: when the first change came that is not written yet, minus infinity = no change came.
+        touched: when the last change came.
+    """
+    gap = write_gap_s(records)
+    calm = min(touched + gap * QUIET_PART, dirty + gap)
+    return calm if written is None else max(calm, written + gap)
+
+
+class Projection:
+    """Keeps the status of every imported pool equal to its records."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        limit: int,
+        workers: int = 1,
+        resync_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Begin with every pool unwritten.
+
+        Args:
+            world: mirrors and door.
+            limit: pools with more records get counts without the map.
+            workers: pools written at the same time.
+            resync_s: seconds after which a pool is compared again, None = never.
+            clock: monotonic seconds.
+        """
+        self._world = world
+        self._limit = limit
+        self._resync_s = resync_s
+        self._clock = clock
+        self._written: dict[str, float] = {}
+        self._dirty: dict[str, float] = {}
+        self._touched: dict[str, float] = {}
+        self.loop = Loop("pool status", self._reconcile, workers=workers, clock=clock)
+
+    def start(self) -> None:
+        """Follow the mirrors and look at every pool once."""
+        self._world.records.subscribe(self._on_record)
+        self._world.pools.subscribe(self._on_pool)
+        for pool in self._world.pools:
+            self.touch(pool.metadata.name)
+
+    def touch(self, pool: str) -> None:
+        """Note that a pool may need a write; costs the same for every pool."""
+        now = self._clock()
+        self._touched[pool] = now
+        if pool not in self._dirty:
+            self._dirty[pool] = now
+            self.loop.add(pool, SMALL_GAP_S * QUIET_PART)
+
+    def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """A record came, changed or went."""
+        record = new or old
+        if record is not None:
+            self.touch(record.spec.pool)
+
+    def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        """A pool came, changed or went; our own writes come by here too and find nothing to do."""
+        pool = new or old
+        if pool is not None:
+            self.touch(pool.metadata.name)
+
+    async def _reconcile(self, name: str) -> float | None:
+        """Write the status of one pool if it is due and differs."""
+        pool = self._world.pools.named(name)
+        now = self._clock()
+        if pool is None or ANNO_IMPORTED not in pool.metadata.annotations:
+            self._forget(name)
+            return None
+        records = self._world.records.by_index(BY_POOL, name)
+        dirty = self._dirty.get(name, -math.inf)
+        touched = self._touched.get(name, -math.inf)
+        due = write_due_s(len(records), written=self._written.get(name), dirty=dirty, touched=touched)
+        if due > now:
+            return due - now
+        self._dirty.pop(name, None)
+        status = pool_status(records, Pool.parse(pool), self._limit)
+        if status != pool.status:
+            self._written[name] = now
+            await self._write(pool, status)
+        return self._resync_s
+
+    async def _write(self, pool: SpiderIPPool, status: IPPoolStatus) -> None:
+        """Write the status on condition that the pool is the one that was looked at."""
+        body: dict[str, Any] = {
+            "metadata": {"resourceVersion": pool.metadata.resource_version},
+            "status": {
+                "allocatedIPs": status.allocated_ips,
+                "totalIPCount": status.total_ip_count,
+                "allocatedIPCount": status.allocated_ip_count,
+            },
+        }
+        written = await self._world.cluster.patch(SpiderIPPool, pool.metadata.name, body, subresource="status")
+        self._world.pools.remember(written)
+
+    def _forget(self, name: str) -> None:
+        """Drop what is known of a pool that is not ours to write."""
+        for notes in (self._written, self._dirty, self._touched):
+            notes.pop(name, None)
