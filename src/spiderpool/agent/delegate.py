@@ -8,7 +8,7 @@ Source: CNI specification 1.1.0, section 4; reference meta-plugin.md 3.2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +37,6 @@ class Plugins:
     call: Call
     bin_dir: str
     host: Namespaces
-    netns: str = field(default="")
 
     async def add(self, delegate: Delegate) -> dict[str, Any]:
         """

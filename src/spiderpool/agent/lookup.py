@@ -6,13 +6,11 @@ Source: reference meta-plugin.md 1 and 2.3.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
+from spiderpool.agent.patience import Patience
 from spiderpool.api.core import NetworkAttachmentDefinition
 from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import (
@@ -26,15 +24,12 @@ from spiderpool.cni.netconf import (
     with_plugin_files,
 )
 from spiderpool.cni.plan import Network
-from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TooManyRequests, Unreachable
+from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, Unreachable
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
 
-R = TypeVar("R")
-
 RESOURCE_NAME: Final = "k8s.v1.cni.cncf.io/resourceName"
-PATIENCE_S: Final = 2.5
-PAUSE_S: Final = 0.25
+PATIENCE: Final = Patience(busy_s=20.0, absent_s=2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class Networks:
         """
         where = f"network {namespace}/{name}"
         try:
-            definition = await patiently(lambda: self.cluster.get(NetworkAttachmentDefinition, name, namespace))
+            definition = await PATIENCE.bear(lambda: self.cluster.get(NetworkAttachmentDefinition, name, namespace))
         except NotFound as error:
             raise NotFound(f"{where}: there is no such NetworkAttachmentDefinition; create it, or correct the name") from error
         text = definition.spec.config
@@ -100,19 +95,6 @@ class Networks:
         beside = str(Path(path).parent / config.name)
         files = [file for file in await self.host.run(lambda: _read_folder(beside)) if file.name.endswith(".conf")]
         return with_plugin_files(config, files, beside)
-
-
-async def patiently(ask: Callable[[], Awaitable[R]], patience_s: float = PATIENCE_S) -> R:
-    """Ask the API again for a short while when it does not answer; the last answer counts."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return await ask()
-        except Unreachable as error:
-            pause = error.retry_after_s if isinstance(error, TooManyRequests) else PAUSE_S
-            if time.monotonic() + pause > deadline:
-                raise
-            await asyncio.sleep(pause)
 
 
 def _both(value: str, definition_error: SpiderpoolError, file_error: SpiderpoolError) -> SpiderpoolError:

@@ -48,7 +48,7 @@ class CachedResult:
     container_id: str
     ifname: str
     netns: str
-    config: bytes
+    config: Mapping[str, Any]
     args: tuple[tuple[str, str], ...]
     capability_args: Mapping[str, Any]
     result: Mapping[str, Any]
@@ -91,7 +91,7 @@ def render_result_file(cached: CachedResult) -> bytes:
     return msgspec.json.encode(
         _ResultFile(
             containerId=cached.container_id,
-            config=base64.b64encode(cached.config).decode(),
+            config=base64.b64encode(msgspec.json.encode(cached.config)).decode(),
             ifName=cached.ifname,
             networkName=cached.network,
             netns=cached.netns,
@@ -111,7 +111,7 @@ def parse_result_file(text: bytes) -> CachedResult:
             container_id=item.containerId,
             ifname=item.ifName,
             netns=item.netns,
-            config=base64.b64decode(item.config),
+            config=msgspec.json.decode(base64.b64decode(item.config), type=dict[str, Any]) if item.config else {},
             args=tuple(item.cniArgs or ()),
             capability_args=item.capabilityArgs or {},
             result=item.result,
@@ -127,7 +127,7 @@ def cached_result(delegate: Delegate, container_id: str, netns: str, args: CniAr
         container_id=container_id,
         ifname=delegate.ifname,
         netns=netns,
-        config=msgspec.json.encode(delegate.config.document),
+        config=delegate.config.document,
         args=args.pairs,
         capability_args=delegate.capability_args,
         result=result,

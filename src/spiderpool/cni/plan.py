@@ -7,17 +7,20 @@ Source: reference meta-plugin.md 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.cni.netconf import NetworkConfig, with_cni_args, with_device
 from spiderpool.cni.request import CniArgs, valid_ifname
+from spiderpool.cni.result import Result, Route
 from spiderpool.errors import BadEnvironment, InvalidRequest
 from spiderpool.model.networks import Bandwidth, NetworkSelection, PortMapping
 
 BOTH = frozenset({4, 6})
+DEFAULT_NETWORKS: Final[Mapping[int, IPv4Network | IPv6Network]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 DEVICE_INFO_DIR = "/var/run/k8s.cni.cncf.io/devinfo"
 _CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "infinibandGUID", "deviceID", "CNIDeviceInfoFile")
 _OWN_ARGS = ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
@@ -99,6 +102,13 @@ def route_change(delegate: Delegate) -> RouteChange | None:
     if delegate.gateways is None and delegate.lose:
         return RouteChange(BOTH, ())
     return None
+
+
+def with_default_routes(result: Result, lost: Collection[int], gateways: Sequence[IPAddress]) -> Result:
+    """Give a result as it is true after its default routes were changed."""
+    kept = [route for route in result.routes if route.dst not in {DEFAULT_NETWORKS[family] for family in lost}]
+    new = [Route(DEFAULT_NETWORKS[gateway.version], gateway) for gateway in gateways]
+    return replace(result, routes=(*kept, *new))
 
 
 def automatic_ifname(index: int, default: str) -> str:

@@ -1,0 +1,137 @@
+"""
+Working inside other namespaces: a thread of its own enters, does one thing, and ends with it.
+
+A thread that has entered a mount namespace can not come back, so no thread is used twice.
+Source: setns(2), unshare(2): a mount namespace may be entered by a thread that shares its root and working directory with
+nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from spiderpool.errors import NotFound, SpiderpoolError
+
+R = TypeVar("R")
+
+_CLONE_FS: Final = 0x200
+_CLONE_NEWNS: Final = 0x20000
+_CLONE_NEWNET: Final = 0x40000000
+_FLAGS: Final = {"mnt": _CLONE_NEWNS, "net": _CLONE_NEWNET}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """
+    One or more open namespaces; usable as long as they are open, whatever becomes of the files and processes that named them.
+
+    A context manager: leaving it closes them.
+    """
+
+    fds: tuple[tuple[int, int], ...]  # (file descriptor, flag of setns)
+
+    @classmethod
+    def of_process(cls, pid: int, *kinds: str) -> Self:
+        """
+        Open namespaces of a process.
+
+        Args:
+            pid: the process.
+            kinds: `mnt`, `net`.
+
+        Raises:
+            NotFound: there is no such process any more.
+        """
+        with contextlib.ExitStack() as undo:
+            fds = tuple((_open(f"/proc/{pid}/ns/{kind}", undo), _FLAGS[kind]) for kind in kinds)
+            undo.pop_all()
+        return cls(fds)
+
+    @classmethod
+    def network(cls, path: str) -> Self:
+        """Open a network namespace by its file. Raises `NotFound`."""
+        return cls(((_open(path), _CLONE_NEWNET),))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def copy(self) -> Self:
+        """Give the same namespaces, to be closed on their own."""
+        return type(self)(tuple((os.dup(fd), flag) for fd, flag in self.fds))
+
+    def close(self) -> None:
+        """Let go of the namespaces; work that has begun in them goes on."""
+        for fd, _ in self.fds:
+            os.close(fd)
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """
+        Do something that blocks for a short time inside the namespaces.
+
+        When the caller is cancelled the work ends by itself and its result is dropped.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        # Copies of its own: the caller may be cancelled, and close, before the thread has entered.
+        own = self.copy()
+
+        def work_inside() -> None:
+            try:
+                with own:
+                    own.enter()
+                    result = work()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+                _tell(loop, _settle, answer, None, error)
+            else:
+                _tell(loop, _settle, answer, result, None)
+
+        threading.Thread(target=work_inside, name="namespace", daemon=True).start()
+        return await answer
+
+    def enter(self) -> None:
+        """Enter with this thread, for good."""
+        _check(_libc.unshare(_CLONE_FS), "unshare")
+        for fd, flag in self.fds:
+            _check(_libc.setns(fd, flag), "setns")
+
+
+def _open(path: str, undo: contextlib.ExitStack | None = None) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotFound(f"namespace {path}: {error.strerror}") from error
+    if undo is not None:
+        undo.callback(os.close, fd)
+    return fd
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        raise SpiderpoolError(f"{what}: {os.strerror(ctypes.get_errno())}; the agent needs CAP_SYS_ADMIN and CAP_SYS_CHROOT")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+        loop.call_soon_threadsafe(function, *args)
+
+
+def _settle(answer: asyncio.Future[R], result: R, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
