@@ -1,0 +1,97 @@
+"""
+Addresses that outlive their pod: finding them again, and giving them to the new pod of the name.
+
+Also gives a living pod's address to its new sandbox: to the record both are the same, one conditional update of the holder.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from spiderpool.agent.patience import Patience
+from spiderpool.agent.unbroken import unbroken
+from spiderpool.api.group import LABEL_KEY
+from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
+from spiderpool.ipam.reclaim import Action, judge_handover
+from spiderpool.ipam.records import hand_over
+from spiderpool.ipam.wishes import Request
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.watch import Mirror
+from spiderpool.model.claim import Claimant, ClaimKey
+from spiderpool.model.facts import Facts
+
+ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the node that had the pod before
+
+
+class Handover:
+    """Gives records to the pod and sandbox that an ADD is for."""
+
+    def __init__(self, cluster: Cluster, records: Mirror[SpiderIP], patience: Patience) -> None:
+        """
+        Join what a hand-over needs.
+
+        Args:
+            cluster: the store.
+            records: this node's own records.
+            patience: how long an API server that cannot serve is borne.
+        """
+        self._cluster = cluster
+        self._records = records
+        self._patience = patience
+
+    async def find(self, claimant: Claimant) -> tuple[SpiderIP, ...]:
+        """Give the records of a static holder wherever they are; a consistent list, since another node may have made them."""
+        listing = await self._patience.bear(
+            partial(self._cluster.list_objects, SpiderIP, labels=f"{LABEL_KEY}={claimant.label}")
+        )
+        return tuple(
+            record
+            for record in listing.items
+            if ClaimKey.of_record(record).claimant == claimant and record.spec.state is IPState.HELD
+        )
+
+    async def give(self, record: SpiderIP, facts: Facts, request: Request) -> SpiderIP:
+        """Make pod and sandbox of this ADD the holder of a record of theirs; nothing is written when they are already."""
+        for _ in range(ATTEMPTS):
+            if not _is_stale(record, facts, request):
+                return record
+            _refuse_unless_theirs(record, facts)
+            try:
+                written = await self._patience.bear(partial(self._write, hand_over(record, facts.pod, facts.owner, request)))
+            except (Conflict, UnknownOutcome):
+                record = await self._read(record)
+            else:
+                return written
+        raise TryAgain(f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+
+    async def _write(self, record: SpiderIP) -> SpiderIP:
+        written = await unbroken(self._cluster.replace(record))
+        self._records.remember(written)
+        return written
+
+    async def _read(self, record: SpiderIP) -> SpiderIP:
+        try:
+            return await self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name))
+        except NotFound:
+            raise TryAgain(f"{record.spec.ip} was released while this ADD took it over") from None
+
+
+def _is_stale(record: SpiderIP, facts: Facts, request: Request) -> bool:
+    """Whether a record names another pod or sandbox than this ADD's, or not the network that the call speaks for."""
+    holder = record.spec.holder
+    if holder.uid != facts.pod.metadata.uid or holder.node != facts.pod.spec.node_name:
+        return True
+    if request.container_id and holder.container_id != request.container_id:
+        return True
+    return bool(request.network) and holder.nic == request.nic and holder.network != request.network
+
+
+def _refuse_unless_theirs(record: SpiderIP, facts: Facts) -> None:
+    """Refuse to give away what belongs to somebody else; a new sandbox of the same pod is always right."""
+    if record.spec.holder.uid == facts.pod.metadata.uid and record.spec.state is IPState.HELD:
+        return
+    verdict = judge_handover(record, facts.pod)
+    if verdict.action is not Action.HAND_OVER:
+        raise TryAgain(verdict.reason)

@@ -1,0 +1,258 @@
+"""
+ADD: facts once, then decisions, then claims; all addresses of a call or none.
+
+What a pod already holds it gets again, whatever became of pools and annotations since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from spiderpool.addressing.sets import IPAddress, IPNetwork
+from spiderpool.agent.claim import Claims, Want
+from spiderpool.agent.facts import BY_UID, FactSource, PodCall
+from spiderpool.agent.handover import Handover
+from spiderpool.agent.taken import Taken
+from spiderpool.agent.unbroken import unbroken
+from spiderpool.api.core import Pod
+from spiderpool.api.ippool import Route
+from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.errors import InvalidRequest, SpiderpoolError
+from spiderpool.ipam.allocation import attach_routes
+from spiderpool.ipam.answer import IpamAddResponse, render_answer
+from spiderpool.ipam.records import build_record
+from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_wish
+from spiderpool.ipam.wishes import NicWish, Request, Wish, read_wish
+from spiderpool.kube.watch import Mirror
+from spiderpool.model.claim import Claimant, ClaimKey
+from spiderpool.model.facts import Facts
+from spiderpool.model.pod import full_name, is_alive
+from spiderpool.model.pool import Pool
+
+WAIT_S: Final = 10.0  # how long an ADD waits for an address when pools are full (issue 3, item 5)
+
+Slot = tuple[str, int]
+"""What one address is for: NIC and family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One ADD after its decisions: `selections` are those of the slots that the pod does not hold yet."""
+
+    facts: Facts
+    request: Request
+    claimant: Claimant
+    held: Mapping[Slot, SpiderIP]
+    selections: tuple[Selection, ...] = ()
+    nic_wishes: Mapping[str, NicWish] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def uid(self) -> str:
+        """UID of the pod."""
+        return self.facts.pod.metadata.uid
+
+
+class Leases:
+    """Gives pods their addresses."""
+
+    def __init__(
+        self,
+        source: FactSource,
+        records: Mirror[SpiderIP],
+        claims: Claims,
+        handover: Handover,
+        taken: Taken,
+        *,
+        on_change: Callable[[Pod], None],
+        wait_s: float = WAIT_S,
+    ) -> None:
+        """
+        Join what an ADD needs.
+
+        Args:
+            source: of the facts.
+            records: this node's own records.
+            claims: claims single addresses.
+            handover: finds and moves the addresses of static pods.
+            taken: how many addresses of a pool are believed to be held, for error texts.
+            on_change: told of each pod whose addresses changed.
+            wait_s: how long to wait for an address in full pools.
+        """
+        self._source = source
+        self._records = records
+        self._claims = claims
+        self._handover = handover
+        self._taken = taken
+        self._on_change = on_change
+        self._wait_s = wait_s
+
+    async def add(self, call: PodCall, request: Request) -> IpamAddResponse:
+        """Give a pod its addresses; the caller has the pod's turn."""
+        facts = await self._source.gather(call)
+        require_alive(facts.pod)
+        ask = read_ask(facts, request, self.held_by(facts.pod.metadata.uid))
+        ask, superseded = await self._find_again(ask)
+        require_pools(ask.selections)
+        kept = [await self._handover.give(record, facts, request) for record in ask.held.values()]
+        async with all_or_nothing() as undo:
+            made = await self._claim(ask, undo)
+        for record in superseded:
+            await self._claims.give_back(record)
+        self._on_change(facts.pod)
+        return render_answer([*kept, *made], facts.features)
+
+    def held_by(self, uid: str) -> dict[Slot, SpiderIP]:
+        """Give what a pod holds, as this node knows it."""
+        records = self._records.by_index(BY_UID, uid)
+        return {slot_of(record): record for record in records if record.spec.state is IPState.HELD}
+
+    async def _find_again(self, ask: Ask) -> tuple[Ask, tuple[SpiderIP, ...]]:
+        """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""
+        if not (ask.claimant.static and ask.selections):
+            return ask, ()
+        stored = await self._handover.find(ask.claimant)
+        return recall(ask, stored)
+
+    async def _claim(self, ask: Ask, undo: AsyncExitStack) -> list[SpiderIP]:
+        """Claim what is missing, at once where one claim does not depend on another."""
+        deadline = time.monotonic() + self._wait_s
+        if ask.routes:
+            made = await self._claim_in_order(ask, undo, deadline)
+        elif len(ask.selections) == 1:
+            made = [await self._claims.claim(_want(ask, ask.selections[0]), undo, deadline)]
+        else:
+            wants = [_want(ask, selection) for selection in ask.selections]
+            made = _raise_first(
+                await asyncio.gather(*(self._claims.claim(want, undo, deadline) for want in wants), return_exceptions=True)
+            )
+        self._require_all(ask, made)
+        return [record for record in made if record is not None]
+
+    async def _claim_in_order(self, ask: Ask, undo: AsyncExitStack, deadline: float) -> list[SpiderIP | None]:
+        """Claim one after the other: a custom route goes with the first address whose network has its gateway."""
+        made: list[SpiderIP | None] = []
+        homes = [record.spec for record in ask.held.values()]
+        for selection in ask.selections:
+            networks = [ask.facts.pools[spec.pool].subnet for spec in homes if spec.pool in ask.facts.pools]
+            want = _want(ask, selection, lambda pool, networks=networks: _routes(networks, pool, ask.routes))  # type: ignore[misc]
+            record = await self._claims.claim(want, undo, deadline)
+            made.append(record)
+            if record is not None:
+                homes.append(record.spec)
+        return made
+
+    def _require_all(self, ask: Ask, made: Iterable[SpiderIP | None]) -> None:
+        """Raise the one error that tells of all selections that gave nothing."""
+        empty = [selection for selection, record in zip(ask.selections, made, strict=True) if record is None]
+        if empty:
+            held = {pool.name: len(self._taken.of(pool.name)) for selection in empty for pool in selection.pools}
+            raise failure_of(empty, held, ask.facts.reserved)
+
+
+@asynccontextmanager
+async def all_or_nothing() -> AsyncIterator[AsyncExitStack]:
+    """Undo what was done inside when it fails or is cancelled; the undoing itself is not cut off."""
+    undo = AsyncExitStack()
+    try:
+        yield undo
+    except BaseException:
+        await unbroken(undo.aclose())
+        raise
+
+
+def require_alive(pod: Pod) -> None:
+    """Refuse pods that have no use for addresses any more."""
+    if not is_alive(pod):
+        state = "is being deleted" if pod.metadata.deletion_timestamp is not None else f"has ended ({pod.status.phase})"
+        raise InvalidRequest(f"pod {full_name(pod)} {state}; it gets no address")
+
+
+def read_ask(facts: Facts, request: Request, held: Mapping[Slot, SpiderIP]) -> Ask:
+    """
+    Decide what an ADD has to claim.
+
+    A NIC that holds an address keeps its pod running when its pools or annotations do not allow it any more: then only
+    what it has is given. An address missing beside it (a former ADD was cut off) is claimed where pools allow.
+    """
+    claimant = Claimant.of(facts.pod, facts.owner, facts.features)
+    served = {nic for nic, _ in held}
+    try:
+        wish = read_wish(facts.pod, facts.namespace, request, facts.features)
+        selections = select_wish(wish, facts)
+    except SpiderpoolError:
+        if request.nic in served:
+            return Ask(facts, request, claimant, held)
+        raise
+    missing = tuple(
+        selection
+        for selection in selections
+        if (selection.nic, selection.family) not in held and (selection.pools or selection.nic not in served)
+    )
+    return Ask(facts, request, claimant, held, missing, _by_nic(wish), wish.routes)
+
+
+def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, ...]]:
+    """
+    Join what a static pod had before into what it holds.
+
+    Returns:
+        The ask without the slots that are found again, and the records that the pod's annotations do not ask for any more
+        (reference ipam.md 3.6, "pool change"): they are released once the new address is there.
+    """
+    wanted = {(selection.nic, selection.family): selection for selection in ask.selections}
+    found, superseded = dict(ask.held), []
+    for record in stored:
+        selection = wanted.get(slot_of(record))
+        if selection is None:
+            continue
+        if _still_fits(record, selection):
+            found[slot_of(record)] = record
+        else:
+            superseded.append(record)
+    missing = tuple(selection for slot, selection in wanted.items() if slot not in found)
+    return Ask(ask.facts, ask.request, ask.claimant, found, missing, ask.nic_wishes, ask.routes), tuple(superseded)
+
+
+def slot_of(record: SpiderIP) -> Slot:
+    """Give what a record's address is for."""
+    return (record.spec.holder.nic, record.spec.family)
+
+
+def _still_fits(record: SpiderIP, selection: Selection) -> bool:
+    return record.spec.pool in selection.looked_at and (not selection.ips or record.spec.address in selection.ips)
+
+
+def _by_nic(wish: Wish) -> dict[str, NicWish]:
+    return {nic_wish.nic: nic_wish for nic_wish in wish.nics}
+
+
+def _want(ask: Ask, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()) -> Want:
+    """Make the claim of one slot."""
+    key = ClaimKey(ask.claimant, selection.nic, selection.family)
+    nic_wish = ask.nic_wishes[selection.nic]
+
+    def build(pool: Pool, ip: IPAddress) -> SpiderIP:
+        return build_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
+
+    return Want(key, ask.uid, selection, ask.facts.reserved_of(selection.family), build)
+
+
+def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """Give the custom routes that go with an address of `pool`: those that no earlier address has."""
+    return attach_routes([*earlier, pool.subnet], routes).per_network[-1]
+
+
+def _raise_first(results: Iterable[SpiderIP | BaseException | None]) -> list[SpiderIP | None]:
+    """Give results of claims that ran together; all have ended when the first error is raised."""
+    made: list[SpiderIP | None] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        made.append(result)
+    return made

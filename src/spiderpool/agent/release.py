@@ -1,0 +1,190 @@
+"""
+DEL: what a container had is given back, unless its pod lives or its holder keeps it (architecture 2, "DEL").
+
+Each record is deleted on condition of the very state that was judged; changed meanwhile, it is read and judged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from spiderpool.agent.claim import Claims
+from spiderpool.agent.facts import BY_POD, BY_UID, Mirrors, PodCall
+from spiderpool.agent.patience import Patience
+from spiderpool.agent.taken import Taken
+from spiderpool.agent.unbroken import unbroken
+from spiderpool.api.core import PartialObject, Pod, StatefulSet
+from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.meta import KubeObject
+from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
+from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, Verdict, judge_release, statefulset_name
+from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.model.pod import is_alive
+
+ATTEMPTS: Final = 5
+REMEMBERED: Final = 10_000  # pods seen to be deleted; a DEL comes within seconds or minutes
+
+Judge = Callable[[SpiderIP], Verdict]
+
+
+class Graveyard:
+    """UIDs of pods that this agent saw being removed: no live read is needed to know that they are gone."""
+
+    def __init__(self) -> None:
+        self._uids: OrderedDict[str, None] = OrderedDict()
+
+    def follow(self, change: Change, old: Pod | None, _new: Pod | None) -> None:
+        """Take in a change of the pods' mirror."""
+        if change is Change.DELETED and old is not None:
+            self._uids[old.metadata.uid] = None
+            while len(self._uids) > REMEMBERED:
+                self._uids.popitem(last=False)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._uids
+
+
+class Releases:
+    """Gives addresses back."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        claims: Claims,
+        taken: Taken,
+        *,
+        patience: Patience,
+        on_release: Callable[[SpiderIP], None] = lambda _: None,
+        on_loss: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Join what a DEL needs.
+
+        Args:
+            cluster: the store.
+            mirrors: this node's pods and records.
+            claims: knows creates that never got an answer.
+            taken: told what becomes free.
+            patience: how long an API server that cannot serve is borne.
+            on_release: told of each record that was deleted.
+            on_loss: told of each deletion that met a changed record.
+        """
+        self._cluster = cluster
+        self._mirrors = mirrors
+        self._claims = claims
+        self._taken = taken
+        self._patience = patience
+        self._on_release = on_release
+        self._on_loss = on_loss
+        self._graveyard = Graveyard()
+        mirrors.pods.subscribe(self._graveyard.follow)
+
+    async def delete(self, call: PodCall, container_id: str) -> None:
+        """Give back what a container had; the caller has the pod's turn."""
+        await self._claims.resolve(call.uid)
+        records = self._records_of(call)
+        if records:
+            pod = await self._find_pod(call, records)
+            await asyncio.gather(*(self._settle(record, pod, container_id, call.uid) for record in records))
+        self._claims.forget(call.uid)
+
+    async def delete_all(self, uid: str) -> None:
+        """Give back all that a pod holds, alive or not: its addresses are in use by others on the wire."""
+
+        def judge(record: SpiderIP) -> Verdict:
+            mine = record.spec.holder.uid == uid
+            return Verdict(Action.RELEASE if mine else Action.KEEP, "address conflict")
+
+        await asyncio.gather(*(self._delete(record, judge) for record in self._mirrors.records.by_index(BY_UID, uid)))
+
+    def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
+        """Give this node's records of a pod, by UID and by name: a runtime may not tell the UID, or tell another one."""
+        found = (*self._mirrors.records.by_index(BY_UID, call.uid), *self._mirrors.records.by_index(BY_POD, call.key))
+        return tuple({record.metadata.name: record for record in found}.values())
+
+    async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
+        """Give the live pod of the name, None when it is gone; read live unless the mirror is sure that it ended."""
+        uids = {record.spec.holder.uid for record in records}
+        known = self._mirrors.pods.named(call.name, call.namespace)
+        if known is not None and uids == {known.metadata.uid} and not is_alive(known):
+            return known
+        if known is None and all(uid in self._graveyard for uid in uids):
+            return None
+        try:
+            return await self._patience.bear(partial(self._cluster.get, Pod, call.name, call.namespace))
+        except NotFound:
+            if known is not None:
+                self._mirrors.pods.forget(known)
+            return None
+
+    async def _settle(self, record: SpiderIP, pod: Pod | None, container_id: str, uid: str) -> None:
+        """Judge a record and act on it."""
+        owners = await self._owners_of(record) if record.spec.static else NO_OWNERS
+        await self._delete(record, lambda found: judge_release(found, pod, container_id, uid, owners))
+
+    async def _owners_of(self, record: SpiderIP) -> HolderOwners:
+        """Read live who judges a static holder."""
+        holder = record.spec.holder
+        if holder.kind is HolderKind.VIRTUAL_MACHINE:
+            return HolderOwners(
+                instance=await self._metadata(VirtualMachineInstance, holder.name, holder.namespace),
+                machine=await self._metadata(VirtualMachine, holder.name, holder.namespace),
+            )
+        name = statefulset_name(record)
+        if name is None:
+            return NO_OWNERS
+        try:
+            found = await self._patience.bear(partial(self._cluster.get, StatefulSet, name, holder.namespace))
+        except NotFound:
+            return NO_OWNERS
+        return HolderOwners(statefulset=found)
+
+    async def _metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
+        try:
+            return await self._patience.bear(partial(self._cluster.get_metadata, kind, name, namespace))
+        except NotFound:
+            return None
+
+    async def _delete(self, record: SpiderIP, judge: Judge) -> None:
+        """Delete a record if it is judged so, as long as it is what was judged."""
+        found: SpiderIP | None = record
+        for _ in range(ATTEMPTS):
+            if found is None:
+                self._forget(record)
+                return
+            if judge(found).action is not Action.RELEASE:
+                return
+            try:
+                await self._patience.bear(partial(self._delete_exactly, found))
+            except (Conflict, UnknownOutcome):
+                self._on_loss()
+                found = await self._read(found)
+            else:
+                found = None
+        raise TryAgain(f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+
+    async def _delete_exactly(self, record: SpiderIP) -> None:
+        meta = record.metadata
+        try:
+            await unbroken(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
+        except NotFound:
+            return
+
+    async def _read(self, record: SpiderIP) -> SpiderIP | None:
+        """Read a record again; another record of the same address is somebody else's."""
+        try:
+            found = await self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name))
+        except NotFound:
+            return None
+        return found if found.metadata.uid == record.metadata.uid else None
+
+    def _forget(self, record: SpiderIP) -> None:
+        self._mirrors.records.forget(record)
+        self._taken.free(record)
+        self._on_release(record)
