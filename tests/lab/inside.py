@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import Final
 
 from tests.lab.networks import IPAddress, is_underlay
 
@@ -22,6 +24,15 @@ class Route:
     dst: str
     nic: str
     gateway: str = ""
+
+
+ASK_NAME: Final = r"""
+import socket, sys
+with socket.create_connection((sys.argv[1], 80), 2) as connection:
+    connection.sendall(b"GET /name HTTP/1.0\r\n\r\n")
+    answer = b"".join(iter(lambda: connection.recv(4096), b""))
+print(answer.decode().rpartition("\r\n\r\n")[2])
+"""
 
 
 class Inside:
@@ -78,9 +89,8 @@ class Inside:
 
 
 def fetch(address: IPAddress | str) -> list[str]:
-    """Give the command that asks a pod for its name over TCP."""
-    host = f"[{address}]" if ":" in str(address) else str(address)
-    return ["busybox", "wget", "-q", "-T", "2", "-O", "-", f"http://{host}/name"]
+    """Give the command that asks a pod for its name over TCP (the machine's static busybox cannot: its wget crashes)."""
+    return [sys.executable, "-ISc", ASK_NAME, str(address)]
 
 
 def processes_of(uid: str) -> list[int]:
