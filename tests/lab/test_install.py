@@ -1,0 +1,225 @@
+"""The installation: what Helm brings, what an upgrade changes, that an uninstall leaves nothing, and that it can come back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderlab import Lab
+from spiderlab.lab import LabNode
+from tests.lab.kube import KINDS, Kube, Refused, Thing
+from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
+from tests.lab.patience import until, until_none
+from tests.lab.story import Story
+
+RELEASE_NAMESPACE = "kube-system"
+REPOSITORY = Path(__file__).parents[2]
+CHART = REPOSITORY / "deploy/chart/spiderpool"
+CRDS = ("spiderendpoints", "spiderippools", "spiderips", "spiderreservedips")
+EXECUTABLES = ("spiderpool", "coordinator", "ifacer", "spiderpool-multus")
+META_CONF = "/etc/cni/net.d/00-spiderpool.conflist"
+INSTALLED_KINDS = (
+    "ServiceAccount", "Secret", "ConfigMap", "Service", "Deployment", "DaemonSet", "Job", "Pod", "Lease", "PodDisruptionBudget",
+    "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "FlowSchema", "PriorityLevelConfiguration",
+    "CustomResourceDefinition", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration",
+)  # fmt: skip
+
+
+def test_crds_are_established(kube: Kube) -> None:
+    """All kinds are served, with the short names of the reference."""
+    things = {thing["spec"]["names"]["plural"]: thing for thing in kube.list("CustomResourceDefinition")}
+
+    for plural in (*CRDS, "network-attachment-definitions"):
+        conditions = {condition["type"]: condition["status"] for condition in things[plural]["status"]["conditions"]}
+        assert ("True", "True") == (conditions["Established"], conditions["NamesAccepted"])
+    shorts = {short for plural in CRDS for short in things[plural]["spec"]["names"]["shortNames"]}
+    assert {"sp", "sr", "se", "sip"} <= shorts
+
+
+def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:
+    """Every node has a ready agent, its executables and the configuration of the meta plugin, first in the order of names."""
+    agents = _pods(kube, "spiderpool-agent")
+    assert sorted(node.name for node in lab.nodes) == sorted(agent["spec"]["nodeName"] for agent in agents)
+    for node in lab.nodes:
+        assert node.path("/var/run/spidernet/spiderpool.sock").is_socket()
+        assert all(os.access(node.path(f"/opt/cni/bin/{name}"), os.X_OK) for name in EXECUTABLES)
+        assert META_CONF.rpartition("/")[2] == min(path.name for path in node.path("/etc/cni/net.d").glob("*.conf*"))
+
+
+def test_two_controllers_one_leader(kube: Kube) -> None:
+    """Two controllers run on two nodes, and one of them holds the lease."""
+    pods = _pods(kube, "spiderpool-controller")
+
+    assert 2 == len({pod["spec"]["nodeName"] for pod in pods})
+    lease = kube.need("Lease", "spiderpool-controller-leases", RELEASE_NAMESPACE)
+    assert lease["spec"]["holderIdentity"] in {pod["metadata"]["name"] for pod in pods}
+    assert ["spiderpool-controller"] == [container["name"] for container in pods[0]["spec"]["containers"]]
+
+
+def _pods(kube: Kube, component: str) -> list[Thing]:
+    """Give the running pods of a component."""
+    return [
+        pod
+        for pod in kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={component}")
+        if pod["status"]["phase"] == "Running"
+    ]
+
+
+def test_webhooks_and_api_share(kube: Kube) -> None:
+    """Webhooks of the controller's name fail closed and look at no status; both service accounts have a flow schema."""
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        webhooks = {hook["name"]: hook for hook in kube.need(kind, "spiderpool-controller")["webhooks"]}
+        for name in ("spiderippool", "spiderreservedip"):
+            hook = webhooks[f"{name}.spiderpool.spidernet.io"]
+            assert ("Fail", "None") == (hook["failurePolicy"], hook["sideEffects"])
+            assert [[f"{name}s"]] == [rule["resources"] for rule in hook["rules"]]
+    names = {
+        subject["serviceAccount"]["name"]
+        for schema in kube.list("FlowSchema")
+        for rule in schema["spec"].get("rules", [])
+        for subject in rule["subjects"]
+        if subject["kind"] == "ServiceAccount"
+    }
+    assert {"spiderpool-agent", "spiderpool-controller"} <= names
+
+
+@pytest.mark.parametrize("account", ["spiderpool-agent", "spiderpool-controller"])
+def test_rights_are_few(lab: Lab, account: str) -> None:
+    """Neither service account may read secrets, make pods, change nodes or grant rights."""
+    who = f"--as=system:serviceaccount:{RELEASE_NAMESPACE}:{account}"
+    for verb, what in (
+        ("get", "secrets"),
+        ("create", "pods"),
+        ("delete", "nodes"),
+        ("patch", "nodes"),
+        ("create", "clusterroles"),
+    ):
+        words = ["auth", "can-i", verb, what, "-n", RELEASE_NAMESPACE, who]
+        done = subprocess.run(
+            [shutil.which("spiderlab") or "spiderlab", "kubectl", *words], capture_output=True, text=True, check=False
+        )
+        assert "no" == done.stdout.split()[0], f"{account} may {verb} {what}"
+    assert lab.kubectl("auth", "can-i", "list", "spiderippools.spiderpool.spidernet.io", who).startswith("yes")
+
+
+def test_metrics(kube: Kube, lab: Lab) -> None:
+    """Agent and controller show their counters under the documented names."""
+    node = lab.node(_pods(kube, "spiderpool-controller")[0]["spec"]["nodeName"])
+    agent, controller = (_metrics(node, port) for port in (5711, 5721))
+
+    for name in ("ipam_allocation_counts_total", "ipam_allocation_failure_counts_total", "ipam_release_counts_total"):
+        assert f"spiderpool_{name}" in agent
+    for name in ("ip_gc_counts_total", "total_ippool_counts"):
+        assert f"spiderpool_{name}" in controller
+
+
+def _metrics(node: LabNode, port: int) -> str:
+    """Read a metrics page on a node."""
+    program = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/metrics', timeout=5).read().decode())"
+    done = node.exec([shutil.which("python3") or "python3", "-ISc", program])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(400)
+def test_upgrade(story: Story, tmp_path: Path) -> None:
+    """An upgrade brings CRDs and settings up to date; a running pod keeps its address, and its pool cannot be deleted."""
+    pool = story.pool("p")
+    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
+    before = pod.inside.underlay()
+    column = {"name": "ADDED", "type": "string", "jsonPath": ".spec.state", "priority": 10}
+    new = _chart_with_column(tmp_path / "chart", column)
+    guarded = "spiderpoolController.enableValidatingResourcesDeletedWebhook=true"
+
+    story.lab.helm(*_upgrade(new), "--set", guarded, timeout_s=200)
+    assert "ADDED" in _columns(story.kube)
+    with pytest.raises(Refused) as refused:
+        story.kube.delete("SpiderIPPool", pool)
+    assert (403, "Forbidden") == (refused.value.code, refused.value.reason)
+    assert pool in refused.value.message
+    assert before == pod.inside.underlay() == story.sips_of(pod)
+
+    story.lab.helm(*_upgrade(CHART), "--set", guarded.replace("true", "false"), timeout_s=200)
+    assert "ADDED" not in _columns(story.kube)
+
+
+def _chart_with_column(chart: Path, column: dict[str, Any]) -> Path:
+    """Give a copy of the chart whose CRD of addresses has one more column."""
+    shutil.copytree(CHART, chart)
+    path = next(file for file in (chart / "crds").glob("*.yaml") if "spiderips" in file.read_text().split("scope:")[0])
+    crd = yaml.safe_load(path.read_text())
+    crd["spec"]["versions"][0]["additionalPrinterColumns"].append(column)
+    path.write_text(yaml.safe_dump(crd))
+    return chart
+
+
+def _upgrade(chart: Path) -> list[str]:
+    """Give Helm's words for an upgrade that keeps all values."""
+    return ["upgrade", "spiderpool", str(chart), "-n", RELEASE_NAMESPACE, "--reuse-values", "--wait", "--timeout", "180s"]
+
+
+def _columns(kube: Kube) -> list[str]:
+    """Give the columns of addresses."""
+    crd = kube.need("CustomResourceDefinition", "spiderips.spiderpool.spidernet.io")
+    return [column["name"] for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]]
+
+
+@pytest.fixture
+def reinstalled(kube: Kube, lab: Lab) -> Iterator[None]:
+    """Install again after the test, whatever became of it."""
+    yield
+    done = subprocess.run([REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    story = Story(kube, lab, f"again-{os.getpid()}")
+    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}})
+    assert pod.inside.underlay() == story.sips_of(pod)
+    story.assert_clean()
+    story.close()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("reinstalled")
+def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
+    """
+    An uninstall takes away every object and whatever is on the nodes, though pools exist and a pod holds an address.
+
+    The pod goes on with its address; new pods start on the default network. Then an installation works again.
+    """
+    story = Story(kube, lab, f"uninstall-{os.getpid()}")
+    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}})
+    worn = pod.inside.underlay()
+
+    lab.helm("uninstall", "spiderpool", "-n", RELEASE_NAMESPACE, "--wait", "--timeout", "180s", timeout_s=200)
+
+    until_none(lambda: _leftovers(kube), "no object of the release is left", within_s=60)
+    for node in lab.nodes:
+        assert [] == _leftovers_on(node)
+    assert worn == pod.inside.underlay()
+    plain = story.pod("plain")
+    assert set() == plain.inside.underlay()
+    story.delete(plain, pod)
+    until(lambda: story.ended(pod), "nothing of the old pod runs")
+    kube.delete("Namespace", story.namespace)
+
+
+def _leftovers(kube: Kube) -> list[str]:
+    """Give the objects that the release, its hooks or its programs made."""
+    return [
+        f"{kind}/{thing['metadata']['name']}"
+        for kind in INSTALLED_KINDS
+        for thing in kube.list(kind, RELEASE_NAMESPACE if KINDS[kind][2] else "")
+        if "spider" in thing["metadata"]["name"]
+    ]
+
+
+def _leftovers_on(node: LabNode) -> list[str]:
+    """Give the files of the product on a node; a socket's empty folder may stay."""
+    files = [META_CONF, "/var/run/spidernet/spiderpool.sock", *(f"/opt/cni/bin/{name}" for name in EXECUTABLES)]
+    return [file for file in files if node.path(file).exists()]
