@@ -51,8 +51,12 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(
+    *, quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing; exit code 1: no lab runs")] = False
+) -> None:
     """Show nodes, their addresses, and what runs."""
+    if quiet:
+        raise typer.Exit(0 if story.runs() else 1)
     lab = Lab.attach()
     api_up = lab.api.ready()
     ready = lab.api.ready_nodes() if api_up else {}

@@ -20,7 +20,6 @@ from spiderlab import (
     nodes,
     packages,
     paths,
-    pki,
     processes,
     wiring,
 )
@@ -56,13 +55,13 @@ class Lab:
         """Start a lab; one that runs already is left as it is."""
         progress = progress or Progress()
         topology = parse_topology(names, ipv6=ipv6)
-        if (running := memory.load()) is not None and running.phase is Phase.RUNNING:
-            progress.note(f"the lab runs already, with {', '.join(running.nodes)}; nothing is changed")
+        if runs():
+            progress.note(f"the lab runs already, with {', '.join(memory.require().nodes)}; nothing is changed")
             return cls(progress)
         packages.ensure(progress)
         binaries.ensure_all(progress)
         with memory.locked():
-            if (running := memory.load()) is not None and running.phase is Phase.RUNNING:
+            if runs():
                 progress.note("the lab was started by another command meanwhile; nothing is changed")
                 return cls(progress)
             if traces():
@@ -258,6 +257,8 @@ def _at_once(tasks: Sequence[Callable[[], object]]) -> None:
 
 def _start(topology: Topology, progress: Progress) -> None:
     """The way from nothing to nodes that are Ready."""
+    from spiderlab import pki  # noqa: PLC0415 (a quarter of a second that every other command saves)
+
     began = time.monotonic()
     state = State([node.name for node in topology.nodes], topology.ipv6)
     machine.note(state)
@@ -273,10 +274,8 @@ def _start(topology: Topology, progress: Progress) -> None:
             nodes.boot(state, node)
     namespaces.route_machine(topology)
     with progress.stage("control plane, containerd on each node"):
-        for name in controlplane.COMPONENTS[:2]:
-            _start_component(state, name)
-        _at_once([partial(_start_runtime, state, node) for node in topology.nodes])
-        Api(topology).wait_ready()
+        runtimes = [partial(_start_runtime, state, node) for node in topology.nodes]
+        _at_once([partial(_start_control_plane, state), *runtimes])
     with progress.stage("kubelets, kube-proxies: nodes Ready"):
         _start_cluster(state)
     state.phase = Phase.RUNNING
@@ -306,8 +305,6 @@ def _start_runtime(state: State, node: Node) -> None:
 
 def _start_cluster(state: State) -> None:
     topology, api = state.topology, Api(state.topology)
-    for name in controlplane.COMPONENTS[2:]:
-        _start_component(state, name)
     for node in topology.nodes:
         nodes.start_kubelet(state, node)
         nodes.start_kube_proxy(state, node)
@@ -321,16 +318,30 @@ def _start_component(state: State, name: str) -> None:
     nodes.remember(state, name, processes.start(name, command, group=node.name, init=nodes.init_of(state, node)))
 
 
+def _start_control_plane(state: State) -> None:
+    """Start the control plane; the last two programs give up when they find no API server."""
+    store = controlplane.COMPONENTS[:2]
+    for name in store:
+        _start_component(state, name)
+    Api(state.topology).wait_ready()
+    for name in controlplane.COMPONENTS[len(store) :]:
+        _start_component(state, name)
+
+
 def _start_again(state: State, node: Node) -> None:
     """Start a node from its disk; the control plane too, where it is this node's."""
     nodes.boot(state, node)
     nodes.start_containerd(state, node)
     if node == state.topology.control_plane:
-        for name in controlplane.COMPONENTS:
-            _start_component(state, name)
-        Api(state.topology).wait_ready()
+        _start_control_plane(state)
     nodes.start_kubelet(state, node)
     nodes.start_kube_proxy(state, node)
+
+
+def runs() -> bool:
+    """Whether a lab is up on this machine."""
+    state = memory.load()
+    return state is not None and state.phase is Phase.RUNNING
 
 
 def down(progress: Progress) -> bool:

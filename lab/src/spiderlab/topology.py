@@ -31,6 +31,9 @@ SERVICE_NETWORK, SERVICE_NETWORK6 = IPv4Network("10.233.0.0/18"), IPv6Network("f
 FIRST_POD_BLOCK = 36  # node1 gets 10.233.100.0/24, as in the documents of the product
 MAX_NODES = 20
 
+MAC_PREFIX = (0x02, 0x5B)
+"""Locally administered."""
+
 DEFAULT_NODES = ("node1", "node2", "node3")
 API_PORT = 6443
 
@@ -59,6 +62,10 @@ class Segment:
     def address(self, index: int) -> IPv4Interface:
         """The address of the node with this index (0 is the first)."""
         return IPv4Interface((self.network[self.first_node + index], self.network.prefixlen))
+
+    def mac(self, index: int) -> str:
+        """The MAC address of the node's NIC: of its own for ever, so that neighbours of a rebooted node still know it."""
+        return ":".join(f"{byte:02x}" for byte in (*MAC_PREFIX, *self.address(index).ip.packed))
 
     def address6(self, index: int) -> IPv6Interface:
         """The IPv6 address of the node with this index."""

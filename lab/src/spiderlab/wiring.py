@@ -103,7 +103,8 @@ def plan_node(topology: Topology, node: Node) -> Wiring:
     """NICs, addresses, routes to the other nodes' pods, masquerade for pods that talk to anything else."""
     batch = ["link set lo up"]
     for segment in SEGMENTS:
-        batch.append(f"link add {segment.name} type veth peer name {node.port(segment)} netns {SWITCH}")
+        link = f"link add {segment.name} address {segment.mac(node.index)}"
+        batch.append(f"{link} type veth peer name {node.port(segment)} netns {SWITCH}")
         batch.append(f"addr add {segment.address(node.index)} dev {segment.name}")
         if topology.ipv6:
             batch.append(f"addr add {segment.address6(node.index)} dev {segment.name} nodad")
