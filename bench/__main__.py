@@ -22,7 +22,7 @@ from spiderpool.kube.connect import connect
 
 NODES = tuple(f"bench-node{i}" for i in range(1, 5))
 ROUNDS = (200, 200, 200, 200, 200, 1000, 5000)
-SYSTEM_NAMESPACE = "spiderpool"
+SYSTEM_NAMESPACE = "kube-system"
 ACCOUNT = "spiderpool-agent"
 
 app = typer.Typer(add_completion=False)

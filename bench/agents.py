@@ -78,7 +78,7 @@ def _start(node: str, number: int, kubeconfig: Path, folder: Path) -> AgentProce
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
-        "SPIDERPOOL_POD_NAMESPACE": "spiderpool",
+        "SPIDERPOOL_POD_NAMESPACE": "kube-system",
         "SPIDERPOOL_POD_NAME": f"agent-{node}",
         "SPIDERPOOL_NODE_NAME": node,
         "SPIDERPOOL_HEALTH_PORT": str(health),
