@@ -1,0 +1,538 @@
+"""What the chart installs, against the reference (ipam.md 5, 7, 9; datapath.md 5) and against our own readers of its output."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderpool.agent.settings import read_settings as read_agent_settings
+from spiderpool.cli.defaults import read_defaults
+from spiderpool.controller.settings import read_settings as read_controller_settings
+from spiderpool.model.config import parse_config
+from tests.unit.deploy.chart import CHART, NAMESPACE, ROOT, Rendered, env_of, helm, refusal, render
+
+pytestmark = pytest.mark.timeout(60)  # Helm is another program
+
+AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"
+GROUP = "spiderpool.spidernet.io"
+LAB = yaml.safe_load((ROOT / "deploy/lab/values.yaml").read_text())
+POOLS = {
+    "installIPv4IPPool": True,
+    "installIPv6IPPool": True,
+    "ipv4Subnet": "10.6.0.0/16",
+    "ipv4IPRanges": ["10.6.168.10-10.6.168.20"],
+    "ipv4Gateway": "10.6.0.1",
+    "ipv6Subnet": "fd00:6::/64",
+}
+
+
+def test_lint() -> None:
+    """Helm finds nothing to say against it, with its own values and with the lab's."""
+    for values in ({}, LAB):
+        done = helm("lint", str(CHART), "--strict", "--kube-version", "1.29.0", values=json.dumps(values))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_version() -> None:
+    """The chart installs the image of the project's own version."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [project["version"]] * 2 == [chart["version"], chart["appVersion"]]
+
+
+def test_components() -> None:
+    """There is one DaemonSet, one Deployment and the jobs, named as the reference names them."""
+    things = render()
+    assert [AGENT] == things.names("DaemonSet")
+    assert [CONTROLLER] == things.names("Deployment")
+    assert [CONTROLLER + "-cleanup", INIT, INIT + "-crds"] == things.names("Job")
+    assert CONTROLLER == things.container("Deployment", CONTROLLER)["name"]
+    assert ["spiderpool-agent", "daemon", "--config-path"] == _command(things, "DaemonSet", AGENT)[:3]
+    assert ["spiderpool-controller", "daemon", "--config-path"] == _command(things, "Deployment", CONTROLLER)[:3]
+
+
+def _command(things: Rendered, kind: str, name: str) -> list[str]:
+    container = things.container(kind, name)
+    return [*container["command"], *container["args"]]
+
+
+def test_nothing_without_a_crd() -> None:
+    """No object of our own group is part of the release: those that have a CRD are the init job's to make."""
+    things = render({"clusterDefaultPool": POOLS})
+    assert [] == [t["kind"] for t in things.things if t["apiVersion"].startswith(GROUP)]
+
+
+def test_configuration_defaults() -> None:
+    """The configuration of a plain installation is the reference's (7.6, chart defaults), and our reader takes it."""
+    conf = yaml.safe_load(render().one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"])
+    assert {
+        "ipamUnixSocketPath": "/var/run/spidernet/spiderpool.sock",
+        "enableIPv4": True,
+        "enableIPv6": True,
+        "enableStatefulSet": True,
+        "enableKubevirtStaticIP": True,
+        "enableSpiderSubnet": True,
+        "enableAutoPoolForApplication": True,
+        "clusterSubnetAutoPoolDefaultRedundantIPNumber": 1,
+        "enableIPConflictDetection": False,
+        "enableGatewayDetection": False,
+        "enableCleanOutdatedEndpoint": False,
+        "enableValidatingResourcesDeletedWebhook": False,
+        "tuneSysctlConfig": True,
+        "podResourceInject": {
+            "enabled": False,
+            "namespacesExclude": ["kube-system", "spiderpool", "metallb-system", "istio-system"],
+            "namespacesInclude": [],
+        },
+        "iaasNetworkProvider": {"serverUrl": "", "httpRequestTimeout": "50s"},
+    } == conf
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "expected"),
+    [
+        ({"ipam": {"enableIPv6": False}}, "enable_ipv6", False),
+        ({"ipam": {"enableStatefulSet": False}}, "enable_stateful_set", False),
+        ({"ipam": {"spiderSubnet": {"enable": False}}}, "enable_spider_subnet", False),
+        ({"ipam": {"spiderSubnet": {"enable": False}}}, "enable_auto_pool_for_application", False),
+        ({"ipam": {"enableGatewayDetection": True}}, "enable_gateway_detection", True),
+        ({"ipam": {"enableIPConflictDetection": True}}, "enable_ip_conflict_detection", True),
+        (
+            {"spiderpoolController": {"enableValidatingResourcesDeletedWebhook": True}},
+            "enable_validating_resources_deleted_webhook",
+            True,
+        ),
+        ({"spiderpoolAgent": {"tuneSysctlConfig": False}}, "tune_sysctl_config", False),
+        ({"global": {"ipamUNIXSocketHostPath": "/run/sp/a.sock"}}, "ipam_unix_socket_path", "/run/sp/a.sock"),
+    ],
+)
+def test_configuration_switches(values: dict[str, Any], key: str, expected: object) -> None:
+    """Each value that is a switch of the configuration reaches what agent and controller read."""
+    config = parse_config(render(values).one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"])
+    assert expected == getattr(config, key)
+
+
+def test_configuration_restarts() -> None:
+    """Another configuration makes other pods, for agent and controller read it once."""
+    before, after = render(), render({"ipam": {"enableIPv6": False}})
+    for kind, name in (("DaemonSet", AGENT), ("Deployment", CONTROLLER)):
+        sums = [things.pod(kind, name)["metadata"]["annotations"]["checksum/config"] for things in (before, after)]
+        assert sums[0] != sums[1]
+
+
+def test_agent_on_its_node() -> None:
+    """The agent sees the host's network and processes, its folders at the same paths, and every node whatever its taints."""
+    spec = render().pod("DaemonSet", AGENT)["spec"]
+    assert (True, True, "system-node-critical") == (spec["hostNetwork"], spec["hostPID"], spec["priorityClassName"])
+    assert [{"operator": "Exists"}] == spec["tolerations"]
+    hosts = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
+    assert {volume["hostPath"]["type"] for volume in spec["volumes"] if "hostPath" in volume} == {"DirectoryOrCreate"}
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    assert {name: mounts[name]["mountPath"] for name in hosts} == hosts
+    folders = {"/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni", "/var/run/spidernet", "/var/run/netns"}
+    assert folders == set(hosts.values())
+    assert "Bidirectional" == mounts["netns"]["mountPropagation"]
+
+
+def test_agent_folders_follow_values() -> None:
+    """Other folders on the nodes are mounted at their paths, and the agent is told."""
+    things = render({"global": {"cniBinHostPath": "/usr/libexec/cni", "ipamUNIXSocketHostPath": "/run/sp/a.sock"}})
+    spec = things.pod("DaemonSet", AGENT)["spec"]
+    hosts = {volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
+    assert {"/usr/libexec/cni", "/run/sp"} <= hosts
+    assert "/usr/libexec/cni" == env_of(spec["containers"][0])["SPIDERPOOL_CNI_BIN_DIR"]
+
+
+def test_agent_label() -> None:
+    """Agents carry the label that tells the controller that none of the predecessor's agents runs."""
+    labels = render().pod("DaemonSet", AGENT)["metadata"]["labels"]
+    assert "true" == labels[f"{GROUP}/one-object-per-address"]
+    assert AGENT == labels["app.kubernetes.io/component"]
+
+
+def test_agent_environment() -> None:
+    """The agent gets the variables of the reference, and its own reader takes them."""
+    env = env_of(render({"multus": {"multusCNI": {"defaultCniCRName": "calico"}}}).container("DaemonSet", AGENT))
+    assert {
+        "SPIDERPOOL_POD_NAMESPACE": "<metadata.namespace>",
+        "SPIDERPOOL_POD_NAME": "<metadata.name>",
+        "SPIDERPOOL_NODE_NAME": "<spec.nodeName>",
+        "SPIDERPOOL_LOG_LEVEL": "info",
+        "SPIDERPOOL_ENABLED_METRIC": "false",
+        "SPIDERPOOL_ENABLED_DEBUG_METRIC": "false",
+        "SPIDERPOOL_ENABLED_RDMA_METRIC": "false",
+        "SPIDERPOOL_HEALTH_PORT": "5710",
+        "SPIDERPOOL_METRIC_HTTP_PORT": "5711",
+        "SPIDERPOOL_GOPS_LISTEN_PORT": "5712",
+        "SPIDERPOOL_INSTALL_CNI": "true",
+        "SPIDERPOOL_BUILTIN_MULTUS": "false",
+        "SPIDERPOOL_CNI_BIN_DIR": "/opt/cni/bin",
+        "SPIDERPOOL_CNI_CONF_DIR": "/etc/cni/net.d",
+        "SPIDERPOOL_DEFAULT_CNI": "calico",
+        "SPIDERPOOL_MULTUS_NAMESPACE": NAMESPACE,
+        "MULTUS_CLUSTER_NETWORK": f"{NAMESPACE}/calico",
+    } == env
+    settings = read_agent_settings(env)
+    assert (5710, 5711, f"{NAMESPACE}/calico") == (settings.health_port, settings.metric_port, settings.default_network)
+
+
+def test_no_default_network() -> None:
+    """Without a name for it there is no default network of the cluster, and pools with multusName know that."""
+    env = env_of(render().container("DaemonSet", AGENT))
+    assert read_agent_settings(env).default_network is None
+
+
+def test_controller_environment() -> None:
+    """The controller gets the variables of the reference (6.1, 7.4), and its own reader takes them."""
+    gc = {
+        "enabled": False,
+        "gcAll": {"intervalInSecond": 60},
+        "gcDeletingTimeOutPodDelay": 7,
+        "statelessPod": {"zombieOnReadyNode": False, "enableGcRunningPodOnEmptyPodStatusIPs": True},
+    }
+    env = env_of(render({"ipam": {"gc": gc}}).container("Deployment", CONTROLLER))
+    settings = read_controller_settings(env)
+    assert (5720, 5721, 5722) == (settings.health_port, settings.metric_port, settings.webhook_port)
+    reclaim = settings.reclaim
+    assert (False, 60, 7) == (reclaim.enabled, reclaim.scan_s, reclaim.additional_grace_s)
+    switches = (reclaim.terminating_on_ready_node, reclaim.terminating_on_not_ready_node, reclaim.running_without_address)
+    assert (False, True, True) == switches
+    assert CONTROLLER == settings.deployment_name
+
+
+def test_extra_environment() -> None:
+    """Variables without a value of their own are set by extraEnv."""
+    extra = [{"name": "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", "value": "100"}]
+    things = render({"spiderpoolAgent": {"extraEnv": extra}, "spiderpoolController": {"extraEnv": extra}})
+    for kind, name in (("DaemonSet", AGENT), ("Deployment", CONTROLLER)):
+        assert "100" == env_of(things.container(kind, name))["SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "port", "startups"), [("DaemonSet", AGENT, 5710, 60), ("Deployment", CONTROLLER, 5720, 30)]
+)
+def test_probes(kind: str, name: str, port: int, startups: int) -> None:
+    """Probes ask as often as the reference says (9, last line), on the loopback of the enabled family."""
+    for values, host in (({}, "127.0.0.1"), ({"ipam": {"enableIPv4": False}}, "::1")):
+        container = render(values).container(kind, name)
+        for probe, path, times, period in (
+            ("startupProbe", "startup", startups, 2),
+            ("livenessProbe", "liveness", 6, 10),
+            ("readinessProbe", "readiness", 3, 10),
+        ):
+            found = container[probe]
+            assert {"host": host, "path": f"/v1/runtime/{path}", "port": port} == found["httpGet"]
+            assert (times, period) == (found["failureThreshold"], found["periodSeconds"])
+
+
+def test_replicas_on_different_nodes() -> None:
+    """Controllers on the host's network never share a node, and can be replaced without one more node."""
+    deployment = render({"spiderpoolController": {"replicas": 2}}).one("Deployment", CONTROLLER)["spec"]
+    (term,) = deployment["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert ("kubernetes.io/hostname", deployment["selector"]) == (term["topologyKey"], term["labelSelector"])
+    assert {"maxSurge": 0, "maxUnavailable": 1} == deployment["strategy"]["rollingUpdate"]
+
+
+def test_controller_on_the_pod_network() -> None:
+    """A controller with an address of its own is probed there, and needs no node for itself."""
+    spec = render({"spiderpoolController": {"hostnetwork": False}}).pod("Deployment", CONTROLLER)["spec"]
+    assert (False, "ClusterFirst") == (spec["hostNetwork"], spec["dnsPolicy"])
+    assert "host" not in spec["containers"][0]["readinessProbe"]["httpGet"]
+    assert ["preferredDuringSchedulingIgnoredDuringExecution"] == list(spec["affinity"]["podAntiAffinity"])
+
+
+@pytest.mark.parametrize(("replicas", "expected"), [(1, []), (2, [CONTROLLER])])
+def test_disruption_budget(replicas: int, expected: list[str]) -> None:
+    """A budget protects replicas; a single one may be moved, or its node could never be drained."""
+    assert expected == render({"spiderpoolController": {"replicas": replicas}}).names("PodDisruptionBudget")
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "pool_operations", "reserved_operations"),
+    [
+        ("MutatingWebhookConfiguration", "mutate", ["CREATE", "UPDATE"], ["CREATE", "UPDATE"]),
+        ("ValidatingWebhookConfiguration", "validate", ["CREATE", "UPDATE", "DELETE"], ["CREATE", "UPDATE"]),
+    ],
+)
+def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_operations: list[str]) -> None:
+    """Webhooks are named, routed and limited as section 5 says, and none looks at `/status`."""
+    webhooks = {hook["name"]: hook for hook in render().one(kind, CONTROLLER)["webhooks"]}
+    assert {f"spiderippool.{GROUP}", f"spiderreservedip.{GROUP}"} == set(webhooks)
+    for name, operations in (("spiderippool", pool_operations), ("spiderreservedip", reserved_operations)):
+        hook = webhooks[f"{name}.{GROUP}"]
+        assert ("Fail", "None") == (hook["failurePolicy"], hook["sideEffects"])
+        service = hook["clientConfig"]["service"]
+        path = f"/{verb}-spiderpool-spidernet-io-v2beta1-{name}"
+        assert {"name": CONTROLLER, "namespace": NAMESPACE, "port": 5722, "path": path} == service
+        (rule,) = hook["rules"]
+        assert ([f"{name}s"], operations, "Cluster") == (rule["resources"], rule["operations"], rule["scope"])
+        assert "objectSelector" not in hook
+        assert "namespaceSelector" not in hook
+
+
+def test_certificate(tmp_path: Path) -> None:
+    """The API server, which trusts the webhooks' CA, accepts the controller's certificate for the Service's name."""
+    things = render(made_up_certificate=False)
+    secret = things.one("Secret", "spiderpool-controller-server-certs")["data"]
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        assert {secret["ca.crt"]} == {hook["clientConfig"]["caBundle"] for hook in things.one(kind, CONTROLLER)["webhooks"]}
+    for host in (f"{CONTROLLER}.{NAMESPACE}.svc", "localhost", "127.0.0.1"):
+        assert "TLSv1.3" == _handshake(secret, host, tmp_path / "both.pem")
+
+
+def _handshake(secret: dict[str, str], host: str, pem: Path) -> str | None:
+    """Let a client that trusts the CA meet a server with the certificate."""
+    text = {key: base64.b64decode(value).decode() for key, value in secret.items()}
+    client_side = ssl.create_default_context(cadata=text["ca.crt"])
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pem.write_text(text["tls.crt"] + text["tls.key"])
+    server_side.load_cert_chain(pem)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_side.wrap_bio(to_client, to_server, server_hostname=host)
+    server = server_side.wrap_bio(to_server, to_client, server_side=True)
+    for step in (client, server, client, server):
+        try:
+            step.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    return client.version()
+
+
+def test_certificate_given() -> None:
+    """A certificate of the user's own is used as it is."""
+    given = {"tlsCert": "Y2VydA==", "tlsKey": "a2V5", "tlsCa": "Y2E="}
+    things = render({"spiderpoolController": {"tls": {"method": "provided", "provided": given}}})
+    data = things.one("Secret", "spiderpool-controller-server-certs")["data"]
+    assert {"ca.crt": "Y2E=", "tls.crt": "Y2VydA==", "tls.key": "a2V5"} == data
+    hooks = things.one("MutatingWebhookConfiguration", CONTROLLER)["webhooks"]
+    assert {"Y2E="} == {hook["clientConfig"]["caBundle"] for hook in hooks}
+
+
+def test_certificate_by_cert_manager() -> None:
+    """With cert-manager there is a Certificate instead of a Secret, and it fills in the webhooks' CA."""
+    things = render({"spiderpoolController": {"tls": {"method": "certmanager", "certmanager": {"issuerName": "corp"}}}})
+    assert [] == things.names("Secret")
+    certificate = things.one("Certificate", "spiderpool-controller-server-certs")["spec"]
+    assert "spiderpool-controller-server-certs" == certificate["secretName"]
+    assert f"{CONTROLLER}.{NAMESPACE}.svc" in certificate["dnsNames"]
+    webhook = things.one("ValidatingWebhookConfiguration", CONTROLLER)
+    expected = f"{NAMESPACE}/spiderpool-controller-server-certs"
+    assert expected == webhook["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
+    assert "caBundle" not in webhook["webhooks"][0]["clientConfig"]
+
+
+def test_agents_rights() -> None:
+    """Agents write records, endpoints and events; they only read what everybody shares."""
+    rules = render({"multus": {"builtin": {"enabled": True}}}).rules("ClusterRole", AGENT)
+    reading = {"get", "list", "watch"}
+    written = {resource for _, resource, verb in rules if verb not in reading}
+    assert {"spiderips", "spiderendpoints", "events", "pods/status"} == written
+    assert {"patch"} == {verb for _, resource, verb in rules if resource == "pods/status"}
+    assert reading == {verb for _, resource, verb in rules if resource == "spiderippools"}
+
+
+def test_agents_rights_without_meta_plugin() -> None:
+    """Where Spiderpool is no meta plugin, agents touch no pod and read no network."""
+    rules = render({"multus": {"multusCNI": {"install": False}}}).rules("ClusterRole", AGENT)
+    assert set() == {resource for _, resource, _ in rules} & {"pods/status", "network-attachment-definitions"}
+
+
+def test_controllers_rights() -> None:
+    """The controller writes no pod, no node, no NetworkAttachmentDefinition, and leases only in its own namespace."""
+    things = render()
+    rules = things.rules("ClusterRole", CONTROLLER)
+    written = {resource for _, resource, verb in rules if verb not in {"get", "list", "watch"}}
+    assert {"spiderippools", "spiderippools/status", "spiderips", "spiderendpoints", "events"} == written
+    leases = things.one("Role", CONTROLLER)["rules"]
+    assert {"spiderpool-controller-leases"} == {name for rule in leases for name in rule.get("resourceNames", ())}
+
+
+@pytest.mark.parametrize("values", [{}, LAB, {"multus": {"builtin": {"enabled": True}}}])
+def test_no_wildcard_rights(values: dict[str, Any]) -> None:
+    """No role says `*`, but for the removal of all objects of our own group."""
+    things = render(values)
+    for kind in ("ClusterRole", "Role"):
+        for name in things.names(kind):
+            stars = {rule for rule in things.rules(kind, name) if "*" in rule}
+            assert {group for group, _, _ in stars} <= {GROUP}
+            assert not stars or name == f"{CONTROLLER}-cleanup"
+
+
+def test_roles_are_bound() -> None:
+    """Each role is bound to an account that some pod uses."""
+    things = render()
+    accounts = {
+        things.pod(kind, name)["spec"]["serviceAccountName"]
+        for kind in ("DaemonSet", "Deployment", "Job")
+        for name in things.names(kind)
+    }
+    assert accounts == set(things.names("ServiceAccount"))
+    for kind in ("ClusterRole", "Role"):
+        for name in things.names(kind):
+            binding = things.one(f"{kind}Binding", name)
+            assert {"kind": kind, "name": name} == {key: binding["roleRef"][key] for key in ("kind", "name")}
+            assert {s["name"] for s in binding["subjects"]} <= accounts
+
+
+def test_share_of_the_api_server() -> None:
+    """Requests of agents and controller go into a priority level of their own; it can be left out."""
+    schema = render().one("FlowSchema", "spiderpool")
+    assert "flowcontrol.apiserver.k8s.io/v1" == schema["apiVersion"]
+    accounts = [subject["serviceAccount"] for subject in schema["spec"]["rules"][0]["subjects"]]
+    assert [{"name": AGENT, "namespace": NAMESPACE}, {"name": CONTROLLER, "namespace": NAMESPACE}] == accounts
+    assert ["spiderpool"] == render().names("PriorityLevelConfiguration")
+    assert [] == render({"apiPriority": {"enabled": False}}).names("FlowSchema")
+
+
+def test_definitions() -> None:
+    """The job that brings CRDs up to date, before install and upgrade, has the very files of deploy/crds."""
+    things = render()
+    files = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / "deploy/crds").glob("*.yaml")}
+    data = things.one("ConfigMap", f"{INIT}-crds")["data"]
+    assert files == {name: yaml.safe_load(text) for name, text in data.items()}
+    assert "pre-install,pre-upgrade" == things.one("Job", f"{INIT}-crds")["metadata"]["annotations"]["helm.sh/hook"]
+    assert ["spiderpool-init", "crds", "/crds"] == things.container("Job", f"{INIT}-crds")["command"]
+
+
+def test_network_definition() -> None:
+    """The definition of networks comes with the meta plugin only, and only where the cluster has none."""
+    assert f"{INIT}-crds-if-absent" not in render().names("ConfigMap")
+    things = render({"multus": {"builtin": {"enabled": True}}})
+    (text,) = things.one("ConfigMap", f"{INIT}-crds-if-absent")["data"].values()
+    crd = yaml.safe_load(text)
+    assert "network-attachment-definitions.k8s.cni.cncf.io" == crd["metadata"]["name"]
+    assert ["--if-absent", "/crds-if-absent"] == things.container("Job", f"{INIT}-crds")["args"]
+
+
+def test_default_pools() -> None:
+    """The init job, after the installation, makes the pools that the values describe."""
+    things = render({"clusterDefaultPool": POOLS})
+    assert "post-install" == things.one("Job", INIT)["metadata"]["annotations"]["helm.sh/hook"]
+    defaults = read_defaults(env_of(things.container("Job", INIT)))
+    assert (NAMESPACE, CONTROLLER, AGENT) == (defaults.namespace, defaults.controller, defaults.agent)
+    v4, v6 = defaults.pools
+    assert ("default-v4-ippool", "10.6.0.0/16", ("10.6.168.10-10.6.168.20",), "10.6.0.1", True) == (
+        v4.metadata.name,
+        v4.spec.subnet,
+        v4.spec.ips,
+        v4.spec.gateway,
+        v4.spec.default,
+    )
+    assert ("default-v6-ippool", "fd00:6::/64", (), None) == (v6.metadata.name, v6.spec.subnet, v6.spec.ips, v6.spec.gateway)
+    assert () == read_defaults(env_of(render().container("Job", INIT))).pools
+
+
+def test_removal() -> None:
+    """Before a release is removed agents end, then objects go; both can be left out."""
+    job = render().one("Job", f"{CONTROLLER}-cleanup")
+    assert "pre-delete" == job["metadata"]["annotations"]["helm.sh/hook"]
+    spec = job["spec"]["template"]["spec"]
+    assert [["spiderpool-init", "remove-agents"]] == [c["command"] for c in spec["initContainers"]]
+    (objects,) = spec["containers"]
+    expected = ["spiderpool-controller", "clean", "--validate", CONTROLLER, "--mutating", CONTROLLER]
+    assert expected == [*objects["command"], *objects["args"]]
+    without = render({"spiderpoolController": {"cleanup": {"enable": False}}})
+    assert f"{CONTROLLER}-cleanup" not in [name for kind in ("Job", "ClusterRole", "Role") for name in without.names(kind)]
+
+
+def test_removals_rights() -> None:
+    """Whoever removes may remove what is ours and nothing else."""
+    things = render()
+    cluster = {(g, r) for g, r, v in things.rules("ClusterRole", f"{CONTROLLER}-cleanup") if v == "delete"}
+    assert {
+        (GROUP, "*"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    } == cluster
+    names = [rule["resourceNames"] for rule in things.one("Role", f"{CONTROLLER}-cleanup")["rules"]]
+    assert [[AGENT], [INIT]] == names
+
+
+def test_multus() -> None:
+    """Multus is installed by default; our own meta plugin takes its place."""
+    spec = render().pod("DaemonSet", AGENT)["spec"]
+    assert ["install-multus-binary"] == [container["name"] for container in spec["initContainers"]]
+    assert [AGENT, "multus-cni"] == [container["name"] for container in spec["containers"]]
+    for values in ({"builtin": {"enabled": True}}, {"multusCNI": {"install": False}}):
+        spec = render({"multus": values}).pod("DaemonSet", AGENT)["spec"]
+        assert [AGENT] == [container["name"] for container in spec["containers"]]
+        assert "initContainers" not in spec
+
+
+def test_network_name_for_multus() -> None:
+    """The configuration names the cluster's network where one is set."""
+    assert "clusterNetwork" not in render().one("ConfigMap", "spiderpool-conf")["data"]
+    named = render({"multus": {"multusCNI": {"defaultCniCRName": "calico"}}})
+    assert "calico" == named.one("ConfigMap", "spiderpool-conf")["data"]["clusterNetwork"]
+
+
+@pytest.mark.parametrize(
+    ("image", "override", "expected"),
+    [
+        ({}, "", "spiderpool:0.1.0"),
+        ({"tag": "dev", "registry": "r.example"}, "", "r.example/spiderpool:dev"),
+        ({"registry": "r.example", "repository": "net/sp"}, "o.example", "o.example/net/sp:0.1.0"),
+        ({"digest": "sha256:00", "tag": "dev"}, "", "spiderpool@sha256:00"),
+    ],
+)
+def test_image(image: dict[str, str], override: str, expected: str) -> None:
+    """An image is named by registry, repository and tag, or by its digest; one value changes the registry of all."""
+    values = {"global": {"imageRegistryOverride": override}, "spiderpoolAgent": {"image": image}}
+    assert expected == render(values).container("DaemonSet", AGENT)["image"]
+
+
+def test_metrics() -> None:
+    """Metrics ports and Services are there only when asked for, and ServiceMonitors scrape as the reference says."""
+    assert [CONTROLLER] == render().names("Service")
+    prometheus = {"enabled": True, "serviceMonitor": {"install": True}}
+    things = render({"spiderpoolAgent": {"prometheus": prometheus}, "spiderpoolController": {"prometheus": prometheus}})
+    ports = {name: [p["port"] for p in things.one("Service", name)["spec"]["ports"]] for name in (AGENT, CONTROLLER)}
+    assert {AGENT: [5711], CONTROLLER: [5722, 5721]} == ports
+    intervals = {n: things.one("ServiceMonitor", n)["spec"]["endpoints"][0]["interval"] for n in (AGENT, CONTROLLER)}
+    assert {AGENT: "5s", CONTROLLER: "10s"} == intervals
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"ipam": {"enableIPv4": "yes"}}, "at '/ipam/enableIPv4': got string, want boolean"),
+        ({"spiderpoolController": {"replicas": "two"}}, "at '/spiderpoolController/replicas': got string, want integer"),
+        ({"spiderpoolController": {"tls": {"method": "magic"}}}, "must be one of 'auto', 'provided', 'certmanager'"),
+        ({"spiderpoolAgent": {"httpPort": 70000}}, "at '/spiderpoolAgent/httpPort': maximum"),
+        ({"clusterDefaultPool": {"ipv4IPRanges": "10.6.0.1"}}, "at '/clusterDefaultPool/ipv4IPRanges': got string, want array"),
+        ({"global": {"cniBinHostPath": "opt"}}, "at '/global/cniBinHostPath'"),
+        ({"ipam": {"enableIPv4": False, "enableIPv6": False}}, "enable at least one"),
+        ({"clusterDefaultPool": {"installIPv4IPPool": True}}, "needs clusterDefaultPool.ipv4Subnet"),
+        ({"ipam": {"enableIPv6": False}, "clusterDefaultPool": POOLS}, "installIPv6IPPool needs ipam.enableIPv6"),
+        ({"spiderpoolController": {"tls": {"method": "provided"}}}, "set tls.provided.tlsCert, tlsKey and tlsCa"),
+        ({"spiderpoolController": {"tls": {"method": "certmanager"}}}, "set tls.certmanager.issuerName"),
+    ],
+)
+def test_refused_values(values: dict[str, Any], words: str) -> None:
+    """A wrong value is refused with its place and what it must be."""
+    assert words in refusal(values)
+
+
+def test_schema_knows_all_values() -> None:
+    """Each value of values.yaml has its type in the schema, so that a wrong one is refused and not installed."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert [] == _unknown(values, schema, "")
+
+
+def _unknown(values: dict[str, Any], schema: dict[str, Any], path: str) -> list[str]:
+    """Name values that the schema does not describe."""
+    known = schema.get("properties", {})
+    missing = [f"{path}/{key}" for key in values if key not in known]
+    inner = [(key, value) for key, value in values.items() if key in known and isinstance(value, dict)]
+    return missing + [
+        name for key, value in inner if "properties" in known[key] for name in _unknown(value, known[key], f"{path}/{key}")
+    ]
