@@ -45,6 +45,6 @@ for nic in eth0 net1; do
 done
 
 title 'From a client outside the cluster, through the router of the underlay'
-run spiderlab exec client -- busybox wget -qO- -T 5 "http://$(address "$two" eth0 4)/"
+run ip netns exec sl-client busybox wget -qO- -T 5 "http://$(address "$two" eth0 4)/"
 
 printf '\nThe tour took %d s. Remove the lab with: make lab-down\n' "$((SECONDS - started))"
