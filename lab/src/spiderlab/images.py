@@ -86,8 +86,24 @@ def load(init: int, archive: Path) -> None:
 
 
 def load_as(init: int, archive: Path, name: str) -> None:
-    """Import an archive under one name, whatever names are written in it."""
+    """
+    Import an archive under one name, whatever names are written in it.
+
+    A docker archive that has this very name is given no other: containerd 1.6 would set the name twice and lose content.
+    """
+    if full_name(name) in names_in(archive):
+        load(init, archive)
+        return
     run(
         [*enter(init), "ctr", "--namespace=k8s.io", "images", "import", f"--index-name={full_name(name)}", archive],
         timeout_s=600,
     )
+
+
+def names_in(archive: Path) -> set[str]:
+    """The names that a docker archive gives its images; an OCI archive is not asked."""
+    with tarfile.open(archive) as content:
+        if "manifest.json" not in content.getnames():
+            return set()
+        manifest = content.extractfile("manifest.json")
+        return {full_name(tag) for image in json.load(manifest) for tag in image.get("RepoTags") or ()} if manifest else set()
