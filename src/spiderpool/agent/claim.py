@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
+from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.taken import LOSSES, Taken
 from spiderpool.agent.unbroken import unbroken
@@ -51,6 +52,7 @@ class Claims:
         taken: Taken,
         *,
         patience: Patience,
+        deletions: Deletions,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         """
@@ -61,12 +63,14 @@ class Claims:
             records: this node's own records; own writes are remembered there.
             taken: what is believed to be taken.
             patience: how long an API server that cannot serve is borne.
+            deletions: deletes records.
             on_loss: told of each create that met somebody else's address.
         """
         self._cluster = cluster
         self._records = records
         self._taken = taken
         self._patience = patience
+        self._deletions = deletions
         self._on_loss = on_loss
         self._inherited: frozenset[str] = frozenset()
         self._inherited_until = 0.0
@@ -100,23 +104,14 @@ class Claims:
         for name in tuple(self._unresolved.get(uid, ())):
             await self._patience.bear(partial(self._read, name, uid))
 
-    def forget(self, uid: str) -> None:
+    def drop(self, uid: str) -> None:
         """Drop what is kept of a pod that is gone."""
         self._unresolved.pop(uid, None)
 
     async def give_back(self, record: SpiderIP) -> None:
         """Delete a record in the very state in which it was written; in another state it is somebody's."""
-        meta = record.metadata
-        try:
-            await self._patience.bear(
-                lambda: self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
-            )
-        except NotFound:
-            pass
-        except (Conflict, Unreachable):
-            return  # changed meanwhile, or out of reach: the pod's next ADD or its DEL finds it
-        self._records.forget(record)
-        self._taken.free(record)
+        with suppress(Conflict, Unreachable):  # changed meanwhile, or out of reach: the pod's next ADD or its DEL finds it
+            await self._deletions.delete(record)
 
     async def _claim_in(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
         record = await self._walk(pool, want, undo)
@@ -175,7 +170,10 @@ class Claims:
         if not _is_of(record, want.key):
             return None
         if record.spec.state is IPState.COOLING:
-            record = await self._cluster.replace(taken_back(record, fresh))
+            try:
+                record = await self._cluster.replace(taken_back(record, fresh))
+            except Conflict:
+                return None
             undo.push_async_callback(self.give_back, record)
             self._records.remember(record)
         return record if record.spec.state is IPState.HELD else None

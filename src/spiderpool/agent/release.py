@@ -13,10 +13,9 @@ from functools import partial
 from typing import Final
 
 from spiderpool.agent.claim import Claims
+from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.facts import BY_POD, BY_UID, Mirrors, PodCall
 from spiderpool.agent.patience import Patience
-from spiderpool.agent.taken import Taken
-from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
@@ -57,10 +56,9 @@ class Releases:
         cluster: Cluster,
         mirrors: Mirrors,
         claims: Claims,
-        taken: Taken,
         *,
         patience: Patience,
-        on_release: Callable[[SpiderIP], None] = lambda _: None,
+        deletions: Deletions,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         """
@@ -70,17 +68,15 @@ class Releases:
             cluster: the store.
             mirrors: this node's pods and records.
             claims: knows creates that never got an answer.
-            taken: told what becomes free.
             patience: how long an API server that cannot serve is borne.
-            on_release: told of each record that was deleted.
+            deletions: deletes records.
             on_loss: told of each deletion that met a changed record.
         """
         self._cluster = cluster
         self._mirrors = mirrors
         self._claims = claims
-        self._taken = taken
         self._patience = patience
-        self._on_release = on_release
+        self._deletions = deletions
         self._on_loss = on_loss
         self._graveyard = Graveyard()
         mirrors.pods.subscribe(self._graveyard.follow)
@@ -92,7 +88,7 @@ class Releases:
         if records:
             pod = await self._find_pod(call, records)
             await asyncio.gather(*(self._settle(record, pod, container_id, call.uid) for record in records))
-        self._claims.forget(call.uid)
+        self._claims.drop(call.uid)
 
     async def delete_all(self, uid: str) -> None:
         """Give back all that a pod holds, alive or not: its addresses are in use by others on the wire."""
@@ -105,7 +101,8 @@ class Releases:
 
     def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Give this node's records of a pod, by UID and by name: a runtime may not tell the UID, or tell another one."""
-        found = (*self._mirrors.records.by_index(BY_UID, call.uid), *self._mirrors.records.by_index(BY_POD, call.key))
+        of_uid = self._mirrors.records.by_index(BY_UID, call.uid) if call.uid else ()
+        found = (*of_uid, *self._mirrors.records.by_index(BY_POD, call.key))
         return tuple({record.metadata.name: record for record in found}.values())
 
     async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
@@ -156,25 +153,18 @@ class Releases:
         found: SpiderIP | None = record
         for _ in range(ATTEMPTS):
             if found is None:
-                self._forget(record)
+                self._deletions.forget(record)
                 return
             if judge(found).action is not Action.RELEASE:
                 return
             try:
-                await self._patience.bear(partial(self._delete_exactly, found))
+                await self._deletions.delete(found)
             except (Conflict, UnknownOutcome):
                 self._on_loss()
                 found = await self._read(found)
             else:
-                found = None
+                return
         raise TryAgain(f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
-
-    async def _delete_exactly(self, record: SpiderIP) -> None:
-        meta = record.metadata
-        try:
-            await unbroken(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
-        except NotFound:
-            return
 
     async def _read(self, record: SpiderIP) -> SpiderIP | None:
         """Read a record again; another record of the same address is somebody else's."""
@@ -183,8 +173,3 @@ class Releases:
         except NotFound:
             return None
         return found if found.metadata.uid == record.metadata.uid else None
-
-    def _forget(self, record: SpiderIP) -> None:
-        self._mirrors.records.forget(record)
-        self._taken.free(record)
-        self._on_release(record)

@@ -1,0 +1,244 @@
+"""
+When things come back: a living pod whose record is missing is given its record again (architecture 2).
+
+Looked at when the agent starts, and whenever a record vanishes that this agent did not delete: a restored backup of etcd,
+a record deleted by hand. If somebody else has the address by now, that is told, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from ipaddress import ip_interface, ip_network
+from typing import Any
+
+import structlog
+
+from spiderpool.addressing.ranges import parse_address
+from spiderpool.agent.deletions import Deletions
+from spiderpool.agent.facts import BY_UID, Mirrors
+from spiderpool.agent.owners import Owners
+from spiderpool.agent.patience import Patience
+from spiderpool.agent.unbroken import unbroken
+from spiderpool.api.core import Pod
+from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
+from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP, SpiderIPSpec
+from spiderpool.errors import AlreadyExists, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
+from spiderpool.ipam.records import record_of
+from spiderpool.kube.backoff import Backoff
+from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.model.config import Features
+from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
+from spiderpool.model.pool import Pool
+
+log = structlog.get_logger(__name__)
+
+Lost = Callable[[Pod, str], None]
+
+
+class Comeback:
+    """Claims again what living pods of this node have and no record says."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        owners: Owners,
+        deletions: Deletions,
+        *,
+        features: Features,
+        pools: Callable[[], Mapping[str, Pool]],
+        patience: Patience,
+        on_lost: Lost,
+        on_change: Callable[[SpiderIP], None],
+    ) -> None:
+        """
+        Follow the records from now on.
+
+        Args:
+            cluster: the store.
+            mirrors: this node's pods and records.
+            owners: top owners of pods.
+            deletions: what this agent deleted itself.
+            features: the switches of the configuration.
+            pools: gives the pools as they are now.
+            patience: how long an API server that cannot serve is borne.
+            on_lost: told of each address that somebody else has, and in which words.
+            on_change: told of each record that was made again.
+        """
+        self._cluster = cluster
+        self._mirrors = mirrors
+        self._owners = owners
+        self._deletions = deletions
+        self._features = features
+        self._pools = pools
+        self._patience = patience
+        self._on_lost = on_lost
+        self._on_change = on_change
+        self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
+        mirrors.records.subscribe(self._follow)
+
+    async def run(self) -> None:
+        """Look at all pods once, then at each record that vanishes; ends by being cancelled."""
+        for pod in tuple(self._mirrors.pods):
+            await self._persist(partial(self._look_at, pod))
+        while True:
+            record = await self._vanished.get()
+            await self._persist(partial(self._look_for, record))
+
+    def _follow(self, change: Change, old: SpiderIP | None, _new: SpiderIP | None) -> None:
+        if change is Change.DELETED and old is not None and old.metadata.uid not in self._deletions:
+            self._vanished.put_nowait(old)
+
+    async def _persist(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do one piece of work, later again while the API server cannot; what is refused is told and left."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._patience.bear(work)
+            except TryAgain as error:
+                await asyncio.sleep(backoff.next_s(error))
+            except SpiderpoolError as error:
+                log.warning("a pod's record cannot be made again", reason=error.message)
+                return
+            else:
+                return
+
+    async def _look_at(self, pod: Pod) -> None:
+        """Claim again what a pod was given according to its endpoint and status, if it has no record at all."""
+        if not needs_records(pod) or self._mirrors.records.by_index(BY_UID, pod.metadata.uid):
+            return
+        owner = await self._owners.of(pod)
+        endpoint = await self._endpoint_of(pod, owner)
+        if endpoint is not None:
+            records = records_of_endpoint(endpoint, pod, owner, self._features)
+        else:
+            records = records_of_status(pod, owner, self._features, self._pools().values())
+        for record in records:
+            await self._claim(record, pod)
+
+    async def _look_for(self, record: SpiderIP) -> None:
+        """Claim a vanished record again if its pod lives; one that went to another node still exists."""
+        holder = record.spec.holder
+        pod = next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
+        if pod is None or not needs_records(pod):
+            return
+        try:
+            await self._cluster.get(SpiderIP, record.metadata.name)
+        except NotFound:
+            live = await self._live(pod)
+            if live is not None and needs_records(live):
+                await self._claim(record_of(record.spec), live)
+
+    async def _live(self, pod: Pod) -> Pod | None:
+        try:
+            live = await self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace)
+        except NotFound:
+            return None
+        return live if live.metadata.uid == pod.metadata.uid else None
+
+    async def _endpoint_of(self, pod: Pod, owner: Application) -> SpiderEndpoint | None:
+        name = holder_of(pod, owner, self._features, "").name
+        try:
+            endpoint = await self._cluster.get(SpiderEndpoint, name, pod.metadata.namespace)
+        except NotFound:
+            return None
+        return endpoint if endpoint.status is not None and endpoint.status.current.uid == pod.metadata.uid else None
+
+    async def _claim(self, record: SpiderIP, pod: Pod) -> None:
+        """Create a record again, or tell who has its address."""
+        try:
+            made = await unbroken(self._cluster.create(record))
+        except (AlreadyExists, UnknownOutcome):
+            made = await self._cluster.get(SpiderIP, record.metadata.name)
+            if made.spec.holder.uid != pod.metadata.uid:
+                self._on_lost(pod, lost_text(record, made, pod))
+                return
+        self._mirrors.records.remember(made)
+        log.info("record made again", ip=made.spec.ip, pod=full_name(pod))
+        self._on_change(made)
+
+
+def needs_records(pod: Pod) -> bool:
+    """Whether a pod can have addresses of its own."""
+    return is_alive(pod) and not pod.spec.host_network and bool(pod.spec.node_name)
+
+
+def holder_of(pod: Pod, owner: Application, features: Features, nic: str) -> Holder:
+    """Make the holder of a living pod; sandbox and network are not known any more."""
+    kind = holder_kind(owner, features)
+    return Holder(
+        kind=kind,
+        namespace=pod.metadata.namespace,
+        name=pod.metadata.name if kind is HolderKind.POD else owner.name,
+        uid=pod.metadata.uid,
+        nic=nic,
+        node=pod.spec.node_name,
+        owner=owner,
+    )
+
+
+def records_of_endpoint(endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features) -> tuple[SpiderIP, ...]:
+    """Make the records that an endpoint tells of."""
+    nics = endpoint.status.current.ips if endpoint.status else ()
+    return tuple(
+        record_of(_spec_of(nic, address, pool, gateway, holder_of(pod, owner, features, nic.interface), owner, features))
+        for nic in nics
+        for address, pool, gateway in ((nic.ipv4, nic.ipv4_pool, nic.ipv4_gateway), (nic.ipv6, nic.ipv6_pool, nic.ipv6_gateway))
+        if address and pool
+    )
+
+
+def records_of_status(pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]) -> tuple[SpiderIP, ...]:
+    """
+    Make records for the addresses in a pod's status that lie in a pool.
+
+    The status tells of the first interface only; which pool gave the address is known when just one has it.
+    """
+    found = []
+    candidates = tuple(pools)
+    for text in (ip.ip for ip in pod.status.pod_ips if ip.ip):
+        ip = parse_address(text)
+        homes = [pool for pool in candidates if ip in pool.total]
+        if len(homes) == 1:
+            nic = EndpointIP(interface="eth0")
+            gateway = None if homes[0].gateway is None else str(homes[0].gateway)
+            address = f"{ip}/{homes[0].subnet.prefixlen}"
+            holder = holder_of(pod, owner, features, nic.interface)
+            found.append(record_of(_spec_of(nic, address, homes[0].name, gateway, holder, owner, features)))
+    return tuple(found)
+
+
+def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
+    """Say who has the address that a living pod uses."""
+    theirs = found.spec.holder
+    return (
+        f"{record.spec.ip} on {record.spec.holder.nic} of pod {full_name(pod)} is held by {theirs.namespace}/{theirs.name} "
+        f"on node {theirs.node or '(none)'}; two pods may use it: delete one of them"
+    )
+
+
+def _spec_of(
+    nic: EndpointIP,
+    address: str,
+    pool: str,
+    gateway: str | None,
+    holder: Holder,
+    owner: Application,
+    features: Features,
+) -> SpiderIPSpec:
+    """Make the specification of one address."""
+    interface = ip_interface(address)
+    family = interface.version
+    return SpiderIPSpec(
+        ip=str(interface.ip),
+        pool=pool,
+        family=family,
+        prefix_length=interface.network.prefixlen,
+        holder=holder,
+        static=is_static(owner, features),
+        gateway=gateway,
+        clean_gateway=bool(nic.clean_gateway),
+        routes=tuple(route for route in nic.routes if ip_network(route.dst, strict=False).version == family),
+    )

@@ -1,0 +1,61 @@
+"""Deleting records: on condition of the very state that was seen, and known to the rest of the agent before it happens."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import Final
+
+from spiderpool.agent.patience import Patience
+from spiderpool.agent.taken import Taken
+from spiderpool.agent.unbroken import unbroken
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.errors import NotFound
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.watch import Mirror
+
+REMEMBERED: Final = 10_000  # own deletions; the watch tells of each within seconds
+
+
+class Deletions:
+    """Deletes records of this node; contains the UIDs of those that it deleted."""
+
+    def __init__(self, cluster: Cluster, records: Mirror[SpiderIP], taken: Taken, patience: Patience) -> None:
+        """
+        Join what a deletion needs.
+
+        Args:
+            cluster: the store.
+            records: this node's own records.
+            taken: told what becomes free.
+            patience: how long an API server that cannot serve is borne.
+        """
+        self._cluster = cluster
+        self._records = records
+        self._taken = taken
+        self._patience = patience
+        self._own: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._own
+
+    async def delete(self, record: SpiderIP) -> None:
+        """Delete a record in exactly this state; gone already is as good. Raises `Conflict`, `UnknownOutcome`."""
+        # Noted first: the watch may tell of the deletion before the answer to it arrives.
+        self._own[record.metadata.uid] = None
+        while len(self._own) > REMEMBERED:
+            self._own.popitem(last=False)
+        await self._patience.bear(partial(self._send, record))
+        self.forget(record)
+
+    def forget(self, record: SpiderIP) -> None:
+        """Drop a record that certainly does not exist any more."""
+        self._records.forget(record)
+        self._taken.free(record)
+
+    async def _send(self, record: SpiderIP) -> None:
+        meta = record.metadata
+        try:
+            await unbroken(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
+        except NotFound:
+            return

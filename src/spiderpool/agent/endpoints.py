@@ -1,0 +1,270 @@
+"""
+SpiderEndpoints of this node's pods: derived from SpiderIPs, written after the answer, for people and other tools.
+
+A queue of pods whose addresses changed. While ADDs run it works slowly, since they need the same API server; else an endpoint
+is right within a second. What was pending when an agent died is found again by comparing all at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from spiderpool.agent.facts import BY_POD, Mirrors
+from spiderpool.agent.owners import Owners
+from spiderpool.agent.patience import Patience
+from spiderpool.api.core import Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.group import LABEL_NODE
+from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError
+from spiderpool.ipam.projection import endpoint_of
+from spiderpool.kube.backoff import Backoff
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.labels import label_value
+
+BUSY_WORKERS: Final = 1  # while ADDs run
+IDLE_WORKERS: Final = 10
+LOOK_S: Final = 0.1
+
+Name = tuple[str, str]
+"""(namespace, name) of an endpoint: of the pod, or of the virtual machine that it runs."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The last state of an endpoint that this agent wrote or saw: of which pod, and what a deletion must be conditional on."""
+
+    pod_uid: str
+    uid: str
+    resource_version: str
+
+
+class Endpoints:
+    """Writes and deletes the endpoints of one node's pods."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        owners: Owners,
+        *,
+        node: str,
+        adds_running: Callable[[], int],
+        patience: Patience,
+    ) -> None:
+        """
+        Join what the projection needs.
+
+        Args:
+            cluster: the store.
+            mirrors: this node's pods and records.
+            owners: top owners of pods.
+            node: name of this agent's node.
+            adds_running: how many ADDs run now.
+            patience: how long an API server that cannot serve is borne.
+        """
+        self._cluster = cluster
+        self._mirrors = mirrors
+        self._owners = owners
+        self._node_label = label_value(node)
+        self._adds_running = adds_running
+        self._patience = patience
+        self._known: dict[Name, Version] = {}
+        self._pending: dict[Name, None] = {}  # a dict keeps the order in which they came
+        self._working: set[Name] = set()
+        self._backoffs: dict[Name, Backoff] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+
+    def changed(self, name: Name) -> None:
+        """Note that what a pod holds may have changed; many notes of one pod are one write."""
+        self._pending[name] = None
+        self._news.set()
+
+    @property
+    def pending(self) -> int:
+        """How many endpoints may be out of date."""
+        return len(self._pending) + len(self._working)
+
+    async def run(self) -> None:
+        """Compare everything once, then follow the notes; ends by being cancelled."""
+        try:
+            await self._look_back()
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                await self._work_off()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _look_back(self) -> None:
+        """Note every holder of this node, and every endpoint that a former agent of this node left."""
+        listing = await self._patience.bear(
+            partial(
+                self._cluster.list_objects,
+                SpiderEndpoint,
+                labels=f"{LABEL_NODE}={self._node_label}",
+                resource_version="0",
+            )
+        )
+        for endpoint in listing.items:
+            self._note(endpoint)
+            self.changed(endpoint.key)
+        for record in self._mirrors.records:
+            self.changed(name_of(record))
+
+    async def _work_off(self) -> None:
+        """Start work on what is pending, as much at a time as is right now."""
+        while self._pending:
+            room = (BUSY_WORKERS if self._adds_running() else IDLE_WORKERS) - len(self._tasks)
+            ready = [name for name in self._pending if name not in self._working][: max(0, room)]
+            for name in ready:
+                self._start(name)
+            if not ready:
+                await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until a task ends, or ADDs may have ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(LOOK_S)
+
+    def _start(self, name: Name) -> None:
+        del self._pending[name]
+        self._working.add(name)
+        task = asyncio.create_task(self._settle(name))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, name: Name) -> None:
+        """Bring one endpoint up to date; after an error later again."""
+        try:
+            await self._reconcile(name)
+            self._backoffs.pop(name, None)
+        except SpiderpoolError as error:
+            log.info("endpoint not written yet", namespace=name[0], name=name[1], reason=error.message)
+            pause_s = self._backoffs.setdefault(name, Backoff()).next_s(error)
+            asyncio.get_running_loop().call_later(pause_s, self.changed, name)
+        finally:
+            self._working.discard(name)
+            self._news.set()
+
+    async def _reconcile(self, name: Name) -> None:
+        """Compare what is held with what the endpoint says, and write the difference."""
+        records = self._mirrors.records.by_index(BY_POD, name)
+        if not records:
+            await self._delete(name)
+            return
+        pod = await self._pod_of(records[0])
+        if pod is None:
+            return  # the pod is gone; its endpoint goes with it, or with its records
+        owner = records[0].spec.holder.owner or await self._owners.of(pod)
+        wanted = self._wanted([r for r in records if r.spec.holder.uid == pod.metadata.uid], pod, owner)
+        if wanted is not None:
+            await self._write(wanted)
+
+    async def _pod_of(self, record: SpiderIP) -> Pod | None:
+        """Give the pod that holds a record; a virtual machine's pod has another name than its records."""
+        holder = record.spec.holder
+        known = self._mirrors.pods.named(holder.name, holder.namespace)
+        if known is not None and known.metadata.uid == holder.uid:
+            return known
+        return next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
+
+    def _wanted(self, records: list[SpiderIP], pod: Pod, owner: Application) -> SpiderEndpoint | None:
+        """Make the endpoint as it should be; the label finds it again after a restart of the agent."""
+        endpoint = endpoint_of(records, pod, owner)
+        if endpoint is None:
+            return None
+        labels = {**endpoint.metadata.labels, LABEL_NODE: self._node_label}
+        return replace(endpoint, metadata=replace(endpoint.metadata, labels=labels))
+
+    async def _write(self, wanted: SpiderEndpoint) -> None:
+        if wanted.key not in self._known:
+            try:
+                self._note(await self._patience.bear(partial(self._cluster.create, wanted)))
+            except AlreadyExists:
+                pass
+            else:
+                return
+        await self._update(wanted)
+
+    async def _update(self, wanted: SpiderEndpoint) -> None:
+        """Make an endpoint that exists say what it should, whoever wrote it; finalizers of a former version go."""
+        namespace, name = wanted.key
+        try:
+            found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name, namespace))
+            self._note(found)
+            merged = merge(found, wanted)
+            if merged != found:
+                self._note(await self._patience.bear(partial(self._cluster.replace, merged)))
+        except NotFound:
+            self._known.pop(wanted.key, None)
+            raise Conflict(f"SpiderEndpoint {namespace}/{name} went away while it was written") from None
+
+    async def _delete(self, name: Name) -> None:
+        """Delete the endpoint of a pod that holds nothing any more, unless it has become another pod's."""
+        version = self._known.get(name)
+        if version is None:
+            return  # never written by this agent, nor found at its start
+        try:
+            await self._patience.bear(
+                partial(
+                    self._cluster.delete,
+                    SpiderEndpoint,
+                    name[1],
+                    name[0],
+                    uid=version.uid,
+                    resource_version=version.resource_version,
+                )
+            )
+        except (NotFound, Conflict):
+            await self._look_again(name, version)
+        else:
+            self._known.pop(name, None)
+
+    async def _look_again(self, name: Name, version: Version) -> None:
+        """See who changed an endpoint that was to be deleted."""
+        try:
+            found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
+        except NotFound:
+            self._known.pop(name, None)
+            return
+        if found.status is not None and found.status.current.uid != version.pod_uid:
+            self._known.pop(name, None)  # a new pod of that name, on whatever node
+            return
+        self._note(found)
+        raise Conflict(f"SpiderEndpoint {name[0]}/{name[1]} was changed while it was deleted")
+
+    def _note(self, endpoint: SpiderEndpoint) -> None:
+        meta = endpoint.metadata
+        pod_uid = endpoint.status.current.uid if endpoint.status else ""
+        self._known[endpoint.key] = Version(pod_uid, meta.uid, meta.resource_version)
+
+
+def name_of(record: SpiderIP) -> Name:
+    """Give the name of the endpoint that tells of a record."""
+    return (record.spec.holder.namespace, record.spec.holder.name)
+
+
+def merge(found: SpiderEndpoint, wanted: SpiderEndpoint) -> SpiderEndpoint:
+    """Put what is wanted into what exists; labels and annotations of others stay."""
+    metadata = replace(
+        found.metadata,
+        labels={**found.metadata.labels, **wanted.metadata.labels},
+        owner_references=wanted.metadata.owner_references,
+        finalizers=(),
+    )
+    return replace(found, metadata=metadata, status=wanted.status)
