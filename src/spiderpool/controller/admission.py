@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -95,7 +95,7 @@ class AdmissionReply(Kube, omit_defaults=False, frozen=True, kw_only=True):
     response: AdmissionAnswer
 
 
-def admission_app(reviewers: Iterable[Reviewer[KubeObject]]) -> web.Application:
+def admission_app(reviewers: Iterable[Reviewer[Any]]) -> web.Application:
     """Build the application of the webhook port."""
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app.router.add_get(HEALTH_PATH, _healthy)

@@ -16,11 +16,10 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.group import ANNO_IMPORTED, FINALIZER
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.controller.events import Tell
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.takeover import Allocation, Endpoints, read_allocations, render_import, same_holder
-from spiderpool.controller.world import World
+from spiderpool.controller.world import Tell, World
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import Pool
@@ -57,7 +56,7 @@ class Imports:
 
     def start(self) -> None:
         """Follow the pools, look at each once, and at the endpoints."""
-        self._world.pools.subscribe(self._on_pool)
+        self._world.follow(self._world.pools, self._on_pool)
         for pool in self._world.pools:
             self._on_pool(Change.ADDED, None, pool)
         self.loop.add(ENDPOINTS)
@@ -75,9 +74,7 @@ class Imports:
         if pool is None or is_marked(pool):
             return None
         if agents := await list_go_agents(self._world.cluster, self._namespace):
-            await self._tell(
-                pool, WAITS, f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}"
-            )
+            self._tell(pool, WAITS, f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}")
             return LOOK_AGAIN_S
         await self._import(pool)
         await self._mark(pool)
@@ -88,7 +85,7 @@ class Imports:
         try:
             parsed, allocations = _read(pool)
         except InvalidRequest as error:
-            await self._tell(pool, REFUSED, error.message)
+            self._tell(pool, REFUSED, error.message)
             raise
         if not allocations:
             return
@@ -115,7 +112,7 @@ class Imports:
             return  # released meanwhile
         if not same_holder(found, wanted):
             theirs, ours = found.spec.holder, wanted.spec.holder
-            await self._tell(
+            self._tell(
                 pool,
                 TAKEN,
                 f"{wanted.spec.ip} was allocated to {ours.namespace}/{ours.name}, but is held by "

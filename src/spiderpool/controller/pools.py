@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from spiderpool.api.group import FINALIZER
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import IPState, SpiderIP
-from spiderpool.controller.events import Tell
 from spiderpool.controller.loop import Loop
-from spiderpool.controller.world import BY_POOL, World, list_records
+from spiderpool.controller.world import BY_POOL, Tell, World, list_records
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import is_imported
@@ -24,7 +24,7 @@ GATHER_S: Final = 0.5  # a burst of releases makes one look, since each look cos
 class PoolKeeper:
     """Lets deleted pools go as soon as nobody holds an address of theirs; decides from SpiderIPs, never from status."""
 
-    def __init__(self, world: World, tell: Tell, *, workers: int = 1) -> None:
+    def __init__(self, world: World, tell: Tell, *, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Prepare.
 
@@ -32,15 +32,16 @@ class PoolKeeper:
             world: mirrors and door.
             tell: writes an Event.
             workers: pools looked at at the same time.
+            clock: monotonic seconds.
         """
         self._world = world
         self._tell = tell
-        self.loop = Loop("pool deletion", self._reconcile, workers=workers)
+        self.loop = Loop("pool deletion", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
         """Follow the mirrors and look at every pool once."""
-        self._world.pools.subscribe(self._on_pool)
-        self._world.records.subscribe(self._on_record)
+        self._world.follow(self._world.pools, self._on_pool)
+        self._world.follow(self._world.records, self._on_record)
         for pool in self._world.pools:
             self._look_at(pool.metadata.name)
 
@@ -70,7 +71,7 @@ class PoolKeeper:
         if not _held(records):
             records = await list_records(self._world.cluster, name)  # the mirror may be late
         if held := _held(records):
-            await self._tell(pool, IN_USE, in_use_message(name, held))
+            self._tell(pool, IN_USE, in_use_message(name, held))
             return TELL_AGAIN_S
         await self._drop(records)
         await self._let_go(pool)

@@ -80,8 +80,8 @@ class Projection:
 
     def start(self) -> None:
         """Follow the mirrors and look at every pool once."""
-        self._world.records.subscribe(self._on_record)
-        self._world.pools.subscribe(self._on_pool)
+        self._world.follow(self._world.records, self._on_record)
+        self._world.follow(self._world.pools, self._on_pool)
         for pool in self._world.pools:
             self.touch(pool.metadata.name)
 

@@ -30,6 +30,8 @@ from spiderpool.model.pool import is_imported
 T = TypeVar("T", bound=KubeObject)
 
 SECOND_LOOK_S: Final = 5.0
+RECORDS: Final = "records"
+ENDPOINTS: Final = "endpoints"
 COOLING_S: Final = 30.0
 QUARANTINE_S: Final = 300.0  # long enough for whoever wears the address to be found, short enough to heal by itself
 STATEFUL_LOOK_S: Final = 60.0  # a StatefulSet that is scaled down while its pod is away makes no event that we follow
@@ -55,6 +57,7 @@ class Reclaim:
         *,
         count: Callable[[bool], None],
         workers: int = 1,
+        scan_s: float = 600.0,
         enabled: bool = True,
         additional_grace_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -66,6 +69,7 @@ class Reclaim:
             world: mirrors and door.
             count: told of each reclaimed address (True) and of each attempt that failed (False).
             workers: records judged at the same time.
+            scan_s: seconds between two looks at everything.
             enabled: whether addresses that are held are looked at; those that cool always are.
             additional_grace_s: seconds on top of those between first and second look.
             clock: monotonic seconds.
@@ -76,18 +80,25 @@ class Reclaim:
         self._second_look_s = SECOND_LOOK_S + additional_grace_s
         self._clock = clock
         self._suspicions: dict[str, Suspicion] = {}
+        self._scan_s = scan_s
         self.loop = Loop("reclaim", self._reconcile, workers=workers, clock=clock)
+        self.rounds = Loop("reclaim rounds", self._round, clock=clock)
 
     def start(self) -> None:
-        """Follow records and pods, and look at everything once."""
-        self._world.records.subscribe(self._on_record)
-        self._world.pods.subscribe(self._on_pod)
-        self.scan()
+        """Follow records and pods, and look at everything now and from time to time."""
+        self._world.follow(self._world.records, self._on_record)
+        self._world.follow(self._world.pods, self._on_pod)
+        self.rounds.add(RECORDS)
+        self.rounds.add(ENDPOINTS)
 
-    def scan(self) -> None:
-        """Look at every record whose pod the mirror does not know; leadership begins with it, and it is repeated."""
-        for record in self._world.records:
-            self._suspect(record)
+    async def _round(self, key: str) -> float:
+        """Look at everything of one kind: leadership begins with it, and it is repeated in case an event was missed."""
+        if key == RECORDS:
+            for record in self._world.records:
+                self._suspect(record)
+        else:
+            await self._drop_orphans()
+        return self._scan_s
 
     def _on_record(self, _: Change, __: SpiderIP | None, new: SpiderIP | None) -> None:
         """A record came or changed; a new pod's record may come before its pod, which the second look clears up."""
@@ -203,7 +214,7 @@ class Reclaim:
         if endpoint is not None and not endpoint.metadata.owner_references:
             await self._delete_endpoint(endpoint)
 
-    async def drop_orphans(self) -> None:
+    async def _drop_orphans(self) -> None:
         """
         Delete endpoints of static holders that have neither an address nor a pod (a crash after the last release).
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from spiderpool.api.core import PartialObject, Pod
 from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.replica import Subscriber
 from spiderpool.kube.watch import MetadataMirror, Mirror
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
+
+T = TypeVar("T", bound=KubeObject)
+
+# Writes an Event: the object, the reason (one word) and the message; repetitions are counted by whoever writes.
+Tell = Callable[[KubeObject, str, str], None]
 
 BY_POOL: Final = "pool"
 BY_HOLDER: Final = "holder"
@@ -31,6 +40,7 @@ class World:
     features: Features
     records: Mirror[SpiderIP] = field(init=False)
     pods: Mirror[PartialObject] = field(init=False)
+    _following: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         """Prepare the mirrors that only a leader keeps."""
@@ -41,14 +51,23 @@ class World:
 
     async def __aenter__(self) -> Self:
         """Fill the mirrors."""
-        await self.records.start()
-        await self.pods.start()
-        for mirror in (self.records, self.pods, self.pools):
-            await mirror.synced()
+        try:
+            await self.records.start()
+            await self.pods.start()
+            for mirror in (self.records, self.pods, self.pools):
+                await mirror.synced()
+        except BaseException:  # cancelled while they fill: then nobody calls the exit
+            await self.__aexit__()
+            raise
         return self
+
+    def follow(self, mirror: Mirror[T], subscriber: Subscriber[T]) -> None:
+        """Subscribe to a mirror until leadership ends; the mirror of pools lives longer than that."""
+        self._following.callback(mirror.subscribe(subscriber))
 
     async def __aexit__(self, *_: object) -> None:
         """Stop following."""
+        self._following.close()
         await self.records.stop()
         await self.pods.stop()
 

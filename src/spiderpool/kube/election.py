@@ -75,6 +75,7 @@ class Election:
         self._clock = clock
         self._until = -math.inf
         self._lease: Lease | None = None  # as last read or written; None = read it first
+        self._seen_holder = ""
         self._seen_version = ""
         self._seen_at = -math.inf  # when that version was first seen
 
@@ -82,6 +83,11 @@ class Election:
     def leading(self) -> bool:
         """Whether we lead at this moment, by our own clock."""
         return self._clock() < self._until
+
+    @property
+    def holder(self) -> str:
+        """Who led when the lease was last seen; empty = nobody, or it was not seen yet."""
+        return self._seen_holder
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """
@@ -159,6 +165,7 @@ class Election:
         if self._seen_version != lease.metadata.resource_version:
             self._seen_version, self._seen_at = lease.metadata.resource_version, self._clock()
         self._lease = lease
+        self._seen_holder = lease.spec.holder_identity or ""
 
     def _is_bound(self, lease: Lease) -> bool:
         """Whether another's lease still binds us."""

@@ -1,0 +1,126 @@
+"""
+`spiderpool-controller clean`: take everything of the product out of a cluster before it is uninstalled.
+
+The webhooks go first, else nothing could be deleted without a controller; then all objects of our group, finalizers taken off;
+then their definitions and the installation's job. What is gone already is fine, so it can be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from spiderpool.api.core import Job, PartialObject
+from spiderpool.api.group import GROUP
+from spiderpool.api.meta import KubeObject, Resource
+from spiderpool.errors import NotFound
+from spiderpool.kube.cluster import Cluster
+
+DELETES_IN_FLIGHT: Final = 16
+
+Say = Callable[[str], None]
+
+
+class MutatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True):
+    """Where the API server asks what to fill in."""
+
+    resource: ClassVar[Resource] = Resource(
+        "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"
+    )
+
+
+class ValidatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True):
+    """Where the API server asks what to refuse."""
+
+    resource: ClassVar[Resource] = Resource(
+        "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"
+    )
+
+
+class CustomResourceDefinition(KubeObject, frozen=True, kw_only=True):
+    """A kind that was added to the API."""
+
+    resource: ClassVar[Resource] = Resource(
+        "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"
+    )
+
+    spec: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is to be removed besides the objects of our group."""
+
+    validating: str
+    mutating: str
+    namespace: str
+    init_job: str
+
+
+async def clean(cluster: Cluster, remains: Remains, say: Say) -> None:
+    """Remove everything, saying each step."""
+    await _delete(cluster, MutatingWebhookConfiguration, remains.mutating, say)
+    await _delete(cluster, ValidatingWebhookConfiguration, remains.validating, say)
+    definitions = [
+        definition
+        for definition in (await cluster.list_objects(CustomResourceDefinition)).items
+        if definition.spec.get("group") == GROUP
+    ]
+    for definition in definitions:
+        await _empty(cluster, kind_of(definition), say)
+    for definition in definitions:
+        await _delete(cluster, CustomResourceDefinition, definition.metadata.name, say)
+    await _delete(cluster, Job, remains.init_job, say, namespace=remains.namespace, propagation="Background")
+
+
+def kind_of(definition: CustomResourceDefinition) -> type[KubeObject]:
+    """Make a type for the objects of a definition; only their metadata is needed."""
+    spec, names = definition.spec, definition.spec["names"]
+    version = next(version["name"] for version in spec["versions"] if version["storage"])
+    namespaced = spec["scope"] == "Namespaced"
+
+    class Kind(KubeObject, frozen=True, kw_only=True):
+        """Objects of the definition."""
+
+        resource: ClassVar[Resource] = Resource(spec["group"], version, names["kind"], names["plural"], namespaced)
+
+    return Kind
+
+
+async def _empty(cluster: Cluster, kind: type[KubeObject], say: Say) -> None:
+    """Delete all objects of a kind."""
+    try:
+        objects = (await cluster.list_metadata(kind)).items
+    except NotFound:
+        return  # the definition is on its way out
+    for start in range(0, len(objects), DELETES_IN_FLIGHT):
+        await asyncio.gather(*(_remove(cluster, kind, obj) for obj in objects[start : start + DELETES_IN_FLIGHT]))
+    if objects:
+        say(f"deleted {len(objects)} {kind.resource.plural}")
+
+
+async def _remove(cluster: Cluster, kind: type[KubeObject], obj: PartialObject) -> None:
+    """Delete one object, its finalizers first: whoever would take them off is being uninstalled."""
+    meta = obj.metadata
+    try:
+        if meta.finalizers:
+            await cluster.patch(kind, meta.name, {"metadata": {"finalizers": None}}, namespace=meta.namespace)
+        await cluster.delete(kind, meta.name, meta.namespace)
+    except NotFound:
+        return  # gone by itself
+
+
+async def _delete(
+    cluster: Cluster, kind: type[KubeObject], name: str, say: Say, *, namespace: str = "", propagation: str | None = None
+) -> None:
+    """Delete one named object."""
+    if not name:
+        return
+    try:
+        await cluster.delete(kind, name, namespace, propagation=propagation)
+    except NotFound:
+        say(f"{kind.resource.kind} {name} is not there")
+    else:
+        say(f"deleted {kind.resource.kind} {name}")

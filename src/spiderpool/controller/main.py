@@ -1,0 +1,219 @@
+"""The command `spiderpool-controller`: `daemon` runs it, `clean` takes the product out of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import structlog
+import typer
+import uvloop
+
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.controller.admission import admission_app
+from spiderpool.controller.clean import Remains, clean
+from spiderpool.controller.goagents import list_go_agents
+from spiderpool.controller.health import Probe, Probes, all_of, health_app, webhook_probe
+from spiderpool.controller.leader import COMPONENT, Leader
+from spiderpool.controller.metrics import Metrics, metrics_app
+from spiderpool.controller.neighbours import Neighbours
+from spiderpool.controller.review import PoolReviewer, ReservedReviewer
+from spiderpool.controller.serving import Certificate, Listener, follow_certificate, server_context
+from spiderpool.controller.settings import Settings, read_settings
+from spiderpool.errors import InvalidRequest, SpiderpoolError
+from spiderpool.kube.client import KubeClient
+from spiderpool.kube.connect import connect
+from spiderpool.kube.election import Election, Times
+from spiderpool.kube.watch import Mirror
+from spiderpool.model.config import Config, parse_config
+
+LEASE: Final = "spiderpool-controller-leases"
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+log = structlog.get_logger("spiderpool.controller")
+
+
+@app.command("daemon")
+def daemon(
+    config_path: Annotated[Path, typer.Option(help="conf.yml, as the ConfigMap has it")],
+    tls_server_cert: Annotated[Path | None, typer.Option(help="certificate of the webhook server")] = None,
+    tls_server_key: Annotated[Path | None, typer.Option(help="its key")] = None,
+) -> None:
+    """Run the controller; without a certificate it runs without webhooks."""
+    _run(_daemon(config_path, tls_server_cert, tls_server_key))
+
+
+@app.command("clean")
+def clean_up(
+    validate: Annotated[str, typer.Option(help="name of the ValidatingWebhookConfiguration")] = "",
+    mutating: Annotated[str, typer.Option(help="name of the MutatingWebhookConfiguration")] = "",
+) -> None:
+    """Delete the webhooks, all objects of the product, their definitions and the init job."""
+    remains = Remains(
+        validating=validate,
+        mutating=mutating,
+        namespace=os.environ.get("SPIDERPOOL_POD_NAMESPACE") or "default",
+        init_job=os.environ.get("SPIDERPOOL_INIT_JOB_NAME") or "spiderpool-init",
+    )
+    _run(_clean(remains))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end; what the user must put right is one line on standard error and exit code 1."""
+    try:
+        uvloop.run(work)
+    except SpiderpoolError as error:
+        sys.stderr.write(f"{COMPONENT}: {error.message}\n")
+        raise typer.Exit(1) from None
+
+
+async def _clean(remains: Remains) -> None:
+    """Connect and clean."""
+    async with connect(user_agent=COMPONENT) as cluster:
+        await clean(cluster, remains, typer.echo)
+
+
+async def _daemon(config_path: Path, cert: Path | None, key: Path | None) -> None:
+    """Read what the user wrote, then serve until a signal ends us."""
+    settings = read_settings(os.environ)
+    configure_logs(settings.log_level)
+    config = read_config(config_path)
+    certificate = read_certificate(cert, key)
+    work = asyncio.create_task(Daemon(settings, config, certificate).serve())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("ended by a signal")
+    except ExceptionGroup as group:
+        raise _first(group) from group
+
+
+def read_config(path: Path) -> Config:
+    """Read the configuration file; errors name the file."""
+    try:
+        return parse_config(path.read_text())
+    except OSError as error:
+        raise InvalidRequest(f"configuration file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"configuration file {path} is not UTF-8 text") from None
+    except InvalidRequest as error:
+        raise InvalidRequest(f"configuration file {path}: {error.message}") from None
+
+
+def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
+    """Take both files of the certificate or none."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise InvalidRequest("--tls-server-cert and --tls-server-key belong together: give both, or none")
+    return Certificate(cert, key)
+
+
+def configure_logs(level: str) -> None:
+    """Write logs as JSON lines to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """Take the first error out of a group of tasks that failed."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
+
+
+@dataclass(slots=True)
+class Daemon:
+    """One replica: health and metrics always, webhooks when it has a certificate, the leader's work when it leads."""
+
+    settings: Settings
+    config: Config
+    certificate: Certificate | None
+    started: bool = False
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            cluster = await stack.enter_async_context(connect(settings.kubeconfig, user_agent=COMPONENT))
+            await cluster.list_metadata(SpiderIPPool, resource_version="0")  # refused credentials are told now
+            pools = Mirror(cluster, SpiderIPPool)
+            await pools.start()
+            stack.push_async_callback(pools.stop)
+            election = self._election(cluster)
+            metrics = Metrics(version("spiderpool"), pools, debug=settings.debug_metrics)
+            leader = Leader(cluster, pools, settings, self.config.features, metrics, lambda: election.leading)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            webhooks = await self._open_webhooks(stack, tasks, cluster, pools)
+            probes = self._probes(webhooks, election, leader)
+            await stack.enter_async_context(Listener(health_app(probes), settings.health_port))
+            if settings.metrics:
+                await stack.enter_async_context(Listener(metrics_app(metrics), settings.metric_port))
+            await pools.synced()
+            self.started = True
+            log.info("started", identity=settings.pod_name, pools=len(pools))
+            await election.run(leader.work)
+
+    def _election(self, cluster: KubeClient) -> Election:
+        """Prepare to take part in the election."""
+        chosen = self.settings.election
+        times = Times(chosen.duration_s, chosen.renew_s, chosen.retry_s, chosen.gap_s)
+        return Election(cluster, LEASE, self.settings.namespace, self.settings.pod_name, times=times)
+
+    async def _open_webhooks(
+        self, stack: AsyncExitStack, tasks: asyncio.TaskGroup, cluster: KubeClient, pools: Mirror[SpiderIPPool]
+    ) -> Probe | None:
+        """Open the webhook port and give the probe that watches it."""
+        if self.certificate is None:
+            log.warning(
+                "no certificate given, so this replica runs without webhooks: nothing checks pools before they are stored"
+            )
+            return None
+        features, namespace = self.config.features, self.settings.namespace
+        pool_reviewer = PoolReviewer(cluster, Neighbours(cluster, pools), features, lambda: list_go_agents(cluster, namespace))
+        tls = server_context(self.certificate)
+        listener = Listener(admission_app([pool_reviewer, ReservedReviewer(features)]), self.settings.webhook_port, tls)
+        await stack.enter_async_context(listener)
+        follower = tasks.create_task(follow_certificate(self.certificate, tls))
+        stack.callback(follower.cancel)
+        return webhook_probe(lambda: listener.port)
+
+    def _probes(self, webhooks: Probe | None, election: Election, leader: Leader) -> Probes:
+        """Say what kubelet's probes ask (reference ipam.md 7.4)."""
+
+        async def started() -> str | None:
+            return None if self.started else "not started yet"
+
+        async def led() -> str | None:
+            return None if election.holder else "no leader is known yet"
+
+        async def following() -> str | None:
+            late = election.leading and not leader.following
+            return "this replica leads and does not know all pods and addresses yet" if late else None
+
+        own = [webhooks] if webhooks is not None else []
+        return Probes(startup=started, readiness=all_of(started, *own, led, following), liveness=all_of(*own))
