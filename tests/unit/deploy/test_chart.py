@@ -335,7 +335,7 @@ def test_agents_rights() -> None:
     written = {resource for _, resource, verb in rules if verb not in reading}
     assert {"spiderips", "spiderendpoints", "events", "pods/status"} == written
     assert {"patch"} == {verb for _, resource, verb in rules if resource == "pods/status"}
-    assert reading == {verb for _, resource, verb in rules if resource == "spiderippools"}
+    assert {"list", "watch"} == {verb for _, resource, verb in rules if resource == "spiderippools"}
 
 
 def test_agents_rights_without_meta_plugin() -> None:
