@@ -51,7 +51,6 @@ class Comeback:
         pools: Callable[[], Mapping[str, Pool]],
         patience: Patience,
         on_lost: Lost,
-        on_change: Callable[[SpiderIP], None],
     ) -> None:
         """
         Follow the records from now on.
@@ -65,7 +64,6 @@ class Comeback:
             pools: gives the pools as they are now.
             patience: how long an API server that cannot serve is borne.
             on_lost: told of each address that somebody else has, and in which words.
-            on_change: told of each record that was made again.
         """
         self._cluster = cluster
         self._mirrors = mirrors
@@ -75,7 +73,6 @@ class Comeback:
         self._pools = pools
         self._patience = patience
         self._on_lost = on_lost
-        self._on_change = on_change
         self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
         mirrors.records.subscribe(self._follow)
 
@@ -157,7 +154,6 @@ class Comeback:
                 return
         self._mirrors.records.remember(made)
         log.info("record made again", ip=made.spec.ip, pod=full_name(pod))
-        self._on_change(made)
 
 
 def needs_records(pod: Pod) -> bool:

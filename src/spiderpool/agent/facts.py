@@ -7,6 +7,7 @@ None of it grows with the cluster but the pools and namespaces. `FactSource` mak
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +173,11 @@ class FactSource:
     def features(self) -> Features:
         """The switches of the configuration."""
         return self._features
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools as they are now."""
+        return self._views.pools
 
     async def gather(self, call: PodCall) -> Facts:
         """Read everything that deciding an ADD looks at."""

@@ -69,7 +69,6 @@ class Leases:
         handover: Handover,
         taken: Taken,
         *,
-        on_change: Callable[[Pod], None],
         wait_s: float = WAIT_S,
     ) -> None:
         """
@@ -81,7 +80,6 @@ class Leases:
             claims: claims single addresses.
             handover: finds and moves the addresses of static pods.
             taken: how many addresses of a pool are believed to be held, for error texts.
-            on_change: told of each pod whose addresses changed.
             wait_s: how long to wait for an address in full pools.
         """
         self._source = source
@@ -89,7 +87,6 @@ class Leases:
         self._claims = claims
         self._handover = handover
         self._taken = taken
-        self._on_change = on_change
         self._wait_s = wait_s
 
     async def add(self, call: PodCall, request: Request) -> IpamAddResponse:
@@ -104,7 +101,6 @@ class Leases:
             made = await self._claim(ask, undo)
         for record in superseded:
             await self._claims.give_back(record)
-        self._on_change(facts.pod)
         return render_answer([*kept, *made], facts.features)
 
     def held_by(self, uid: str) -> dict[Slot, SpiderIP]:

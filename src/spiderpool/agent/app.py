@@ -1,0 +1,203 @@
+"""The agent put together: which parts there are, in which order they start, and in which they stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from spiderpool.agent.admit import Turns
+from spiderpool.agent.attach import MetaPlugin
+from spiderpool.agent.claim import Claims
+from spiderpool.agent.comeback import Comeback
+from spiderpool.agent.deletions import Deletions
+from spiderpool.agent.endpoints import Endpoints, name_of
+from spiderpool.agent.facts import FactSource, Mirrors
+from spiderpool.agent.handover import Handover
+from spiderpool.agent.health import health_routes
+from spiderpool.agent.install import META_PLUGIN
+from spiderpool.agent.ipamplugin import IpamPlugin
+from spiderpool.agent.lease import WAIT_S, Leases
+from spiderpool.agent.metrics import Metrics
+from spiderpool.agent.operations import Ipam
+from spiderpool.agent.patience import Patience
+from spiderpool.agent.release import Releases
+from spiderpool.agent.reports import COMPONENT, Reports
+from spiderpool.agent.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
+from spiderpool.agent.settings import Settings
+from spiderpool.agent.taken import Taken
+from spiderpool.api.core import Pod
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.events import EventRecorder
+from spiderpool.model.config import Config
+
+IPAM_PLUGIN = "spiderpool"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One agent: its parts, joined. `started` is set while it serves."""
+
+    settings: Settings
+    socket: Path
+    mirrors: Mirrors
+    claims: Claims
+    ipam: Ipam
+    meta: MetaPlugin
+    endpoints: Endpoints
+    comeback: Comeback
+    recorder: EventRecorder
+    metrics: Metrics
+    started: asyncio.Event
+
+
+def build(
+    settings: Settings, config: Config, cluster: Cluster, *, patience: Patience | None = None, wait_s: float = WAIT_S
+) -> App:
+    """
+    Join the parts of an agent; nothing runs before `serving`.
+
+    Args:
+        settings: the environment.
+        config: the configuration file.
+        cluster: the door to the API.
+        patience: how long an API server that cannot serve is borne.
+        wait_s: how long an ADD waits for an address in full pools.
+    """
+    patience = patience or Patience()
+    metrics = Metrics(settings.version)
+    mirrors = Mirrors(cluster, settings.node)
+    taken = Taken(cluster)
+    mirrors.records.subscribe(taken.follow)
+    source = FactSource(
+        cluster,
+        mirrors,
+        config.features,
+        node=settings.node,
+        agent_namespace=settings.namespace,
+        default_network=settings.default_network,
+    )
+    recorder = EventRecorder(cluster, COMPONENT, host=settings.node)
+    reports = Reports(recorder, lambda call: mirrors.pods.named(call.name, call.namespace))
+    turns = Turns(on_wait=metrics.allocation_wait.observe)
+    endpoints = Endpoints(
+        cluster, mirrors, source.owners, node=settings.node, adds_running=lambda: turns.adds_running, patience=patience
+    )
+    mirrors.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
+    deletions = Deletions(cluster, mirrors.records, taken, patience)
+    claims = Claims(cluster, mirrors.records, taken, patience=patience, deletions=deletions, on_loss=metrics.lost_creates.inc)
+    ipam = Ipam(
+        cluster=cluster,
+        mirrors=mirrors,
+        source=source,
+        leases=Leases(source, mirrors.records, claims, Handover(cluster, mirrors.records, patience), taken, wait_s=wait_s),
+        releases=Releases(cluster, mirrors, claims, patience=patience, deletions=deletions, on_loss=metrics.lost_releases.inc),
+        turns=turns,
+        metrics=metrics,
+        reports=reports,
+        release_conflict_ips=settings.release_conflict_ips,
+    )
+    comeback = Comeback(
+        cluster,
+        mirrors,
+        source.owners,
+        deletions,
+        features=config.features,
+        pools=lambda: source.pools,
+        patience=patience,
+        on_lost=lambda pod, text: _lost(metrics, reports, pod, text),
+    )
+    return App(
+        settings=settings,
+        socket=Path(config.ipam_unix_socket_path),
+        mirrors=mirrors,
+        claims=claims,
+        ipam=ipam,
+        meta=MetaPlugin(cluster, recorder),
+        endpoints=endpoints,
+        comeback=comeback,
+        recorder=recorder,
+        metrics=metrics,
+        started=asyncio.Event(),
+    )
+
+
+@asynccontextmanager
+async def serving(app: App) -> AsyncIterator[None]:
+    """Run an agent: kubelet's probes first, the socket when everything is known; all ends in the opposite order."""
+    async with AsyncExitStack() as stack:
+        health = dispatcher(health_routes(app.started.is_set, app.socket))
+        await _open(stack, listen_on_port(health, app.settings.health_port))
+        if app.settings.metrics:
+            await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))
+        stack.push_async_callback(app.mirrors.stop)
+        await app.mirrors.start()
+        await app.mirrors.synced()
+        app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
+        stack.push_async_callback(app.recorder.stop)
+        await app.recorder.start()
+        _run(stack, app.endpoints.run())
+        _run(stack, app.comeback.run())
+        plugins: dict[str, Plugin] = {IPAM_PLUGIN: IpamPlugin(app.ipam), META_PLUGIN: app.meta}
+        await _open(stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket))
+        # Before the socket closes: ADDs that run take back what they made, and tell their callers.
+        stack.push_async_callback(app.ipam.turns.settle)
+        stack.push_async_callback(app.meta.settle)
+        app.started.set()
+        stack.callback(app.started.clear)
+        log.info("spiderpool-agent serves", node=app.settings.node, socket=str(app.socket))
+        yield
+
+
+async def _open(stack: AsyncExitStack, listener: Coroutine[Any, Any, web.ServerRunner]) -> None:
+    runner = await listener
+    stack.push_async_callback(runner.cleanup)
+
+
+def _run(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Run something beside everything else until the agent stops."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell)
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that should not have ended."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a part of the agent ended", exc_info=error)
+
+
+def _metrics_handle(metrics: Metrics) -> Handle:
+    """Make the handler of the metrics port: any path."""
+
+    async def handle(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=metrics.render(), content_type="text/plain", charset="utf-8")
+
+    return handle
+
+
+def _lost(metrics: Metrics, reports: Reports, pod: Pod, text: str) -> None:
+    metrics.lost_addresses.inc()
+    reports.address_lost(pod, text)
+
+
+def _note(endpoints: Endpoints, *records: SpiderIP | None) -> None:
+    """Have the endpoints of all holders looked at that a change concerns."""
+    for record in records:
+        if record is not None:
+            endpoints.changed(name_of(record))

@@ -1,0 +1,151 @@
+"""`spiderpool-agent`: reads environment and configuration and runs the agent; errors are one line and exit code 1."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import structlog
+import typer
+import uvloop
+
+from spiderpool.agent import sysctl
+from spiderpool.agent.app import App, build, serving
+from spiderpool.agent.install import NodeInstaller, is_being_removed, read_install_settings
+from spiderpool.agent.settings import Settings, read_settings
+from spiderpool.api.core import Node
+from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable
+from spiderpool.kube.backoff import Backoff
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.connect import connect
+from spiderpool.model.config import Config, parse_config
+
+FIRST_ANSWER_S: Final = 30.0  # the original asks 15 times, 2 s each (reference ipam.md 3.10)
+CONNECTIONS: Final = 64  # more requests at a time only wait in the API server instead of here
+
+log = structlog.get_logger(__name__)
+cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Spiderpool on one node.")
+
+
+@cli.callback()
+def about() -> None:
+    """Spiderpool on one node: gives pods their addresses."""
+
+
+@cli.command()
+def daemon(
+    config_path: Annotated[Path, typer.Option("--config-path", help="File conf.yml of the ConfigMap spiderpool-conf.")],
+) -> None:
+    """Serve CNI calls on the unix socket until a signal comes."""
+    try:
+        settings = read_settings(os.environ)
+        configure_log(settings.log_level)
+        config = read_config(config_path)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, config))
+    except SpiderpoolError as error:
+        sys.stderr.write(f"spiderpool-agent: {' '.join(error.message.split())}\n")
+        raise typer.Exit(1) from None
+
+
+async def run(settings: Settings, config: Config) -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    installer = NodeInstaller(read_install_settings(os.environ), str(config.ipam_unix_socket_path))
+    async with connect(settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS) as cluster:
+        await require_access(cluster, settings)
+        if config.tune_sysctl_config:
+            sysctl.tune(config.features.families)
+        installer.install_executables()
+        await _serve(build(settings, config, cluster), installer, stop)
+        await _clean_node(cluster, settings, installer)
+
+
+async def _serve(app: App, installer: NodeInstaller, stop: asyncio.Event) -> None:
+    """Serve until asked to stop."""
+    async with serving(app):
+        # What is there now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        configuring = asyncio.create_task(installer.keep_configured())
+        await stop.wait()
+        log.info("spiderpool-agent stops")
+        configuring.cancel()
+
+
+async def _clean_node(cluster: Cluster, settings: Settings, installer: NodeInstaller) -> None:
+    """Remove from the node what was installed, when this is no restart but the end."""
+    if not installer.settings.wanted:
+        return
+    try:
+        removed = await is_being_removed(cluster, settings.namespace, settings.pod_name)
+    except SpiderpoolError as error:
+        log.warning("it is not known whether this agent comes back, so the node is left as it is", reason=error.message)
+        return
+    if removed:
+        installer.remove_all()
+
+
+async def require_access(cluster: Cluster, settings: Settings) -> None:
+    """Make sure that the API server answers, and answers us; it may be starting at the same time as we."""
+    backoff = Backoff(first_s=0.2, last_s=2.0)
+    deadline = asyncio.get_running_loop().time() + FIRST_ANSWER_S
+    while True:
+        try:
+            await cluster.get(Node, settings.node)
+        except NotFound:
+            log.warning("the node is not registered yet", node=settings.node)
+        except Forbidden as error:
+            how = f"kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "service account"
+            raise Forbidden(f"the API server refuses this agent's credentials ({how}): {error.message}") from error
+        except Unreachable as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unreachable(f"the API server does not answer within {FIRST_ANSWER_S:g} s: {error.message}") from error
+            await asyncio.sleep(backoff.next_s(error))
+            continue
+        return
+
+
+def read_config(path: Path) -> Config:
+    """Read the configuration file; errors name it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidRequest(f"configuration file {path} cannot be read: {reason}") from error
+    try:
+        return parse_config(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"configuration file {path}: {error.message}") from error
+
+
+def configure_log(level: str) -> None:
+    """Write one JSON object a line to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()
