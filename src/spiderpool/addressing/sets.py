@@ -17,6 +17,7 @@ IPNetwork = IPv4Network | IPv6Network
 Span = tuple[int, int]  # first and last address, both inside
 
 BITS: Final = {4: 32, 6: 128}
+FAMILY: Final[dict[type[IPAddress], int]] = {IPv4Address: 4, IPv6Address: 6}
 
 
 def address(family: int, number: int) -> IPAddress:
@@ -33,6 +34,21 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
                 result[-1] = (result[-1][0], high)
         else:
             result.append((low, high))
+    return tuple(result)
+
+
+def _runs(numbers: Iterable[int]) -> tuple[Span, ...]:
+    """Join sorted distinct numbers into intervals."""
+    result: list[Span] = []
+    first = last = -2
+    for number in numbers:
+        if number != last + 1:
+            if last >= 0:
+                result.append((first, last))
+            first = number
+        last = number
+    if last >= 0:
+        result.append((first, last))
     return tuple(result)
 
 
@@ -80,13 +96,14 @@ class AddressSet:
     def of(cls, ips: Iterable[IPAddress], family: int | None = None) -> AddressSet:
         """Build from single addresses; `family` is needed only when there may be none."""
         items = list(ips)
+        families = {kind: FAMILY[kind] for kind in set(map(type, items))}
         if family is None:
             if not items:
                 raise ValueError("the family of no addresses is unknown: name it")
             family = items[0].version
-        if any(ip.version != family for ip in items):
+        if set(families.values()) - {family}:
             raise ValueError(f"addresses of both families, or not of family {family}")
-        return cls.from_spans(family, ((number, number) for number in map(int, items)))
+        return cls(family, _runs(sorted(set(map(int, items)))))
 
     @classmethod
     def network(cls, network: IPNetwork) -> AddressSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import isqrt
 
 from spiderpool.addressing.permutation import Permutation
@@ -87,7 +87,8 @@ def _few_free(base: AddressSet, reserved: AddressSet, taken: Container[IPAddress
 
 def _family_set(ips: Iterable[IPAddress], family: int) -> AddressSet:
     """Make a set of the addresses of one family."""
-    return AddressSet.of((ip for ip in ips if ip.version == family), family)
+    kind = IPv4Address if family == 4 else IPv6Address  # noqa: PLR2004
+    return AddressSet.of([ip for ip in ips if isinstance(ip, kind)], family)
 
 
 @dataclass(frozen=True, slots=True)
