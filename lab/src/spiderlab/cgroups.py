@@ -4,6 +4,7 @@ Every process of the lab starts in a group below `/spiderlab`, and its children 
 asked of the kernel; no list can miss a process or name a stranger.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from spiderlab.errors import LabError
+from spiderlab.state import start_ticks
 
 ROOT = "spiderlab"
 OWN = "lab"
@@ -86,17 +88,18 @@ def processes(node: str = "") -> set[int]:
 def end_processes(node: str = "", *, wait_s: float = 20) -> int:
     """Kill all processes of a node or of the lab, and wait until they are gone. How many there were."""
     deadline = time.monotonic() + wait_s
-    seen: set[int] = set()
-    while pids := processes(node) - {os.getpid()}:
-        seen |= pids
+    seen: dict[int, int] = {}
+    # A process leaves its group when it begins to end; it has let go of its namespaces when it has ended.
+    while (pids := processes(node) - {os.getpid()}) | (ending := {pid for pid in seen if start_ticks(pid) == seen[pid]}):
         for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            if (ticks := start_ticks(pid)) is not None:
+                seen[pid] = ticks
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
-            raise LabError(f"{len(pids)} processes of the lab do not end: {sorted(pids)}; see /proc/PID/stack")
-        time.sleep(0.05)
+            late = sorted(pids | ending)
+            raise LabError(f"{len(late)} processes of the lab do not end: {late}; see /proc/PID/stack")
+        time.sleep(0.02)
     return len(seen)
 
 
