@@ -139,14 +139,7 @@ async def serving(app: App) -> AsyncIterator[None]:
         await _open(stack, listen_on_port(health, app.settings.health_port))
         if app.settings.metrics:
             await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))
-        stack.push_async_callback(app.mirrors.stop)
-        await app.mirrors.start()
-        await app.mirrors.synced()
-        app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
-        stack.push_async_callback(app.recorder.stop)
-        await app.recorder.start()
-        _run(stack, app.endpoints.run())
-        _run(stack, app.comeback.run())
+        await stack.enter_async_context(informed(app))
         plugins: dict[str, Plugin] = {IPAM_PLUGIN: IpamPlugin(app.ipam), META_PLUGIN: app.meta}
         await _open(stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket))
         # Before the socket closes: ADDs that run take back what they made, and tell their callers.
@@ -155,6 +148,21 @@ async def serving(app: App) -> AsyncIterator[None]:
         app.started.set()
         stack.callback(app.started.clear)
         log.info("spiderpool-agent serves", node=app.settings.node, socket=str(app.socket))
+        yield
+
+
+@asynccontextmanager
+async def informed(app: App) -> AsyncIterator[None]:
+    """Run all of an agent but its listeners: inside, it knows its node and keeps its projections."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(app.mirrors.stop)
+        await app.mirrors.start()
+        await app.mirrors.synced()
+        app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
+        stack.push_async_callback(app.recorder.stop)
+        await app.recorder.start()
+        _run(stack, app.endpoints.run())
+        _run(stack, app.comeback.run())
         yield
 
 
