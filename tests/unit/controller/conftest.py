@@ -35,6 +35,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
+        """Tell the time."""
         return self.now
 
 
@@ -44,7 +45,8 @@ class Told:
 
     events: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def __call__(self, obj: KubeObject, reason: str, message: str) -> None:
+    def __call__(self, obj: KubeObject, reason: str, message: str) -> None:
+        """Note one."""
         self.events.append((obj.metadata.name, reason, message))
 
 

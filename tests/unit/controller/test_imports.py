@@ -331,4 +331,3 @@ async def test_pool_on_its_way_out_is_taken_over(scene: Scene) -> None:
 
     assert ["10.6.0.10"] == list(records(scene))
     assert is_marked(scene)
-

@@ -19,6 +19,7 @@ class Reconciler:
         self.answers: list[float | Exception | None] = []
 
     async def __call__(self, key: str) -> float | None:
+        """Note the key and do what is next."""
         self.seen.append(key)
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):

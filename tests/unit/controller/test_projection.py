@@ -195,8 +195,6 @@ async def test_cost_of_an_event_does_not_grow_with_the_pool(scene: Scene) -> Non
         (1, None, -math.inf, -math.inf, -math.inf),
     ],
 )
-def test_when_a_write_is_due(
-    records: int, written: float | None, dirty: float, touched: float, expected: float
-) -> None:
+def test_when_a_write_is_due(records: int, written: float | None, dirty: float, touched: float, expected: float) -> None:
     """A pool is written at rest or after a gap of unrest, never sooner than a gap after its last write."""
     assert expected == write_due_s(records, written=written, dirty=dirty, touched=touched)

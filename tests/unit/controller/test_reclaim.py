@@ -1,0 +1,451 @@
+"""Reclaim of addresses whose pods are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import AsyncExitStack
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from spiderpool.api.core import Ordinals, Pod, StatefulSet, StatefulSetSpec
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.controller.machines import VirtualMachine, VirtualMachineInstance
+from spiderpool.controller.reclaim import COOLING_S, QUARANTINE_S, SECOND_LOOK_S, STATEFUL_LOOK_S, Reclaim
+from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
+from tests.fakes.cluster import Call, FakeCluster
+from tests.unit.controller.conftest import Clock, Scene, Told, make_pod, make_pool, make_record, settle
+
+
+class Counts(list[bool]):
+    """What reclaim told its metrics."""
+
+    def __call__(self, done: bool) -> None:
+        """Note one."""
+        self.append(done)
+
+
+async def reclaim(scene: Scene, **options: object) -> Reclaim:
+    """Start reclaim over what the cluster has."""
+    worker = Reclaim(await scene.lead(), **{"count": Counts(), "clock": scene.clock, **options})  # type: ignore[arg-type]
+    worker.start()
+    return worker
+
+
+async def run(scene: Scene, worker: Reclaim, seconds: float = 0.0) -> None:
+    """Let time pass, and reclaim work, in steps of a second at most."""
+    left = seconds
+    while True:
+        await worker.rounds.run_due()
+        await worker.loop.run_due()
+        await settle()
+        if left <= 0:
+            return
+        step = min(1.0, left)
+        left -= step
+        await scene.pass_time(step)
+
+
+def held(scene: Scene) -> list[str]:
+    """Give the addresses that have records."""
+    return [record.spec.ip for record in scene.cluster.all(SpiderIP)]
+
+
+def make_statefulset(name: str = "db", replicas: int | None = 3, start: int | None = None) -> StatefulSet:
+    """Make a StatefulSet."""
+    ordinals = None if start is None else Ordinals(start=start)
+    return StatefulSet(
+        metadata=ObjectMeta(name=name, namespace="ns"), spec=StatefulSetSpec(replicas=replicas, ordinals=ordinals)
+    )
+
+
+async def test_living_pod_keeps_its_address(scene: Scene) -> None:
+    """A record whose pod exists is not touched, and costs no live read."""
+    scene.cluster.seed(make_pod())
+    scene.cluster.seed(make_record())
+    await run(scene, await reclaim(scene), 1000)
+
+    assert ["10.6.0.10"] == held(scene)
+    assert 0 == scene.cluster.count("get")
+
+
+async def test_address_of_a_pod_that_is_gone_comes_back(scene: Scene) -> None:
+    """At the start of a leadership, a record without a pod is reclaimed after the second look, not before."""
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, SECOND_LOOK_S - 1)
+    assert ["10.6.0.10"] == held(scene)
+    await run(scene, worker, 2)
+
+    assert [] == held(scene)
+
+
+async def test_deleted_pod_is_noticed_by_its_event(scene: Scene) -> None:
+    """A pod that goes leads to reclaim within seconds, without a scan."""
+    scene.cluster.seed(make_pod())
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, 30)
+    scene.cluster.drop(Pod, "p", "ns")
+    await run(scene, worker, 0)
+    await run(scene, worker, SECOND_LOOK_S + 1)
+
+    assert [] == held(scene)
+
+
+async def test_pod_of_that_name_with_another_uid_is_another_pod(scene: Scene) -> None:
+    """A record of a pod that was replaced by one of the same name is reclaimed, the new pod's record stays."""
+    scene.cluster.seed(make_pod(uid="new"))
+    scene.cluster.seed(make_record("10.6.0.10", uid="old"))
+    scene.cluster.seed(make_record("10.6.0.11", uid="new"))
+    await run(scene, await reclaim(scene), SECOND_LOOK_S + 1)
+
+    assert ["10.6.0.11"] == held(scene)
+
+
+async def test_pod_that_the_mirror_has_not_seen_keeps_its_address(scene: Scene) -> None:
+    """A record that is seen before its pod belongs to a living pod: the live read finds it."""
+    worker = await reclaim(scene)
+    scene.cluster.hold_watch()
+    scene.cluster.seed(make_pod())
+    record = scene.cluster.seed(make_record())
+    worker._world.records.remember(record)
+    await run(scene, worker, SECOND_LOOK_S + 1)
+
+    assert ["10.6.0.10"] == held(scene)
+
+
+async def test_record_that_changed_between_the_looks_begins_anew(scene: Scene) -> None:
+    """A record that was handed over after the first look is not deleted by the second."""
+    scene.cluster.seed(make_record("10.6.0.10", "db-0", "old", static=True))
+    worker = await reclaim(scene)
+    await run(scene, worker, 2)
+    body = {"spec": {"holder": {"uid": "new"}}}
+    scene.cluster.seed(make_pod("db-0", "new"))
+    await scene.cluster.patch(SpiderIP, "10.6.0.10", body)
+    await run(scene, worker, SECOND_LOOK_S * 3)
+
+    assert ["10.6.0.10"] == held(scene)
+
+
+async def test_record_that_changes_during_the_delete_stays(scene: Scene) -> None:
+    """The delete is conditional: a record that somebody took over at the last moment is kept."""
+    scene.cluster.seed(make_record("10.6.0.10", "db-0", "old", static=True))
+    counts = Counts()
+    worker = await reclaim(scene, count=counts)
+
+    async def take_over(call: Call) -> None:
+        if call.verb == "delete":
+            scene.cluster.seed(make_pod("db-0", "new"))
+            await scene.cluster.patch(SpiderIP, "10.6.0.10", {"spec": {"holder": {"uid": "new"}}})
+
+    scene.cluster.on_write(take_over)
+    await run(scene, worker, SECOND_LOOK_S * 4)
+
+    assert ["10.6.0.10"] == held(scene)
+    assert [False] == counts
+
+
+@pytest.mark.parametrize("error", [Unreachable("down"), Forbidden("no"), TryAgain("later")])
+async def test_without_a_live_answer_nothing_is_reclaimed(scene: Scene, error: Exception) -> None:
+    """As long as the pod cannot be read, its address stays; then it is judged again."""
+    scene.cluster.seed(make_record())
+    scene.cluster.faults.fail_next("get", Pod, error, times=100)
+    worker = await reclaim(scene)
+    await run(scene, worker, 60)
+    assert ["10.6.0.10"] == held(scene)
+
+    scene.cluster.faults._planned.clear()
+    await run(scene, worker, 60)
+    assert [] == held(scene)
+
+
+async def test_reclaim_can_be_switched_off(scene: Scene) -> None:
+    """With SPIDERPOOL_GC_IP_ENABLED=false held records stay; those that cool still end."""
+    scene.cluster.seed(make_record("10.6.0.10"))
+    scene.cluster.seed(make_record("10.6.0.11", state=IPState.COOLING))
+    await run(scene, await reclaim(scene, enabled=False), COOLING_S + 2)
+
+    assert ["10.6.0.10"] == held(scene)
+
+
+@pytest.mark.parametrize(("state", "seconds"), [(IPState.COOLING, COOLING_S), (IPState.QUARANTINED, QUARANTINE_S)])
+async def test_unheld_records_end_by_time(scene: Scene, state: IPState, seconds: float) -> None:
+    """Cooling and quarantined addresses become free when their time is over, by the observer's clock."""
+    scene.cluster.seed(make_pod())
+    scene.cluster.seed(make_record(state=state))
+    worker = await reclaim(scene)
+    await run(scene, worker, seconds - 2)
+    assert ["10.6.0.10"] == held(scene)
+    await run(scene, worker, 3)
+
+    assert [] == held(scene)
+
+
+async def test_address_taken_back_from_cooling_stays(scene: Scene) -> None:
+    """A cooling record that its holder takes back is held again, and its time is forgotten."""
+    scene.cluster.seed(make_pod())
+    scene.cluster.seed(make_record(state=IPState.COOLING))
+    worker = await reclaim(scene)
+    await run(scene, worker, COOLING_S - 2)
+    await scene.cluster.patch(SpiderIP, "10.6.0.10", {"spec": {"state": "Held"}})
+    await run(scene, worker, COOLING_S * 2)
+
+    assert ["10.6.0.10"] == held(scene)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "kept"),
+    [
+        (make_statefulset(), "db-0", True),
+        (make_statefulset(), "db-2", True),
+        (make_statefulset(), "db-3", False),
+        (make_statefulset(replicas=0), "db-0", False),
+        (make_statefulset(start=5), "db-5", True),
+        (make_statefulset(start=5), "db-8", False),
+        (make_statefulset(start=5), "db-0", False),
+        (make_statefulset("web"), "db-0", False),
+        (None, "db-0", False),
+        (make_statefulset(), "db", False),
+    ],
+)
+async def test_static_holders_are_judged_by_their_owner(scene: Scene, owner: StatefulSet | None, name: str, kept: bool) -> None:
+    """A missing pod keeps its address while its StatefulSet exists and wants that ordinal (ipam.md 3.6)."""
+    if owner is not None:
+        scene.cluster.seed(owner)
+    scene.cluster.seed(make_record("10.6.0.10", name, static=True))
+    await run(scene, await reclaim(scene), SECOND_LOOK_S + 1)
+
+    assert kept is bool(held(scene))
+
+
+async def test_scaled_down_statefulset_is_noticed_without_an_event(scene: Scene) -> None:
+    """A StatefulSet that is scaled down while its pod is away gives the address back within a minute or so."""
+    scene.cluster.seed(make_statefulset())
+    scene.cluster.seed(make_record("10.6.0.10", "db-2", static=True))
+    worker = await reclaim(scene)
+    await run(scene, worker, 10)
+    await scene.cluster.patch(StatefulSet, "db", {"spec": {"replicas": 2}}, namespace="ns")
+    await run(scene, worker, STATEFUL_LOOK_S + SECOND_LOOK_S + 2)
+
+    assert [] == held(scene)
+
+
+@pytest.mark.parametrize(
+    ("objects", "kept"),
+    [
+        ((VirtualMachineInstance,), True),
+        ((VirtualMachine,), True),
+        ((VirtualMachineInstance, VirtualMachine), True),
+        ((), False),
+    ],
+)
+async def test_virtual_machines_are_judged_by_their_objects(
+    scene: Scene, objects: tuple[type[VirtualMachine | VirtualMachineInstance], ...], kept: bool
+) -> None:
+    """The address of a virtual machine stays while its instance or its machine exists (ipam.md 3.6)."""
+    for kind in objects:
+        scene.cluster.seed(kind(metadata=ObjectMeta(name="vm", namespace="ns")))
+    record = make_record("10.6.0.10", "vm", static=True)
+    holder = replace(record.spec.holder, kind=HolderKind.VIRTUAL_MACHINE)
+    scene.cluster.seed(replace(record, spec=replace(record.spec, holder=holder)))
+    await run(scene, await reclaim(scene), SECOND_LOOK_S + 1)
+
+    assert kept is bool(held(scene))
+
+
+async def test_claims_of_the_controller_itself_stay(scene: Scene) -> None:
+    """An address that the controller claims while it edits a pool has no pod and is not a leak."""
+    record = make_record()
+    holder = replace(record.spec.holder, kind=HolderKind.POOL)
+    scene.cluster.seed(replace(record, spec=replace(record.spec, holder=holder)))
+    await run(scene, await reclaim(scene), 1000)
+
+    assert ["10.6.0.10"] == held(scene)
+
+
+def make_endpoint(name: str = "db-0", *, owned: bool = False) -> SpiderEndpoint:
+    """Make an endpoint, of a static holder unless it is owned."""
+    owners = (OwnerReference(api_version="v1", kind="Pod", name=name, uid="u"),) if owned else ()
+    return SpiderEndpoint(metadata=ObjectMeta(name=name, namespace="ns", owner_references=owners))
+
+
+async def test_endpoint_goes_with_the_last_static_record(scene: Scene) -> None:
+    """An endpoint of a static holder goes when its last address is reclaimed; that of another pod is not ours to delete."""
+    scene.cluster.seed(make_endpoint())
+    scene.cluster.seed(make_endpoint("p", owned=True))
+    scene.cluster.seed(make_record("10.6.0.10", "db-0", static=True))
+    scene.cluster.seed(make_record("10.6.0.11", "db-0", static=True, nic="net1"))
+    await run(scene, await reclaim(scene), SECOND_LOOK_S + 1)
+
+    assert [] == held(scene)
+    assert ["p"] == [endpoint.metadata.name for endpoint in scene.cluster.all(SpiderEndpoint)]
+
+
+async def test_orphaned_endpoint_is_found_by_the_scan(scene: Scene) -> None:
+    """An endpoint of a static holder without address and pod (a crash after the release) goes; one in use stays."""
+    scene.cluster.seed(make_endpoint("db-0"))
+    scene.cluster.seed(make_endpoint("db-1"))
+    scene.cluster.seed(make_endpoint("db-2"))
+    scene.cluster.seed(make_pod("db-1", "u1"))
+    scene.cluster.seed(make_statefulset())
+    scene.cluster.seed(make_record("10.6.0.12", "db-2", static=True))
+    await run(scene, await reclaim(scene))
+
+    assert ["db-1", "db-2"] == [endpoint.metadata.name for endpoint in scene.cluster.all(SpiderEndpoint)]
+
+
+async def test_endpoints_stay_while_pools_wait_for_their_import(scene: Scene) -> None:
+    """Before the import endpoints have no records; they are what the import reads."""
+    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/db-0","podUid":"u"}}'))
+    scene.cluster.seed(make_endpoint())
+    await run(scene, await reclaim(scene))
+
+    assert 1 == len(scene.cluster.all(SpiderEndpoint))
+
+
+async def test_new_leader_begins_with_a_scan(scene: Scene) -> None:
+    """What was leaked while nobody led is found at the start of the next leadership."""
+    scene.cluster.seed(make_pod())
+    scene.cluster.seed(make_record())
+    first = await reclaim(scene)
+    await run(scene, first, 10)
+    scene.cluster.hold_watch()
+    scene.cluster.drop(Pod, "p", "ns")
+    scene.cluster.release_watch()
+    await run(scene, await reclaim(scene), SECOND_LOOK_S + 1)
+
+    assert [] == held(scene)
+
+
+STEPS = ("create", "delete", "replace", "claim", "hand_over", "hold", "show", "wait", "reclaim", "fail")
+
+
+class Story:
+    """Pods, records, faults and reclaim in any order; every delete of a record is checked against the law."""
+
+    def __init__(self, scene: Scene, worker: Reclaim, choices: Random, *, static: bool) -> None:
+        self.scene = scene
+        self.cluster = scene.cluster
+        self.worker = worker
+        self.choices = choices
+        self.static = static
+        self.stolen: list[str] = []
+        self._uids = (f"uid{number}" for number in itertools.count())
+        self.cluster.seed(make_statefulset("p"))
+        self.cluster.on_write(self._check)
+
+    def _check(self, call: Call) -> None:
+        if (call.verb, call.plural) == ("delete", "spiderips"):
+            holder = next(r for r in self.cluster.all(SpiderIP) if r.metadata.name == call.name).spec.holder
+            if (holder.name, holder.uid) in self.living:
+                self.stolen.append(call.name)
+
+    @property
+    def living(self) -> set[tuple[str, str]]:
+        """Name and UID of all pods."""
+        return {(pod.metadata.name, pod.metadata.uid) for pod in self.cluster.all(Pod)}
+
+    async def do(self, step: str) -> None:
+        """Do one step, then let a few things happen."""
+        await getattr(self, step)(f"p-{self.choices.randrange(4)}")
+        await settle(self.choices.randrange(5))
+
+    async def create(self, name: str) -> None:
+        """A pod comes."""
+        if name not in dict(self.living):
+            self.cluster.seed(make_pod(name, next(self._uids)))
+
+    async def delete(self, name: str) -> None:
+        """A pod goes."""
+        if name in dict(self.living):
+            self.cluster.drop(Pod, name, "ns")
+
+    async def replace(self, name: str) -> None:
+        """A pod goes and another of its name comes."""
+        await self.delete(name)
+        await self.create(name)
+
+    async def claim(self, name: str) -> None:
+        """A pod gets an address, if that one is free; the record may be seen before the pod is, watches are not in step."""
+        ip = f"10.6.0.{self.choices.randrange(10, 14)}"
+        if name in dict(self.living) and ip not in held(self.scene):
+            record = self.cluster.seed(make_record(ip, name, dict(self.living)[name], static=self.static))
+            if self.choices.random() < 0.5:
+                self.worker._world.records.remember(record)
+
+    async def hand_over(self, name: str) -> None:
+        """A static pod takes the addresses of its predecessor."""
+        for record in self.cluster.all(SpiderIP):
+            if self.static and record.spec.holder.name == name and name in dict(self.living):
+                body = {"spec": {"holder": {"uid": dict(self.living)[name]}}}
+                await self.cluster.patch(SpiderIP, record.metadata.name, body)
+
+    async def hold(self, _: str) -> None:
+        """Watches show nothing new."""
+        self.cluster.hold_watch()
+
+    async def show(self, _: str) -> None:
+        """Watches show all."""
+        self.cluster.release_watch()
+
+    async def wait(self, _: str) -> None:
+        """Time passes."""
+        await self.scene.pass_time(3)
+
+    async def reclaim(self, _: str) -> None:
+        """Reclaim works on what is due."""
+        await self.worker.rounds.run_due()
+        await self.worker.loop.run_due()
+
+    async def fail(self, _: str) -> None:
+        """The next read or delete fails."""
+        self.cluster.faults.fail_next(self.choices.choice(["get", "delete"]), None, Unreachable("down"))
+
+    async def end(self) -> None:
+        """All is shown, nothing fails any more, and reclaim has the time it needs."""
+        self.cluster.release_watch()
+        self.cluster.faults._planned.clear()
+        await settle()
+        await run(self.scene, self.worker, 100)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=40), choices=st.randoms(use_true_random=False), static=st.booleans())
+@pytest.mark.timeout(120)
+def test_no_living_pod_loses_its_address(steps: list[str], choices: Random, static: bool) -> None:
+    """Law: whatever happens in whatever order, no pod that lives loses its record, and in the end nothing is leaked."""
+    asyncio.run(_play(steps, choices, static=static))
+
+
+async def _play(steps: list[str], choices: Random, *, static: bool) -> None:
+    """Play a story to its end."""
+    async with AsyncExitStack() as stack:
+        scene = Scene(FakeCluster(), Clock(), Told(), stack)
+        story = Story(scene, await reclaim(scene), choices, static=static)
+        for step in steps:
+            await story.do(step)
+        await story.end()
+
+        assert [] == story.stolen
+        wanted = {f"p-{n}" for n in range(3)} if static else set()
+        holders = [record.spec.holder for record in scene.cluster.all(SpiderIP)]
+        assert [] == [h for h in holders if (h.name, h.uid) not in story.living and h.name not in wanted]
+
+
+async def test_record_that_its_node_released_first_is_no_failure(scene: Scene) -> None:
+    """When the node's DEL was faster, reclaim finds nothing to do and counts nothing."""
+    scene.cluster.seed(make_record())
+    counts = Counts()
+    worker = await reclaim(scene, count=counts)
+    await run(scene, worker, 2)
+    scene.cluster.faults.fail_next("delete", SpiderIP, NotFound("gone"))
+    await run(scene, worker, SECOND_LOOK_S)
+
+    assert [] == counts
