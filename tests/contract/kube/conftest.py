@@ -1,0 +1,42 @@
+"""The two clusters that the contract holds for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from spiderpool.kube.client import KubeClient
+from spiderpool.kube.connect import connect, from_kubeconfig
+from spiderpool.kube.exchange import Access
+from tests.apiserver.control_plane import ControlPlane
+from tests.apiserver.proxy import Proxy
+from tests.contract.kube.stage import FakeStage, RealStage, Stage
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Give a real API server that serves for the whole run."""
+    with ControlPlane(Path(tmp_path_factory.mktemp("control-plane"))) as plane:
+        yield plane
+
+
+@pytest.fixture
+async def real(control_plane: ControlPlane) -> AsyncIterator[RealStage]:
+    """Give the real API server, behind a proxy."""
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(from_kubeconfig(control_plane.kubeconfig)).running())
+        ours = await stack.enter_async_context(KubeClient(Access(proxy.url), user_agent="contract"))
+        other = await stack.enter_async_context(connect(str(control_plane.kubeconfig), user_agent="other"))
+        yield RealStage(control_plane, proxy, ours, other)
+
+
+@pytest.fixture(params=["fake", "real"])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    """Give each of the two in turn."""
+    if request.param == "fake":
+        return FakeStage()
+    stage: RealStage = request.getfixturevalue("real")
+    return stage

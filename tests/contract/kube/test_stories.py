@@ -1,0 +1,146 @@
+"""Mirror, election and Events over the real protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from spiderpool.api.core import ConfigMap, Event, Lease
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.kube.cluster import Change
+from spiderpool.kube.election import Election, Times
+from spiderpool.kube.events import EventRecorder
+from spiderpool.kube.watch import MetadataMirror, Mirror
+from tests.apiserver.proxy import Fault
+from tests.contract.kube.stage import Stage, config_map, record
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+async def mirror(stage: Stage) -> AsyncIterator[Mirror[ConfigMap]]:
+    """Give a synced mirror of the test's ConfigMaps; one, `first`, exists before."""
+    await stage.other.create(config_map(stage, "first", v="1"))
+    mirror = Mirror(stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True)
+    await mirror.start()
+    await mirror.synced()
+    yield mirror
+    await mirror.stop()
+
+
+async def shows(stage: Stage, mirror: Mirror[ConfigMap], *expected: str) -> bool:
+    """Wait until a mirror shows just these names."""
+    names = {f"{stage.run}-{name}" for name in expected}
+    return bool(await mirror.wait_for(lambda m: {obj.metadata.name for obj in m.values()} == names, WAIT_S))
+
+
+async def test_mirror_follows_others(stage: Stage, mirror: Mirror[ConfigMap]) -> None:
+    """What others create, change and delete is shown."""
+    assert await shows(stage, mirror, "first")
+    second = await stage.other.create(config_map(stage, "second"))
+    await stage.other.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "2"}}, namespace="default")
+    assert await shows(stage, mirror, "first", "second")
+    assert await mirror.wait_for(lambda m: m.named(f"{stage.run}-first", "default").data == {"v": "2"}, WAIT_S)
+    await stage.other.delete(ConfigMap, second.metadata.name, "default")
+    assert await shows(stage, mirror, "first")
+
+
+async def test_mirror_survives_a_restart_of_the_api_server(stage: Stage, mirror: Mirror[ConfigMap]) -> None:
+    """What happened before, during and after a restart is shown; nothing that still exists was reported as deleted."""
+    changes = []
+    mirror.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name[len(stage.run) + 1 :])))
+    await stage.other.create(config_map(stage, "before"))
+    await stage.down()
+    await stage.up()
+    await stage.other.create(config_map(stage, "after"))
+    assert await shows(stage, mirror, "first", "before", "after")
+    assert [(Change.ADDED, "before"), (Change.ADDED, "after")] == changes
+
+
+async def test_own_writes_are_ahead_of_a_lagging_watch(stage: Stage, mirror: Mirror[ConfigMap]) -> None:
+    """While the watch lags, own creation, change and deletion are visible, and its old news undo none of them."""
+    stage.hold_watch()
+    mine = await stage.cluster.create(config_map(stage, "mine"))
+    mirror.remember(mine)
+    await stage.other.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "theirs"}}, namespace="default")
+    mirror.remember(await stage.cluster.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "mine"}}, namespace="default"))
+    doomed = await stage.cluster.create(config_map(stage, "doomed"))
+    mirror.remember(doomed)
+    await stage.cluster.delete(ConfigMap, doomed.metadata.name, "default", uid=doomed.metadata.uid)
+    mirror.forget(doomed)
+    assert await shows(stage, mirror, "first", "mine")
+    changes = []
+    mirror.subscribe(lambda change, _old, new: changes.append((change, new and new.data)))
+    stage.release_watch()
+    await stage.other.create(config_map(stage, "last", v="9"))
+    assert await shows(stage, mirror, "first", "mine", "last")
+    assert [(Change.ADDED, {"v": "9"})] == changes
+
+
+async def test_mirror_waits_out_a_refusal(stage: Stage) -> None:
+    """429 on the first list delays the mirror and does not end it."""
+    await stage.other.create(record(stage))
+    stage.fail_next("list", SpiderIP, Fault.REFUSE)
+    mirror = MetadataMirror(stage.cluster, SpiderIP, labels=f"run={stage.run}")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await mirror.start()
+    await mirror.synced()
+    assert loop.time() - began >= 2
+    assert await mirror.wait_for(lambda m: len(m) == 1, WAIT_S)
+    await mirror.stop()
+
+
+async def test_election_between_two(stage: Stage) -> None:
+    """Two candidates over two connections: one leads at a time, and when it leaves the other follows."""
+    times = Times(duration_s=3, renew_s=2, retry_s=0.1, gap_s=0.1)
+    terms: list[str] = []
+    together = 0
+    leading = 0
+
+    async def work(name: str) -> None:
+        nonlocal together, leading
+        terms.append(name)
+        leading += 1
+        together = max(together, leading)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            leading -= 1
+
+    elections = {
+        name: Election(cluster, stage.run, "default", name, times=times)
+        for name, cluster in (("a", stage.cluster), ("b", stage.other))
+    }
+    tasks = {name: asyncio.create_task(election.run(lambda name=name: work(name))) for name, election in elections.items()}
+    async with asyncio.timeout(WAIT_S):
+        while not terms:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1.5)
+        assert 1 == len(terms)
+        first, second = terms[0], "b" if terms[0] == "a" else "a"
+        lease = await stage.other.get(Lease, stage.run, "default")
+        assert first == lease.spec.holder_identity
+        tasks[first].cancel()
+        while len(terms) == 1:
+            await asyncio.sleep(0.05)
+    assert [first, second] == terms
+    assert 1 == together
+    tasks[second].cancel()
+    await asyncio.wait(tasks.values())
+    assert not (await stage.other.get(Lease, stage.run, "default")).spec.holder_identity
+
+
+async def test_events_are_counted(stage: Stage) -> None:
+    """The API server takes the Event and the raise of its count."""
+    about = await stage.other.create(config_map(stage, "a"))
+    for text in ("first", "second"):
+        recorder = EventRecorder(stage.cluster, "contract", host="n1")
+        await recorder.start()
+        recorder.warning(about, "Tested", text)
+        await recorder.stop()
+    fields = f"involvedObject.uid={about.metadata.uid}"
+    events = (await stage.other.list_objects(Event, namespace="default", fields=fields)).items
+    assert [(2, "Tested", "second", "Warning")] == [(e.count, e.reason, e.message, e.type) for e in events]
