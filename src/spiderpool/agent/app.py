@@ -61,7 +61,13 @@ class App:
 
 
 def build(
-    settings: Settings, config: Config, cluster: Cluster, *, patience: Patience | None = None, wait_s: float = WAIT_S
+    settings: Settings,
+    config: Config,
+    cluster: Cluster,
+    metrics: Metrics,
+    *,
+    patience: Patience | None = None,
+    wait_s: float = WAIT_S,
 ) -> App:
     """
     Join the parts of an agent; nothing runs before `serving`.
@@ -70,11 +76,11 @@ def build(
         settings: the environment.
         config: the configuration file.
         cluster: the door to the API.
+        metrics: what is counted.
         patience: how long an API server that cannot serve is borne.
         wait_s: how long an ADD waits for an address in full pools.
     """
     patience = patience or Patience()
-    metrics = Metrics(settings.version)
     mirrors = Mirrors(cluster, settings.node)
     taken = Taken(cluster)
     mirrors.records.subscribe(taken.follow)

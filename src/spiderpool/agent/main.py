@@ -17,6 +17,7 @@ import uvloop
 from spiderpool.agent import sysctl
 from spiderpool.agent.app import App, build, serving
 from spiderpool.agent.install import NodeInstaller, is_being_removed, read_install_settings
+from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.settings import Settings, read_settings
 from spiderpool.api.core import Node
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable
@@ -59,12 +60,15 @@ async def run(settings: Settings, config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     installer = NodeInstaller(read_install_settings(os.environ), str(config.ipam_unix_socket_path))
-    async with connect(settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS) as cluster:
+    metrics = Metrics(settings.version)
+    async with connect(
+        settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS, observe=metrics.asked_api
+    ) as cluster:
         await require_access(cluster, settings)
         if config.tune_sysctl_config:
             sysctl.tune(config.features.families)
         installer.install_executables()
-        await _serve(build(settings, config, cluster), installer, stop)
+        await _serve(build(settings, config, cluster, metrics), installer, stop)
         await _clean_node(cluster, settings, installer)
 
 

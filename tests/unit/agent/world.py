@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from spiderpool.agent.app import App, build, informed, serving
 from spiderpool.agent.facts import PodCall
+from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.settings import read_settings
 from spiderpool.api.core import Pod
@@ -75,7 +76,10 @@ class World:
             "SPIDERPOOL_METRIC_HTTP_PORT": "0",
             **more.pop("env", {}),
         }
-        return build(read_settings(env), config, cluster or self.cluster, patience=SHORT, wait_s=more.pop("wait_s", 0.05))
+        metrics = Metrics("v0")
+        return build(
+            read_settings(env), config, cluster or self.cluster, metrics, patience=SHORT, wait_s=more.pop("wait_s", 0.05)
+        )
 
     def pool(self, name: str = "blue", subnet: str = "10.6.0.0/16", **spec: Any) -> SpiderIPPool:
         """Have a default pool of ten addresses; keywords are keys of its spec."""
