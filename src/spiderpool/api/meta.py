@@ -104,4 +104,4 @@ class ObjectList(Kube, Generic[T], frozen=True, kw_only=True):
     """One page of a list."""
 
     metadata: ListMeta = ListMeta()
-    items: tuple[T, ...] = ()
+    items: tuple[T, ...] | None = ()  # an empty metadata-only list of the API server says null

@@ -180,7 +180,7 @@ class KubeClient:
         while True:
             data = await self._exchange.send(replace(call, url=f"{folder}?{urlencode(query)}"))
             page = _decode(_list_decoder(shape), call, data)
-            items.extend(page.items)
+            items.extend(page.items or ())
             if not page.metadata.continue_:
                 return Listing(tuple(items), page.metadata.resource_version)
             query["continue"] = page.metadata.continue_
