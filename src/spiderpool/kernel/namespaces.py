@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ R = TypeVar("R")
 _CLONE_FS: Final = 0x200
 _CLONE_NEWNS: Final = 0x20000
 _CLONE_NEWNET: Final = 0x40000000
+_NS_GET_NSTYPE: Final = 0xB703  # ioctl_ns(2)
 _FLAGS: Final = {"mnt": _CLONE_NEWNS, "net": _CLONE_NEWNET}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -59,8 +61,16 @@ class Namespaces:
 
     @classmethod
     def network(cls, path: str) -> Self:
-        """Open a network namespace by its file. Raises `NotFound`."""
-        return cls(((_open(path), _CLONE_NEWNET),))
+        """Open a network namespace by its file. Raises `NotFound`, also for a plain file, as a lazy unmount leaves it."""
+        fd = _open(path)
+        try:
+            kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+        except OSError:
+            kind = 0
+        if kind != _CLONE_NEWNET:
+            os.close(fd)
+            raise NotFound(f"namespace {path}: the file is there, but is no network namespace")
+        return cls(((fd, _CLONE_NEWNET),))
 
     def __enter__(self) -> Self:
         return self

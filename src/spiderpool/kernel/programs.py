@@ -69,7 +69,8 @@ async def _run_once(
         except TimeoutError:
             raise TryAgain(f"program {name} did not end within {timeout_s:g} s and was stopped") from None
         finally:
-            await _stop(process)
+            # Goes on by itself should the caller be cancelled once more: nothing may be left over.
+            await asyncio.shield(_stop(process))
         return Outcome(process.returncode, output.read(), errors.read())
 
 
