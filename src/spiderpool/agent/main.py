@@ -62,7 +62,7 @@ async def run(settings: Settings, config: Config) -> None:
     installer = NodeInstaller(read_install_settings(os.environ), str(config.ipam_unix_socket_path))
     metrics = Metrics(settings.version)
     async with connect(
-        settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS, observe=metrics.asked_api
+        settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS, observe=metrics.api_call
     ) as cluster:
         await require_access(cluster, settings)
         if config.tune_sysctl_config:

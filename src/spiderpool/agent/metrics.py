@@ -82,12 +82,6 @@ class Metrics:
         self._release_internal = self._counter("ipam_release_err_internal_counts", "DEL calls that failed")
         self.release_time = self._durations("ipam_release", "duration", "time of a DEL")
         self.release_wait = self._durations("ipam_release", "limit_duration", "time that a DEL waits for its turn")
-        self._api_requests = Counter(
-            "spiderpool_api_requests",
-            "requests of this agent to the Kubernetes API; code 0 = no answer",
-            (*_LABELS, "verb", "resource", "code"),
-            registry=self.registry,
-        )
         self._api_calls = Counter(
             "spiderpool_api_requests",
             "requests to the API server, watches left out; code 0 = no answer",
@@ -97,10 +91,6 @@ class Metrics:
         self.lost_addresses = self._counter(
             "ipam_lost_address_counts", "addresses of living pods that were found in somebody else's hands"
         )
-
-    def asked_api(self, verb: str, resource: str, code: int, _seconds: float) -> None:
-        """Count a request to the Kubernetes API."""
-        self._api_requests.labels(*self._scope, verb, resource, code).inc()
 
     def api_call(self, verb: str, resource: str, code: int, _seconds: float) -> None:
         """Count a request to the API server."""
