@@ -1,0 +1,193 @@
+"""When an address stays with its holder, goes, or goes over to the next pod (architecture "DEL"; reference ipam.md 3.6)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from spiderpool.api.core import PartialObject, Pod, StatefulSet
+from spiderpool.api.spiderip import Holder, HolderKind, SpiderIP
+from spiderpool.ipam.reclaim import (
+    Action,
+    HolderOwners,
+    judge_handover,
+    judge_leak,
+    judge_release,
+    statefulset_name,
+)
+from spiderpool.ipam.records import cooled, record_of
+from tests.fakes.objects import MACHINE, STATEFULSET, make_facts, make_pod, make_record, make_statefulset
+
+STATELESS = make_record()
+STATIC = make_record(facts=make_facts(pod=make_pod("db-1"), owner=STATEFULSET))
+VIRTUAL = make_record(facts=make_facts(pod=make_pod("virt-launcher-vm-abc"), owner=MACHINE))
+IMPORTED = make_record(container_id="")
+
+
+def partial(*, deleted: bool = False) -> PartialObject:
+    """Make the metadata of a virtual machine."""
+    metadata = {"name": "vm", "namespace": "ns"} | ({"deletionTimestamp": "2025-01-01T00:00:00Z"} if deleted else {})
+    return msgspec.convert({"metadata": metadata}, PartialObject)
+
+
+@pytest.mark.parametrize(
+    ("pod", "container", "uid", "action", "words"),
+    [
+        (None, "sandbox-1", "uid-1", Action.RELEASE, "pod ns/web-1 ended"),
+        (None, "sandbox-1", "", Action.RELEASE, "ended"),
+        (None, "sandbox-1", "other", Action.RELEASE, "ended"),
+        (make_pod(), "sandbox-1", "uid-1", Action.KEEP, "pod ns/web-1 lives"),
+        (make_pod(deleted=True), "sandbox-1", "uid-1", Action.RELEASE, "ended"),
+        (make_pod(phase="Failed", restart="Never"), "sandbox-1", "uid-1", Action.RELEASE, "ended"),
+        (make_pod(uid="uid-2"), "sandbox-1", "uid-1", Action.RELEASE, "ended"),
+        (None, "sandbox-0", "uid-1", Action.KEEP, "held by sandbox sandbox-1, deleted is sandbox-0"),
+    ],
+)
+def test_release(pod: Pod | None, container: str, uid: str, action: Action, words: str) -> None:
+    """The sandbox that holds the address releases it once its pod has ended; an older sandbox touches nothing."""
+    verdict = judge_release(STATELESS, pod, container, uid)
+
+    assert action is verdict.action
+    assert words in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("pod", "uid", "action"),
+    [
+        (None, "uid-1", Action.RELEASE),
+        (None, "uid-0", Action.KEEP),
+        (None, "", Action.KEEP),
+        (make_pod(deleted=True), "", Action.RELEASE),
+        (make_pod(), "uid-1", Action.KEEP),
+    ],
+)
+def test_release_without_a_known_sandbox(pod: Pod | None, uid: str, action: Action) -> None:
+    """A record taken over from elsewhere knows no sandbox: the UID decides, the live pod's where the runtime gives none."""
+    assert action is judge_release(IMPORTED, pod, "sandbox-1", uid).action
+
+
+@pytest.mark.parametrize(
+    ("statefulset", "name", "action", "words"),
+    [
+        (make_statefulset(), "db-1", Action.KEEP, "StatefulSet ns/db wants db-1"),
+        (make_statefulset(replicas=1), "db-1", Action.RELEASE, "StatefulSet ns/db has 1 replicas from 0: db-1 is none of them"),
+        (make_statefulset(replicas=None), "db-0", Action.KEEP, "wants db-0"),
+        (make_statefulset(replicas=None), "db-1", Action.RELEASE, "has 1 replicas from 0"),
+        (make_statefulset(replicas=2, start=5), "db-6", Action.KEEP, "wants"),
+        (make_statefulset(replicas=2, start=5), "db-7", Action.RELEASE, "has 2 replicas from 5"),
+        (make_statefulset(replicas=2, start=5), "db-4", Action.RELEASE, "has 2 replicas from 5"),
+        (None, "db-1", Action.RELEASE, "StatefulSet ns/db does not exist"),
+        (make_statefulset(), "db", Action.RELEASE, "not the name of a StatefulSet's pod"),
+        (make_statefulset(), "db-x", Action.RELEASE, "not the name of a StatefulSet's pod"),
+    ],
+)
+def test_static_pods(statefulset: StatefulSet | None, name: str, action: Action, words: str) -> None:
+    """A pod of a StatefulSet is valid while the StatefulSet exists and its ordinal is in range (reference ipam.md 3.6)."""
+    record = make_record(facts=make_facts(pod=make_pod(name), owner=STATEFULSET))
+    owners = HolderOwners(statefulset=statefulset)
+    verdicts = [judge_release(record, None, "sandbox-1", "uid-1", owners), judge_leak(record, None, owners)]
+
+    assert [action, action] == [verdict.action for verdict in verdicts]
+    assert all(words in verdict.reason for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("instance", "machine", "action"),
+    [
+        (partial(), None, Action.KEEP),
+        (partial(deleted=True), None, Action.RELEASE),
+        (None, partial(), Action.KEEP),
+        (partial(deleted=True), partial(), Action.KEEP),
+        (None, partial(deleted=True), Action.RELEASE),
+        (None, None, Action.RELEASE),
+    ],
+)
+def test_virtual_machines(instance: PartialObject | None, machine: PartialObject | None, action: Action) -> None:
+    """A virtual machine is valid while its instance or the machine exists and is not being deleted."""
+    owners = HolderOwners(instance=instance, machine=machine)
+
+    assert action is judge_release(VIRTUAL, None, "sandbox-1", "uid-1", owners).action
+    assert action is judge_leak(VIRTUAL, None, owners).action
+
+
+def test_which_statefulset() -> None:
+    """The StatefulSet of a pod is its name up to the last ordinal."""
+    assert statefulset_name(STATIC) == "db"
+    assert statefulset_name(make_record(facts=make_facts(pod=make_pod("a-1-22")))) == "a-1"
+    assert statefulset_name(make_record(facts=make_facts(pod=make_pod("web")))) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "pod", "action", "words"),
+    [
+        (STATELESS, None, Action.RELEASE, "pod ns/web-1 does not exist"),
+        (
+            STATELESS,
+            make_pod(uid="uid-2"),
+            Action.RELEASE,
+            "pod ns/web-1 has UID uid-2; the one that held the address, uid-1, is gone",
+        ),
+        (STATELESS, make_pod(), Action.KEEP, "exists"),
+        (STATELESS, make_pod(deleted=True), Action.KEEP, "exists"),
+        (STATELESS, make_pod(phase="Succeeded", restart="Never"), Action.KEEP, "exists"),
+        (cooled(STATELESS, "now"), None, Action.KEEP, "the address is Cooling, nobody holds it"),
+        (STATIC, make_pod("db-1"), Action.KEEP, "exists"),
+        (STATIC, make_pod("db-1", phase="Failed", reason="Evicted"), Action.RELEASE, "does not exist"),
+        (STATIC, make_pod("db-1", uid="uid-2"), Action.RELEASE, "StatefulSet ns/db does not exist"),
+    ],
+)
+def test_leaks(record: SpiderIP, pod: Pod | None, action: Action, words: str) -> None:
+    """An address is leaked when its very pod is gone and no owner keeps it; pods that exist keep theirs."""
+    verdict = judge_leak(record, pod)
+
+    assert action is verdict.action
+    assert words in verdict.reason
+
+
+def test_claims_of_the_controller_are_no_leaks() -> None:
+    """What the controller holds while it edits a pool has no pod and is kept."""
+    claim = record_of(replace(STATELESS.spec, holder=Holder(kind=HolderKind.POOL, name="blue")))
+
+    assert Action.KEEP is judge_leak(claim, None).action
+
+
+@pytest.mark.parametrize(
+    ("record", "pod", "action"),
+    [
+        (STATIC, make_pod("db-1", uid="uid-2", node="node2"), Action.HAND_OVER),
+        (STATIC, make_pod("db-1"), Action.KEEP),
+        (STATIC, make_pod("db-1", uid="uid-2", deleted=True), Action.KEEP),
+        (STATIC, make_pod("db-2", uid="uid-2"), Action.KEEP),
+        (STATIC, make_pod("db-1", "other", uid="uid-2"), Action.KEEP),
+        (STATELESS, make_pod(uid="uid-2"), Action.KEEP),
+        (cooled(STATIC, "now"), make_pod("db-1", uid="uid-2"), Action.KEEP),
+        (VIRTUAL, make_pod("virt-launcher-vm-def", uid="uid-2"), Action.HAND_OVER),
+        (VIRTUAL, make_pod("virt-launcher-vm-def", "other", uid="uid-2"), Action.KEEP),
+    ],
+)
+def test_handover(record: SpiderIP, pod: Pod, action: Action) -> None:
+    """Only a static address goes over, only to the living pod of its holder's name, and only when the UID is new."""
+    assert action is judge_handover(record, pod).action
+
+
+PODS = st.sampled_from(
+    [None, make_pod(), make_pod(uid="uid-2"), make_pod(deleted=True), make_pod("db-1"), make_pod("db-1", uid="uid-2")]
+)
+
+
+@given(
+    st.sampled_from([STATELESS, STATIC, VIRTUAL, IMPORTED]),
+    PODS,
+    st.sampled_from(["", "sandbox-1", "x"]),
+    st.sampled_from(["", "uid-1"]),
+)
+def test_a_living_pod_keeps_its_address(record: SpiderIP, pod: Pod | None, container: str, uid: str) -> None:
+    """Whatever DEL or scan says, an address is never taken from the living pod that holds it."""
+    mine = pod is not None and pod.metadata.uid == record.spec.holder.uid and pod.metadata.deletion_timestamp is None
+    verdicts = [judge_release(record, pod, container, uid), judge_leak(record, pod)]
+
+    assert not mine or [Action.KEEP] * 2 == [verdict.action for verdict in verdicts]
+    assert all(verdict.reason for verdict in verdicts)
