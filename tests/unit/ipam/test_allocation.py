@@ -45,6 +45,8 @@ def test_the_order_does_not_depend_on_what_is_free(key: ClaimKey, reserved: set[
     full = [ip for ip in candidates(POOL, NOTHING, key, set()) if ip not in reserved | taken]
 
     class OnlyContains(Container[IPAddress]):
+        """A container that can be asked and nothing else."""
+
         def __contains__(self, ip: object) -> bool:
             return ip in taken
 
@@ -100,7 +102,7 @@ def test_sizes_do_not_matter() -> None:
 
 @pytest.mark.parametrize("form", ["set", "AddressSet"])
 def test_a_nearly_full_pool_is_cheap(form: str) -> None:
-    """Finding the last ten addresses of 5000 takes less than 5 ms, the best of five runs counting."""
+    """Finding the last ten addresses of 5000 takes less than 5 ms of CPU time, the best of five runs counting."""
     pool = make_pool(ips=["10.6.0.1-10.6.19.136"])
     everything = set(pool.usable)
     free = set(islice(everything, 10))
@@ -108,9 +110,9 @@ def test_a_nearly_full_pool_is_cheap(form: str) -> None:
     key = make_key(make_facts())
     durations = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         found = set(candidates(pool, NOTHING, key, taken))
-        durations.append(time.perf_counter() - start)
+        durations.append(time.process_time() - start)
 
         assert free == found
     assert min(durations) < 0.005
@@ -136,6 +138,7 @@ class OnePool(RuleBasedStateMachine):
     held = Bundle("held")
 
     def __init__(self) -> None:
+        """Begin with a free pool."""
         super().__init__()
         self.records: dict[str, SpiderIP] = {}  # by name, as the API server keeps them
 

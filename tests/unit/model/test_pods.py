@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spiderpool.api.meta import OwnerReference
@@ -29,7 +31,7 @@ from tests.fakes.objects import DEPLOYMENT, FEATURES, MACHINE, STATEFULSET, make
         ({"phase": "Failed", "restart": "Always", "reason": "Evicted"}, False),
     ],
 )
-def test_life(state: dict[str, object], alive: bool) -> None:
+def test_life(state: dict[str, Any], alive: bool) -> None:
     """A pod lives as reference ipam.md 3.1 says."""
     assert alive == is_alive(make_pod(**state))
 

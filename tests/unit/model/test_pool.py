@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_sets() -> None:
         ({"excludeIPs": ["10.6.0.0/24"]}, "not as CIDR"),
     ],
 )
-def test_broken(spec: dict[str, object], words: str) -> None:
+def test_broken(spec: dict[str, Any], words: str) -> None:
     """A pool that cannot be read has no addresses, and a reason."""
     pool = make_pool(**spec)
 

@@ -1,0 +1,135 @@
+"""The custom resource definitions say what the types say, and what other tools rely on (reference ipam.md 1)."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderpool.api.schema import main, render_crds
+
+DEPLOYED = Path(__file__).parents[3] / "deploy" / "crds"
+
+
+@cache
+def crd(plural: str) -> dict[str, Any]:
+    """Give one rendered definition."""
+    document: dict[str, Any] = yaml.safe_load(render_crds()[f"spiderpool.spidernet.io_{plural}.yaml"])
+    return document
+
+
+def schema(plural: str, *path: str) -> dict[str, Any]:
+    """Give the schema of a field."""
+    found: dict[str, Any] = crd(plural)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for key in path:
+        found = found["items"] if key == "[]" else found["properties"][key]
+    return found
+
+
+def test_files_are_current() -> None:
+    """`deploy/crds` holds exactly what the types render to; `make crds` writes it."""
+    assert render_crds() == {path.name: path.read_text() for path in DEPLOYED.glob("*.yaml")}
+
+
+def test_writing(tmp_path: Path) -> None:
+    """The command writes one file a definition."""
+    main([str(tmp_path)])
+
+    assert sorted(render_crds()) == sorted(path.name for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("plural", "kind", "short", "scope", "subresources"),
+    [
+        ("spiderippools", "SpiderIPPool", "sp", "Cluster", {"status": {}}),
+        ("spiderreservedips", "SpiderReservedIP", "sr", "Cluster", None),
+        ("spiderendpoints", "SpiderEndpoint", "se", "Namespaced", None),
+        ("spiderips", "SpiderIP", "sip", "Cluster", None),
+    ],
+)
+def test_names(plural: str, kind: str, short: str, scope: str, subresources: dict[str, Any] | None) -> None:
+    """Names, scope and status subresource are the reference's."""
+    document = crd(plural)
+    names, (version,) = document["spec"]["names"], document["spec"]["versions"]
+
+    assert f"{plural}.spiderpool.spidernet.io" == document["metadata"]["name"]
+    assert (kind, plural, kind.lower(), [short], ["spiderpool"]) == (
+        names["kind"],
+        names["plural"],
+        names["singular"],
+        names["shortNames"],
+        names["categories"],
+    )
+    assert (scope, "v2beta1", subresources) == (document["spec"]["scope"], version["name"], version.get("subresources"))
+
+
+@pytest.mark.parametrize(
+    ("plural", "columns"),
+    [
+        (
+            "spiderippools",
+            "VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT DEFAULT DISABLE* NodeName* MultusName* APP-NAMESPACE*",
+        ),
+        ("spiderreservedips", "VERSION"),
+        ("spiderendpoints", "INTERFACE IPV4POOL IPV4 IPV6POOL IPV6 NODE"),
+        ("spiderips", "ADDRESS POOL NAMESPACE POD NIC NODE STATE AGE CONTAINER*"),
+    ],
+)
+def test_columns(plural: str, columns: str) -> None:
+    """`kubectl get` shows the reference's columns; those with a star only with `-o wide`."""
+    shown = crd(plural)["spec"]["versions"][0]["additionalPrinterColumns"]
+
+    assert columns.split() == [column["name"] + "*" * ("priority" in column) for column in shown]
+
+
+def test_fields_of_a_pool() -> None:
+    """Only the subnet is required; flags default to false; the family is 4 or 6; counts are not negative."""
+    spec, status = schema("spiderippools", "spec"), schema("spiderippools", "status")
+
+    assert ["subnet"] == spec["required"]
+    assert [4, 6] == spec["properties"]["ipVersion"]["enum"]
+    assert [False, False] == [spec["properties"][key]["default"] for key in ("default", "disable")]
+    assert ["dst", "gw"] == spec["properties"]["routes"]["items"]["required"]
+    assert {"type": "array", "items": {"type": "string"}} == spec["properties"]["namespaceName"]
+    assert spec["properties"]["podAffinity"]["x-kubernetes-map-type"] == "atomic"
+    assert status["properties"]["allocatedIPs"]["type"] == "string"
+    assert status["properties"]["totalIPCount"] == {"type": "integer", "format": "int64", "minimum": 0}
+
+
+def test_fields_of_an_endpoint() -> None:
+    """Required keys and the VLAN's bounds are the reference's."""
+    status = schema("spiderendpoints", "status")
+    entry = schema("spiderendpoints", "status", "current", "ips", "[]")
+
+    assert ["current", "ownerControllerType", "ownerControllerName"] == status["required"]
+    assert ["interface"] == entry["required"]
+    assert entry["properties"]["vlan"] == {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094, "default": 0}
+
+
+def test_rules_of_a_record() -> None:
+    """Address, pool and family never change, and the name is tied to the address."""
+    spec, whole = schema("spiderips", "spec"), schema("spiderips")
+    immutable = [key for key, field in spec["properties"].items() if "x-kubernetes-validations" in field]
+
+    assert ["ip", "pool", "family"] == immutable
+    assert "self.metadata.name == self.spec.ip" in whole["x-kubernetes-validations"][0]["rule"]
+    assert ["Held", "Cooling", "Quarantined"] == spec["properties"]["state"]["enum"]
+
+
+@pytest.mark.parametrize("plural", ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips"])
+def test_schemas_are_structural(plural: str) -> None:
+    """Every node has a type, and neither references nor alternatives occur, as apiextensions/v1 demands."""
+
+    def walk(node: dict[str, Any]) -> None:
+        assert "type" in node
+        assert not {"$ref", "anyOf", "oneOf", "allOf"} & set(node)
+        for child in [
+            *node.get("properties", {}).values(),
+            *(node[key] for key in ("items", "additionalProperties") if key in node),
+        ]:
+            walk(child)
+
+    walk(schema(plural))
