@@ -401,14 +401,14 @@ def traces() -> dict[str, object]:
 
 def lab_processes() -> list[str]:
     """Give the command lines of living processes that are a cluster's."""
-    programs = {"etcd", "containerd", "containerd-shim-runc-v2", "kubelet", "kube-proxy", "unshare", "nsenter"}
+    keepers = {"containerd", "containerd-shim-runc-v2", "unshare", "nsenter"}
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if Path(words[0]).name in programs or words[0].startswith(str(paths.cache() / "bin" / "kube-")):
+        if Path(words[0]).name in keepers or any(word.endswith(f"={paths.DATA}") or f"{paths.DATA}/" in word for word in words):
             found.append(" ".join(words)[:80])
     return sorted(found)
 

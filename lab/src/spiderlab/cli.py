@@ -86,7 +86,7 @@ def kubeconfig() -> None:
 @app.command("exec", context_settings=PASS_ON)
 def exec_(context: typer.Context, node: NodeName) -> None:
     """Run a command in a node's namespaces: `spiderlab exec node1 -- ip route`."""
-    command = [word for word in context.args if word != "--"] if context.args[:1] == ["--"] else context.args
+    command = context.args[1:] if context.args[:1] == ["--"] else context.args
     enter = Lab.attach().node(node).enter()
     os.execvp(enter[0], [*enter, *(command or ["bash"])])  # noqa: S606 (the terminal goes over to the command)
 

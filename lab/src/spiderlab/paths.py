@@ -20,8 +20,8 @@ KUBECONFIG = DATA / "kubeconfig"
 
 
 def cache() -> Path:
-    """What outlives a lab: programs built, Go's caches."""
-    return Path(os.environ.get("SPIDERPOOL_CACHE", "") or Path.home() / ".cache" / "spiderpool")
+    """What outlives a lab: programs built, Go's caches. The Makefile names another folder by the same variable."""
+    return Path(os.environ.get("CACHE", "") or Path.home() / ".cache" / "spiderpool")
 
 
 def node_data(node: str) -> Path:
