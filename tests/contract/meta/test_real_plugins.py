@@ -50,10 +50,8 @@ async def test_two_networks(wired: Node, netns: PodNetns) -> None:
     assert [("spiderpool/cluster", "eth0", ["10.5.0.2"]), ("default/under", "net1", ["10.6.0.20", "fd00:6::20"])] == [
         (entry["name"], entry["interface"], entry["ips"]) for entry in await wired.status()
     ]
-    assert wired.reported.events == [
-        ("p1", "AddedInterface", "Add eth0 [10.5.0.2/24] from spiderpool/cluster"),
-        ("p1", "AddedInterface", "Add net1 [10.6.0.20/16 fd00:6::20/64] from default/under"),
-    ]
+    told = "Add eth0 [10.5.0.2/24] from spiderpool/cluster; Add net1 [10.6.0.20/16 fd00:6::20/64] from default/under"
+    assert [("p1", "AddedInterface", told)] == wired.reported.events
 
     await wired.run("DEL", netns=netns.path)
 
