@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import isqrt
-from typing import Protocol, runtime_checkable
 
 from spiderpool.addressing.permutation import Permutation
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork, address
@@ -15,15 +14,6 @@ from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
 SPARSE = 64  # reservations that leave less than one address in so many are taken out before the walk, not during it
-
-
-@runtime_checkable
-class Numbers(Protocol):
-    """Addresses of one family that can be asked by number; `AddressSet` is one."""
-
-    def has(self, number: int) -> bool:
-        """Whether the address of this number is inside."""
-        ...
 
 
 def candidates(
@@ -40,7 +30,8 @@ def candidates(
         pool: its gateway and excluded addresses are never given.
         reserved: addresses of SpiderReservedIPs, of the pool's family.
         key: who asks; seeds the order.
-        taken: addresses known as held, of the pool's family; may grow while the walk goes on. `Numbers` are the cheapest.
+        taken: addresses known as held, of the pool's family; may grow while the walk goes on. One with a method
+            `has(number)`, as `AddressSet`, is asked by number, which is cheaper.
         wanted: exact addresses; when there are any, no other is given.
     Returns:
         Each address once, in an order that depends on key and pool alone, not on what is free: a repeated ADD meets the same
@@ -62,8 +53,8 @@ def candidates(
 def _walk(base: AddressSet, order: Permutation, reserved: AddressSet, taken: Container[IPAddress]) -> Iterator[IPAddress]:
     """Go through all positions and leave out what is not free."""
     numbers = (number for number in map(base.number_at, order) if not reserved.has(number))
-    if isinstance(taken, Numbers):
-        has = taken.has  # an address object is made only for what is free: in a full pool that halves the walk
+    has: Callable[[int], bool] | None = getattr(taken, "has", None)
+    if has is not None:  # an address object is made only for what is free: in a full pool that halves the walk
         return (address(base.family, number) for number in numbers if not has(number))
     return (ip for ip in (address(base.family, number) for number in numbers) if ip not in taken)
 

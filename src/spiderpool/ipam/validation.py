@@ -90,7 +90,8 @@ def mutate_pool(new: SpiderIPPool, features: Features, *, created: bool = False)
     if meta.deletion_timestamp is not None:
         return new
     finalizers = meta.finalizers if FINALIZER in meta.finalizers else (*meta.finalizers, FINALIZER)
-    labels = {**meta.labels, LABEL_IPPOOL_CIDR: cidr_label(spec.subnet)}
+    # of a subnet that cannot be read no label is made: the API server would complain about that instead
+    labels = meta.labels if _subnet(spec)[0] is None else {**meta.labels, LABEL_IPPOOL_CIDR: cidr_label(spec.subnet)}
     annotations = {**meta.annotations, ANNO_IMPORTED: "true"} if created else meta.annotations
     family = spec.ip_version or _family(spec.subnet)
     return replace(

@@ -76,6 +76,7 @@ def test_what_is_left_alone() -> None:
     assert ANNO_IMPORTED not in single.metadata.annotations
     assert ("10.6.0.9-10.6.0.1", "x") == broken.spec.ips
     assert broken.spec.ip_version is None
+    assert not broken.metadata.labels
     assert ending == mutate_pool(ending, FEATURES)
 
 
