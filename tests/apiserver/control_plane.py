@@ -58,7 +58,8 @@ class ControlPlane:
     def start(self) -> None:
         """Start everything and create the CRDs."""
         self._start("etcd", self._etcd())
-        self.start_api_server()
+        self.launch_api_server()
+        self.wait_ready()
         for path in sorted(CRDS.glob("*.yaml")):
             self._create_crd(yaml.safe_load(path.read_text()))
 
@@ -67,9 +68,12 @@ class ControlPlane:
         for name in reversed(list(self._processes)):
             self._kill(name)
 
-    def start_api_server(self) -> None:
-        """Start the API server and wait until it serves."""
+    def launch_api_server(self) -> None:
+        """Start the API server; from the main thread only, since the process ends with the thread that started it."""
         self._start("kube-apiserver", self._api_server())
+
+    def wait_ready(self) -> None:
+        """Wait until the API server serves."""
         deadline = time.monotonic() + READY_S
         while self._call("GET", "/readyz")[0] != 200:
             if self._processes["kube-apiserver"].poll() is not None or time.monotonic() > deadline:

@@ -137,8 +137,7 @@ class FakeCluster:
         self._folders: dict[Folder, dict[Key, Json]] = {}
         self._history: list[_Entry] = []
         self._history_limit = history_limit
-        self._forgotten = 0  # the last version that left the history
-        self._version = 100
+        self._version = self._forgotten = 100  # versions up to `_forgotten` left the history, or were before it
         self._held_at: int | None = None
         self._watch_end: list[SpiderpoolError | None] = []  # one entry each time that all watches were ended
         self._news = asyncio.Event()

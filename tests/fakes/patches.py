@@ -42,7 +42,9 @@ def _apply(document: Any, operation: Mapping[str, Any]) -> Any:
         case "add":
             _add(parent, last, copy.deepcopy(operation["value"]), path)
         case "replace":
-            _child(parent, last, path)
+            if isinstance(parent, list):
+                _child(parent, last, path)
+            # A missing member is added, against the RFC: so does the API server.
             parent[_index(parent, last)] = copy.deepcopy(operation["value"])
         case "remove":
             _child(parent, last, path)

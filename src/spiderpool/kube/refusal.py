@@ -25,6 +25,7 @@ class StatusCause(msgspec.Struct, frozen=True):
     """One cause in the details of a Status."""
 
     reason: str = ""
+    field: str = ""
 
 
 class StatusDetails(msgspec.Struct, rename="camel", frozen=True):
@@ -87,6 +88,8 @@ def _error(message: str, code: int, status: Status, headers: Mapping[str, str], 
 def _class(code: int, status: Status, *, write: bool) -> type[errors.SpiderpoolError]:
     if code == HTTPStatus.CONFLICT and status.reason == "AlreadyExists":
         return errors.AlreadyExists
+    if code == HTTPStatus.UNPROCESSABLE_ENTITY and any(c.field == "metadata.uid" for c in _causes(status)):
+        return errors.Conflict  # a patch on condition of a UID met another object: to the API server an attempt to edit it
     if code == HTTPStatus.FORBIDDEN and _refuses_the_object(status):
         return errors.Rejected
     if code < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -96,8 +99,11 @@ def _class(code: int, status: Status, *, write: bool) -> type[errors.SpiderpoolE
 
 def _refuses_the_object(status: Status) -> bool:
     """Whether a 403 speaks of the object and not of the credentials: webhooks and a namespace that ends answer so too."""
-    causes = (status.details and status.details.causes) or ()
-    return "admission webhook" in status.message or any(c.reason == "NamespaceTerminating" for c in causes)
+    return "admission webhook" in status.message or any(c.reason == "NamespaceTerminating" for c in _causes(status))
+
+
+def _causes(status: Status) -> tuple[StatusCause, ...]:
+    return (status.details and status.details.causes) or ()
 
 
 def _may_be_committed(code: int, status: Status) -> bool:

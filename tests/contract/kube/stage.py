@@ -119,7 +119,8 @@ class RealStage:
 
     async def up(self) -> None:
         """Start it again."""
-        await asyncio.to_thread(self._plane.start_api_server)
+        self._plane.launch_api_server()
+        await asyncio.to_thread(self._plane.wait_ready)
 
 
 def config_map(stage: Stage, name: str, labels: Mapping[str, str] | None = None, **data: str) -> ConfigMap:
