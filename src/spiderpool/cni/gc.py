@@ -32,7 +32,7 @@ def valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment]:
         Undecodable: neither key is there (an absent list must not mean "collect everything"), or an entry is malformed.
     Source: Go's libcni writes an empty list as null.
     """
-    lists = [config[key] or [] for key in KEYS if key in config]
+    lists = [[] if config[key] is None else config[key] for key in KEYS if key in config]
     if not lists:
         raise Undecodable(f"GC without {KEYS[0]}: write the list of {{containerID, ifname}} that are alive, [] when none is")
     if not all(isinstance(items, list) for items in lists):
