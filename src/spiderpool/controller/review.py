@@ -154,7 +154,7 @@ class PoolReviewer:
         ]
         waiting = [] if is_imported(pool) else [allocation.ip for allocation in read_allocations(pool)]
         family = Pool.parse(pool).family
-        return AddressSet.of([ip for ip in (*held, *waiting) if ip.version == family]) or AddressSet.empty(family)
+        return AddressSet.of((ip for ip in (*held, *waiting) if ip.version == family), family)
 
 
 class ReservedReviewer:
