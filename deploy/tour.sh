@@ -9,6 +9,10 @@ PATH=$(dirname "$(spiderlab path kubectl)"):$PATH
 started=$SECONDS
 title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
+ask() { # a web server's answer: the name of the pod behind the address
+  printf '$ echo "GET /name" | %s\n' "$*"
+  printf 'GET /name HTTP/1.0\r\n\r\n' | "$@" | tail -n 1
+}
 first_of() { kubectl get pods -l app=demo -o "jsonpath={.items[$1].metadata.name}"; }
 address() { # pod, interface, family: the address that the pod's record shows
   kubectl get sip -o json | python3 -c "
@@ -35,16 +39,16 @@ run kubectl get sip
 
 one=$(first_of 0) two=$(first_of 1)
 title 'What a pod sees'
-run kubectl exec "$one" -- ip -brief addr
+run kubectl exec "$one" -- ip addr
 run kubectl exec "$one" -- ip route
 
 title 'From pod to pod on another node, over both networks and both families'
 for nic in eth0 net1; do
-  run kubectl exec "$one" -- wget -qO- -T 5 "http://$(address "$two" "$nic" 4)/"
-  run kubectl exec "$one" -- wget -qO- -T 5 "http://[$(address "$two" "$nic" 6)]/"
+  ask kubectl exec -i "$one" -- nc -w 5 "$(address "$two" "$nic" 4)" 80
+  ask kubectl exec -i "$one" -- nc -w 5 "$(address "$two" "$nic" 6)" 80
 done
 
 title 'From a client outside the cluster, through the router of the underlay'
-run ip netns exec sl-client busybox wget -qO- -T 5 "http://$(address "$two" eth0 4)/"
+ask ip netns exec sl-client busybox nc -w 5 "$(address "$two" eth0 4)" 80
 
 printf '\nThe tour took %d s. Remove the lab with: make lab-down\n' "$((SECONDS - started))"

@@ -176,8 +176,8 @@ class Event(KubeObject, frozen=True, kw_only=True):
     involved_object: ObjectReference = ObjectReference()
     reason: str = ""
     message: str = ""
-    type: str = "Normal"
-    count: int = 1
+    type: str = ""  # the API server has no defaults for these two: what is left out is shown as nothing
+    count: int = 0
     first_timestamp: str | None = None
     last_timestamp: str | None = None
     source: EventSource = EventSource()

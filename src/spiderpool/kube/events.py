@@ -1,5 +1,7 @@
 """
-Events on objects: one per object, type and reason, however often the cause repeats.
+Events on objects: one per object and reason, however often the cause repeats and its words change.
+
+Good news is told once for each thing that happened (one Event for each network that a pod got); only bad news repeats itself.
 
 `Ledger` decides what is due (pure); `EventRecorder` writes it. Events are a courtesy: nothing waits for them, and what
 cannot be written is dropped.
@@ -35,7 +37,7 @@ _NAME_LIMIT = 253
 _log = structlog.get_logger(__name__)
 
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class Entry:
     @property
     def key(self) -> Key:
         """What makes it one Event."""
-        return _key(self.about, self.type, self.reason)
+        return _key(self.about, self.type, self.reason, self.message)
 
 
 class Ledger:
@@ -67,7 +69,7 @@ class Ledger:
 
     def note(self, about: ObjectReference, type_: str, reason: str, message: str, at: str) -> None:
         """Count one occurrence."""
-        key = _key(about, type_, reason)
+        key = _key(about, type_, reason, message)
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(about, type_, reason, message, at, at)
@@ -223,7 +225,7 @@ class EventRecorder:
     def _name(self, entry: Entry) -> str:
         """Name the Event by what it says, so that a restart finds it again."""
         about, source = entry.about, self._source
-        parts = (about.kind, about.uid, about.name, entry.type, entry.reason, source.component, source.host)
+        parts = (about.kind, about.namespace, about.name, *entry.key, source.component, source.host)
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         return f"{about.name[: _NAME_LIMIT - 17].rstrip('-.')}.{digest}"
 
@@ -236,8 +238,9 @@ def reference(obj: KubeObject) -> ObjectReference:
     )
 
 
-def _key(about: ObjectReference, type_: str, reason: str) -> Key:
-    return (about.uid or f"{about.kind}/{about.namespace}/{about.name}", type_, reason)
+def _key(about: ObjectReference, type_: str, reason: str, message: str) -> Key:
+    subject = about.uid or f"{about.kind}/{about.namespace}/{about.name}"
+    return (subject, type_, reason, message if type_ == NORMAL else "")
 
 
 def cut(message: str, limit: int = MESSAGE_LIMIT) -> str:
