@@ -36,13 +36,13 @@ class Agent:
 
     app: App
 
-    async def add(self, pod: Pod, nic: str = "eth0", container: str = "sandbox-1", **more: Any) -> IpamAddResponse:
+    async def add(self, pod: Pod, nic: str = "eth0", container: str | None = None, **more: Any) -> IpamAddResponse:
         """Let the runtime ADD an interface; further keys are those of `Request`."""
-        return await self.app.ipam.lease(call_of(pod), Request(nic=nic, container_id=container, **more))
+        return await self.app.ipam.lease(call_of(pod), Request(nic=nic, container_id=sandbox_of(pod, container), **more))
 
-    async def delete(self, pod: Pod, container: str = "sandbox-1") -> None:
+    async def delete(self, pod: Pod, container: str | None = None) -> None:
         """Let the runtime DEL a sandbox."""
-        await self.app.ipam.release(call_of(pod), container)
+        await self.app.ipam.release(call_of(pod), sandbox_of(pod, container))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,11 @@ def new_world(folder: Path) -> World:
 def call_of(pod: Pod) -> PodCall:
     """Name a pod as the runtime does."""
     return PodCall(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)
+
+
+def sandbox_of(pod: Pod, container: str | None = None) -> str:
+    """Give a pod's sandbox: that of the test, or one of the pod's own."""
+    return f"sandbox-{pod.metadata.uid}" if container is None else container
 
 
 def ips(answer: IpamAddResponse) -> list[str]:
