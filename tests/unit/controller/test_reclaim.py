@@ -324,7 +324,7 @@ async def test_new_leader_begins_with_a_scan(scene: Scene) -> None:
     assert [] == held(scene)
 
 
-STEPS = ("create", "delete", "replace", "claim", "hand_over", "hold", "show", "wait", "reclaim", "fail")
+STEPS = ("create", "delete", "replace", "claim", "hand_over", "late", "hold", "show", "wait", "reclaim", "fail")
 
 
 class Story:
@@ -354,7 +354,7 @@ class Story:
 
     async def do(self, step: str) -> None:
         """Do one step, then let a few things happen."""
-        await getattr(self, step)(f"p-{self.choices.randrange(4)}")
+        await getattr(self, step)(f"p-{self.choices.randrange(2)}")
         await settle(self.choices.randrange(5))
 
     async def create(self, name: str) -> None:
@@ -374,11 +374,17 @@ class Story:
 
     async def claim(self, name: str) -> None:
         """A pod gets an address, if that one is free; the record may be seen before the pod is, watches are not in step."""
-        ip = f"10.6.0.{self.choices.randrange(10, 14)}"
+        ip = f"10.6.0.{self.choices.randrange(10, 18)}"
         if name in dict(self.living) and ip not in held(self.scene):
             record = self.cluster.seed(make_record(ip, name, dict(self.living)[name], static=self.static))
             if self.choices.random() < 0.5:
                 self.worker._world.records.remember(record)
+
+    async def late(self, name: str) -> None:
+        """The watch of pods is late for a new pod and its record is seen at once."""
+        await self.hold(name)
+        await self.replace(name)
+        await self.claim(name)
 
     async def hand_over(self, name: str) -> None:
         """A static pod takes the addresses of its predecessor."""
@@ -397,12 +403,11 @@ class Story:
 
     async def wait(self, _: str) -> None:
         """Time passes."""
-        await self.scene.pass_time(3)
+        await self.scene.pass_time(SECOND_LOOK_S)
 
     async def reclaim(self, _: str) -> None:
-        """Reclaim works on what is due."""
-        await self.worker.rounds.run_due()
-        await self.worker.loop.run_due()
+        """Reclaim works on what is due, and some time later again."""
+        await run(self.scene, self.worker, self.choices.choice([0, SECOND_LOOK_S + 1]))
 
     async def fail(self, _: str) -> None:
         """The next read or delete fails."""
@@ -416,12 +421,16 @@ class Story:
         await run(self.scene, self.worker, 100)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=st.lists(st.sampled_from(STEPS), max_size=40), choices=st.randoms(use_true_random=False), static=st.booleans())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=st.lists(st.sampled_from(STEPS), min_size=10, max_size=60),
+    seed=st.integers(0, 2**32),
+    static=st.booleans(),
+)
 @pytest.mark.timeout(120)
-def test_no_living_pod_loses_its_address(steps: list[str], choices: Random, static: bool) -> None:
+def test_no_living_pod_loses_its_address(steps: list[str], seed: int, static: bool) -> None:
     """Law: whatever happens in whatever order, no pod that lives loses its record, and in the end nothing is leaked."""
-    asyncio.run(_play(steps, choices, static=static))
+    asyncio.run(_play(steps, Random(seed), static=static))  # noqa: S311 - a story, not a secret
 
 
 async def _play(steps: list[str], choices: Random, *, static: bool) -> None:
@@ -434,7 +443,7 @@ async def _play(steps: list[str], choices: Random, *, static: bool) -> None:
         await story.end()
 
         assert [] == story.stolen
-        wanted = {f"p-{n}" for n in range(3)} if static else set()
+        wanted = {"p-0", "p-1"} if static else set()
         holders = [record.spec.holder for record in scene.cluster.all(SpiderIP)]
         assert [] == [h for h in holders if (h.name, h.uid) not in story.living and h.name not in wanted]
 
