@@ -1,31 +1,42 @@
 #!/usr/bin/env bash
 # Installs Spiderpool in the running lab, or brings it up to date: image to all nodes, Helm chart, the lab's pools and networks.
+# Arguments are passed on to `helm upgrade`, such as `--set ipam.enableIPv6=false`.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-cd "$root"
+cd "$(dirname "$0")/.."
+root=$PWD
 export CACHE=${CACHE:-$HOME/.cache/spiderpool} PATH="$root/.venv/bin:$PATH"
-namespace=kube-system
+chart=deploy/chart/spiderpool namespace=kube-system
 
 started=$SECONDS
 say() { printf 'install: %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 
+# What Helm and kubectl say about things that are as they are meant to be.
+known='found symbolic link in path|prefer a domain-qualified finalizer name'
+quietly() { "$@" > >(cat >/dev/null) 2> >(grep -vE "$known" >&2); }
+
 image=$(deploy/image/build.sh)
-version=$(sed -n "s/^appVersion: //p" deploy/chart/spiderpool/Chart.yaml)
 content=$(basename "$image" .tar)
-spiderlab load-image "spiderpool:$version" "$image"
+spiderlab load-image "spiderpool:$(sed -n 's/^appVersion: //p' $chart/Chart.yaml)" "$image"
 say "image $content is on the nodes"
 
 ipv6=false
-families=$(spiderlab kubectl get nodes -o 'jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}')
-if [[ $families == *:* ]]; then ipv6=true; fi
+addresses=$(spiderlab kubectl get nodes -o 'jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}')
+if [[ $addresses == *:* ]]; then ipv6=true; fi
+
+# A first installation that was cut off keeps Helm from trying again.
+if [[ -n $(spiderlab helm list --namespace $namespace --filter '^spiderpool$' --pending --short) ]]; then
+  quietly spiderlab helm uninstall spiderpool --namespace $namespace --no-hooks --wait
+  say "remains of an installation that was cut off are gone"
+fi
 
 # The tag stays the same from build to build: the annotation makes pods of another content new ones.
-spiderlab helm upgrade spiderpool deploy/chart/spiderpool --install --namespace "$namespace" --values deploy/lab/values.yaml \
+quietly spiderlab helm upgrade spiderpool $chart --install --namespace $namespace --values deploy/lab/values.yaml \
   --set ipam.enableIPv6=$ipv6 \
   --set-string "spiderpoolAgent.podAnnotations.image=$content,spiderpoolController.podAnnotations.image=$content" \
-  --wait --timeout 180s "$@" >/dev/null
+  --wait --timeout 180s "$@"
 say "agents and controllers are ready"
 
-spiderlab kubectl apply -f deploy/lab/networks.yaml -f deploy/lab/pools.yaml >/dev/null
-if $ipv6; then spiderlab kubectl apply -f deploy/lab/pools-ipv6.yaml >/dev/null; fi
+manifests=(-f deploy/lab/networks.yaml -f deploy/lab/pools.yaml)
+if $ipv6; then manifests+=(-f deploy/lab/pools-ipv6.yaml); fi
+quietly spiderlab kubectl apply "${manifests[@]}"
 say "pools and networks of the lab are there"

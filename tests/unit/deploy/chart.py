@@ -83,7 +83,7 @@ def helm(*words: str, values: str) -> subprocess.CompletedProcess[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(values)
         file.flush()
-        command = [binaries.program("helm"), *words, "--values", file.name]
+        command = [str(binaries.program("helm")), *words, "--values", file.name]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  the lab's Helm
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(60)  # Helm is another program
 
 AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"
 GROUP = "spiderpool.spidernet.io"
+NOTHING: dict[str, Any] = {}
 LAB = yaml.safe_load((ROOT / "deploy/lab/values.yaml").read_text())
 POOLS = {
     "installIPv4IPPool": True,
@@ -35,7 +36,7 @@ POOLS = {
 
 def test_lint() -> None:
     """Helm finds nothing to say against it, with its own values and with the lab's."""
-    for values in ({}, LAB):
+    for values in (NOTHING, LAB):
         done = helm("lint", str(CHART), "--strict", "--kube-version", "1.29.0", values=json.dumps(values))
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes what Multus needs on a node: its kubeconfig, anew when the token or the CA changes, and its CNI configuration.
 set -eu
-account=/var/run/secrets/kubernetes.io/serviceaccount
+account=${SERVICE_ACCOUNT_DIR:-/var/run/secrets/kubernetes.io/serviceaccount}
 folder=$CNI_CONF_DIR/multus.d
 kubeconfig=$folder/multus.kubeconfig
 conf=$CNI_CONF_DIR/00-multus.conf
@@ -42,7 +42,7 @@ default_network() {
     case $file in
       *multus*) ;;
       *.conf | *.conflist | *.json)
-        sed -n 's/.*"name"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p' "$file" | head -n 1
+        python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["name"])' "$file"
         return
         ;;
     esac
