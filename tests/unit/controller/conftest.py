@@ -65,6 +65,7 @@ def make_pool(
         metadata=ObjectMeta(
             name=name,
             finalizers=(FINALIZER,),
+            generation=1,
             annotations={ANNO_IMPORTED: "true"} if marked else {},
             deletion_timestamp="2026-01-01T00:00:00Z" if going else None,
         ),
