@@ -17,9 +17,9 @@ class Api:
 
     def __init__(self, kubeconfig: Path) -> None:
         """Take the server and the identity of a kubeconfig."""
-        self._exchange = Exchange(
-            from_kubeconfig(kubeconfig), user_agent="spiderpool-bench", limit=100, timeout_s=60, observe=None
-        )
+        access = from_kubeconfig(kubeconfig)
+        self._server = access.server
+        self._exchange = Exchange(access, user_agent="spiderpool-bench", limit=100, timeout_s=60, observe=None)
 
     async def __aenter__(self) -> Self:
         """Give itself; the first request connects."""
@@ -32,7 +32,7 @@ class Api:
     async def text(self, method: str, path: str, body: object = None) -> bytes:
         """Ask and give the answer as it came; errors are those of `spiderpool.kube`."""
         content = "application/merge-patch+json" if method == "PATCH" else JSON
-        call = Call(method.lower(), method, PartialObject, path, content_type=content, name=path)
+        call = Call(method.lower(), method, PartialObject, self._server + path, content_type=content, name=path)
         return await self._exchange.send(call, None if body is None else msgspec.json.encode(body))
 
     async def json(self, method: str, path: str, body: object = None) -> dict[str, Any]:
