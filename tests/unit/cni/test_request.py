@@ -78,7 +78,7 @@ def test_whole_call() -> None:
 def test_environment_refused(env: dict[str, str | None], code: int, words: str) -> None:
     """A missing or malformed variable is named, code 4."""
     with pytest.raises(SpiderpoolError) as refusal:
-        parse_call(request(**env))
+        parse_call(request(**dict[str, Any](env)))
 
     assert code == refusal.value.cni_code
     assert words in refusal.value.message

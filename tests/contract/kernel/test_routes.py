@@ -1,0 +1,90 @@
+"""Default routes of one interface, on a real kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+import pytest
+
+from spiderpool.errors import SpiderpoolError
+from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.routes import DefaultRoute, default_routes, interface_names, move_default_routes
+from tests.contract.meta.node import PodNetns, pod_netns
+
+G4, G6 = ip_address("10.1.0.1"), ip_address("fd00:1::1")
+
+
+@pytest.fixture
+def pod() -> Iterator[PodNetns]:
+    """A namespace with two linked interfaces, each with addresses of both families."""
+    with pod_netns() as made:
+        made.ip("link", "add", "nic1", "type", "veth", "peer", "name", "nic2")
+        for number, link in enumerate(("nic1", "nic2"), 1):
+            made.ip("link", "set", link, "up")
+            made.ip("addr", "add", f"10.{number}.0.5/24", "dev", link)
+            made.ip("addr", "add", f"fd00:{number}::5/64", "dev", link, "nodad")
+        yield made
+
+
+async def inside(pod: PodNetns, work):  # type: ignore[no-untyped-def]
+    """Do something in the pod."""
+    with Namespaces.network(pod.path) as namespace:
+        return await namespace.run(work)
+
+
+async def test_move(pod: PodNetns) -> None:
+    """One interface's default routes go and come; other routes, tables and interfaces stay."""
+    pod.ip("route", "add", "default", "via", "10.1.0.9", "dev", "nic1")
+    pod.ip("route", "add", "default", "via", "10.1.0.8", "dev", "nic1", "metric", "7")
+    pod.ip("route", "add", "default", "via", "10.2.0.9", "dev", "nic2", "metric", "9")
+    pod.ip("route", "add", "default", "via", "10.1.0.9", "dev", "nic1", "table", "100")
+    pod.ip("route", "add", "10.50.0.0/16", "via", "10.1.0.9", "dev", "nic1")
+    pod.ip("-6", "route", "add", "default", "via", "fd00:1::9", "dev", "nic1")
+    assert {"nic1", "nic2", "lo"} == await inside(pod, interface_names)
+
+    assert await inside(pod, lambda: move_default_routes("nic1", {4, 6}, [G4, G6]))
+
+    assert [DefaultRoute(4, G4), DefaultRoute(6, G6, 1024)] == await inside(pod, lambda: default_routes("nic1"))
+    assert [DefaultRoute(4, ip_address("10.2.0.9"), 9)] == await inside(pod, lambda: default_routes("nic2"))
+    assert "default via 10.1.0.9" in pod.ip("route", "show", "table", "100")
+    assert "10.50.0.0/16 via 10.1.0.9" in pod.ip("route")
+
+
+async def test_one_family(pod: PodNetns) -> None:
+    """Only the families that are asked for go."""
+    pod.ip("route", "add", "default", "dev", "nic1")
+    pod.ip("-6", "route", "add", "default", "via", "fd00:1::9", "dev", "nic1")
+
+    await inside(pod, lambda: move_default_routes("nic1", {4}, []))
+
+    assert [6] == [route.family for route in await inside(pod, lambda: default_routes("nic1"))]
+
+
+async def test_several_next_hops(pod: PodNetns) -> None:
+    """A default route over several next hops is the interface's when one of them is."""
+    pod.ip("route", "add", "default", "nexthop", "via", "10.1.0.9", "dev", "nic1", "nexthop", "via", "10.2.0.9", "dev", "nic2")
+
+    await inside(pod, lambda: move_default_routes("nic1", {4, 6}, []))
+
+    assert "" == pod.ip("route", "show", "default")
+
+
+async def test_no_such_interface(pod: PodNetns) -> None:
+    """Without such an interface nobody's routes are touched."""
+    pod.ip("route", "add", "default", "via", "10.1.0.9", "dev", "nic1")
+
+    assert not await inside(pod, lambda: move_default_routes("net1", {4, 6}, [G4]))
+
+    assert 1 == len(await inside(pod, lambda: default_routes("nic1")))
+
+
+async def test_impossible_gateway(pod: PodNetns) -> None:
+    """A gateway that cannot be reached is told with interface, gateway and the kernel's words."""
+    with pytest.raises(
+        SpiderpoolError, match=r"default route of nic1 via 192\.0\.2\.1 cannot be added: Network is unreachable"
+    ):
+        await inside(pod, lambda: move_default_routes("nic1", set(), [ip_address("192.0.2.1")]))
+    pod.ip("route", "add", "default", "via", "10.2.0.9", "dev", "nic2")
+    with pytest.raises(SpiderpoolError, match="File exists"):
+        await inside(pod, lambda: move_default_routes("nic1", set(), [G4]))
