@@ -162,9 +162,11 @@ class Claims:
     async def _meet(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
         """See who has an address that was to be created; None unless it is this very claim."""
         name = fresh.metadata.name
-        if not self._may_be_mine(name, want):
+        record = self._records.named(name)
+        if record is None and not self._may_be_mine(name, want):
             return None
-        record = await self._patience.bear(partial(self._read, name, want.uid))
+        if record is None:
+            record = await self._patience.bear(partial(self._read, name, want.uid))
         if record is None:
             return await self._take(fresh, want, undo)
         if not _is_of(record, want.key):

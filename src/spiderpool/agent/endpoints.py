@@ -98,7 +98,7 @@ class Endpoints:
     async def run(self) -> None:
         """Compare everything once, then follow the notes; ends by being cancelled."""
         try:
-            await self._look_back()
+            await self._persist_in_looking_back()
             while True:
                 await self._news.wait()
                 self._news.clear()
@@ -107,6 +107,17 @@ class Endpoints:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _persist_in_looking_back(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._look_back()
+            except SpiderpoolError as error:
+                log.info("endpoints not compared yet", reason=error.message)
+                await asyncio.sleep(backoff.next_s(error))
+            else:
+                return
 
     async def _look_back(self) -> None:
         """Note every holder of this node, and every endpoint that a former agent of this node left."""

@@ -60,7 +60,7 @@ class Handover:
             _refuse_unless_theirs(record, facts)
             try:
                 written = await self._patience.bear(partial(self._write, hand_over(record, facts.pod, facts.owner, request)))
-            except (Conflict, UnknownOutcome):
+            except (Conflict, NotFound, UnknownOutcome):
                 record = await self._read(record)
             else:
                 return written

@@ -17,7 +17,7 @@ from typing import Final
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.group import LABEL_POOL
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.model.labels import label_value
 
@@ -89,9 +89,10 @@ class Taken:
         """
         Take in a change of this node's own records.
 
-        A record that left may have gone to another node: it is not known as taken any more, that is all.
+        A record that left may have gone to another node: it is not known as taken any more, that is all. A cooling address is
+        not taken for the one who had it last.
         """
-        if new is not None:
+        if new is not None and new.spec.state is not IPState.COOLING:
             self.of(new.spec.pool).own.add(int(new.spec.address))
         elif old is not None:
             view = self.of(old.spec.pool)

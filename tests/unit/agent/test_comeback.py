@@ -1,0 +1,167 @@
+"""When things come back: living pods without a record."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec.structs import replace
+
+from spiderpool.api.core import Event, Pod, PodIP
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.errors import Unreachable
+from tests.fakes.objects import make_facts, make_pod, make_record
+from tests.unit.agent.test_endpoints import until
+from tests.unit.agent.world import World, ips
+
+
+def restore(world: World) -> tuple[SpiderIP, ...]:
+    """Let a backup of etcd come back from before the records were made; give the records that are lost."""
+    lost = world.cluster.all(SpiderIP)
+    for record in lost:
+        world.cluster.drop(SpiderIP, record.metadata.name)
+    return lost
+
+
+async def test_a_record_deleted_by_hand_is_made_again(world: World) -> None:
+    """While its pod lives a record comes back with all that it said."""
+    world.pool(gateway="10.6.0.1")
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        await agent.add(pod, network="macvlan")
+        await asyncio.sleep(0.02)
+        (lost,) = restore(world)
+        await until(lambda: bool(world.held()))
+
+    (record,) = world.cluster.all(SpiderIP)
+    assert (lost.spec, lost.metadata.labels) == (record.spec, record.metadata.labels)
+
+
+async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(world: World) -> None:
+    """At its start an agent reads what a pod had from its endpoint: both NICs, both families, gateway and routes."""
+    world.pool("blue", gateway="10.6.0.1", routes=[{"dst": "192.168.0.0/24", "gw": "10.6.0.9"}])
+    world.pool("six", "fd00::/64")
+    pod = world.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
+    async with world.agent() as agent:
+        await agent.add(pod, "eth0")
+        await agent.add(pod, "net1")
+        await until(lambda: any(e.status and len(e.status.current.ips) == 2 for e in world.cluster.all(SpiderEndpoint)))
+    lost = restore(world)
+
+    async with world.agent():
+        await until(lambda: len(world.held()) == 4)
+
+    def told(records: tuple[SpiderIP, ...]) -> list[object]:
+        forgotten = {"container_id": "", "network": ""}
+        return [replace(record.spec, holder=replace(record.spec.holder, **forgotten)) for record in records]
+
+    assert told(lost) == told(world.cluster.all(SpiderIP))
+
+
+async def test_a_record_comes_back_from_the_pod_s_status(world: World) -> None:
+    """Without an endpoint the address in the pod's status is claimed, if exactly one pool has it."""
+    world.pool("blue", gateway="10.6.0.1")
+    pod = world.pod()
+    world.cluster.seed(replace(pod, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"), PodIP(ip="192.0.2.1")))))
+
+    async with world.agent():
+        await until(lambda: world.held() == {"10.6.0.15": "web-1"})
+
+    (record,) = world.cluster.all(SpiderIP)
+    assert ("blue", 16, "10.6.0.1", "eth0") == (
+        record.spec.pool,
+        record.spec.prefix_length,
+        record.spec.gateway,
+        record.spec.holder.nic,
+    )
+
+
+async def test_a_comeback_makes_the_repeated_add_give_the_same_address(world: World) -> None:
+    """After etcd lost the record, a new sandbox of the pod gets the address that the pod had."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        before = await agent.add(pod)
+        restore(world)
+        await until(lambda: bool(world.held()))
+        after = await agent.add(pod, container="sandbox-2")
+
+    assert before == after
+
+
+async def test_an_address_in_other_hands_is_told_and_left(world: World) -> None:
+    """If somebody else holds the address by now, an Event and a metric say so, and nothing is changed."""
+    world.pool()
+    pod = world.pod()
+    async with world.agent() as agent:
+        answer = await agent.add(pod)
+        await until(lambda: bool(world.cluster.all(SpiderEndpoint)))
+    restore(world)
+    (ip,) = ips(answer)
+    thief = world.cluster.seed(make_record(ip, facts=make_facts(pod=make_pod("thief", uid="t", node="node2"))))
+
+    async with world.agent() as agent:
+        await until(lambda: bool(world.cluster.all(Event)))
+        metrics = agent.app.metrics.render().decode()
+
+    (event,) = world.cluster.all(Event)
+    assert ("IPAddressLost", "web-1") == (event.reason, event.involved_object.name)
+    assert f"{ip} on eth0 of pod ns/web-1 is held by ns/thief on node node2" in event.message
+    assert (thief,) == world.cluster.all(SpiderIP)
+    assert (
+        'spiderpool_ipam_lost_address_counts_total{otel_scope_name="spiderpool-agent",otel_scope_version="v0"} 1.0' in metrics
+    )
+
+
+async def test_an_undone_add_does_not_come_back(world: World) -> None:
+    """What a failed ADD took back is not made again, though its pod lives and the watch tells of the deletion first."""
+    world.pool("blue")
+    world.pool("six", "fd00::/64", ips=[])
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        for _ in range(3):
+            await asyncio.gather(agent.add(pod), return_exceptions=True)
+        await asyncio.sleep(0.05)
+
+    assert {} == world.held()
+
+
+async def test_the_record_of_a_pod_that_ended_does_not_come_back(world: World) -> None:
+    """A record that the controller reclaims stays away."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        await agent.add(pod)
+        world.cluster.drop(Pod, "web-1", "ns")
+        restore(world)
+        await asyncio.sleep(0.05)
+
+    assert {} == world.held()
+
+
+async def test_pods_of_the_node_s_own_network_are_left_alone(world: World) -> None:
+    """A hostNetwork pod has no address of its own."""
+    world.pool()
+    pod = world.pod()
+    own = replace(pod.spec, host_network=True)
+    world.cluster.seed(replace(pod, spec=own, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"),))))
+
+    async with world.agent():
+        await asyncio.sleep(0.05)
+
+    assert {} == world.held()
+
+
+async def test_an_absent_api_server_only_delays(world: World) -> None:
+    """The look at the start is repeated until it succeeds."""
+    world.pool()
+    pod = world.pod()
+    world.cluster.seed(replace(pod, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"),))))
+    world.cluster.faults.fail_next("get", SpiderEndpoint, Unreachable("down"), times=3)
+
+    async with world.agent():
+        await until(lambda: world.held() == {"10.6.0.15": "web-1"}, timeout_s=1.5)

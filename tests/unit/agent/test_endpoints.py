@@ -1,0 +1,212 @@
+"""SpiderEndpoints: written after the answer, deleted with the addresses, right again after any crash."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from spiderpool.api.core import Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.errors import Conflict, UnknownOutcome, Unreachable
+from tests.fakes.objects import make_statefulset
+from tests.unit.agent.world import World
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> None:
+    """Wait until a condition holds; a second is what the architecture promises."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+def endpoints(world: World) -> dict[str, list[str | None]]:
+    """Give what the endpoints tell: name → IPv4 addresses by NIC."""
+    return {
+        endpoint.metadata.name: [nic.ipv4 for nic in endpoint.status.current.ips] if endpoint.status else []
+        for endpoint in world.cluster.all(SpiderEndpoint)
+    }
+
+
+async def test_an_endpoint_appears_after_the_add(world: World) -> None:
+    """Within a second of the answer the endpoint says what the pod holds; it belongs to the pod and has no finalizer."""
+    world.pool(ips=["10.6.0.10"], gateway="10.6.0.1")
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: endpoints(world) == {"web-1": ["10.6.0.10/16"]})
+
+    (endpoint,) = world.cluster.all(SpiderEndpoint)
+    assert endpoint.status is not None
+    assert ("uid-web-1", "node1", "Pod") == (
+        endpoint.status.current.uid,
+        endpoint.status.current.node,
+        endpoint.status.owner_controller_type,
+    )
+    assert [("Pod", "uid-web-1", False)] == [(ref.kind, ref.uid, ref.controller) for ref in endpoint.metadata.owner_references]
+    assert () == endpoint.metadata.finalizers
+
+
+async def test_the_addresses_of_two_calls_are_one_write(world: World) -> None:
+    """Notes of one pod are joined while the API server is busy with ADDs."""
+    world.pool()
+    pod = world.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
+
+    async with world.agent() as agent:
+        await agent.add(pod, "eth0")
+        await agent.add(pod, "net1")
+        await until(lambda: [2] == [len(nics) for nics in endpoints(world).values()])
+
+
+async def test_a_static_pod_s_endpoint_outlives_it(world: World) -> None:
+    """The endpoint of a StatefulSet's pod has no owner, and stays while its address does."""
+    world.pool()
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    pod = world.pod("db-1", stateful=True)
+
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: "db-1" in endpoints(world))
+        world.cluster.drop(Pod, "db-1", "ns")
+        await asyncio.sleep(0.02)
+        await agent.delete(pod)
+        await asyncio.sleep(0.1)
+
+    (endpoint,) = world.cluster.all(SpiderEndpoint)
+    assert () == endpoint.metadata.owner_references
+
+
+async def test_the_endpoint_goes_with_the_last_address(world: World) -> None:
+    """After a DEL the endpoint is deleted."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: "web-1" in endpoints(world))
+        world.cluster.drop(Pod, "web-1", "ns")
+        await asyncio.sleep(0.02)
+        await agent.delete(pod)
+        await until(lambda: endpoints(world) == {})
+
+
+async def test_an_endpoint_pending_at_a_crash_is_written_by_the_next_agent(world: World) -> None:
+    """Whatever the queue held when an agent died is found by comparing at the start."""
+    world.pool(ips=["10.6.0.10"])
+    pod = world.pod()
+    world.cluster.faults.fail_next("create", SpiderEndpoint, Unreachable("down"), times=1000)
+    async with world.agent() as agent:
+        await agent.add(pod)
+    world.cluster.faults._planned.clear()
+
+    async with world.agent():
+        await until(lambda: endpoints(world) == {"web-1": ["10.6.0.10/16"]})
+
+
+async def test_an_endpoint_left_over_at_a_crash_is_deleted_by_the_next_agent(world: World) -> None:
+    """An endpoint of this node whose addresses are gone goes too."""
+    world.pool()
+    pod = world.pod()
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: "web-1" in endpoints(world))
+    world.cluster.drop(SpiderIP, next(iter(world.held())))
+    world.cluster.drop(Pod, "web-1", "ns")
+
+    async with world.agent():
+        await until(lambda: endpoints(world) == {})
+
+
+async def test_a_wrong_endpoint_is_put_right_and_loses_its_finalizer(world: World) -> None:
+    """An endpoint of a former version or another pod is overwritten; foreign labels stay, the finalizer goes."""
+    world.pool(ips=["10.6.0.10"])
+    pod = world.pod()
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: "web-1" in endpoints(world))
+    (endpoint,) = world.cluster.all(SpiderEndpoint)
+    assert endpoint.status is not None
+    wrong = replace(
+        endpoint,
+        metadata=replace(endpoint.metadata, finalizers=("spiderpool.spidernet.io",), labels={"team": "a"}),
+        status=replace(endpoint.status, current=replace(endpoint.status.current, uid="other", ips=())),
+    )
+    world.cluster.seed(wrong)
+
+    async with world.agent():
+        await until(lambda: endpoints(world) == {"web-1": ["10.6.0.10/16"]})
+
+    (endpoint,) = world.cluster.all(SpiderEndpoint)
+    assert "a" == endpoint.metadata.labels["team"]
+    assert () == endpoint.metadata.finalizers
+
+
+async def test_an_endpoint_that_is_right_is_not_written(world: World) -> None:
+    """A restart of the agent costs no write when all is right."""
+    world.pool()
+    pod = world.pod()
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: "web-1" in endpoints(world))
+    writes = world.cluster.count("create", SpiderEndpoint) + world.cluster.count("replace", SpiderEndpoint)
+
+    async with world.agent():
+        await asyncio.sleep(0.05)
+
+    assert writes == world.cluster.count("create", SpiderEndpoint) + world.cluster.count("replace", SpiderEndpoint)
+
+
+async def test_a_failed_write_is_repeated(world: World) -> None:
+    """After an error the endpoint is written all the same, a little later."""
+    world.pool(ips=["10.6.0.10"])
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        world.cluster.faults.fail_next("create", SpiderEndpoint, UnknownOutcome("cut"), after_commit=True)
+        world.cluster.faults.fail_next("get", SpiderEndpoint, Conflict("busy"))
+        await agent.add(pod)
+        await until(lambda: endpoints(world) == {"web-1": ["10.6.0.10/16"]} and not agent.app.endpoints.pending)
+
+
+async def test_the_endpoint_of_a_newer_pod_is_not_deleted(world: World) -> None:
+    """When another node wrote the endpoint of the next pod of that name, this node's delete leaves it."""
+    world.pool()
+    pod = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one:
+        await one.add(pod)
+        await until(lambda: "db-1" in endpoints(world))
+        world.cluster.drop(Pod, "db-1", "ns")
+        await asyncio.sleep(0.02)
+        (endpoint,) = world.cluster.all(SpiderEndpoint)
+        assert endpoint.status is not None
+        newer = replace(endpoint.status, current=replace(endpoint.status.current, uid="second", node="node2"))
+        world.cluster.seed(replace(endpoint, status=newer))
+        await one.delete(pod)
+        await asyncio.sleep(0.05)
+
+    assert ["db-1"] == list(endpoints(world))
+
+
+async def test_endpoints_wait_while_adds_run(world: World) -> None:
+    """While ADDs run one endpoint is written at a time, so that they get the API server."""
+    world.pool(ips=["10.6.0.1-10.6.0.100"])
+    pods = [world.pod(f"web-{n}") for n in range(20)]
+
+    async with world.agent() as agent:
+        world.cluster.faults.latency_s = 0.01
+        adding = asyncio.gather(*(agent.add(pod) for pod in pods))
+        most = 0
+        while not adding.done():
+            most = max(most, len(agent.app.endpoints._tasks))
+            await asyncio.sleep(0.002)
+        await adding
+        world.cluster.faults.latency_s = 0
+        await until(lambda: 20 == len(endpoints(world)))
+
+    assert 1 >= most

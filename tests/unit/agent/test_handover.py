@@ -1,0 +1,218 @@
+"""Addresses that outlive their pod: StatefulSets and virtual machines over restarts and nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from spiderpool.api.core import Pod
+from spiderpool.api.group import LABEL_NODE
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.errors import Conflict, TryAgain, UnknownOutcome
+from spiderpool.ipam.records import record_of
+from tests.fakes.cluster import Call
+from tests.fakes.objects import make_pod, make_statefulset
+from tests.unit.agent.world import World, ips, with_owner
+
+
+async def restart(world: World, pod: Pod, uid: str = "second", node: str = "node2", **more: Any) -> Pod:
+    """Replace a StatefulSet's pod by its next incarnation."""
+    world.cluster.drop(Pod, pod.metadata.name, pod.metadata.namespace)
+    await asyncio.sleep(0.02)
+    return world.pod(pod.metadata.name, uid=uid, node=node, stateful=True, **more)
+
+
+async def test_a_statefulset_pod_keeps_its_address_on_another_node(world: World) -> None:
+    """The next pod of the name gets the same address; the record names its UID, node and sandbox."""
+    world.pool()
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        before = await one.add(first)
+        second = await restart(world, first)
+        after = await two.add(second)
+
+    assert before == after
+    (record,) = world.cluster.all(SpiderIP)
+    holder = record.spec.holder
+    assert ("second", "node2", "sandbox-second") == (holder.uid, holder.node, holder.container_id)
+    assert "node2" == record.metadata.labels[LABEL_NODE]
+
+
+async def test_the_old_node_s_late_del_takes_nothing(world: World) -> None:
+    """After the hand-over the old node's agent sees the record leave, and its DEL succeeds without touching it."""
+    world.pool()
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        second = await restart(world, first)
+        await two.add(second)
+        await asyncio.sleep(0.02)
+        await one.delete(first)
+
+    assert ["db-1"] == list(world.held().values())
+
+
+async def test_the_old_node_s_del_with_a_stale_mirror_takes_nothing(world: World) -> None:
+    """Even when the old node does not know of the hand-over yet, its delete is conditional and fails, and the record stays."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        second = await restart(world, first)
+        world.cluster.hold_watch()
+        await two.add(second)
+        await one.delete(first)
+        world.cluster.release_watch()
+
+    assert ["second"] == [record.spec.holder.uid for record in world.cluster.all(SpiderIP)]
+
+
+async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(world: World) -> None:
+    """A pod whose annotation names another pool gives the old address back, once it has the new one."""
+    world.pool("blue", default=False)
+    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    first = world.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        second = await restart(world, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        answer = await two.add(second)
+
+    assert ["10.7.0.10"] == ips(answer)
+    assert {"10.7.0.10": "db-1"} == world.held()
+
+
+async def test_an_index_annotation_keeps_the_address(world: World) -> None:
+    """`ippools` without NIC names keeps fixed addresses; the original lost them."""
+    world.pool("blue", default=False)
+    annotations = {"ipam.spidernet.io/ippools": [{"ipv4": ["blue"]}]}
+    first = world.pod("db-1", uid="first", stateful=True, annotations=annotations)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        before = await one.add(first)
+        second = await restart(world, first, annotations=annotations)
+        after = await two.add(second)
+
+    assert before == after
+
+
+async def test_a_hand_over_that_loses_a_race_is_judged_again(world: World) -> None:
+    """A record that the controller touched meanwhile is read and handed over."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        before = await one.add(first)
+        second = await restart(world, first)
+        world.cluster.faults.fail_next("replace", SpiderIP, Conflict("changed"))
+        after = await two.add(second)
+
+    assert before == after
+
+
+@pytest.mark.parametrize("after_commit", [True, False])
+async def test_a_hand_over_without_an_answer_is_resolved(world: World, after_commit: bool) -> None:
+    """A lost answer is followed by a read: what happened is not done again, what did not is."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        before = await one.add(first)
+        second = await restart(world, first)
+        world.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        after = await two.add(second)
+
+    assert before == after
+    assert ["second"] == [record.spec.holder.uid for record in world.cluster.all(SpiderIP)]
+
+
+async def test_a_record_that_goes_during_a_hand_over_asks_to_try_again(world: World) -> None:
+    """A record that was released meanwhile is not given away."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    def drop(call: Call) -> None:
+        if call.verb == "replace" and world.held():
+            world.cluster.drop(SpiderIP, call.name)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        second = await restart(world, first)
+        world.cluster.on_write(drop)
+        world.cluster.faults.fail_next("replace", SpiderIP, Conflict("changed"))
+        with pytest.raises(TryAgain):
+            await two.add(second)
+
+
+async def test_a_stateless_pod_of_the_same_name_gets_an_address_of_its_own(world: World) -> None:
+    """Only static pods take over by name."""
+    world.pool()
+    first = world.pod("web-1", uid="first")
+
+    async with world.agent("node1") as one:
+        await one.add(first)
+        world.cluster.drop(Pod, "web-1", "ns")
+        await asyncio.sleep(0.02)
+        second = world.pod("web-1", uid="second")
+        await one.add(second)
+
+    assert 2 == len(world.held())
+
+
+async def test_a_virtual_machine_keeps_its_address_under_its_own_name(world: World) -> None:
+    """Two pods of one machine (a restart, a migration) share the address; the record carries the machine's name."""
+    world.pool()
+    first = world.cluster.seed(machine_pod("launcher-a", "first"))
+
+    async with world.agent("node1") as one:
+        before = await one.add(first)
+        world.cluster.drop(Pod, "launcher-a", "ns")
+        second = world.cluster.seed(machine_pod("launcher-b", "second"))
+        after = await one.add(second)
+
+    assert before == after
+    assert ["vm"] == list(world.held().values())
+
+
+async def test_a_repeated_add_of_a_static_pod_lists_nothing(world: World) -> None:
+    """What the own node knows is enough for a retry."""
+    world.pool()
+    pod = world.pod("db-1", stateful=True)
+
+    async with world.agent() as agent:
+        await agent.add(pod)
+        lists = world.cluster.count("list", SpiderIP)
+        await agent.add(pod)
+
+    assert lists == world.cluster.count("list", SpiderIP)
+
+
+async def test_somebody_else_s_static_address_is_not_taken(world: World) -> None:
+    """A record with the same label but of another holder (a hash collision) is not handed over."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        (record,) = world.cluster.all(SpiderIP)
+        stranger = replace(record.spec.holder, name="db-7")
+        foreign = record_of(replace(record.spec, holder=stranger), record.metadata)
+        world.cluster.seed(replace(foreign, metadata=replace(foreign.metadata, labels=record.metadata.labels)))
+        second = await restart(world, first)
+        await two.add(second)
+
+    assert ["db-1", "db-7"] == sorted(world.held().values())
+
+
+def machine_pod(name: str, uid: str) -> Pod:
+    """Make a pod that runs the virtual machine `vm`."""
+    return with_owner(make_pod(name, uid=uid), "VirtualMachineInstance", "vm", "kubevirt.io/v1")
