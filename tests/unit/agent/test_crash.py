@@ -74,8 +74,11 @@ async def until_death(world: World, dying: DyingCluster, work: Callable[[Agent],
     await asyncio.wait({working, dead}, return_when=asyncio.FIRST_COMPLETED)
     dead.cancel()
     died = dying.dead.is_set()
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()  # the process is gone, and everything in it
+    # The process is gone, and everything in it; what it would still do as an undoing hangs at the dead cluster, and goes too.
+    while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in rest:
+            task.cancel()
+        await asyncio.sleep(0)
     with suppress(asyncio.CancelledError):
         await working
     return died

@@ -37,7 +37,7 @@ def installer(home: Path, **environ: str) -> NodeInstaller:
         "SPIDERPOOL_CNI_CONF_DIR": str(home / "net.d"),
         "SPIDERPOOL_MULTUS_NAMESPACE": "release",
     }
-    return NodeInstaller(read_install_settings({**base, **environ}), "/run/x.sock")
+    return NodeInstaller(read_install_settings({**base, **environ}), str(home / "x.sock"))
 
 
 def files(folder: Path) -> list[str]:
@@ -194,10 +194,12 @@ def test_removal(tmp_path: Path) -> None:
     (tmp_path / "net.d").mkdir()
     for name in (CONF_FILE, "10-a.conflist"):
         (tmp_path / "net.d" / name).touch()
+    (tmp_path / "x.sock").touch()
 
     for _ in range(2):
         mine.remove_all()
 
+    assert not (tmp_path / "x.sock").exists()
     assert ["macvlan"] == files(tmp_path / "bin")
     assert ["10-a.conflist"] == files(tmp_path / "net.d")
 
