@@ -125,9 +125,9 @@ class NodeInstaller:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     def remove_all(self) -> None:
-        """Remove the configuration first, so that nobody calls what goes next."""
+        """Remove the configuration first, so that nobody calls what goes next; at last the socket that nobody serves any more."""
         if self.settings.wanted:
-            self._remove(self._conf, *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN)))
+            self._remove(self._conf, *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN)), Path(self.socket))
 
     @property
     def _conf(self) -> Path:

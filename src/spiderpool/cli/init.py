@@ -16,7 +16,7 @@ from spiderpool.cli.install import (
     apply_definitions,
     create_pools,
     read_definitions,
-    remove_agents,
+    remove_programs,
     until_done,
     wait_for_controller,
 )
@@ -57,24 +57,24 @@ def crds(
     run(step)
 
 
-@app.command("remove-agents")
-def remove_all_agents(
-    timeout_s: Annotated[float, typer.Option(help="How long to wait for the agents to end.")] = 120.0,
+@app.command()
+def remove(
+    timeout_s: Annotated[float, typer.Option(help="How long to wait for agents and controllers to end.")] = 120.0,
 ) -> None:
     """
-    Delete the agents so that they clean their nodes, and wait for them.
+    Delete agents, which then clean their nodes, and controllers, and wait for them.
 
     The agent of a node that is down never ends: the removal goes on without it.
     """
     defaults = read_defaults(os.environ)
 
     async def step(cluster: Cluster) -> None:
-        await remove_agents(cluster, defaults.namespace, defaults.agent, say)
+        await remove_programs(cluster, defaults.namespace, defaults.agent, defaults.controller, say)
 
     try:
         run(step, timeout_s)
     except TimeoutError:
-        say(f"some agents did not end within {timeout_s:g} s; what they put on their nodes stays there")
+        say(f"not all agents and controllers ended within {timeout_s:g} s; what agents put on such nodes stays there")
 
 
 def run(step: Callable[[Cluster], Awaitable[None]], timeout_s: float | None = None) -> None:

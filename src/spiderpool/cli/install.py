@@ -1,21 +1,24 @@
-"""Steps of installation and removal against the API: CRDs, default pools, agents. Each may be repeated at any time."""
+"""Steps of installation and removal against the API: CRDs, default pools, programs. Each may be repeated at any time."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from spiderpool.api.core import Lease
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.cli.objects import CustomResourceDefinition, DaemonSet, EndpointSlice
+from spiderpool.api.meta import KubeObject, ObjectMeta
+from spiderpool.cli.objects import CustomResourceDefinition, DaemonSet, Deployment, EndpointSlice
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 
 POLL_S: Final = 1.0
+LEASE: Final = "spiderpool-controller-leases"  # of the controllers' leader (reference ipam.md 6)
 
 Say = Callable[[str], None]
 
@@ -44,20 +47,30 @@ async def wait_for_controller(cluster: Cluster, namespace: str, name: str, say: 
         await asyncio.sleep(POLL_S)
 
 
-async def remove_agents(cluster: Cluster, namespace: str, name: str, say: Say) -> None:
+async def remove_programs(cluster: Cluster, namespace: str, agent: str, controller: str, say: Say) -> None:
     """
-    Delete the agents' DaemonSet and wait until the last agent has ended.
+    Delete agents and controllers, wait until the last of them has ended, and take their lease away.
 
-    In the foreground: an agent that ends and finds its DaemonSet marked for deletion takes what it put on its node away.
+    An agent that ends and finds its DaemonSet marked for deletion takes what it put on its node away. Controllers go too: they
+    would write to what is deleted next.
     """
+    await _remove_workload(cluster, DaemonSet, agent, namespace, say)
+    await _remove_workload(cluster, Deployment, controller, namespace, say)
+    with contextlib.suppress(NotFound):
+        await cluster.delete(Lease, LEASE, namespace)
+
+
+async def _remove_workload(cluster: Cluster, kind: type[KubeObject], name: str, namespace: str, say: Say) -> None:
+    """Delete a workload in the foreground: it is there, marked, until its last pod has ended."""
+    words = f"{kind.resource.kind.lower()} {namespace}/{name}"
     try:
-        await cluster.delete(DaemonSet, name, namespace, propagation="Foreground")
-        say(f"daemonset {namespace}/{name} is being deleted")
+        await cluster.delete(kind, name, namespace, propagation="Foreground")
+        say(f"{words} is being deleted")
         while True:
-            await cluster.get_metadata(DaemonSet, name, namespace)
+            await cluster.get_metadata(kind, name, namespace)
             await asyncio.sleep(POLL_S)
     except NotFound:
-        say(f"daemonset {namespace}/{name} is gone")
+        say(f"{words} is gone")
 
 
 def read_definitions(folder: Path) -> tuple[CustomResourceDefinition, ...]:

@@ -40,6 +40,12 @@ class DaemonSet(KubeObject, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = Resource("apps", "v1", "DaemonSet", "daemonsets", namespaced=True)
 
 
+class Deployment(KubeObject, frozen=True, kw_only=True):
+    """A Deployment: only whether it is there matters."""
+
+    resource: ClassVar[Resource] = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
+
+
 class DefinitionCondition(Kube, frozen=True, kw_only=True):
     """One condition of a CustomResourceDefinition."""
 

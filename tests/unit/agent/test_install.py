@@ -140,7 +140,7 @@ async def test_configuration(tmp_path: Path) -> None:
                 "namespaceIsolation": False,
                 "defaultNetworks": [],
                 "systemNamespaces": [],
-                "ipam_unix_socket_path": "/run/x.sock",
+                "ipam_unix_socket_path": str(tmp_path / "x.sock"),
             }
         ],
     } == document

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool.api.core import Lease
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.cli import install
@@ -16,12 +17,13 @@ from spiderpool.cli.objects import (
     DaemonSet,
     DefinitionCondition,
     DefinitionStatus,
+    Deployment,
     EndpointConditions,
     EndpointSlice,
     ServiceEndpoint,
 )
 from spiderpool.errors import InvalidRequest, Rejected, Unreachable
-from tests.fakes.cluster import Call, FakeCluster
+from tests.fakes.cluster import FakeCluster
 
 NAME = "spiderips.spiderpool.spidernet.io"
 ESTABLISHED = DefinitionStatus(conditions=(DefinitionCondition(type="Established", status="True"),))
@@ -126,36 +128,48 @@ async def test_others_definitions_stay(cluster: FakeCluster) -> None:
     assert 0 == cluster.count("patch")
 
 
-async def test_agents_are_deleted_in_the_foreground(cluster: FakeCluster) -> None:
-    """The DaemonSet is seen as being deleted until the last agent is gone, and the step waits for that."""
-    held = ObjectMeta(name="spiderpool-agent", namespace="kube-system", finalizers=("foregroundDeletion",))
-    cluster.seed(DaemonSet(metadata=held))
+def workload(kind: type[DaemonSet | Deployment], *finalizers: str) -> DaemonSet | Deployment:
+    """Make the agents' or the controllers' workload."""
+    name = "spiderpool-agent" if kind is DaemonSet else "spiderpool-controller"
+    return kind(metadata=ObjectMeta(name=name, namespace="kube-system", finalizers=finalizers))
+
+
+async def remove(cluster: FakeCluster, say: install.Say) -> None:
+    """Remove agents and controllers."""
+    await install.remove_programs(cluster, "kube-system", "spiderpool-agent", "spiderpool-controller", say)
+
+
+async def test_programs_are_deleted_in_the_foreground(cluster: FakeCluster) -> None:
+    """Agents are seen as being deleted until the last one is gone; only then controllers go, and their lease."""
+    cluster.seed(workload(DaemonSet, "foregroundDeletion"))
+    cluster.seed(workload(Deployment))
+    cluster.seed(Lease(metadata=ObjectMeta(name=install.LEASE, namespace="kube-system")))
     said: list[str] = []
-    removing = asyncio.create_task(install.remove_agents(cluster, "kube-system", "spiderpool-agent", said.append))
+    removing = asyncio.create_task(remove(cluster, said.append))
     await asyncio.sleep(0.05)
     assert not removing.done()
     assert [True] == [bool(found.metadata.deletion_timestamp) for found in cluster.all(DaemonSet)]
+    assert [False] == [bool(found.metadata.deletion_timestamp) for found in cluster.all(Deployment)]
     cluster.drop(DaemonSet, "spiderpool-agent", "kube-system")
     await asyncio.wait_for(removing, 1)
-    assert "daemonset kube-system/spiderpool-agent is gone" == said[-1]
+    assert ((), ()) == (cluster.all(Deployment), cluster.all(Lease))
+    assert ["daemonset kube-system/spiderpool-agent is gone", "deployment kube-system/spiderpool-controller is gone"] == [
+        line for line in said if line.endswith("gone")
+    ]
 
 
-async def test_no_agents_is_fine(cluster: FakeCluster) -> None:
+async def test_nothing_to_remove_is_fine(cluster: FakeCluster) -> None:
     """A removal that is repeated finds nothing to do."""
     said: list[str] = []
-    await install.remove_agents(cluster, "kube-system", "spiderpool-agent", said.append)
-    assert ["daemonset kube-system/spiderpool-agent is gone"] == said
+    await remove(cluster, said.append)
+    assert ["daemonset kube-system/spiderpool-agent is gone", "deployment kube-system/spiderpool-controller is gone"] == said
 
 
 async def test_a_lost_answer_does_not_stop_the_removal(cluster: FakeCluster) -> None:
     """An API server that is away for a moment costs a repetition."""
-    seen: list[Call] = []
-    cluster.on_write(seen.append)
-    cluster.seed(DaemonSet(metadata=ObjectMeta(name="spiderpool-agent", namespace="kube-system")))
+    cluster.seed(workload(DaemonSet))
     cluster.faults.fail_next("delete", DaemonSet, Unreachable("connection refused"))
-    await install.until_done(
-        lambda: install.remove_agents(cluster, "kube-system", "spiderpool-agent", lambda _: None), lambda _: None
-    )
+    await install.until_done(lambda: remove(cluster, lambda _: None), lambda _: None)
     assert () == cluster.all(DaemonSet)
 
 

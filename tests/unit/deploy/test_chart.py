@@ -431,11 +431,11 @@ def test_default_pools() -> None:
 
 
 def test_removal() -> None:
-    """Before a release is removed agents end, then objects go; both can be left out."""
+    """Before a release is removed agents and controllers end, then objects go; the job can be left out."""
     job = render().one("Job", f"{CONTROLLER}-cleanup")
     assert "pre-delete" == job["metadata"]["annotations"]["helm.sh/hook"]
     spec = job["spec"]["template"]["spec"]
-    assert [["spiderpool-init", "remove-agents"]] == [c["command"] for c in spec["initContainers"]]
+    assert [["spiderpool-init", "remove"]] == [c["command"] for c in spec["initContainers"]]
     (objects,) = spec["containers"]
     expected = ["spiderpool-controller", "clean", "--validate", CONTROLLER, "--mutating", CONTROLLER]
     assert expected == [*objects["command"], *objects["args"]]
@@ -454,7 +454,7 @@ def test_removals_rights() -> None:
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
     } == cluster
     names = [rule["resourceNames"] for rule in things.one("Role", f"{CONTROLLER}-cleanup")["rules"]]
-    assert [[AGENT], [INIT]] == names
+    assert [[AGENT], [CONTROLLER], ["spiderpool-controller-leases"], [INIT]] == names
 
 
 def test_multus() -> None:
