@@ -39,7 +39,7 @@ class CacheDir:
 
     async def save_delegates(self, container_id: str, text: bytes) -> None:
         """Keep the text about a container."""
-        await self._run(lambda: _write(self._file(container_id), text))
+        await self._run(lambda: _write(self._file(container_id), text, durable=True))
 
     async def drop_delegates(self, container_id: str) -> None:
         """Forget a container."""
@@ -64,7 +64,7 @@ class CacheDir:
     async def save_result(self, cached: CachedResult) -> None:
         """Keep the last result of an attachment."""
         file = Path(self.path, result_file(cached.network, cached.container_id, cached.ifname))
-        await self._run(lambda: _write(file, render_result_file(cached)))
+        await self._run(lambda: _write(file, render_result_file(cached), durable=False))
 
     async def drop_result(self, network: str, container_id: str, ifname: str) -> None:
         """Forget the result of an attachment."""
@@ -97,15 +97,20 @@ def _read(file: Path) -> bytes | None:
         return None
 
 
-def _write(file: Path, text: bytes) -> None:
-    """Write beside and rename: a crash or a full disk leaves the old file, or none."""
+def _write(file: Path, text: bytes, *, durable: bool) -> None:
+    """
+    Write beside and rename: a crash of ours or a full disk leaves the old file, or none.
+
+    Durable: also a crash of the machine. That takes milliseconds, and DEL can do without results.
+    """
     file.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".", dir=file.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as beside:
             beside.write(text)
-            beside.flush()
-            os.fsync(beside.fileno())
+            if durable:
+                beside.flush()
+                os.fsync(beside.fileno())
         Path(name).replace(file)
     except BaseException:
         Path(name).unlink(missing_ok=True)
