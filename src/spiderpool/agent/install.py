@@ -125,7 +125,7 @@ class NodeInstaller:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     def remove_all(self) -> None:
-        """Remove the configuration first, so that nobody calls what goes next; at last the socket that nobody serves any more."""
+        """Remove the configuration first, so that nobody calls what goes next; last the socket, which nobody serves."""
         if self.settings.wanted:
             self._remove(self._conf, *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN)), Path(self.socket))
 
