@@ -36,6 +36,7 @@ from spiderpool.errors import (
     CheckFailed,
     Conflict,
     DelegateFailed,
+    InvalidRequest,
     NotAvailable,
     NotFound,
     SpiderpoolError,
@@ -92,11 +93,20 @@ class Attachment:
             pod = await self.networks.find_pod()
         except NotFound:
             return self._placeholder()
-        delegates = await self.networks.plan(pod)
+        delegates = await self._plan(pod)
         with await self._network_namespace() as netns:
             await self._refuse_taken_names(netns, delegates)
             await self.caches.save_delegates(self.call.container_id, render_delegates(delegates))
             return await self._attach_all(pod, netns, delegates)
+
+    async def _plan(self, pod: Pod | None) -> tuple[Delegate, ...]:
+        """Plan the pod's networks; what its user must change is told on the pod too."""
+        try:
+            return await self.networks.plan(pod)
+        except InvalidRequest as error:
+            if pod is not None:
+                self.reports.warning(pod, "WrongInput", error.message)
+            raise
 
     async def _wait_until_ready(self) -> None:
         """Wait for the readiness file, for which another component of the node stands."""

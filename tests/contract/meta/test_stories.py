@@ -188,13 +188,14 @@ async def test_names_collide(host: Node, netns: PodNetns, networks: str) -> None
     "networks", ["a,", "ns/", "@x", "a@b@c", "a/b/c", "a@my if", '{"name":"a"}', '["a"]', "[null]", "[{}]"]
 )
 async def test_malformed_selection(host: Node, netns: PodNetns, networks: str) -> None:
-    """A malformed annotation fails ADD before anything is attached."""
+    """A malformed annotation fails ADD before anything is attached, with an Event on the pod."""
     host.define("a", NET)
     host.pod(networks)
 
-    with pytest.raises(InvalidRequest, match="wrong input: annotation"):
+    with pytest.raises(InvalidRequest, match="wrong input: annotation") as refusal:
         await host.run("ADD", netns=netns.path)
 
+    assert [("p1", "WrongInput", refusal.value.message)] == list(host.reported.events)
     assert [] == host.calls()
 
 
