@@ -105,7 +105,7 @@ def _sweep(kube: Kube) -> None:
 def story(request: pytest.FixtureRequest, kube: Kube, lab: Lab) -> Iterator[Story]:
     """Give a story; at its end kernel, records and status must agree, and nothing of it may be left."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    story = Story(kube, lab, f"s{os.getpid() % 1000}-{next(_numbers)}-{words[:24].strip('-')}")
+    story = Story(kube, lab, f"s{next(_numbers)}-{words[:12].strip('-')}-{os.getpid() % 1000}")
     yield story
     if request.node.stash.get(_failed, False):
         story.sweep()

@@ -356,6 +356,12 @@ def is_ours(event: Thing) -> bool:
     return "spiderpool" in who or "multus" in who
 
 
+def kubelet_says(pod: Pod, *parts: str) -> bool:
+    """Whether kubelet's own Event on a pod that does not start has all these parts: CNI's answer, as the user meets it."""
+    messages = [event["message"] for event in pod.events() if event["reason"] == "FailedCreatePodSandBox"]
+    return any(all(part in message for part in parts) for message in messages)
+
+
 def sweep_pools(kube: Kube) -> None:
     """Delete what stories that were cut off have left: pools and reserved addresses by their label."""
     for kind in ("SpiderIPPool", "SpiderReservedIP"):

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NAMESPACE_POOLS, NETWORKS, ROUTES
 from tests.lab.patience import until
-from tests.lab.story import Pod, Story, is_ours
+from tests.lab.story import Story, is_ours, kubelet_says
 from tests.lab.test_capacity import failed_sandboxes
 
+Cases = dict[str, tuple[dict[str, object], tuple[str, ...]]]
 
-def assert_told(story: Story, cases: dict[str, tuple[dict[str, object], tuple[str, ...]]]) -> None:
+
+def assert_told(story: Story, cases: Cases) -> None:
     """Make a pod for each mistake, and assert that each is told by the agent and by kubelet, and that none holds anything."""
     pods = {name: story.pod(name, annotations, wait=False) for name, (annotations, _) in cases.items()}
     for name, (_, parts) in cases.items():
         text = story.warning(pods[name], *parts)
         assert "\n" not in text
         assert "Traceback" not in text
-        assert _kubelet_says(pods[name], parts), [event["message"] for event in pods[name].events()]
+        until(lambda pod=pods[name], parts=parts: kubelet_says(pod, *parts), f"kubelet says of {name}: {parts}", within_s=20)
     assert [] == story.records()
-
-
-def _kubelet_says(pod: Pod, parts: tuple[str, ...]) -> bool:
-    """Whether kubelet's own Event has all parts of the message."""
-    messages = [event["message"] for event in pod.events() if event["reason"] == "FailedCreatePodSandBox"]
-    return any(all(part in message for part in parts) for message in messages)
 
 
 def test_pool_annotations(story: Story) -> None:
@@ -30,7 +26,7 @@ def test_pool_annotations(story: Story) -> None:
     lan = {DEFAULT_NETWORK: story.macvlan("lan")}
     pool = story.pool("p")
     ours = {"interface": "eth0", "ipv4": [pool]}
-    cases: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
+    cases: Cases = {
         "no-json": (lan | {IPPOOL: "{ipv4: [a]"}, ("wrong input", IPPOOL, "JSON")),
         "wrong-kind": (lan | {IPPOOL: [pool]}, ("wrong input", IPPOOL)),
         "wrong-type": (lan | {IPPOOL: {"ipv4": pool}}, ("wrong input", IPPOOL, "ipv4")),
@@ -66,7 +62,7 @@ def test_namespace_annotation(story: Story) -> None:
 def test_network_annotations(story: Story) -> None:
     """Networks that are malformed or do not exist are told on the pod; the networks before them are taken back."""
     lan = story.macvlan("lan", default_ipv4_ippool=[story.pool("p")])
-    cases: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
+    cases: Cases = {
         "no-network": ({DEFAULT_NETWORK: lan, NETWORKS: "nowhere"}, ("nowhere", story.namespace)),
         "no-default": ({DEFAULT_NETWORK: f"{story.namespace}/nowhere"}, (f"{story.namespace}/nowhere",)),
         "two-defaults": ({DEFAULT_NETWORK: f"{lan},{lan}"}, ("wrong input", DEFAULT_NETWORK, "2 networks")),
@@ -82,15 +78,22 @@ def test_network_annotations(story: Story) -> None:
 def test_network_configuration(story: Story) -> None:
     """A network whose configuration has a wrong type or no plugin is told with network, key and what to write."""
     story.kube.create(_nad(story, "no-json", "{"))
-    story.kube.create(_nad(story, "no-plugin", '{"cniVersion":"1.0.0","type":"nowhere-at-all"}'))
     text = story.macvlan("log-size", log_file_max_size="100")
-    cases: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
+    cases: Cases = {
         "no-json": ({DEFAULT_NETWORK: f"{story.namespace}/no-json"}, ("no-json",)),
-        "no-plugin": ({DEFAULT_NETWORK: f"{story.namespace}/no-plugin"}, ("nowhere-at-all",)),
         "type": ({DEFAULT_NETWORK: text, IPPOOL: {"ipv4": [story.pool("p")]}}, ("log_file_max_size", "100")),
     }
 
     assert_told(story, cases)
+
+
+def test_missing_plugin(story: Story) -> None:
+    """A network whose plugin is not on the node is told by kubelet with the plugin's name and where it was looked for."""
+    story.kube.create(_nad(story, "lan", '{"cniVersion":"1.0.0","type":"nowhere-at-all"}'))
+
+    pod = story.pod("pod", {DEFAULT_NETWORK: f"{story.namespace}/lan"}, wait=False)
+
+    until(lambda: kubelet_says(pod, "nowhere-at-all", "/opt/cni/bin"), "kubelet names the plugin", seen=pod.events)
 
 
 def _nad(story: Story, name: str, config: str) -> dict[str, object]:

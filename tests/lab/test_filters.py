@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, NETWORKS
 from tests.lab.networks import ENS224
-from tests.lab.story import Story
+from tests.lab.patience import until
+from tests.lab.story import Story, kubelet_says
 from tests.lab.test_sources import pools_of
 
 ELSEWHERE = {"matchLabels": {"where": "elsewhere"}}
@@ -12,32 +13,35 @@ ELSEWHERE = {"matchLabels": {"where": "elsewhere"}}
 
 def test_every_refusal_is_said(story: Story) -> None:
     """A pod whose pools are all refused has one Event that names each pool with its own reason, and it holds nothing."""
-    lan = story.macvlan("lan")
-    going = story.pool("terminating", count=1)
-    story.pod("holder", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [going]}})
+    lan = {DEFAULT_NETWORK: story.macvlan("lan")}
+    going = story.pool("going", count=1)
+    story.pod("holder", lan | {IPPOOL: {"ipv4": [going]}})
     story.kube.delete("SpiderIPPool", going)
     reasons = {
         going: "is being deleted",
         story.pool("disabled", disable=True): "is disabled",
         story.pool("family", family=6): "has IPv6 addresses, asked for are IPv4",
-        story.pool("nodename", nodeName=["node2", "node3"]): "is for nodes node2, node3, this pod is on node1",
-        story.pool("nodeaffinity", nodeAffinity=ELSEWHERE): "is for where=elsewhere (nodeAffinity), node node1 has",
-        story.pool("nsname", namespaceName=["kube-system"]): f"is for namespace kube-system, this pod is in {story.namespace}",
-        story.pool("nsaffinity", namespaceAffinity=ELSEWHERE): "is for where=elsewhere (namespaceAffinity), namespace",
-        story.pool("podaffinity", podAffinity=ELSEWHERE): "is for where=elsewhere (podAffinity), pod",
-        story.pool(
-            "multus", multusName=["kube-system/other"]
-        ): f"is for network kube-system/other, eth0 of this pod is on {lan}",
+        story.pool("node", nodeName=["node2", "node3"]): "is for nodes node2, node3, this pod is on node1",
+        story.pool("nodes", nodeAffinity=ELSEWHERE): "is for where=elsewhere (nodeAffinity), node node1 has",
+    }
+    more = {
+        story.pool("ns", namespaceName=["kube-system"]): f"is for namespace kube-system, this pod is in {story.namespace}",
+        story.pool("nss", namespaceAffinity=ELSEWHERE): "is for where=elsewhere (namespaceAffinity), namespace",
+        story.pool("pods", podAffinity=ELSEWHERE): "is for where=elsewhere (podAffinity), pod",
+        story.pool("net", multusName=["a/b"]): f"is for network a/b, eth0 of this pod is on {lan[DEFAULT_NETWORK]}",
     }
 
-    pod = story.pod("pod", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": list(reasons)}}, labels={"where": "here"}, wait=False)
+    pods = {
+        name: story.pod(name, lan | {IPPOOL: {"ipv4": list(pools)}}, labels={"where": "here"}, wait=False)
+        for name, pools in (("first", reasons), ("second", more))
+    }
 
-    text = story.warning(pod, "no IPPool available")
-    for pool, reason in reasons.items():
-        assert f"{pool} {reason}" in text
-    assert "eth0 IPv4 (annotation ipam.spidernet.io/ippool)" in text
-    assert any(text in event["message"] for event in pod.events() if event["reason"] == "FailedCreatePodSandBox")
-    assert set() == story.sips_of(pod)
+    for pod, wanted in ((pods["first"], reasons), (pods["second"], more)):
+        text = story.warning(pod, "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/ippool)")
+        for pool, reason in wanted.items():
+            assert f"{pool} {reason}" in text
+        until(lambda pod=pod, text=text: kubelet_says(pod, text), f"kubelet repeats it for {pod}")
+        assert set() == story.sips_of(pod)
 
 
 def test_a_pod_that_fits_every_filter(story: Story) -> None:

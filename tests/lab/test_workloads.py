@@ -137,22 +137,3 @@ def _updated(story: Story) -> int:
     status = story.kube.need("Deployment", "web", story.namespace)["status"]
     done = status.get("observedGeneration", 0) >= 2 and status.get("replicas") == 3
     return min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0)) if done else 0
-
-
-def test_finished_job_gives_its_address_back(story: Story) -> None:
-    """A pod that has done its work holds no address any more, though its object stays."""
-    pool = story.pool("p", count=1)
-    spec = manifests.pod_spec("node1") | {"restartPolicy": "Never"}
-    spec["containers"][0]["command"] = ["true"]
-    annotations = manifests.texts({DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
-    template = {"metadata": {"annotations": annotations, "labels": {"app": "job"}}, "spec": spec}
-    story.kube.create(
-        {"kind": "Job", "metadata": {"name": "job", "namespace": story.namespace}, "spec": {"template": template}}
-    )
-
-    until(
-        lambda: story.kube.need("Job", "job", story.namespace)["status"].get("succeeded") == 1, "the job is done", within_s=60
-    )
-
-    until_none(story.records, "the finished pod holds nothing", within_s=30)
-    assert 1 == len(story.kube.list("Pod", story.namespace))
