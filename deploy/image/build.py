@@ -222,8 +222,8 @@ def python() -> str:
 
 
 def run(command: list[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
-    """Run a command; what it prints is progress, not our answer."""
-    subprocess.run(command, cwd=cwd, env=env, check=True, stdout=sys.stderr)  # noqa: S603  our own recipes
+    """Run a command; only what goes wrong is worth showing."""
+    subprocess.run(command, cwd=cwd, env=env, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own recipes
 
 
 @contextmanager
