@@ -271,7 +271,7 @@ class Attachment:
         try:
             return await self.networks.plan(pod)
         except SpiderpoolError as error:
-            log.warning("networks of the pod's annotations cannot be found", pod=pod.metadata.name, reason=error.message)
+            log.info("networks of the pod's annotations cannot be found", pod=pod.metadata.name, reason=error.message)
             return await self.networks.plan_without_wishes(pod)
 
     async def _detach_all(self, delegates: Sequence[Delegate]) -> list[SpiderpoolError]:
@@ -287,7 +287,13 @@ class Attachment:
     async def _detach(self, delegate: Delegate) -> None:
         network, container_id, ifname = delegate.config.name, self.call.container_id, delegate.ifname
         result = await self.caches.result(network, container_id, ifname)
-        await self.plugins.delete(delegate, result)
+        try:
+            await self.plugins.delete(delegate, result)
+        except DelegateFailed as error:
+            # What never was attached, and fails again for the same reason, must not keep the pod from going.
+            if result is not None or error.cni_code == TryAgain.cni_code:
+                raise
+            log.info("never attached, and cannot be detached", network=delegate.name, reason=error.message)
         await Devices(self.host).clear(delegate, container_id)
         await self.caches.drop_result(network, container_id, ifname)
 

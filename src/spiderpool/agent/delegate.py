@@ -55,11 +55,23 @@ class Plugins:
         return result or {}
 
     async def delete(self, delegate: Delegate, result: Mapping[str, Any] | None) -> None:
-        """Run DEL through a network's plugins, the last first; the first that fails ends it."""
-        if not at_least(delegate.config.version, FIRST_WITH_CHECK):
-            result = None
+        """
+        Run DEL through a network's plugins, the last first.
+
+        The first that fails ends it; but where there is no result, because ADD never got that far, all are tried: what
+        made ADD fail (a plugin that is not installed) must not keep the others from cleaning up.
+        """
+        given = result if at_least(delegate.config.version, FIRST_WITH_CHECK) else None
+        first: DelegateFailed | None = None
         for index in reversed(range(len(delegate.config.plugins))):
-            await self._run(delegate, index, "DEL", result)
+            try:
+                await self._run(delegate, index, "DEL", given)
+            except DelegateFailed as error:
+                if result is not None:
+                    raise
+                first = first or error
+        if first is not None:
+            raise first
 
     async def check(self, delegate: Delegate, result: Mapping[str, Any]) -> None:
         """Run CHECK through a network's plugins, unless the network says `disableCheck`."""
@@ -115,7 +127,7 @@ class Plugins:
         return outcome
 
     def _folders(self) -> list[str]:
-        return [folder for folder in (self.bin_dir, *self.call.path.split(":")) if folder]
+        return [folder for folder in dict.fromkeys((self.bin_dir, *self.call.path.split(":"))) if folder]
 
 
 def _type(config: NetworkConfig, index: int) -> str:

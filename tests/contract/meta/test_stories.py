@@ -230,6 +230,33 @@ async def test_delete_goes_on(host: Node, netns: PodNetns) -> None:
     assert [] == host.cached()
 
 
+async def test_delete_of_what_never_was(host: Node, netns: PodNetns) -> None:
+    """
+    A network whose ADD fails for good does not keep its pod from going: DEL tries all its plugins and succeeds.
+
+    Unless the plugin says "try again later".
+    """
+    host.define("a", {"cniVersion": "1.0.0", "plugins": [{"type": "recorder"}, {"type": "not-installed"}]})
+    host.define("b", NET)
+    host.pod("b,a")
+    host.fail("ADD-net1", 7, "wrong config")
+    host.fail("DEL-net1", 7, "wrong config")
+    with pytest.raises(DelegateFailed, match="wrong config"):
+        await host.run("ADD", netns=netns.path)
+    host.forget_calls()
+
+    await host.run("DEL", netns=netns.path)
+
+    assert ["DEL net2", "DEL net1", "DEL eth0"] == [call.what for call in host.calls()]
+    assert [] == host.cached()
+
+    with pytest.raises(DelegateFailed):
+        await host.run("ADD", netns=netns.path)
+    host.fail("DEL-net1", 11, "agent is away")
+    with pytest.raises(DelegateFailed, match="agent is away"):
+        await host.run("DEL", netns=netns.path)
+
+
 @pytest.mark.parametrize("damage", [b"", b"[]", b'[{"Conf":{"na', b"{}", b"[1]"])
 async def test_damaged_cache(host: Node, netns: PodNetns, damage: bytes) -> None:
     """A damaged list of delegates is rebuilt from what is kept of each, with the API server away and the pod gone."""
