@@ -85,10 +85,13 @@ class Replica(Generic[T]):
             self._change(obj.key, None)
 
     def bury(self, obj: KubeObject) -> None:
-        """Drop an object whose deletion is certain: no news bring it back."""
+        """Drop an object whose deletion is certain, and what had its name before: no news bring it back."""
         self._dig(obj.metadata.uid, math.inf)
         old = self.objects.get(obj.key)
-        if old is not None and old.metadata.uid == obj.metadata.uid:
+        if old is None:
+            return
+        earlier = version(old.metadata.resource_version) <= version(obj.metadata.resource_version)
+        if earlier or old.metadata.uid == obj.metadata.uid:
             self._change(obj.key, None)
 
     def replace(self, listing: Listing[T], *, restored: bool = False) -> None:

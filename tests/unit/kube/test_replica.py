@@ -1,0 +1,112 @@
+"""A law: whatever order own writes, events and lists arrive in, later news win and the end is the truth."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spiderpool.api.core import ConfigMap
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.kube.cluster import Change, Listing, WatchEvent
+from spiderpool.kube.replica import Replica
+
+NAMES = ("a", "b")
+Steps = list[tuple[str, str]]
+
+
+@dataclass
+class World:
+    """A server's objects, and the events that its watchers have not read yet."""
+
+    version: int = 0
+    objects: dict[str, ConfigMap] = field(default_factory=dict)
+    events: list[WatchEvent[ConfigMap]] = field(default_factory=list)
+    snapshots: list[Listing[ConfigMap]] = field(default_factory=lambda: [Listing((), "0")])
+
+    def write(self, name: str) -> ConfigMap:
+        """Create or change an object."""
+        self.version += 1
+        old = self.objects.get(name)
+        uid = old.metadata.uid if old else f"uid-{self.version}"
+        new = ConfigMap(metadata=ObjectMeta(name=name, namespace="n", uid=uid, resource_version=str(self.version)))
+        self.objects[name] = new
+        self._tell(Change.MODIFIED if old else Change.ADDED, new)
+        return new
+
+    def delete(self, name: str) -> ConfigMap | None:
+        """Delete an object and give what it was."""
+        old = self.objects.pop(name, None)
+        if old is not None:
+            self.version += 1
+            meta = ObjectMeta(name=name, namespace="n", uid=old.metadata.uid, resource_version=str(self.version))
+            self._tell(Change.DELETED, ConfigMap(metadata=meta))
+        return old
+
+    def _tell(self, change: Change, obj: ConfigMap) -> None:
+        self.events.append(WatchEvent(change, obj))
+        self.snapshots.append(Listing(tuple(self.objects.values()), str(self.version)))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["mine", "theirs", "drop mine", "drop theirs", "event", "relist"]), st.sampled_from(NAMES))
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_own_writes_are_never_undone(  # noqa: C901 - a line for each thing that happens
+    steps: Steps, chance: random.Random
+) -> None:
+    """After each own write the replica shows it or something later; when all events are read it shows what the server has."""
+    world, replica, read = World(), Replica[ConfigMap](lambda: 0.0), 0
+    replica.index("uid", lambda obj: obj.metadata.uid)
+    for action, name in steps:
+        if action == "mine":
+            replica.put(world.write(name))
+            assert world.objects[name] == replica.objects["n", name]
+        elif action == "theirs":
+            world.write(name)
+        elif action == "drop mine":
+            if (gone := world.delete(name)) is not None:
+                replica.bury(gone)
+                assert replica.objects.get(("n", name)) is None
+        elif action == "drop theirs":
+            world.delete(name)
+        elif action == "event" and read < len(world.events):
+            replica.apply(world.events[read])
+            read += 1
+        elif action == "relist":  # the API server's memory may lag, but never behind what we have read
+            read = chance.randint(read, len(world.events))
+            replica.replace(world.snapshots[read])
+        for obj in replica.objects.values():
+            assert (obj,) == replica.by_index("uid", obj.metadata.uid)
+    for event in world.events[read:]:
+        replica.apply(event)
+    assert {("n", name): obj for name, obj in world.objects.items()} == replica.objects
+    assert {obj.metadata.uid for obj in world.objects.values()} == set(replica._indexes["uid"].keys)
+
+
+def test_restored_backup_goes_back() -> None:
+    """After a restore, versions that are lower than what was known are the truth, and graves are forgotten."""
+    replica = Replica[ConfigMap](lambda: 0.0)
+    old = ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid="u", resource_version="5"))
+    new = ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid="u", resource_version="50"))
+    lost = ConfigMap(metadata=ObjectMeta(name="b", namespace="n", uid="u2", resource_version="51"))
+    back = ConfigMap(metadata=ObjectMeta(name="c", namespace="n", uid="u3", resource_version="6"))
+    replica.put(new)
+    replica.put(lost)
+    replica.bury(back)
+    replica.replace(Listing((old, back), "10"), restored=True)
+    assert {old.key: old, back.key: back} == replica.objects
+
+
+def test_graves_are_forgotten_after_five_minutes() -> None:
+    """The memory of deletions does not grow without end."""
+    now = 0.0
+    replica = Replica[ConfigMap](lambda: now)
+    for i in range(100):
+        now = i * 10.0
+        replica.bury(ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid=str(i), resource_version="1")))
+    assert 31 == len(replica._graves)
