@@ -199,11 +199,13 @@ def sh(*command: str) -> str:
 
 
 def _read_call(folder: Path) -> Recorded:
+    """Read what a recorder kept of one call."""
     env = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
     return Recorded(int((folder / "time").read_text()), env, msgspec.json.decode((folder / "stdin").read_bytes()))
 
 
 def _plain(kind: str) -> dict[str, Any]:
+    """Give a network of one plugin."""
     return {"cniVersion": "1.0.0", "name": kind, "type": kind}
 
 
