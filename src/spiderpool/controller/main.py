@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -29,14 +30,17 @@ from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.review import PoolReviewer, ReservedReviewer
 from spiderpool.controller.serving import Certificate, Listener, follow_certificate, server_context
 from spiderpool.controller.settings import Settings, read_settings
-from spiderpool.errors import InvalidRequest, SpiderpoolError
+from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
+from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.client import KubeClient
+from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Config, parse_config
 
 LEASE: Final = "spiderpool-controller-leases"
+API_PATIENCE_S: Final = 30.0  # less than the startup probe's minute: then our own words are the last in the log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = structlog.get_logger("spiderpool.controller")
@@ -125,6 +129,22 @@ def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
     return Certificate(cert, key)
 
 
+async def wait_for_api(cluster: Cluster, patience_s: float = API_PATIENCE_S) -> None:
+    """Wait until the API server serves our kinds; refused credentials, and what does not pass in time, end the start."""
+    backoff, deadline = Backoff(last_s=2.0), time.monotonic() + patience_s
+    while True:
+        try:
+            await cluster.list_metadata(SpiderIPPool, resource_version="0")
+        except (TryAgain, NotFound) as error:
+            rest = backoff.next_s(error)
+            if time.monotonic() + rest > deadline:
+                raise
+            log.info("waiting for the API server", reason=error.message)
+            await asyncio.sleep(rest)
+        else:
+            return
+
+
 def configure_logs(level: str) -> None:
     """Write logs as JSON lines to standard error."""
     structlog.configure(
@@ -160,7 +180,7 @@ class Daemon:
         settings = self.settings
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(connect(settings.kubeconfig, user_agent=COMPONENT))
-            await cluster.list_metadata(SpiderIPPool, resource_version="0")  # refused credentials are told now
+            await wait_for_api(cluster)
             pools = Mirror(cluster, SpiderIPPool)
             await pools.start()
             stack.push_async_callback(pools.stop)

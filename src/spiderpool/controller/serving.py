@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ class Listener:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise InvalidRequest(f"cannot listen on port {self.port}: {error.strerror or error}") from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise InvalidRequest(f"cannot listen on port {self.port}: {reason}") from error
         self.port = self._runner.addresses[0][1]
         return self
 
