@@ -49,9 +49,9 @@ class Turns:
         self._add_time_s = add_time_s
 
     @property
-    def adds_running(self) -> int:
-        """How many ADDs run or wait for their turn."""
-        return sum(map(len, self._adds.values()))
+    def busy(self) -> bool:
+        """Whether a call runs or waits for its turn."""
+        return bool(self._turns)
 
     @asynccontextmanager
     async def of(self, pod: PodName) -> AsyncIterator[None]:

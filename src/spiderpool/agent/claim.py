@@ -16,7 +16,7 @@ from typing import Final
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.patience import Patience
-from spiderpool.agent.taken import LOSSES, Taken
+from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
@@ -120,18 +120,16 @@ class Claims:
         return record
 
     async def _walk(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
-        """Try the candidates; after some losses look which addresses are taken."""
+        """Try the candidates; `view` grows while others are lost."""
         view = self._taken.of(pool.name)
-        for losses, ip in enumerate(self._candidates(pool, want), 1):
+        for ip in self._candidates(pool, want):
             with view.trying(ip):
                 fresh = want.build(pool, ip)
                 record = await self._patience.bear(partial(self._try, fresh, want, undo))
             if record is not None:
                 return record
             self._on_loss()
-            self._taken.lose(pool.name, ip)
-            if losses % LOSSES == 0:
-                await self._patience.bear(partial(self._taken.refresh, pool.name))
+            await self._patience.bear(partial(self._taken.lose, pool.name, ip))
         return None
 
     async def _try(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:

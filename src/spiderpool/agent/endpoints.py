@@ -1,16 +1,19 @@
 """
 SpiderEndpoints of this node's pods: derived from SpiderIPs, written after the answer, for people and other tools.
 
-A queue of pods whose addresses changed. While ADDs run it works slowly, since they need the same API server; else an endpoint
-is right within a second. What was pending when an agent died is found again by comparing all at the next start.
+A queue of pods whose addresses changed. While CNI calls run it works slowly, since they need the same API server: an endpoint
+costs it as much as an ADD. Else an endpoint is right within a second. What was pending when an agent died is found again by
+comparing all at the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -29,9 +32,10 @@ from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.labels import label_value
 
-BUSY_WORKERS: Final = 1  # while ADDs run
-IDLE_WORKERS: Final = 10
-LOOK_S: Final = 0.1
+WORKERS: Final = 10
+BUSY_PAUSE_S: Final = 0.25  # between two endpoints while CNI calls run
+BUSY_LIMIT_S: Final = 15.0  # older ones do not wait any more
+LOOK_S: Final = 0.05
 
 Name = tuple[str, str]
 """(namespace, name) of an endpoint: of the pod, or of the virtual machine that it runs."""
@@ -58,7 +62,7 @@ class Endpoints:
         owners: Owners,
         *,
         node: str,
-        adds_running: Callable[[], int],
+        is_busy: Callable[[], bool],
         patience: Patience,
     ) -> None:
         """
@@ -69,17 +73,18 @@ class Endpoints:
             mirrors: this node's pods and records.
             owners: top owners of pods.
             node: name of this agent's node.
-            adds_running: how many ADDs run now.
+            is_busy: whether CNI calls run now.
             patience: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
         self._mirrors = mirrors
         self._owners = owners
         self._node_label = label_value(node)
-        self._adds_running = adds_running
+        self._is_busy = is_busy
         self._patience = patience
         self._known: dict[Name, Version] = {}
-        self._pending: dict[Name, None] = {}  # a dict keeps the order in which they came
+        self._pending: dict[Name, float] = {}  # since when; a dict keeps the order in which they came
+        self._started_s = 0.0
         self._working: set[Name] = set()
         self._backoffs: dict[Name, Backoff] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,7 +92,7 @@ class Endpoints:
 
     def changed(self, name: Name) -> None:
         """Note that what a pod holds may have changed; many notes of one pod are one write."""
-        self._pending[name] = None
+        self._pending.setdefault(name, time.monotonic())
         self._news.set()
 
     @property
@@ -138,15 +143,22 @@ class Endpoints:
     async def _work_off(self) -> None:
         """Start work on what is pending, as much at a time as is right now."""
         while self._pending:
-            room = (BUSY_WORKERS if self._adds_running() else IDLE_WORKERS) - len(self._tasks)
-            ready = [name for name in self._pending if name not in self._working][: max(0, room)]
+            ready = list(islice((name for name in self._pending if name not in self._working), self._room()))
             for name in ready:
                 self._start(name)
             if not ready:
                 await self._wait_for_room()
 
+    def _room(self) -> int:
+        """Say how many more endpoints may be begun now."""
+        now, free = time.monotonic(), WORKERS - len(self._tasks)
+        oldest = next(iter(self._pending.values()))
+        if not self._is_busy() or now - oldest > BUSY_LIMIT_S:
+            return max(0, free)
+        return int(not self._tasks and now - self._started_s >= BUSY_PAUSE_S)
+
     async def _wait_for_room(self) -> None:
-        """Wait until a task ends, or ADDs may have ended."""
+        """Wait until a task ends, or calls may have ended."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         else:
@@ -154,6 +166,7 @@ class Endpoints:
 
     def _start(self, name: Name) -> None:
         del self._pending[name]
+        self._started_s = time.monotonic()
         self._working.add(name)
         task = asyncio.create_task(self._settle(name))
         self._tasks.add(task)

@@ -22,7 +22,11 @@ from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.model.labels import label_value
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
-BETWEEN_LISTS_S: Final = 2.0
+# A list costs the API server about 30 µs a record and a lost create 4 ms, see decision 0007: a small pool, which is full
+# soon, is worth a list more often than a large one. Waiting in a full pool is not.
+LEAST_BETWEEN_LISTS_S: Final = 0.5
+MOST_BETWEEN_LISTS_S: Final = 2.0
+PER_RECORD_S: Final = 0.001
 FORGET_S: Final = 30.0  # after the last loss
 
 
@@ -34,8 +38,9 @@ class PoolView:
     trials: set[int] = field(default_factory=set)
     others: set[int] = field(default_factory=set)
     lost: dict[int, float] = field(default_factory=dict)  # learned by losing, and when
-    listed_s: float = -BETWEEN_LISTS_S
+    listed_s: float = -MOST_BETWEEN_LISTS_S
     lost_s: float = 0.0
+    losses: int = 0  # since the last list
     flight: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -57,6 +62,11 @@ class PoolView:
 
     def __len__(self) -> int:
         return len(self.own | self.others | self.lost.keys())
+
+    @property
+    def between_lists_s(self) -> float:
+        """How long one list is good for while creates are lost."""
+        return min(MOST_BETWEEN_LISTS_S, max(LEAST_BETWEEN_LISTS_S, PER_RECORD_S * len(self.others)))
 
 
 class Taken:
@@ -99,11 +109,15 @@ class Taken:
             view.own.discard(int(old.spec.address))
             self._announce()
 
-    def lose(self, pool: str, ip: IPAddress) -> None:
-        """Learn that somebody else has an address."""
+    async def lose(self, pool: str, ip: IPAddress) -> None:
+        """Learn that somebody else has an address; after several losses, all who lose meanwhile wait for one list."""
         view = self.of(pool)
         view.lost_s = self._clock()
         view.lost[int(ip)] = view.lost_s
+        view.losses += 1
+        due = view.losses >= LOSSES and self._clock() - view.listed_s >= view.between_lists_s
+        if due or view.flight is not None:
+            await self._look(pool, view)
 
     def free(self, record: SpiderIP) -> None:
         """Learn that an address is free: this agent deleted its record, or saw that there is none."""
@@ -116,13 +130,9 @@ class Taken:
     async def refresh(self, pool: str) -> bool:
         """List a pool's records unless that was done just now; whether there is news."""
         view = self.of(pool)
-        if view.flight is None:
-            if self._clock() - view.listed_s < BETWEEN_LISTS_S:
-                return False
-            view.listed_s = self._clock()
-            view.flight = asyncio.create_task(self._list(pool, view))
-            view.flight.add_done_callback(lambda _: _landed(view))
-        await asyncio.shield(view.flight)
+        if view.flight is None and self._clock() - view.listed_s < MOST_BETWEEN_LISTS_S:
+            return False
+        await self._look(pool, view)
         return True
 
     async def wait(self, news: asyncio.Event, pools: Iterable[str], timeout_s: float) -> None:
@@ -134,7 +144,7 @@ class Taken:
             pools: their names.
             timeout_s: the longest wait.
         """
-        due_s = min((self.of(pool).listed_s for pool in pools), default=0.0) + BETWEEN_LISTS_S - self._clock()
+        due_s = min((self.of(pool).listed_s for pool in pools), default=0.0) + MOST_BETWEEN_LISTS_S - self._clock()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(timeout_s, due_s))):
                 await news.wait()
@@ -142,6 +152,14 @@ class Taken:
     def _announce(self) -> None:
         self.news.set()
         self.news = asyncio.Event()
+
+    async def _look(self, pool: str, view: PoolView) -> None:
+        """Join the list that is under way, or begin one."""
+        if view.flight is None:
+            view.listed_s, view.losses = self._clock(), 0
+            view.flight = asyncio.create_task(self._list(pool, view))
+            view.flight.add_done_callback(lambda _: _landed(view))
+        await asyncio.shield(view.flight)
 
     async def _list(self, pool: str, view: PoolView) -> None:
         began = self._clock()
