@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from spiderpool.api.group import ANNO_IMPORTED
@@ -27,24 +28,34 @@ LARGE_GAP_S: Final = 10.0
 QUIET_PART: Final = 0.05  # a pool that rests for this part of its gap is written without waiting for the gap's end
 
 
-def write_gap_s(records: int) -> float:
-    """Tell how far apart two status writes of a pool are at least."""
-    return SMALL_GAP_S if records <= SMALL_POOL else LARGE_GAP_S
+@dataclass(frozen=True, slots=True)
+class Unrest:
+    """The changes of a pool that are not written yet: when the first and the last one came."""
+
+    first: float
+    last: float
 
 
-def write_due_s(records: int, *, written: float | None, dirty: float, touched: float) -> float:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """When a pool's status was written last, and when last with many records; minus infinity = never by this leader."""
+
+    any: float = -math.inf
+    large: float = -math.inf
+
+
+def write_due_s(records: int, unrest: Unrest | None, written: Written) -> float:
     """
-    Tell when the status may be written: at rest or after a gap of unrest, never sooner than a gap after the last write.
+    Tell when the status may be written: at rest or after a gap of unrest, never sooner than a gap after the last such write.
 
     Args:
         records: how many records the pool has now.
-        written: when it was written last, None = never by this leader.
-        dirty: when the first change came that is not written yet, minus infinity = no change came.
-        touched: when the last change came.
+        unrest: None = no change came, something else asks for a look.
+        written: by this leader.
     """
-    gap = write_gap_s(records)
-    calm = min(touched + gap * QUIET_PART, dirty + gap)
-    return calm if written is None else max(calm, written + gap)
+    gap, last = (SMALL_GAP_S, written.any) if records <= SMALL_POOL else (LARGE_GAP_S, written.large)
+    earliest = max(last + gap, written.any + SMALL_GAP_S)
+    return earliest if unrest is None else max(earliest, min(unrest.last + gap * QUIET_PART, unrest.first + gap))
 
 
 class Projection:
@@ -73,9 +84,8 @@ class Projection:
         self._limit = limit
         self._resync_s = resync_s
         self._clock = clock
-        self._written: dict[str, float] = {}
-        self._dirty: dict[str, float] = {}
-        self._touched: dict[str, float] = {}
+        self._written: dict[str, Written] = {}
+        self._unrest: dict[str, Unrest] = {}
         self.loop = Loop("pool status", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
@@ -87,10 +97,9 @@ class Projection:
 
     def touch(self, pool: str) -> None:
         """Note that a pool may need a write; costs the same for every pool."""
-        now = self._clock()
-        self._touched[pool] = now
-        if pool not in self._dirty:
-            self._dirty[pool] = now
+        now, unrest = self._clock(), self._unrest.get(pool)
+        self._unrest[pool] = Unrest(unrest.first if unrest else now, now)
+        if unrest is None:
             self.loop.add(pool, SMALL_GAP_S * QUIET_PART)
 
     def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
@@ -113,15 +122,14 @@ class Projection:
             self._forget(name)
             return None
         records = self._world.records.by_index(BY_POOL, name)
-        dirty = self._dirty.get(name, -math.inf)
-        touched = self._touched.get(name, -math.inf)
-        due = write_due_s(len(records), written=self._written.get(name), dirty=dirty, touched=touched)
+        written = self._written.get(name, Written())
+        due = write_due_s(len(records), self._unrest.get(name), written)
         if due > now:
             return due - now
-        self._dirty.pop(name, None)
+        self._unrest.pop(name, None)
         status = pool_status(records, Pool.parse(pool), self._limit)
         if status != pool.status:
-            self._written[name] = now
+            self._written[name] = Written(now, now if len(records) > SMALL_POOL else written.large)
             await self._write(pool, status)
         return self._resync_s
 
@@ -140,5 +148,5 @@ class Projection:
 
     def _forget(self, name: str) -> None:
         """Drop what is known of a pool that is not ours to write."""
-        for notes in (self._written, self._dirty, self._touched):
-            notes.pop(name, None)
+        self._written.pop(name, None)
+        self._unrest.pop(name, None)

@@ -1,9 +1,9 @@
 """
 Reclaim of addresses whose pods are gone.
 
-A record is suspected when the mirror of pods does not know its pod; it is judged from live objects, and once more some seconds
-later: the node's own DEL is usually on its way, and it is the one that knows. Only then it is deleted, on condition that
-nobody changed it since it was judged. Rules for lost nodes and pods that hang in deletion come on top of this in `_judge`.
+A record is suspected when the mirror of pods does not know its pod. The node's own DEL is usually on its way, and the node is
+the one that knows: so the record is judged some seconds later, from live objects, and deleted on condition that nobody changed
+it since it was suspected. Rules for lost nodes and pods that hang in deletion come on top of this in `_judge`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = structlog.get_logger("spiderpool.controller")
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What was judged when, and at which state of the record."""
+    """Since when a record is suspected, and at which state of it."""
 
     uid: str
     resource_version: str
@@ -127,20 +127,20 @@ class Reclaim:
         return pod is None or pod.metadata.uid != holder.uid
 
     async def _reconcile(self, name: str) -> float | None:
-        """Judge one record; the second verdict in agreement with the first gives its address back."""
+        """Look at one record: note a suspicion, and after some time, if it still stands, judge it from live objects."""
         record = self._world.records.named(name)
         if record is None or not self._is_suspect(record):
             self._suspicions.pop(name, None)
             return None
-        verdict = await self._judge(record)
-        if verdict.action is not Action.RELEASE:
-            self._suspicions.pop(name, None)
-            return STATEFUL_LOOK_S if record.spec.static and record.spec.holder.kind is HolderKind.POD else None
         rest = self._rest_s(record)
         if rest > 0:
             return rest
-        await self._release(record, verdict)
-        return None
+        verdict = await self._judge(record)
+        if verdict.action is Action.RELEASE:
+            await self._release(record, verdict)
+            return None
+        self._suspicions.pop(name, None)
+        return STATEFUL_LOOK_S if record.spec.static and record.spec.holder.kind is HolderKind.POD else None
 
     def _rest_s(self, record: SpiderIP) -> float:
         """Tell how long it is until the second look; a record that changed since the first begins anew."""

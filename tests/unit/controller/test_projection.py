@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.spiderip import IPState
-from spiderpool.controller.projection import LARGE_GAP_S, SMALL_GAP_S, Projection, write_due_s
+from spiderpool.controller.projection import LARGE_GAP_S, SMALL_GAP_S, SMALL_POOL, Projection, Unrest, Written, write_due_s
 from spiderpool.errors import Conflict
 from tests.unit.controller.conftest import Scene, make_pool, make_record, settle
 
@@ -183,18 +183,36 @@ async def test_cost_of_an_event_does_not_grow_with_the_pool(scene: Scene) -> Non
     assert before == len(scene.cluster.calls)
 
 
+SMALL, LARGE = SMALL_POOL, SMALL_POOL + 1
+
+
 @pytest.mark.parametrize(
-    ("records", "written", "dirty", "touched", "expected"),
+    ("records", "unrest", "written", "expected"),
     [
-        (1, None, 100.0, 100.0, 100.0 + SMALL_GAP_S / 20),
-        (1, 99.9, 100.0, 100.0, 99.9 + SMALL_GAP_S),
-        (201, None, 100.0, 104.0, 104.0 + LARGE_GAP_S / 20),
-        (201, None, 100.0, 109.9, 100.0 + LARGE_GAP_S),
-        (201, 95.0, 100.0, 100.0, 95.0 + LARGE_GAP_S),
-        (1, 95.0, -math.inf, -math.inf, 95.0 + SMALL_GAP_S),
-        (1, None, -math.inf, -math.inf, -math.inf),
+        (SMALL, Unrest(100, 100), Written(), 100 + SMALL_GAP_S / 20),
+        (SMALL, Unrest(100, 100), Written(any=99.9), 99.9 + SMALL_GAP_S),
+        (SMALL, Unrest(100, 100), Written(any=99.9, large=99.9), 99.9 + SMALL_GAP_S),
+        (LARGE, Unrest(100, 104), Written(), 104 + LARGE_GAP_S / 20),
+        (LARGE, Unrest(100, 109.9), Written(), 100 + LARGE_GAP_S),
+        (LARGE, Unrest(100, 100), Written(any=95, large=95), 95 + LARGE_GAP_S),
+        (LARGE, Unrest(100, 100), Written(any=100), 100 + SMALL_GAP_S),
+        (SMALL, None, Written(any=95), 95 + SMALL_GAP_S),
+        (SMALL, None, Written(), -math.inf),
     ],
 )
-def test_when_a_write_is_due(records: int, written: float | None, dirty: float, touched: float, expected: float) -> None:
-    """A pool is written at rest or after a gap of unrest, never sooner than a gap after its last write."""
-    assert expected == write_due_s(records, written=written, dirty=dirty, touched=touched)
+def test_when_a_write_is_due(records: int, unrest: Unrest | None, written: Written, expected: float) -> None:
+    """A pool is written at rest or after a gap of unrest, never sooner than a gap after its last write of that size."""
+    assert expected == write_due_s(records, unrest, written)
+
+
+async def test_burst_into_a_small_pool_ends_without_waiting(scene: Scene) -> None:
+    """The write of a few records at the beginning of a burst does not delay the one of many records at its end."""
+    scene.cluster.seed(make_pool(ips=("10.6.0.10-10.6.2.250",)))
+    projection = await project(scene)
+    await run(scene, projection, 20)
+    scene.cluster.seed(make_record("10.6.0.10", "first", "u"))
+    assert 1 == await run(scene, projection, 0.5)
+    for index in range(300):
+        scene.cluster.seed(make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}"))
+    assert 1 == await run(scene, projection, 1)
+    assert 301 == status_of(scene).allocated_ip_count
