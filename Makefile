@@ -5,7 +5,6 @@ SHELL := /bin/bash
 export CACHE         ?= $(HOME)/.cache/spiderpool
 export UV_CACHE_DIR  := $(CACHE)/uv
 export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
-export PYTHONDONTWRITEBYTECODE := 1
 VENV       := .venv
 DEP_GROUPS := test check build
 

@@ -14,5 +14,5 @@ if ! command -v uv >/dev/null; then
 fi
 echo "environment: packages of requirements.lock into $venv"
 [ -x "$venv/bin/python" ] || uv venv -q --python 3.11 "$venv"
-uv pip sync -q --python "$venv/bin/python" --require-hashes requirements.lock
+uv pip sync -q --compile-bytecode --python "$venv/bin/python" --require-hashes requirements.lock
 uv pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e . -e lab
