@@ -129,7 +129,7 @@ class Node:
         }
         return parse_call(CniRequest("spiderpool-multus", env, self.config(**more)))
 
-    async def run(self, command: str, container: str = "c1", netns: str = "", pod: str = "p1", **more: Any) -> str:
+    async def run(self, command: str, *, container: str = "c1", netns: str = "", pod: str = "p1", **more: Any) -> str:
         """Make a call and serve it."""
         return await self.plugin(self.call(command, container, netns, pod, **more), self.peer)
 

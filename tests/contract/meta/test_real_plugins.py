@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from spiderlab.binaries import program
+from spiderpool.cni.gc import KEYS
 from spiderpool.errors import DelegateFailed
 from tests.contract.meta.node import Node, PodNetns
 
@@ -107,3 +108,22 @@ async def test_default_route(wired: Node, netns: PodNetns, gateways: list[str] |
     await wired.run("CHECK", netns=netns.path)
     await wired.run("DEL", netns=netns.path)
     assert wired.cached() == []
+
+
+async def test_collect_and_status(wired: Node, netns: PodNetns) -> None:
+    """GC takes the interfaces and leases of a forgotten container, and the plugins themselves take part in GC and STATUS."""
+    latest = {**ptp(wired, "10.5.0.0/24"), "cniVersion": "1.1.0"}
+    wired.define("cluster", latest, "spiderpool")
+    wired.define("under", {"cniVersion": "1.1.0", **MACVLAN})
+    wired.pod([{"name": "under", "ips": ["10.6.0.20/16"]}])
+    await wired.run("STATUS", cniVersion="1.1.0")
+    await wired.run("ADD", netns=netns.path)
+
+    config: dict[str, Any] = {"cniVersion": "1.1.0", KEYS[0]: [{"containerID": "c1", "ifname": "eth0"}]}
+    await wired.run("GC", container="", pod="", **config)
+    assert "net1" in netns.ip("link")
+
+    config[KEYS[0]] = []
+    await wired.run("GC", container="", pod="", **config)
+    assert [] == wired.cached()
+    assert [] == list((wired.home / "leases").rglob("10.5.*"))
