@@ -7,6 +7,10 @@ root=$PWD
 export CACHE=${CACHE:-$HOME/.cache/spiderpool} PATH="$root/.venv/bin:$PATH"
 chart=deploy/chart/spiderpool namespace=kube-system
 
+# Two installations at a time would undo each other's work: the second waits for the first.
+exec {lock}>/run/lock/spiderpool-install
+flock "$lock"
+
 started=$SECONDS
 say() { printf 'install: %s (%d s)\n' "$1" "$((SECONDS - started))"; }
 
@@ -23,7 +27,7 @@ ipv6=false
 addresses=$(spiderlab kubectl get nodes -o 'jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}')
 if [[ $addresses == *:* ]]; then ipv6=true; fi
 
-# A first installation that was cut off keeps Helm from trying again.
+# An installation that was cut off (nobody else is at it: we have the lock) keeps Helm from trying again.
 if [[ -n $(spiderlab helm list --namespace $namespace --filter '^spiderpool$' --pending --short) ]]; then
   quietly spiderlab helm uninstall spiderpool --namespace $namespace --no-hooks --wait
   say "remains of an installation that was cut off are gone"
