@@ -8,7 +8,7 @@ export CACHE=${CACHE:-$HOME/.cache/spiderpool} PATH="$root/.venv/bin:$PATH"
 chart=deploy/chart/spiderpool namespace=kube-system
 
 # Two installations at a time would undo each other's work: the second waits for the first.
-exec {lock}>/run/lock/spiderpool-install
+exec {lock}>/run/spiderpool-install.lock
 flock "$lock"
 
 started=$SECONDS

@@ -64,10 +64,11 @@ async def _remove_workload(cluster: Cluster, kind: type[KubeObject], name: str, 
     """Delete a workload in the foreground: it is there, marked, until its last pod has ended."""
     words = f"{kind.resource.kind.lower()} {namespace}/{name}"
     try:
-        await cluster.delete(kind, name, namespace, propagation="Foreground")
-        say(f"{words} is being deleted")
         while True:
-            await cluster.get_metadata(kind, name, namespace)
+            found = await cluster.get_metadata(kind, name, namespace)
+            if not found.metadata.deletion_timestamp:
+                await cluster.delete(kind, name, namespace, propagation="Foreground")
+                say(f"{words} is being deleted")
             await asyncio.sleep(POLL_S)
     except NotFound:
         say(f"{words} is gone")

@@ -158,6 +158,17 @@ async def test_programs_are_deleted_in_the_foreground(cluster: FakeCluster) -> N
     ]
 
 
+async def test_a_program_that_comes_back_is_deleted_again(cluster: FakeCluster) -> None:
+    """An upgrade at the same time may make the agents anew: they are taken away all the same."""
+    cluster.seed(workload(DaemonSet, "foregroundDeletion"))
+    removing = asyncio.create_task(remove(cluster, lambda _: None))
+    await asyncio.sleep(0.05)
+    cluster.drop(DaemonSet, "spiderpool-agent", "kube-system")
+    cluster.seed(workload(DaemonSet))
+    await asyncio.wait_for(removing, 1)
+    assert () == cluster.all(DaemonSet)
+
+
 async def test_nothing_to_remove_is_fine(cluster: FakeCluster) -> None:
     """A removal that is repeated finds nothing to do."""
     said: list[str] = []
