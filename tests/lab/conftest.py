@@ -7,12 +7,15 @@ SPIDERLAB_KEEP=1.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -24,10 +27,12 @@ from tests.lab.kube import Kube
 from tests.lab.patience import until_none
 from tests.lab.story import Story, sweep_pools
 
+RUN_LOCK = Path("/run/spiderlab-tests.lock")
 REPOSITORY = Path(__file__).parents[2]
 FIRST, LAST = ("test_lab_itself",), ("test_outages", "test_install")  # the first wants no lab, the last leave a changed one
 
 _numbers = itertools.count(1)
+_lock = pytest.StashKey[TextIO]()
 _failed = pytest.StashKey[bool]()
 
 
@@ -43,6 +48,20 @@ def _place(path: Path) -> int:
     if path.stem in FIRST:
         return -1
     return 1 + LAST.index(path.stem) if path.stem in LAST else 0
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Wait for another run of lab tests to end: there is one lab a machine, and each run clears what it finds."""
+    if not any(item.path.parent == Path(__file__).parent for item in session.items) or session.config.option.collectonly:
+        return
+    RUN_LOCK.touch()
+    lock = RUN_LOCK.open()
+    session.config.stash[_lock] = lock  # held until this process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another run of lab tests holds {RUN_LOCK}; waiting for its end", file=sys.stderr)  # noqa: T201
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NAMESPACE_POOLS, NETWORKS, ROUTES
 from tests.lab.patience import until
-from tests.lab.story import Story, is_ours, kubelet_says
-from tests.lab.test_capacity import failed_sandboxes
+from tests.lab.story import Story, kubelet_says
 
 Cases = dict[str, tuple[dict[str, object], tuple[str, ...]]]
 
@@ -76,24 +75,22 @@ def test_network_annotations(story: Story) -> None:
 
 
 def test_network_configuration(story: Story) -> None:
-    """A network whose configuration has a wrong type or no plugin is told with network, key and what to write."""
+    """A network that is no JSON, whose plugin is missing, or that has a value of a wrong type is told with what to do."""
     story.kube.create(_nad(story, "no-json", "{"))
-    text = story.macvlan("log-size", log_file_max_size="100")
-    cases: Cases = {
-        "no-json": ({DEFAULT_NETWORK: f"{story.namespace}/no-json"}, ("no-json",)),
-        "type": ({DEFAULT_NETWORK: text, IPPOOL: {"ipv4": [story.pool("p")]}}, ("log_file_max_size", "100")),
+    story.kube.create(_nad(story, "no-plugin", '{"cniVersion":"1.0.0","type":"nowhere-at-all"}'))
+    story.macvlan("wrong-type", log_file_max_size="100")
+    pool = {IPPOOL: {"ipv4": [story.pool("p")]}}
+    wanted = {
+        "no-json": ("no-json", "no JSON"),
+        "no-plugin": ("nowhere-at-all", "/opt/cni/bin"),
+        "wrong-type": ("ipam.log_file_max_size", '"100"', "write a number"),
     }
 
-    assert_told(story, cases)
+    pods = {name: story.pod(name, pool | {DEFAULT_NETWORK: f"{story.namespace}/{name}"}, wait=False) for name in wanted}
 
-
-def test_missing_plugin(story: Story) -> None:
-    """A network whose plugin is not on the node is told by kubelet with the plugin's name and where it was looked for."""
-    story.kube.create(_nad(story, "lan", '{"cniVersion":"1.0.0","type":"nowhere-at-all"}'))
-
-    pod = story.pod("pod", {DEFAULT_NETWORK: f"{story.namespace}/lan"}, wait=False)
-
-    until(lambda: kubelet_says(pod, "nowhere-at-all", "/opt/cni/bin"), "kubelet names the plugin", seen=pod.events)
+    for name, parts in wanted.items():
+        until(lambda p=pods[name], w=parts: kubelet_says(p, *w), f"kubelet says of {name}: {parts}", seen=pods[name].events)
+    assert [] == story.records()
 
 
 def _nad(story: Story, name: str, config: str) -> dict[str, object]:
@@ -111,12 +108,3 @@ def test_taken_interface_name(story: Story) -> None:
 
     story.warning(pod, "same0")
     story.delete(pod)
-
-
-def test_refused_events_are_few(story: Story) -> None:
-    """However often kubelet tries, one refusal is one Event on the pod."""
-    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": ["nowhere"]}}, wait=False)
-    story.warning(pod, "nowhere")
-
-    until(lambda: failed_sandboxes(pod) >= 3, "kubelet tried three times", within_s=90)
-    assert 1 == len([event for event in pod.events() if is_ours(event) and "nowhere" in event["message"]])
