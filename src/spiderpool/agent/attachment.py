@@ -27,7 +27,7 @@ from spiderpool.api.group import ANNO_NETWORK_STATUS
 from spiderpool.cni.cache import CachedResult, cached_result, parse_delegates, render_delegates
 from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import NetworkConfig, read_config
-from spiderpool.cni.plan import BOTH, Delegate, route_change, with_default_routes
+from spiderpool.cni.plan import BOTH, Delegate, RouteChange, route_change, with_default_routes
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import document, parse_result, render
 from spiderpool.cni.status import Attached, network_status
@@ -44,8 +44,8 @@ from spiderpool.errors import (
     Undecodable,
     UnknownOutcome,
 )
+from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.kernel.routes import interface_names, move_default_routes
 from spiderpool.kube.cluster import Cluster
 
 READY_S: Final = 45.0
@@ -183,7 +183,7 @@ class Attachment:
         result = parse_result(outcome)
         if change is None or not (result.interfaces or result.ips):
             return outcome
-        if not await netns.run(lambda: move_default_routes(delegate.ifname, change.remove, change.add)):
+        if not await netns.run(lambda: _change_routes(delegate.ifname, change)):
             return outcome
         lost = BOTH if change.add else delegate.lose
         return document(with_default_routes(result, lost, change.add), outcome["cniVersion"])
@@ -338,6 +338,13 @@ class Attachment:
         except SpiderpoolError as error:
             log.warning("default network cannot be found", reason=error.message)
         return list(found.values())
+
+
+def _change_routes(ifname: str, change: RouteChange) -> bool:
+    # Loaded by the first pod that needs it, in its thread: 12 MB and half a second that most nodes are spared.
+    from spiderpool.kernel.routes import move_default_routes  # noqa: PLC0415
+
+    return move_default_routes(ifname, change.remove, change.add)
 
 
 def _added(delegate: Delegate, item: Attached) -> str:

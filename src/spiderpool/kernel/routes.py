@@ -30,11 +30,6 @@ class DefaultRoute:
     priority: int = 0
 
 
-def interface_names() -> frozenset[str]:
-    """Give the names of all interfaces of this network namespace."""
-    return frozenset(name for _, name in socket.if_nameindex())
-
-
 def default_routes(ifname: str) -> list[DefaultRoute]:
     """Give the default routes that leave by an interface; an interface that does not exist has none."""
     index = _index(ifname)
