@@ -223,7 +223,9 @@ def python() -> str:
 
 def run(command: list[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
     """Run a command; only what goes wrong is worth showing."""
-    subprocess.run(command, cwd=cwd, env=env, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  our own recipes
+    done = subprocess.run(command, cwd=cwd, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603  our own recipes
+    if done.returncode:
+        raise SystemExit(f"image: {' '.join(command[:4])} …: exit {done.returncode}\n{done.stdout[-4000:]}")
 
 
 @contextmanager
