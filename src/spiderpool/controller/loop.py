@@ -88,7 +88,8 @@ class Loop:
             self._wake.clear()
             rest = self._heap[0][0] - self._clock() if self._heap else None
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), rest)
+                async with asyncio.timeout(rest):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._wake.wait()
         return key
 
     def _take(self) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -34,6 +34,7 @@ class Metrics:
             pools: the mirror of pools, walked at each scrape.
             debug: whether each pool gets series of its own.
         """
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the original has no such series
         self.registry = CollectorRegistry()
         scope = (SCOPE, version)
         Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(*scope).info({})

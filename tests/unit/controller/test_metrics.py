@@ -1,0 +1,54 @@
+"""The controller's series."""
+
+from __future__ import annotations
+
+from aiohttp.test_utils import TestClient, TestServer
+from msgspec.structs import replace
+
+from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.controller.metrics import Metrics, metrics_app
+from tests.unit.controller.conftest import make_pool
+
+SCOPE = 'otel_scope_name="spiderpool-controller",otel_scope_version="1"'
+DEBUG = 'otel_scope_name="spiderpool-controller-debug-metrics",otel_scope_version="1"'
+
+
+async def scrape(metrics: Metrics) -> list[str]:
+    """Read the series as Prometheus does."""
+    async with TestClient(TestServer(metrics_app(metrics))) as client, client.get("/metrics") as answer:
+        assert "text/plain; version=0.0.4" == answer.headers["Content-Type"]
+        return [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+
+
+async def test_documented_names_from_the_start() -> None:
+    """Counters are there as 0 and pools are counted at each scrape (ipam.md 7.5)."""
+    pools: list[SpiderIPPool] = []
+    metrics = Metrics("1", pools)
+    assert {
+        f"spiderpool_ip_gc_counts_total{{{SCOPE}}} 0.0",
+        f"spiderpool_ip_gc_failure_counts_total{{{SCOPE}}} 0.0",
+        f"spiderpool_total_ippool_counts{{{SCOPE}}} 0.0",
+    } <= set(await scrape(metrics))
+
+    pools.append(make_pool())
+    metrics.count_reclaim(True)
+    metrics.count_reclaim(True)
+    metrics.count_reclaim(False)
+    lines = await scrape(metrics)
+    assert {
+        f"spiderpool_ip_gc_counts_total{{{SCOPE}}} 2.0",
+        f"spiderpool_ip_gc_failure_counts_total{{{SCOPE}}} 1.0",
+        f"spiderpool_total_ippool_counts{{{SCOPE}}} 1.0",
+    } <= set(lines)
+    assert [] == [line for line in lines if "debug" in line or "_created" in line]
+
+
+async def test_each_pool_has_series_when_asked_for() -> None:
+    """With debug metrics each pool tells its addresses, all and free; they are gauges."""
+    pool = replace(make_pool(), status=IPPoolStatus(total_ip_count=10, allocated_ip_count=3))
+    lines = await scrape(Metrics("1", [pool], debug=True))
+
+    assert {
+        f'spiderpool_debug_ippool_total_ip_counts{{SpiderIPPool="blue",{DEBUG}}} 10.0',
+        f'spiderpool_debug_ippool_available_ip_counts{{SpiderIPPool="blue",{DEBUG}}} 7.0',
+    } == {line for line in lines if "debug_ippool" in line}

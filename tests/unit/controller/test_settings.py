@@ -1,0 +1,78 @@
+"""The controller's environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.controller.settings import read_settings
+from spiderpool.errors import InvalidRequest
+
+REQUIRED = {"SPIDERPOOL_POD_NAMESPACE": "ns", "SPIDERPOOL_POD_NAME": "one"}
+
+
+def test_defaults_are_those_of_the_reference() -> None:
+    """Without further variables every value is the documented default (ipam.md 6.1, 7.4)."""
+    settings = read_settings(REQUIRED)
+
+    assert ("ns", "one", "spiderpool-controller", "info") == (
+        settings.namespace,
+        settings.pod_name,
+        settings.deployment_name,
+        settings.log_level,
+    )
+    assert (5720, 5721, 5722) == (settings.health_port, settings.metric_port, settings.webhook_port)
+    assert (False, False) == (settings.metrics, settings.debug_metrics)
+    assert (5000, 300, 3) == (settings.max_allocated_ips, settings.pool_resync_s, settings.pool_workers)
+    election, reclaim = settings.election, settings.reclaim
+    assert (15, 10, 2, 1) == (election.duration_s, election.renew_s, election.retry_s, election.gap_s)
+    assert (True, 600, 3, 0) == (reclaim.enabled, reclaim.scan_s, reclaim.workers, reclaim.additional_grace_s)
+    assert (True, True, False) == (
+        reclaim.terminating_on_ready_node,
+        reclaim.terminating_on_not_ready_node,
+        reclaim.running_without_address,
+    )
+    assert settings.kubeconfig is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SPIDERPOOL_POD_NAMESPACE", "", "environment variable SPIDERPOOL_POD_NAMESPACE is required and is empty"),
+        (
+            "SPIDERPOOL_GC_IP_ENABLED",
+            "yes",
+            "environment variable SPIDERPOOL_GC_IP_ENABLED has 'yes'; it must be true or false",
+        ),
+        (
+            "SPIDERPOOL_GC_DEFAULT_INTERVAL_DURATION",
+            "10m",
+            "environment variable SPIDERPOOL_GC_DEFAULT_INTERVAL_DURATION has '10m'; it must be a whole number",
+        ),
+        (
+            "SPIDERPOOL_IPPOOL_INFORMER_WORKERS",
+            "0",
+            "environment variable SPIDERPOOL_IPPOOL_INFORMER_WORKERS has 0; it must be at least 1",
+        ),
+        ("SPIDERPOOL_WEBHOOK_PORT", "70000", "environment variable SPIDERPOOL_WEBHOOK_PORT has 70000; a port is at most 65535"),
+        (
+            "SPIDERPOOL_LEADER_RENEW_DEADLINE",
+            "20",
+            (
+                "SPIDERPOOL_LEADER_RETRY_PERIOD=2, SPIDERPOOL_LEADER_RENEW_DEADLINE=20, SPIDERPOOL_LEADER_DURATION=15: "
+                "each must be smaller than the next"
+            ),
+        ),
+    ],
+)
+def test_wrong_value_is_named(name: str, value: str, message: str) -> None:
+    """A wrong value is refused with its name, what it has and what it must be."""
+    with pytest.raises(InvalidRequest) as caught:
+        read_settings(REQUIRED | {name: value})
+
+    assert message == caught.value.message
+
+
+def test_missing_name_is_refused() -> None:
+    """A required variable that is not set is refused."""
+    with pytest.raises(InvalidRequest, match="SPIDERPOOL_POD_NAME is required and is not set"):
+        read_settings({"SPIDERPOOL_POD_NAMESPACE": "ns"})
