@@ -48,7 +48,7 @@ def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:
     agents = _pods(kube, "spiderpool-agent")
     assert sorted(node.name for node in lab.nodes) == sorted(agent["spec"]["nodeName"] for agent in agents)
     for node in lab.nodes:
-        assert node.path("/var/run/spidernet/spiderpool.sock").is_socket()
+        assert node.path("/run/spidernet/spiderpool.sock").is_socket()  # /var/run would lead out of the node: it is an absolute link
         assert all(os.access(node.path(f"/opt/cni/bin/{name}"), os.X_OK) for name in EXECUTABLES)
         assert META_CONF.rpartition("/")[2] == min(path.name for path in node.path("/etc/cni/net.d").glob("*.conf*"))
 
@@ -221,5 +221,5 @@ def _leftovers(kube: Kube) -> list[str]:
 
 def _leftovers_on(node: LabNode) -> list[str]:
     """Give the files of the product on a node; a socket's empty folder may stay."""
-    files = [META_CONF, "/var/run/spidernet/spiderpool.sock", *(f"/opt/cni/bin/{name}" for name in EXECUTABLES)]
+    files = [META_CONF, "/run/spidernet/spiderpool.sock", *(f"/opt/cni/bin/{name}" for name in EXECUTABLES)]
     return [file for file in files if node.path(file).exists()]
