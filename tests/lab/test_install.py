@@ -48,7 +48,7 @@ def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:
     agents = _pods(kube, "spiderpool-agent")
     assert sorted(node.name for node in lab.nodes) == sorted(agent["spec"]["nodeName"] for agent in agents)
     for node in lab.nodes:
-        assert node.path("/run/spidernet/spiderpool.sock").is_socket()  # /var/run would lead out of the node: it is an absolute link
+        assert node.path("/run/spidernet/spiderpool.sock").is_socket()  # /var/run is an absolute link, out of the node
         assert all(os.access(node.path(f"/opt/cni/bin/{name}"), os.X_OK) for name in EXECUTABLES)
         assert META_CONF.rpartition("/")[2] == min(path.name for path in node.path("/etc/cni/net.d").glob("*.conf*"))
 
