@@ -74,8 +74,8 @@ class Inside:
         ]
 
     def pings(self, address: IPAddress | str) -> bool:
-        """Whether one of two echo requests is answered."""
-        return self.run("busybox", "ping", "-c", "2", "-W", "1", str(address)).returncode == 0
+        """Whether an echo request is answered within a second."""
+        return self.run("busybox", "ping", "-c", "1", "-W", "1", str(address)).returncode == 0
 
     def reads(self, address: IPAddress | str) -> str:
         """Give what the web server at an address says its name is; nothing when it does not answer."""
