@@ -53,6 +53,10 @@ class Turns:
         """Whether a call runs or waits for its turn."""
         return bool(self._turns)
 
+    def is_served(self, pod: PodName) -> bool:
+        """Whether a call of this pod runs or waits for its turn."""
+        return pod in self._turns
+
     @asynccontextmanager
     async def of(self, pod: PodName) -> AsyncIterator[None]:
         """Wait for the pod's turn and have it."""
@@ -107,7 +111,7 @@ class Turns:
             async with asyncio.timeout(self._add_time_s), self.of(pod):
                 return await story()
         except TimeoutError:
-            raise TryAgain(f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; what it took is given back") from None
+            raise TryAgain(f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; all it took is given back") from None
 
     def _ended(self, container: str, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
