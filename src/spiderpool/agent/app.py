@@ -95,7 +95,15 @@ def build(
     recorder = EventRecorder(cluster, COMPONENT, host=settings.node)
     reports = Reports(recorder, lambda call: mirrors.pods.named(call.name, call.namespace))
     turns = Turns(on_wait=metrics.allocation_wait.observe)
-    endpoints = Endpoints(cluster, mirrors, source.owners, node=settings.node, is_busy=lambda: turns.busy, patience=patience)
+    endpoints = Endpoints(
+        cluster,
+        mirrors,
+        source.owners,
+        node=settings.node,
+        is_busy=lambda: turns.busy,
+        is_served=turns.is_served,
+        patience=patience,
+    )
     mirrors.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
     deletions = Deletions(cluster, mirrors.records, taken, patience)
     claims = Claims(cluster, mirrors.records, taken, patience=patience, deletions=deletions, on_loss=metrics.lost_creates.inc)

@@ -63,6 +63,7 @@ class Endpoints:
         *,
         node: str,
         is_busy: Callable[[], bool],
+        is_served: Callable[[Name], bool],
         patience: Patience,
     ) -> None:
         """
@@ -74,6 +75,7 @@ class Endpoints:
             owners: top owners of pods.
             node: name of this agent's node.
             is_busy: whether CNI calls run now.
+            is_served: whether a CNI call of this pod runs: its addresses are still changing.
             patience: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
@@ -81,6 +83,7 @@ class Endpoints:
         self._owners = owners
         self._node_label = label_value(node)
         self._is_busy = is_busy
+        self._is_served = is_served
         self._patience = patience
         self._known: dict[Name, Version] = {}
         self._pending: dict[Name, float] = {}  # since when; a dict keeps the order in which they came
@@ -143,11 +146,14 @@ class Endpoints:
     async def _work_off(self) -> None:
         """Start work on what is pending, as much at a time as is right now."""
         while self._pending:
-            ready = list(islice((name for name in self._pending if name not in self._working), self._room()))
+            ready = list(islice(filter(self._is_ready, self._pending), self._room()))
             for name in ready:
                 self._start(name)
             if not ready:
                 await self._wait_for_room()
+
+    def _is_ready(self, name: Name) -> bool:
+        return name not in self._working and not self._is_served(name)
 
     def _room(self) -> int:
         """Say how many more endpoints may be begun now."""

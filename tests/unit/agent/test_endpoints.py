@@ -12,6 +12,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Conflict, UnknownOutcome, Unreachable
+from tests.fakes.cluster import Call
 from tests.fakes.objects import make_statefulset
 from tests.unit.agent.world import World
 
@@ -61,6 +62,25 @@ async def test_the_addresses_of_two_calls_are_one_write(world: World) -> None:
         await agent.add(pod, "eth0")
         await agent.add(pod, "net1")
         await until(lambda: [2] == [len(nics) for nics in endpoints(world).values()])
+
+
+async def test_the_addresses_of_one_call_are_one_write(world: World) -> None:
+    """The endpoint is written when the ADD has ended, though one of its addresses was there long before the other."""
+    world.pool(ips=["10.6.0.10"])
+    world.pool("six", "fd00::/64", ips=["fd00::10"])
+
+    async def delay(call: Call) -> None:
+        if call.name.startswith("fd00"):
+            await asyncio.sleep(0.2)
+
+    async with world.agent() as agent:
+        world.cluster.on_write(delay)
+        await agent.add(world.pod())
+        await until(lambda: endpoints(world) == {"web-1": ["10.6.0.10/16"]})
+
+    assert 1 == world.cluster.count("create", SpiderEndpoint)
+    assert 0 == world.cluster.count("replace", SpiderEndpoint)
+    assert ["fd00::10/64"] == [nic.ipv6 for e in world.cluster.all(SpiderEndpoint) if e.status for nic in e.status.current.ips]
 
 
 async def test_a_static_pod_s_endpoint_outlives_it(world: World) -> None:
