@@ -111,7 +111,7 @@ class Turns:
             async with asyncio.timeout(self._add_time_s), self.of(pod):
                 return await story()
         except TimeoutError:
-            raise TryAgain(f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; all it took is given back") from None
+            raise TryAgain(f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; all is given back") from None
 
     def _ended(self, container: str, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from spiderpool.addressing.ranges import parse_address
+from spiderpool.agent.admit import Turns
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.facts import BY_UID, Mirrors
 from spiderpool.agent.owners import Owners
@@ -50,6 +51,7 @@ class Comeback:
         features: Features,
         pools: Callable[[], Mapping[str, Pool]],
         patience: Patience,
+        turns: Turns,
         on_lost: Lost,
     ) -> None:
         """
@@ -63,6 +65,7 @@ class Comeback:
             features: the switches of the configuration.
             pools: gives the pools as they are now.
             patience: how long an API server that cannot serve is borne.
+            turns: a pod's record is not made while an ADD of the pod runs.
             on_lost: told of each address that somebody else has, and in which words.
         """
         self._cluster = cluster
@@ -72,6 +75,7 @@ class Comeback:
         self._features = features
         self._pools = pools
         self._patience = patience
+        self._turns = turns
         self._on_lost = on_lost
         self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
         mirrors.records.subscribe(self._follow)
@@ -106,14 +110,17 @@ class Comeback:
         """Claim again what a pod was given according to its endpoint and status, if it has no record at all."""
         if not needs_records(pod) or self._mirrors.records.by_index(BY_UID, pod.metadata.uid):
             return
+        async with self._turns.of(pod.key):
+            for record in await self._remembered(pod):
+                await self._claim(record, pod)
+
+    async def _remembered(self, pod: Pod) -> tuple[SpiderIP, ...]:
+        """Make the records that a pod should have, as far as something tells of them."""
         owner = await self._owners.of(pod)
         endpoint = await self._endpoint_of(pod, owner)
         if endpoint is not None:
-            records = records_of_endpoint(endpoint, pod, owner, self._features)
-        else:
-            records = records_of_status(pod, owner, self._features, self._pools().values())
-        for record in records:
-            await self._claim(record, pod)
+            return records_of_endpoint(endpoint, pod, owner, self._features)
+        return records_of_status(pod, owner, self._features, self._pools().values())
 
     async def _look_for(self, record: SpiderIP) -> None:
         """Claim a vanished record again if its pod lives; one that went to another node still exists."""
@@ -121,12 +128,13 @@ class Comeback:
         pod = next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
         if pod is None or not needs_records(pod):
             return
-        try:
-            await self._cluster.get(SpiderIP, record.metadata.name)
-        except NotFound:
-            live = await self._live(pod)
-            if live is not None and needs_records(live):
-                await self._claim(record_of(record.spec), live)
+        async with self._turns.of(pod.key):
+            try:
+                await self._cluster.get(SpiderIP, record.metadata.name)
+            except NotFound:
+                live = await self._live(pod)
+                if live is not None and needs_records(live):
+                    await self._claim(record_of(record.spec), live)
 
     async def _live(self, pod: Pod) -> Pod | None:
         try:
@@ -144,7 +152,11 @@ class Comeback:
         return endpoint if endpoint.status is not None and endpoint.status.current.uid == pod.metadata.uid else None
 
     async def _claim(self, record: SpiderIP, pod: Pod) -> None:
-        """Create a record again, or tell who has its address."""
+        """Create a record again, or tell who has its address; what an ADD claimed meanwhile stands."""
+        slot = (record.spec.holder.nic, record.spec.family)
+        held = self._mirrors.records.by_index(BY_UID, pod.metadata.uid)
+        if slot in [(found.spec.holder.nic, found.spec.family) for found in held]:
+            return
         try:
             made = await unbroken(self._cluster.create(record))
         except (AlreadyExists, UnknownOutcome):

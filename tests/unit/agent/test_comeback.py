@@ -165,3 +165,21 @@ async def test_an_absent_api_server_only_delays(world: World) -> None:
 
     async with world.agent():
         await until(lambda: world.held() == {"10.6.0.15": "web-1"}, timeout_s=1.5)
+
+
+async def test_a_comeback_and_an_add_do_not_both_claim(world: World) -> None:
+    """An ADD that runs while records are made again waits its turn, or the comeback does: one address in the end."""
+    world.pool()
+    pod = world.pod()
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: bool(world.cluster.all(SpiderEndpoint)))
+    restore(world)
+
+    async with world.agent() as agent:
+        world.cluster.faults.latency_s = 0.005
+        await asyncio.gather(*(agent.add(pod) for _ in range(3)))
+        world.cluster.faults.latency_s = 0
+        await asyncio.sleep(0.1)
+
+    assert 1 == len(world.held())
