@@ -126,6 +126,7 @@ def build(
         features=config.features,
         pools=lambda: source.pools,
         patience=patience,
+        turns=turns,
         on_lost=lambda pod, text: _lost(metrics, reports, pod, text),
     )
     return App(
