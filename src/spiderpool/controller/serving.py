@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,19 +75,24 @@ class Listener:
 
     async def __aenter__(self) -> Self:
         """Open the port on all addresses, IPv4 and IPv6; `port` then holds the real one."""
+        opened = open_port(self.port)
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, None, self.port, ssl_context=self.tls, reuse_address=True)
-        try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise InvalidRequest(f"cannot listen on port {self.port}: {reason}") from error
-        self.port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, opened, ssl_context=self.tls).start()
+        self.port = opened.getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the port."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+
+def open_port(port: int) -> socket.socket:
+    """Open a port for IPv4 and, where the machine has it, IPv6; 0 = a free one, the same for both."""
+    dual = socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InvalidRequest(f"cannot listen on port {port}: {reason}") from error
