@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from spiderpool.api.core import PartialObject
 from spiderpool.api.meta import KubeObject
 from spiderpool.errors import TryAgain
-from spiderpool.kube.cluster import Cluster, Listing, PatchType, WatchEvent
+from spiderpool.kube.cluster import Cluster, PatchType
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -30,42 +29,12 @@ class FencedCluster:
         """
         self._cluster = cluster
         self._leading = leading
-
-    async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
-        """Read one object live."""
-        return await self._cluster.get(kind, name, namespace)
-
-    async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
-        """Read one object's metadata only."""
-        return await self._cluster.get_metadata(kind, name, namespace)
-
-    async def list_objects(
-        self,
-        kind: type[T],
-        *,
-        namespace: str = "",
-        labels: str = "",
-        fields: str = "",
-        resource_version: str | None = None,
-    ) -> Listing[T]:
-        """Read all objects that match."""
-        return await self._cluster.list_objects(
-            kind, namespace=namespace, labels=labels, fields=fields, resource_version=resource_version
-        )
-
-    async def list_metadata(
-        self,
-        kind: type[KubeObject],
-        *,
-        namespace: str = "",
-        labels: str = "",
-        fields: str = "",
-        resource_version: str | None = None,
-    ) -> Listing[PartialObject]:
-        """Read the metadata of all objects that match."""
-        return await self._cluster.list_metadata(
-            kind, namespace=namespace, labels=labels, fields=fields, resource_version=resource_version
-        )
+        self.get = cluster.get
+        self.get_metadata = cluster.get_metadata
+        self.list_objects = cluster.list_objects
+        self.list_metadata = cluster.list_metadata
+        self.watch = cluster.watch
+        self.watch_metadata = cluster.watch_metadata
 
     async def create(self, obj: T) -> T:
         """Create an object."""
@@ -104,32 +73,6 @@ class FencedCluster:
         """Delete an object."""
         self._check()
         await self._cluster.delete(kind, name, namespace, uid=uid, resource_version=resource_version, propagation=propagation)
-
-    def watch(
-        self,
-        kind: type[T],
-        *,
-        namespace: str = "",
-        labels: str = "",
-        fields: str = "",
-        resource_version: str,
-    ) -> AsyncGenerator[WatchEvent[T], None]:
-        """Follow changes."""
-        return self._cluster.watch(kind, namespace=namespace, labels=labels, fields=fields, resource_version=resource_version)
-
-    def watch_metadata(
-        self,
-        kind: type[KubeObject],
-        *,
-        namespace: str = "",
-        labels: str = "",
-        fields: str = "",
-        resource_version: str,
-    ) -> AsyncGenerator[WatchEvent[PartialObject], None]:
-        """Follow changes of metadata."""
-        return self._cluster.watch_metadata(
-            kind, namespace=namespace, labels=labels, fields=fields, resource_version=resource_version
-        )
 
     def _check(self) -> None:
         """Refuse a write of a replica that does not lead."""

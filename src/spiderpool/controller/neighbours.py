@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.core import PartialObject
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import KubeObject
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
@@ -23,6 +24,10 @@ from spiderpool.model.pool import Pool
 
 STORED_WITHIN_S: Final = 2.0  # how long a pool that was allowed may take to be stored, or to be refused by somebody else
 LOOK_AGAIN_S: Final = 0.1
+
+
+Version = tuple[str, str, int]
+"""Name, UID and generation: two objects with the same have the same specification."""
 
 
 class Neighbours:
@@ -41,6 +46,7 @@ class Neighbours:
         self._pools = pools
         self._clock = clock
         self._allowed: dict[str, _Allowed] = {}
+        self._parsed: dict[Version, Pool] = {}
 
     async def fetch(self) -> list[Pool]:
         """Read all pools that exist now."""
@@ -49,19 +55,22 @@ class Neighbours:
             allowed = self._allowed.get(partial.metadata.name)
             if allowed is not None and partial.metadata.generation > allowed.replaces:
                 del self._allowed[partial.metadata.name]
-        return [Pool.parse(pool) async for pool in self._contents(listing.items)]
+        parsed = {_version(partial): await self._parsed_pool(partial) for partial in listing.items}
+        self._parsed = {version: pool for version, pool in parsed.items() if pool is not None}
+        return list(self._parsed.values())
 
-    async def _contents(self, listed: tuple[PartialObject, ...]) -> AsyncIterator[SpiderIPPool]:
-        """Give each pool from the mirror, or live where the mirror has an older specification."""
-        for partial in listed:
-            meta, known = partial.metadata, self._pools.get(partial.key)
-            if known and (known.metadata.uid, known.metadata.generation) == (meta.uid, meta.generation):
-                yield known
-                continue
-            try:
-                yield await self._cluster.get(SpiderIPPool, meta.name)
-            except NotFound:
-                continue
+    async def _parsed_pool(self, partial: PartialObject) -> Pool | None:
+        """Read a pool: as it was read before, from the mirror, or live where the mirror has another specification."""
+        version = _version(partial)
+        if version in self._parsed:
+            return self._parsed[version]
+        known = self._pools.get(partial.key)
+        if known is not None and _version(known) == version:
+            return Pool.parse(known)
+        try:
+            return Pool.parse(await self._cluster.get(SpiderIPPool, partial.metadata.name))
+        except NotFound:
+            return None
 
     def allow(self, pool: Pool, replaces: int = 0) -> None:
         """Note that a pool was allowed and will be stored soon, in the place of a generation of itself."""
@@ -85,6 +94,12 @@ class _Allowed:
     pool: Pool
     replaces: int
     until: float
+
+
+def _version(obj: KubeObject) -> Version:
+    """Tell a pool's specification from others."""
+    meta = obj.metadata
+    return (meta.name, meta.uid, meta.generation)
 
 
 def _collide(pool: Pool, other: Pool) -> bool:

@@ -37,14 +37,12 @@ class Settings:
 
     namespace: str
     pod_name: str
-    deployment_name: str
     log_level: str
     health_port: int
     metric_port: int
     webhook_port: int
     metrics: bool
     debug_metrics: bool
-    metric_renew_s: int
     max_allocated_ips: int
     pool_resync_s: int
     pool_workers: int
@@ -58,14 +56,12 @@ def read_settings(environ: Environment) -> Settings:
     return Settings(
         namespace=read_required(environ, "SPIDERPOOL_POD_NAMESPACE"),
         pod_name=read_required(environ, "SPIDERPOOL_POD_NAME"),
-        deployment_name=environ.get("SPIDERPOOL_CONTROLLER_DEPLOYMENT_NAME") or "spiderpool-controller",
         log_level=read_log_level(environ, "SPIDERPOOL_LOG_LEVEL"),
         health_port=read_port(environ, "SPIDERPOOL_HEALTH_PORT", 5720),
         metric_port=read_port(environ, "SPIDERPOOL_METRIC_HTTP_PORT", 5721),
         webhook_port=read_port(environ, "SPIDERPOOL_WEBHOOK_PORT", 5722),
         metrics=read_flag(environ, "SPIDERPOOL_ENABLED_METRIC", default=False),
         debug_metrics=read_flag(environ, "SPIDERPOOL_ENABLED_DEBUG_METRIC", default=False),
-        metric_renew_s=read_number(environ, "SPIDERPOOL_METRIC_RENEW_PERIOD", 120, least=1),
         max_allocated_ips=read_number(environ, "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", 5000, least=0),
         pool_resync_s=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_RESYNC_PERIOD", 300, least=1),
         pool_workers=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", 3, least=1),

@@ -14,12 +14,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     """Without further variables every value is the documented default (ipam.md 6.1, 7.4)."""
     settings = read_settings(REQUIRED)
 
-    assert ("ns", "one", "spiderpool-controller", "info") == (
-        settings.namespace,
-        settings.pod_name,
-        settings.deployment_name,
-        settings.log_level,
-    )
+    assert ("ns", "one", "info") == (settings.namespace, settings.pod_name, settings.log_level)
     assert (5720, 5721, 5722) == (settings.health_port, settings.metric_port, settings.webhook_port)
     assert (False, False) == (settings.metrics, settings.debug_metrics)
     assert (5000, 300, 3) == (settings.max_allocated_ips, settings.pool_resync_s, settings.pool_workers)
