@@ -30,7 +30,7 @@ from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.review import PoolReviewer, ReservedReviewer
 from spiderpool.controller.serving import Certificate, Listener, follow_certificate, server_context
 from spiderpool.controller.settings import Settings, read_settings
-from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
+from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
@@ -129,12 +129,15 @@ def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
     return Certificate(cert, key)
 
 
-async def wait_for_api(cluster: Cluster, patience_s: float = API_PATIENCE_S) -> None:
+async def wait_for_api(cluster: Cluster, patience_s: float = API_PATIENCE_S, kubeconfig: str | None = None) -> None:
     """Wait until the API server serves our kinds; refused credentials, and what does not pass in time, end the start."""
+    source = f"kubeconfig {kubeconfig}" if kubeconfig else "service account"
     backoff, deadline = Backoff(last_s=2.0), time.monotonic() + patience_s
     while True:
         try:
             await cluster.list_metadata(SpiderIPPool, resource_version="0")
+        except Forbidden as error:
+            raise Forbidden(f"the API server refuses this controller's credentials ({source}): {error.message}") from error
         except (TryAgain, NotFound) as error:
             rest = backoff.next_s(error)
             if time.monotonic() + rest > deadline:
@@ -180,7 +183,7 @@ class Daemon:
         settings = self.settings
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(connect(settings.kubeconfig, user_agent=COMPONENT))
-            await wait_for_api(cluster)
+            await wait_for_api(cluster, kubeconfig=settings.kubeconfig)
             pools = Mirror(cluster, SpiderIPPool)
             await pools.start()
             stack.push_async_callback(pools.stop)
