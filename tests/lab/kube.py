@@ -45,6 +45,7 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "ClusterRoleBinding": ("rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
     "FlowSchema": ("flowcontrol.apiserver.k8s.io/v1", "flowschemas", False),
     "PriorityLevelConfiguration": ("flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations", False),
+    "SubjectAccessReview": ("authorization.k8s.io/v1", "subjectaccessreviews", False),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions", False),
     "MutatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", False),
     "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", False),
