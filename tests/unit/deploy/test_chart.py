@@ -205,7 +205,7 @@ def test_controller_environment() -> None:
     assert (False, 60, 7) == (reclaim.enabled, reclaim.scan_s, reclaim.additional_grace_s)
     switches = (reclaim.terminating_on_ready_node, reclaim.terminating_on_not_ready_node, reclaim.running_without_address)
     assert (False, True, True) == switches
-    assert CONTROLLER == settings.deployment_name
+    assert CONTROLLER == env["SPIDERPOOL_CONTROLLER_DEPLOYMENT_NAME"]
 
 
 def test_extra_environment() -> None:
