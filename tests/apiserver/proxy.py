@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from spiderpool.kube.exchange import Access
+from spiderpool.kube.exchange import Access, abort
 
 
 class Fault(enum.Enum):
@@ -65,8 +65,9 @@ class Proxy:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._plans: list[_Plan] = []
-        self._open = asyncio.Event()
-        self._open.set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._opening: set[asyncio.Task[aiohttp.ClientResponse]] = set()
         self.seen: list[Request] = []
         self.url = ""
 
@@ -76,11 +77,11 @@ class Proxy:
 
     def hold_watch(self) -> None:
         """Pass no news of watches on from now."""
-        self._open.clear()
+        self._flowing.clear()
 
     def release_watch(self) -> None:
         """End `hold_watch`."""
-        self._open.set()
+        self._flowing.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
@@ -99,6 +100,8 @@ class Proxy:
             finally:
                 self.release_watch()
                 await runner.cleanup()
+                if self._opening:
+                    await asyncio.wait(self._opening)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = _parse(request)
@@ -111,7 +114,7 @@ class Proxy:
         headers = {k: v for k, v in request.headers.items() if k not in _DROPPED}
         url = URL(self._access.server + request.raw_path, encoded=True)
         try:
-            async with self._session.request(request.method, url, data=await request.read(), headers=headers) as answer:
+            async with await self._open_request(request.method, url, await request.read(), headers) as answer:
                 if seen.verb == "watch":
                     return await self._stream(request, answer)
                 body = await answer.read()
@@ -121,12 +124,34 @@ class Proxy:
             return _cut(request)
         return web.Response(body=body, status=answer.status, headers=_kept(answer))
 
+    async def _open_request(self, method: str, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """
+        Pass a request on and wait for the head of its answer.
+
+        A client that leaves meanwhile must not break into the TLS handshake: asyncio would leave the socket open.
+        """
+
+        async def send() -> aiohttp.ClientResponse:
+            return await self._session.request(method, url, data=body, headers=headers)
+
+        task = asyncio.create_task(send())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_close)
+            raise
+
     async def _stream(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=_kept(answer))
         await response.prepare(request)
-        async for chunk in answer.content.iter_any():
-            await self._open.wait()
-            await response.write(chunk)
+        try:
+            async for chunk in answer.content.iter_any():
+                await self._flowing.wait()
+                await response.write(chunk)
+        finally:
+            abort(answer)
         return response
 
     def _take(self, seen: Request) -> Fault | None:
@@ -148,6 +173,13 @@ def _parse(request: web.Request) -> Request:
     plural = parts[0] if parts else ""
     verb = _VERBS.get(request.method, "get" if len(parts) > 1 else "list")
     return Request("watch" if request.query.get("watch") else verb, plural, request.path)
+
+
+def _close(task: asyncio.Task[aiohttp.ClientResponse]) -> None:
+    """End an exchange that nobody waits for any more."""
+    if not task.cancelled() and task.exception() is None:
+        abort(task.result())
+        task.result().close()
 
 
 def _cut(request: web.Request) -> web.Response:

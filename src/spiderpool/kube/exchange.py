@@ -107,11 +107,14 @@ class Exchange:
         async with self._answer(call, self._stream_timeout) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 self._check(call, answer, await answer.read())
-            rest = b""
-            async for chunk in answer.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line
+            try:
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+            finally:
+                abort(answer)
 
     @asynccontextmanager
     async def _answer(
@@ -162,6 +165,13 @@ class Exchange:
                 skip_auto_headers=("Accept-Encoding",),
             )
         return self._session
+
+
+def abort(answer: aiohttp.ClientResponse) -> None:
+    """End a connection in the middle of its answer; the farewell of TLS would take up to 30 s and outlive the loop."""
+    connection = answer.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 async def _once(
