@@ -22,7 +22,7 @@ from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.model.labels import label_value
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
-# A list costs the API server about 30 µs a record and a lost create 4 ms, see decision 0007: a small pool, which is full
+# A list costs the API server about 30 µs a record and a lost create 4 ms, see decision 0009: a small pool, which is full
 # soon, is worth a list more often than a large one. Waiting in a full pool is not.
 LEAST_BETWEEN_LISTS_S: Final = 0.5
 MOST_BETWEEN_LISTS_S: Final = 2.0
