@@ -136,27 +136,28 @@ def test_add_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment
     """
     An ADD for four addresses is killed at each of its writes and repeated: the same addresses, four records, no fifth.
 
-    Kubelet's way, a DEL of the failed sandbox and an ADD for a new one, gives the same addresses too. The pods then vanish
-    without any DEL, and the controller takes the addresses back.
+    Kubelet's way, a DEL of the failed sandbox and an ADD for a new one, gives the same addresses too.
     """
     stage = stages[0]
     annotations = two_nics(story, 2 * len(ADD_WRITES))
-    pods = [paper_pod(story, stage.node, "clean", annotations)]
-    assert story.sips_of(pods[0]) < stage.add(Sandbox(pods[0])).pairs
-    wait_endpoint(story, pods[0])
+    clean = Sandbox(paper_pod(story, stage.node, "clean", annotations))
+    assert ADDRESSES == len(stage.add(clean).pairs)
+    wait_endpoint(story, clean.pod)
     assert ADD_WRITES == stage.wire.writes
 
-    for number in range(1, len(ADD_WRITES) + 1):
-        pods.append(paper_pod(story, stage.node, f"pod-{number}", annotations))
-        _cut_off_add(story, stage, pods[-1], number, moment)
+    pods = [paper_pod(story, stage.node, f"pod-{number}", annotations) for number in range(1, len(ADD_WRITES) + 1)]
+    sandboxes = [_cut_off_add(story, stage, pod, number, moment) for number, pod in enumerate(pods, 1)]
 
     story.assert_clean()
-    assert ADDRESSES * len(pods) == len(story.records())
-    vanish(*pods)
+    assert ADDRESSES * (1 + len(pods)) == len(story.records())
+    vanish(clean.pod, *pods)
+    for sandbox in (clean, *sandboxes):
+        stage.delete(sandbox)
+    assert [] == story.records()
 
 
-def _cut_off_add(story: Story, stage: Stage, pod: Pod, number: int, moment: Moment) -> None:
-    """Kill the agent at one write of an ADD, and repeat the ADD."""
+def _cut_off_add(story: Story, stage: Stage, pod: Pod, number: int, moment: Moment) -> Sandbox:
+    """Kill the agent at one write of an ADD, repeat the ADD, and give the sandbox that the pod has in the end."""
     sandbox = Sandbox(pod)
     stage.kill_at(number, moment)
     answer = stage.agent.add(sandbox)
@@ -173,11 +174,13 @@ def _cut_off_add(story: Story, stage: Stage, pod: Pod, number: int, moment: Mome
     assert committed <= again == story.sips_of(pod)
     assert answer is None or answer.pairs == again
     stage.delete(sandbox)
-    assert again == stage.add(Sandbox(pod)).pairs == story.sips_of(pod)
+    final = Sandbox(pod)
+    assert again == stage.add(final).pairs == story.sips_of(pod)
     wait_endpoint(story, pod)
+    return final
 
 
-@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER, Moment.LAST])
 def test_del_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment: Moment) -> None:
     """A DEL of four addresses is killed at each of its writes and repeated: nothing is held, and no endpoint is left."""
     stage = stages[0]
@@ -222,18 +225,26 @@ def _cut_off_del(story: Story, stage: Stage, sandbox: Sandbox, number: int, mome
     vanish(sandbox.pod)
 
 
-def test_del_that_nobody_repeats(story: Story, stages: list[Stage]) -> None:
-    """A DEL is cut off, and neither kubelet nor agent comes back to it: the controller takes back what is left."""
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
+def test_calls_that_nobody_repeats(story: Story, stages: list[Stage], moment: Moment) -> None:
+    """An ADD and a DEL are cut off, and nobody comes back to them: the controller takes back what is left."""
     stage = stages[0]
-    sandbox = _ending(story, stage, "pod", two_nics(story, 2))
-    stage.kill_at(2, Moment.AFTER)
-    assert stage.agent.delete(sandbox) is None
+    annotations = two_nics(story, 4)
+    ending = _ending(story, stage, "ending", annotations)
+    stage.kill_at(2, moment)
+    assert stage.agent.delete(ending) is None
     stage.agent.wait_dead()
-    assert 2 == len(story.sips_of(sandbox.pod))
+    stage.begin_again(moment)
+    starting = Sandbox(paper_pod(story, stage.node, "starting", annotations))
+    stage.kill_at(3, moment)
+    assert stage.agent.add(starting) is None
+    stage.agent.wait_dead()
+    left, taken = ADDRESSES - committed_at(2, moment), committed_at(3, moment)
+    assert (left, taken) == (len(story.sips_of(ending.pod)), len(story.sips_of(starting.pod)))
 
-    vanish(sandbox.pod)
+    vanish(ending.pod, starting.pod)
 
-    until_none(lambda: story.sips_of(sandbox.pod), "the controller has taken the rest back", within_s=20)
+    until_none(story.records, "the controller has taken back the rest", within_s=20)
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
