@@ -1,4 +1,4 @@
-"""Order and time limits: unit before contract before lab, random inside each; a unit test ends within 2 s."""
+"""Order and time limits: unit before contract before lab, random inside each; a test that hangs is ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-STAGES = {"unit": 2.0, "contract": 60.0, "lab": 300.0}  # seconds a single test may take; tests with more say so themselves
+STAGES = {"unit": 10.0, "contract": 120.0, "lab": 300.0}  # seconds: far above what a quiet machine takes
 
 
 def stage_of(item: pytest.Item) -> str:
