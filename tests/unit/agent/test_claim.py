@@ -212,7 +212,8 @@ async def test_an_add_that_is_cancelled_amid_a_create_takes_it_back(world: World
     async with world.agent() as agent:
         world.cluster.faults.latency_s = 0.05
         running = asyncio.create_task(agent.add(pod))
-        await asyncio.sleep(0.02)
+        while not world.cluster.count("create", SpiderIP):
+            await asyncio.sleep(0.005)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
