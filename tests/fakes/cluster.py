@@ -242,6 +242,11 @@ class FakeCluster:
         found, version = await self._list(_Scope(kind, namespace, labels, fields), resource_version)
         return Listing(tuple(_typed(PartialObject, _metadata_only(obj)) for obj in found), version)
 
+    async def list_names(self, kind: type[KubeObject], *, labels: str = "") -> tuple[str, ...]:
+        """List names."""
+        found, _ = await self._list(_Scope(kind, "", labels, ""), "0")
+        return tuple(obj["metadata"]["name"] for obj in found)
+
     async def create(self, obj: T) -> T:
         """Create an object."""
         kind, folder = type(obj), _folder(obj.resource)

@@ -6,6 +6,7 @@ Which pools, and in which order, was decided before (`ipam.selection`); losing a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
@@ -28,6 +29,8 @@ from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
+# Creates at a time: enough for any node; more of them only wait in the API server, and lose to each other (decision 0009).
+SLOTS: Final = 8
 INHERITED_S: Final = 65.0  # the API server gives up a request after 60 s: later no write of a former agent can appear
 
 
@@ -72,6 +75,7 @@ class Claims:
         self._patience = patience
         self._deletions = deletions
         self._on_loss = on_loss
+        self._slots = asyncio.Semaphore(SLOTS)
         self._inherited: frozenset[str] = frozenset()
         self._inherited_until = 0.0
         # Names of records whose create never got an answer, by pod UID: nobody may forget them before they are read.
@@ -121,16 +125,20 @@ class Claims:
 
     async def _walk(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
         """Try the candidates; `view` grows while others are lost."""
-        view = self._taken.of(pool.name)
-        for ip in self._candidates(pool, want):
-            with view.trying(ip):
-                fresh = want.build(pool, ip)
-                record = await self._patience.bear(partial(self._try, fresh, want, undo))
+        turn = self._candidates(pool, want)
+        while True:
+            async with self._slots:
+                # Chosen only now: what was learned while this claim waited counts.
+                ip = next(turn, None)
+                if ip is None:
+                    return None
+                with self._taken.of(pool.name).trying(ip):
+                    fresh = want.build(pool, ip)
+                    record = await self._patience.bear(partial(self._try, fresh, want, undo))
             if record is not None:
                 return record
             self._on_loss()
             await self._patience.bear(partial(self._taken.lose, pool.name, ip))
-        return None
 
     async def _try(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
         return await unbroken(self._take(fresh, want, undo))

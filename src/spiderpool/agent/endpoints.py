@@ -33,7 +33,7 @@ from spiderpool.kube.cluster import Cluster
 from spiderpool.model.labels import label_value
 
 WORKERS: Final = 10
-BUSY_PAUSE_S: Final = 0.25  # between two endpoints while CNI calls run
+BUSY_PAUSE_S: Final = 1.0  # between two endpoints while CNI calls run
 BUSY_LIMIT_S: Final = 15.0  # older ones do not wait any more
 LOOK_S: Final = 0.05
 

@@ -33,6 +33,7 @@ class FencedCluster:
         self.get_metadata = cluster.get_metadata
         self.list_objects = cluster.list_objects
         self.list_metadata = cluster.list_metadata
+        self.list_names = cluster.list_names
         self.watch = cluster.watch
         self.watch_metadata = cluster.watch_metadata
 

@@ -26,6 +26,7 @@ PAGE = 500  # objects a page of a consistent list, as kubectl asks for
 WATCH_SECONDS = 290  # the server ends a watch after this time; below the 5 min after which load balancers cut one
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -94,6 +95,19 @@ class KubeClient:
         """Read the metadata of all objects that match, following pages."""
         scope = _Scope(kind, namespace, labels, fields)
         return await self._list(PartialObject, scope, resource_version, _METADATA_LIST)
+
+    async def list_names(self, kind: type[KubeObject], *, labels: str = "") -> tuple[str, ...]:
+        """Read the names of all objects that match: the first column of the table that kubectl would print."""
+        query = _Scope(kind, "", labels, "").query() | {
+            "resourceVersion": "0",
+            "resourceVersionMatch": "NotOlderThan",
+            "includeObject": "None",
+        }
+        folder = self._folder(kind, "", anywhere=True)
+        call = Call("list", "GET", kind, f"{folder}?{urlencode(query)}", accept=_TABLE)
+        table = _decode(_table_decoder, call, await self._exchange.send(call))
+        column = next(number for number, each in enumerate(table.column_definitions) if each.format == "name")
+        return tuple(row.cells[column] for row in table.rows or ())
 
     async def create(self, obj: T) -> T:
         """Create an object."""
@@ -239,6 +253,25 @@ class _Envelope(msgspec.Struct, frozen=True):
     object: msgspec.Raw
 
 
+class _Column(msgspec.Struct, frozen=True):
+    """A column of a table."""
+
+    format: str
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """An object, as kubectl shows it."""
+
+    cells: tuple[Any, ...]
+
+
+class _Table(msgspec.Struct, rename="camel", frozen=True):
+    """Objects as kubectl shows them; `rows` is null when there are none."""
+
+    column_definitions: tuple[_Column, ...]
+    rows: tuple[_Row, ...] | None = None
+
+
 class _Preconditions(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     """What must be true of an object for its deletion."""
 
@@ -263,6 +296,7 @@ def _list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:
     return msgspec.json.Decoder(ObjectList[kind])  # type: ignore[valid-type]
 
 
+_table_decoder = msgspec.json.Decoder(_Table)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _encode = msgspec.json.Encoder().encode
 

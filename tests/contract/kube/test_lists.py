@@ -56,6 +56,26 @@ async def test_label_selectors(stage: Stage, selector: str, expected: list[str])
     assert expected == short_names(stage, await stage.cluster.list_objects(ConfigMap, namespace="default", labels=labels))
 
 
+async def test_names(stage: Stage) -> None:
+    """The names of all objects that match, of all namespaces, and nothing when none does."""
+    for name, labels in (("a", {"tier": "front"}), ("b", {"tier": "front"}), ("c", {})):
+        await stage.cluster.create(config_map(stage, name, labels))
+    first, second = record(stage), record(stage)
+    for obj in (first, second):
+        await stage.cluster.create(obj)
+
+    async def names(kind: type[KubeObject], labels: str, count: int) -> list[str]:
+        """Ask until the API server's memory has caught up."""
+        async with asyncio.timeout(10):
+            while len(found := await stage.cluster.list_names(kind, labels=labels)) != count:
+                await asyncio.sleep(0.05)
+        return sorted(found)
+
+    assert [f"{stage.run}-a", f"{stage.run}-b"] == await names(ConfigMap, f"run={stage.run},tier=front", 2)
+    assert sorted((first.metadata.name, second.metadata.name)) == await names(SpiderIP, f"run={stage.run}", 2)
+    assert [] == await names(SpiderIP, "run=nobody", 0)
+
+
 async def test_field_selectors(stage: Stage) -> None:
     """Pods by node, objects by name, and a field that a kind does not offer is refused."""
     for name, node in (("a", "n1"), ("b", "n2")):
