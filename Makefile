@@ -8,7 +8,7 @@ export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
 VENV       := .venv
 DEP_GROUPS := test check build
 
-.PHONY: help lab lab-up lab-down lab-binaries tour test check unit contract bench soak image env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour test check unit go-check contract bench soak image env lock crds
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ check: env ## static checks: style, types, layers, docstrings of tests, generate
 
 unit: env ## unit tests
 	@pytest -q tests/unit
+
+go-check: lab-binaries ## vet and tests of the CNI executable and of the lab's plugin
+	@deploy/go-check.sh
 
 contract: lab-binaries ## the store's contract against the fake and the real API server
 	@pytest -q tests/contract

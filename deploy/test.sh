@@ -10,6 +10,7 @@ stage 'environment' && run env
 stage 'static checks' && run check
 stage 'unit tests' && run unit
 stage 'Kubernetes, CNI plugins, helm: built once, then from the cache' && run lab-binaries
+stage 'CNI executable' && run go-check
 stage 'contract tests' && run contract
 stage 'image' && run image
 stage 'lab tests'
