@@ -46,6 +46,8 @@ CONFIG: Final[Mapping[str, object]] = {
     "tuneSysctlConfig": False,
 }
 
+CNI_CONFIG: Final = {"cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "ipam": {"type": "spiderpool"}}
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -78,6 +80,18 @@ class Sandbox:
             "podNamespace": self.pod.namespace,
             "podName": self.pod.name,
             "podUID": self.pod.uid,
+        }
+
+    def env(self, command: str) -> dict[str, str]:
+        """Give the environment of a CNI call."""
+        args = {"K8S_POD_NAMESPACE": self.pod.namespace, "K8S_POD_NAME": self.pod.name, "K8S_POD_UID": self.pod.uid}
+        return {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": self.container,
+            "CNI_IFNAME": "eth0",
+            "CNI_NETNS": self.args["netNamespace"],
+            "CNI_PATH": "/opt/cni/bin",
+            "CNI_ARGS": ";".join(f"{key}={value}" for key, value in args.items()),
         }
 
 
@@ -188,6 +202,10 @@ class HostAgent:
     def delete(self, sandbox: Sandbox) -> Answer | None:
         """Make a DEL for a sandbox."""
         return self.ask("DELETE", "/v1/ipam/ip", sandbox.args)
+
+    def add_by_cni(self, sandbox: Sandbox) -> Answer | None:
+        """Make an ADD as our own executable hands it over: the answer has an exit code and what the runtime reads."""
+        return self.ask("POST", "/v1/cni", {"plugin": "spiderpool", "env": sandbox.env("ADD"), "config": CNI_CONFIG})
 
     def _serves(self) -> bool:
         assert self.runs, f"the agent of {self.node} ended: {self._log.read_text()[-2000:]}"

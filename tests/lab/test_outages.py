@@ -1,0 +1,370 @@
+"""
+Things that end beside the pods: nodes, containerd, sandboxes, controllers, agents, the API server.
+
+Living pods keep their addresses, new pods get some, and afterwards everything agrees again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from spiderlab import Lab
+from tests.lab import manifests
+from tests.lab.hostagent import HostAgent, PaperNode, Sandbox, paper_pod, vanish, write_kubeconfig
+from tests.lab.inside import Inside, processes_of
+from tests.lab.kube import Kube, Thing
+from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
+from tests.lab.networks import ENS192, ENS224, IPAddress
+from tests.lab.patience import until, until_none
+from tests.lab.story import Pod, Story
+
+RELEASE_NAMESPACE: Final = "kube-system"
+CONTROLLER: Final = "spiderpool-controller"
+LEASE: Final = "spiderpool-controller-leases"
+TRY_AGAIN: Final = 11  # CNI's code for "try again later"
+LATER_S: Final = 90.0  # after an outage: kubelet waits longer and longer between two tries
+
+Held = dict[tuple[str, str, IPAddress], str]
+"""Records by pod, NIC and address: the UID of the record."""
+
+
+def two_nics(story: Story, count: int = 8) -> dict[str, object]:
+    """Make networks and pools, and give the annotations of a pod with two NICs in both families."""
+    items = [
+        {
+            "interface": nic,
+            "ipv4": [story.pool(f"{nic}-v4", underlay, 4, count)],
+            "ipv6": [story.pool(f"{nic}-v6", underlay, 6, count)],
+            "cleangateway": nic != "eth0",
+        }
+        for nic, underlay in (("eth0", ENS192), ("net1", ENS224))
+    ]
+    return {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224), IPPOOLS: items}
+
+
+def one_nic(story: Story, count: int) -> dict[str, object]:
+    """Make a network and a pool, and give the annotations of a pod with one address."""
+    return {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p", count=count)]}}
+
+
+def pods_on(story: Story, node: str, count: int, annotations: dict[str, object]) -> list[Pod]:
+    """Make pods on a node that nobody evicts while it is away; the caller waits."""
+    spec = manifests.pod_spec(node) | {"tolerations": [{"operator": "Exists"}]}
+    things = [manifests.pod(f"{node}-{number}", story.namespace, annotations, {}, spec) for number in range(count)]
+    return [Pod(story.kube, story.kube.create(thing)) for thing in things]
+
+
+def things_held(story: Story) -> list[Thing]:
+    """Give the SpiderIPs of a story's pools, as they are."""
+    return [thing for thing in story.kube.list("SpiderIP") if thing["spec"]["pool"] in story.pools]
+
+
+def held(story: Story) -> Held:
+    """Give who holds what, by which record."""
+    return {
+        (spec["holder"]["name"], spec["holder"]["nic"], ip_interface(spec["ip"]).ip): thing["metadata"]["uid"]
+        for thing in things_held(story)
+        for spec in [thing["spec"]]
+    }
+
+
+def sandboxes(story: Story) -> dict[str, set[str]]:
+    """Give the sandboxes that hold addresses, by their pod's name."""
+    found: dict[str, set[str]] = {}
+    for holder in (thing["spec"]["holder"] for thing in things_held(story)):
+        found.setdefault(holder["name"], set()).add(holder["containerID"])
+    return found
+
+
+def wait_worn(worn: dict[str, set[tuple[str, IPAddress]]], within_s: float = LATER_S) -> None:
+    """Wait until the kernels of pods, by UID, have these addresses."""
+
+    def wears(uid: str) -> set[tuple[str, IPAddress]]:
+        try:
+            return Inside(uid).underlay()
+        except AssertionError:
+            return set()  # no process, or one that is just ending
+
+    def seen() -> dict[str, set[tuple[str, IPAddress]]]:
+        return {uid: wears(uid) for uid in worn}
+
+    until(lambda: seen() == worn, "the pods wear their addresses again", within_s=within_s, seen=seen)
+
+
+def wait_started_again(story: Story, *pods: Pod) -> None:
+    """Wait until kubelet has started the containers of pods again and says that they run."""
+
+    def are() -> bool:
+        statuses = [(pod.thing or {}).get("status", {}).get("containerStatuses", [{}])[0] for pod in pods]
+        return all(status.get("restartCount", 0) >= 1 and status.get("ready") for status in statuses)
+
+    until(are, f"{', '.join(map(str, pods))} were started again", within_s=LATER_S, seen=story.words)
+
+
+def wait_components(kube: Kube) -> None:
+    """Wait until all agents and controllers are ready, and nothing of them is on its way out."""
+
+    def late() -> list[str]:
+        found = kube.list(
+            "Pod", RELEASE_NAMESPACE, labels="app.kubernetes.io/component in (spiderpool-agent,spiderpool-controller)"
+        )
+        return [pod["metadata"]["name"] for pod in found if pod["metadata"].get("deletionTimestamp") or not _is_ready(pod)]
+
+    until_none(late, "agents and controllers are ready", within_s=LATER_S)
+    wanted = kube.need("Deployment", CONTROLLER, RELEASE_NAMESPACE)["spec"]["replicas"]
+    until(lambda: len(controllers(kube)) == wanted, "there are as many controllers as wanted", within_s=LATER_S)
+
+
+def _is_ready(pod: Thing) -> bool:
+    conditions = {condition["type"]: condition["status"] for condition in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True"
+
+
+def controllers(kube: Kube) -> list[Thing]:
+    """Give the controllers that are ready."""
+    found = kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={CONTROLLER}")
+    return [pod for pod in found if _is_ready(pod) and not pod["metadata"].get("deletionTimestamp")]
+
+
+def leader(kube: Kube) -> str:
+    """Give the name of the controller that holds the lease; empty when nobody does."""
+    lease = kube.get("Lease", LEASE, RELEASE_NAMESPACE)
+    return (lease or {}).get("spec", {}).get("holderIdentity") or ""
+
+
+@pytest.fixture
+def steady(kube: Kube) -> Iterator[None]:
+    """Leave agents and controllers ready, whatever the test did to them."""
+    wait_components(kube)
+    yield
+    wait_components(kube)
+
+
+pytestmark = pytest.mark.usefixtures("steady")
+
+
+# --- what holds the pods --------------------------------------------------------------------------------------------------
+
+
+def test_node_reboot(story: Story) -> None:
+    """After a cut of its node's power a pod has a new sandbox with the addresses it had, by the same records."""
+    pods = pods_on(story, "node3", 2, two_nics(story))
+    story.wait_running(*pods)
+    before, boxes = held(story), sandboxes(story)
+    worn = {pod.uid: pod.inside.underlay() for pod in pods}
+    assert [4, 4] == [len(pairs) for pairs in worn.values()]
+
+    story.lab.node("node3").reboot()
+
+    wait_worn(worn)
+    wait_started_again(story, *pods)
+    assert before == held(story)
+    assert all(not boxes[name] & now for name, now in sandboxes(story).items())
+
+
+def test_containerd_restart(story: Story) -> None:
+    """A restart of containerd touches neither pods nor records, and pods start after it."""
+    annotations = two_nics(story)
+    (pod,) = pods_on(story, "node2", 1, annotations)
+    story.wait_running(pod)
+    before, boxes, worn = held(story), sandboxes(story), {pod.uid: pod.inside.underlay()}
+
+    story.lab.node("node2").restart_containerd()
+
+    new = story.pod("new", annotations, node="node2", wait=False)
+    story.wait_running(new, pod, within_s=LATER_S)
+    wait_worn(worn, within_s=5)
+    assert before.items() <= held(story).items()
+    assert boxes[pod.name] == sandboxes(story)[pod.name]
+
+
+def test_killed_sandbox(story: Story) -> None:
+    """A pod whose sandbox is killed gets a new one with the same addresses, by the same records."""
+    (pod,) = pods_on(story, "node2", 1, two_nics(story))
+    story.wait_running(pod)
+    before, worn = held(story), {pod.uid: pod.inside.underlay()}
+    (box,) = sandboxes(story)[pod.name]
+
+    for process in _processes_in(pod, box):
+        os.kill(process, signal.SIGKILL)
+
+    until(lambda: box not in sandboxes(story)[pod.name], "the pod has a new sandbox", within_s=LATER_S, seen=story.words)
+    wait_started_again(story, pod)
+    wait_worn(worn)
+    assert before == held(story)
+
+
+def _processes_in(pod: Pod, container: str) -> list[int]:
+    """Give the processes of one container of a pod, of its sandbox for example."""
+    found = [process for process in processes_of(pod.uid) if container in Path(f"/proc/{process}/cgroup").read_text()]
+    assert found, f"{pod} has no process in {container}"
+    return found
+
+
+# --- what serves the pods -------------------------------------------------------------------------------------------------
+
+
+def test_no_controller(story: Story) -> None:
+    """Without any controller pods get addresses on all NICs, and give them back; what it derives is right when it is back."""
+    annotations = two_nics(story)
+    with _no_controllers(story.kube):
+        pods = [pod for node in ("node1", "node2") for pod in pods_on(story, node, 2, annotations)]
+        story.wait_running(*pods)
+        assert 4 * len(pods) == len(story.records())
+        story.delete(pods[0])
+        until(lambda: set() == story.sips_of(pods[0]), "the deleted pod holds nothing")
+        assert all(pod.inside.underlay() == story.sips_of(pod) for pod in pods[1:])
+
+    story.assert_clean()
+
+
+@contextmanager
+def _no_controllers(kube: Kube) -> Iterator[None]:
+    """Have no controller inside."""
+    count = kube.need("Deployment", CONTROLLER, RELEASE_NAMESPACE)["spec"]["replicas"]
+    kube.patch("Deployment", CONTROLLER, {"spec": {"replicas": 0}}, RELEASE_NAMESPACE)
+    try:
+        until_none(
+            lambda: kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={CONTROLLER}"),
+            "no controller is left",
+            within_s=60,
+        )
+        yield
+    finally:
+        kube.patch("Deployment", CONTROLLER, {"spec": {"replicas": count}}, RELEASE_NAMESPACE)
+        wait_components(kube)
+
+
+def test_leader_switch(story: Story) -> None:
+    """The leading controller goes while ten pods start: all get their address, and the next leader has everything right."""
+    annotations = one_nic(story, 10)
+    before = until(lambda: leader(story.kube), "there is a leader")
+    pods = pods_on(story, "node1", 4, annotations)
+
+    story.kube.delete("Pod", before, RELEASE_NAMESPACE, gracePeriodSeconds=1)
+    pods += pods_on(story, "node2", 3, annotations) + pods_on(story, "node3", 3, annotations)
+
+    story.wait_running(*pods, within_s=LATER_S)
+    assert 10 == len({pod.address("eth0") for pod in pods})
+    until(lambda: leader(story.kube) not in {"", before}, "another controller leads", within_s=40)
+    story.assert_clean()
+
+
+def test_agent_killed_while_pods_start(story: Story) -> None:
+    """A node's agent is killed with -9 while its pods start: kubelet tries again, and each pod has its four addresses."""
+    annotations = two_nics(story)
+    (agent,) = story.kube.list(
+        "Pod",
+        RELEASE_NAMESPACE,
+        labels="app.kubernetes.io/component=spiderpool-agent",
+        fields="spec.nodeName=node2",
+    )
+    pods = pods_on(story, "node2", 6, annotations)
+    until(story.records, "the first pod gets its addresses")
+
+    for process in _agents_in(agent["metadata"]["uid"]):
+        os.kill(process, signal.SIGKILL)
+
+    story.wait_running(*pods, within_s=LATER_S)
+    assert 4 * len(pods) == len(story.records())
+
+
+def _agents_in(uid: str) -> list[int]:
+    """Give the agent's process of a pod of agents; the pod's sandbox lives on."""
+    found = [process for process in processes_of(uid) if b"spiderpool-agent" in Path(f"/proc/{process}/cmdline").read_bytes()]
+    assert found
+    return found
+
+
+# --- the API server -------------------------------------------------------------------------------------------------------
+
+
+def test_api_server_restart_while_pods_start(story: Story) -> None:
+    """The API server restarts while pods start: each has its address in the end."""
+    pods = pods_on(story, "node1", 3, two_nics(story)) + pods_on(story, "node2", 3, _same(story))
+    until(story.records, "the first pod gets its addresses")
+
+    with _api_server_down(story.lab):
+        pass
+
+    until(lambda: story.kube.list("Node"), "the API server is asked over a new connection")
+    story.wait_running(*pods, within_s=LATER_S)
+    assert 4 * len(pods) == len(story.records())
+
+
+def _same(story: Story) -> dict[str, object]:
+    """Give the annotations that the story's pods have."""
+    thing = story.kube.list("Pod", story.namespace)[0]
+    return dict(thing["metadata"]["annotations"])
+
+
+@contextmanager
+def _api_server_down(lab: Lab) -> Iterator[None]:
+    """Have no API server inside."""
+    lab.stop_api_server()
+    try:
+        yield
+    finally:
+        lab.start_api_server()
+
+
+def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
+    """
+    The API server is away for 20 s while 50 pods ask for an address, out of exactly 50.
+
+    Each call is answered, or told to try again. Repeated as kubelet does: each pod has one address, and nobody else has it.
+    """
+    annotations = one_nic(story, 25) | {IPPOOL: {"ipv4": [f"{story.namespace}-p", story.pool("q", count=25)]}}
+    with PaperNode(story.lab.kubeconfig, "outage") as node, ThreadPoolExecutor(50) as threads:
+        agent = HostAgent(node.name, write_kubeconfig(story.kube, tmp_path / "kubeconfig"), tmp_path)
+        agent.start()
+        pods = [paper_pod(story, node.name, f"pod-{number}", annotations) for number in range(50)]
+
+        # Half of them within two seconds, in the midst of which the server goes; the others all along.
+        delays = [0.08 * number if number < 25 else number - 25.0 for number in range(50)]
+        calls = [threads.submit(_persist, agent, pod, delay) for pod, delay in zip(pods, delays, strict=True)]
+        until(lambda: sum(call.done() for call in calls) >= 8, "the first pods have an address", within_s=10)
+        with _api_server_down(story.lab):
+            time.sleep(20)
+        results = [call.result(timeout=LATER_S) for call in calls]
+
+        story.kube.list("Node")  # over a new connection
+        given = {pod.uid: {("eth0", address)} for pod, (address, _) in zip(pods, results, strict=True)}
+        assert given == {pod.uid: story.sips_of(pod) for pod in pods}
+        assert 50 == len(story.records()) == len({address for address, _ in results})
+        refusals = [code for _, codes in results for code in codes]
+        assert {TRY_AGAIN} == set(refusals), "some calls fell into the outage, and were told to try again"
+        story.assert_clean(within_s=30)
+        vanish(*pods)
+        until_none(story.records, "nothing is held any more")
+        agent.stop()
+
+
+def _persist(agent: HostAgent, pod: Pod, delay_s: float) -> tuple[IPAddress, list[int]]:
+    """Ask for a pod's address as kubelet does, with a new sandbox each time; give it, and the codes of the refusals."""
+    time.sleep(delay_s)
+    codes: list[int] = []
+    for _ in range(60):
+        sandbox = Sandbox(pod)
+        answer = agent.add_by_cni(sandbox)
+        assert answer is not None, "the agent died"
+        assert answer.status == 200, answer
+        output = json.loads(answer.body["output"])
+        if answer.body["exitCode"] == 0:
+            (ip,) = output["ips"]
+            return ip_interface(ip["address"]).ip, codes
+        codes.append(output["code"])
+        agent.delete(sandbox)
+        time.sleep(1)
+    raise AssertionError(f"{pod} got no address: {codes}")
