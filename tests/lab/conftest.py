@@ -29,7 +29,10 @@ from tests.lab.story import Story, sweep_pools
 
 RUN_LOCK = Path("/run/spiderlab-tests.lock")
 REPOSITORY = Path(__file__).parents[2]
-FIRST, LAST = ("test_lab_itself",), ("test_outages", "test_install")  # the first wants no lab, the last leave a changed one
+FIRST, LAST = (
+    ("test_lab_itself",),
+    ("test_crashes", "test_outages", "test_install"),
+)  # the first wants no lab, the last leave a changed one
 
 _numbers = itertools.count(1)
 _lock = pytest.StashKey[TextIO]()
@@ -97,7 +100,7 @@ def _runs() -> bool:
 
 def _install(lab: Lab) -> None:
     """Install the product unless a release of it is there."""
-    if "spiderpool" in lab.helm("list", "--all-namespaces", "--short"):
+    if "spiderpool" in lab.helm("list", "--all-namespaces", "--deployed", "--short"):
         return
     done = subprocess.run([REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -105,11 +105,11 @@ class Kube:
         query = urllib.parse.urlencode({"labelSelector": labels, "fieldSelector": fields})
         return self._call("GET", f"{path_of(kind, namespace)}?{query}")["items"] or []
 
-    def create(self, thing: Thing) -> Thing:
-        """Create an object from a manifest that has kind and metadata."""
+    def create(self, thing: Thing, *, dry_run: bool = False) -> Thing:
+        """Create an object from a manifest that has kind and metadata, or only ask whether it would be let in."""
         kind, metadata = thing["kind"], thing["metadata"]
         body = {"apiVersion": KINDS[kind][0], **thing}
-        return self._call("POST", path_of(kind, metadata.get("namespace", "")), body)
+        return self._call("POST", path_of(kind, metadata.get("namespace", "")) + ("?dryRun=All" if dry_run else ""), body)
 
     def patch(self, kind: str, name: str, change: Thing, namespace: str = "", *, subresource: str = "") -> Thing:
         """Change an object by a merge patch (RFC 7386: None removes a key)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import yaml
 
 from spiderlab import Lab
 from spiderlab.lab import LabNode
+from tests.lab import manifests
 from tests.lab.kube import KINDS, Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.patience import until, until_none
-from tests.lab.story import Story
+from tests.lab.story import Story, is_running
 
 RELEASE_NAMESPACE = "kube-system"
 REPOSITORY = Path(__file__).parents[2]
@@ -55,7 +57,7 @@ def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:
 
 def test_two_controllers_one_leader(kube: Kube) -> None:
     """Two controllers run on two nodes, and one of them holds the lease."""
-    pods = _pods(kube, "spiderpool-controller")
+    pods = _controllers(kube)
 
     assert 2 == len({pod["spec"]["nodeName"] for pod in pods})
     lease = kube.need("Lease", "spiderpool-controller-leases", RELEASE_NAMESPACE)
@@ -64,12 +66,19 @@ def test_two_controllers_one_leader(kube: Kube) -> None:
 
 
 def _pods(kube: Kube, component: str) -> list[Thing]:
-    """Give the running pods of a component."""
-    return [
-        pod
-        for pod in kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={component}")
-        if pod["status"]["phase"] == "Running"
-    ]
+    """Give the pods of a component that run, those that are about to end among them."""
+    pods = kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={component}")
+    return [pod for pod in pods if pod["status"]["phase"] == "Running"]
+
+
+def _controllers(kube: Kube) -> list[Thing]:
+    """Wait until there are two controllers, both ready and none about to end, and give them."""
+
+    def settled() -> list[Thing]:
+        pods = _pods(kube, "spiderpool-controller")
+        return pods if len(pods) == 2 and all(map(is_running, pods)) else []
+
+    return until(settled, "two controllers are ready, and no other is left", within_s=60)
 
 
 def test_webhooks_and_api_share(kube: Kube) -> None:
@@ -128,6 +137,22 @@ def _metrics(node: LabNode, port: int) -> str:
     return done.stdout
 
 
+def test_no_write_is_lost_while_controllers_are_replaced(kube: Kube, lab: Lab) -> None:
+    """Webhooks fail closed, and still no write to a pool fails while one controller after the other is made anew."""
+    thing = manifests.pool("replaced", "10.6.0.0/16", ["10.6.190.200"])
+    old = {pod["metadata"]["uid"] for pod in _controllers(kube)}
+    lab.kubectl("-n", RELEASE_NAMESPACE, "rollout", "restart", "deployment/spiderpool-controller")
+
+    deadline, written = time.monotonic() + 120, 0
+    while old & (now := {pod["metadata"]["uid"] for pod in _pods(kube, "spiderpool-controller")}) or len(now) < len(old):
+        assert time.monotonic() < deadline, "the controllers were not replaced within 120 s"
+        kube.create(thing, dry_run=True)
+        written += 1
+
+    assert written > 20
+    _controllers(kube)
+
+
 @pytest.mark.timeout(400)
 def test_upgrade(story: Story, tmp_path: Path) -> None:
     """An upgrade brings CRDs and settings up to date; a running pod keeps its address, and its pool cannot be deleted."""
@@ -138,15 +163,15 @@ def test_upgrade(story: Story, tmp_path: Path) -> None:
     new = _chart_with_column(tmp_path / "chart", column)
     guarded = "spiderpoolController.enableValidatingResourcesDeletedWebhook=true"
 
-    story.lab.helm(*_upgrade(new), "--set", guarded, timeout_s=200)
+    _upgrade(story.kube, story.lab, new, guarded)
     assert "ADDED" in _columns(story.kube)
     with pytest.raises(Refused) as refused:
         story.kube.delete("SpiderIPPool", pool)
-    assert (403, "Forbidden") == (refused.value.code, refused.value.reason)
+    assert (403, "Forbidden") == (refused.value.code, refused.value.reason), refused.value
     assert pool in refused.value.message
     assert before == pod.inside.underlay() == story.sips_of(pod)
 
-    story.lab.helm(*_upgrade(CHART), "--set", guarded.replace("true", "false"), timeout_s=200)
+    _upgrade(story.kube, story.lab, CHART, guarded.replace("true", "false"))
     assert "ADDED" not in _columns(story.kube)
 
 
@@ -160,9 +185,12 @@ def _chart_with_column(chart: Path, column: dict[str, Any]) -> Path:
     return chart
 
 
-def _upgrade(chart: Path) -> list[str]:
-    """Give Helm's words for an upgrade that keeps all values."""
-    return ["upgrade", "spiderpool", str(chart), "-n", RELEASE_NAMESPACE, "--reuse-values", "--wait", "--timeout", "180s"]
+def _upgrade(kube: Kube, lab: Lab, chart: Path, setting: str) -> None:
+    """Upgrade with all values kept but one; Helm waits until all but one of the controllers are new, we for the last too."""
+    words = ["--reuse-values", "--set", setting, "--wait", "--timeout", "180s"]
+    lab.helm("upgrade", "spiderpool", str(chart), "-n", RELEASE_NAMESPACE, *words, timeout_s=200)
+    lab.kubectl("-n", RELEASE_NAMESPACE, "rollout", "status", "deployment/spiderpool-controller", "--timeout=120s")
+    _controllers(kube)
 
 
 def _columns(kube: Kube) -> list[str]:
