@@ -17,7 +17,7 @@ from spiderpool.agent.attach import MetaPlugin
 from spiderpool.agent.claim import Claims
 from spiderpool.agent.comeback import Comeback
 from spiderpool.agent.deletions import Deletions
-from spiderpool.agent.endpoints import Endpoints, name_of
+from spiderpool.agent.endpoints import QUIET_S, Endpoints, name_of
 from spiderpool.agent.facts import FactSource, Mirrors
 from spiderpool.agent.handover import Handover
 from spiderpool.agent.health import health_routes
@@ -68,6 +68,7 @@ def build(
     *,
     patience: Patience | None = None,
     wait_s: float = WAIT_S,
+    quiet_s: float = QUIET_S,
 ) -> App:
     """
     Join the parts of an agent; nothing runs before `serving`.
@@ -79,6 +80,7 @@ def build(
         metrics: what is counted.
         patience: how long an API server that cannot serve is borne.
         wait_s: how long an ADD waits for an address in full pools.
+        quiet_s: how long no CNI call must have been before endpoints have their turn.
     """
     patience = patience or Patience()
     mirrors = Mirrors(cluster, settings.node)
@@ -103,6 +105,7 @@ def build(
         is_busy=lambda: turns.busy,
         is_served=turns.is_served,
         patience=patience,
+        quiet_s=quiet_s,
     )
     mirrors.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
     deletions = Deletions(cluster, mirrors.records, taken, patience)

@@ -33,8 +33,9 @@ from spiderpool.kube.cluster import Cluster
 from spiderpool.model.labels import label_value
 
 WORKERS: Final = 10
+QUIET_S: Final = 0.5  # after the last CNI call: in a burst over many nodes another one's may still run
 BUSY_PAUSE_S: Final = 1.0  # between two endpoints while CNI calls run
-BUSY_LIMIT_S: Final = 15.0  # older ones do not wait any more
+BUSY_LIMIT_S: Final = 60.0  # older ones do not wait any more; no node starts pods for longer without a pause
 LOOK_S: Final = 0.05
 
 Name = tuple[str, str]
@@ -65,6 +66,7 @@ class Endpoints:
         is_busy: Callable[[], bool],
         is_served: Callable[[Name], bool],
         patience: Patience,
+        quiet_s: float = QUIET_S,
     ) -> None:
         """
         Join what the projection needs.
@@ -77,10 +79,12 @@ class Endpoints:
             is_busy: whether CNI calls run now.
             is_served: whether a CNI call of this pod runs: its addresses are still changing.
             patience: how long an API server that cannot serve is borne.
+            quiet_s: how long no CNI call must have been before endpoints have their turn.
         """
         self._cluster = cluster
         self._mirrors = mirrors
         self._owners = owners
+        self._quiet_s = quiet_s
         self._node_label = label_value(node)
         self._is_busy = is_busy
         self._is_served = is_served
@@ -88,6 +92,7 @@ class Endpoints:
         self._known: dict[Name, Version] = {}
         self._pending: dict[Name, float] = {}  # since when; a dict keeps the order in which they came
         self._started_s = 0.0
+        self._busy_s = 0.0
         self._working: set[Name] = set()
         self._backoffs: dict[Name, Backoff] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +100,8 @@ class Endpoints:
 
     def changed(self, name: Name) -> None:
         """Note that what a pod holds may have changed; many notes of one pod are one write."""
-        self._pending.setdefault(name, time.monotonic())
+        self._busy_s = time.monotonic()
+        self._pending.setdefault(name, self._busy_s)
         self._news.set()
 
     @property
@@ -159,7 +165,9 @@ class Endpoints:
         """Say how many more endpoints may be begun now."""
         now, free = time.monotonic(), WORKERS - len(self._tasks)
         oldest = next(iter(self._pending.values()))
-        if not self._is_busy() or now - oldest > BUSY_LIMIT_S:
+        if self._is_busy():
+            self._busy_s = now
+        if now - self._busy_s >= self._quiet_s or now - oldest > BUSY_LIMIT_S:
             return max(0, free)
         return int(not self._tasks and now - self._started_s >= BUSY_PAUSE_S)
 

@@ -230,3 +230,16 @@ async def test_endpoints_wait_while_adds_run(world: World) -> None:
         await until(lambda: 20 == len(endpoints(world)))
 
     assert 1 >= most
+
+
+async def test_a_burst_is_over_before_endpoints_are_written(world: World) -> None:
+    """Half a second after the last call, all the same within a second of the answer."""
+    world.pool()
+    pods = [world.pod(f"web-{n}") for n in range(5)]
+
+    async with world.agent(quiet_s=0.3) as agent:
+        for pod in pods:
+            await agent.add(pod)
+            await asyncio.sleep(0.05)
+        assert 1 >= len(endpoints(world))  # one a second also during a burst
+        await until(lambda: 5 == len(endpoints(world)))

@@ -54,7 +54,7 @@ class World:
 
     @asynccontextmanager
     async def agent(self, node: str = "node1", *, cluster: Cluster | None = None, **more: Any) -> AsyncIterator[Agent]:
-        """Run an agent without listeners; further keys: `config`, `wait_s`, `env`."""
+        """Run an agent without listeners; further keys: `config`, `wait_s`, `quiet_s`, `env`."""
         async with informed(app := self.make(node, cluster=cluster, **more)):
             yield Agent(app)
 
@@ -78,7 +78,13 @@ class World:
         }
         metrics = Metrics("v0")
         return build(
-            read_settings(env), config, cluster or self.cluster, metrics, patience=SHORT, wait_s=more.pop("wait_s", 0.05)
+            read_settings(env),
+            config,
+            cluster or self.cluster,
+            metrics,
+            patience=SHORT,
+            wait_s=more.pop("wait_s", 0.05),
+            quiet_s=more.pop("quiet_s", 0.0),
         )
 
     def pool(self, name: str = "blue", subnet: str = "10.6.0.0/16", **spec: Any) -> SpiderIPPool:
