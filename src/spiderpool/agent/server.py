@@ -35,7 +35,12 @@ STATELESS_FORBIDDEN: Final = 521
 STATIC_FORBIDDEN: Final = 522
 
 # Operations of the other listener, by (method, path): the original's schema names them and answers 501.
-ELSEWHERE: Final = (("GET", "/v1/runtime/startup"), ("GET", "/v1/runtime/readiness"), ("GET", "/v1/runtime/liveness"))
+ELSEWHERE: Final = (
+    ("GET", "/v1/runtime/startup"),
+    ("GET", "/v1/runtime/readiness"),
+    ("GET", "/v1/runtime/liveness"),
+    ("GET", "/v1/coordinator/config"),  # not built in this version
+)
 
 log = structlog.get_logger(__name__)
 
