@@ -88,6 +88,7 @@ async def test_cancelled(tmp_path: Path, here: Namespaces) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+    await collected()
 
     assert await gone(int((tmp_path / "pid").read_text()))
 
@@ -102,8 +103,15 @@ async def test_cancelled_at_birth(tmp_path: Path, here: Namespaces) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
+    await collected()
+
     pids = (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
     assert all([await gone(int(pid)) for pid in pids])
+
+
+async def collected() -> None:
+    """Wait for what goes on after its caller was cancelled twice: the collecting of the killed program."""
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
 
 async def gone(pid: int) -> bool:
