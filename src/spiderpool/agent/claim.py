@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -43,6 +43,15 @@ class Want:
     selection: Selection
     reserved: AddressSet
     build: Callable[[Pool, IPAddress], SpiderIP]
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One address that a claim tries, however often: the next of `turn` when the first attempt begins, None before that."""
+
+    turn: Iterator[IPAddress]
+    trying: ExitStack
+    ip: IPAddress | None = None
 
 
 class Claims:
@@ -124,21 +133,29 @@ class Claims:
         return record
 
     async def _walk(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
-        """Try the candidates; `view` grows while others are lost."""
+        """Try the candidates; what is known as taken grows while others are lost."""
         turn = self._candidates(pool, want)
         while True:
-            async with self._slots:
-                # Chosen only now: what was learned while this claim waited counts.
-                ip = next(turn, None)
-                if ip is None:
-                    return None
-                with self._taken.of(pool.name).trying(ip):
-                    fresh = want.build(pool, ip)
-                    record = await self._patience.bear(partial(self._try, fresh, want, undo))
+            with ExitStack() as trying:
+                trial = _Trial(turn, trying)
+                record = await self._patience.bear(partial(self._attempt, trial, pool, want, undo))
+            if trial.ip is None:
+                return None
             if record is not None:
                 return record
             self._on_loss()
-            await self._patience.bear(partial(self._taken.lose, pool.name, ip))
+            await self._patience.bear(partial(self._taken.lose, pool.name, trial.ip))
+
+    async def _attempt(self, trial: _Trial, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """Attempt a create in a slot; who waits for an API server that is away has none, so that all learn it in time."""
+        async with self._slots:
+            if trial.ip is None:
+                # Chosen only now: what was learned while this claim waited counts.
+                trial.ip = next(trial.turn, None)
+                if trial.ip is None:
+                    return None
+                trial.trying.enter_context(self._taken.of(pool.name).trying(trial.ip))
+            return await self._try(want.build(pool, trial.ip), want, undo)
 
     async def _try(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
         return await unbroken(self._take(fresh, want, undo))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from msgspec.structs import replace
 
+from spiderpool.agent.claim import SLOTS
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import Exhausted, TooManyRequests, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.records import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_facts, make_pod, make_record
-from tests.unit.agent.world import World, ips
+from tests.unit.agent.world import SHORT, World, ips
 
 
 def strangers(world: World, *addresses: str) -> None:
@@ -187,6 +189,23 @@ async def test_an_absent_api_server_fails_the_add_with_code_11(world: World) -> 
         world.cluster.faults.down = False
 
     assert 11 == caught.value.cni_code
+
+
+async def test_many_adds_learn_together_that_the_api_server_is_away(world: World) -> None:
+    """No ADD waits until others have given up: all are told to try again within the time that one bears."""
+    world.pool(ips=["10.6.0.1-10.6.0.100"])
+    pods = [world.pod(f"web-{number}") for number in range(5 * SLOTS)]
+
+    async with world.agent() as agent:
+        await asyncio.sleep(0.01)
+        world.cluster.faults.down = True
+        began = time.monotonic()
+        answers = await asyncio.gather(*(agent.add(pod) for pod in pods), return_exceptions=True)
+        took_s = time.monotonic() - began
+        world.cluster.faults.down = False
+
+    assert {Unreachable} == {type(answer) for answer in answers}
+    assert 3 * SHORT.absent_s > took_s
 
 
 async def test_a_full_pool_is_not_asked_again_and_again(world: World) -> None:
