@@ -24,6 +24,7 @@ NODES = tuple(f"bench-node{i}" for i in range(1, 5))
 ROUNDS = (200, 200, 200, 200, 200, 1000, 5000)
 SYSTEM_NAMESPACE = "kube-system"
 ACCOUNT = "spiderpool-agent"
+INSTALLED = Path("/var/lib/spiderlab/nodes/node1/cni-bin/spiderpool")  # where the lab's node1 has its /opt/cni/bin
 
 app = typer.Typer(add_completion=False)
 
@@ -130,7 +131,7 @@ async def play(
 def main(
     parts: str = typer.Option("executable,pools,adds,watchers", help="which parts, in this order"),
     rounds: str = typer.Option(",".join(map(str, ROUNDS)), help="pods of each round of `adds`"),
-    executable: Path = typer.Option(Path.home() / ".cache/spiderpool/bin/spiderpool", help="the CNI executable"),
+    executable: Path = typer.Option(INSTALLED, help="the CNI executable"),
 ) -> None:
     """Measure Spiderpool in the running lab against the API server's own limit."""
     sizes = tuple(int(r) for r in rounds.split(","))
