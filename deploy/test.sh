@@ -19,4 +19,4 @@ if spiderlab status --quiet; then
   spiderlab down
 fi
 trap 'spiderlab down >/dev/null' EXIT
-pytest -x -m 'not soak' tests/lab
+pytest -x -p no:randomly -m 'not soak' tests/lab

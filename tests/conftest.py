@@ -1,4 +1,4 @@
-"""Order and time limits: unit before contract before lab, random inside each; a test that hangs is ended."""
+"""Order and time limits: unit before contract before lab, random inside unit and contract; a test that hangs is ended."""
 
 from __future__ import annotations
 
