@@ -20,7 +20,7 @@ from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.networks import ENS192, IPAddress, Underlay
 from tests.lab.patience import until, until_none
 
-START_S = 40  # image is there; ADD, DAD of an IPv6 address and a busy machine take their time
+START_S = 60  # image is there; ADD, DAD of an IPv6 address and a busy machine take their time
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
 

@@ -1,4 +1,4 @@
-"""Daemons that cannot start: exit code 1 and one line on standard error, which names the culprit."""
+"""A controller that cannot start: exit code 1 and one line on standard error, which names the culprit."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from spiderlab import Lab
 
 GOOD = "ipamUnixSocketPath: {socket}\nenableIPv4: true\n"
-DAEMONS = ("spiderpool-agent", "spiderpool-controller")
 
 
-def run(daemon: str, config: Path, kubeconfig: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a daemon that is expected to end by itself."""
+def run(config: Path, kubeconfig: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a controller that is expected to end by itself."""
     mine = {
         "PATH": os.environ["PATH"],
         "KUBECONFIG": str(kubeconfig),
         "SPIDERPOOL_POD_NAMESPACE": "kube-system",
         "SPIDERPOOL_POD_NAME": "by-hand",
-        "SPIDERPOOL_NODE_NAME": "node1",
         **env,
     }
-    command = [daemon, "daemon", "--config-path", str(config)]
+    command = ["spiderpool-controller", "daemon", "--config-path", str(config)]
     return subprocess.run(command, env=mine, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -44,40 +41,30 @@ def assert_told(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize("daemon", DAEMONS)
-def test_wrong_type_in_the_configuration(lab: Lab, daemon: str, tmp_path: Path) -> None:
+def test_wrong_type_in_the_configuration(lab: Lab, tmp_path: Path) -> None:
     """A value of the wrong type is named with its key and the file."""
     config = config_file(tmp_path, 'enableIPv4: "maybe"\n')
 
-    assert_told(run(daemon, config, lab.kubeconfig), str(config), "enableIPv4", "maybe")
+    assert_told(run(config, lab.kubeconfig), str(config), "enableIPv4", "maybe")
 
 
-@pytest.mark.parametrize("daemon", DAEMONS)
-def test_missing_configuration(lab: Lab, daemon: str, tmp_path: Path) -> None:
-    """A configuration file that is not there is named."""
-    assert_told(run(daemon, tmp_path / "nowhere.yml", lab.kubeconfig), "nowhere.yml", "No such file")
-
-
-@pytest.mark.parametrize("daemon", DAEMONS)
-def test_wrong_environment(lab: Lab, daemon: str, tmp_path: Path) -> None:
+def test_wrong_environment(lab: Lab, tmp_path: Path) -> None:
     """A variable that is no number is named with its value."""
-    done = run(daemon, config_file(tmp_path), lab.kubeconfig, SPIDERPOOL_HEALTH_PORT="many")
+    done = run(config_file(tmp_path), lab.kubeconfig, SPIDERPOOL_HEALTH_PORT="many")
 
     assert_told(done, "SPIDERPOOL_HEALTH_PORT", "many")
 
 
-@pytest.mark.parametrize("daemon", DAEMONS)
-def test_missing_kubeconfig(daemon: str, tmp_path: Path) -> None:
+def test_missing_kubeconfig(tmp_path: Path) -> None:
     """A kubeconfig that is not there is named."""
-    assert_told(run(daemon, config_file(tmp_path), tmp_path / "nowhere.kubeconfig"), "nowhere.kubeconfig")
+    assert_told(run(config_file(tmp_path), tmp_path / "nowhere.kubeconfig"), "nowhere.kubeconfig")
 
 
-@pytest.mark.parametrize("daemon", DAEMONS)
-def test_refused_kubeconfig(lab: Lab, daemon: str, tmp_path: Path) -> None:
+def test_refused_kubeconfig(lab: Lab, tmp_path: Path) -> None:
     """Credentials that the API server refuses are told as such, with the kubeconfig that they are from."""
     config = yaml.safe_load(lab.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": "nobody-knows-this-token"}
     refused = tmp_path / "refused.kubeconfig"
     refused.write_text(yaml.safe_dump(config))
 
-    assert_told(run(daemon, config_file(tmp_path), refused), "refused.kubeconfig", "refuses")
+    assert_told(run(config_file(tmp_path), refused), "refused.kubeconfig", "refuses")
