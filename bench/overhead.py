@@ -44,8 +44,12 @@ def execute_once(socket: str, pod: Pod, executable: Path) -> float:
     environment, config = cni_call(pod, socket)
     begin = time.perf_counter()
     done = subprocess.run(  # open files stay as they are: closing them one by one is this process's time, not the executable's
-        [str(executable)], env={**environment, "PATH": os.environ["PATH"]}, input=json.dumps(config).encode(),
-        capture_output=True, close_fds=False, check=False,
+        [str(executable)],
+        env={**environment, "PATH": os.environ["PATH"]},
+        input=json.dumps(config).encode(),
+        capture_output=True,
+        close_fds=False,
+        check=False,
     )
     elapsed = (time.perf_counter() - begin) * 1000
     if done.returncode != 0:
