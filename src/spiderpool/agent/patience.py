@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from spiderpool.errors import TooManyRequests, UnknownOutcome, Unreachable
+from spiderpool.errors import Forbidden, TooManyRequests, UnknownOutcome, Unreachable
 from spiderpool.kube.backoff import Backoff
 
 R = TypeVar("R")
@@ -20,7 +20,8 @@ class Patience:
     Limits of repeating what certainly did not happen.
 
     `busy_s`: how long "too many requests" is borne, below the time that the CNI caller waits. `absent_s`: how long no answer is
-    borne; short, since the runtime repeats the whole call.
+    borne; short, since the runtime repeats the whole call. An API server that has just started and does not know its roles yet
+    refuses everybody for a second: a refusal is borne like an absence.
     """
 
     busy_s: float = 60.0
@@ -34,7 +35,7 @@ class Patience:
                 return await work()
             except UnknownOutcome:
                 raise
-            except Unreachable as error:
+            except (Unreachable, Forbidden) as error:
                 pause = backoff.next_s(error)
                 limit = self.busy_s if isinstance(error, TooManyRequests) else self.absent_s
                 if time.monotonic() + pause > began + limit:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from spiderpool.agent.patience import Patience
-from spiderpool.errors import Conflict, SpiderpoolError, TooManyRequests, UnknownOutcome, Unreachable
+from spiderpool.errors import Conflict, Forbidden, SpiderpoolError, TooManyRequests, UnknownOutcome, Unreachable
 
 
 class Work:
@@ -31,6 +31,14 @@ async def test_what_did_not_happen_is_repeated() -> None:
 
     assert 7 == await Patience(busy_s=1, absent_s=1).bear(work)
     assert 3 == work.calls
+
+
+async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again() -> None:
+    """An API server refuses everybody until it has read its roles; one that goes on refusing is believed."""
+    assert 7 == await Patience(busy_s=1, absent_s=1).bear(Work(Forbidden("no role"), Forbidden("no role")))
+
+    with pytest.raises(Forbidden):
+        await Patience(busy_s=1, absent_s=0.3).bear(Work(*(Forbidden("no role") for _ in range(100))))
 
 
 async def test_the_wait_is_at_least_what_the_server_asks_for() -> None:
