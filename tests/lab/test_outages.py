@@ -348,6 +348,7 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
         story.assert_clean(within_s=30)
         vanish(*pods)
         until_none(story.records, "nothing is held any more")
+        until_none(lambda: story.kube.list("SpiderEndpoint", story.namespace), "no endpoint is left")
         agent.stop()
 
 
