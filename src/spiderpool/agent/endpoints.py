@@ -26,7 +26,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.group import LABEL_NODE
 from spiderpool.api.spiderip import Application, SpiderIP
-from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError
+from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError, UnknownOutcome
 from spiderpool.ipam.projection import endpoint_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
@@ -90,6 +90,7 @@ class Endpoints:
         self._is_served = is_served
         self._patience = patience
         self._known: dict[Name, Version] = {}
+        self._unanswered: dict[Name, str] = {}  # creates whose answer never came: UID of the pod
         self._pending: dict[Name, float] = {}  # since when; a dict keeps the order in which they came
         self._started_s = 0.0
         self._busy_s = 0.0
@@ -235,6 +236,10 @@ class Endpoints:
                 self._note(await self._patience.bear(partial(self._cluster.create, wanted)))
             except AlreadyExists:
                 pass
+            except UnknownOutcome:
+                if wanted.status is not None:
+                    self._unanswered[wanted.key] = wanted.status.current.uid
+                raise
             else:
                 return
         await self._update(wanted)
@@ -254,6 +259,8 @@ class Endpoints:
 
     async def _delete(self, name: Name) -> None:
         """Delete the endpoint of a pod that holds nothing any more, unless it has become another pod's."""
+        if name not in self._known:
+            await self._learn(name)
         version = self._known.get(name)
         if version is None:
             return  # never written by this agent, nor found at its start
@@ -273,6 +280,20 @@ class Endpoints:
         else:
             self._known.pop(name, None)
 
+    async def _learn(self, name: Name) -> None:
+        """Learn whether a create that got no answer happened all the same."""
+        pod_uid = self._unanswered.get(name)
+        if pod_uid is None:
+            return
+        try:
+            found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
+        except NotFound:
+            pass
+        else:
+            if found.status is not None and found.status.current.uid == pod_uid:
+                self._note(found)
+        self._unanswered.pop(name, None)
+
     async def _look_again(self, name: Name, version: Version) -> None:
         """See who changed an endpoint that was to be deleted."""
         try:
@@ -289,6 +310,7 @@ class Endpoints:
     def _note(self, endpoint: SpiderEndpoint) -> None:
         meta = endpoint.metadata
         pod_uid = endpoint.status.current.uid if endpoint.status else ""
+        self._unanswered.pop(endpoint.key, None)
         self._known[endpoint.key] = Version(pod_uid, meta.uid, meta.resource_version)
 
 

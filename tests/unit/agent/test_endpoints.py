@@ -243,3 +243,17 @@ async def test_a_burst_is_over_before_endpoints_are_written(world: World) -> Non
             await asyncio.sleep(0.05)
         assert 1 >= len(endpoints(world))  # one a second also during a burst
         await until(lambda: 5 == len(endpoints(world)))
+
+
+async def test_an_endpoint_whose_create_got_no_answer_goes_with_the_addresses(world: World) -> None:
+    """A create that happened without an answer is found when the pod gives its addresses back before the next try."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        world.cluster.faults.fail_next("create", SpiderEndpoint, UnknownOutcome("cut"), after_commit=True)
+        await agent.add(pod)
+        await until(lambda: world.cluster.count("create", SpiderEndpoint) == 1)
+        await world.cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)
+        await agent.delete(pod)
+        await until(lambda: endpoints(world) == {})
