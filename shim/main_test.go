@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 const (
 	executableMark = "TEST_AS_EXECUTABLE"
 	shortTimeout   = "TEST_TIMEOUT"
+	absence        = "TEST_ABSENCE"
 )
 
 func TestMain(m *testing.M) {
@@ -31,6 +33,9 @@ func TestMain(m *testing.M) {
 	}
 	if timeout, err := time.ParseDuration(os.Getenv(shortTimeout)); err == nil {
 		callTimeout, statusTimeout = timeout, timeout/2
+	}
+	if timeout, err := time.ParseDuration(os.Getenv(absence)); err == nil {
+		absentTimeout = timeout
 	}
 	main()
 }
@@ -384,10 +389,33 @@ func TestAgentIsGone(t *testing.T) {
 	_ = stale.Close()
 	for socket, why := range map[string]string{missing: "no such file or directory", refused: "connection refused"} {
 		for verb, code := range map[string]int{"ADD": 11, "DEL": 11, "CHECK": 11, "GC": 11, "STATUS": 50} {
-			said := refusal(t, "spiderpool", environment(verb), configuration("1.1.0", socket))
+			began := time.Now()
+			said := refusal(t, "spiderpool", append(environment(verb), absence+"=300ms"), configuration("1.1.0", socket))
 			equal(t, failure{"1.1.0", code, "spiderpool-agent does not answer at " + socket + ": " + why +
 				"; is the spiderpool-agent pod on this node running?", ""}, said)
+			equal(t, verb != "STATUS", time.Since(began) >= 300*time.Millisecond)
 		}
+	}
+}
+
+// An agent that starts while a call waits for it gets the call, once: after a reboot pods start before it does.
+func TestAgentComesBack(t *testing.T) {
+	for _, verb := range []string{"ADD", "DEL"} {
+		socket := socketPath(t)
+		var calls atomic.Int32
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			calls.Add(1)
+			_, _ = io.WriteString(w, `{"exitCode":0,"output":"late"}`)
+		})}
+		time.AfterFunc(250*time.Millisecond, func() {
+			if listener, err := net.Listen("unix", socket); err == nil {
+				_ = server.Serve(listener)
+			}
+		})
+		result := execute(t, "spiderpool", environment(verb), strings.NewReader(configuration("1.0.0", socket)))
+		equal(t, outcome{0, "late", ""}, result)
+		equal(t, 1, calls.Load())
+		_ = server.Close()
 	}
 }
 

@@ -25,12 +25,17 @@ const (
 	maxAnswer = 16 << 20
 	// backlogPause is the wait before another connect when the agent's backlog is full.
 	backlogPause = 20 * time.Millisecond
+	// absentPause is the wait before another connect when there is no agent.
+	absentPause = 100 * time.Millisecond
 )
 
 // Time for a whole call, measured from its start. Variables, because tests shorten them.
 var (
 	callTimeout   = 100 * time.Second // as Spiderpool's own client
 	statusTimeout = 5 * time.Second   // a status that takes longer is a bad status
+	// After a reboot, or while it is exchanged for a new version, an agent is back within seconds. To fail before that is dear:
+	// when ADD and the DEL after it both fail, containerd 1.6 keeps the sandbox's name, and the pod waits for a minute.
+	absentTimeout = 10 * time.Second
 )
 
 // answer is what the agent says: text for standard output, and the exit code.
@@ -60,7 +65,7 @@ func relay(plugin, command string, config []byte) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	reply, err := ask(ctx, socket, body)
+	reply, err := ask(ctx, socket, body, patience(command))
 	if err != nil {
 		return answer{}, types.NewError(unavailable(command), complaint(socket, err, timeout), "")
 	}
@@ -72,6 +77,14 @@ func timeoutOf(command string) time.Duration {
 		return statusTimeout
 	}
 	return callTimeout
+}
+
+// patience is how long a call waits for an agent that is not there. STATUS asks just that, and is told at once.
+func patience(command string) time.Duration {
+	if command == "STATUS" {
+		return 0
+	}
+	return absentTimeout
 }
 
 // unavailable is the CNI code for an agent that cannot be asked.
@@ -135,8 +148,8 @@ func encode(plugin string, environ []string, config []byte) ([]byte, error) {
 //
 // The connection stays open, unshared, until the answer is there: when this process is killed the agent sees it close,
 // and undoes what nobody waits for.
-func ask(ctx context.Context, socket string, body []byte) (answer, error) {
-	conn, err := connect(ctx, socket)
+func ask(ctx context.Context, socket string, body []byte, patience time.Duration) (answer, error) {
+	conn, err := connect(ctx, socket, patience)
 	if err != nil {
 		return answer{}, err
 	}
@@ -167,19 +180,31 @@ func ask(ctx context.Context, socket string, body []byte) (answer, error) {
 	return decode(text)
 }
 
-// connect dials, again and again while the agent's backlog is full: many calls at once are no reason to fail.
-func connect(ctx context.Context, socket string) (net.Conn, error) {
+// connect dials, again and again while the agent's backlog is full, for many calls at once are no reason to fail, and for a
+// while when there is no agent. Nothing has been sent by then, so nothing can happen twice.
+func connect(ctx context.Context, socket string, patience time.Duration) (net.Conn, error) {
+	began := time.Now()
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		if !errors.Is(err, syscall.EAGAIN) {
+		pause := backlogPause
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+		case isAbsent(err) && time.Since(began) < patience:
+			pause = absentPause
+		default:
 			return conn, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(backlogPause):
+		case <-time.After(pause):
 		}
 	}
+}
+
+// isAbsent tells an agent that does not run (yet) from a socket that cannot be used.
+func isAbsent(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // decode reads the agent's answer; both keys are required, so that nothing else passes for one.
