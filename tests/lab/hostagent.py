@@ -165,6 +165,17 @@ class HostAgent:
             )
         until(self._serves, f"the agent of {self.node} serves", seen=lambda: self._log.read_text()[-2000:])
 
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, in good order or not: whoever wants to see that uses `stop`."""
+        if self.runs:
+            self.kill()
+            self.wait_dead()
+
     def kill(self) -> None:
         """Kill it with -9."""
         if self._process is not None:

@@ -93,11 +93,10 @@ def _stage(kube: Kube, lab: Lab, node: str, folder: Path) -> Iterator[Stage]:
     """Build a node."""
     with PaperNode(lab.kubeconfig, node), Wire(lab.kubeconfig) as wire:
         agent = HostAgent(node, write_kubeconfig(kube, folder / "kubeconfig", wire.url), folder)
-        agent.start()
-        try:
+        with agent:
             yield Stage(node, agent, wire)
-        finally:
-            agent.stop()
+            if agent.runs:
+                agent.stop()
 
 
 def two_nics(story: Story, count: int) -> dict[str, object]:

@@ -327,9 +327,12 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
     Each call is answered, or told to try again. Repeated as kubelet does: each pod has one address, and nobody else has it.
     """
     annotations = one_nic(story, 25) | {IPPOOL: {"ipv4": [f"{story.namespace}-p", story.pool("q", count=25)]}}
-    with PaperNode(story.lab.kubeconfig, "outage") as node, ThreadPoolExecutor(50) as threads:
-        agent = HostAgent(node.name, write_kubeconfig(story.kube, tmp_path / "kubeconfig"), tmp_path)
-        agent.start()
+    kubeconfig = write_kubeconfig(story.kube, tmp_path / "kubeconfig")
+    with (
+        PaperNode(story.lab.kubeconfig, "outage") as node,
+        HostAgent(node.name, kubeconfig, tmp_path) as agent,
+        ThreadPoolExecutor(50) as threads,
+    ):
         pods = [paper_pod(story, node.name, f"pod-{number}", annotations) for number in range(50)]
 
         # Half of them within two seconds, in the midst of which the server goes; the others all along.
