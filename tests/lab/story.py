@@ -107,6 +107,8 @@ class Story:
         self._reserved: list[str] = []
         metadata = {"name": name, "labels": {manifests.TEST_LABEL: "true"}}
         kube.create({"kind": "Namespace", "metadata": metadata})
+        # Pods are refused before that; it takes a while when the API server was away.
+        until(lambda: kube.get("ServiceAccount", "default", name), f"namespace {name} has its service account", within_s=60)
 
     # --- making things ------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 
 RELEASE_NAMESPACE: Final = "kube-system"
+AGENT: Final = "spiderpool-agent"
 CONTROLLER: Final = "spiderpool-controller"
 LEASE: Final = "spiderpool-controller-leases"
 TRY_AGAIN: Final = 11  # CNI's code for "try again later"
@@ -113,28 +114,24 @@ def wait_started_again(story: Story, *pods: Pod) -> None:
 
 
 def wait_components(kube: Kube) -> None:
-    """Wait until all agents and controllers are ready, and nothing of them is on its way out."""
+    """Wait until all agents and controllers are ready, and none of them is on its way out."""
 
-    def late() -> list[str]:
-        found = kube.list(
-            "Pod", RELEASE_NAMESPACE, labels="app.kubernetes.io/component in (spiderpool-agent,spiderpool-controller)"
-        )
-        return [pod["metadata"]["name"] for pod in found if pod["metadata"].get("deletionTimestamp") or not _is_ready(pod)]
+    def steady() -> bool:
+        agents = kube.need("DaemonSet", AGENT, RELEASE_NAMESPACE)["status"]["desiredNumberScheduled"]
+        controllers = kube.need("Deployment", CONTROLLER, RELEASE_NAMESPACE)["spec"]["replicas"]
+        found = {name: [_is_ready(pod) for pod in _pods(kube, name)] for name in (AGENT, CONTROLLER)}
+        return found == {AGENT: [True] * agents, CONTROLLER: [True] * controllers}
 
-    until_none(late, "agents and controllers are ready", within_s=LATER_S)
-    wanted = kube.need("Deployment", CONTROLLER, RELEASE_NAMESPACE)["spec"]["replicas"]
-    until(lambda: len(controllers(kube)) == wanted, "there are as many controllers as wanted", within_s=LATER_S)
+    until(steady, "agents and controllers are ready", within_s=LATER_S)
+
+
+def _pods(kube: Kube, component: str) -> list[Thing]:
+    return kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={component}")
 
 
 def _is_ready(pod: Thing) -> bool:
     conditions = {condition["type"]: condition["status"] for condition in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True"
-
-
-def controllers(kube: Kube) -> list[Thing]:
-    """Give the controllers that are ready."""
-    found = kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={CONTROLLER}")
-    return [pod for pod in found if _is_ready(pod) and not pod["metadata"].get("deletionTimestamp")]
+    return conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp")
 
 
 def leader(kube: Kube) -> str:
@@ -236,11 +233,7 @@ def _no_controllers(kube: Kube) -> Iterator[None]:
     count = kube.need("Deployment", CONTROLLER, RELEASE_NAMESPACE)["spec"]["replicas"]
     kube.patch("Deployment", CONTROLLER, {"spec": {"replicas": 0}}, RELEASE_NAMESPACE)
     try:
-        until_none(
-            lambda: kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={CONTROLLER}"),
-            "no controller is left",
-            within_s=60,
-        )
+        until_none(lambda: _pods(kube, CONTROLLER), "no controller is left", within_s=60)
         yield
     finally:
         kube.patch("Deployment", CONTROLLER, {"spec": {"replicas": count}}, RELEASE_NAMESPACE)
@@ -265,12 +258,7 @@ def test_leader_switch(story: Story) -> None:
 def test_agent_killed_while_pods_start(story: Story) -> None:
     """A node's agent is killed with -9 while its pods start: kubelet tries again, and each pod has its four addresses."""
     annotations = two_nics(story)
-    (agent,) = story.kube.list(
-        "Pod",
-        RELEASE_NAMESPACE,
-        labels="app.kubernetes.io/component=spiderpool-agent",
-        fields="spec.nodeName=node2",
-    )
+    agent = _fresh_agent(story.kube, "node2")
     pods = pods_on(story, "node2", 6, annotations)
     until(story.records, "the first pod gets its addresses")
 
@@ -279,6 +267,17 @@ def test_agent_killed_while_pods_start(story: Story) -> None:
 
     story.wait_running(*pods, within_s=LATER_S)
     assert 4 * len(pods) == len(story.records())
+
+
+def _fresh_agent(kube: Kube, node: str) -> Thing:
+    """Give the agent of a node, a new one if it was started again before: kubelet would wait long with the next time."""
+    (agent,) = [pod for pod in _pods(kube, AGENT) if pod["spec"]["nodeName"] == node]
+    if agent["status"]["containerStatuses"][0]["restartCount"]:
+        kube.delete("Pod", agent["metadata"]["name"], RELEASE_NAMESPACE)
+        until_none(lambda: kube.get("Pod", agent["metadata"]["name"], RELEASE_NAMESPACE), "the old agent is gone", within_s=60)
+        wait_components(kube)
+        (agent,) = [pod for pod in _pods(kube, AGENT) if pod["spec"]["nodeName"] == node]
+    return agent
 
 
 def _agents_in(uid: str) -> list[int]:
