@@ -29,15 +29,22 @@ class Patience:
 
     async def bear(self, work: Callable[[], Awaitable[R]]) -> R:
         """Do `work`, again and again while the API server cannot; an unknown outcome is the caller's to resolve."""
-        began, backoff = time.monotonic(), Backoff(first_s=0.1, last_s=2.0)
+        began, refused, backoff = time.monotonic(), None, Backoff(first_s=0.1, last_s=2.0)
         while True:
             try:
                 return await work()
             except UnknownOutcome:
                 raise
-            except (Unreachable, Forbidden) as error:
+            except Unreachable as error:
                 pause = backoff.next_s(error)
-                limit = self.busy_s if isinstance(error, TooManyRequests) else self.absent_s
-                if time.monotonic() + pause > began + limit:
+                if time.monotonic() + pause > began + (self.busy_s if isinstance(error, TooManyRequests) else self.absent_s):
+                    raise
+            except Forbidden as error:
+                if refused is None:
+                    # It may have been absent until now: its own time begins.
+                    refused = time.monotonic()
+                    backoff.reset()
+                pause = backoff.next_s(error)
+                if time.monotonic() + pause > refused + self.absent_s:
                     raise
             await asyncio.sleep(pause)

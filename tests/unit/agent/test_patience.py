@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -39,6 +40,20 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again() -> Non
 
     with pytest.raises(Forbidden):
         await Patience(busy_s=1, absent_s=0.3).bear(Work(*(Forbidden("no role") for _ in range(100))))
+
+
+async def test_a_refusal_after_a_long_absence_is_not_believed_at_once() -> None:
+    """A server that comes back when patience is nearly over gets time to read its roles."""
+
+    answers = iter([(0.35, Unreachable("absent")), (0.15, Forbidden("no role")), (0.0, Forbidden("no role"))])
+
+    async def work() -> int:
+        for takes_s, error in answers:
+            await asyncio.sleep(takes_s)
+            raise error
+        return 7
+
+    assert 7 == await Patience(busy_s=1, absent_s=0.5).bear(work)
 
 
 async def test_the_wait_is_at_least_what_the_server_asks_for() -> None:
