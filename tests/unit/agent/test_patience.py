@@ -44,7 +44,6 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again() -> Non
 
 async def test_a_refusal_after_a_long_absence_is_not_believed_at_once() -> None:
     """A server that comes back when patience is nearly over gets time to read its roles."""
-
     answers = iter([(0.35, Unreachable("absent")), (0.15, Forbidden("no role")), (0.0, Forbidden("no role"))])
 
     async def work() -> int:
