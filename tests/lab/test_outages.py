@@ -34,7 +34,7 @@ AGENT: Final = "spiderpool-agent"
 CONTROLLER: Final = "spiderpool-controller"
 LEASE: Final = "spiderpool-controller-leases"
 TRY_AGAIN: Final = 11  # CNI's code for "try again later"
-LATER_S: Final = 90.0  # after an outage: kubelet waits longer and longer between two tries
+LATER_S: Final = 90.0  # after an outage: kubelet and kube-proxy wait longer and longer between two tries
 
 Held = dict[tuple[str, str, IPAddress], str]
 """Records by pod, NIC and address: the UID of the record."""
@@ -352,9 +352,9 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
         assert [] == [refusal for refusal in refusals if refusal["code"] != TRY_AGAIN]
         story.wait_running(*starting, within_s=LATER_S)
         assert 56 == len(story.records())
-        story.assert_clean(within_s=30)
+        story.assert_clean(within_s=LATER_S)
         vanish(*asking)
-        until(lambda: len(story.records()) == 6, "the pods that vanished hold nothing")
+        until(lambda: len(story.records()) == 6, "the pods that vanished hold nothing", within_s=LATER_S)
         until(lambda: len(story.kube.list("SpiderEndpoint", story.namespace)) == 6, "their endpoints are gone")
         agent.stop()
 
