@@ -131,7 +131,8 @@ def test_pod_restart_keeps_its_sandbox_and_addresses(story: Story) -> None:
     pod = story.pod("pod", annotations)
     before = pod.inside.underlay()
 
-    story.lab.kubectl("-n", story.namespace, "exec", pod.name, "--", "sh", "-c", "kill -TERM 1")
+    later = "(sleep 1; kill -TERM 1) >/dev/null 2>&1 &"  # at once, kubectl exec would now and then die with the container
+    story.lab.kubectl("-n", story.namespace, "exec", pod.name, "--", "sh", "-c", later)
     until(lambda: _restarts(pod) == 1 and pod.runs(), "the container was restarted", within_s=40)
 
     assert before == pod.inside.underlay()
