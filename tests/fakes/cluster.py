@@ -40,7 +40,9 @@ KEPT_BY_SERVER = (
     "deletionGracePeriodSeconds",
     "generation",
 )
-WITH_STATUS = frozenset({"pods", "nodes", "namespaces", "jobs", "replicasets", "statefulsets", "spiderippools"})
+WITH_STATUS = frozenset(
+    {"pods", "nodes", "namespaces", "jobs", "replicasets", "statefulsets", "spiderippools", "spidercoordinators"}
+)
 
 
 @dataclass(frozen=True, slots=True)

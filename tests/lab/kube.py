@@ -54,6 +54,8 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "SpiderReservedIP": (SPIDERPOOL, "spiderreservedips", False),
     "SpiderEndpoint": (SPIDERPOOL, "spiderendpoints", True),
     "SpiderIP": (SPIDERPOOL, "spiderips", False),
+    "SpiderCoordinator": (SPIDERPOOL, "spidercoordinators", False),
+    "SpiderMultusConfig": (SPIDERPOOL, "spidermultusconfigs", True),
 }
 
 

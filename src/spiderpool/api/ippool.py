@@ -13,7 +13,7 @@ SCHEMA_FALSE = msgspec.Meta(extra_json_schema={"default": False})
 
 
 class Route(Kube, frozen=True, kw_only=True):
-    """A route that pods of the pool get."""
+    """A route that pods get."""
 
     dst: str
     gw: str

@@ -16,6 +16,7 @@ import msgspec
 import yaml
 from msgspec import inspect
 
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject, LabelSelector, ObjectMeta
@@ -114,6 +115,7 @@ DEFINITIONS: Final = (
         ),
         rules=(NAME_IS_ADDRESS,),
     ),
+    Definition(SpiderCoordinator, "scc", (), status_subresource=True),
 )
 
 
@@ -135,6 +137,8 @@ def render_crd(definition: Definition) -> Schema:
         "additionalPrinterColumns": [_column(column) for column in definition.columns],
         "schema": {"openAPIV3Schema": _root(definition)},
     }
+    if not definition.columns:
+        del version["additionalPrinterColumns"]
     if definition.status_subresource:
         version["subresources"] = {"status": {}}
     return {

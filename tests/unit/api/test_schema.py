@@ -48,6 +48,7 @@ def test_writing(tmp_path: Path) -> None:
         ("spiderreservedips", "SpiderReservedIP", "sr", "Cluster", None),
         ("spiderendpoints", "SpiderEndpoint", "se", "Namespaced", None),
         ("spiderips", "SpiderIP", "sip", "Cluster", None),
+        ("spidercoordinators", "SpiderCoordinator", "scc", "Cluster", {"status": {}}),
     ],
 )
 def test_names(plural: str, kind: str, short: str, scope: str, subresources: dict[str, Any] | None) -> None:
@@ -76,11 +77,12 @@ def test_names(plural: str, kind: str, short: str, scope: str, subresources: dic
         ("spiderreservedips", "VERSION"),
         ("spiderendpoints", "INTERFACE IPV4POOL IPV4 IPV6POOL IPV6 NODE"),
         ("spiderips", "ADDRESS POOL NAMESPACE POD NIC NODE STATE AGE CONTAINER*"),
+        ("spidercoordinators", ""),
     ],
 )
 def test_columns(plural: str, columns: str) -> None:
     """`kubectl get` shows the reference's columns; those with a star only with `-o wide`."""
-    shown = crd(plural)["spec"]["versions"][0]["additionalPrinterColumns"]
+    shown = crd(plural)["spec"]["versions"][0].get("additionalPrinterColumns", [])
 
     assert columns.split() == [column["name"] + "*" * ("priority" in column) for column in shown]
 
@@ -119,7 +121,22 @@ def test_rules_of_a_record() -> None:
     assert ["Held", "Cooling", "Quarantined"] == spec["properties"]["state"]["enum"]
 
 
-@pytest.mark.parametrize("plural", ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips"])
+def test_fields_of_a_coordinator() -> None:
+    """Defaults, closed sets and limits are those of datapath.md 3.1; what the API server does not fill in has no default."""
+    spec, status = schema("spidercoordinators", "spec"), schema("spidercoordinators", "status")
+    defaults = {key: field["default"] for key, field in spec["properties"].items() if "default" in field}
+
+    assert {"mode": "auto", "tunePodRoutes": True, "hostRuleTable": 500, "podRPFilter": 0, "txQueueLen": 0} == defaults
+    assert ["auto", "underlay", "overlay", "disabled"] == spec["properties"]["mode"]["enum"]
+    assert ["auto", "cluster", "calico", "cilium", "none"] == spec["properties"]["podCIDRType"]["enum"]
+    assert {"type": "integer", "format": "int64", "minimum": 1} == spec["properties"]["vethMTU"]
+    assert ["dst", "gw"] == spec["properties"]["policyRoutes"]["items"]["required"]
+    assert {"hijackCIDR", "podMACPrefix", "podDefaultRouteNIC", "vethLinkAddress"} <= spec["properties"].keys()
+    assert ["phase"] == status["required"]
+    assert ["phase", "reason", "overlayPodCIDR", "serviceCIDR"] == list(status["properties"])
+
+
+@pytest.mark.parametrize("plural", ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips", "spidercoordinators"])
 def test_schemas_are_structural(plural: str) -> None:
     """Every node has a type, and neither references nor alternatives occur, as apiextensions/v1 demands."""
 
