@@ -67,7 +67,11 @@ class Handover:
         raise TryAgain(f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
 
     async def _write(self, record: SpiderIP) -> SpiderIP:
-        written = await unbroken(self._cluster.replace(record))
+        return await unbroken(self._replace(record))
+
+    async def _replace(self, record: SpiderIP) -> SpiderIP:
+        """Write a record and know it at once: an ADD that is cut off here has a DEL soon, which must find it."""
+        written = await self._cluster.replace(record)
         self._records.remember(written)
         return written
 

@@ -123,7 +123,18 @@ class Releases:
     async def _settle(self, record: SpiderIP, pod: Pod | None, container_id: str, uid: str) -> None:
         """Judge a record and act on it."""
         owners = await self._owners_of(record) if record.spec.static else NO_OWNERS
-        await self._delete(record, lambda found: judge_release(found, pod, container_id, uid, owners))
+
+        def judge(found: SpiderIP) -> Verdict:
+            return judge_release(found, pod, container_id, uid, owners)
+
+        if pod is None and judge(record).action is not Action.RELEASE:
+            # Nobody asks again for a pod that is gone: what a late watch, or a write without an answer, hides counts too.
+            found = await self._read(record)
+            if found is None:
+                self._deletions.forget(record)
+                return
+            record = found
+        await self._delete(record, judge)
 
     async def _owners_of(self, record: SpiderIP) -> HolderOwners:
         """Read live who judges a static holder."""

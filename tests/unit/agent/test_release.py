@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from spiderpool.api.core import Pod, StatefulSet
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.errors import TooManyRequests, TryAgain, UnknownOutcome, Unreachable
+from spiderpool.errors import InvalidRequest, TooManyRequests, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.records import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_pod, make_statefulset
@@ -293,3 +293,47 @@ def touch_once(world: World, change: Any) -> None:
             world.cluster.seed(record_of(changed.spec, changed.metadata))
 
     world.cluster.on_write(touch)
+
+
+@pytest.mark.parametrize("steps", range(10))
+async def test_an_add_cut_off_while_it_takes_a_record_over_leaves_nothing(world: World, steps: int) -> None:
+    """However far an ADD of a new sandbox came before it was cut off, and however late watches are, its DEL finds it."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        await agent.add(pod, "eth0", "old")
+        await asyncio.sleep(0.05)
+        world.cluster.hold_watch()
+        adding = asyncio.create_task(agent.add(pod, "eth0", "new"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        adding.cancel()
+        await asyncio.wait([adding])
+        remove(world, pod)
+        for container in ("old", "new"):
+            await agent.delete(pod, container)
+        world.cluster.release_watch()
+
+    assert {} == world.held()
+
+
+async def test_a_take_over_without_an_answer_leaves_nothing(world: World) -> None:
+    """The holder was written, nobody heard of it, and reading it again fails."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        await agent.add(pod, "eth0", "old")
+        await asyncio.sleep(0.05)
+        world.cluster.hold_watch()
+        world.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=True)
+        world.cluster.faults.fail_next("get", SpiderIP, InvalidRequest("not now"))
+        with pytest.raises(InvalidRequest):
+            await agent.add(pod, "eth0", "new")
+        remove(world, pod)
+        for container in ("old", "new"):
+            await agent.delete(pod, container)
+        world.cluster.release_watch()
+
+    assert {} == world.held()
