@@ -20,9 +20,6 @@ from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 from tests.lab.wire import Moment, Wire
 
-# In `make soak`, not in `make test`, until they were seen to pass in a row on a quiet machine.
-pytestmark = pytest.mark.soak
-
 HOST: Final = "kubernetes.io/hostname"
 NODES: Final = ("crash-a", "crash-b")
 ADDRESSES: Final = 4  # two NICs, two families

@@ -158,8 +158,7 @@ def steady(kube: Kube) -> Iterator[None]:
     wait_components(kube)
 
 
-# In `make soak`, not in `make test`, until they were seen to pass in a row on a quiet machine.
-pytestmark = [pytest.mark.usefixtures("steady"), pytest.mark.soak]
+pytestmark = pytest.mark.usefixtures("steady")
 
 
 # --- what holds the pods --------------------------------------------------------------------------------------------------
