@@ -14,6 +14,7 @@ from typing import Any
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.owners import Owners
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core import Namespace, Node, Pod
 from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
 from spiderpool.api.ippool import SpiderIPPool
@@ -70,24 +71,26 @@ class Mirrors:
         self.records = Mirror(cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True)
         self.records.index(BY_UID, lambda record: record.spec.holder.uid)
         self.records.index(BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
+        # Addresses do not need it: nothing but the coordinator waits for it.
+        self.coordinators = Mirror(cluster, SpiderCoordinator)
 
     @property
     def all(self) -> tuple[Mirror[Any], ...]:
-        """Every mirror."""
+        """Every mirror that addresses need."""
         return (self.pools, self.reserved, self.namespaces, self.node, self.pods, self.records)
 
     async def start(self) -> None:
         """Begin to watch."""
-        for mirror in self.all:
+        for mirror in (*self.all, self.coordinators):
             await mirror.start()
 
     async def synced(self) -> None:
-        """Wait until every first list is complete."""
+        """Wait until every first list that addresses need is complete."""
         await asyncio.gather(*(mirror.synced() for mirror in self.all))
 
     async def stop(self) -> None:
         """End all watches."""
-        await asyncio.gather(*(mirror.stop() for mirror in self.all))
+        await asyncio.gather(*(mirror.stop() for mirror in (*self.all, self.coordinators)))
 
     @property
     def trouble(self) -> SpiderpoolError | None:
