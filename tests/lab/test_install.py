@@ -24,7 +24,7 @@ from tests.lab.story import Story, is_running
 RELEASE_NAMESPACE = "kube-system"
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "deploy/chart/spiderpool"
-CRDS = ("spidercoordinators", "spiderendpoints", "spiderippools", "spiderips", "spiderreservedips")
+CRDS = ("spidercoordinators", "spiderendpoints", "spiderippools", "spiderips", "spidermultusconfigs", "spiderreservedips")
 EXECUTABLES = ("spiderpool", "coordinator", "ifacer", "spiderpool-multus")
 META_CONF = "/etc/cni/net.d/00-spiderpool.conflist"
 INSTALLED_KINDS = (
@@ -42,7 +42,7 @@ def test_crds_are_established(kube: Kube) -> None:
         conditions = {condition["type"]: condition["status"] for condition in things[plural]["status"]["conditions"]}
         assert ("True", "True") == (conditions["Established"], conditions["NamesAccepted"])
     shorts = {short for plural in CRDS for short in things[plural]["spec"]["names"]["shortNames"]}
-    assert {"sp", "sr", "se", "sip", "scc"} <= shorts
+    assert {"sp", "sr", "se", "sip", "scc", "smc"} <= shorts
 
 
 def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:

@@ -20,6 +20,7 @@ from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject, LabelSelector, ObjectMeta
+from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import SpiderIP
 
@@ -116,6 +117,7 @@ DEFINITIONS: Final = (
         rules=(NAME_IS_ADDRESS,),
     ),
     Definition(SpiderCoordinator, "scc", (), status_subresource=True),
+    Definition(SpiderMultusConfig, "smc", ()),
 )
 
 

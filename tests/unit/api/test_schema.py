@@ -49,6 +49,7 @@ def test_writing(tmp_path: Path) -> None:
         ("spiderendpoints", "SpiderEndpoint", "se", "Namespaced", None),
         ("spiderips", "SpiderIP", "sip", "Cluster", None),
         ("spidercoordinators", "SpiderCoordinator", "scc", "Cluster", {"status": {}}),
+        ("spidermultusconfigs", "SpiderMultusConfig", "smc", "Namespaced", None),
     ],
 )
 def test_names(plural: str, kind: str, short: str, scope: str, subresources: dict[str, Any] | None) -> None:
@@ -78,6 +79,7 @@ def test_names(plural: str, kind: str, short: str, scope: str, subresources: dic
         ("spiderendpoints", "INTERFACE IPV4POOL IPV4 IPV6POOL IPV6 NODE"),
         ("spiderips", "ADDRESS POOL NAMESPACE POD NIC NODE STATE AGE CONTAINER*"),
         ("spidercoordinators", ""),
+        ("spidermultusconfigs", ""),
     ],
 )
 def test_columns(plural: str, columns: str) -> None:
@@ -136,7 +138,54 @@ def test_fields_of_a_coordinator() -> None:
     assert ["phase", "reason", "overlayPodCIDR", "serviceCIDR"] == list(status["properties"])
 
 
-@pytest.mark.parametrize("plural", ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips", "spidercoordinators"])
+def defaults_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Give the defaults of an object's own fields."""
+    return {key: field["default"] for key, field in fields["properties"].items() if "default" in field}
+
+
+def test_fields_of_a_network() -> None:
+    """Plugins, blocks and the defaults of the definition are those of datapath.md 4.1."""
+    spec = schema("spidermultusconfigs", "spec")
+    plugins = ["macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom"]
+
+    assert plugins == spec["properties"]["cniType"]["enum"]
+    assert {"cniType": "custom", "enableCoordinator": True, "disableIPAM": False} == defaults_of(spec)
+    assert schema("spidercoordinators", "spec") == spec["properties"]["coordinator"]
+
+
+@pytest.mark.parametrize(
+    ("block", "required", "defaults"),
+    [
+        ("macvlan", ["master"], {"mtu": 0}),
+        ("ipvlan", ["master"], {"mtu": 0}),
+        ("vlan", ["master"], {"mtu": 0, "vlanMode": "manual"}),
+        ("sriov", ["resourceName"], {"mtu": 0, "rdmaIsolation": False}),
+        ("ibsriov", ["resourceName"], {"linkState": "enable", "rdmaIsolation": True, "enableIbKubernetes": False}),
+        ("ipoib", ["master"], {}),
+        ("ovs", ["bridge"], {}),
+    ],
+)
+def test_blocks_of_a_network(block: str, required: list[str], defaults: dict[str, Any]) -> None:
+    """Required fields and defaults of each block are those of datapath.md 4.1; every block may name pools."""
+    fields = schema("spidermultusconfigs", "spec", block)
+
+    assert (required, defaults) == (fields["required"], defaults_of(fields))
+    assert {"matchMasterSubnet": False} == defaults_of(fields["properties"]["ippools"])
+
+
+def test_limits_of_a_network() -> None:
+    """VLANs end at 4094, bonds have the modes 0 to 6 and need a name."""
+    macvlan = schema("spidermultusconfigs", "spec", "macvlan")["properties"]
+
+    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094} == macvlan["vlanID"]
+    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 6} == macvlan["bond"]["properties"]["mode"]
+    assert ["name", "mode"] == macvlan["bond"]["required"]
+
+
+PLURALS = ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips", "spidercoordinators", "spidermultusconfigs"]
+
+
+@pytest.mark.parametrize("plural", PLURALS)
 def test_schemas_are_structural(plural: str) -> None:
     """Every node has a type, and neither references nor alternatives occur, as apiextensions/v1 demands."""
 
