@@ -22,6 +22,7 @@ from spiderpool.agent.facts import FactSource, Mirrors
 from spiderpool.agent.handover import Handover
 from spiderpool.agent.health import health_routes
 from spiderpool.agent.install import META_PLUGIN
+from spiderpool.agent.interfaces import interface_routes
 from spiderpool.agent.ipamplugin import IpamPlugin
 from spiderpool.agent.lease import WAIT_S, Leases
 from spiderpool.agent.metrics import Metrics
@@ -151,7 +152,8 @@ def build(
 async def serving(app: App) -> AsyncIterator[None]:
     """Run an agent: kubelet's probes first, the socket when everything is known; all ends in the opposite order."""
     async with AsyncExitStack() as stack:
-        health = dispatcher(health_routes(app.started.is_set, app.socket))
+        interfaces = interface_routes(app.settings.node, lambda: app.mirrors.pods)
+        health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces})
         await _open(stack, listen_on_port(health, app.settings.health_port))
         if app.settings.metrics:
             await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))

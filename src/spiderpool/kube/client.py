@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from spiderpool import errors
-from spiderpool.api.core import PartialObject
+from spiderpool.api.core import PartialObject, Pod
 from spiderpool.api.meta import KubeObject, ObjectList
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from spiderpool.kube.exchange import JSON, Access, Call, Exchange, Observe
@@ -152,6 +152,16 @@ class KubeClient:
         conditions = _Preconditions(uid, resource_version) if uid or resource_version else None
         call = Call("delete", "DELETE", kind, self._url(kind, name, namespace), name=name)
         await self._exchange.send(call, _encode(_DeleteOptions(propagation, conditions)))
+
+    async def read_from_pod(self, name: str, namespace: str, port: int, path: str) -> bytes:
+        """
+        Send a GET to a port of a pod through the API server, which asks whether we may (`get` of `pods/proxy`).
+
+        Raises `NotFound` also where the pod answers 404, `Unreachable` when it does not answer.
+        """
+        folder = self._folder(Pod, namespace)
+        url = f"{folder}/{quote(name, safe='')}:{port}/proxy/{path.lstrip('/')}"
+        return await self._exchange.send(Call("get", "GET", Pod, url, name=f"{namespace}/{name}:{port}{path}"))
 
     def watch(
         self,

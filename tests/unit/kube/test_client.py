@@ -375,3 +375,12 @@ async def test_credentials_are_sent_and_told_of_a_refusal(server: Server) -> Non
         with pytest.raises(errors.Forbidden, match="does not accept these credentials"):
             await client.get(ConfigMap, "a", "default")
     assert 1 == token.refusals
+
+
+async def test_a_pods_port(server: Server) -> None:
+    """A port of a pod is read through the API server; its answer comes back as it is."""
+    server.answer = server.say(200, b"whatever")
+    async with KubeClient(Access(server.url)) as client:
+        assert b"whatever" == await client.read_from_pod("agent-1", "kube-system", 5710, "/v1/interfaces")
+
+    assert ("GET", "/api/v1/namespaces/kube-system/pods/agent-1:5710/proxy/v1/interfaces", None) == server.sent()

@@ -1,0 +1,153 @@
+"""
+The network namespaces of a node's pods, whose they are, and what their interfaces wear.
+
+Whose a namespace is, is known from the control groups of its processes, in which kubelet writes the pod's UID. Found by the
+runtime's files in /var/run/netns as well, so a namespace without processes, which a lost DEL leaves, is seen too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from spiderpool.errors import NotFound
+from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.netlink import Netlink
+from spiderpool.model.worn import WornInterface, WornNamespace
+
+NETNS_FOLDER: Final = Path("/var/run/netns")
+PROC: Final = Path("/proc")
+OWN: Final = "/proc/self/ns/net"
+
+# `…/pod<UID>/<container>` of the cgroupfs driver, `…-pod<UID with _>.slice/cri-containerd-<container>.scope` of systemd's.
+# Pods that kubelet reads from files have a UID of 32 digits without dashes.
+_POD: Final = re.compile(r"pod(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?P<rest>\S*)")
+_CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
+_GLOBAL_SCOPE: Final = 0
+_LOOPBACK: Final = 0x8  # IFF_LOOPBACK
+
+Inode = tuple[int, int]
+"""What a file is, whatever its name: device and number."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """A namespace before it is entered."""
+
+    path: str
+    uid: str = ""
+    containers: dict[str, None] = field(default_factory=dict)  # a dict keeps the order
+
+
+async def worn(pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: Path = PROC) -> tuple[WornNamespace, ...]:
+    """
+    Look into every network namespace of this node's pods.
+
+    Args:
+        pods: the node's pods: the UID that the runtime knows → the UID of the object.
+        folder: where the runtime keeps its files.
+        proc: the process file system of the host's PID namespace.
+    Returns:
+        By path. Namespaces of processes that belong to none of `pods` and that `folder` does not have are another node's
+        (nested nodes share one PID namespace), and the caller's own is the node's: both are left out.
+    """
+    # A thread of its own, that ends in the last namespace it has entered.
+    with Namespaces.network(OWN) as here:
+        return await here.run(lambda: tuple(_look_into(find_namespaces(pods, folder, proc))))
+
+
+def find_namespaces(pods: Mapping[str, str], folder: Path, proc: Path) -> list[_Found]:
+    """Find namespaces by the runtime's files and by the processes of pods; each once, by path."""
+    found = {inode: _Found(str(path)) for path, inode in _files(folder)}
+    for pid, uid, container in _processes(proc):
+        path = proc / str(pid) / "ns" / "net"
+        inode = _inode(path)
+        if inode is None or (inode not in found and uid not in pods):
+            continue
+        namespace = found.setdefault(inode, _Found(str(path)))
+        namespace.uid = namespace.uid or pods.get(uid, uid)
+        if container:
+            namespace.containers[container] = None
+    own = _inode(proc / "self" / "ns" / "net")
+    return sorted((each for inode, each in found.items() if inode != own), key=lambda each: each.path)
+
+
+def read_control_groups(text: str) -> tuple[str, str] | None:
+    """Give pod UID and container from the text of `/proc/PID/cgroup`; None when the process is no pod's."""
+    match = _POD.search(text)
+    if match is None:
+        return None
+    container = _CONTAINER.search(match["rest"])
+    return match["uid"].replace("_", "-"), container[0] if container else ""
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, Inode]]:
+    """Give the files of a folder with what they name."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return  # no runtime has made one yet
+    for path in paths:
+        inode = _inode(path)
+        if inode is not None:
+            yield path, inode
+
+
+def _processes(proc: Path) -> Iterator[tuple[int, str, str]]:
+    """Give the processes of all pods with UID and container, by number: the sandbox's own is older than its containers."""
+    for pid in sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()):
+        try:
+            owner = read_control_groups((proc / str(pid) / "cgroup").read_text())
+        except OSError:
+            continue  # it ended meanwhile
+        if owner is not None:
+            yield pid, *owner
+
+
+def _inode(path: Path) -> Inode | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _look_into(found: Iterable[_Found]) -> Iterator[WornNamespace]:
+    """Enter one namespace after the other; one that vanishes meanwhile, or is none, is left out."""
+    for each in found:
+        try:
+            with Namespaces.network(each.path) as namespace:
+                namespace.enter()
+        except NotFound:
+            continue
+        yield WornNamespace(
+            path=each.path, pod_uid=each.uid, containers=tuple(each.containers), interfaces=tuple(read_interfaces())
+        )
+
+
+def read_interfaces() -> Iterator[WornInterface]:
+    """Read the interfaces of this thread's namespace, loopback left out."""
+    with Netlink() as netlink:
+        links = list(netlink.dump(RTM_GETLINK, ifinfmsg()))
+        addresses = list(netlink.dump(RTM_GETADDR, ifaddrmsg()))
+    for link in links:
+        if not link["flags"] & _LOOPBACK:
+            mine = (address for address in addresses if address["index"] == link["index"])
+            yield WornInterface(
+                nic=link.get_attr("IFLA_IFNAME"),
+                mac=link.get_attr("IFLA_ADDRESS") or "",
+                addresses=tuple(sorted(_text(address) for address in mine if address["scope"] == _GLOBAL_SCOPE)),
+            )
+
+
+def _text(address: Any) -> str:
+    """Write an address with its prefix length; on a point-to-point link IFA_ADDRESS is the other end's."""
+    ip = address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
+    return f"{ip}/{address['prefixlen']}"
