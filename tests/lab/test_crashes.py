@@ -26,7 +26,7 @@ ADDRESSES: Final = 4  # two NICs, two families
 
 # Every write of a call, in order: what an agent can be cut off between. One object an address; the endpoint after the answer.
 ADD_WRITES: Final = ["POST spiderips"] * ADDRESSES + ["POST spiderendpoints"]
-DEL_WRITES: Final = ["DELETE spiderips"] * ADDRESSES + ["DELETE spiderendpoints"]
+DEL_WRITES: Final = ["PUT spiderips"] * ADDRESSES + ["DELETE spiderendpoints"]
 HAND_OVER_WRITES: Final = ["PUT spiderips"] * ADDRESSES + ["POST spiderendpoints"]
 
 

@@ -67,8 +67,9 @@ def pods_on(story: Story, node: str, count: int, annotations: dict[str, object])
 
 
 def things_held(story: Story) -> list[Thing]:
-    """Give the SpiderIPs of a story's pools, as they are."""
-    return [thing for thing in story.kube.list("SpiderIP") if thing["spec"]["pool"] in story.pools]
+    """Give the SpiderIPs of a story's pools that somebody holds, as they are."""
+    things = [thing for thing in story.kube.list("SpiderIP") if thing["spec"]["pool"] in story.pools]
+    return [thing for thing in things if thing["spec"]["state"] == "Held"]
 
 
 def held(story: Story) -> Held:

@@ -16,6 +16,7 @@ from spiderpool.agent.admit import Turns
 from spiderpool.agent.attach import MetaPlugin
 from spiderpool.agent.claim import Claims
 from spiderpool.agent.comeback import Comeback
+from spiderpool.agent.coolwatch import CoolingWatches
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.endpoints import QUIET_S, Endpoints, name_of
 from spiderpool.agent.facts import FactSource, Mirrors
@@ -34,10 +35,12 @@ from spiderpool.agent.server import Handle, Plugin, dispatcher, listen_on_port, 
 from spiderpool.agent.settings import Settings
 from spiderpool.agent.taken import Taken
 from spiderpool.api.core import Pod
+from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.model.config import Config
+from spiderpool.model.pool import is_imported
 
 IPAM_PLUGIN = "spiderpool"
 
@@ -52,6 +55,7 @@ class App:
     socket: Path
     mirrors: Mirrors
     claims: Claims
+    watches: CoolingWatches
     ipam: Ipam
     meta: MetaPlugin
     endpoints: Endpoints
@@ -109,8 +113,19 @@ def build(
         quiet_s=quiet_s,
     )
     mirrors.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
-    deletions = Deletions(cluster, mirrors.records, taken, patience)
-    claims = Claims(cluster, mirrors.records, taken, patience=patience, deletions=deletions, on_loss=metrics.lost_creates.inc)
+    mirrors.pools.subscribe(lambda _, old, new: _pool_changed(taken, old, new))
+    mirrors.reserved.subscribe(lambda *_: taken.changed())
+    deletions = Deletions(cluster, mirrors.records, taken, patience, lambda: source.pools)
+    watches = CoolingWatches(cluster, taken)
+    claims = Claims(
+        cluster,
+        mirrors.records,
+        taken,
+        watches,
+        patience=patience,
+        deletions=deletions,
+        on_loss=metrics.lost_creates.inc,
+    )
     ipam = Ipam(
         cluster=cluster,
         mirrors=mirrors,
@@ -138,6 +153,7 @@ def build(
         socket=Path(config.ipam_unix_socket_path),
         mirrors=mirrors,
         claims=claims,
+        watches=watches,
         ipam=ipam,
         meta=MetaPlugin(cluster, recorder),
         endpoints=endpoints,
@@ -174,6 +190,7 @@ async def informed(app: App) -> AsyncIterator[None]:
     """Run all of an agent but its listeners: inside, it knows its node and keeps its projections."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(app.mirrors.stop)
+        stack.push_async_callback(app.watches.stop)
         await app.mirrors.start()
         await app.mirrors.synced()
         app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
@@ -220,6 +237,12 @@ def _metrics_handle(metrics: Metrics) -> Handle:
 def _lost(metrics: Metrics, reports: Reports, pod: Pod, text: str) -> None:
     metrics.lost_addresses.inc()
     reports.address_lost(pod, text)
+
+
+def _pool_changed(taken: Taken, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+    """Wake who waits for an address when what a pool gives may have changed; its status is written all the time."""
+    if old is None or new is None or (old.spec, is_imported(old)) != (new.spec, is_imported(new)):
+        taken.changed()
 
 
 def _note(endpoints: Endpoints, *records: SpiderIP | None) -> None:

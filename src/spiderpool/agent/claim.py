@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
+from spiderpool.agent.coolwatch import CoolingWatches
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.taken import Taken
@@ -22,7 +23,7 @@ from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
 from spiderpool.ipam.allocation import candidates
-from spiderpool.ipam.records import taken_back
+from spiderpool.ipam.records import put_in_place
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
@@ -36,13 +37,20 @@ INHERITED_S: Final = 65.0  # the API server gives up a request after 60 s: later
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """One address that an ADD wants; `build` makes the record of an address, as it is to be created."""
+    """
+    One address that an ADD wants.
+
+    `build` makes the record of an address, as it is to be created. `renew` looks at pools and reservations again. `resting`:
+    what the same claim gave back a moment ago.
+    """
 
     key: ClaimKey
     uid: str
     selection: Selection
     reserved: AddressSet
     build: Callable[[Pool, IPAddress], SpiderIP]
+    renew: Callable[[Want], Want]
+    resting: tuple[SpiderIP, ...] = ()
 
 
 @dataclass(slots=True)
@@ -62,6 +70,7 @@ class Claims:
         cluster: Cluster,
         records: Mirror[SpiderIP],
         taken: Taken,
+        watches: CoolingWatches,
         *,
         patience: Patience,
         deletions: Deletions,
@@ -74,13 +83,15 @@ class Claims:
             cluster: the store.
             records: this node's own records; own writes are remembered there.
             taken: what is believed to be taken.
+            watches: follow what rests in pools that are full.
             patience: how long an API server that cannot serve is borne.
-            deletions: deletes records.
+            deletions: releases and deletes records.
             on_loss: told of each create that met somebody else's address.
         """
         self._cluster = cluster
         self._records = records
         self._taken = taken
+        self._watches = watches
         self._patience = patience
         self._deletions = deletions
         self._on_loss = on_loss
@@ -101,16 +112,22 @@ class Claims:
 
         `undo` gets the way back of each record that this call creates.
         """
+        for resting in want.resting:
+            record = await self._take_back(resting, want, undo)
+            if record is not None:
+                return record
+        fruitless: dict[str, tuple[int, int]] = {}
         while True:
             news = self._taken.news
             for pool in want.selection.pools:
-                record = await self._claim_in(pool, want, undo)
+                record = await self._claim_in(pool, want, undo, fruitless)
                 if record is not None:
                     return record
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return None
             await self._taken.wait(news, [pool.name for pool in want.selection.pools], left_s)
+            want = want.renew(want)
 
     async def resolve(self, uid: str) -> None:
         """Learn what became of the creates of a pod that got no answer; those that happened are then in the mirror."""
@@ -126,11 +143,87 @@ class Claims:
         with suppress(Conflict, Unreachable):  # changed meanwhile, or out of reach: the pod's next ADD or its DEL finds it
             await self._deletions.delete(record)
 
-    async def _claim_in(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
-        record = await self._walk(pool, want, undo)
-        if record is None and await self._patience.bear(partial(self._taken.refresh, pool.name)):
-            record = await self._walk(pool, want, undo)
+    async def let_go(self, record: SpiderIP) -> None:
+        """Release what a pod does not want any more, in the very state in which it was seen."""
+        with suppress(Conflict, Unreachable):  # as in `give_back`
+            await self._deletions.release(record)
+
+    async def _claim_in(
+        self, pool: Pool, want: Want, undo: AsyncExitStack, fruitless: dict[str, tuple[int, int]]
+    ) -> SpiderIP | None:
+        """
+        Claim a free address of a pool, else one that rests.
+
+        Args:
+            fruitless: per pool, what was known of it when a walk found nothing; until that changes, walking again is in vain.
+        """
+        for again in (False, True):
+            if again and not await self._patience.bear(partial(self._taken.refresh, pool.name)):
+                break
+            state = self._taken.state(pool.name)
+            if fruitless.get(pool.name) != state:
+                record = await self._walk(pool, want, undo)
+                if record is not None:
+                    return record
+                fruitless[pool.name] = state
+        return await self._take_resting(pool, want, undo)
+
+    async def _take_back(self, resting: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """Take what this very claim had a moment ago, if its pool still gives it and nobody else has it by now."""
+        pool = next((pool for pool in want.selection.pools if pool.name == resting.spec.pool), None)
+        if pool is None or resting.spec.address not in _wanted(pool, want) or resting.spec.address in want.reserved:
+            return None
+        return await self._take_over(resting, pool, want, undo)
+
+    async def _take_resting(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """Take the address that rests longest, of whatever node."""
+        await self._watches.follow(pool.name)
+        cooling = self._taken.of(pool.name).cooling
+        while (resting := cooling.take(_wanted(pool, want), want.reserved, want.key.seed)) is not None:
+            record = await self._take_over(resting, pool, want, undo)
+            if record is not None:
+                return record
+            self._on_loss()
+        return None
+
+    async def _take_over(self, resting: SpiderIP, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        return await self._patience.bear(partial(self._attempt_over, resting, pool, want, undo))
+
+    async def _attempt_over(self, resting: SpiderIP, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        fresh = want.build(pool, resting.spec.address)
+        async with self._slots:
+            return await unbroken(self._overwrite(resting, fresh, want, undo))
+
+    async def _overwrite(self, old: SpiderIP, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+        """Put a claim in the place of a record that rests; None when that has changed meanwhile, or is of a former pool."""
+        if old.spec.pool != fresh.spec.pool:
+            return None
+        try:
+            record = await self._cluster.replace(put_in_place(old, fresh))
+        except (Conflict, NotFound):
+            return None
+        except UnknownOutcome:
+            self._unresolved.setdefault(want.uid, set()).add(old.metadata.name)
+            found = await self._patience.bear(partial(self._read, old.metadata.name, want.uid))
+            if found is not None and _is_state(
+                found, old
+            ):  # on the same condition as before: only one of the two writes can happen
+                return await self._overwrite(old, fresh, want, undo)
+            if found is None or not found.held or not _is_of(found, want.key):
+                return None
+            record = found
+        self._records.remember(record)
+        undo.push_async_callback(self._put_back, old, record)
         return record
+
+    async def _put_back(self, old: SpiderIP, record: SpiderIP) -> None:
+        """Let a record say again what it said before this claim: its address was not used."""
+        with suppress(Conflict, NotFound, Unreachable):  # as in `give_back`
+            restored = await unbroken(self._cluster.replace(put_in_place(record, old)))
+            if restored.spec.holder.node == record.spec.holder.node:
+                self._records.remember(restored)
+            else:
+                self._records.dismiss(restored)
 
     async def _walk(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
         """Try the candidates; what is known as taken grows while others are lost."""
@@ -195,13 +288,8 @@ class Claims:
         if not _is_of(record, want.key):
             return None
         if record.spec.state is IPState.COOLING:
-            try:
-                record = await self._cluster.replace(taken_back(record, fresh))
-            except Conflict:
-                return None
-            undo.push_async_callback(self.give_back, record)
-            self._records.remember(record)
-        return record if record.spec.state is IPState.HELD else None
+            return await self._overwrite(record, fresh, want, undo)
+        return record if record.held else None
 
     def _may_be_mine(self, name: str, want: Want) -> bool:
         """
@@ -225,6 +313,18 @@ class Claims:
             if record.spec.holder.uid == uid:
                 self._records.remember(record)
         return record
+
+
+def _wanted(pool: Pool, want: Want) -> AddressSet:
+    """Give the addresses of a pool that a claim may have."""
+    ips = want.selection.ips
+    return pool.usable & AddressSet.of(ips, pool.family) if ips else pool.usable
+
+
+def _is_state(record: SpiderIP, other: SpiderIP) -> bool:
+    """Whether two readings are of the same record, unchanged."""
+    one, two = record.metadata, other.metadata
+    return (one.uid, one.resource_version) == (two.uid, two.resource_version)
 
 
 def _is_of(record: SpiderIP, key: ClaimKey) -> bool:

@@ -24,9 +24,9 @@ from spiderpool.agent.patience import Patience
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
-from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP, SpiderIPSpec
+from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.errors import AlreadyExists, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
-from spiderpool.ipam.records import record_of
+from spiderpool.ipam.records import put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.model.config import Features
@@ -89,7 +89,7 @@ class Comeback:
             await self._persist(partial(self._look_for, record))
 
     def _follow(self, change: Change, old: SpiderIP | None, _new: SpiderIP | None) -> None:
-        if change is Change.DELETED and old is not None and old.metadata.uid not in self._deletions:
+        if change is Change.DELETED and old is not None and old.held and old.metadata.uid not in self._deletions:
             self._vanished.put_nowait(old)
 
     async def _persist(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -108,7 +108,7 @@ class Comeback:
 
     async def _look_at(self, pod: Pod) -> None:
         """Claim again what a pod was given according to its endpoint and status, if it has no record at all."""
-        if not needs_records(pod) or self._mirrors.records.by_index(BY_UID, pod.metadata.uid):
+        if not needs_records(pod) or self._held_by(pod):
             return
         async with self._turns.of(pod.key):
             for record in await self._remembered(pod):
@@ -136,6 +136,9 @@ class Comeback:
                 if live is not None and needs_records(live):
                     await self._claim(record_of(record.spec), live)
 
+    def _held_by(self, pod: Pod) -> list[SpiderIP]:
+        return [record for record in self._mirrors.records.by_index(BY_UID, pod.metadata.uid) if record.held]
+
     async def _live(self, pod: Pod) -> Pod | None:
         try:
             live = await self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace)
@@ -154,13 +157,15 @@ class Comeback:
     async def _claim(self, record: SpiderIP, pod: Pod) -> None:
         """Create a record again, or tell who has its address; what an ADD claimed meanwhile stands."""
         slot = (record.spec.holder.nic, record.spec.family)
-        held = self._mirrors.records.by_index(BY_UID, pod.metadata.uid)
-        if slot in [(found.spec.holder.nic, found.spec.family) for found in held]:
+        if slot in [(found.spec.holder.nic, found.spec.family) for found in self._held_by(pod)]:
             return
         try:
             made = await unbroken(self._cluster.create(record))
         except (AlreadyExists, UnknownOutcome):
             made = await self._cluster.get(SpiderIP, record.metadata.name)
+            if made.spec.state is IPState.COOLING:
+                # Whoever had it last has let it go; this pod wears it.
+                made = await unbroken(self._cluster.replace(put_in_place(made, record)))
             if made.spec.holder.uid != pod.metadata.uid:
                 self._on_lost(pod, lost_text(record, made, pod))
                 return

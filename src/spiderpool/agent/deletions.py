@@ -1,26 +1,37 @@
-"""Deleting records: on condition of the very state that was seen, and known to the rest of the agent before it happens."""
+"""Releasing and deleting records: on condition of the very state that was seen, and known to the rest of the agent at once."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
+from spiderpool.ipam.records import let_go
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
+from spiderpool.model.pool import Pool
 
 REMEMBERED: Final = 10_000  # own deletions; the watch tells of each within seconds
 
 
 class Deletions:
-    """Deletes records of this node; contains the UIDs of those that it deleted."""
+    """Releases and deletes records of this node; contains the UIDs of those that it deleted."""
 
-    def __init__(self, cluster: Cluster, records: Mirror[SpiderIP], taken: Taken, patience: Patience) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        records: Mirror[SpiderIP],
+        taken: Taken,
+        patience: Patience,
+        pools: Callable[[], Mapping[str, Pool]] = dict,
+    ) -> None:
         """
         Join what a deletion needs.
 
@@ -29,15 +40,33 @@ class Deletions:
             records: this node's own records.
             taken: told what becomes free.
             patience: how long an API server that cannot serve is borne.
+            pools: gives the pools as they are now; they say how long a released address rests.
         """
         self._cluster = cluster
         self._records = records
         self._taken = taken
         self._patience = patience
+        self._pools = pools
         self._own: OrderedDict[str, None] = OrderedDict()
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._own
+
+    async def release(self, record: SpiderIP, state: IPState = IPState.COOLING) -> None:
+        """
+        Let an address go, in exactly this state of its record; gone already is as good. Raises `Conflict`, `UnknownOutcome`.
+
+        It rests as long as its pool says. Where that is no time, or the pool is going, the record is deleted.
+        """
+        pool = self._pools().get(record.spec.pool)
+        if pool is None or pool.terminating or (state is IPState.COOLING and not pool.cool_down_s):
+            await self.delete(record)
+            return
+        released = let_go(record, state, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        try:
+            self._records.remember(await self._patience.bear(lambda: unbroken(self._cluster.replace(released))))
+        except NotFound:
+            self.forget(record)
 
     async def delete(self, record: SpiderIP) -> None:
         """Delete a record in exactly this state; gone already is as good. Raises `Conflict`, `UnknownOutcome`."""

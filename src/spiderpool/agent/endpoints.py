@@ -202,7 +202,7 @@ class Endpoints:
 
     async def _reconcile(self, name: Name) -> None:
         """Compare what is held with what the endpoint says, and write the difference."""
-        records = self._mirrors.records.by_index(BY_POD, name)
+        records = [record for record in self._mirrors.records.by_index(BY_POD, name) if record.held]
         if not records:
             await self._delete(name)
             return

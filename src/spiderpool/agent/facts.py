@@ -182,6 +182,11 @@ class FactSource:
         """The pools as they are now."""
         return self._views.pools
 
+    @property
+    def reserved(self) -> Mapping[int, AddressSet]:
+        """The addresses of SpiderReservedIPs as they are now, by family."""
+        return self._views.reserved
+
     async def gather(self, call: PodCall) -> Facts:
         """Read everything that deciding an ADD looks at."""
         pod = await self.find_pod(call)

@@ -42,14 +42,18 @@ class Handover:
         self._patience = patience
 
     async def find(self, claimant: Claimant) -> tuple[SpiderIP, ...]:
-        """Give the records of a static holder wherever they are; a consistent list, since another node may have made them."""
+        """
+        Give the records of a static holder wherever they are, those that it gave back and that still rest among them.
+
+        A consistent list, since another node may have made them.
+        """
         listing = await self._patience.bear(
             partial(self._cluster.list_objects, SpiderIP, labels=f"{LABEL_KEY}={claimant.label}")
         )
         return tuple(
             record
             for record in listing.items
-            if ClaimKey.of_record(record).claimant == claimant and record.spec.state is IPState.HELD
+            if ClaimKey.of_record(record).claimant == claimant and record.spec.state is not IPState.QUARANTINED
         )
 
     async def give(self, record: SpiderIP, facts: Facts, request: Request) -> SpiderIP:
@@ -94,7 +98,7 @@ def _is_stale(record: SpiderIP, facts: Facts, request: Request) -> bool:
 
 def _refuse_unless_theirs(record: SpiderIP, facts: Facts) -> None:
     """Refuse to give away what belongs to somebody else; a new sandbox of the same pod is always right."""
-    if record.spec.holder.uid == facts.pod.metadata.uid and record.spec.state is IPState.HELD:
+    if record.spec.holder.uid == facts.pod.metadata.uid and record.held:
         return
     verdict = judge_handover(record, facts.pod)
     if verdict.action is not Action.HAND_OVER:

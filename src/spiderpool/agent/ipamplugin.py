@@ -56,7 +56,9 @@ class IpamPlugin:
         The judgement is that of a DEL, so a living pod keeps its addresses. All is tried; the first error is told at the end.
         """
         alive = valid_attachments(call.config)
-        stale = {of_pod(record) for record in self.ipam.mirrors.records if is_stale(record, call.network, alive)}
+        stale = {
+            of_pod(record) for record in self.ipam.mirrors.records if record.held and is_stale(record, call.network, alive)
+        }
         ended = await asyncio.gather(*(self.ipam.release(pod, sandbox) for pod, sandbox in stale), return_exceptions=True)
         for error in ended:
             if isinstance(error, BaseException):

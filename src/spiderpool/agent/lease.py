@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
@@ -26,7 +26,7 @@ from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.ipam.allocation import attach_routes
 from spiderpool.ipam.answer import IpamAddResponse, render_answer
 from spiderpool.ipam.records import build_record
-from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_wish
+from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
 from spiderpool.ipam.wishes import NicWish, Request, Wish, read_wish
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import Claimant, ClaimKey
@@ -42,7 +42,11 @@ Slot = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One ADD after its decisions: `selections` are those of the slots that the pod does not hold yet."""
+    """
+    One ADD after its decisions: `selections` are those of the slots that the pod does not hold yet.
+
+    `resting`: what the pod, or its predecessor, gave back a moment ago.
+    """
 
     facts: Facts
     request: Request
@@ -51,6 +55,7 @@ class Ask:
     selections: tuple[Selection, ...] = ()
     nic_wishes: Mapping[str, NicWish] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    resting: tuple[SpiderIP, ...] = ()
 
     @property
     def uid(self) -> str:
@@ -93,20 +98,16 @@ class Leases:
         """Give a pod its addresses; the caller has the pod's turn."""
         facts = await self._source.gather(call)
         require_alive(facts.pod)
-        ask = read_ask(facts, request, self.held_by(facts.pod.metadata.uid))
+        await self._claims.resolve(facts.pod.metadata.uid)
+        ask = read_ask(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
         ask, superseded = await self._find_again(ask)
         require_pools(ask.selections)
         kept = [await self._handover.give(record, facts, request) for record in ask.held.values()]
         async with all_or_nothing() as undo:
             made = await self._claim(ask, undo)
         for record in superseded:
-            await self._claims.give_back(record)
+            await self._claims.let_go(record)
         return render_answer([*kept, *made], facts.features)
-
-    def held_by(self, uid: str) -> dict[Slot, SpiderIP]:
-        """Give what a pod holds, as this node knows it."""
-        records = self._records.by_index(BY_UID, uid)
-        return {slot_of(record): record for record in records if record.spec.state is IPState.HELD}
 
     async def _find_again(self, ask: Ask) -> tuple[Ask, tuple[SpiderIP, ...]]:
         """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""
@@ -121,9 +122,9 @@ class Leases:
         if ask.routes:
             made = await self._claim_in_order(ask, undo, deadline)
         elif len(ask.selections) == 1:
-            made = [await self._claims.claim(_want(ask, ask.selections[0]), undo, deadline)]
+            made = [await self._claims.claim(self._want(ask, ask.selections[0]), undo, deadline)]
         else:
-            wants = [_want(ask, selection) for selection in ask.selections]
+            wants = [self._want(ask, selection) for selection in ask.selections]
             made = _raise_first(
                 await asyncio.gather(*(self._claims.claim(want, undo, deadline) for want in wants), return_exceptions=True)
             )
@@ -136,12 +137,28 @@ class Leases:
         homes = [record.spec for record in ask.held.values()]
         for selection in ask.selections:
             networks = [ask.facts.pools[spec.pool].subnet for spec in homes if spec.pool in ask.facts.pools]
-            want = _want(ask, selection, lambda pool, networks=networks: _routes(networks, pool, ask.routes))  # type: ignore[misc]
+            want = self._want(ask, selection, lambda pool, networks=networks: _routes(networks, pool, ask.routes))  # type: ignore[misc]
             record = await self._claims.claim(want, undo, deadline)
             made.append(record)
             if record is not None:
                 homes.append(record.spec)
         return made
+
+    def _want(self, ask: Ask, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()) -> Want:
+        """Make the claim of one slot."""
+        key = ClaimKey(ask.claimant, selection.nic, selection.family)
+        nic_wish = ask.nic_wishes[selection.nic]
+
+        def build(pool: Pool, ip: IPAddress) -> SpiderIP:
+            return build_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
+
+        def renew(want: Want) -> Want:
+            facts = replace(ask.facts, pools=self._source.pools, reserved=self._source.reserved)
+            chosen = select_pools(nic_wish, selection.family, facts)
+            return replace(want, selection=chosen, reserved=facts.reserved_of(selection.family))
+
+        resting = tuple(record for record in ask.resting if ClaimKey.of_record(record) == key)
+        return Want(key, ask.uid, selection, ask.facts.reserved_of(selection.family), build, renew, resting)
 
     def _require_all(self, ask: Ask, made: Iterable[SpiderIP | None]) -> None:
         """Raise the one error that tells of all selections that gave nothing."""
@@ -169,13 +186,18 @@ def require_alive(pod: Pod) -> None:
         raise InvalidRequest(f"pod {full_name(pod)} {state}; it gets no address")
 
 
-def read_ask(facts: Facts, request: Request, held: Mapping[Slot, SpiderIP]) -> Ask:
+def read_ask(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Ask:
     """
     Decide what an ADD has to claim.
 
     A NIC that holds an address keeps its pod running when its pools or annotations do not allow it any more: then only
     what it has is given. An address missing beside it (a former ADD was cut off) is claimed where pools allow.
+
+    Args:
+        records: of the pod, in whatever state, as this node knows them.
     """
+    resting = tuple(record for record in records if record.spec.state is IPState.COOLING)
+    held = {slot_of(record): record for record in records if record.held}
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
     served = {nic for nic, _ in held}
     try:
@@ -190,7 +212,7 @@ def read_ask(facts: Facts, request: Request, held: Mapping[Slot, SpiderIP]) -> A
         for selection in selections
         if (selection.nic, selection.family) not in held and (selection.pools or selection.nic not in served)
     )
-    return Ask(facts, request, claimant, held, missing, _by_nic(wish), wish.routes)
+    return Ask(facts, request, claimant, held, missing, _by_nic(wish), wish.routes, resting)
 
 
 def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, ...]]:
@@ -203,7 +225,10 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
     """
     wanted = {(selection.nic, selection.family): selection for selection in ask.selections}
     found, superseded = dict(ask.held), []
+    resting = {record.metadata.name: record for record in (*ask.resting, *stored) if record.spec.state is IPState.COOLING}
     for record in stored:
+        if not record.held:
+            continue
         selection = wanted.get(slot_of(record))
         if selection is None:
             continue
@@ -212,7 +237,7 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
         else:
             superseded.append(record)
     missing = tuple(selection for slot, selection in wanted.items() if slot not in found)
-    return Ask(ask.facts, ask.request, ask.claimant, found, missing, ask.nic_wishes, ask.routes), tuple(superseded)
+    return replace(ask, held=found, selections=missing, resting=tuple(resting.values())), tuple(superseded)
 
 
 def slot_of(record: SpiderIP) -> Slot:
@@ -226,17 +251,6 @@ def _still_fits(record: SpiderIP, selection: Selection) -> bool:
 
 def _by_nic(wish: Wish) -> dict[str, NicWish]:
     return {nic_wish.nic: nic_wish for nic_wish in wish.nics}
-
-
-def _want(ask: Ask, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()) -> Want:
-    """Make the claim of one slot."""
-    key = ClaimKey(ask.claimant, selection.nic, selection.family)
-    nic_wish = ask.nic_wishes[selection.nic]
-
-    def build(pool: Pool, ip: IPAddress) -> SpiderIP:
-        return build_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
-
-    return Want(key, ask.uid, selection, ask.facts.reserved_of(selection.family), build)
 
 
 def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:

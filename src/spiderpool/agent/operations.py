@@ -28,7 +28,7 @@ from spiderpool.agent.wire import (
     WorkloadEndpoint,
 )
 from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.answer import IpamAddResponse, sorted_records
 from spiderpool.ipam.wishes import Request
@@ -63,7 +63,7 @@ class Ipam:
     def held(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Give what a pod of this node holds now."""
         records = self.mirrors.records.by_index(BY_POD, call.key)
-        return tuple(record for record in records if record.spec.state is IPState.HELD)
+        return tuple(record for record in records if record.held)
 
     async def healthy(self) -> None:
         """Serve; an API server that is away is no reason to start this agent again."""
@@ -130,7 +130,7 @@ class Ipam:
         return tuple(
             record
             for record in found
-            if record is not None and (record.spec.holder.namespace, record.spec.holder.name) == call.key
+            if record is not None and record.held and (record.spec.holder.namespace, record.spec.holder.name) == call.key
         )
 
     async def _record_of(self, ip: str) -> SpiderIP | None:

@@ -1,7 +1,7 @@
 """
 DEL: what a container had is given back, unless its pod lives or its holder keeps it (architecture 2, "DEL").
 
-Each record is deleted on condition of the very state that was judged; changed meanwhile, it is read and judged again.
+Each record is released on condition of the very state that was judged; changed meanwhile, it is read and judged again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spiderpool.agent.patience import Patience
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, Verdict, judge_release, statefulset_name
 from spiderpool.kube.cluster import Change, Cluster
@@ -69,8 +69,8 @@ class Releases:
             mirrors: this node's pods and records.
             claims: knows creates that never got an answer.
             patience: how long an API server that cannot serve is borne.
-            deletions: deletes records.
-            on_loss: told of each deletion that met a changed record.
+            deletions: releases records.
+            on_loss: told of each release that met a changed record.
         """
         self._cluster = cluster
         self._mirrors = mirrors
@@ -91,19 +91,20 @@ class Releases:
         self._claims.drop(call.uid)
 
     async def delete_all(self, uid: str) -> None:
-        """Give back all that a pod holds, alive or not: its addresses are in use by others on the wire."""
+        """Give back all that a pod holds, alive or not: its addresses are in use by others on the wire, so nobody gets them."""
 
         def judge(record: SpiderIP) -> Verdict:
             mine = record.spec.holder.uid == uid
             return Verdict(Action.RELEASE if mine else Action.KEEP, "address conflict")
 
-        await asyncio.gather(*(self._delete(record, judge) for record in self._mirrors.records.by_index(BY_UID, uid)))
+        held = [record for record in self._mirrors.records.by_index(BY_UID, uid) if record.held]
+        await asyncio.gather(*(self._release(record, judge, IPState.QUARANTINED) for record in held))
 
     def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Give this node's records of a pod, by UID and by name: a runtime may not tell the UID, or tell another one."""
         of_uid = self._mirrors.records.by_index(BY_UID, call.uid) if call.uid else ()
         found = (*of_uid, *self._mirrors.records.by_index(BY_POD, call.key))
-        return tuple({record.metadata.name: record for record in found}.values())
+        return tuple({record.metadata.name: record for record in found if record.held}.values())
 
     async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
         """Give the live pod of the name, None when it is gone; read live unless the mirror is sure that it ended."""
@@ -134,7 +135,7 @@ class Releases:
                 self._deletions.forget(record)
                 return
             record = found
-        await self._delete(record, judge)
+        await self._release(record, judge)
 
     async def _owners_of(self, record: SpiderIP) -> HolderOwners:
         """Read live who judges a static holder."""
@@ -159,17 +160,17 @@ class Releases:
         except NotFound:
             return None
 
-    async def _delete(self, record: SpiderIP, judge: Judge) -> None:
-        """Delete a record if it is judged so, as long as it is what was judged."""
+    async def _release(self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING) -> None:
+        """Release a record if it is judged so, as long as it is what was judged."""
         found: SpiderIP | None = record
         for _ in range(ATTEMPTS):
             if found is None:
                 self._deletions.forget(record)
                 return
-            if judge(found).action is not Action.RELEASE:
+            if not found.held or judge(found).action is not Action.RELEASE:
                 return
             try:
-                await self._deletions.delete(found)
+                await self._deletions.release(found, state)
             except (Conflict, UnknownOutcome):
                 self._on_loss()
                 found = await self._read(found)

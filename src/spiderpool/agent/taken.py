@@ -16,6 +16,7 @@ from typing import Final
 
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import IPAddress
+from spiderpool.agent.cooling import Cooling
 from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
@@ -38,6 +39,8 @@ class PoolView:
     trials: set[int] = field(default_factory=set)
     others: set[int] = field(default_factory=set)
     lost: dict[int, float] = field(default_factory=dict)  # learned by losing, and when
+    cooling: Cooling = field(default_factory=Cooling)  # released: nobody's, but not free while others are
+    freed: int = 0  # grows whenever an address may have become free: a walk that found nothing need not be repeated before
     listed_s: float = -MOST_BETWEEN_LISTS_S
     lost_s: float = 0.0
     losses: int = 0  # since the last list
@@ -52,16 +55,23 @@ class PoolView:
             yield
         finally:
             self.trials.discard(number)
+            self.freed += not self.has(number)
 
     def __contains__(self, ip: object) -> bool:
         return self.has(int(ip))  # type: ignore[call-overload]
 
     def has(self, number: int) -> bool:
         """Whether the address of this number is believed to be taken; cheaper than `in` in a walk over a full pool."""
-        return number in self.own or number in self.trials or number in self.others or number in self.lost
+        return (
+            number in self.own
+            or number in self.trials
+            or number in self.others
+            or number in self.lost
+            or number in self.cooling
+        )
 
     def __len__(self) -> int:
-        return len(self.own | self.others | self.lost.keys())
+        return sum(number not in self.cooling for number in self.own | self.others | self.lost.keys())
 
     @property
     def between_lists_s(self) -> float:
@@ -83,6 +93,7 @@ class Taken:
         self._cluster = cluster
         self._clock = clock
         self._views: dict[str, PoolView] = {}
+        self.epoch = 0
         self.news = asyncio.Event()  # set, and replaced, each time that an address may have become free
 
     def of(self, pool: str) -> PoolView:
@@ -93,21 +104,50 @@ class Taken:
         elif (view.lost or view.others) and self._clock() - view.lost_s > FORGET_S:
             view.lost.clear()
             view.others.clear()
+            view.freed += 1
         return view
 
     def follow(self, _change: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
         """
         Take in a change of this node's own records.
 
-        A record that left may have gone to another node: it is not known as taken any more, that is all. A cooling address is
-        not taken for the one who had it last.
+        A record that left may have gone to another node: it is not known as taken any more, that is all.
         """
-        if new is not None and new.spec.state is not IPState.COOLING:
-            self.of(new.spec.pool).own.add(int(new.spec.address))
-        elif old is not None:
-            view = self.of(old.spec.pool)
-            view.own.discard(int(old.spec.address))
+        if new is None:
+            if old is not None:
+                view = self.of(old.spec.pool)
+                view.own.discard(int(old.spec.address))
+                view.cooling.drop(old)
+                view.freed += 1
+                self._announce()
+        elif new.spec.state is IPState.COOLING:
+            self.of(new.spec.pool).own.discard(int(new.spec.address))
+            self.rests(new)
+        else:
+            view = self.of(new.spec.pool)
+            view.own.add(int(new.spec.address))
+            view.cooling.drop(new)
+
+    def rests(self, record: SpiderIP) -> None:
+        """Learn that an address was released, on whatever node, and may be taken when nothing else is free."""
+        view = self.of(record.spec.pool)
+        if int(record.spec.address) not in view.own and view.cooling.put(record):
             self._announce()
+
+    def rests_no_more(self, record: SpiderIP) -> None:
+        """Learn that a released address was taken, or has become free."""
+        view = self.of(record.spec.pool)
+        view.cooling.drop(record)
+        view.freed += 1
+
+    def changed(self) -> None:
+        """Learn that pools or reservations changed: a pool that was full may not be any more."""
+        self.epoch += 1
+        self._announce()
+
+    def state(self, pool: str) -> tuple[int, int]:
+        """Give what changes whenever an address of a pool may have become free."""
+        return (self.epoch, self.of(pool).freed)
 
     async def lose(self, pool: str, ip: IPAddress) -> None:
         """Learn that somebody else has an address; after several losses, all who lose meanwhile wait for one list."""
@@ -125,6 +165,8 @@ class Taken:
         view.own.discard(number)
         view.others.discard(number)
         view.lost.pop(number, None)
+        view.cooling.drop(record)
+        view.freed += 1
         self._announce()
 
     async def refresh(self, pool: str) -> bool:
@@ -168,6 +210,7 @@ class Taken:
         view.others = {int(parse_record_name(name)) for name in names}
         view.lost = {number: at for number, at in view.lost.items() if at >= began}
         view.lost_s = self._clock()
+        view.freed += 1
 
 
 def _landed(view: PoolView) -> None:

@@ -39,6 +39,7 @@ LABEL_POOL: Final = PREFIX + "ippool"
 LABEL_NODE: Final = PREFIX + "node"
 LABEL_KEY: Final = PREFIX + "holder-key"
 LABEL_OWNER: Final = PREFIX + "owner"
+LABEL_STATE: Final = PREFIX + "ip-state"  # on records that nobody holds: so a watch sees these alone
 
 
 def spiderpool_resource(kind: str, plural: str, *, namespaced: bool = False) -> Resource:

@@ -38,6 +38,17 @@ class IPPoolSpec(Kube, frozen=True, kw_only=True):
     multus_name: tuple[str, ...] = ()
     default: Annotated[bool | None, SCHEMA_FALSE] = None
     disable: Annotated[bool | None, SCHEMA_FALSE] = None
+    cool_down_seconds: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=0,
+                le=86400,
+                description="how long a released address rests while others are free, 30 if absent; 0 = not at all",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class IPPoolStatus(Kube, frozen=True, kw_only=True):

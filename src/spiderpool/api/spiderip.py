@@ -92,3 +92,8 @@ class SpiderIP(KubeObject, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = spiderpool_resource("SpiderIP", "spiderips")
 
     spec: SpiderIPSpec
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody has the address."""
+        return self.spec.state is IPState.HELD

@@ -25,14 +25,13 @@ from spiderpool.controller.world import BY_HOLDER, World
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, Verdict, judge_leak, statefulset_name
 from spiderpool.kube.cluster import Change
-from spiderpool.model.pool import is_imported
+from spiderpool.model.pool import Pool, is_imported
 
 T = TypeVar("T", bound=KubeObject)
 
 SECOND_LOOK_S: Final = 5.0
 RECORDS: Final = "records"
 ENDPOINTS: Final = "endpoints"
-COOLING_S: Final = 30.0
 QUARANTINE_S: Final = 300.0  # long enough for whoever wears the address to be found, short enough to heal by itself
 STATEFUL_LOOK_S: Final = 60.0  # a StatefulSet that is scaled down while its pod is away makes no event that we follow
 
@@ -156,11 +155,17 @@ class Reclaim:
             case IPState.HELD:
                 return self._second_look_s
             case IPState.COOLING:
-                return COOLING_S
+                return self._cool_down_s(record)
             case IPState.QUARANTINED:
                 return QUARANTINE_S
             case other:
                 assert_never(other)
+
+    def _cool_down_s(self, record: SpiderIP) -> float:
+        """Tell how long a released address rests; not at all when its pool does not give it any more."""
+        pool = self._world.pools.named(record.spec.pool)
+        parsed = None if pool is None else Pool.parse(pool)
+        return parsed.cool_down_s if parsed is not None and record.spec.address in parsed.total else 0.0
 
     async def _judge(self, record: SpiderIP) -> Verdict:
         """Read the live objects that decide, and decide."""
@@ -195,11 +200,13 @@ class Reclaim:
         except NotFound:
             self._world.records.forget(record)  # its own node was faster
         except Conflict:
-            self._count(False)
+            if record.held:
+                self._count(False)
             raise
         else:
-            log.info("address reclaimed", ip=record.spec.ip, pool=record.spec.pool, reason=verdict.reason)
-            self._count(True)
+            if record.held:
+                log.info("address reclaimed", ip=record.spec.ip, pool=record.spec.pool, reason=verdict.reason)
+                self._count(True)
             self._world.records.forget(record)
         self._suspicions.pop(meta.name, None)
         if record.spec.static:

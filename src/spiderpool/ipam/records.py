@@ -1,13 +1,15 @@
-"""The SpiderIP of a claim: how it is made, handed over, cooled and taken back. Writing it is the store's."""
+"""The SpiderIP of a claim: how it is made, handed over, released and taken again. Writing it is the store's."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
-from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL
+from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
@@ -17,6 +19,8 @@ from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import holder_kind
 from spiderpool.model.pool import Pool
+
+OWN_LABELS: Final = frozenset({LABEL_POOL, LABEL_NODE, LABEL_KEY, LABEL_OWNER, LABEL_STATE})
 
 
 def build_record(
@@ -51,7 +55,7 @@ def build_record(
 def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderIP:
     """Make the object around a specification: its name is the address, its labels serve selection only."""
     base = metadata or ObjectMeta(name=record_name_of(spec))
-    labels = {key: value for key, value in base.labels.items() if key not in (LABEL_POOL, LABEL_NODE, LABEL_KEY, LABEL_OWNER)}
+    labels = {key: value for key, value in base.labels.items() if key not in OWN_LABELS}
     return SpiderIP(
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
@@ -82,13 +86,20 @@ def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) 
     return record_of(replace(record.spec, holder=holder), record.metadata)
 
 
-def cooled(record: SpiderIP, since: str) -> SpiderIP:
-    """Release an address: its last holder stays visible, and may take it back at once."""
-    return record_of(replace(record.spec, state=IPState.COOLING, state_since=since), record.metadata)
+def let_go(record: SpiderIP, state: IPState, since: str) -> SpiderIP:
+    """
+    Release an address: its last holder stays visible, and may take it back at once when the state is Cooling.
+
+    Args:
+        record: as it was judged; the update must be conditional on its UID and resource version, which the result carries.
+        state: Cooling, or Quarantined for an address that somebody else uses on the wire.
+        since: RFC 3339.
+    """
+    return record_of(replace(record.spec, state=state, state_since=since), record.metadata)
 
 
-def taken_back(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
-    """Put a new claim (`build_record`) in the place of a cooling record of the same address, on condition of that record."""
+def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
+    """Put a claim (`build_record`), or what was there before it, in the place of a record, on condition of that record."""
     return record_of(fresh.spec, old.metadata)
 
 
@@ -113,6 +124,8 @@ def _labels(spec: SpiderIPSpec) -> dict[str, str]:
     """Give the labels by which records are selected."""
     holder = spec.holder
     labels = {LABEL_POOL: spec.pool, LABEL_NODE: holder.node, LABEL_OWNER: holder.owner.uid if holder.owner else ""}
+    if spec.state is not IPState.HELD:
+        labels[LABEL_STATE] = spec.state
     if holder.kind is not HolderKind.POOL:
         labels[LABEL_KEY] = ClaimKey.of_spec(spec).label
     return {key: label_value(value) for key, value in labels.items() if value}

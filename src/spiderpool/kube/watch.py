@@ -139,6 +139,10 @@ class Mirror(Generic[T]):
         """Drop an object that one's own deletion removed (it had no finalizers); it does not come back by older news."""
         self._replica.bury(obj)
 
+    def dismiss(self, obj: T) -> None:
+        """Drop what one's own write moved out of the selection; it may come back in a later version."""
+        self._replica.apply(WatchEvent(Change.DELETED, obj))
+
     def _list(self, resource_version: str | None) -> _Listed[T]:
         return self._cluster.list_objects(
             self._kind,

@@ -13,6 +13,7 @@ from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
 from spiderpool.api.meta import LabelSelector
 from spiderpool.errors import InvalidRequest
 
+COOL_DOWN_S: Final = 30  # longer than neighbours believe an old MAC (Linux: base_reachable_time, 30 s)
 NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # the subnet of a pool whose subnet cannot be read
 
 
@@ -24,7 +25,7 @@ class Pool:
     `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without the gateway; what pods may get.
     `broken` says why the pool cannot be read; then its sets are empty, and it is refused with these words.
     `imported` is false while allocations of Go Spiderpool wait for their SpiderIPs.
-    `auto`: made by the product for one application.
+    `auto`: made by the product for one application. `cool_down_s`: how long a released address rests while others are free.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Pool:
     auto: bool
     imported: bool
     broken: str | None
+    cool_down_s: int = COOL_DOWN_S
 
     @classmethod
     def parse(cls, obj: SpiderIPPool) -> Pool:
@@ -78,12 +80,18 @@ class Pool:
             auto=LABEL_OWNER_APP_NAME in obj.metadata.labels,
             imported=is_imported(obj),
             broken=broken,
+            cool_down_s=cool_down_of(spec),
         )
 
 
 def is_imported(obj: SpiderIPPool) -> bool:
     """Whether no allocation waits to be taken over from Go Spiderpool."""
     return ANNO_IMPORTED in obj.metadata.annotations or obj.status.allocated_ips is None
+
+
+def cool_down_of(spec: IPPoolSpec) -> int:
+    """Give how many seconds a released address of a pool rests."""
+    return COOL_DOWN_S if spec.cool_down_seconds is None else spec.cool_down_seconds
 
 
 def _addresses(spec: IPPoolSpec) -> tuple[IPNetwork, IPAddress | None, AddressSet]:

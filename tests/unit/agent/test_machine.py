@@ -162,14 +162,14 @@ class TwoNodes(RuleBasedStateMachine):
     @invariant()
     def every_pod_keeps_its_own_address(self) -> None:
         """What a living pod wears is held by it alone."""
-        held = {record.spec.ip: record.spec.holder.uid for record in self.world.cluster.all(SpiderIP)}
+        held = {record.spec.ip: record.spec.holder.uid for record in self.world.cluster.all(SpiderIP) if record.held}
         for uid, ip in self.worn.items():
             assert uid == held.get(ip)
 
     @invariant()
     def nothing_is_held_for_nobody(self) -> None:
-        """Each record belongs to a living pod, or to a static one that its StatefulSet wants; one a pod."""
-        records = self.world.cluster.all(SpiderIP)
+        """Each held address belongs to a living pod, or to a static one that its StatefulSet wants; one a pod."""
+        records = [record for record in self.world.cluster.all(SpiderIP) if record.held]
         living = {pod.metadata.uid for pod in self.living()}
         holders = [record.spec.holder for record in records]
         assert all(holder.uid in living or holder.name in DB for holder in holders)

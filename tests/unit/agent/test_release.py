@@ -28,8 +28,8 @@ def remove(world: World, pod: Pod) -> None:
     world.cluster.drop(Pod, pod.metadata.name, pod.metadata.namespace)
 
 
-async def test_the_del_of_a_pod_in_deletion_is_one_conditional_delete(world: World) -> None:
-    """A pod that the watch shows as ending costs no read: one delete, with UID and resource version."""
+async def test_the_del_of_a_pod_in_deletion_is_one_conditional_update(world: World) -> None:
+    """A pod that the watch shows as ending costs no read: one update, with UID and resource version."""
     world.pool()
     pod = world.pod()
 
@@ -41,7 +41,7 @@ async def test_the_del_of_a_pod_in_deletion_is_one_conditional_delete(world: Wor
         await agent.delete(pod)
         calls = [(call.verb, call.plural) for call in world.cluster.calls[before:]]
 
-    assert [("delete", "spiderips")] == [call for call in calls if call[1] != "spiderendpoints"]
+    assert [("replace", "spiderips")] == [call for call in calls if call[1] != "spiderendpoints"]
     assert {} == world.held()
 
 
@@ -143,7 +143,7 @@ async def test_all_nics_and_families_go_with_one_del(world: World) -> None:
 
 
 async def test_a_record_that_changed_is_judged_again(world: World) -> None:
-    """A delete that meets a changed record reads it; still this sandbox's, it goes."""
+    """A release that meets a changed record reads it; still this sandbox's, it goes."""
     world.pool()
     pod = world.pod()
 
@@ -158,7 +158,7 @@ async def test_a_record_that_changed_is_judged_again(world: World) -> None:
 
 
 async def test_a_record_that_became_another_sandbox_s_stays(world: World) -> None:
-    """A delete that meets a record of another sandbox leaves it."""
+    """A release that meets a record of another sandbox leaves it."""
     world.pool()
     pod = world.pod()
 
@@ -178,8 +178,8 @@ async def test_a_record_that_became_another_sandbox_s_stays(world: World) -> Non
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_a_delete_without_an_answer_is_resolved(world: World, after_commit: bool) -> None:
-    """Whether or not a delete happened whose answer was lost: afterwards the address is free and the DEL succeeds."""
+async def test_a_release_without_an_answer_is_resolved(world: World, after_commit: bool) -> None:
+    """Whether or not a release happened whose answer was lost: afterwards the address is free and the DEL succeeds."""
     world.pool()
     pod = world.pod()
 
@@ -187,7 +187,7 @@ async def test_a_delete_without_an_answer_is_resolved(world: World, after_commit
         await agent.add(pod)
         end(world, pod)
         await asyncio.sleep(0.05)
-        world.cluster.faults.fail_next("delete", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        world.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
         await agent.delete(pod)
 
     assert {} == world.held()
@@ -202,7 +202,7 @@ async def test_too_many_requests_are_borne(world: World) -> None:
         await agent.add(pod)
         end(world, pod)
         await asyncio.sleep(0.05)
-        world.cluster.faults.fail_next("delete", SpiderIP, TooManyRequests("later", retry_after_s=0.02))
+        world.cluster.faults.fail_next("replace", SpiderIP, TooManyRequests("later", retry_after_s=0.02))
         await agent.delete(pod)
 
     assert {} == world.held()
@@ -283,11 +283,11 @@ async def test_a_released_address_can_be_had_again(world: World) -> None:
 
 
 def touch_once(world: World, change: Any) -> None:
-    """Let another writer change the only record just before it is deleted."""
+    """Let another writer change the only record just before it is released."""
     done: list[str] = []
 
     def touch(call: Call) -> None:
-        if call.verb == "delete" and call.plural == "spiderips" and not done:
+        if call.verb == "replace" and call.plural == "spiderips" and not done:
             done.append(call.name)
             changed = change(world.cluster.all(SpiderIP)[0])
             world.cluster.seed(record_of(changed.spec, changed.metadata))

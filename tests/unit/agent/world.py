@@ -100,7 +100,7 @@ class World:
 
     def held(self) -> dict[str, str]:
         """Give who holds what: address → pod name."""
-        return {record.spec.ip: record.spec.holder.name for record in self.cluster.all(SpiderIP)}
+        return {record.spec.ip: record.spec.holder.name for record in self.cluster.all(SpiderIP) if record.held}
 
 
 def new_world(folder: Path) -> World:

@@ -17,8 +17,9 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.machines import VirtualMachine, VirtualMachineInstance
-from spiderpool.controller.reclaim import COOLING_S, QUARANTINE_S, SECOND_LOOK_S, STATEFUL_LOOK_S, Reclaim
+from spiderpool.controller.reclaim import QUARANTINE_S, SECOND_LOOK_S, STATEFUL_LOOK_S, Reclaim
 from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
+from spiderpool.model.pool import COOL_DOWN_S
 from tests.fakes.cluster import Call, FakeCluster
 from tests.unit.controller.conftest import Clock, Scene, Told, make_pod, make_pool, make_record, settle
 
@@ -170,14 +171,15 @@ async def test_reclaim_can_be_switched_off(scene: Scene) -> None:
     """With SPIDERPOOL_GC_IP_ENABLED=false held records stay; those that cool still end."""
     scene.cluster.seed(make_record("10.6.0.10"))
     scene.cluster.seed(make_record("10.6.0.11", state=IPState.COOLING))
-    await run(scene, await reclaim(scene, enabled=False), COOLING_S + 2)
+    await run(scene, await reclaim(scene, enabled=False), COOL_DOWN_S + 2)
 
     assert ["10.6.0.10"] == held(scene)
 
 
-@pytest.mark.parametrize(("state", "seconds"), [(IPState.COOLING, COOLING_S), (IPState.QUARANTINED, QUARANTINE_S)])
+@pytest.mark.parametrize(("state", "seconds"), [(IPState.COOLING, COOL_DOWN_S), (IPState.QUARANTINED, QUARANTINE_S)])
 async def test_unheld_records_end_by_time(scene: Scene, state: IPState, seconds: float) -> None:
     """Cooling and quarantined addresses become free when their time is over, by the observer's clock."""
+    scene.cluster.seed(make_pool())
     scene.cluster.seed(make_pod())
     scene.cluster.seed(make_record(state=state))
     worker = await reclaim(scene)
@@ -190,12 +192,13 @@ async def test_unheld_records_end_by_time(scene: Scene, state: IPState, seconds:
 
 async def test_address_taken_back_from_cooling_stays(scene: Scene) -> None:
     """A cooling record that its holder takes back is held again, and its time is forgotten."""
+    scene.cluster.seed(make_pool())
     scene.cluster.seed(make_pod())
     scene.cluster.seed(make_record(state=IPState.COOLING))
     worker = await reclaim(scene)
-    await run(scene, worker, COOLING_S - 2)
+    await run(scene, worker, COOL_DOWN_S - 2)
     await scene.cluster.patch(SpiderIP, "10.6.0.10", {"spec": {"state": "Held"}})
-    await run(scene, worker, COOLING_S * 2)
+    await run(scene, worker, COOL_DOWN_S * 2)
 
     assert ["10.6.0.10"] == held(scene)
 

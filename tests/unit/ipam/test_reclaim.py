@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.spiderip import Holder, HolderKind, SpiderIP
+from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.ipam.reclaim import (
     Action,
     HolderOwners,
@@ -18,7 +18,7 @@ from spiderpool.ipam.reclaim import (
     judge_release,
     statefulset_name,
 )
-from spiderpool.ipam.records import cooled, record_of
+from spiderpool.ipam.records import let_go, record_of
 from tests.fakes.objects import MACHINE, STATEFULSET, make_facts, make_pod, make_record, make_statefulset
 
 STATELESS = make_record()
@@ -133,7 +133,7 @@ def test_which_statefulset() -> None:
         (STATELESS, make_pod(), Action.KEEP, "exists"),
         (STATELESS, make_pod(deleted=True), Action.KEEP, "exists"),
         (STATELESS, make_pod(phase="Succeeded", restart="Never"), Action.KEEP, "exists"),
-        (cooled(STATELESS, "now"), None, Action.KEEP, "the address is Cooling, nobody holds it"),
+        (let_go(STATELESS, IPState.COOLING, "now"), None, Action.KEEP, "the address is Cooling, nobody holds it"),
         (STATIC, make_pod("db-1"), Action.KEEP, "exists"),
         (STATIC, make_pod("db-1", phase="Failed", reason="Evicted"), Action.RELEASE, "does not exist"),
         (STATIC, make_pod("db-1", uid="uid-2"), Action.RELEASE, "StatefulSet ns/db does not exist"),
@@ -163,7 +163,7 @@ def test_claims_of_the_controller_are_no_leaks() -> None:
         (STATIC, make_pod("db-2", uid="uid-2"), Action.KEEP),
         (STATIC, make_pod("db-1", "other", uid="uid-2"), Action.KEEP),
         (STATELESS, make_pod(uid="uid-2"), Action.KEEP),
-        (cooled(STATIC, "now"), make_pod("db-1", uid="uid-2"), Action.KEEP),
+        (let_go(STATIC, IPState.COOLING, "now"), make_pod("db-1", uid="uid-2"), Action.KEEP),
         (VIRTUAL, make_pod("virt-launcher-vm-def", uid="uid-2"), Action.HAND_OVER),
         (VIRTUAL, make_pod("virt-launcher-vm-def", "other", uid="uid-2"), Action.KEEP),
     ],

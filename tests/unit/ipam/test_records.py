@@ -15,7 +15,7 @@ from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.ipam.answer import render_answer
 from spiderpool.ipam.projection import endpoint_of, pool_status
-from spiderpool.ipam.records import cooled, hand_over, record_of, taken_back
+from spiderpool.ipam.records import hand_over, let_go, put_in_place, record_of
 from spiderpool.ipam.wishes import Request
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
@@ -106,8 +106,8 @@ def test_cooling_and_back() -> None:
     """A cooling record shows its last holder; taking it back keeps the object's identity."""
     held = make_record()
     stored = replace(held, metadata=replace(held.metadata, uid="r-uid", resource_version="7"))
-    cooling = cooled(stored, "2025-01-01T00:00:00Z")
-    again = taken_back(cooling, held)
+    cooling = let_go(stored, IPState.COOLING, "2025-01-01T00:00:00Z")
+    again = put_in_place(cooling, held)
 
     assert IPState.COOLING is cooling.spec.state
     assert cooling.spec.state_since == "2025-01-01T00:00:00Z"
@@ -225,7 +225,7 @@ def test_endpoints_of_static_holders() -> None:
 
 def test_no_endpoint() -> None:
     """A pod that holds nothing has no endpoint; cooling addresses are not held."""
-    assert endpoint_of([cooled(make_record(), "now")], make_pod(), DEPLOYMENT) is None
+    assert endpoint_of([let_go(make_record(), IPState.COOLING, "now")], make_pod(), DEPLOYMENT) is None
 
 
 def test_owner_is_no_controller() -> None:
@@ -254,7 +254,7 @@ def test_pool_status() -> None:
 def test_pool_status_of_nothing() -> None:
     """Without allocations the map is absent; neither cooling addresses nor the controller's own claims count."""
     claim = replace(make_record("10.6.0.12").spec, holder=Holder(kind=HolderKind.POOL, name="blue"))
-    status = pool_status([cooled(make_record("10.6.0.11"), "now"), record_of(claim)], make_pool())
+    status = pool_status([let_go(make_record("10.6.0.11"), IPState.COOLING, "now"), record_of(claim)], make_pool())
 
     assert status.allocated_ips is None
     assert (0, 10) == (status.allocated_ip_count, status.total_ip_count)
