@@ -64,7 +64,7 @@ class Deletions:
             return
         released = let_go(record, state, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
         try:
-            self._records.remember(await self._patience.bear(lambda: unbroken(self._cluster.replace(released))))
+            await self._patience.bear(lambda: unbroken(self._replace(released)))
         except NotFound:
             self.forget(record)
 
@@ -81,6 +81,9 @@ class Deletions:
         """Drop a record that certainly does not exist any more."""
         self._records.forget(record)
         self._taken.free(record)
+
+    async def _replace(self, record: SpiderIP) -> None:
+        self._records.remember(await self._cluster.replace(record))
 
     async def _send(self, record: SpiderIP) -> None:
         meta = record.metadata
