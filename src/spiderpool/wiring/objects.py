@@ -1,0 +1,246 @@
+"""
+What a network namespace is made of, as values: links, and the objects that the coordinator puts beside them.
+
+Devices are named, not numbered: a plan is made before the veth pair exists.
+Source of fields: rtnetlink(7); kernel uapi headers `if_link.h`, `rtnetlink.h`, `fib_rules.h`, `neighbour.h`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Final
+
+from spiderpool.addressing.sets import IPAddress, IPNetwork
+
+MAIN_TABLE: Final = 254
+LINK_SCOPE: Final = 253  # RT_SCOPE_LINK; IPv6 routes have no scope
+IPV6_METRIC: Final = 1024  # IP6_RT_PRIO_USER, what the kernel gives a route without a metric
+IPV4, IPV6 = 4, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """
+    One interface.
+
+    `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel. `peer` is the index of a
+    veth's other end (of a macvlan: its master), in whichever namespace that is.
+    """
+
+    index: int
+    name: str
+    mac: str = ""
+    mtu: int = 1500
+    up: bool = True
+    shared: bool = True
+    tx_queue_len: int = 1000
+    peer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on a link, with its prefix length in `network`."""
+
+    dev: str
+    ip: IPAddress
+    prefix_length: int
+
+    @property
+    def network(self) -> IPNetwork:
+        """The network that the address is in."""
+        return ip_network(f"{self.ip}/{self.prefix_length}", strict=False)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is neither link-local nor multicast (reference datapath.md 2.1, step 5)."""
+        return not (self.ip.is_link_local or self.ip.is_multicast)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route. `metric` 0 is the kernel's own choice for IPv4."""
+
+    dst: IPNetwork
+    dev: str
+    table: int = MAIN_TABLE
+    gateway: IPAddress | None = None
+    src: IPAddress | None = None
+    scope: int = 0
+    metric: int = 0
+    onlink: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it leads everywhere."""
+        return self.dst.prefixlen == 0
+
+    @property
+    def place(self) -> tuple[int, IPNetwork, int]:
+        """What the kernel lets exist once, but for next hops that share the load: table, destination and metric."""
+        return (self.table, self.dst, self.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    A rule `[from SRC] [fwmark MARK] lookup TABLE`. A wanted rule without a priority takes any.
+
+    `more` = it looks at other things too, so it is none of ours.
+    """
+
+    family: int
+    table: int
+    priority: int | None = None
+    src: IPNetwork | None = None
+    mark: int | None = None
+    more: bool = False
+
+    @property
+    def selector(self) -> tuple[int, int, IPNetwork | None, int | None, bool]:
+        """All but the priority."""
+        return (self.family, self.table, self.src, self.mark, self.more)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A link-layer address that is known. Wanted ones are permanent; found ones may have learned `mac`, or have none."""
+
+    ip: IPAddress
+    dev: str
+    mac: str
+    permanent: bool = True
+
+
+class Kind(enum.StrEnum):
+    """Which setting."""
+
+    UP = "up"
+    MAC = "mac"
+    TX_QUEUE_LEN = "txQueueLen"
+    SYSCTL = "sysctl"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One thing that has exactly one value: `name` is a link's, or a sysctl's with dots."""
+
+    kind: Kind
+    name: str
+    value: str
+
+    @property
+    def place(self) -> tuple[Kind, str]:
+        """What has the value."""
+        return (self.kind, self.name)
+
+
+Item = Address | Route | Rule | Neighbour | Setting
+"""One thing that a namespace has or has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class VethPair:
+    """A pair of links: one end in the pod, one on the node, both up."""
+
+    host: str
+    pod: str
+    mtu: int
+    host_mac: str
+    pod_mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What was seen in a namespace, or in the part of it that matters. `links` are in the order of their indexes."""
+
+    links: tuple[Link, ...] = ()
+    items: frozenset[Item] = frozenset()
+
+    def link(self, name: str) -> Link | None:
+        """Give the link of that name."""
+        return next((link for link in self.links if link.name == name), None)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All addresses, by link, then as numbers."""
+        order = {link.name: number for number, link in enumerate(self.links)}
+        found = [item for item in self.items if isinstance(item, Address)]
+        return tuple(sorted(found, key=lambda one: (order.get(one.dev, len(order)), one.ip.version, int(one.ip))))
+
+    @property
+    def routes(self) -> frozenset[Route]:
+        """All routes."""
+        return frozenset(item for item in self.items if isinstance(item, Route))
+
+    @property
+    def rules(self) -> frozenset[Rule]:
+        """All rules."""
+        return frozenset(item for item in self.items if isinstance(item, Rule))
+
+    @property
+    def neighbours(self) -> frozenset[Neighbour]:
+        """All neighbours."""
+        return frozenset(item for item in self.items if isinstance(item, Neighbour))
+
+    def addresses_of(self, name: str) -> tuple[Address, ...]:
+        """Give the usable addresses of a link, in the kernel's order of families."""
+        return tuple(address for address in self.addresses if address.dev == name and address.usable)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What must be there, and what must not; `present` in the order in which it can be made."""
+
+    present: tuple[Item, ...] = ()
+    absent: frozenset[Item] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    All that one call does. `veth` None: the pair is there, or not needed.
+
+    `marks` are the families whose mangle rules are needed; `announce` are addresses to be told to the neighbourhood.
+    """
+
+    veth: VethPair | None = None
+    pod: Wanted = Wanted()
+    node: Wanted = Wanted()
+    marks: tuple[int, ...] = ()
+    announce: tuple[IPAddress, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """
+    Everything that a decision looks at.
+
+    `host_end` is the node's link at the other end of the pod's veth0, else of its default NIC; None where there is none.
+    `sources` are the node's own addresses from which it would reach each of the pod's.
+    """
+
+    ifname: str
+    container_id: str
+    pod: Picture
+    node: Picture
+    host_end: Link | None = None
+    sources: Mapping[IPAddress, IPAddress] = field(default_factory=dict)
+
+
+def host_network(ip: IPAddress) -> IPNetwork:
+    """Give the network of one address."""
+    return ip_network(ip)
+
+
+def link_settings(links: Iterable[Link]) -> frozenset[Setting]:
+    """Give what is set on links as items."""
+    found: set[Setting] = set()
+    for link in links:
+        found.add(Setting(Kind.UP, link.name, str(link.up)))
+        found.add(Setting(Kind.MAC, link.name, link.mac))
+        found.add(Setting(Kind.TX_QUEUE_LEN, link.name, str(link.tx_queue_len)))
+    return frozenset(found)
