@@ -1,0 +1,197 @@
+"""Reading the books of the audit: lists from the API server, interfaces from the agents through its pod proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+
+from spiderpool.api.core import Node, PartialObject, Pod, StatefulSet
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.meta import KubeObject
+from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.cli.agents import AgentPod, list_agents
+from spiderpool.errors import NotFound, SpiderpoolError, Undecodable, Unreachable
+from spiderpool.ipam.audit import Books
+from spiderpool.ipam.reclaim import HolderOwners, statefulset_name
+from spiderpool.kube.client import KubeClient
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.pod import is_alive
+from spiderpool.model.worn import NodeInterfaces
+
+T = TypeVar("T", bound=KubeObject)
+Ask = Callable[[AgentPod], Awaitable[NodeInterfaces]]
+"""Asks an agent what the pods of its node wear."""
+
+PATH: Final = "/v1/interfaces"
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A book that could not be read, and why."""
+
+    book: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Books as far as they could be read."""
+
+    books: Books
+    unread: tuple[Unread, ...] = ()
+
+
+class _Reader:
+    """Reads, and keeps what could not be read."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.unread: list[Unread] = []
+
+    async def listed(self, kind: type[T]) -> tuple[T, ...]:
+        """List all objects of a kind, from etcd."""
+        try:
+            return (await self.cluster.list_objects(kind)).items
+        except SpiderpoolError as error:
+            self.unread.append(Unread(kind.resource.plural, error.message))
+            return ()
+
+    async def found(self, kind: type[T], name: str, namespace: str) -> T | None:
+        """Read an object, None when it does not exist."""
+        try:
+            return await self.cluster.get(kind, name, namespace)
+        except NotFound:
+            return None
+
+    async def metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
+        """Read an object's metadata, None when it does not exist, or when its kind does not."""
+        try:
+            return await self.cluster.get_metadata(kind, name, namespace)
+        except NotFound:
+            return None
+        except SpiderpoolError as error:
+            self.unread.append(Unread(kind.resource.plural, error.message))
+            return None
+
+
+def asking(client: KubeClient) -> Ask:
+    """Make the way to agents through the API server; it decides by the caller's rights (`get` of `pods/proxy`)."""
+
+    async def ask(agent: AgentPod) -> NodeInterfaces:
+        data = await client.read_from_pod(agent.metadata.name, agent.metadata.namespace, agent.port, PATH)
+        try:
+            return msgspec.json.decode(data, type=NodeInterfaces)
+        except msgspec.DecodeError as error:
+            raise Undecodable(f"agent {agent.metadata.name} answers {PATH} with something else: {error}") from error
+
+    return ask
+
+
+async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
+    """
+    Read all books; those that cannot be read are named in the result.
+
+    Args:
+        cluster: the door to the API.
+        ask: the way to agents; None leaves the interfaces out.
+    """
+    reader = _Reader(cluster)
+    pods, records, pools, endpoints, agents = await asyncio.gather(
+        reader.listed(Pod),
+        reader.listed(SpiderIP),
+        reader.listed(SpiderIPPool),
+        reader.listed(SpiderEndpoint),
+        _agents(reader),
+    )
+    owners, interfaces = await asyncio.gather(
+        _owners(reader, [record for record in records if record.spec.static]),
+        _interfaces(reader, agents, ask, pods, records) if ask is not None else _nothing(),
+    )
+    namespace = agents[0].metadata.namespace if agents else "kube-system"
+    books = Books(pods, records, pools, endpoints, owners, interfaces, namespace)
+    return Reading(books, tuple(reader.unread))
+
+
+async def _agents(reader: _Reader) -> tuple[AgentPod, ...]:
+    try:
+        return await list_agents(reader.cluster)
+    except SpiderpoolError as error:
+        reader.unread.append(Unread("agents", error.message))
+        return ()
+
+
+async def _nothing() -> tuple[NodeInterfaces, ...]:
+    return ()
+
+
+async def _owners(reader: _Reader, static: list[SpiderIP]) -> dict[str, HolderOwners]:
+    """Read what judges static holders."""
+    if not static:
+        return {}
+    sets = {found.key: found for found in await reader.listed(StatefulSet)}
+    owners = {}
+    for record in static:
+        holder = record.spec.holder
+        if holder.kind is HolderKind.VIRTUAL_MACHINE:
+            owners[record.metadata.name] = await _machines(reader, holder.name, holder.namespace)
+        else:
+            owners[record.metadata.name] = HolderOwners(
+                statefulset=sets.get((holder.namespace, statefulset_name(record) or ""))
+            )
+    return owners
+
+
+async def read_owners(cluster: Cluster, record: SpiderIP) -> HolderOwners:
+    """Read live what judges the holder of one record; raises what the port names."""
+    reader = _Reader(cluster)
+    holder, name = record.spec.holder, statefulset_name(record)
+    if holder.kind is HolderKind.VIRTUAL_MACHINE:
+        found = await _machines(reader, holder.name, holder.namespace)
+        if reader.unread:
+            raise Unreachable(f"holder of {record.spec.ip} cannot be judged: {reader.unread[0].reason}")
+        return found
+    wanted = record.spec.static and name
+    return HolderOwners(statefulset=await reader.found(StatefulSet, name, holder.namespace) if wanted and name else None)
+
+
+async def _machines(reader: _Reader, name: str, namespace: str) -> HolderOwners:
+    """Read a virtual machine by metadata."""
+    return HolderOwners(
+        instance=await reader.metadata(VirtualMachineInstance, name, namespace),
+        machine=await reader.metadata(VirtualMachine, name, namespace),
+    )
+
+
+async def _interfaces(
+    reader: _Reader, agents: tuple[AgentPod, ...], ask: Ask, pods: tuple[Pod, ...], records: tuple[SpiderIP, ...]
+) -> tuple[NodeInterfaces, ...]:
+    """Ask every agent; nodes where somebody holds an address and no agent answers are books that are missing."""
+    answers = await asyncio.gather(*(ask(agent) for agent in agents), return_exceptions=True)
+    read, failed = [], set()
+    for agent, answer in zip(agents, answers, strict=True):
+        if isinstance(answer, NodeInterfaces):
+            read.append(answer)
+        elif isinstance(answer, SpiderpoolError):
+            failed.add(agent.spec.node_name)
+            reader.unread.append(Unread(f"interfaces of node {agent.spec.node_name}", answer.message))
+        else:
+            raise answer
+    silent = await _existing(reader, busy_nodes(pods, records) - {answer.node for answer in read} - failed)
+    reader.unread.extend(Unread(f"interfaces of node {node}", "no agent runs there") for node in silent)
+    return tuple(read)
+
+
+def busy_nodes(pods: Iterable[Pod], records: Iterable[SpiderIP]) -> set[str]:
+    """Name the nodes on which running pods hold addresses: there interfaces must be looked at."""
+    running = {pod.metadata.uid for pod in pods if is_alive(pod) and pod.status.phase == "Running"}
+    return {record.spec.holder.node for record in records if record.spec.holder.uid in running} - {""}
+
+
+async def _existing(reader: _Reader, nodes: set[str]) -> list[str]:
+    """Keep the nodes that exist; the others have no interfaces."""
+    return [node for node in sorted(nodes) if await reader.found(Node, node, "") is not None]

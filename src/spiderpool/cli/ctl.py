@@ -1,0 +1,41 @@
+"""The command `spiderpoolctl`: one module a noun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from spiderpool.cli import ip
+from spiderpool.cli.check import check
+from spiderpool.cli.explain import explain
+from spiderpool.cli.gc import gc
+from spiderpool.cli.markdown import render_markdown
+from spiderpool.cli.session import COMMAND
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Look into Spiderpool and mend it. Works with your own rights at the API server that KUBECONFIG names.",
+)
+app.command("check")(check)
+app.add_typer(ip.app, name="ip")
+app.command("gc")(gc)
+app.command("explain")(explain)
+
+
+@app.command("generate-markdown")
+def generate_markdown(
+    markdown_path: Annotated[Path, typer.Option("--markdown-path", help="File to write.")],
+) -> None:
+    """Write the description of all commands to a file."""
+    markdown_path.write_text(render_markdown(get_command(app), COMMAND))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name=COMMAND)

@@ -1,0 +1,167 @@
+"""
+`spiderpoolctl gc`: what the audit finds and a program can mend.
+
+Leaks are given back, SpiderEndpoints are written as the records say, or deleted when they say nothing. The verdict is that of
+the controller's reclaim, taken anew from live objects before each change.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from spiderpool.addressing.ranges import parse_address
+from spiderpool.api.core import Pod
+from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.group import LABEL_NODE
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.cli import session
+from spiderpool.cli.books import Reading, Unread, read_books
+from spiderpool.cli.ip import give_back
+from spiderpool.cli.owners import owner_of
+from spiderpool.cli.session import Output, OutputOption
+from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
+from spiderpool.ipam.audit import Books, Difference, Kind, compare
+from spiderpool.ipam.projection import endpoint_of
+from spiderpool.kube.client import KubeClient
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.labels import label_value
+
+MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})
+HEADERS: Final = ("KIND", "SUBJECT", "WHAT", "WHY", "RESULT")
+
+
+class Outcome(enum.StrEnum):
+    """What became of a step."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Step(msgspec.Struct, frozen=True, rename="camel"):
+    """One thing to mend."""
+
+    kind: Kind
+    subject: str
+    text: str
+    cause: str
+    outcome: Outcome
+    detail: str = ""
+
+
+def gc(
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; this is also the default.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it.")] = False,
+    address: Annotated[str, typer.Option("--address", hidden=True)] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Give back the addresses of holders that are gone, and bring SpiderEndpoints up to date."""
+
+    async def work(client: KubeClient) -> int:
+        check_options(plan=plan, apply=apply, address=address)
+        reading = await read_books(client, None)
+        refuse_gaps(reading.unread)
+        steps = await mend(client, reading) if apply else planned(reading)
+        if output is Output.JSON:
+            session.print_json(steps)
+        else:
+            rows = [(step.kind, step.subject, step.text, step.cause, f"{step.outcome} {step.detail}".strip()) for step in steps]
+            session.print_table(HEADERS, rows, empty="nothing to do: every address has a holder, every endpoint is right")
+        return int(any(step.outcome is Outcome.FAILED for step in steps))
+
+    session.run(work)
+
+
+def check_options(*, plan: bool, apply: bool, address: str) -> None:
+    """Refuse options that make no sense, with the reason."""
+    if address:
+        raise InvalidRequest("--address: no controller is asked; this command works with your own rights at the API server")
+    if plan and apply:
+        raise InvalidRequest("--plan and --apply exclude each other; --plan changes nothing")
+
+
+def refuse_gaps(unread: tuple[Unread, ...]) -> None:
+    """Refuse to judge by half of the facts."""
+    if unread:
+        missing = "; ".join(f"{each.book}: {each.reason}" for each in unread)
+        raise InvalidRequest(f"nothing is done, since not all could be read: {missing}")
+
+
+def planned(reading: Reading) -> tuple[Step, ...]:
+    """Give what would be done."""
+    return tuple(_step(difference, Outcome.PLANNED) for difference in mendable(reading.books))
+
+
+def mendable(books: Books) -> tuple[Difference, ...]:
+    """Give the differences that this command mends."""
+    return tuple(difference for difference in compare(books) if difference.kind in MENDABLE)
+
+
+async def mend(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
+    """Mend one difference after the other; one that cannot be mended does not stop the next."""
+    steps = []
+    for difference in mendable(reading.books):
+        try:
+            detail = await _mend(cluster, difference, reading.books)
+        except SpiderpoolError as error:
+            steps.append(_step(difference, Outcome.FAILED, error.message))
+        else:
+            steps.append(_step(difference, Outcome.DONE, detail))
+    return tuple(steps)
+
+
+async def _mend(cluster: Cluster, difference: Difference, books: Books) -> str:
+    if difference.kind is Kind.LEAK:
+        return await give_back(cluster, parse_address(difference.subject), dry_run=False, force=False)
+    namespace, _, name = difference.subject.partition("/")
+    return await write_endpoint(cluster, name, namespace, books)
+
+
+def _step(difference: Difference, outcome: Outcome, detail: str = "") -> Step:
+    return Step(difference.kind, difference.subject, difference.text, difference.cause, outcome, detail)
+
+
+async def write_endpoint(cluster: Cluster, name: str, namespace: str, books: Books) -> str:
+    """Make one endpoint say what the records say, conditional on the one that was read."""
+    records = [r for r in books.held if (r.spec.holder.namespace, r.spec.holder.name) == (namespace, name)]
+    found = next((endpoint for endpoint in books.endpoints if endpoint.key == (namespace, name)), None)
+    pod = next((pod for record in records if (pod := books.living(record)) is not None), None)
+    wanted = None if pod is None else await _wanted(cluster, records, pod)
+    if wanted is None:
+        return await _drop(cluster, found)
+    if found is None:
+        await cluster.create(wanted)
+        return "endpoint written"
+    metadata = msgspec.structs.replace(
+        found.metadata,
+        labels={**found.metadata.labels, **wanted.metadata.labels},
+        owner_references=wanted.metadata.owner_references,
+    )
+    await cluster.replace(msgspec.structs.replace(found, metadata=metadata, status=wanted.status))
+    return "endpoint corrected"
+
+
+async def _wanted(cluster: Cluster, records: list[SpiderIP], pod: Pod) -> SpiderEndpoint | None:
+    """Make the endpoint as the pod's agent would; the label is how that agent finds it."""
+    owner = records[0].spec.holder.owner or await owner_of(cluster, pod)
+    endpoint = endpoint_of([record for record in records if record.spec.holder.uid == pod.metadata.uid], pod, owner)
+    if endpoint is None:
+        return None
+    labels = {LABEL_NODE: label_value(pod.spec.node_name)}
+    return msgspec.structs.replace(endpoint, metadata=msgspec.structs.replace(endpoint.metadata, labels=labels))
+
+
+async def _drop(cluster: Cluster, found: SpiderEndpoint | None) -> str:
+    """Delete an endpoint of somebody who holds nothing."""
+    if found is None:
+        return "nothing left to do"
+    meta = found.metadata
+    try:
+        await cluster.delete(SpiderEndpoint, meta.name, meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
+    except NotFound:
+        return "gone already"
+    return "endpoint deleted"

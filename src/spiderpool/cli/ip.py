@@ -1,0 +1,332 @@
+"""`spiderpoolctl ip …`: who holds an address, giving one back, writing a record by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import typer
+
+from spiderpool.addressing.ranges import parse_address, record_name
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.core import Pod
+from spiderpool.api.group import LABEL_POOL
+from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.cli import session
+from spiderpool.cli.agents import read_installation
+from spiderpool.cli.books import read_owners
+from spiderpool.cli.owners import owner_of
+from spiderpool.cli.session import Output, OutputOption
+from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
+from spiderpool.ipam.reclaim import Action, Verdict, judge_leak
+from spiderpool.ipam.records import record_of
+from spiderpool.ipam.usage import Usage, count_usage, join_reserved
+from spiderpool.kube.client import KubeClient
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.config import Features
+from spiderpool.model.labels import label_value
+from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
+from spiderpool.model.pool import Pool
+
+app = typer.Typer(no_args_is_help=True, help="Addresses: who holds them, giving them back, recording them by hand.")
+
+HEADERS = ("ADDRESS", "POOL", "STATE", "HOLDER", "NIC", "NODE", "STATIC", "SINCE")
+
+
+class Line(msgspec.Struct, frozen=True, rename="camel"):
+    """One record as it is printed."""
+
+    ip: str
+    pool: str
+    state: str
+    holder: str
+    uid: str
+    nic: str
+    node: str
+    container_id: str
+    static: bool
+    since: str
+
+
+class Shown(msgspec.Struct, frozen=True, rename="camel"):
+    """What `ip show` found; `note` tells of an address that has no record, `pool` is given when a pool was asked for."""
+
+    addresses: tuple[Line, ...]
+    note: str = ""
+    pool: Usage | None = None
+
+
+@app.command("show")
+def show(
+    ip: Annotated[str, typer.Option("--ip", help="Only this address; also tells why nobody holds it.")] = "",
+    pod: Annotated[str, typer.Option("--pod", help="Only addresses of this pod: NAMESPACE/NAME.")] = "",
+    pool: Annotated[str, typer.Option("--pool", help="Only addresses of this pool, and how many are free.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show who holds which address."""
+
+    async def work(client: KubeClient) -> int:
+        shown = await find(client, ip, pod, pool)
+        if output is Output.JSON:
+            session.print_json(shown)
+            return 0
+        rows = [
+            (one.ip, one.pool, one.state, one.holder, one.nic, one.node, "yes" if one.static else "no", one.since)
+            for one in shown.addresses
+        ]
+        session.print_table(HEADERS, rows, empty=shown.note or "no address is held")
+        if shown.pool is not None:
+            session.print_line(f"pool {shown.pool.pool}: {shown.pool.words}")
+        return 0
+
+    session.run(work)
+
+
+@app.command("release")
+def release(
+    ip: Annotated[str, typer.Option("--ip", help="The address.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Also when its holder lives.")] = False,
+) -> None:
+    """Give an address back whose holder is gone; `--force` also one whose holder lives."""
+
+    async def work(client: KubeClient) -> int:
+        session.print_line(await give_back(client, parse_address(ip), dry_run=dry_run, force=force))
+        return 0
+
+    session.run(work)
+
+
+@app.command("set")
+def set_(
+    ip: Annotated[str, typer.Option("--ip", help="The address that the pod wears.")],
+    pod: Annotated[str, typer.Option("--pod", help="Name of the pod.")],
+    namespace: Annotated[str, typer.Option("--namespace", help="Its namespace.")],
+    containerid: Annotated[str, typer.Option("--containerid", help="Its sandbox, as the runtime names it.")],
+    node: Annotated[str, typer.Option("--node", help="Its node.")],
+    interface: Annotated[str, typer.Option("--interface", help="The interface that wears the address.")],
+) -> None:
+    """Record that a living pod has an address: one that it wears and that nobody holds, or its own with another sandbox."""
+
+    async def work(client: KubeClient) -> int:
+        claim = ByHand(parse_address(ip), pod, namespace, containerid, node, interface)
+        session.print_line(await record(client, claim, (await read_installation(client)).config.features))
+        return 0
+
+    session.run(work)
+
+
+# --- show -------------------------------------------------------------------------------------------------------------------
+
+
+async def find(cluster: Cluster, ip: str = "", pod: str = "", pool: str = "") -> Shown:
+    """Find records by address, pod or pool; all three narrow it down."""
+    if ip:
+        return await _find_address(cluster, parse_address(ip), pod, pool)
+    labels = f"{LABEL_POOL}={label_value(pool)}" if pool else ""
+    listing = await cluster.list_objects(SpiderIP, labels=labels)
+    found = [record for record in listing.items if _is_asked_for(record, pod, pool)]
+    usage = None
+    if pool:
+        parsed = Pool.parse(await cluster.get(SpiderIPPool, pool))
+        usage = count_usage(parsed, found, join_reserved(parsed.family, (await cluster.list_objects(SpiderReservedIP)).items))
+    return Shown(tuple(line(record) for record in _by_address(found)), pool=usage)
+
+
+async def _find_address(cluster: Cluster, ip: IPAddress, pod: str, pool: str) -> Shown:
+    """Find the record of one address, or say what the address is without one."""
+    try:
+        found = await cluster.get(SpiderIP, record_name(ip))
+    except NotFound:
+        pools = [Pool.parse(each) for each in (await cluster.list_objects(SpiderIPPool)).items]
+        return Shown((), note=describe(ip, pools, (await cluster.list_objects(SpiderReservedIP)).items))
+    if not _is_asked_for(found, pod, pool):
+        return Shown((), note=f"not what you asked for: {ip} is {found.spec.state} by {who(found)}, pool {found.spec.pool}")
+    return Shown((line(found),))
+
+
+def describe(ip: IPAddress, pools: Iterable[Pool], reserving: Iterable[SpiderReservedIP]) -> str:
+    """Say what an address is that has no record."""
+    home = next((pool for pool in pools if pool.family == ip.version and ip in pool.total), None)
+    if home is None:
+        return f"{ip} is in no pool"
+    if home.gateway == ip:
+        return f"{ip} is the gateway of pool {home.name}, so it is given to no pod"
+    for each in reserving:
+        if ip in join_reserved(ip.version, [each]):
+            return f"{ip} is free in pool {home.name} and reserved by SpiderReservedIP {each.metadata.name}: no pod gets it"
+    return f"{ip} is free in pool {home.name}{', which is disabled' if home.disabled else ''}"
+
+
+def line(record: SpiderIP) -> Line:
+    """Write a record as it is printed."""
+    spec, holder = record.spec, record.spec.holder
+    return Line(
+        ip=spec.ip,
+        pool=spec.pool,
+        state=spec.state,
+        holder=who(record),
+        uid=holder.uid,
+        nic=holder.nic,
+        node=holder.node,
+        container_id=holder.container_id,
+        static=spec.static,
+        since=spec.state_since or record.metadata.creation_timestamp or "",
+    )
+
+
+def who(record: SpiderIP) -> str:
+    """Name the holder of a record."""
+    holder = record.spec.holder
+    if holder.kind is HolderKind.POOL:
+        return f"controller (pool {holder.name})"
+    return f"{holder.namespace}/{holder.name}" + (" (VM)" if holder.kind is HolderKind.VIRTUAL_MACHINE else "")
+
+
+def _is_asked_for(record: SpiderIP, pod: str, pool: str) -> bool:
+    """Whether a record is one of those that the user wants to see."""
+    holder = record.spec.holder
+    return (not pod or pod == f"{holder.namespace}/{holder.name}") and (not pool or pool == record.spec.pool)
+
+
+def _by_address(records: list[SpiderIP]) -> list[SpiderIP]:
+    return sorted(records, key=lambda record: (record.spec.family, record.spec.address))
+
+
+# --- release ----------------------------------------------------------------------------------------------------------------
+
+
+async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
+    """
+    Give one address back, on condition that its record is the one that was judged.
+
+    Returns:
+        What was done, or would be.
+    Raises:
+        NotFound: nobody has it.
+        InvalidRequest: its holder lives, and this is not forced.
+    """
+    try:
+        found = await cluster.get(SpiderIP, record_name(ip))
+    except NotFound:
+        raise NotFound(f"{ip} has no record: nobody holds it") from None
+    verdict = await judge(cluster, found)
+    if verdict.action is not Action.RELEASE and not force:
+        raise InvalidRequest(f"{ip} stays with {who(found)}: {verdict.reason}; --force releases it all the same")
+    told = f"{ip} of {who(found)}, pool {found.spec.pool} ({verdict.reason})"
+    if dry_run:
+        return f"would release {told}"
+    meta = found.metadata
+    await cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+    lives = verdict.action is not Action.RELEASE
+    again = "; while its pod lives, the node's agent may record it again: delete the pod" if lives else ""
+    return f"released {told}{again}"
+
+
+async def judge(cluster: Cluster, found: SpiderIP) -> Verdict:
+    """Judge a record from live objects, as the controller's reclaim does; what nobody holds may always go."""
+    if found.spec.state is not IPState.HELD:
+        return Verdict(Action.RELEASE, f"the address is {found.spec.state}")
+    holder = found.spec.holder
+    try:
+        pod = await cluster.get(Pod, holder.name, holder.namespace) if holder.kind is HolderKind.POD else None
+    except NotFound:
+        pod = None
+    return judge_leak(found, pod, await read_owners(cluster, found))
+
+
+# --- set --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What the user says about an address."""
+
+    ip: IPAddress
+    pod: str
+    namespace: str
+    container_id: str
+    node: str
+    nic: str
+
+
+async def record(cluster: Cluster, claim: ByHand, features: Features) -> str:
+    """
+    Record an address for a living pod.
+
+    Raises:
+        InvalidRequest: the pod is not what the user says, or no pool has the address.
+        AlreadyExists: somebody else holds it.
+    """
+    pod = await _living_pod(cluster, claim)
+    pools = [Pool.parse(pool) for pool in (await cluster.list_objects(SpiderIPPool)).items]
+    pool = next((pool for pool in pools if pool.family == claim.ip.version and claim.ip in pool.total), None)
+    if pool is None:
+        raise InvalidRequest(f"{claim.ip} is in no pool; add it to one, then record it")
+    wanted = record_of(spec_of(claim, pool, pod, await owner_of(cluster, pod), features))
+    try:
+        await cluster.create(wanted)
+    except AlreadyExists:
+        return await _correct(cluster, claim, wanted, pod)
+    return f"recorded {claim.ip} of pool {pool.name} for pod {full_name(pod)} on {claim.nic}"
+
+
+async def _living_pod(cluster: Cluster, claim: ByHand) -> Pod:
+    """Read the pod, which must live on the node that the user names."""
+    name = f"pod {claim.namespace}/{claim.pod}"
+    try:
+        pod = await cluster.get(Pod, claim.pod, claim.namespace)
+    except NotFound:
+        raise InvalidRequest(f"{name} does not exist; an address is recorded for a living pod only") from None
+    if not is_alive(pod):
+        raise InvalidRequest(f"{name} has ended; an address is recorded for a living pod only")
+    if pod.spec.host_network:
+        raise InvalidRequest(f"{name} uses its node's network; it has no address of its own")
+    if pod.spec.node_name != claim.node:
+        raise InvalidRequest(f"{name} is on node {pod.spec.node_name or '(none)'}, not on {claim.node}; correct --node")
+    return pod
+
+
+async def _correct(cluster: Cluster, claim: ByHand, wanted: SpiderIP, pod: Pod) -> str:
+    """Correct the record that exists, if it is the pod's own or nobody's."""
+    found = await cluster.get(SpiderIP, record_name(claim.ip))
+    if found.spec.state is IPState.HELD and found.spec.holder.uid != pod.metadata.uid:
+        raise AlreadyExists(f"{claim.ip} is held by {who(found)} from pool {found.spec.pool}; release it first")
+    spec = msgspec.structs.replace(
+        wanted.spec,
+        pool=found.spec.pool,  # never changes
+        prefix_length=found.spec.prefix_length,
+        routes=found.spec.routes,
+        gateway=found.spec.gateway,
+        clean_gateway=found.spec.clean_gateway,
+    )
+    await cluster.replace(record_of(spec, found.metadata))
+    return f"corrected the record of {claim.ip}: pod {full_name(pod)}, {claim.nic}, sandbox {claim.container_id}"
+
+
+def spec_of(claim: ByHand, pool: Pool, pod: Pod, owner: Application, features: Features) -> SpiderIPSpec:
+    """Make the specification of an address that is recorded by hand; the pod's routes are as its interface has them."""
+    kind = holder_kind(owner, features)
+    return SpiderIPSpec(
+        ip=str(claim.ip),
+        pool=pool.name,
+        family=pool.family,
+        prefix_length=pool.subnet.prefixlen,
+        holder=Holder(
+            kind=kind,
+            namespace=pod.metadata.namespace,
+            name=owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name,
+            uid=pod.metadata.uid,
+            nic=claim.nic,
+            node=claim.node,
+            container_id=claim.container_id,
+            owner=owner,
+        ),
+        static=is_static(owner, features),
+        gateway=None if pool.gateway is None else str(pool.gateway),
+        routes=pool.routes,
+    )

@@ -1,0 +1,87 @@
+"""What became of the addresses of a pool, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from spiderpool.addressing.ranges import parse_ranges
+from spiderpool.addressing.sets import AddressSet
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.errors import InvalidRequest
+from spiderpool.model.pool import Pool
+
+
+class Usage(msgspec.Struct, frozen=True, rename="camel"):
+    """
+    The addresses of one pool by what became of them.
+
+    `held`, `cooling` and `quarantined` count records, also of addresses that the pool does not have any more. `reserved` are
+    those without a record. `free` is what an ADD may take.
+    """
+
+    pool: str
+    total: int
+    held: int
+    cooling: int
+    quarantined: int
+    reserved: int
+    gateway: int
+    free: int
+
+    @property
+    def words(self) -> str:
+        """The numbers as a sentence's part; what is zero is left out."""
+        named = {
+            "cooling": self.cooling,
+            "quarantined": self.quarantined,
+            "reserved": self.reserved,
+            "gateway": self.gateway,
+        }
+        others = "".join(f", {number} {word}" for word, number in named.items() if number)
+        return f"{self.held} held{others}, {self.free} free, of {self.total}"
+
+
+def count_usage(pool: Pool, records: Iterable[SpiderIP], reserved: AddressSet) -> Usage:
+    """
+    Count.
+
+    Args:
+        pool: the pool.
+        records: its records, in any state.
+        reserved: addresses of SpiderReservedIPs, of the pool's family.
+    """
+    states, taken = [], []
+    for record in records:
+        states.append(record.spec.state)
+        taken.append(record.spec.address)
+    withheld = pool.usable & reserved
+    here = [ip for ip in taken if ip in pool.usable]
+    return Usage(
+        pool=pool.name,
+        total=pool.total.size,
+        held=states.count(IPState.HELD),
+        cooling=states.count(IPState.COOLING),
+        quarantined=states.count(IPState.QUARANTINED),
+        reserved=withheld.size - sum(ip in withheld for ip in here),
+        gateway=pool.total.size - pool.usable.size,
+        free=pool.usable.size - withheld.size - sum(ip not in withheld for ip in here),
+    )
+
+
+def join_reserved(family: int, reserving: Iterable[SpiderReservedIP]) -> AddressSet:
+    """Join the reservations of a family; one that is being deleted reserves nothing, one that cannot be read what it can."""
+    whole = AddressSet.empty(family)
+    for item in (item for each in reserving for item in _items(each)):
+        try:
+            whole |= parse_ranges(family, [item])
+        except InvalidRequest:
+            continue  # of the other family, or refused by the webhook if there is one
+    return whole
+
+
+def _items(reserving: SpiderReservedIP) -> Iterator[str]:
+    if reserving.metadata.deletion_timestamp is None:
+        yield from reserving.spec.ips
