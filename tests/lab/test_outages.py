@@ -136,6 +136,22 @@ def _admits(kube: Kube) -> bool:
     return True
 
 
+def wait_services(kube: Kube, lab: Lab) -> None:
+    """Wait until kube-proxy follows the API server again on all nodes: it does not hurry when a watch of its was cut."""
+    name = "follows"
+    spec = {"ports": [{"port": 80}]}
+
+    def ignorant() -> list[str]:
+        command = ["iptables-save", "-t", "filter"]  # a Service without endpoints is refused there, by its name
+        return [node.name for node in lab.nodes if f"default/{name}" not in node.exec(command).stdout]
+
+    kube.create({"kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    try:
+        until_none(ignorant, "all nodes know a new Service", within_s=LATER_S)
+    finally:
+        kube.delete("Service", name, "default")
+
+
 def _pods(kube: Kube, component: str) -> list[Thing]:
     return kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={component}")
 
@@ -152,11 +168,12 @@ def leader(kube: Kube) -> str:
 
 
 @pytest.fixture
-def steady(kube: Kube) -> Iterator[None]:
-    """Leave agents and controllers ready, whatever the test did to them."""
+def steady(kube: Kube, lab: Lab) -> Iterator[None]:
+    """Leave agents and controllers ready, and Services working, whatever the test did to them."""
     wait_components(kube)
     yield
     wait_components(kube)
+    wait_services(kube, lab)
 
 
 pytestmark = pytest.mark.usefixtures("steady")
