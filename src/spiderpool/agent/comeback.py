@@ -25,7 +25,7 @@ from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
-from spiderpool.errors import AlreadyExists, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
+from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.ipam.records import put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster
@@ -111,8 +111,10 @@ class Comeback:
         if not needs_records(pod) or self._held_by(pod):
             return
         async with self._turns.of(pod.key):
-            for record in await self._remembered(pod):
-                await self._claim(record, pod)
+            records = await self._remembered(pod)
+            live = await self._live(pod) if records else None
+            for record in records if live is not None else ():
+                await self._claim(record, live)
 
     async def _remembered(self, pod: Pod) -> tuple[SpiderIP, ...]:
         """Make the records that a pod should have, as far as something tells of them."""
@@ -133,18 +135,19 @@ class Comeback:
                 await self._cluster.get(SpiderIP, record.metadata.name)
             except NotFound:
                 live = await self._live(pod)
-                if live is not None and needs_records(live):
+                if live is not None:
                     await self._claim(record_of(record.spec), live)
 
     def _held_by(self, pod: Pod) -> list[SpiderIP]:
         return [record for record in self._mirrors.records.by_index(BY_UID, pod.metadata.uid) if record.held]
 
     async def _live(self, pod: Pod) -> Pod | None:
+        """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""
         try:
             live = await self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace)
         except NotFound:
             return None
-        return live if live.metadata.uid == pod.metadata.uid else None
+        return live if live.metadata.uid == pod.metadata.uid and needs_records(live) else None
 
     async def _endpoint_of(self, pod: Pod, owner: Application) -> SpiderEndpoint | None:
         name = holder_of(pod, owner, self._features, "").name
@@ -193,14 +196,20 @@ def holder_of(pod: Pod, owner: Application, features: Features, nic: str) -> Hol
 
 
 def records_of_endpoint(endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features) -> tuple[SpiderIP, ...]:
-    """Make the records that an endpoint tells of."""
+    """Make the records that an endpoint tells of; raises `InvalidRequest` for one that somebody edited into nonsense."""
     nics = endpoint.status.current.ips if endpoint.status else ()
-    return tuple(
-        record_of(_spec_of(nic, address, pool, gateway, holder_of(pod, owner, features, nic.interface), owner, features))
-        for nic in nics
-        for address, pool, gateway in ((nic.ipv4, nic.ipv4_pool, nic.ipv4_gateway), (nic.ipv6, nic.ipv6_pool, nic.ipv6_gateway))
-        if address and pool
-    )
+    try:
+        return tuple(
+            record_of(_spec_of(nic, address, pool, gateway, holder_of(pod, owner, features, nic.interface), owner, features))
+            for nic in nics
+            for address, pool, gateway in (
+                (nic.ipv4, nic.ipv4_pool, nic.ipv4_gateway),
+                (nic.ipv6, nic.ipv6_pool, nic.ipv6_gateway),
+            )
+            if address and pool
+        )
+    except ValueError as error:
+        raise InvalidRequest(f"SpiderEndpoint {'/'.join(endpoint.key)} cannot be read: {error}") from error
 
 
 def records_of_status(pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]) -> tuple[SpiderIP, ...]:

@@ -74,6 +74,13 @@ def parse_config(text: str) -> Config:
     except yaml.YAMLError as error:
         raise InvalidRequest(f"the configuration is not YAML: {' '.join(str(error).split())}") from None
     try:
+        return _read(document)
+    except UnicodeEncodeError:
+        raise InvalidRequest("the configuration has an escape that stands for no character (half of a surrogate pair)") from None
+
+
+def _read(document: object) -> Config:
+    try:
         return msgspec.convert({} if document is None else document, Config)
     except msgspec.ValidationError as error:
         raise InvalidRequest(_explain(document, str(error))) from None

@@ -143,6 +143,45 @@ async def test_the_record_of_a_pod_that_ended_does_not_come_back(world: World) -
     assert {} == world.held()
 
 
+async def test_a_pod_that_went_while_no_agent_ran_gets_nothing_back(world: World) -> None:
+    """A list of pods from the API server's memory may still show a pod whose DEL is over, and its endpoint is deleted late."""
+    world.pool()
+    pod = world.pod()
+    async with world.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: bool(world.cluster.all(SpiderEndpoint)))
+    restore(world)
+    world.cluster.hold_watch()
+    world.cluster.drop(Pod, "web-1", "ns")
+
+    async with world.agent():
+        await until(lambda: world.cluster.count("get", Pod) == 1)
+        await asyncio.sleep(0.02)
+
+    assert {} == world.held()
+
+
+async def test_an_endpoint_that_cannot_be_read_hinders_no_other_pod(world: World) -> None:
+    """An endpoint that somebody edited into nonsense is passed over."""
+    world.pool()
+    broken, whole = world.pod("broken"), world.pod("whole")
+    async with world.agent() as agent:
+        await agent.add(broken)
+        await agent.add(whole)
+        await until(lambda: len(world.cluster.all(SpiderEndpoint)) == 2)
+    restore(world)
+    endpoint = next(e for e in world.cluster.all(SpiderEndpoint) if e.metadata.name == "broken")
+    assert endpoint.status is not None
+    nonsense = tuple(replace(nic, ipv4="10.6.0.300/16") for nic in endpoint.status.current.ips)
+    current = replace(endpoint.status.current, ips=nonsense)
+    world.cluster.seed(replace(endpoint, status=replace(endpoint.status, current=current)))
+
+    async with world.agent():
+        await until(lambda: bool(world.held()))
+
+    assert ["whole"] == list(world.held().values())
+
+
 async def test_pods_of_the_node_s_own_network_are_left_alone(world: World) -> None:
     """A hostNetwork pod has no address of its own."""
     world.pool()
