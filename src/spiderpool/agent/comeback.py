@@ -113,7 +113,9 @@ class Comeback:
         async with self._turns.of(pod.key):
             records = await self._remembered(pod)
             live = await self._live(pod) if records else None
-            for record in records if live is not None else ():
+            if live is None:
+                return
+            for record in records:
                 await self._claim(record, live)
 
     async def _remembered(self, pod: Pod) -> tuple[SpiderIP, ...]:

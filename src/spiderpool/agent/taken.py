@@ -200,7 +200,7 @@ class Taken:
         if view.flight is None:
             view.listed_s, view.losses = self._clock(), 0
             view.flight = asyncio.create_task(self._list(pool, view))
-            view.flight.add_done_callback(lambda _: _landed(view))
+            view.flight.add_done_callback(lambda flight: _landed(view, flight))
         await asyncio.shield(view.flight)
 
     async def _list(self, pool: str, view: PoolView) -> None:
@@ -213,5 +213,8 @@ class Taken:
         view.freed += 1
 
 
-def _landed(view: PoolView) -> None:
+def _landed(view: PoolView, flight: asyncio.Task[None]) -> None:
+    """End a list; one that failed told nothing, so that the next one is due."""
     view.flight = None
+    if flight.cancelled() or flight.exception() is not None:
+        view.listed_s = -MOST_BETWEEN_LISTS_S

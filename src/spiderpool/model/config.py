@@ -76,7 +76,7 @@ def parse_config(text: str) -> Config:
     try:
         return _read(document)
     except UnicodeEncodeError:
-        raise InvalidRequest("the configuration has an escape that stands for no character (half of a surrogate pair)") from None
+        raise InvalidRequest("the configuration has an escape that is no character (half of a surrogate pair)") from None
 
 
 def _read(document: object) -> Config:

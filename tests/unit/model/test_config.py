@@ -70,7 +70,7 @@ def test_the_chart_s_file() -> None:
         ("clusterSubnetAutoPoolDefaultRedundantIPNumber: 1.5", "is 1.5; it must be a whole number"),
         ("- a", 'the configuration is ["a"]; it must be a mapping of keys to values'),
         ("2025-01-01", 'the configuration is "2025-01-01"; it must be a mapping of keys to values'),
-        (r'enableIPv4: "\ud800"', "the configuration has an escape that stands for no character"),
+        (r'enableIPv4: "\ud800"', "the configuration has an escape that is no character"),
         ("a: [", "the configuration is not YAML: "),
     ],
 )
