@@ -16,6 +16,7 @@ import pytest
 
 from spiderlab import Lab, LabNode, images, machine, paths
 from spiderlab import lab as story
+from spiderlab.errors import LabError
 from spiderlab.processes import run
 from spiderlab.progress import Progress
 from spiderlab.topology import HOST_LINK, NODE_NETWORK
@@ -121,8 +122,16 @@ def fetch_from_client(lab: Lab, address: str) -> str:
 
 
 def fetch_from_pod(lab: Lab, pod: str, address: str) -> str:
-    """Read a page from inside a pod."""
-    return lab.kubectl("exec", pod, "--", "timeout", "5", "wget", "-qO-", address).strip()
+    """Read a page from inside a pod; nothing while nobody answers, or kubelet cannot reach containerd yet."""
+    try:
+        return lab.kubectl("exec", pod, "--", "timeout", "5", "wget", "-qO-", address).strip()
+    except LabError:
+        return ""
+
+
+def wait_page(lab: Lab, pod: str, address: str, *names: str) -> None:
+    """Wait until a pod reads one of these names from an address: a container that runs may not listen yet."""
+    until(lambda: fetch_from_pod(lab, pod, address) in names, f"{pod} reads {' or '.join(names)} from {address}")
 
 
 def ready(lab: Lab, node: str) -> bool:
@@ -173,8 +182,10 @@ def test_pods_and_services_are_reached_across_nodes(lab: Lab) -> None:
     service = json.loads(lab.kubectl("get", "service", "web", "--output=json"))["spec"]["clusterIPs"]
 
     for name in ("a", "b", "c"):
-        assert [name, name] == [fetch_from_pod(lab, "a", url(ip)) for ip in pod_ips(lab, name)]
-    until(lambda: all(fetch_from_pod(lab, "a", url(ip)) in {"a", "b", "c"} for ip in service), "the Service answers")
+        for ip in pod_ips(lab, name):
+            wait_page(lab, "a", url(ip), name)
+    for ip in service:
+        wait_page(lab, "a", url(ip), "a", "b", "c")
     for node in lab.nodes:
         for ip in (str(node.facts.ip), str(node.facts.ip6)):
             until(lambda ip=ip: fetch_from_client(lab, url(ip, 30080)) in {"a", "b", "c"}, f"NodePort at {ip} answers")
@@ -313,7 +324,7 @@ def test_pods_outlive_containerd(lab: Lab) -> None:
 
     lab.nodes[0].restart_containerd()
 
-    assert "a" == fetch_from_pod(lab, "a", url("127.0.0.1"))
+    wait_page(lab, "a", url("127.0.0.1"), "a")
     assert before == lab.kubectl("get", "pod", "a", "--output=jsonpath={.status.containerStatuses[0].containerID}")
 
 
@@ -333,7 +344,7 @@ def test_a_node_comes_back_from_a_reboot(lab: Lab, index: int) -> None:
     count = ["get", "pod", names[-1], "--output=jsonpath={.status.containerStatuses[0].restartCount}"]
     until(lambda: lab.kubectl(*count) == "1", "its pod was started again", within_s=60)
     lab.kubectl("wait", "--for=condition=Ready", "--timeout=60s", f"pod/{names[-1]}")
-    assert names[-1] == fetch_from_pod(lab, names[-1], url(pod_ips(lab, names[-1])[0]))
+    wait_page(lab, names[-1], url(pod_ips(lab, names[-1])[0]), names[-1])
     assert not node.path("/run/left-by-a-test").exists()
     assert node.path("/var/lib/cni/left-by-a-test").exists()
     assert node.path("/var/lib/kubelet/left-by-a-test").exists()

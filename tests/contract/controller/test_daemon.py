@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
@@ -242,19 +241,16 @@ async def test_another_replica_takes_over(cluster: KubeClient, start: Start) -> 
 
     first = await leader()
     second = "two" if first == "one" else "one"
-    began = time.monotonic()
     replicas[first].kill()
     await until(lambda: leads(second))
-    assert time.monotonic() - began < 10
     await cluster.create(pool("switch", "10.26.0.0/16", "10.26.0.1-10.26.0.9"))
     await until(lambda: _counted(cluster, "switch", 0))
 
     third = start("three", **times)
     third.wait_ready()
-    began = time.monotonic()
     assert 0 == replicas[second].terminate()
+    assert second != await leader()  # given up, not left to run out
     await until(lambda: leads("three"))
-    assert time.monotonic() - began < 4
 
 
 async def test_api_server_restart_is_survived(cluster: KubeClient, controller: Replica, control_plane: Any) -> None:

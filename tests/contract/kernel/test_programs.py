@@ -60,9 +60,9 @@ async def test_grandchild_keeps_nobody_up(tmp_path: Path, here: Namespaces) -> N
     """A program that leaves something running with its outputs has ended all the same."""
     began = time.monotonic()
 
-    outcome = await run(script(tmp_path, "sleep 3 & echo $!"), here)
+    outcome = await run(script(tmp_path, "sleep 60 & echo $!"), here)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     os.kill(int(outcome.output), 9)
 
 
@@ -70,8 +70,8 @@ async def test_time_over(tmp_path: Path, here: Namespaces) -> None:
     """A program that does not end is killed with what it started."""
     folders = script(tmp_path, f"sleep 30 & echo $! > {tmp_path}/pid; sleep 30")
 
-    with pytest.raises(TryAgain, match=r"did not end within 0\.5 s"):
-        await run(folders, here, timeout_s=0.5)
+    with pytest.raises(TryAgain, match=r"did not end within 2 s"):
+        await run(folders, here, timeout_s=2)
 
     assert await gone(int((tmp_path / "pid").read_text()))
 
