@@ -23,7 +23,7 @@ from spiderpool.agent.facts import FactSource, Mirrors
 from spiderpool.agent.handover import Handover
 from spiderpool.agent.health import health_routes
 from spiderpool.agent.install import META_PLUGIN
-from spiderpool.agent.interfaces import interface_routes
+from spiderpool.agent.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.ipamplugin import IpamPlugin
 from spiderpool.agent.lease import WAIT_S, Leases
 from spiderpool.agent.metrics import Metrics
@@ -33,10 +33,12 @@ from spiderpool.agent.release import Releases
 from spiderpool.agent.reports import COMPONENT, Reports
 from spiderpool.agent.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
 from spiderpool.agent.settings import Settings
+from spiderpool.agent.suspects import Look, Suspects
 from spiderpool.agent.taken import Taken
 from spiderpool.api.core import Pod
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import SpiderIP
+from spiderpool.kernel.inventory import worn
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.model.config import Config
@@ -60,6 +62,7 @@ class App:
     meta: MetaPlugin
     endpoints: Endpoints
     comeback: Comeback
+    suspects: Suspects
     recorder: EventRecorder
     metrics: Metrics
     started: asyncio.Event
@@ -74,6 +77,7 @@ def build(
     patience: Patience | None = None,
     wait_s: float = WAIT_S,
     quiet_s: float = QUIET_S,
+    look: Look | None = None,
 ) -> App:
     """
     Join the parts of an agent; nothing runs before `serving`.
@@ -86,6 +90,7 @@ def build(
         patience: how long an API server that cannot serve is borne.
         wait_s: how long an ADD waits for an address in full pools.
         quiet_s: how long no CNI call must have been before endpoints have their turn.
+        look: into the namespaces of the node's pods; None = as they are.
     """
     patience = patience or Patience()
     mirrors = Mirrors(cluster, settings.node)
@@ -137,6 +142,15 @@ def build(
         reports=reports,
         release_conflict_ips=settings.release_conflict_ips,
     )
+    suspects = Suspects(
+        cluster,
+        mirrors,
+        deletions,
+        turns,
+        node=settings.node,
+        look=look or (lambda: worn(runtime_uids(mirrors.pods))),
+        patience=patience,
+    )
     comeback = Comeback(
         cluster,
         mirrors,
@@ -158,6 +172,7 @@ def build(
         meta=MetaPlugin(cluster, recorder),
         endpoints=endpoints,
         comeback=comeback,
+        suspects=suspects,
         recorder=recorder,
         metrics=metrics,
         started=asyncio.Event(),
@@ -198,6 +213,7 @@ async def informed(app: App) -> AsyncIterator[None]:
         await app.recorder.start()
         _run(stack, app.endpoints.run())
         _run(stack, app.comeback.run())
+        _run(stack, app.suspects.run())
         yield
 
 

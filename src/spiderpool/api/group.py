@@ -30,6 +30,11 @@ ANNO_NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
 # any (architecture 2, "Taking over from Go Spiderpool").
 ANNO_IMPORTED: Final = PREFIX + "imported"
 
+# On a SpiderIP: the controller's question whether its node still wears the address, and the agent's answer that it does
+# (architecture 2, "Reclaim"). Whatever changes the holder takes both off.
+ANNO_SUSPECT: Final = PREFIX + "suspect"
+ANNO_WORN: Final = PREFIX + "still-worn"
+
 LABEL_IPPOOL_CIDR: Final = PREFIX + "ippool-cidr"
 LABEL_OWNER_SUBNET: Final = PREFIX + "owner-spider-subnet"
 LABEL_OWNER_APP_NAME: Final = PREFIX + "owner-application-name"

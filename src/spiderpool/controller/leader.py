@@ -68,11 +68,12 @@ class Leader:
         )
         reclaim = Reclaim(
             world,
+            tell=tell,
             count=self.metrics.count_reclaim,
             workers=settings.reclaim.workers,
             scan_s=settings.reclaim.scan_s,
             enabled=settings.reclaim.enabled,
-            additional_grace_s=settings.reclaim.additional_grace_s,
+            rules=settings.reclaim.rules,
         )
         for concern in (imports, keeper, projection, reclaim):
             concern.start()

@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.ipam.reclaim import Trigger
 
 SCOPE: Final = "spiderpool-controller"
 DEBUG_SCOPE: Final = "spiderpool-controller-debug-metrics"
@@ -41,14 +42,25 @@ class Metrics:
         Gauge("target_info", "Target metadata", ("service_name",), registry=self.registry).labels(SERVICE).set(1)
         self._reclaimed = self._counter("ip_gc_counts", "addresses reclaimed", scope)
         self._failed = self._counter("ip_gc_failure_counts", "reclaims that met a changed record", scope)
+        # Ours: the documents promise one sum only.
+        self._reasons = Counter(
+            "spiderpool_ip_gc_trigger_counts", "addresses reclaimed, by reason", (*_LABELS, "trigger"), registry=self.registry
+        )
+        self._scope = scope
+        for trigger in Trigger:
+            self._reasons.labels(*scope, trigger)
         total = Gauge("spiderpool_total_ippool_counts", "pools", _LABELS, registry=self.registry).labels(*scope)
         total.set_function(lambda: float(sum(1 for _ in pools)))
         if debug:
             self.registry.register(PoolSeries(pools, version))
 
-    def count_reclaim(self, done: bool) -> None:
-        """Count a reclaimed address, or an attempt that failed."""
-        (self._reclaimed if done else self._failed).inc()
+    def count_reclaim(self, trigger: Trigger | None) -> None:
+        """Count a reclaimed address and why it was; None = an attempt that failed."""
+        if trigger is None:
+            self._failed.inc()
+            return
+        self._reclaimed.inc()
+        self._reasons.labels(*self._scope, trigger).inc()
 
     def _counter(self, name: str, text: str, scope: tuple[str, str]) -> Counter:
         """Register a counter that is exported as 0 from the start."""

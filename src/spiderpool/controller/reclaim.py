@@ -1,50 +1,75 @@
 """
-Reclaim of addresses whose pods are gone.
+Reclaim of addresses whose pods are gone, have ended, or hang in deletion.
 
-A record is suspected when the mirror of pods does not know its pod. The node's own DEL is usually on its way, and the node is
-the one that knows: so the record is judged some seconds later, from live objects, and deleted on condition that nobody changed
-it since it was suspected. Rules for lost nodes and pods that hang in deletion come on top of this in `_judge`.
+A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is judged some seconds later,
+from live objects. On a Ready node the node is asked first: a mark on the record, which the node's agent answers by releasing
+it when no namespace wears the address any more. On a lost node, and when the agent stays silent, time decides. Every write is
+conditional on the state that was judged. The judgements are `ipam.reclaim`'s; durations run on this process' monotonic
+clock, from when it first saw a state.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeVar, assert_never
+from datetime import UTC, datetime
+from typing import Final, TypeVar
 
 import structlog
 
-from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.core import Node, PartialObject, Pod, StatefulSet
+from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
+from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.loop import Loop
-from spiderpool.controller.machines import VirtualMachine, VirtualMachineInstance
-from spiderpool.controller.world import BY_HOLDER, World
+from spiderpool.controller.orphans import drop_endpoint, drop_orphans
+from spiderpool.controller.world import BY_HOLDER, BY_STATEFULSET, Tell, World, find
 from spiderpool.errors import Conflict, NotFound
-from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, Verdict, judge_leak, statefulset_name
+from spiderpool.ipam.reclaim import (
+    DEFAULT_GRACE_S,
+    NO_OWNERS,
+    RULES,
+    SECOND_LOOK_S,
+    HolderOwners,
+    Next,
+    NodeState,
+    Rules,
+    Step,
+    Trigger,
+    Verdict,
+    judge_leak,
+    next_step,
+    statefulset_name,
+)
+from spiderpool.ipam.records import let_go, marked, suspicion_of, unmarked
 from spiderpool.kube.cluster import Change
-from spiderpool.model.pool import Pool, is_imported
+from spiderpool.model.pool import Pool
 
 T = TypeVar("T", bound=KubeObject)
 
-SECOND_LOOK_S: Final = 5.0
 RECORDS: Final = "records"
 ENDPOINTS: Final = "endpoints"
 QUARANTINE_S: Final = 300.0  # long enough for whoever wears the address to be found, short enough to heal by itself
-STATEFUL_LOOK_S: Final = 60.0  # a StatefulSet that is scaled down while its pod is away makes no event that we follow
+STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
+
+RECLAIMED: Final = "IPReclaimed"
+STILL_WORN: Final = "IPStillWorn"
 
 log = structlog.get_logger("spiderpool.controller")
 
+Count = Callable[[Trigger | None], None]
+"""Told of each reclaimed address why it was, and of each attempt that failed (None)."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Suspicion:
-    """Since when a record is suspected, and at which state of it."""
+    """Since when a state of a record is seen, and since when its node's agent is asked."""
 
-    uid: str
-    resource_version: str
+    of: tuple[str, ...]
     since: float
+    asked: float | None = None
 
 
 class Reclaim:
@@ -54,11 +79,12 @@ class Reclaim:
         self,
         world: World,
         *,
-        count: Callable[[bool], None],
+        tell: Tell,
+        count: Count,
         workers: int = 1,
         scan_s: float = 600.0,
         enabled: bool = True,
-        additional_grace_s: float = 0.0,
+        rules: Rules = RULES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -66,122 +92,212 @@ class Reclaim:
 
         Args:
             world: mirrors and door.
-            count: told of each reclaimed address (True) and of each attempt that failed (False).
+            tell: writes an Event.
+            count: counts.
             workers: records judged at the same time.
             scan_s: seconds between two looks at everything.
-            enabled: whether addresses that are held are looked at; those that cool always are.
-            additional_grace_s: seconds on top of those between first and second look.
+            enabled: whether addresses that are held are looked at; those that rest always are.
+            rules: the switches.
             clock: monotonic seconds.
         """
         self._world = world
+        self._tell = tell
         self._count = count
         self._enabled = enabled
-        self._second_look_s = SECOND_LOOK_S + additional_grace_s
+        self._rules = rules
         self._clock = clock
         self._suspicions: dict[str, Suspicion] = {}
+        self._blank: frozenset[tuple[str, str]] = frozenset()
+        self._deleting: set[str] = set()
         self._scan_s = scan_s
         self.loop = Loop("reclaim", self._reconcile, workers=workers, clock=clock)
         self.rounds = Loop("reclaim rounds", self._round, clock=clock)
 
     def start(self) -> None:
-        """Follow records and pods, and look at everything now and from time to time."""
+        """Follow records, pods and StatefulSets, and look at everything now and from time to time."""
         self._world.follow(self._world.records, self._on_record)
         self._world.follow(self._world.pods, self._on_pod)
+        self._world.follow(self._world.ended, self._on_ended)
+        self._world.follow(self._world.statefulsets, self._on_statefulset)
         self.rounds.add(RECORDS)
         self.rounds.add(ENDPOINTS)
+
+    # --- what makes us look -------------------------------------------------------------------------------------------------
 
     async def _round(self, key: str) -> float:
         """Look at everything of one kind: leadership begins with it, and it is repeated in case an event was missed."""
         if key == RECORDS:
-            for record in self._world.records:
-                self._suspect(record)
+            if self._enabled and self._rules.blank:
+                await self._find_blank()
+            self._look_at(self._world.records)
         else:
-            await self._drop_orphans()
+            await drop_orphans(self._world)
         return self._scan_s
 
-    def _on_record(self, _: Change, __: SpiderIP | None, new: SpiderIP | None) -> None:
-        """A record came or changed; a new pod's record may come before its pod, which the second look clears up."""
+    async def _find_blank(self) -> None:
+        """Find the pods that run and have no address in their status; the mirrors have metadata only."""
+        listing = await self._world.cluster.list_objects(Pod, fields="status.phase=Running", resource_version="0")
+        self._blank = frozenset(pod.key for pod in listing.items if not pod.status.pod_ips and not pod.spec.host_network)
+
+    def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """A record came, changed or went; a new pod's record may come before its pod, which the second look clears up."""
+        if old is not None and old.held and suspicion_of(old):
+            self._see_answer(old, new)
         if new is not None:
-            self._suspect(new)
+            self._look_at([new])
 
     def _on_pod(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
-        """A pod went, or another one has its name."""
-        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            for record in self._world.records.by_index(BY_HOLDER, old.key):
-                self._suspect(record)
+        """A pod went, another one has its name, or it is in deletion now."""
+        if old is None:
+            return
+        if new is None or new.metadata.uid != old.metadata.uid or new.metadata.deletion_timestamp is not None:
+            self._look_at(self._world.records.by_index(BY_HOLDER, old.key))
 
-    def _suspect(self, record: SpiderIP) -> None:
-        """Queue a record whose pod the mirror does not know."""
-        if self._is_suspect(record):
-            self.loop.add(record.metadata.name)
+    def _on_ended(self, _: Change, __: PartialObject | None, new: PartialObject | None) -> None:
+        """A pod finished."""
+        if new is not None:
+            self._look_at(self._world.records.by_index(BY_HOLDER, new.key))
 
-    def _is_suspect(self, record: SpiderIP) -> bool:
-        """Whether a record's pod is missing in the mirror; machines have no pod of their name, so they always are."""
+    def _on_statefulset(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
+        """A StatefulSet went, or its specification changed: it may not want all its pods any more."""
+        either = new or old
+        if either is not None and (old is None or new is None or old.metadata.generation != new.metadata.generation):
+            self._look_at(self._world.records.by_index(BY_STATEFULSET, either.key))
+
+    def _look_at(self, records: Iterable[SpiderIP]) -> None:
+        """Queue the records among some that look leaked."""
+        for record in records:
+            if self._looks(record) is not None:
+                self.loop.add(record.metadata.name)
+
+    def _looks(self, record: SpiderIP) -> str | None:
+        """
+        Say in a word what the mirrors know against a record, None when there is nothing.
+
+        A virtual machine has no pod of its name, so it always looks leaked; its objects are read then.
+        """
         holder = record.spec.holder
-        if record.spec.state is not IPState.HELD:
-            return True
+        if not record.held:
+            return record.spec.state
         if holder.kind is HolderKind.POOL or not self._enabled:
-            return False
-        pod = self._world.pods.named(holder.name, holder.namespace)
-        return pod is None or pod.metadata.uid != holder.uid
+            return None
+        key = (holder.namespace, holder.name)
+        pod, ended = self._world.pods.get(key), self._world.ended.get(key)
+        if pod is None or pod.metadata.uid != holder.uid:
+            return "gone"
+        if pod.metadata.deletion_timestamp is not None:
+            return "ending"
+        if ended is not None and ended.metadata.uid == holder.uid:
+            return "ended"
+        return "blank" if key in self._blank else None
+
+    # --- what we do ---------------------------------------------------------------------------------------------------------
 
     async def _reconcile(self, name: str) -> float | None:
         """Look at one record: note a suspicion, and after some time, if it still stands, judge it from live objects."""
         record = self._world.records.named(name)
-        if record is None or not self._is_suspect(record):
+        looks = None if record is None else self._looks(record)
+        if record is None or looks is None:
             self._suspicions.pop(name, None)
             return None
-        rest = self._rest_s(record)
+        suspicion = self._suspicion_of(record, looks)
+        rest = suspicion.since + self._first_rest_s(record, looks) - self._clock()
         if rest > 0:
             return rest
-        verdict = await self._judge(record)
-        if verdict.action is Action.RELEASE:
-            await self._release(record, verdict)
+        if not record.held:
+            await self._delete(record)
             return None
-        self._suspicions.pop(name, None)
-        return STATEFUL_LOOK_S if record.spec.static and record.spec.holder.kind is HolderKind.POD else None
+        return await self._settle(record, suspicion)
 
-    def _rest_s(self, record: SpiderIP) -> float:
-        """Tell how long it is until the second look; a record that changed since the first begins anew."""
-        name, meta, now = record.metadata.name, record.metadata, self._clock()
-        first = self._suspicions.get(name)
-        if first is None or (first.uid, first.resource_version) != (meta.uid, meta.resource_version):
-            first = self._suspicions[name] = Suspicion(meta.uid, meta.resource_version, now)
-        return first.since + self._patience_s(record) - now
+    async def _settle(self, record: SpiderIP, suspicion: Suspicion) -> float | None:
+        """Judge a held record, and do what comes next."""
+        node = await self._node_of(record)
+        verdict = await self._judge(record, node)
+        now = self._clock()
+        if suspicion.asked is None and suspicion_of(record):
+            suspicion.asked = now  # by a former leader
+        step = next_step(
+            verdict,
+            node,
+            seen_s=now - suspicion.since,
+            asked_s=None if suspicion.asked is None else now - suspicion.asked,
+            answer=record.metadata.annotations.get(ANNO_WORN, ""),
+            name=record.spec.holder.node,
+        )
+        return await self._do(step, record, verdict, suspicion)
 
-    def _patience_s(self, record: SpiderIP) -> float:
-        """Tell how long an address that nobody seems to hold rests, by its state."""
-        match record.spec.state:
-            case IPState.HELD:
-                return self._second_look_s
-            case IPState.COOLING:
-                return self._cool_down_s(record)
-            case IPState.QUARANTINED:
-                return QUARANTINE_S
-            case other:
-                assert_never(other)
+    async def _do(self, step: Next, record: SpiderIP, verdict: Verdict, suspicion: Suspicion) -> float | None:
+        """Carry a step out, and say when to look again."""
+        match step.step:
+            case Step.KEEP:
+                self._suspicions.pop(record.metadata.name, None)
+                if suspicion_of(record):
+                    await self._write(unmarked(record))
+                return STATIC_LOOK_S if record.spec.static else None
+            case Step.ASK:
+                await self._write(marked(record, ANNO_SUSPECT, f"{verdict.trigger}: {step.reason}"))
+                suspicion.asked = self._clock()
+            case Step.RELEASE:
+                await self._release(record, verdict.trigger or Trigger.POD_GONE, step.reason)
+                return None
+            case Step.WAIT:
+                pass
+        return step.wait_s
+
+    def _suspicion_of(self, record: SpiderIP, looks: str) -> Suspicion:
+        """Give since when a record looks like this; another holder, or another look, begins anew."""
+        holder, meta = record.spec.holder, record.metadata
+        of = (meta.uid, record.spec.state_since or "", holder.uid, holder.container_id, holder.node, looks)
+        known = self._suspicions.get(meta.name)
+        if known is None or known.of != of:
+            known = self._suspicions[meta.name] = Suspicion(of, self._clock())
+        return known
+
+    def _first_rest_s(self, record: SpiderIP, looks: str) -> float:
+        """Tell how long a record rests before anything is read for it; the live objects may ask for more."""
+        if record.spec.state is IPState.COOLING:
+            return self._cool_down_s(record)
+        if record.spec.state is IPState.QUARANTINED:
+            return QUARANTINE_S
+        rest = SECOND_LOOK_S + self._rules.additional_s
+        if looks == "ended":
+            return rest + DEFAULT_GRACE_S
+        pod = self._world.pods.named(record.spec.holder.name, record.spec.holder.namespace)
+        grace = pod.metadata.deletion_grace_period_seconds if pod is not None and looks == "ending" else None
+        return rest + (grace or 0)
 
     def _cool_down_s(self, record: SpiderIP) -> float:
         """Tell how long a released address rests; not at all when its pool does not give it any more."""
-        pool = self._world.pools.named(record.spec.pool)
-        parsed = None if pool is None else Pool.parse(pool)
-        return parsed.cool_down_s if parsed is not None and record.spec.address in parsed.total else 0.0
+        pool = self._pool_of(record)
+        return pool.cool_down_s if pool is not None and record.spec.address in pool.total else 0.0
 
-    async def _judge(self, record: SpiderIP) -> Verdict:
+    def _pool_of(self, record: SpiderIP) -> Pool | None:
+        pool = self._world.pools.named(record.spec.pool)
+        return None if pool is None else Pool.parse(pool)
+
+    # --- reading ------------------------------------------------------------------------------------------------------------
+
+    async def _judge(self, record: SpiderIP, node: NodeState) -> Verdict:
         """Read the live objects that decide, and decide."""
         holder = record.spec.holder
-        if record.spec.state is not IPState.HELD:
-            return Verdict(Action.RELEASE, f"{record.spec.state} long enough")
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return judge_leak(record, None, await self._machines(record))
-        pod = await self._find(Pod, holder.name, holder.namespace)
+            return judge_leak(record, None, await self._machines(record), node=node, rules=self._rules)
+        pod = await find(self._world, Pod, holder.name, holder.namespace)
         owners = await self._statefulset(record) if record.spec.static else NO_OWNERS
-        return judge_leak(record, pod, owners)
+        return judge_leak(record, pod, owners, node=node, rules=self._rules)
+
+    async def _node_of(self, record: SpiderIP) -> NodeState:
+        """Read the node that a record names."""
+        name = record.spec.holder.node
+        node = await find(self._world, Node, name, "") if name else None
+        if node is None:
+            return NodeState.GONE
+        return NodeState.READY if node.ready else NodeState.LOST
 
     async def _statefulset(self, record: SpiderIP) -> HolderOwners:
         """Read the StatefulSet that a static pod's name tells."""
         name = statefulset_name(record)
-        found = await self._find(StatefulSet, name, record.spec.holder.namespace) if name else None
+        found = await find(self._world, StatefulSet, name, record.spec.holder.namespace) if name else None
         return HolderOwners(statefulset=found)
 
     async def _machines(self, record: SpiderIP) -> HolderOwners:
@@ -192,71 +308,76 @@ class Reclaim:
             machine=await self._find_metadata(VirtualMachine, holder.name, holder.namespace),
         )
 
-    async def _release(self, record: SpiderIP, verdict: Verdict) -> None:
-        """Delete a record on condition that it is the one that was judged."""
+    # --- writing ------------------------------------------------------------------------------------------------------------
+
+    async def _write(self, record: SpiderIP) -> None:
+        """Write a mark, or its end, on condition of what was judged; the watch brings it back to us."""
+        try:
+            self._world.records.remember(await self._world.cluster.replace(record))
+        except NotFound:
+            return  # released meanwhile
+
+    async def _release(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
+        """Let an address go, on condition that its record is the one that was judged."""
+        pool = self._pool_of(record)
+        try:
+            if pool is None or pool.terminating or not pool.cool_down_s:
+                await self._delete(record)
+            else:
+                since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                released = await self._world.cluster.replace(let_go(record, IPState.COOLING, since))
+                self._world.records.remember(released)
+        except NotFound:
+            return  # its own node was faster
+        except Conflict:
+            self._count(None)
+            raise
+        self._reclaimed(record, trigger, reason)
+        if record.spec.static:
+            await drop_endpoint(self._world, record)
+
+    async def _delete(self, record: SpiderIP) -> None:
+        """Delete a record on condition that it is the one that was looked at. Raises `NotFound` for one that was held."""
         meta = record.metadata
+        self._deleting.add(meta.uid)
         try:
             await self._world.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
         except NotFound:
-            self._world.records.forget(record)  # its own node was faster
-        except Conflict:
-            if record.held:
-                self._count(False)
-            raise
-        else:
-            if record.held:
-                log.info("address reclaimed", ip=record.spec.ip, pool=record.spec.pool, reason=verdict.reason)
-                self._count(True)
             self._world.records.forget(record)
+            if record.held:
+                raise
+        else:
+            self._world.records.forget(record)
+        finally:
+            self._deleting.discard(meta.uid)
         self._suspicions.pop(meta.name, None)
-        if record.spec.static:
-            await self._drop_endpoint(record)
 
-    async def _drop_endpoint(self, record: SpiderIP) -> None:
-        """Delete the endpoint of a static holder that has no address left; no pod owns it, so nobody else would."""
+    def _see_answer(self, old: SpiderIP, new: SpiderIP | None) -> None:
+        """Take in what became of a record whose node was asked: released, or still worn."""
+        trigger, _, reason = suspicion_of(old).partition(": ")
+        gone = new is None and old.metadata.uid not in self._deleting
+        if gone or (new is not None and not new.held and suspicion_of(new)):
+            self._reclaimed(old, _trigger(trigger), f"{reason}; no namespace of node {old.spec.holder.node} wears it")
+        elif (
+            new is not None and (worn := new.metadata.annotations.get(ANNO_WORN)) and ANNO_WORN not in old.metadata.annotations
+        ):
+            self._say(old, STILL_WORN, f"{_whose(old)} stays: {reason}, but {worn}")
+
+    def _reclaimed(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
+        """Log, count and tell."""
+        log.info("address reclaimed", ip=record.spec.ip, pool=record.spec.pool, trigger=trigger, reason=reason)
+        self._count(trigger)
+        self._say(record, RECLAIMED, f"{_whose(record)} is reclaimed: {reason}")
+
+    def _say(self, record: SpiderIP, reason: str, text: str) -> None:
+        """Tell on the pool, and on the holder's pod if it exists: it may be gone, and its namespace too."""
         holder = record.spec.holder
-        if self._world.records.by_index(BY_HOLDER, (holder.namespace, holder.name)):
-            return
-        endpoint = await self._find(SpiderEndpoint, holder.name, holder.namespace)
-        if endpoint is not None and not endpoint.metadata.owner_references:
-            await self._delete_endpoint(endpoint)
-
-    async def _drop_orphans(self) -> None:
-        """
-        Delete endpoints of static holders that have neither an address nor a pod (a crash after the last release).
-
-        Not while pools wait to be taken over: their endpoints have no records yet.
-        """
-        if not all(is_imported(pool) for pool in self._world.pools):
-            return
-        listing = await self._world.cluster.list_objects(SpiderEndpoint)
-        for endpoint in listing.items:
-            owned = endpoint.metadata.owner_references or self._world.records.by_index(BY_HOLDER, endpoint.key)
-            if not owned and self._world.pods.get(endpoint.key) is None:
-                await self._drop_orphan(endpoint)
-
-    async def _drop_orphan(self, endpoint: SpiderEndpoint) -> None:
-        """Delete one such endpoint after a live look for its pod: mirrors may be late."""
-        meta = endpoint.metadata
-        if await self._find(Pod, meta.name, meta.namespace) is None:
-            await self._delete_endpoint(endpoint)
-
-    async def _delete_endpoint(self, endpoint: SpiderEndpoint) -> None:
-        """Delete an endpoint on condition that it is the one that was looked at."""
-        meta = endpoint.metadata
-        try:
-            await self._world.cluster.delete(
-                SpiderEndpoint, meta.name, meta.namespace, uid=meta.uid, resource_version=meta.resource_version
-            )
-        except (NotFound, Conflict):
-            return  # gone, or in use again
-
-    async def _find(self, kind: type[T], name: str, namespace: str) -> T | None:
-        """Read an object live, None when it does not exist."""
-        try:
-            return await self._world.cluster.get(kind, name, namespace)
-        except NotFound:
-            return None
+        pod = self._world.pods.named(holder.name, holder.namespace)
+        pool = self._world.pools.named(record.spec.pool)
+        if pool is not None:
+            self._tell(pool, reason, text)
+        if pod is not None and pod.metadata.uid == holder.uid:
+            self._tell(Pod(metadata=pod.metadata), reason, text)
 
     async def _find_metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
         """Read an object's metadata live, None when it does not exist."""
@@ -264,3 +385,14 @@ class Reclaim:
             return await self._world.cluster.get_metadata(kind, name, namespace)
         except NotFound:
             return None
+
+
+def _whose(record: SpiderIP) -> str:
+    """Name an address and its holder."""
+    holder = record.spec.holder
+    return f"{record.spec.ip} of {holder.namespace}/{holder.name} ({holder.nic or 'unnamed interface'})"
+
+
+def _trigger(text: str) -> Trigger:
+    """Read the trigger that a mark names; one of another version is taken for the commonest."""
+    return Trigger(text) if text in set(Trigger) else Trigger.POD_GONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spiderpool.errors import InvalidRequest
+from spiderpool.ipam.reclaim import Rules
 from spiderpool.model.environment import Environment, read_flag, read_log_level, read_number, read_port, read_required
 
 
@@ -20,15 +21,12 @@ class ElectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReclaimSettings:
-    """Switches and times of reclaim; the switches for lost nodes and empty pod addresses belong to the full rules."""
+    """Switches and times of reclaim."""
 
     enabled: bool
     scan_s: int
     workers: int
-    additional_grace_s: int
-    terminating_on_ready_node: bool
-    terminating_on_not_ready_node: bool
-    running_without_address: bool
+    rules: Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +92,10 @@ def _reclaim(environ: Environment) -> ReclaimSettings:
         enabled=read_flag(environ, "SPIDERPOOL_GC_IP_ENABLED", default=True),
         scan_s=read_number(environ, "SPIDERPOOL_GC_DEFAULT_INTERVAL_DURATION", 600, least=1),
         workers=read_number(environ, "SPIDERPOOL_GC_IP_WORKER_NUM", 3, least=1),
-        additional_grace_s=read_number(environ, "SPIDERPOOL_GC_ADDITIONAL_GRACE_DELAY", 0, least=0),
-        terminating_on_ready_node=read_flag(environ, f"{prefix}_READY_NODE_ENABLED", default=True),
-        terminating_on_not_ready_node=read_flag(environ, f"{prefix}_NOT_READY_NODE_ENABLED", default=True),
-        running_without_address=read_flag(
-            environ, "SPIDERPOOL_GC_ENABLE_STATELESS_RUNNING_POD_ON_EMPTY_POD_STATUS_IPS", default=False
+        rules=Rules(
+            on_ready_node=read_flag(environ, f"{prefix}_READY_NODE_ENABLED", default=True),
+            on_lost_node=read_flag(environ, f"{prefix}_NOT_READY_NODE_ENABLED", default=True),
+            blank=read_flag(environ, "SPIDERPOOL_GC_ENABLE_STATELESS_RUNNING_POD_ON_EMPTY_POD_STATUS_IPS", default=False),
+            additional_s=read_number(environ, "SPIDERPOOL_GC_ADDITIONAL_GRACE_DELAY", 0, least=0),
         ),
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from spiderpool.api.core import PartialObject, Pod
+from spiderpool.api.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.errors import NotFound
+from spiderpool.ipam.reclaim import statefulset_name
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.replica import Subscriber
 from spiderpool.kube.watch import MetadataMirror, Mirror
@@ -25,6 +27,7 @@ Tell = Callable[[KubeObject, str, str], None]
 
 BY_POOL: Final = "pool"
 BY_HOLDER: Final = "holder"
+BY_STATEFULSET: Final = "statefulset"
 
 
 @dataclass(slots=True)
@@ -32,7 +35,8 @@ class World:
     """
     The cluster as the leader sees it.
 
-    `records` can be asked by pool name (`BY_POOL`) and by namespace and name of the holder (`BY_HOLDER`).
+    `records` can be asked by pool name (`BY_POOL`), by namespace and name of the holder (`BY_HOLDER`), and of the StatefulSet
+    that judges it (`BY_STATEFULSET`). `ended`: pods that have finished, metadata only like all `pods`.
     """
 
     cluster: Cluster
@@ -40,6 +44,8 @@ class World:
     features: Features
     records: Mirror[SpiderIP] = field(init=False)
     pods: Mirror[PartialObject] = field(init=False)
+    ended: Mirror[PartialObject] = field(init=False)
+    statefulsets: Mirror[PartialObject] = field(init=False)
     _following: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -47,14 +53,17 @@ class World:
         self.records = Mirror(self.cluster, SpiderIP)
         self.records.index(BY_POOL, lambda record: record.spec.pool)
         self.records.index(BY_HOLDER, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
+        self.records.index(BY_STATEFULSET, _statefulset_of)
         self.pods = MetadataMirror(self.cluster, Pod)
+        self.ended = MetadataMirror(self.cluster, Pod, fields="status.phase!=Pending,status.phase!=Running")
+        self.statefulsets = MetadataMirror(self.cluster, StatefulSet)
 
     async def __aenter__(self) -> Self:
         """Fill the mirrors."""
         try:
-            await self.records.start()
-            await self.pods.start()
-            for mirror in (self.records, self.pods, self.pools):
+            for mirror in self._own:
+                await mirror.start()
+            for mirror in (*self._own, self.pools):
                 await mirror.synced()
         except BaseException:  # cancelled while they fill: then nobody calls the exit
             await self.__aexit__()
@@ -68,8 +77,29 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         """Stop following."""
         self._following.close()
-        await self.records.stop()
-        await self.pods.stop()
+        for mirror in self._own:
+            await mirror.stop()
+
+    @property
+    def _own(self) -> tuple[Mirror[Any], ...]:
+        """The mirrors that only a leader keeps."""
+        return (self.records, self.pods, self.ended, self.statefulsets)
+
+
+def _statefulset_of(record: SpiderIP) -> tuple[str, str] | None:
+    """Give namespace and name of the StatefulSet that judges a record, None when none does."""
+    if not record.spec.static or record.spec.holder.kind is not HolderKind.POD:
+        return None
+    name = statefulset_name(record)
+    return (record.spec.holder.namespace, name) if name else None
+
+
+async def find(world: World, kind: type[T], name: str, namespace: str = "") -> T | None:
+    """Read an object live, None when it does not exist."""
+    try:
+        return await world.cluster.get(kind, name, namespace)
+    except NotFound:
+        return None
 
 
 async def list_records(cluster: Cluster, pool: str) -> tuple[SpiderIP, ...]:

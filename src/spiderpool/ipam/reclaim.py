@@ -1,14 +1,15 @@
 """
 Whether an address stays with its holder: at DEL, when its pod is missed, and when a new pod wears the holder's name.
 
-Every verdict carries its sentence. Facts are read live by the caller; a pod that a cache does not know may exist.
+Every verdict carries its sentence. Facts are read live by the caller; a pod that a cache does not know may exist. How long the
+observer has seen them comes in as an argument.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
@@ -26,12 +27,77 @@ class Action(enum.StrEnum):
     HAND_OVER = "hand over"
 
 
+class Trigger(enum.StrEnum):
+    """What makes an address look leaked."""
+
+    POD_GONE = "pod gone"
+    POD_REPLACED = "pod replaced"
+    TERMINATING = "pod terminating"
+    FINISHED = "pod finished"
+    NO_ADDRESS = "pod without address"
+    NOT_WANTED = "holder not wanted"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done, and why."""
+    """
+    What is to be done, and why.
+
+    Of a leak also `trigger`, and `patience_s`: for so long the observer must have seen it before anything is done.
+    """
 
     action: Action
     reason: str
+    trigger: Trigger | None = None
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """
+    The switches of reclaim (reference ipam.md 6.1).
+
+    `on_ready_node`, `on_lost_node`: whether stateless pods that end without an end give their addresses back there. `blank`:
+    whether a pod that runs without an address in its status does. `additional_s` comes on top of every patience.
+    """
+
+    on_ready_node: bool = True
+    on_lost_node: bool = True
+    blank: bool = False
+    additional_s: float = 0.0
+
+
+RULES: Final = Rules()
+SECOND_LOOK_S: Final = 5.0  # the node's own DEL is usually on its way
+DEFAULT_GRACE_S: Final = 30.0  # Kubernetes' own default of terminationGracePeriodSeconds
+SILENCE_S: Final = 30.0  # an agent that serves answers within a second or two
+WORN_LOOK_S: Final = 30.0
+
+
+class Step(enum.StrEnum):
+    """What the controller does next about a record."""
+
+    KEEP = "keep"
+    WAIT = "wait"
+    ASK = "ask"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What the controller does next, for how long it waits after that, and why."""
+
+    step: Step
+    reason: str
+    wait_s: float = 0.0
+
+
+class NodeState(enum.StrEnum):
+    """What the API says about the node that a record names."""
+
+    READY = "is Ready"
+    LOST = "is not Ready"
+    GONE = "does not exist"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +143,22 @@ def judge_release(record: SpiderIP, pod: Pod | None, container_id: str, uid: str
     return _release(f"pod {holder.namespace}/{holder.name} ended")
 
 
-def judge_leak(record: SpiderIP, pod: Pod | None, owners: HolderOwners = NO_OWNERS) -> Verdict:
+def judge_leak(
+    record: SpiderIP,
+    pod: Pod | None,
+    owners: HolderOwners = NO_OWNERS,
+    *,
+    node: NodeState = NodeState.READY,
+    rules: Rules = RULES,
+) -> Verdict:
     """
-    Judge a record whose pod may be gone.
+    Judge a record whose pod may be gone, have ended, or hang in deletion (architecture 2, "Reclaim"; reference ipam.md 6).
 
-    Pods that exist and have ended, or that hang in deletion, are kept: they need the node's word and time.
+    Args:
+        pod: the live pod of the holder's name.
+        owners: who judges a static holder.
+        node: of the record's node.
+        rules: the switches.
     """
     holder = record.spec.holder
     if record.spec.state is not IPState.HELD:
@@ -89,15 +166,74 @@ def judge_leak(record: SpiderIP, pod: Pod | None, owners: HolderOwners = NO_OWNE
     if holder.kind is HolderKind.POOL:
         return _keep(f"claimed by the controller while it edits pool {holder.name}")
     if pod is not None and pod.metadata.uid == holder.uid:
-        if record.spec.static and not is_alive(pod):
-            return _judge_static(record, owners)
-        return _keep(f"pod {full_name(pod)} exists")
+        return _judge_known(record, pod, owners, node, rules)
     if record.spec.static:
-        return _judge_static(record, owners)
-    now = (
-        "does not exist" if pod is None else f"has UID {pod.metadata.uid}; the one that held the address, {holder.uid}, is gone"
-    )
-    return _release(f"pod {holder.namespace}/{holder.name} {now}")
+        return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
+    if pod is None:
+        return _leak(_release(f"pod {holder.namespace}/{holder.name} does not exist"), Trigger.POD_GONE, rules)
+    text = f"pod {full_name(pod)} has UID {pod.metadata.uid}; the one that held the address, {holder.uid}, is gone"
+    return _leak(_release(text), Trigger.POD_REPLACED, rules)
+
+
+def next_step(
+    verdict: Verdict, node: NodeState, *, seen_s: float, asked_s: float | None = None, answer: str = "", name: str = ""
+) -> Next:
+    """
+    Say what comes next about a suspected record: two steps on a node that answers, time where nobody does.
+
+    Args:
+        verdict: of `judge_leak`, from live objects.
+        node: of the record's node.
+        seen_s: since when the observer sees the leak.
+        asked_s: since when the node's agent is asked; None when it is not.
+        answer: the agent's, that the address is still worn.
+        name: of the node.
+    """
+    if verdict.action is not Action.RELEASE:
+        return Next(Step.KEEP, verdict.reason)
+    if seen_s < verdict.patience_s:
+        return Next(Step.WAIT, verdict.reason, verdict.patience_s - seen_s)
+    if node is not NodeState.READY:
+        where = f"node {name} {node}" if name else "no node is known"
+        return Next(Step.RELEASE, f"{verdict.reason}; {where}")
+    return _ask(verdict.reason, asked_s, answer, name)
+
+
+def _ask(reason: str, asked_s: float | None, answer: str, name: str) -> Next:
+    """Ask the node's agent, and wait for its answer as long as it may take."""
+    if asked_s is None:
+        return Next(Step.ASK, reason, SILENCE_S)
+    if answer:
+        return Next(Step.WAIT, f"{reason}; {answer}", WORN_LOOK_S)
+    if asked_s < SILENCE_S:
+        return Next(Step.WAIT, reason, SILENCE_S - asked_s)
+    return Next(Step.RELEASE, f"{reason}; the agent of node {name} did not answer for {SILENCE_S:g} s")
+
+
+def judge_suspect(record: SpiderIP, pod: Pod | None, trigger: str, worn_in: str) -> Verdict:
+    """
+    Judge, on its own node, a record that the controller suspects.
+
+    Args:
+        pod: the live pod that has the holder's UID, None when there is none.
+        trigger: of the suspicion.
+        worn_in: which namespace of this node wears the address; empty when none does.
+    Returns:
+        What to do; a `patience_s` asks for another look after that time.
+    """
+    if pod is not None and is_alive(pod) and trigger != Trigger.NO_ADDRESS:
+        return _keep(f"pod {full_name(pod)} lives")
+    if worn_in:
+        return replace(_keep(f"{record.spec.ip} is still worn in {worn_in}"), patience_s=WORN_LOOK_S)
+    return _release(f"no namespace of node {record.spec.holder.node} wears {record.spec.ip}")
+
+
+def grace_of(pod: Pod) -> float:
+    """Give how many seconds a pod that has ended, or is in deletion, has for its end."""
+    if pod.metadata.deletion_timestamp is not None and pod.metadata.deletion_grace_period_seconds is not None:
+        return pod.metadata.deletion_grace_period_seconds
+    grace = pod.spec.termination_grace_period_seconds
+    return DEFAULT_GRACE_S if grace is None else grace
 
 
 def judge_handover(record: SpiderIP, pod: Pod) -> Verdict:
@@ -117,6 +253,35 @@ def judge_handover(record: SpiderIP, pod: Pod) -> Verdict:
     if not is_alive(pod):
         return _keep(f"pod {full_name(pod)} is ending")
     return Verdict(Action.HAND_OVER, f"pod {full_name(pod)} comes back with UID {pod.metadata.uid}")
+
+
+def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeState, rules: Rules) -> Verdict:
+    """Judge a record whose own pod exists."""
+    if is_alive(pod):
+        return _judge_living(record, pod, owners, rules)
+    trigger = Trigger.FINISHED if pod.metadata.deletion_timestamp is None else Trigger.TERMINATING
+    if record.spec.static:
+        return _leak(_judge_static(record, owners), trigger, rules, grace_of(pod))
+    switch = rules.on_ready_node if node is NodeState.READY else rules.on_lost_node
+    state = f"has ended ({pod.status.phase})" if trigger is Trigger.FINISHED else "hangs in deletion"
+    if not switch:
+        return _keep(f"pod {full_name(pod)} {state}, its node {node}: reclaim is switched off for that")
+    return _leak(_release(f"pod {full_name(pod)} {state}"), trigger, rules, grace_of(pod))
+
+
+def _judge_living(record: SpiderIP, pod: Pod, owners: HolderOwners, rules: Rules) -> Verdict:
+    """Judge a record whose own pod lives."""
+    if not (rules.blank and pod.status.phase == "Running" and not pod.status.pod_ips):
+        return _keep(f"pod {full_name(pod)} exists")
+    verdict = _release(f"pod {full_name(pod)} runs without an address in its status")
+    return _leak(_judge_static(record, owners) if record.spec.static else verdict, Trigger.NO_ADDRESS, rules)
+
+
+def _leak(verdict: Verdict, trigger: Trigger, rules: Rules, grace_s: float = 0.0) -> Verdict:
+    """Say what makes a verdict a leak, and for how long it must have been seen."""
+    if verdict.action is not Action.RELEASE:
+        return verdict
+    return replace(verdict, trigger=trigger, patience_s=SECOND_LOOK_S + grace_s + rules.additional_s)
 
 
 def _other_sandbox(holder: Holder, container_id: str, uid: str) -> str | None:

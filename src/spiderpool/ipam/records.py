@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
-from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
+from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
@@ -53,13 +53,14 @@ def build_record(
 
 
 def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderIP:
-    """Make the object around a specification: its name is the address, its labels serve selection only."""
+    """Make the object around a specification: its name is the address, its labels serve selection only; a suspicion ends."""
     base = metadata or ObjectMeta(name=record_name_of(spec))
     labels = {key: value for key, value in base.labels.items() if key not in OWN_LABELS}
+    annotations = {key: value for key, value in base.annotations.items() if key not in (ANNO_SUSPECT, ANNO_WORN)}
     return SpiderIP(
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
-        metadata=replace(base, labels=labels | _labels(spec)),
+        metadata=replace(base, labels=labels | _labels(spec), annotations=annotations),
         spec=spec,
     )
 
@@ -86,7 +87,7 @@ def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) 
     return record_of(replace(record.spec, holder=holder), record.metadata)
 
 
-def let_go(record: SpiderIP, state: IPState, since: str) -> SpiderIP:
+def let_go(record: SpiderIP, state: IPState, since: str, *, suspicion: str = "") -> SpiderIP:
     """
     Release an address: its last holder stays visible, and may take it back at once when the state is Cooling.
 
@@ -94,8 +95,26 @@ def let_go(record: SpiderIP, state: IPState, since: str) -> SpiderIP:
         record: as it was judged; the update must be conditional on its UID and resource version, which the result carries.
         state: Cooling, or Quarantined for an address that somebody else uses on the wire.
         since: RFC 3339.
+        suspicion: stays on the record, where it is the reason of the release.
     """
-    return record_of(replace(record.spec, state=state, state_since=since), record.metadata)
+    released = record_of(replace(record.spec, state=state, state_since=since), record.metadata)
+    return marked(released, ANNO_SUSPECT, suspicion) if suspicion else released
+
+
+def marked(record: SpiderIP, key: str, text: str) -> SpiderIP:
+    """Write the controller's question (`ANNO_SUSPECT`) or the agent's answer (`ANNO_WORN`) on a record, conditionally."""
+    annotations = {**record.metadata.annotations, key: text}
+    return replace(record, metadata=replace(record.metadata, annotations=annotations))
+
+
+def unmarked(record: SpiderIP) -> SpiderIP:
+    """Take question and answer off a record, conditionally."""
+    return record_of(record.spec, record.metadata)
+
+
+def suspicion_of(record: SpiderIP) -> str:
+    """Give why the controller suspects that a record is nobody's any more; empty when it does not."""
+    return record.metadata.annotations.get(ANNO_SUSPECT, "")
 
 
 def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:

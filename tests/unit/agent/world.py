@@ -23,6 +23,7 @@ from spiderpool.ipam.answer import IpamAddResponse
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.config import Config
+from spiderpool.model.worn import WornNamespace
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_ippool, make_namespace, make_node, make_pod
 
@@ -85,6 +86,7 @@ class World:
             patience=SHORT,
             wait_s=more.pop("wait_s", 0.05),
             quiet_s=more.pop("quiet_s", 0.0),
+            look=more.pop("look", None) or _nothing,
         )
 
     def pool(self, name: str = "blue", subnet: str = "10.6.0.0/16", **spec: Any) -> SpiderIPPool:
@@ -101,6 +103,11 @@ class World:
     def held(self) -> dict[str, str]:
         """Give who holds what: address → pod name."""
         return {record.spec.ip: record.spec.holder.name for record in self.cluster.all(SpiderIP) if record.held}
+
+
+async def _nothing() -> tuple[WornNamespace, ...]:
+    """Look into a node without namespaces."""
+    return ()
 
 
 def new_world(folder: Path) -> World:

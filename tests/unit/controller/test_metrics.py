@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.controller.metrics import Metrics, metrics_app
+from spiderpool.ipam.reclaim import Trigger
 from tests.unit.controller.conftest import make_pool
 
 SCOPE = 'otel_scope_name="spiderpool-controller",otel_scope_version="1"'
@@ -31,14 +32,17 @@ async def test_documented_names_from_the_start() -> None:
     } <= set(await scrape(metrics))
 
     pools.append(make_pool())
-    metrics.count_reclaim(True)
-    metrics.count_reclaim(True)
-    metrics.count_reclaim(False)
+    metrics.count_reclaim(Trigger.POD_GONE)
+    metrics.count_reclaim(Trigger.FINISHED)
+    metrics.count_reclaim(None)
     lines = await scrape(metrics)
     assert {
         f"spiderpool_ip_gc_counts_total{{{SCOPE}}} 2.0",
         f"spiderpool_ip_gc_failure_counts_total{{{SCOPE}}} 1.0",
         f"spiderpool_total_ippool_counts{{{SCOPE}}} 1.0",
+        f'spiderpool_ip_gc_trigger_counts_total{{{SCOPE},trigger="pod gone"}} 1.0',
+        f'spiderpool_ip_gc_trigger_counts_total{{{SCOPE},trigger="pod finished"}} 1.0',
+        f'spiderpool_ip_gc_trigger_counts_total{{{SCOPE},trigger="pod terminating"}} 0.0',
     } <= set(lines)
     assert [] == [line for line in lines if "debug" in line or "_created" in line]
 

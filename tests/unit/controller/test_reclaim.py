@@ -12,29 +12,33 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.core import Ordinals, Pod, StatefulSet, StatefulSetSpec
+from spiderpool.api.core import Node, NodeCondition, NodeStatus, Ordinals, Pod, PodIP, StatefulSet, StatefulSetSpec
 from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.group import ANNO_WORN
+from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
-from spiderpool.controller.machines import VirtualMachine, VirtualMachineInstance
-from spiderpool.controller.reclaim import QUARANTINE_S, SECOND_LOOK_S, STATEFUL_LOOK_S, Reclaim
+from spiderpool.controller.reclaim import QUARANTINE_S, STATIC_LOOK_S, Reclaim
 from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
+from spiderpool.ipam.reclaim import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
+from spiderpool.ipam.records import let_go, marked, suspicion_of
 from spiderpool.model.pool import COOL_DOWN_S
 from tests.fakes.cluster import Call, FakeCluster
 from tests.unit.controller.conftest import Clock, Scene, Told, make_pod, make_pool, make_record, settle
 
 
-class Counts(list[bool]):
+class Counts(list[Trigger | None]):
     """What reclaim told its metrics."""
 
-    def __call__(self, done: bool) -> None:
+    def __call__(self, trigger: Trigger | None) -> None:
         """Note one."""
-        self.append(done)
+        self.append(trigger)
 
 
 async def reclaim(scene: Scene, **options: object) -> Reclaim:
     """Start reclaim over what the cluster has."""
-    worker = Reclaim(await scene.lead(), **{"count": Counts(), "clock": scene.clock, **options})  # type: ignore[arg-type]
+    given = {"tell": scene.told, "count": Counts(), "clock": scene.clock, **options}
+    worker = Reclaim(await scene.lead(), **given)  # type: ignore[arg-type]
     worker.start()
     return worker
 
@@ -54,15 +58,20 @@ async def run(scene: Scene, worker: Reclaim, seconds: float = 0.0) -> None:
 
 
 def held(scene: Scene) -> list[str]:
-    """Give the addresses that have records."""
-    return [record.spec.ip for record in scene.cluster.all(SpiderIP)]
+    """Give the addresses that somebody holds."""
+    return [record.spec.ip for record in scene.cluster.all(SpiderIP) if record.held]
+
+
+def resting(scene: Scene) -> list[str]:
+    """Give the addresses that have records which nobody holds."""
+    return [record.spec.ip for record in scene.cluster.all(SpiderIP) if not record.held]
 
 
 def make_statefulset(name: str = "db", replicas: int | None = 3, start: int | None = None) -> StatefulSet:
     """Make a StatefulSet."""
     ordinals = None if start is None else Ordinals(start=start)
     return StatefulSet(
-        metadata=ObjectMeta(name=name, namespace="ns"), spec=StatefulSetSpec(replicas=replicas, ordinals=ordinals)
+        metadata=ObjectMeta(name=name, namespace="ns", generation=1), spec=StatefulSetSpec(replicas=replicas, ordinals=ordinals)
     )
 
 
@@ -142,7 +151,7 @@ async def test_record_that_changes_during_the_delete_stays(scene: Scene) -> None
     worker = await reclaim(scene, count=counts)
 
     async def take_over(call: Call) -> None:
-        if call.verb == "delete":
+        if call.verb in ("delete", "replace"):
             scene.cluster.seed(make_pod("db-0", "new"))
             await scene.cluster.patch(SpiderIP, "10.6.0.10", {"spec": {"holder": {"uid": "new"}}})
 
@@ -150,7 +159,7 @@ async def test_record_that_changes_during_the_delete_stays(scene: Scene) -> None
     await run(scene, worker, SECOND_LOOK_S * 4)
 
     assert ["10.6.0.10"] == held(scene)
-    assert [False] == counts
+    assert [None] == counts
 
 
 @pytest.mark.parametrize("error", [Unreachable("down"), Forbidden("no"), TryAgain("later")])
@@ -174,6 +183,7 @@ async def test_reclaim_can_be_switched_off(scene: Scene) -> None:
     await run(scene, await reclaim(scene, enabled=False), COOL_DOWN_S + 2)
 
     assert ["10.6.0.10"] == held(scene)
+    assert [] == resting(scene)
 
 
 @pytest.mark.parametrize(("state", "seconds"), [(IPState.COOLING, COOL_DOWN_S), (IPState.QUARANTINED, QUARANTINE_S)])
@@ -184,10 +194,10 @@ async def test_unheld_records_end_by_time(scene: Scene, state: IPState, seconds:
     scene.cluster.seed(make_record(state=state))
     worker = await reclaim(scene)
     await run(scene, worker, seconds - 2)
-    assert ["10.6.0.10"] == held(scene)
+    assert ["10.6.0.10"] == resting(scene)
     await run(scene, worker, 3)
 
-    assert [] == held(scene)
+    assert [] == resting(scene)
 
 
 async def test_address_taken_back_from_cooling_stays(scene: Scene) -> None:
@@ -235,7 +245,7 @@ async def test_scaled_down_statefulset_is_noticed_without_an_event(scene: Scene)
     worker = await reclaim(scene)
     await run(scene, worker, 10)
     await scene.cluster.patch(StatefulSet, "db", {"spec": {"replicas": 2}}, namespace="ns")
-    await run(scene, worker, STATEFUL_LOOK_S + SECOND_LOOK_S + 2)
+    await run(scene, worker, STATIC_LOOK_S + SECOND_LOOK_S + 2)
 
     assert [] == held(scene)
 
@@ -345,9 +355,9 @@ class Story:
         self.cluster.on_write(self._check)
 
     def _check(self, call: Call) -> None:
-        if (call.verb, call.plural) == ("delete", "spiderips"):
-            holder = next(r for r in self.cluster.all(SpiderIP) if r.metadata.name == call.name).spec.holder
-            if (holder.name, holder.uid) in self.living:
+        if (call.verb, call.plural) in (("delete", "spiderips"), ("replace", "spiderips")):
+            record = next(r for r in self.cluster.all(SpiderIP) if r.metadata.name == call.name)
+            if record.held and (record.spec.holder.name, record.spec.holder.uid) in self.living:
                 self.stolen.append(call.name)
 
     @property
@@ -461,3 +471,200 @@ async def test_record_that_its_node_released_first_is_no_failure(scene: Scene) -
     await run(scene, worker, SECOND_LOOK_S)
 
     assert [] == counts
+
+
+def make_node(*, ready: bool = True) -> Node:
+    """Make the node of all records."""
+    return Node(
+        metadata=ObjectMeta(name="node1"),
+        status=NodeStatus(conditions=(NodeCondition(type="Ready", status="True" if ready else "Unknown"),)),
+    )
+
+
+async def answer(scene: Scene, **annotations: str) -> None:
+    """Let the node's agent say that an address is still worn, or release it when there is nothing to say."""
+    (record,) = scene.cluster.all(SpiderIP)
+    if annotations:
+        (text,) = annotations.values()
+        await scene.cluster.replace(marked(record, ANNO_WORN, text))
+    else:
+        await scene.cluster.replace(let_go(record, IPState.COOLING, "now", suspicion=suspicion_of(record)))
+
+
+async def test_a_ready_node_is_asked_first(scene: Scene) -> None:
+    """The record is marked with the reason; the node's release is counted, logged and told once, with the trigger."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node())
+    scene.cluster.seed(make_record())
+    counts = Counts()
+    worker = await reclaim(scene, count=counts)
+    await run(scene, worker, SECOND_LOOK_S + 1)
+
+    assert ["10.6.0.10"] == held(scene)
+    assert ["pod gone: pod ns/p does not exist"] == [suspicion_of(record) for record in scene.cluster.all(SpiderIP)]
+    await answer(scene)
+    await run(scene, worker, 1)
+
+    assert [Trigger.POD_GONE] == counts
+    ((pool, reason, text),) = scene.told.events
+    assert ("blue", "IPReclaimed") == (pool, reason)
+    assert "10.6.0.10 of ns/p (eth0) is reclaimed: pod ns/p does not exist; no namespace of node node1 wears it" == text
+
+
+async def test_a_silent_agent_is_not_waited_for_forever(scene: Scene) -> None:
+    """After half a minute without an answer time decides: the address rests, then goes."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node())
+    scene.cluster.seed(make_record())
+    counts = Counts()
+    worker = await reclaim(scene, count=counts)
+    await run(scene, worker, SECOND_LOOK_S + SILENCE_S - 1)
+    assert ["10.6.0.10"] == held(scene)
+    await run(scene, worker, 3)
+    assert ["10.6.0.10"] == resting(scene)
+    await run(scene, worker, COOL_DOWN_S + 2)
+
+    assert [] == held(scene) + resting(scene)
+    assert [Trigger.POD_GONE] == counts
+
+
+async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
+    """While the node says that a namespace wears the address it stays, however long; that is told."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node())
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, SECOND_LOOK_S + 1)
+    await answer(scene, worn="10.6.0.10 is still worn in /var/run/netns/x")
+    await run(scene, worker, 300)
+
+    assert ["10.6.0.10"] == held(scene)
+    assert [("blue", "IPStillWorn")] == [(name, reason) for name, reason, _ in scene.told.events]
+
+
+async def test_a_worn_address_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
+    """When the node that said so is lost, nobody can say it any more: time decides."""
+    scene.cluster.seed(make_pool())
+    node = scene.cluster.seed(make_node())
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, SECOND_LOOK_S + 1)
+    await answer(scene, worn="10.6.0.10 is still worn in /var/run/netns/x")
+    scene.cluster.seed(replace(make_node(ready=False), metadata=node.metadata))
+    await run(scene, worker, 60)
+
+    assert [] == held(scene)
+
+
+async def test_a_new_leader_goes_on_with_the_question(scene: Scene) -> None:
+    """A record that a former leader marked is not marked again, and its agent has the whole time to answer."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node())
+    scene.cluster.seed(make_record())
+    await run(scene, await reclaim(scene), SECOND_LOOK_S + 1)
+    worker = await reclaim(scene)
+    writes = scene.cluster.count("replace", SpiderIP)
+    await run(scene, worker, SECOND_LOOK_S + SILENCE_S - 1)
+    assert (writes, ["10.6.0.10"]) == (scene.cluster.count("replace", SpiderIP), held(scene))
+    await run(scene, worker, 3)
+
+    assert [] == held(scene)
+
+
+async def test_a_mark_goes_when_its_pod_lives_after_all(scene: Scene) -> None:
+    """A record that turns out to be a living pod's is not suspected any more."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node())
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, SECOND_LOOK_S + 1)
+    scene.cluster.hold_watch()
+    scene.cluster.seed(make_pod())
+    await run(scene, worker, SILENCE_S + 2)
+
+    assert ["10.6.0.10"] == held(scene)
+    assert [""] == [suspicion_of(record) for record in scene.cluster.all(SpiderIP)]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("switched_on", [True, False])
+async def test_a_pod_that_hangs_in_deletion(scene: Scene, ready: bool, switched_on: bool) -> None:
+    """Past its grace period a terminating pod's address goes, when the switch for its node's state is on."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node(ready=ready))
+    scene.cluster.seed(make_pod(deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=20))
+    scene.cluster.seed(make_record())
+    rules = Rules(on_ready_node=switched_on and ready, on_lost_node=switched_on and not ready)
+    worker = await reclaim(scene, rules=rules)
+    await run(scene, worker, 20 + SECOND_LOOK_S - 1)
+    assert ["10.6.0.10"] == held(scene)
+    await run(scene, worker, SILENCE_S + 3)
+
+    assert switched_on is not bool(held(scene))
+    names = {(name, reason) for name, reason, _ in scene.told.events}
+    assert names == ({("blue", "IPReclaimed"), ("p", "IPReclaimed")} if switched_on else set())
+
+
+async def test_a_finished_pod_gives_its_address_back(scene: Scene) -> None:
+    """A finished Job's pod that stays keeps nothing: its end is noticed by its phase, and its grace period is waited for."""
+    scene.cluster.seed(make_pool())
+    pod = scene.cluster.seed(make_pod())
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, 100)
+    spec = replace(pod.spec, restart_policy="Never", termination_grace_period_seconds=10)
+    scene.cluster.seed(replace(pod, spec=spec, status=replace(pod.status, phase="Succeeded")))
+    await settle()
+    await run(scene, worker, 10)
+    assert ["10.6.0.10"] == held(scene)
+    await run(scene, worker, 30)
+
+    assert [] == held(scene)
+
+
+async def test_a_pod_that_runs_without_an_address_is_found_by_the_scan(scene: Scene) -> None:
+    """With its switch on, a running pod without addresses in its status gives its record back; one with addresses does not."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_pod("blank", "u1"))
+    worn = make_pod("worn", "u2")
+    scene.cluster.seed(replace(worn, status=replace(worn.status, pod_ips=(PodIP(ip="10.6.0.11"),))))
+    scene.cluster.seed(make_record("10.6.0.10", "blank", "u1"))
+    scene.cluster.seed(make_record("10.6.0.11", "worn", "u2"))
+    await run(scene, await reclaim(scene, rules=Rules(blank=True)), SECOND_LOOK_S + 1)
+
+    assert ["10.6.0.11"] == held(scene)
+
+
+async def test_a_statefulset_that_is_scaled_down_makes_us_look(scene: Scene) -> None:
+    """The address of an ordinal that is not wanted any more comes back within seconds, though its pod is long gone."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_statefulset())
+    scene.cluster.seed(make_record("10.6.0.10", "db-2", static=True))
+    worker = await reclaim(scene)
+    await run(scene, worker, 20)
+    await scene.cluster.patch(StatefulSet, "db", {"spec": {"replicas": 2}}, namespace="ns")
+    await settle()
+    await run(scene, worker, SECOND_LOOK_S + 1)
+
+    assert [] == held(scene)
+
+
+async def test_a_pool_without_cool_down_gets_its_address_back_at_once(scene: Scene) -> None:
+    """A leak in a pool whose cool-down is 0 is deleted, not left to rest."""
+    pool = make_pool()
+    scene.cluster.seed(replace(pool, spec=replace(pool.spec, cool_down_seconds=0)))
+    scene.cluster.seed(make_record())
+    counts = Counts()
+    await run(scene, await reclaim(scene, count=counts), SECOND_LOOK_S + 1)
+
+    assert [] == held(scene) + resting(scene)
+    assert [Trigger.POD_GONE] == counts
+
+
+async def test_a_resting_address_that_its_pool_lost_goes_at_once(scene: Scene) -> None:
+    """An address that was moved out of its pool need not rest there: another pool may have it now."""
+    scene.cluster.seed(make_pool(ips=("10.6.0.11-10.6.0.19",)))
+    scene.cluster.seed(make_record(state=IPState.COOLING))
+    await run(scene, await reclaim(scene), 1)
+
+    assert [] == resting(scene)

@@ -20,11 +20,11 @@ def test_defaults_are_those_of_the_reference() -> None:
     assert (5000, 300, 3) == (settings.max_allocated_ips, settings.pool_resync_s, settings.pool_workers)
     election, reclaim = settings.election, settings.reclaim
     assert (15, 10, 2, 1) == (election.duration_s, election.renew_s, election.retry_s, election.gap_s)
-    assert (True, 600, 3, 0) == (reclaim.enabled, reclaim.scan_s, reclaim.workers, reclaim.additional_grace_s)
+    assert (True, 600, 3, 0) == (reclaim.enabled, reclaim.scan_s, reclaim.workers, reclaim.rules.additional_s)
     assert (True, True, False) == (
-        reclaim.terminating_on_ready_node,
-        reclaim.terminating_on_not_ready_node,
-        reclaim.running_without_address,
+        reclaim.rules.on_ready_node,
+        reclaim.rules.on_lost_node,
+        reclaim.rules.blank,
     )
     assert settings.kubeconfig is None
 

@@ -202,8 +202,8 @@ def test_controller_environment() -> None:
     settings = read_controller_settings(env)
     assert (5720, 5721, 5722) == (settings.health_port, settings.metric_port, settings.webhook_port)
     reclaim = settings.reclaim
-    assert (False, 60, 7) == (reclaim.enabled, reclaim.scan_s, reclaim.additional_grace_s)
-    switches = (reclaim.terminating_on_ready_node, reclaim.terminating_on_not_ready_node, reclaim.running_without_address)
+    assert (False, 60, 7) == (reclaim.enabled, reclaim.scan_s, reclaim.rules.additional_s)
+    switches = (reclaim.rules.on_ready_node, reclaim.rules.on_lost_node, reclaim.rules.blank)
     assert (False, True, True) == switches
     assert CONTROLLER == env["SPIDERPOOL_CONTROLLER_DEPLOYMENT_NAME"]
 

@@ -8,14 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.core import PartialObject, Pod, StatefulSet
+from spiderpool.api.core import PartialObject, Pod, PodIP, StatefulSet
 from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.ipam.reclaim import (
+    SILENCE_S,
+    WORN_LOOK_S,
     Action,
     HolderOwners,
+    NodeState,
+    Rules,
+    Step,
+    Trigger,
+    Verdict,
     judge_handover,
     judge_leak,
     judge_release,
+    judge_suspect,
+    next_step,
     statefulset_name,
 )
 from spiderpool.ipam.records import let_go, record_of
@@ -131,8 +140,9 @@ def test_which_statefulset() -> None:
             "pod ns/web-1 has UID uid-2; the one that held the address, uid-1, is gone",
         ),
         (STATELESS, make_pod(), Action.KEEP, "exists"),
-        (STATELESS, make_pod(deleted=True), Action.KEEP, "exists"),
-        (STATELESS, make_pod(phase="Succeeded", restart="Never"), Action.KEEP, "exists"),
+        (STATELESS, make_pod(deleted=True), Action.RELEASE, "pod ns/web-1 hangs in deletion"),
+        (STATELESS, make_pod(phase="Succeeded", restart="Never"), Action.RELEASE, "pod ns/web-1 has ended (Succeeded)"),
+        (STATELESS, make_pod(phase="Succeeded", restart="Always"), Action.KEEP, "exists"),
         (let_go(STATELESS, IPState.COOLING, "now"), None, Action.KEEP, "the address is Cooling, nobody holds it"),
         (STATIC, make_pod("db-1"), Action.KEEP, "exists"),
         (STATIC, make_pod("db-1", phase="Failed", reason="Evicted"), Action.RELEASE, "does not exist"),
@@ -140,7 +150,7 @@ def test_which_statefulset() -> None:
     ],
 )
 def test_leaks(record: SpiderIP, pod: Pod | None, action: Action, words: str) -> None:
-    """An address is leaked when its very pod is gone and no owner keeps it; pods that exist keep theirs."""
+    """An address is leaked when its very pod is gone, or ends without an end, and no owner keeps it."""
     verdict = judge_leak(record, pod)
 
     assert action is verdict.action
@@ -191,3 +201,133 @@ def test_a_living_pod_keeps_its_address(record: SpiderIP, pod: Pod | None, conta
 
     assert not mine or [Action.KEEP] * 2 == [verdict.action for verdict in verdicts]
     assert all(verdict.reason for verdict in verdicts)
+
+
+def ending(grace: int | None = None, *, deleted: bool = True, phase: str = "Running") -> Pod:
+    """Make a pod in deletion, or one that has ended, with so many seconds for its end."""
+    pod = make_pod(deleted=deleted, phase=phase, restart="Never")
+    if deleted:
+        return replace(pod, metadata=replace(pod.metadata, deletion_grace_period_seconds=grace))
+    return replace(pod, spec=replace(pod.spec, termination_grace_period_seconds=grace))
+
+
+@pytest.mark.parametrize(
+    ("pod", "additional_s", "trigger", "patience_s"),
+    [
+        (None, 0, Trigger.POD_GONE, 5),
+        (None, 60, Trigger.POD_GONE, 65),
+        (make_pod(uid="uid-2"), 0, Trigger.POD_REPLACED, 5),
+        (ending(30), 0, Trigger.TERMINATING, 35),
+        (ending(0), 0, Trigger.TERMINATING, 5),
+        (ending(600), 10, Trigger.TERMINATING, 615),
+        (ending(10, deleted=False, phase="Succeeded"), 0, Trigger.FINISHED, 15),
+        (ending(None, deleted=False, phase="Failed"), 7, Trigger.FINISHED, 42),
+    ],
+)
+def test_how_long_a_leak_must_have_been_seen(pod: Pod | None, additional_s: float, trigger: Trigger, patience_s: float) -> None:
+    """The pod's grace period once, since the observer's own clock runs, plus the additional delay and the second look."""
+    verdict = judge_leak(STATELESS, pod, rules=Rules(additional_s=additional_s))
+
+    assert (Action.RELEASE, trigger, patience_s) == (verdict.action, verdict.trigger, verdict.patience_s)
+
+
+@pytest.mark.parametrize("pod", [ending(30), ending(10, deleted=False, phase="Succeeded")])
+@pytest.mark.parametrize(
+    ("node", "ready", "lost", "action"),
+    [
+        (NodeState.READY, True, False, Action.RELEASE),
+        (NodeState.READY, False, True, Action.KEEP),
+        (NodeState.LOST, True, False, Action.KEEP),
+        (NodeState.LOST, False, True, Action.RELEASE),
+        (NodeState.GONE, True, False, Action.KEEP),
+        (NodeState.GONE, False, True, Action.RELEASE),
+    ],
+)
+def test_switches_by_the_state_of_the_node(pod: Pod, node: NodeState, ready: bool, lost: bool, action: Action) -> None:
+    """Pods that end without an end are reclaimed by the switch for their node's state (reference ipam.md 6.1)."""
+    verdict = judge_leak(STATELESS, pod, node=node, rules=Rules(on_ready_node=ready, on_lost_node=lost))
+
+    assert action is verdict.action
+
+
+@pytest.mark.parametrize("node", list(NodeState))
+def test_switches_do_not_concern_pods_that_are_gone(node: NodeState) -> None:
+    """A pod that is gone is reclaimed with both switches off (reference ipam.md 6.2: no node check)."""
+    verdict = judge_leak(STATELESS, None, node=node, rules=Rules(on_ready_node=False, on_lost_node=False))
+
+    assert Action.RELEASE is verdict.action
+
+
+@pytest.mark.parametrize(
+    ("pod", "blank", "action"),
+    [
+        (make_pod(), False, Action.KEEP),
+        (make_pod(), True, Action.RELEASE),
+        (make_pod(phase="Pending"), True, Action.KEEP),
+        (replace(make_pod(), status=replace(make_pod().status, pod_ips=(PodIP(ip="10.6.0.10"),))), True, Action.KEEP),
+    ],
+)
+def test_a_pod_that_runs_without_an_address(pod: Pod, blank: bool, action: Action) -> None:
+    """Only with its switch, and only of a pod that runs and has no address in its status."""
+    assert action is judge_leak(STATELESS, pod, rules=Rules(blank=blank)).action
+
+
+@pytest.mark.parametrize("static_pod", [make_pod("db-1", deleted=True), make_pod("db-1", phase="Failed", reason="Evicted")])
+def test_a_wanted_static_pod_that_ends_keeps_its_address(static_pod: Pod) -> None:
+    """A valid pod of a StatefulSet keeps its address on every node, ready or lost (reference ipam.md 6.2)."""
+    owners = HolderOwners(statefulset=make_statefulset())
+
+    assert {Action.KEEP} == {judge_leak(STATIC, static_pod, owners, node=node).action for node in NodeState}
+
+
+LEAK = Verdict(Action.RELEASE, "pod ns/web-1 does not exist", Trigger.POD_GONE, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("node", "seen_s", "asked_s", "answer", "step", "wait_s", "words"),
+    [
+        (NodeState.READY, 4.0, None, "", Step.WAIT, 1.0, "does not exist"),
+        (NodeState.LOST, 4.0, None, "", Step.WAIT, 1.0, "does not exist"),
+        (NodeState.READY, 5.0, None, "", Step.ASK, SILENCE_S, "does not exist"),
+        (NodeState.READY, 9.0, 4.0, "", Step.WAIT, SILENCE_S - 4, "does not exist"),
+        (NodeState.READY, 90.0, SILENCE_S, "", Step.RELEASE, 0.0, "the agent of node n did not answer for 30 s"),
+        (NodeState.READY, 9000.0, 8000.0, "still worn", Step.WAIT, WORN_LOOK_S, "does not exist; still worn"),
+        (NodeState.LOST, 5.0, None, "", Step.RELEASE, 0.0, "node n is not Ready"),
+        (NodeState.LOST, 9.0, 4.0, "still worn", Step.RELEASE, 0.0, "node n is not Ready"),
+        (NodeState.GONE, 5.0, None, "", Step.RELEASE, 0.0, "node n does not exist"),
+    ],
+)
+def test_next_step(
+    node: NodeState, seen_s: float, asked_s: float | None, answer: str, step: Step, wait_s: float, words: str
+) -> None:
+    """Two steps on a node that answers, time where nobody does (architecture 2, "Reclaim")."""
+    found = next_step(LEAK, node, seen_s=seen_s, asked_s=asked_s, answer=answer, name="n")
+
+    assert (step, wait_s) == (found.step, found.wait_s)
+    assert words in found.reason
+
+
+def test_next_step_of_a_record_that_stays() -> None:
+    """A verdict that keeps needs nobody's word."""
+    kept = Verdict(Action.KEEP, "pod ns/web-1 exists")
+
+    assert {Step.KEEP} == {next_step(kept, node, seen_s=1000.0, asked_s=900.0, name="n").step for node in NodeState}
+
+
+@pytest.mark.parametrize(
+    ("pod", "trigger", "worn_in", "action", "again_s"),
+    [
+        (None, "pod gone", "", Action.RELEASE, 0),
+        (None, "pod gone", "/var/run/netns/cni-1", Action.KEEP, WORN_LOOK_S),
+        (make_pod(), "pod gone", "", Action.KEEP, 0),
+        (make_pod(), "pod gone", "/var/run/netns/cni-1", Action.KEEP, 0),
+        (make_pod(deleted=True), "pod terminating", "", Action.RELEASE, 0),
+        (make_pod(), "pod without address", "", Action.RELEASE, 0),
+        (make_pod(), "pod without address", "/var/run/netns/cni-1", Action.KEEP, WORN_LOOK_S),
+    ],
+)
+def test_the_word_of_the_node(pod: Pod | None, trigger: str, worn_in: str, action: Action, again_s: float) -> None:
+    """The node releases what no namespace wears and no living pod has; what is worn it looks at again."""
+    verdict = judge_suspect(STATELESS, pod, trigger, worn_in)
+
+    assert (action, again_s) == (verdict.action, verdict.patience_s)
