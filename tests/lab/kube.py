@@ -50,6 +50,7 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "MutatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", False),
     "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", False),
     "NetworkAttachmentDefinition": ("k8s.cni.cncf.io/v1", "network-attachment-definitions", True),
+    "ServiceCIDR": ("networking.k8s.io/v1", "servicecidrs", False),
     "SpiderIPPool": (SPIDERPOOL, "spiderippools", False),
     "SpiderReservedIP": (SPIDERPOOL, "spiderreservedips", False),
     "SpiderEndpoint": (SPIDERPOOL, "spiderendpoints", True),

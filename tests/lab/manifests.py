@@ -80,3 +80,9 @@ def pool(name: str, subnet: str, ips: Sequence[str], **spec: Any) -> Thing:
     """Give a SpiderIPPool."""
     metadata = {"name": name, "labels": {TEST_LABEL: "true"}}
     return {"kind": "SpiderIPPool", "metadata": metadata, "spec": {"subnet": subnet, "ips": list(ips), **spec}}
+
+
+def multus_config(name: str, namespace: str, annotations: Mapping[str, str] | None = None, **spec: Any) -> Thing:
+    """Give a SpiderMultusConfig."""
+    metadata = {"name": name, "namespace": namespace, "annotations": dict(annotations or {})}
+    return {"kind": "SpiderMultusConfig", "metadata": metadata, "spec": spec}

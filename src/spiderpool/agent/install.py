@@ -21,10 +21,10 @@ import structlog
 
 from spiderpool.api.core import Pod
 from spiderpool.api.meta import KubeObject, Resource
-from spiderpool.cni.keys import lookup
-from spiderpool.cni.netconf import META_PLUGINS, ConfFile, candidate_files, parse_file
+from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.cni.request import DEFAULT_SOCKET
-from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
+from spiderpool.errors import InvalidRequest, NotFound
+from spiderpool.kernel.folders import read_texts
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.environment import read_flag
 
@@ -181,15 +181,10 @@ def render_conf(settings: InstallSettings, network: str, socket: str) -> bytes:
 def find_default_network(conf_dir: Path) -> str:
     """Give the name of the first network configured on the node by somebody else, empty when there is none yet."""
     try:
-        names = candidate_files(entry.name for entry in conf_dir.iterdir() if entry.is_file())
+        network = first_network(read_texts(conf_dir, SUFFIXES))
     except OSError:
         return ""
-    for name in names:
-        with contextlib.suppress(OSError, SpiderpoolError):
-            config = parse_file(ConfFile(name, (conf_dir / name).read_text(errors="replace")), name)
-            if not any(lookup(plugin, "type") in META_PLUGINS for plugin in config.plugins):
-                return config.name
-    return ""
+    return network.name if network is not None else ""
 
 
 async def is_being_removed(cluster: Cluster, namespace: str, pod_name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The pools that the installation makes, read from the job's environment (reference ipam.md 7.7). Pure."""
+"""The objects that the installation makes, read from the job's environment (reference ipam.md 7.7). Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_address, parse_network, parse_ranges
 from spiderpool.addressing.sets import AddressSet
+from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.cli.networks import read_coordinator
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.environment import Environment, read_flag, read_required
 
@@ -25,12 +27,14 @@ class Defaults:
     controller: str
     agent: str
     pools: tuple[SpiderIPPool, ...]
+    coordinator: SpiderCoordinator | None
+    with_network: bool
 
 
 def read_defaults(environ: Environment) -> Defaults:
     """Read the environment; `InvalidRequest` names the variable, what it has and what it must be."""
     read_required(environ, "SPIDERPOOL_INIT_ENABLE_MULTUS_CONFIG")
-    read_flag(environ, "SPIDERPOOL_INIT_ENABLE_MULTUS_CONFIG", default=False)
+    with_network = read_flag(environ, "SPIDERPOOL_INIT_ENABLE_MULTUS_CONFIG", default=False)
     pools = tuple(pool for family in (4, 6) if (pool := _pool(environ, family)))
     if len({pool.metadata.name for pool in pools}) < len(pools):
         name = pools[0].metadata.name
@@ -42,6 +46,8 @@ def read_defaults(environ: Environment) -> Defaults:
         controller=read_required(environ, "SPIDERPOOL_CONTROLLER_NAME"),
         agent=read_required(environ, "SPIDERPOOL_AGENT_NAME"),
         pools=pools,
+        coordinator=read_coordinator(environ),
+        with_network=with_network,
     )
 
 

@@ -20,6 +20,7 @@ from spiderpool.cli.install import (
     until_done,
     wait_for_controller,
 )
+from spiderpool.cli.networks import create_coordinator, create_default_network
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
@@ -29,14 +30,18 @@ app = typer.Typer(add_completion=False, invoke_without_command=True, rich_markup
 
 @app.callback()
 def pools(context: typer.Context) -> None:
-    """Wait for the controller and create the default pools that the environment names."""
+    """Wait for the controller and create the default objects that the environment names."""
     if context.invoked_subcommand:
         return
     defaults = read_defaults(os.environ)
 
     async def step(cluster: Cluster) -> None:
         await wait_for_controller(cluster, defaults.namespace, defaults.controller, say)
+        if defaults.coordinator is not None:
+            await create_coordinator(cluster, defaults.coordinator, say)
         await create_pools(cluster, defaults.pools, say)
+        if defaults.with_network:
+            await create_default_network(cluster, os.environ, say)
 
     run(step)
 

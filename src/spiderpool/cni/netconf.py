@@ -8,6 +8,7 @@ Source: CNI specification 1.1.0, sections 1 and 3; reference meta-plugin.md 1 an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,6 +105,21 @@ def read_config(document: Mapping[str, Any], where: str, *, listed: bool | None 
 def candidate_files(names: Iterable[str]) -> list[str]:
     """Give the configuration files of a directory in the order in which they are looked at."""
     return sorted((name for name in names if name.endswith(SUFFIXES)), key=str.encode)
+
+
+def first_network(texts: Mapping[str, str]) -> NetworkConfig | None:
+    """
+    Give the first network of a directory that is no meta plugin's; files that cannot be read are passed over.
+
+    Args:
+        texts: the files' texts by their names.
+    """
+    for name in candidate_files(texts):
+        with suppress(SpiderpoolError):
+            config = parse_file(ConfFile(name, texts[name]), name)
+            if not _is_meta(config):
+                return config
+    return None
 
 
 def find_by_name(files: Sequence[ConfFile], name: str, directory: str) -> NetworkConfig:

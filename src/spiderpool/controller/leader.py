@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.controller.coordinators import Coordinators, CoordinatorSettings
 from spiderpool.controller.fence import FencedCluster
 from spiderpool.controller.imports import Imports
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.metrics import Metrics
+from spiderpool.controller.multusconfigs import MultusConfigs
 from spiderpool.controller.pools import PoolKeeper
 from spiderpool.controller.projection import Projection
 from spiderpool.controller.reclaim import Reclaim
@@ -49,7 +51,7 @@ class Leader:
             world = await stack.enter_async_context(World(fenced, self.pools, self.features))
             self.following = True
             stack.callback(self._stop_following)
-            loops = self._start(world, tell)
+            loops = self._start(world, tell) + await self._start_networks(stack, fenced, tell)
             async with asyncio.TaskGroup() as tasks:
                 for loop in loops:
                     tasks.create_task(loop.run(), name=loop.name)
@@ -78,6 +80,24 @@ class Leader:
         for concern in (imports, keeper, projection, reclaim):
             concern.start()
         return [imports.loop, keeper.loop, projection.loop, reclaim.loop, reclaim.rounds]
+
+    async def _start_networks(self, stack: AsyncExitStack, cluster: Cluster, recorder: EventRecorder) -> list[Loop]:
+        """Start what keeps coordinators and networks, as far as it is switched on, and give the loops."""
+        settings, loops = self.settings.networks, []
+        if settings.coordinator is not None:
+            where = CoordinatorSettings(
+                settings.coordinator, settings.cni_dir, settings.cilium, float(settings.coordinator_resync_s)
+            )
+            coordinators = Coordinators(cluster, where)
+            stack.push_async_callback(coordinators.stop)
+            await coordinators.start()
+            loops.append(coordinators.loop)
+        if settings.multus_configs:
+            configs = MultusConfigs(cluster, recorder.warning, resync_s=float(settings.multus_configs_resync_s))
+            stack.push_async_callback(configs.stop)
+            await configs.start()
+            loops.append(configs.loop)
+        return loops
 
 
 @asynccontextmanager

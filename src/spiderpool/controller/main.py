@@ -27,7 +27,8 @@ from spiderpool.controller.health import Probe, Probes, all_of, health_app, webh
 from spiderpool.controller.leader import COMPONENT, Leader
 from spiderpool.controller.metrics import Metrics, metrics_app
 from spiderpool.controller.neighbours import Neighbours
-from spiderpool.controller.review import PoolReviewer, ReservedReviewer
+from spiderpool.controller.networkreview import CoordinatorReviewer, MultusConfigReviewer
+from spiderpool.controller.review import PoolReviewer, ReservedReviewer, Reviewer
 from spiderpool.controller.serving import Certificate, Listener, follow_certificate, server_context
 from spiderpool.controller.settings import Settings, read_settings
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, TryAgain
@@ -218,8 +219,14 @@ class Daemon:
             return None
         features, namespace = self.config.features, self.settings.namespace
         pool_reviewer = PoolReviewer(cluster, Neighbours(cluster, pools), features, lambda: list_go_agents(cluster, namespace))
+        reviewers: list[Reviewer[Any]] = [
+            pool_reviewer,
+            ReservedReviewer(features),
+            CoordinatorReviewer(),
+            MultusConfigReviewer(cluster),
+        ]
         tls = server_context(self.certificate)
-        listener = Listener(admission_app([pool_reviewer, ReservedReviewer(features)]), self.settings.webhook_port, tls)
+        listener = Listener(admission_app(reviewers), self.settings.webhook_port, tls)
         await stack.enter_async_context(listener)
         follower = tasks.create_task(follow_certificate(self.certificate, tls))
         stack.callback(follower.cancel)

@@ -1,4 +1,4 @@
-"""What the webhooks of coordinators and networks look at; the decisions are `cni.coordinatorspec`'s and `cni.multusconfig`'s."""
+"""What the webhooks of coordinators and networks look at; decisions are in `cni.coordinatorspec` and `cni.multusconfig`."""
 
 from __future__ import annotations
 

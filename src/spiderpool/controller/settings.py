@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.reclaim import Rules
@@ -30,6 +31,23 @@ class ReclaimSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """
+    What is kept of coordinators and networks.
+
+    `coordinator` is the name of the one object that counts, None when nothing is kept of it; `cilium` the (namespace, name) of
+    Cilium's ConfigMap.
+    """
+
+    coordinator: str | None
+    cni_dir: Path
+    cilium: tuple[str, str]
+    coordinator_resync_s: int
+    multus_configs: bool
+    multus_configs_resync_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that the environment decides."""
 
@@ -46,6 +64,7 @@ class Settings:
     pool_workers: int
     election: ElectionSettings
     reclaim: ReclaimSettings
+    networks: NetworkSettings
     kubeconfig: str | None
 
 
@@ -65,6 +84,7 @@ def read_settings(environ: Environment) -> Settings:
         pool_workers=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", 3, least=1),
         election=_election(environ),
         reclaim=_reclaim(environ),
+        networks=_networks(environ),
         kubeconfig=environ.get("KUBECONFIG") or None,
     )
 
@@ -83,6 +103,23 @@ def _election(environ: Environment) -> ElectionSettings:
             f"SPIDERPOOL_LEADER_DURATION={election.duration_s}: each must be smaller than the next"
         )
     return election
+
+
+def _networks(environ: Environment) -> NetworkSettings:
+    """Read what governs coordinators and networks; one variable's name is the reference's, letter by letter."""
+    enabled = read_flag(environ, "SPIDERPOOL_COORDINATOR_ENABLED", default=False)
+    cilium = environ.get("SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME") or "kube-system/cilium-config"
+    namespace, slash, name = cilium.partition("/")
+    if not (namespace and slash and name):
+        raise InvalidRequest(f"SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME has {cilium!r}; it must be namespace/name")
+    return NetworkSettings(
+        coordinator=environ.get("SPIDERPOOL_COORDINATOR_DEAFULT_NAME") or "default" if enabled else None,
+        cni_dir=Path(environ.get("SPIDERPOOL_CNI_CONFIG_DIR") or "/etc/cni/net.d"),
+        cilium=(namespace, name),
+        coordinator_resync_s=read_number(environ, "SPIDERPOOL_COORDINATOR_INFORMER_RESYNC_PERIOD", 60, least=1),
+        multus_configs=read_flag(environ, "SPIDERPOOL_MULTUS_CONFIG_ENABLED", default=False),
+        multus_configs_resync_s=read_number(environ, "SPIDERPOOL_MULTUS_CONFIG_INFORMER_RESYNC_PERIOD", 60, least=1),
+    )
 
 
 def _reclaim(environ: Environment) -> ReclaimSettings:

@@ -14,13 +14,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod
+from spiderpool.api.core import NetworkAttachmentDefinition, Pod
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.admission import admission_app
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.neighbours import STORED_WITHIN_S, Neighbours
+from spiderpool.controller.networkreview import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.review import PoolReviewer, ReservedReviewer
 from spiderpool.errors import Unreachable
 from spiderpool.kube.watch import Mirror
@@ -30,7 +31,12 @@ from tests.unit.controller.conftest import FEATURES, NAMESPACE, Clock, Scene, ma
 from tests.unit.controller.test_jsonpatch import apply, copy
 
 Json = dict[str, Any]
-PATHS = {"SpiderIPPool": "spiderippool", "SpiderReservedIP": "spiderreservedip"}
+PATHS = {
+    "SpiderIPPool": "spiderippool",
+    "SpiderReservedIP": "spiderreservedip",
+    "SpiderCoordinator": "spidercoordinator",
+    "SpiderMultusConfig": "spidermultusconfig",
+}
 GOING = "2026-01-01T00:00:00Z"
 FINALIZER = "spiderpool.spidernet.io"
 
@@ -118,7 +124,8 @@ class open_webhooks:  # noqa: N801 - reads as a function
         await self.pools.start()
         neighbours = Neighbours(cluster, self.pools, clock=self.scene.clock)
         reviewer = PoolReviewer(cluster, neighbours, self.features, lambda: list_go_agents(cluster, NAMESPACE))
-        self.client = TestClient(TestServer(admission_app([reviewer, ReservedReviewer(self.features)])))
+        reviewers = [reviewer, ReservedReviewer(self.features), CoordinatorReviewer(), MultusConfigReviewer(cluster)]
+        self.client = TestClient(TestServer(admission_app(reviewers)))
         await self.client.start_server()
         return Webhooks(self.client, cluster, self.scene.clock)
 
@@ -661,3 +668,112 @@ async def test_object_that_cannot_be_read_is_refused(webhooks: Webhooks) -> None
 
     assert 422 == status["code"]
     assert "$.spec.ips" in status["message"]
+
+
+def coordinator_json(**spec: Any) -> Json:
+    """Write a coordinator as a user does."""
+    return {
+        "apiVersion": "spiderpool.spidernet.io/v2beta1",
+        "kind": "SpiderCoordinator",
+        "metadata": {"name": "default"},
+        "spec": {"podCIDRType": "auto", **spec},
+    }
+
+
+def network_json(annotations: dict[str, str] | None = None, **spec: Any) -> Json:
+    """Write a network as a user does."""
+    return {
+        "apiVersion": "spiderpool.spidernet.io/v2beta1",
+        "kind": "SpiderMultusConfig",
+        "metadata": {"name": "net", "namespace": "ns", "annotations": annotations or {}},
+        "spec": {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}, **spec},
+    }
+
+
+async def test_coordinator_is_filled_in(webhooks: Webhooks) -> None:
+    """A coordinator gets its defaults and our finalizer, and fields that this version does not know stay."""
+    completed = await webhooks.complete("CREATE", coordinator_json(hijackCIDR=["10.6.0.1"], future=1))
+    expected = {
+        "mode": "auto",
+        "podCIDRType": "auto",
+        "hijackCIDR": ["10.6.0.1/32"],
+        "tunePodRoutes": True,
+        "hostRuleTable": 500,
+        "podRPFilter": 0,
+        "txQueueLen": 0,
+        "vethLinkAddress": "",
+        "vethMTU": 1500,
+        "future": 1,
+    }
+
+    assert expected == completed["spec"]
+    assert [FINALIZER] == completed["metadata"]["finalizers"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"podMACPrefix": "01:1b"}, "spec.podMACPrefix"),
+        ({"podCIDRType": None}, "spec.podCIDRType"),
+        ({"mode": "wrong"}, "mode"),
+    ],
+)
+async def test_wrong_coordinator(webhooks: Webhooks, spec: Json, field: str) -> None:
+    """A wrong coordinator is refused, and the words name the field; deleting it is allowed."""
+    (text,) = await webhooks.refusals("CREATE", coordinator_json(**spec))
+
+    assert field in text
+    assert [] == await webhooks.refusals("DELETE", None, coordinator_json(**spec))
+
+
+async def test_old_coordinator_can_be_labelled(webhooks: Webhooks) -> None:
+    """A coordinator that older rules let in may change in everything but its specification."""
+    old = coordinator_json(podMACPrefix="01:1b")
+    new = copy(old)
+    new["metadata"]["labels"] = {"a": "b"}
+
+    assert [] == await webhooks.refusals("UPDATE", new, old)
+    new["spec"]["vethMTU"] = 1400
+    assert ["spec.podMACPrefix"] == [text.partition(":")[0] for text in await webhooks.refusals("UPDATE", new, old)]
+
+
+async def test_network_is_filled_in(webhooks: Webhooks) -> None:
+    """A network gets its defaults, and its annotations for injection as labels."""
+    completed = await webhooks.complete("CREATE", network_json({"cni.spidernet.io/network-resource-inject": "rail"}))
+
+    assert {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0} == completed["spec"]["coordinator"]
+    assert {"cni.spidernet.io/network-resource-inject": "rail"} == completed["metadata"]["labels"]
+
+
+async def test_network_without_specification(webhooks: Webhooks) -> None:
+    """A network of which nothing is said is a custom one, and the patch makes the object whole."""
+    new = {key: value for key, value in network_json().items() if key != "spec"}
+    completed = await webhooks.complete("CREATE", new)
+
+    assert ("custom", False) == (completed["spec"]["cniType"], completed["spec"]["enableCoordinator"])
+    assert [] == await webhooks.refusals("CREATE", new)
+
+
+async def test_wrong_network(webhooks: Webhooks) -> None:
+    """A wrong network is refused with all its faults."""
+    new = network_json({"multus.spidernet.io/cni-version": "9"}, macvlan={"master": ["a", "b"]}, ipoib={"master": "c"})
+    fields = [text.partition(":")[0] for text in await webhooks.refusals("CREATE", new)]
+
+    assert ["metadata.annotations", "spec.ipoibConfig", "spec.macvlanConfig"] == fields
+
+
+async def test_network_whose_definition_is_anothers(webhooks: Webhooks) -> None:
+    """A network is refused while its definition belongs to another one; nobody's definition, and its own, are fine."""
+    owner = OwnerReference(api_version="spiderpool.spidernet.io/v2beta1", kind="SpiderMultusConfig", name="other", uid="u")
+    webhooks.cluster.seed(
+        NetworkAttachmentDefinition(metadata=ObjectMeta(name="shared", namespace="ns", owner_references=(owner,)))
+    )
+    webhooks.cluster.seed(NetworkAttachmentDefinition(metadata=ObjectMeta(name="net", namespace="ns")))
+    words = "the net-attach-def ns/shared already exists and is managed by SpiderMultusConfig ns/other."
+    (text,) = await webhooks.refusals("CREATE", network_json({"multus.spidernet.io/cr-name": "shared"}))
+
+    assert words in text
+    assert [] == await webhooks.refusals("CREATE", network_json())
+    own = network_json({"multus.spidernet.io/cr-name": "shared"})
+    own["metadata"]["name"] = "other"
+    assert [] == await webhooks.refusals("CREATE", own)

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -265,15 +266,22 @@ def test_disruption_budget(replicas: int, expected: list[str]) -> None:
 def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_operations: list[str]) -> None:
     """Webhooks are named, routed and limited as section 5 says, and none looks at `/status`."""
     webhooks = {hook["name"]: hook for hook in render().one(kind, CONTROLLER)["webhooks"]}
-    assert {f"spiderippool.{GROUP}", f"spiderreservedip.{GROUP}"} == set(webhooks)
-    for name, operations in (("spiderippool", pool_operations), ("spiderreservedip", reserved_operations)):
+    operations_of = {
+        "spiderippool": pool_operations,
+        "spiderreservedip": reserved_operations,
+        "spidercoordinator": ["CREATE", "UPDATE"],
+        "spidermultusconfig": ["CREATE", "UPDATE"],
+    }
+    assert {f"{name}.{GROUP}" for name in operations_of} == set(webhooks)
+    for name, operations in operations_of.items():
         hook = webhooks[f"{name}.{GROUP}"]
         assert ("Fail", "None") == (hook["failurePolicy"], hook["sideEffects"])
         service = hook["clientConfig"]["service"]
         path = f"/{verb}-spiderpool-spidernet-io-v2beta1-{name}"
         assert {"name": CONTROLLER, "namespace": NAMESPACE, "port": 5722, "path": path} == service
         (rule,) = hook["rules"]
-        assert ([f"{name}s"], operations, "Cluster") == (rule["resources"], rule["operations"], rule["scope"])
+        scope = "Namespaced" if name == "spidermultusconfig" else "Cluster"
+        assert ([f"{name}s"], operations, scope) == (rule["resources"], rule["operations"], rule["scope"])
         assert "objectSelector" not in hook
         assert "namespaceSelector" not in hook
 
@@ -346,11 +354,12 @@ def test_agents_rights_without_meta_plugin() -> None:
 
 
 def test_controllers_rights() -> None:
-    """The controller writes no pod, no node, no NetworkAttachmentDefinition, and leases only in its own namespace."""
+    """The controller writes no pod and no node, and leases only in its own namespace."""
     things = render()
     rules = things.rules("ClusterRole", CONTROLLER)
     written = {resource for _, resource, verb in rules if verb not in {"get", "list", "watch"}}
-    assert {"spiderippools", "spiderippools/status", "spiderips", "spiderendpoints", "events"} == written
+    networks = {"spidercoordinators/status", "network-attachment-definitions", "spidermultusconfigs/finalizers"}
+    assert {"spiderippools", "spiderippools/status", "spiderips", "spiderendpoints", "events"} | networks == written
     leases = things.one("Role", CONTROLLER)["rules"]
     assert {"spiderpool-controller-leases"} == {name for rule in leases for name in rule.get("resourceNames", ())}
 
@@ -412,10 +421,63 @@ def test_network_definition() -> None:
     assert ["--if-absent", "/crds-if-absent"] == things.container("Job", f"{INIT}-crds")["args"]
 
 
+def test_controllers_rights_without_networks() -> None:
+    """Where networks and coordinator are switched off, the controller reads and writes nothing for them."""
+    rules = render({"multus": {"enableMultusConfig": False}, "coordinator": {"enabled": False}}).rules(
+        "ClusterRole", CONTROLLER
+    )
+    assert {"get"} == {verb for _, resource, verb in rules if resource == "network-attachment-definitions"}
+    assert set() == {resource for _, resource, _ in rules} & {"spidercoordinators", "spidermultusconfigs", "configmaps"}
+
+
+def test_coordinator() -> None:
+    """The init job makes the coordinator that the values describe, with the reference's defaults (datapath.md 5.3)."""
+    made = read_defaults(env_of(render().container("Job", INIT))).coordinator
+    assert made is not None
+    expected = {
+        "mode": "auto",
+        "podCIDRType": "auto",
+        "tunePodRoutes": True,
+        "hijackCIDR": ["169.254.0.0/16"],
+        "vethLinkAddress": "",
+        "vethMTU": 1500,
+        "podDefaultRouteNIC": "",
+        "podMACPrefix": "",
+    }
+    assert ("default", expected) == (made.metadata.name, msgspec.json.decode(msgspec.json.encode(made.spec)))
+
+
+def test_coordinator_of_the_values() -> None:
+    """Each value of the chart's coordinator reaches the object."""
+    values = {
+        "name": "other",
+        "mode": "overlay",
+        "podCIDRType": "cluster",
+        "tunePodRoutes": False,
+        "hijackCIDR": [],
+        "policyRoutes": [{"dst": "10.1.0.0/16", "gw": "10.6.0.1"}],
+        "podDefaultRouteNIC": "net1",
+        "podMACPrefix": "0a:1b",
+        "vethLinkAddress": "169.254.100.1",
+        "vethMTU": 1400,
+    }
+    made = read_defaults(env_of(render({"coordinator": values}).container("Job", INIT))).coordinator
+    assert made is not None
+    spec = msgspec.json.decode(msgspec.json.encode(made.spec))
+    assert values == {"name": made.metadata.name, "hijackCIDR": [], **spec}
+
+
+def test_no_coordinator() -> None:
+    """Without the coordinator none is made, and the controller does not look at the node's CNI."""
+    things = render({"coordinator": {"enabled": False}})
+    assert read_defaults(env_of(things.container("Job", INIT))).coordinator is None
+    assert "/etc/cni/net.d" not in {mount["mountPath"] for mount in things.container("Deployment", CONTROLLER)["volumeMounts"]}
+
+
 def test_default_pools() -> None:
-    """The init job, after the installation, makes the pools that the values describe."""
+    """The init job, after installation and upgrade, makes the pools that the values describe."""
     things = render({"clusterDefaultPool": POOLS})
-    assert "post-install" == things.one("Job", INIT)["metadata"]["annotations"]["helm.sh/hook"]
+    assert "post-install,post-upgrade" == things.one("Job", INIT)["metadata"]["annotations"]["helm.sh/hook"]
     defaults = read_defaults(env_of(things.container("Job", INIT)))
     assert (NAMESPACE, CONTROLLER, AGENT) == (defaults.namespace, defaults.controller, defaults.agent)
     v4, v6 = defaults.pools

@@ -1,0 +1,142 @@
+"""
+The coordinator and the network that the installation makes: what the job's environment says, and making them.
+
+Source: reference datapath.md 5.3. Unlike there, a network that exists already is not replaced by an empty one (decision 0014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.core import NetworkAttachmentDefinition
+from spiderpool.api.ippool import Route
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.cni.coordinatorspec import complete_coordinator, validate_coordinator
+from spiderpool.cni.definition import definition_name
+from spiderpool.cni.netconf import SUFFIXES, first_network
+from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
+from spiderpool.kernel.folders import read_texts
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.environment import Environment, read_flag, read_number
+
+PREFIX: Final = "SPIDERPOOL_INIT_DEFAULT_COORDINATOR_"
+CNI_DIR: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_DIR"
+CNI_NAME: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_NAME"
+CNI_NAMESPACE: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_NAMESPACE"
+CALICO: Final = ("calico", "k8s-pod-network")  # what people call it, and what its configuration is called
+NO_NETWORK: Final = "default"
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+def read_coordinator(environ: Environment) -> SpiderCoordinator | None:
+    """Read the coordinator; None when it has no name. `InvalidRequest` names the variable."""
+    name = environ.get(f"{PREFIX}NAME", "")
+    if not name:
+        return None
+    spec = CoordinatorSpec(
+        mode=_read(environ, "MODE", CoordinatorMode) or CoordinatorMode.AUTO,
+        pod_cidr_type=_read(environ, "POD_CIDR_TYPE", PodCIDRType) or PodCIDRType.AUTO,
+        tune_pod_routes=read_flag(environ, f"{PREFIX}TUNE_POD_ROUTES", default=True),
+        hijack_cidr=_read_json(environ, "HIJACK_CIDR", tuple[str, ...]) or (),
+        policy_routes=_read_json(environ, "POLICY_ROUTES", tuple[Route, ...]) or (),
+        veth_link_address=environ.get(f"{PREFIX}VETH_LINK_ADDRESS", ""),
+        veth_mtu=read_number(environ, f"{PREFIX}VETH_MTU", 1500, least=1),
+        pod_default_route_nic=environ.get(f"{PREFIX}POD_DEFAULT_ROUTE_NIC", ""),
+        pod_mac_prefix=environ.get(f"{PREFIX}POD_MAC_PREFIX", ""),
+    )
+    made = SpiderCoordinator(metadata=ObjectMeta(name=name), spec=spec)
+    for error in validate_coordinator(complete_coordinator(made)):
+        raise InvalidRequest(f"the values of the chart's coordinator make no SpiderCoordinator: {error.text}")
+    return made
+
+
+def read_cni_dir(environ: Environment) -> Path:
+    """Read where the CNI configurations of the job's node are."""
+    return Path(environ.get(CNI_DIR) or "/etc/cni/net.d")
+
+
+def make_default_network(environ: Environment, found: str) -> SpiderMultusConfig:
+    """
+    Make the network that stands for the cluster's own CNI: an empty one, which means the node's configuration of that name.
+
+    Args:
+        environ: may name it, as `name` or `namespace/name`.
+        found: name of the first CNI configuration on the job's node, empty when there is none.
+    """
+    namespace, _, wanted = environ.get(CNI_NAME, "").rpartition("/")
+    calico = not wanted and found == CALICO[1]
+    name = wanted or (CALICO[0] if calico else found) or NO_NETWORK
+    return SpiderMultusConfig(
+        metadata=ObjectMeta(
+            name=name,
+            namespace=namespace or environ.get(CNI_NAMESPACE, "") or environ.get("SPIDERPOOL_NAMESPACE", ""),
+            annotations={ANNO_CR_NAME: CALICO[1]} if calico else {},
+        ),
+        spec=MultusConfigSpec(cni_type=CNIType.CUSTOM, enable_coordinator=False),
+    )
+
+
+async def create_coordinator(cluster: Cluster, made: SpiderCoordinator, say: Say) -> None:
+    """Create the coordinator; one of that name that is there already stays as it is."""
+    try:
+        await cluster.create(made)
+    except AlreadyExists:
+        say(f"coordinator {made.metadata.name} is there already; it stays as it is")
+    else:
+        say(f"coordinator {made.metadata.name} created")
+
+
+async def create_default_network(cluster: Cluster, environ: Environment, say: Say) -> None:
+    """Create the network that stands for the cluster's own CNI, unless there is one of that name."""
+    config = make_default_network(environ, find_cni(read_cni_dir(environ)))
+    words, definition = f"{config.metadata.namespace}/{config.metadata.name}", definition_name(config)
+    try:
+        found = await cluster.get_metadata(NetworkAttachmentDefinition, definition, config.metadata.namespace)
+    except NotFound:
+        pass
+    else:
+        if not any(owner.kind == SpiderMultusConfig.resource.kind for owner in found.metadata.owner_references):
+            say(f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's own; it stays as it is")
+            return
+    try:
+        await cluster.create(config)
+    except AlreadyExists:
+        say(f"network {words} is there already; it stays as it is")
+    else:
+        say(f"network {words} created")
+
+
+def find_cni(folder: Path) -> str:
+    """Name the network of the first CNI configuration of a node; empty when there is none, or the folder is not there."""
+    try:
+        network = first_network(read_texts(folder, SUFFIXES))
+    except OSError:
+        return ""
+    return network.name if network is not None else ""
+
+
+def _read(environ: Environment, name: str, kind: type[T]) -> T | None:
+    """Read one of a closed set of words; None when it is not said."""
+    text = environ.get(PREFIX + name, "")
+    try:
+        return msgspec.convert(text, kind) if text else None
+    except msgspec.ValidationError:
+        words = ", ".join(map(str, kind))  # type: ignore[call-overload]
+        raise InvalidRequest(f"{PREFIX}{name} has {text!r}; it must be one of {words}") from None
+
+
+def _read_json(environ: Environment, name: str, kind: type[T]) -> T | None:
+    """Read a JSON list; None when it is not said."""
+    text = environ.get(PREFIX + name, "")
+    try:
+        return msgspec.json.decode(text, type=kind) if text else None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"{PREFIX}{name} has {text!r}; it must be a JSON list: {error}") from None

@@ -1,0 +1,302 @@
+"""
+The leader finds out which addresses are the cluster's own and writes them into the SpiderCoordinator's status.
+
+Everything is read anew each time: it is little, and asked for once a minute and after changes. What can be read is also watched
+from then on. Agents take the status from their own watch, so a change reaches the next pod.
+Source: reference datapath.md 3.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+import structlog
+
+from spiderpool.api.coordinator import PodCIDRType, SpiderCoordinator
+from spiderpool.api.core import ConfigMap
+from spiderpool.api.meta import Kube, KubeObject, Resource
+from spiderpool.cni.netconf import SUFFIXES, first_network
+from spiderpool.controller.loop import Loop
+from spiderpool.errors import InvalidRequest, NotFound
+from spiderpool.kernel.folders import read_texts
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.watch import Mirror
+from spiderpool.wiring.clustercidr import (
+    Cidrs,
+    ClusterCidrs,
+    Sources,
+    judge,
+    read_kubeadm,
+    read_manager,
+    resolve_kind,
+    valid_cidrs,
+)
+
+KUBE_SYSTEM: Final = "kube-system"
+KUBEADM: Final = "kubeadm-config"
+MANAGER_LABEL: Final = "component=kube-controller-manager"
+RESYNC_S: Final = 60.0
+GATHER_S: Final = 0.2
+
+T = TypeVar("T", bound=KubeObject)
+
+Clock = Callable[[], float]
+log = structlog.get_logger("spiderpool.controller")
+
+
+class Container(Kube, frozen=True, kw_only=True):
+    """How a container is started."""
+
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+
+
+class StartedPodSpec(Kube, frozen=True, kw_only=True):
+    """The containers of a pod."""
+
+    containers: tuple[Container, ...] = ()
+
+
+class StartedPod(KubeObject, frozen=True, kw_only=True):
+    """A pod, as far as its command line goes."""
+
+    resource: ClassVar[Resource] = Resource("", "v1", "Pod", "pods", namespaced=True)
+
+    spec: StartedPodSpec = StartedPodSpec()
+
+
+class CidrsSpec(Kube, frozen=True, kw_only=True):
+    """The CIDRs of an object of another project; one that is switched off has none to give."""
+
+    cidrs: tuple[str, ...] = ()
+    cidr: str = ""
+    disabled: bool = False
+
+
+class CidrObject(KubeObject, frozen=True, kw_only=True):
+    """An object that holds CIDRs."""
+
+    spec: CidrsSpec = CidrsSpec()
+
+    @property
+    def held(self) -> Cidrs:
+        """Its CIDRs."""
+        if self.metadata.deletion_timestamp is not None or self.spec.disabled:
+            return ()
+        return valid_cidrs((*self.spec.cidrs, self.spec.cidr))
+
+
+class ServiceCIDR(CidrObject, frozen=True, kw_only=True):
+    """Addresses of Services (Kubernetes 1.33 and later)."""
+
+    resource: ClassVar[Resource] = Resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")
+
+
+class ServiceCIDRBeta(CidrObject, frozen=True, kw_only=True):
+    """The same in Kubernetes 1.31 and 1.32."""
+
+    resource: ClassVar[Resource] = Resource("networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs")
+
+
+class ServiceCIDRAlpha(CidrObject, frozen=True, kw_only=True):
+    """The same in Kubernetes 1.29 and 1.30."""
+
+    resource: ClassVar[Resource] = Resource("networking.k8s.io", "v1alpha1", "ServiceCIDR", "servicecidrs")
+
+
+class CalicoIPPool(CidrObject, frozen=True, kw_only=True):
+    """A pool of Calico."""
+
+    resource: ClassVar[Resource] = Resource("crd.projectcalico.org", "v1", "IPPool", "ippools")
+
+
+class CiliumFamily(Kube, frozen=True, kw_only=True):
+    """Addresses of one family of a pool of Cilium."""
+
+    cidrs: tuple[str, ...] = ()
+
+
+class CiliumPoolSpec(Kube, frozen=True, kw_only=True):
+    """Addresses of a pool of Cilium."""
+
+    ipv4: CiliumFamily = CiliumFamily()
+    ipv6: CiliumFamily = CiliumFamily()
+
+
+class CiliumPodIPPool(KubeObject, frozen=True, kw_only=True):
+    """A pool of Cilium, of its mode multi-pool."""
+
+    resource: ClassVar[Resource] = Resource("cilium.io", "v2alpha1", "CiliumPodIPPool", "ciliumpodippools")
+
+    spec: CiliumPoolSpec = CiliumPoolSpec()
+
+    @property
+    def held(self) -> Cidrs:
+        """Its CIDRs."""
+        gone = self.metadata.deletion_timestamp is not None
+        return () if gone else valid_cidrs((*self.spec.ipv4.cidrs, *self.spec.ipv6.cidrs))
+
+
+SERVICE_KINDS: Final[tuple[type[CidrObject], ...]] = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """Which object is kept, and where the CNI's own words are: `cilium` is the (namespace, name) of its ConfigMap."""
+
+    name: str
+    cni_dir: Path
+    cilium: tuple[str, str]
+    resync_s: float = RESYNC_S
+
+
+class Coordinators:
+    """Keeps the status of the one SpiderCoordinator that counts."""
+
+    def __init__(self, cluster: Cluster, settings: CoordinatorSettings, *, clock: Clock = time.monotonic) -> None:
+        """
+        Prepare.
+
+        Args:
+            cluster: the fenced door.
+            settings: which object, and where to look.
+            clock: monotonic seconds.
+        """
+        self._cluster = cluster
+        self._settings = settings
+        self._mirrors: dict[str, Mirror[Any]] = {}
+        self.loop = Loop("coordinators", self._reconcile, clock=clock)
+
+    async def start(self) -> None:
+        """Ask for the object now and whenever it changes."""
+        await self._watch("coordinators", Mirror(self._cluster, SpiderCoordinator))
+        self.loop.add(self._settings.name)
+
+    async def stop(self) -> None:
+        """End all watches."""
+        await asyncio.gather(*(mirror.stop() for mirror in self._mirrors.values()))
+
+    async def _reconcile(self, name: str) -> float:
+        """Write into the status what the cluster says now; gives seconds until it is read again."""
+        try:
+            found = await self._cluster.get(SpiderCoordinator, name)
+        except NotFound:
+            return self._settings.resync_s
+        if found.metadata.deletion_timestamp is None:
+            await self._bring_up_to_date(found)
+        return self._settings.resync_s
+
+    async def _bring_up_to_date(self, found: SpiderCoordinator) -> None:
+        """Compare and write."""
+        kind = found.spec.pod_cidr_type or PodCIDRType.AUTO
+        status = judge(await self._read(kind))
+        if status == found.status:
+            return
+        body = {
+            "status": {
+                "phase": status.phase,
+                "reason": status.reason,
+                "overlayPodCIDR": status.overlay_pod_cidr,
+                "serviceCIDR": status.service_cidr,
+            }
+        }
+        await self._cluster.patch(SpiderCoordinator, found.metadata.name, body, subresource="status")
+        log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
+
+    async def _read(self, kind: PodCIDRType) -> Sources:
+        """Read everything that the decision looks at."""
+        cni = await asyncio.to_thread(find_cni, self._settings.cni_dir) if kind is PodCIDRType.AUTO else ""
+        resolved = resolve_kind(kind, cni)
+        services = await self._read_services()
+        cilium = await self._read_config(*self._settings.cilium) if resolved is PodCIDRType.CILIUM else None
+        return Sources(
+            kind=kind,
+            cni=cni,
+            cluster=await self._read_cluster(with_services=services is None),
+            services=services,
+            calico=await self._read_cidrs(CalicoIPPool) if resolved is PodCIDRType.CALICO else None,
+            cilium=None if cilium is None else cilium.data,
+            cilium_pools=await self._read_cilium_pools() if resolved is PodCIDRType.CILIUM else None,
+        )
+
+    async def _read_cluster(self, *, with_services: bool) -> ClusterCidrs | None:
+        """Read what the cluster was set up with; None when neither kubeadm nor the controller manager says enough."""
+        config = await self._read_config(KUBE_SYSTEM, KUBEADM)
+        told = read_kubeadm(config.data.get("ClusterConfiguration", "")) if config is not None else ClusterCidrs()
+        if told.complete:
+            return told
+        pods = await self._cluster.list_objects(StartedPod, labels=MANAGER_LABEL)
+        for pod in pods.items:
+            for container in pod.spec.containers[:1]:
+                return read_manager((*container.command, *container.args))
+        enough = told.pods and (told.services or not with_services)
+        return told if enough else None
+
+    async def _read_services(self) -> Cidrs | None:
+        """Read the ServiceCIDRs, in the newest version that the API server has; None when there are none at all."""
+        for kind in SERVICE_KINDS:
+            if found := await self._read_cidrs(kind):
+                return found
+        return None
+
+    async def _read_cidrs(self, kind: type[CidrObject]) -> Cidrs | None:
+        """Read the CIDRs of all objects of a kind, in the order of their creation; None when there is no such kind."""
+        try:
+            listing = await self._cluster.list_objects(kind)
+        except NotFound:
+            return None
+        await self._watch(kind.resource.plural, Mirror(self._cluster, kind))
+        return valid_cidrs(cidr for obj in by_age(listing.items) for cidr in obj.held)
+
+    async def _read_cilium_pools(self) -> Cidrs | None:
+        """Read the pools of Cilium; None when there is no such kind."""
+        try:
+            listing = await self._cluster.list_objects(CiliumPodIPPool)
+        except NotFound:
+            return None
+        return valid_cidrs(cidr for pool in by_age(listing.items) for cidr in pool.held)
+
+    async def _read_config(self, namespace: str, name: str) -> ConfigMap | None:
+        """Read a ConfigMap and watch it from now on, whether it exists or not."""
+        fields = f"metadata.name={name}"
+        await self._watch(f"{namespace}/{name}", Mirror(self._cluster, ConfigMap, namespace=namespace, fields=fields))
+        try:
+            return await self._cluster.get(ConfigMap, name, namespace)
+        except NotFound:
+            return None
+
+    async def _watch(self, what: str, mirror: Mirror[Any]) -> None:
+        """Look again after each change from now on; once is enough."""
+        if what in self._mirrors:
+            return
+        self._mirrors[what] = mirror
+        mirror.subscribe(self._changed)
+        await mirror.start()
+
+    def _changed(self, *_: object) -> None:
+        """Something changed that the status may follow."""
+        self.loop.add(self._settings.name, GATHER_S)
+
+
+def find_cni(folder: Path) -> str:
+    """
+    Name the network of the first CNI configuration that is no meta plugin's; empty when there is none.
+
+    Raises:
+        InvalidRequest: the folder cannot be read.
+    """
+    try:
+        network = first_network(read_texts(folder, SUFFIXES))
+    except OSError as error:
+        raise InvalidRequest(f"CNI configurations in {folder} cannot be read: {error.strerror}") from None
+    return network.name if network is not None else ""
+
+
+def by_age(objects: Iterable[T]) -> list[T]:
+    """Sort by creation, then by name."""
+    return sorted(objects, key=lambda obj: (obj.metadata.creation_timestamp or "", obj.metadata.name))
