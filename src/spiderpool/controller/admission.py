@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ T = TypeVar("T", bound=KubeObject)
 
 NULL: Final = msgspec.Raw(b"null")
 HEALTH_PATH: Final = "/webhook-health-check"
+POD_PATH: Final = "/mutate--v1-pod"
 LARGEST_REVIEW: Final = 16 * 2**20  # an object is at most 1.5 MiB in etcd, and a review carries two of them
 
 log = structlog.get_logger("spiderpool.controller")
@@ -36,6 +38,7 @@ class AdmissionRequest(Kube, frozen=True, kw_only=True):
 
     uid: str
     name: str = ""
+    namespace: str = ""
     operation: str = ""
     dry_run: bool | None = None
     object: msgspec.Raw = NULL
@@ -95,21 +98,37 @@ class AdmissionReply(Kube, omit_defaults=False, frozen=True, kw_only=True):
     response: AdmissionAnswer
 
 
-def admission_app(reviewers: Iterable[Reviewer[Any]]) -> web.Application:
-    """Build the application of the webhook port."""
+Answer = Callable[[AdmissionRequest], Awaitable[AdmissionAnswer]]
+
+
+def admission_app(reviewers: Iterable[Reviewer[Any]], pods: Answer | None = None) -> web.Application:
+    """
+    Build the application of the webhook port.
+
+    Args:
+        reviewers: of our own kinds.
+        pods: answers for new pods.
+    """
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app.router.add_get(HEALTH_PATH, _healthy)
     for reviewer in reviewers:
         name = f"{GROUP.replace('.', '-')}-{VERSION}-{reviewer.kind.resource.kind.lower()}"
-        app.router.add_post(f"/mutate-{name}", _handler(reviewer, _mutate))
-        app.router.add_post(f"/validate-{name}", _handler(reviewer, _validate))
+        app.router.add_post(f"/mutate-{name}", _handler(partial(_mutate, reviewer)))
+        app.router.add_post(f"/validate-{name}", _handler(partial(_validate, reviewer)))
+    if pods is not None:
+        app.router.add_post(POD_PATH, _handler(pods))
     return app
 
 
-Answer = Callable[[Reviewer[T], AdmissionRequest], Awaitable[AdmissionAnswer]]
+def patched(request: AdmissionRequest, operations: list[dict[str, Any]]) -> AdmissionAnswer:
+    """Allow an object with changes, which may be none."""
+    if not operations:
+        return AdmissionAnswer(uid=request.uid, allowed=True)
+    patch = base64.b64encode(msgspec.json.encode(operations)).decode()
+    return AdmissionAnswer(uid=request.uid, allowed=True, patch_type="JSONPatch", patch=patch)
 
 
-def _handler(reviewer: Reviewer[T], answer: Answer[T]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Wrap a webhook's answer in its envelope."""
 
     async def handle(http: web.Request) -> web.Response:
@@ -117,9 +136,7 @@ def _handler(reviewer: Reviewer[T], answer: Answer[T]) -> Callable[[web.Request]
             review = msgspec.json.decode(await http.read(), type=AdmissionReview)
         except msgspec.DecodeError as error:
             return web.Response(status=400, text=f"not an AdmissionReview: {error}")
-        reply = AdmissionReply(
-            api_version=review.api_version, kind=review.kind, response=await answer(reviewer, review.request)
-        )
+        reply = AdmissionReply(api_version=review.api_version, kind=review.kind, response=await answer(review.request))
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
     return handle
@@ -138,11 +155,7 @@ async def _mutate(reviewer: Reviewer[T], request: AdmissionRequest) -> Admission
     except (msgspec.DecodeError, SpiderpoolError) as error:
         log.warning("object left as it is", kind=reviewer.kind.resource.kind, name=request.name, reason=str(error))
         return AdmissionAnswer(uid=request.uid, allowed=True)
-    operations = list(diff(msgspec.to_builtins(question.new), msgspec.to_builtins(completed)))
-    if not operations:
-        return AdmissionAnswer(uid=request.uid, allowed=True)
-    patch = base64.b64encode(msgspec.json.encode(operations)).decode()
-    return AdmissionAnswer(uid=request.uid, allowed=True, patch_type="JSONPatch", patch=patch)
+    return patched(request, list(diff(msgspec.to_builtins(question.new), msgspec.to_builtins(completed))))
 
 
 async def _validate(reviewer: Reviewer[T], request: AdmissionRequest) -> AdmissionAnswer:

@@ -24,6 +24,7 @@ from spiderpool.controller.admission import admission_app
 from spiderpool.controller.clean import Remains, clean
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.health import Probe, Probes, all_of, health_app, webhook_probe
+from spiderpool.controller.injector import PodInjector
 from spiderpool.controller.leader import COMPONENT, Leader
 from spiderpool.controller.metrics import Metrics, metrics_app
 from spiderpool.controller.neighbours import Neighbours
@@ -226,7 +227,8 @@ class Daemon:
             MultusConfigReviewer(cluster),
         ]
         tls = server_context(self.certificate)
-        listener = Listener(admission_app(reviewers), self.settings.webhook_port, tls)
+        pods = PodInjector(cluster) if self.config.pod_resource_inject.enabled else None
+        listener = Listener(admission_app(reviewers, pods), self.settings.webhook_port, tls)
         await stack.enter_async_context(listener)
         follower = tasks.create_task(follow_certificate(self.certificate, tls))
         stack.callback(follower.cancel)

@@ -715,7 +715,6 @@ async def test_coordinator_is_filled_in(webhooks: Webhooks) -> None:
     [
         ({"podMACPrefix": "01:1b"}, "spec.podMACPrefix"),
         ({"podCIDRType": None}, "spec.podCIDRType"),
-        ({"mode": "wrong"}, "mode"),
     ],
 )
 async def test_wrong_coordinator(webhooks: Webhooks, spec: Json, field: str) -> None:

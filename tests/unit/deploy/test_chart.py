@@ -286,6 +286,31 @@ def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_ope
         assert "namespaceSelector" not in hook
 
 
+def test_no_webhook_of_pods_by_default() -> None:
+    """Pods are nobody's business unless it is switched on."""
+    assert "podResourceInject:\n  enabled: false" in render().one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"]
+
+
+def test_webhook_of_pods() -> None:
+    """New pods of the namespaces that are meant are asked about, never those of the release's own (datapath.md 4.5)."""
+    values = {"podResourceInject": {"enabled": True, "namespacesExclude": ["a"], "namespacesInclude": ["b", "c"]}}
+    things = render({"spiderpoolController": values})
+    (hook,) = (
+        hook
+        for hook in things.one("MutatingWebhookConfiguration", CONTROLLER)["webhooks"]
+        if hook["name"] == "pods.spiderpool.spidernet.io"
+    )
+    key = "kubernetes.io/metadata.name"
+    assert [
+        {"key": key, "operator": "NotIn", "values": ["a", NAMESPACE]},
+        {"key": key, "operator": "In", "values": ["b", "c"]},
+    ] == hook["namespaceSelector"]["matchExpressions"]
+    assert ("/mutate--v1-pod", "Fail") == (hook["clientConfig"]["service"]["path"], hook["failurePolicy"])
+    (rule,) = hook["rules"]
+    assert (["CREATE"], ["pods"]) == (rule["operations"], rule["resources"])
+    assert parse_config(things.one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"]).pod_resource_inject.enabled
+
+
 def test_certificate(tmp_path: Path) -> None:
     """The API server, which trusts the webhooks' CA, accepts the controller's certificate for the Service's name."""
     things = render(made_up_certificate=False)
