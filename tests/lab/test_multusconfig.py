@@ -82,7 +82,12 @@ def test_life_of_a_definition(story: Story) -> None:
 
     uid = found["uid"]
     story.kube.delete(DEFINITION, "lan", story.namespace)
-    until(lambda: (definition(story, "lan") or found)["metadata"]["uid"] != uid, "it is made again", within_s=10)
+
+    def made_again() -> bool:
+        thing = definition(story, "lan")
+        return thing is not None and thing["metadata"]["uid"] != uid
+
+    until(made_again, "it is made again", within_s=10)
     story.kube.delete("SpiderMultusConfig", "lan", story.namespace)
     until_none(lambda: definition(story, "lan"), "it goes with its network", within_s=30)
 

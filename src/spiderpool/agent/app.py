@@ -22,6 +22,7 @@ from spiderpool.agent.endpoints import QUIET_S, Endpoints, name_of
 from spiderpool.agent.facts import FactSource, Mirrors
 from spiderpool.agent.handover import Handover
 from spiderpool.agent.health import health_routes
+from spiderpool.agent.ifacer import Ifacer
 from spiderpool.agent.install import META_PLUGIN
 from spiderpool.agent.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.ipamplugin import IpamPlugin
@@ -45,6 +46,7 @@ from spiderpool.model.config import Config
 from spiderpool.model.pool import is_imported
 
 IPAM_PLUGIN = "spiderpool"
+IFACER = "ifacer"
 
 log = structlog.get_logger(__name__)
 
@@ -189,7 +191,7 @@ async def serving(app: App) -> AsyncIterator[None]:
         if app.settings.metrics:
             await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))
         await stack.enter_async_context(informed(app))
-        plugins: dict[str, Plugin] = {IPAM_PLUGIN: IpamPlugin(app.ipam), META_PLUGIN: app.meta}
+        plugins: dict[str, Plugin] = {IPAM_PLUGIN: IpamPlugin(app.ipam), META_PLUGIN: app.meta, IFACER: Ifacer()}
         await _open(stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket))
         # Before the socket closes: ADDs that run take back what they made, and tell their callers.
         stack.push_async_callback(app.ipam.turns.settle)

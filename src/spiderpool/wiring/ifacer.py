@@ -1,0 +1,273 @@
+"""
+What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure; the kernel's part is `kernel.nodelinks`.
+
+What it made stays: pods of other networks may be on it, and a node that starts anew makes it again with the first pod.
+Source: reference datapath.md 1.4; kernel, Documentation/networking/bonding.rst. Where ours differs, decision 0014.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from spiderpool.errors import InvalidRequest
+
+BOND_NAME: Final = "sp_bond0"
+LARGEST_VLAN: Final = 4094  # IEEE 802.1Q
+LARGEST_MODE: Final = 6  # balance-alb
+NAME_BYTES: Final = 15  # the kernel's IFNAMSIZ without its end mark
+
+MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+
+# The words that the kernel's own interface has for numbers, by option.
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ad_select": ("stable", "bandwidth", "count"),
+    "arp_validate": ("none", "active", "backup", "all", "filter", "filter_active", "filter_backup"),
+    "arp_all_targets": ("any", "all"),
+    "fail_over_mac": ("none", "active", "follow"),
+    "lacp_rate": ("slow", "fast"),
+    "primary_reselect": ("always", "better", "failure"),
+    "xmit_hash_policy": ("layer2", "layer3+4", "layer2+3", "encap2+3", "encap3+4", "vlan+srcmac"),
+}
+NUMBERS: Final = frozenset(
+    {
+        "ad_actor_sys_prio",
+        "ad_user_port_key",
+        "all_slaves_active",
+        "arp_interval",
+        "downdelay",
+        "lp_interval",
+        "miimon",
+        "min_links",
+        "packets_per_slave",
+        "resend_igmp",
+        "tlb_dynamic_lb",
+        "up_delay",
+        "use_carrier",
+    }
+)
+INTERFACES: Final = frozenset({"active_slave", "primary"})
+OPTIONS: Final = NUMBERS | INTERFACES | WORDS.keys() | {"ad_actor_system", "arp_ip_target"}
+
+Value = int | str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bond:
+    """A bond: options by the reference's names, each once."""
+
+    name: str
+    mode: int
+    options: tuple[tuple[str, Value], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the configuration asks for; VLAN 0 is none."""
+
+    interfaces: tuple[str, ...]
+    vlan_id: int = 0
+    bond: Bond | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLink:
+    """An interface of the node; VLAN and parent of a VLAN interface only."""
+
+    name: str
+    index: int = 0
+    kind: str = ""
+    up: bool = False
+    vlan_id: int | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """Set an interface up."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeVlan:
+    """Make a VLAN interface."""
+
+    name: str
+    parent: str
+    vlan_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeBond:
+    """Make a bond."""
+
+    bond: Bond
+
+
+@dataclass(frozen=True, slots=True)
+class Enslave:
+    """Put an interface into a bond: the kernel takes only one that is down."""
+
+    name: str
+    bond: str
+
+
+Step = SetUp | MakeVlan | MakeBond | Enslave
+
+
+class _BondConfig(msgspec.Struct):
+    name: str = ""
+    mode: int = 0
+    options: str = ""
+
+
+class _Config(msgspec.Struct):
+    interfaces: tuple[str, ...] = ()
+    vlan_id: int = msgspec.field(default=0, name="vlanID")
+    bond: _BondConfig | None = None
+
+
+def read_wish(config: Mapping[str, Any]) -> Wish:
+    """
+    Read the plugin's configuration.
+
+    Raises:
+        InvalidRequest: a key has another type or value than it may have; which, and what it may be.
+    """
+    try:
+        found = msgspec.convert(config, _Config)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"ifacer: {error}") from None
+    if not found.interfaces or not all(found.interfaces):
+        raise InvalidRequest("ifacer: interfaces needs at least one name, and none may be empty")
+    if len(set(found.interfaces)) < len(found.interfaces):
+        raise InvalidRequest(f"ifacer: interfaces names one twice: {', '.join(found.interfaces)}")
+    if not 0 <= found.vlan_id <= LARGEST_VLAN:
+        raise InvalidRequest(f"ifacer: vlanID is {found.vlan_id}; it must be 0 (none) to {LARGEST_VLAN}")
+    bond = _read_bond(found.bond) if found.bond is not None and len(found.interfaces) > 1 else None
+    wish = Wish(found.interfaces, found.vlan_id, bond)
+    if (name := vlan_name(wish)) and len(name.encode()) > NAME_BYTES:
+        raise InvalidRequest(f"ifacer: interface name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}")
+    return wish
+
+
+def _read_bond(found: _BondConfig) -> Bond:
+    """Read the bond."""
+    if not 0 <= found.mode <= LARGEST_MODE:
+        raise InvalidRequest(f"ifacer: bond.mode is {found.mode}; it must be 0 to {LARGEST_MODE}")
+    name = found.name or BOND_NAME
+    if len(name.encode()) > NAME_BYTES:
+        raise InvalidRequest(f"ifacer: bond.name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}")
+    return Bond(name, found.mode, read_options(found.options))
+
+
+def read_options(text: str) -> tuple[tuple[str, Value], ...]:
+    """
+    Read a bond's options, `key=value` joined by semicolons; blanks around either do not matter.
+
+    A number of 0 says nothing, as in the reference.
+
+    Raises:
+        InvalidRequest: an entry is malformed or unknown, or its value is none of those that it may have.
+    """
+    options: dict[str, Value] = {}
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        key, equals, value = (part.strip() for part in entry.partition("="))
+        if not equals or not key or "=" in value:
+            raise InvalidRequest(f"ifacer: bond.options has {entry!r}; write key=value, several joined by ';'")
+        if key not in OPTIONS:
+            raise InvalidRequest(f"ifacer: bond.options: {key} is unknown; known are {', '.join(sorted(OPTIONS))}")
+        options[key] = _read_value(key, value)
+    return tuple((key, value) for key, value in options.items() if value not in (0, "", ()))
+
+
+def _read_value(key: str, text: str) -> Value:
+    """Read one value."""
+    if key == "arp_ip_target":
+        return _read_addresses(text)
+    if key == "ad_actor_system" and not MAC.fullmatch(text):
+        raise InvalidRequest(f"ifacer: bond.options: ad_actor_system is {text!r}; write a MAC such as 02:00:00:00:00:01")
+    if key in WORDS and text in WORDS[key]:
+        return WORDS[key].index(text)
+    if text.isdecimal():
+        return int(text)
+    if key in NUMBERS or key in WORDS:
+        words = f" or one of {', '.join(WORDS[key])}" if key in WORDS else ""
+        raise InvalidRequest(f"ifacer: bond.options: {key} is {text!r}; write a number{words}")
+    return text
+
+
+def _read_addresses(text: str) -> tuple[str, ...]:
+    """Read a list of addresses: JSON, or one address alone."""
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...]) if text.startswith("[") else (text,)
+    except msgspec.DecodeError:
+        raise InvalidRequest(f'ifacer: bond.options: arp_ip_target is {text!r}; write ["10.6.0.1"]') from None
+
+
+def vlan_name(wish: Wish) -> str:
+    """Name the VLAN interface; empty when there is to be none."""
+    base = _base(wish)
+    return f"{base}.{wish.vlan_id}" if base and wish.vlan_id else ""
+
+
+def _base(wish: Wish) -> str:
+    """Name the interface that a VLAN would be on; several interfaces without a bond have none."""
+    if len(wish.interfaces) == 1:
+        return wish.interfaces[0]
+    return wish.bond.name if wish.bond is not None else ""
+
+
+def plan_steps(wish: Wish, links: Mapping[str, NodeLink]) -> list[Step]:
+    """
+    Decide what is missing on a node; nothing when all is there.
+
+    Args:
+        wish: what is asked for.
+        links: the node's interfaces by name.
+    Raises:
+        InvalidRequest: an interface does not exist, a name belongs to something else, or the VLAN has another name.
+    """
+    steps = _bond_steps(wish.bond, wish.interfaces, links) if wish.bond is not None else []
+    return steps + _vlan_steps(wish, links)
+
+
+def _bond_steps(bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, NodeLink]) -> list[Step]:
+    """Make a bond, or see that it is up."""
+    there = links.get(bond.name)
+    if there is not None:
+        if there.kind != "bond":
+            raise InvalidRequest(f"ifacer: interface {bond.name} exists and is no bond but {there.kind or 'a device'}")
+        return [] if there.up else [SetUp(bond.name)]
+    slaves = [_need(name, links).name for name in interfaces]
+    return [MakeBond(bond), *(Enslave(name, bond.name) for name in slaves), SetUp(bond.name)]
+
+
+def _vlan_steps(wish: Wish, links: Mapping[str, NodeLink]) -> list[Step]:
+    """Make a VLAN interface, or see that it is up."""
+    name, base = vlan_name(wish), _base(wish)
+    if not name:
+        return []
+    for link in links.values():
+        if link.parent == base and link.vlan_id == wish.vlan_id and link.name != name:
+            raise InvalidRequest(f"ifacer: VLAN {wish.vlan_id} of {base} exists as {link.name}; the kernel has it only once")
+    there = links.get(name)
+    if there is not None:
+        return [] if there.up else [SetUp(name)]
+    made_now = wish.bond is not None and base not in links  # by the steps before these, which set it up too
+    parent: list[Step] = [] if made_now or _need(base, links).up else [SetUp(base)]
+    return [*parent, MakeVlan(name, base, wish.vlan_id), SetUp(name)]
+
+
+def _need(name: str, links: Mapping[str, NodeLink]) -> NodeLink:
+    """Give an interface that must be there."""
+    if name not in links:
+        raise InvalidRequest(
+            f"ifacer: interface {name} does not exist on this node; it has {', '.join(sorted(links)) or 'none'}"
+        )
+    return links[name]
