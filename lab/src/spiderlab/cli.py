@@ -21,9 +21,11 @@ from spiderlab.topology import DEFAULT_NODES, ENS192, ENS224
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 node_app = typer.Typer(no_args_is_help=True, help="Power of a node: stop, start, reboot.")
 containerd_app = typer.Typer(no_args_is_help=True, help="A node's container runtime.")
+proxy_app = typer.Typer(no_args_is_help=True, help="A node's kube-proxy.")
 api_app = typer.Typer(no_args_is_help=True, help="The API server.")
 app.add_typer(node_app, name="node")
 app.add_typer(containerd_app, name="containerd")
+app.add_typer(proxy_app, name="kube-proxy")
 app.add_typer(api_app, name="apiserver")
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
@@ -177,6 +179,12 @@ def node_reboot(node: NodeName) -> None:
 def containerd_restart(node: NodeName) -> None:
     """End containerd and start it again; pods live on."""
     Lab.attach().node(node).restart_containerd()
+
+
+@proxy_app.command("restart")
+def proxy_restart(node: NodeName) -> None:
+    """End kube-proxy and start it again; it reads the node's settings anew."""
+    Lab.attach().node(node).restart_kube_proxy()
 
 
 @api_app.command("stop")

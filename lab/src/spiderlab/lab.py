@@ -243,6 +243,11 @@ class LabNode:
         with memory.locked():
             nodes.start_kube_proxy(self._state, self.facts)
 
+    def restart_kube_proxy(self) -> None:
+        """End kube-proxy and start it again; its rules stay meanwhile."""
+        self.stop_program("kube-proxy")
+        self.start_kube_proxy()
+
 
 def _run_in(enter: list[str], command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False)

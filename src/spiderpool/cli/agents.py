@@ -37,6 +37,9 @@ class EnvVar(Kube, frozen=True, kw_only=True):
 class Container(Kube, frozen=True, kw_only=True):
     """A container, as far as it tells of the agent."""
 
+    name: str = ""
+    image: str = ""
+    image_pull_policy: str = ""
     ports: tuple[ContainerPort, ...] = ()
     env: tuple[EnvVar, ...] = ()
 

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from spiderpool.cli import ip
 from spiderpool.cli.check import check
+from spiderpool.cli.connectivity.command import connectivity
 from spiderpool.cli.explain import explain
 from spiderpool.cli.gc import gc
 from spiderpool.cli.markdown import render_markdown
@@ -26,6 +27,7 @@ app.command("check")(check)
 app.add_typer(ip.app, name="ip")
 app.command("gc")(gc)
 app.command("explain")(explain)
+app.command("connectivity")(connectivity)
 
 
 @app.command("generate-markdown")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +17,7 @@ from spiderpool.api.core import PartialObject, Pod
 from spiderpool.api.meta import KubeObject, ObjectList
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from spiderpool.kube.exchange import JSON, Access, Call, Exchange, Observe
+from spiderpool.kube.execution import LARGEST, PROTOCOLS, Executed, collect, exec_query
 from spiderpool.kube.refusal import read_status_event
 
 T = TypeVar("T", bound=KubeObject)
@@ -162,6 +163,17 @@ class KubeClient:
         folder = self._folder(Pod, namespace)
         url = f"{folder}/{quote(name, safe='')}:{port}/proxy/{path.lstrip('/')}"
         return await self._exchange.send(Call("get", "GET", Pod, url, name=f"{namespace}/{name}:{port}{path}"))
+
+    async def execute(self, pod: str, namespace: str, container: str, command: Sequence[str], *, timeout_s: float) -> Executed:
+        """
+        Run a command in a container, as `kubectl exec` does.
+
+        Raises, besides what every call does: `NotFound`, `TryAgain` (not ended in time), `SpiderpoolError` (did not start).
+        """
+        url = f"{self._url(Pod, pod, namespace, 'exec')}?{exec_query(container, command)}"
+        call = Call("exec in", "GET", Pod, url, name=f"{namespace}/{pod}")
+        async with self._exchange.open_socket(call, PROTOCOLS, LARGEST) as socket:
+            return await collect(socket, call.subject, timeout_s)
 
     def watch(
         self,

@@ -117,6 +117,32 @@ class Exchange:
                 abort(answer)
 
     @asynccontextmanager
+    async def open_socket(
+        self, call: Call, protocols: Sequence[str], largest: int
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """
+        Open a WebSocket.
+
+        Args:
+            call: what is asked for.
+            protocols: sub-protocols that we speak, the best first.
+            largest: bytes of the longest message that is taken.
+        """
+        headers = await self._headers(call, None)
+        del headers["Accept"]
+        try:
+            async with self._open_session().ws_connect(
+                URL(call.url, encoded=True), protocols=protocols, headers=headers, max_msg_size=largest, autoping=True
+            ) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            raise read_refusal(
+                call.subject, error.status, error.message.encode(), error.headers or {}, write=call.write
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _translate(call, self._access.server, error) from error
+
+    @asynccontextmanager
     async def _answer(
         self, call: Call, limits: aiohttp.ClientTimeout, body: bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -1,0 +1,1 @@
+"""Small programs that `spiderpoolctl` runs inside pods."""

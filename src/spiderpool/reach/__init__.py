@@ -1,0 +1,1 @@
+"""Who reaches whom between pods of several CNIs: the matrix of cases, and why a case fails. Pure."""
