@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.controller.coordinators import Coordinators, CoordinatorSettings
 from spiderpool.controller.fence import FencedCluster
+from spiderpool.controller.fullness import Fullness
 from spiderpool.controller.imports import Imports
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.metrics import Metrics
@@ -77,7 +78,8 @@ class Leader:
             enabled=settings.reclaim.enabled,
             rules=settings.reclaim.rules,
         )
-        for concern in (imports, keeper, projection, reclaim):
+        fullness = Fullness(world, tell, recorder.normal, percent=settings.nearly_full_percent)
+        for concern in (imports, keeper, projection, reclaim, fullness):
             concern.start()
         return [imports.loop, keeper.loop, projection.loop, reclaim.loop, reclaim.rounds]
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_c
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from spiderpool.api.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.ipam.reclaim import Trigger
 
@@ -51,6 +52,7 @@ class Metrics:
             self._reasons.labels(*scope, trigger)
         total = Gauge("spiderpool_total_ippool_counts", "pools", _LABELS, registry=self.registry).labels(*scope)
         total.set_function(lambda: float(sum(1 for _ in pools)))
+        self.registry.register(PoolUsage(pools, version))
         if debug:
             self.registry.register(PoolSeries(pools, version))
 
@@ -66,6 +68,36 @@ class Metrics:
         """Register a counter that is exported as 0 from the start."""
         counter = Counter(f"spiderpool_{name}", text, _LABELS, registry=self.registry)
         return counter.labels(*scope)
+
+
+class PoolUsage(Collector):
+    """
+    How full each pool is, from its status: 0 to 1. Not of the original, whose series of pools are for debugging only.
+
+    Automatic pools are as large as their application, so they are told apart: nearly full is how they should be.
+    """
+
+    def __init__(self, pools: Iterable[SpiderIPPool], version: str) -> None:
+        """
+        Prepare.
+
+        Args:
+            pools: the mirror of pools.
+            version: value of the label `otel_scope_version`.
+        """
+        self._pools = pools
+        self._version = version
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Render the series at a scrape; a pool without addresses, or one that is not counted yet, has none."""
+        labels = (*_LABELS, "SpiderIPPool", "automatic")
+        ratio = GaugeMetricFamily("spiderpool_ippool_usage_ratio", "held part of the pool's addresses", labels=labels)
+        for pool in self._pools:
+            automatic = "true" if LABEL_OWNER_APP_NAME in pool.metadata.labels else "false"
+            if count := pool.status.total_ip_count:
+                taken = pool.status.allocated_ip_count or 0
+                ratio.add_metric((SCOPE, self._version, pool.metadata.name, automatic), taken / count)
+        yield ratio
 
 
 class PoolSeries(Collector):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.reclaim import Rules
 from spiderpool.model.environment import Environment, read_flag, read_log_level, read_number, read_port, read_required
+
+WHOLE: Final = 100  # percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Settings:
     max_allocated_ips: int
     pool_resync_s: int
     pool_workers: int
+    nearly_full_percent: int
     election: ElectionSettings
     reclaim: ReclaimSettings
     networks: NetworkSettings
@@ -82,11 +86,20 @@ def read_settings(environ: Environment) -> Settings:
         max_allocated_ips=read_number(environ, "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", 5000, least=0),
         pool_resync_s=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_RESYNC_PERIOD", 300, least=1),
         pool_workers=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", 3, least=1),
+        nearly_full_percent=_percent(environ, "SPIDERPOOL_IPPOOL_NEARLY_FULL_PERCENT", 90),
         election=_election(environ),
         reclaim=_reclaim(environ),
         networks=_networks(environ),
         kubeconfig=environ.get("KUBECONFIG") or None,
     )
+
+
+def _percent(environ: Environment, name: str, default: int) -> int:
+    """Read a part of a hundred; 0 switches off what depends on it."""
+    percent = read_number(environ, name, default, least=0)
+    if percent > WHOLE:
+        raise InvalidRequest(f"environment variable {name} has {percent}; it must be at most {WHOLE}")
+    return percent
 
 
 def _election(environ: Environment) -> ElectionSettings:

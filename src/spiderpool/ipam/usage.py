@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,8 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.pool import Pool
+
+RELAX_PERCENT: Final = 5
 
 
 class Usage(msgspec.Struct, frozen=True, rename="camel"):
@@ -69,6 +72,22 @@ def count_usage(pool: Pool, records: Iterable[SpiderIP], reserved: AddressSet) -
         gateway=pool.total.size - pool.usable.size,
         free=pool.usable.size - withheld.size - sum(ip not in withheld for ip in here),
     )
+
+
+def is_nearly_full(held: int, total: int, percent: int, *, was: bool) -> bool:
+    """
+    Tell whether a pool counts as nearly full.
+
+    Args:
+        held: addresses that somebody holds.
+        total: all addresses of the pool.
+        percent: from which part on; 0 = never.
+        was: whether it counted so before: then it does until it is `RELAX_PERCENT` points below, lest it says so at each pod.
+    """
+    if not percent or not total:
+        return False
+    limit = max(1, percent - RELAX_PERCENT) if was else percent
+    return held * 100 >= limit * total
 
 
 def join_reserved(family: int, reserving: Iterable[SpiderReservedIP]) -> AddressSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
+from spiderpool.api.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.controller.metrics import Metrics, metrics_app
 from spiderpool.ipam.reclaim import Trigger
@@ -56,3 +57,17 @@ async def test_each_pool_has_series_when_asked_for() -> None:
         f'spiderpool_debug_ippool_total_ip_counts{{SpiderIPPool="blue",{DEBUG}}} 10.0',
         f'spiderpool_debug_ippool_available_ip_counts{{SpiderIPPool="blue",{DEBUG}}} 7.0',
     } == {line for line in lines if "debug_ippool" in line}
+
+
+async def test_how_full_each_pool_is() -> None:
+    """Always exported, from the status; a pool without counts has no series; automatic ones are told apart."""
+    status = IPPoolStatus(total_ip_count=20, allocated_ip_count=18)
+    pool = replace(make_pool(), status=status)
+    labels = {LABEL_OWNER_APP_NAME: "web"}
+    automatic = replace(pool, metadata=replace(pool.metadata, name="auto4-web", labels=labels))
+    lines = await scrape(Metrics("1", [pool, automatic, make_pool("new")]))
+
+    assert {
+        f'spiderpool_ippool_usage_ratio{{SpiderIPPool="blue",automatic="false",{SCOPE}}} 0.9',
+        f'spiderpool_ippool_usage_ratio{{SpiderIPPool="auto4-web",automatic="true",{SCOPE}}} 0.9',
+    } == {line for line in lines if "usage_ratio" in line}

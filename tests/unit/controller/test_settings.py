@@ -18,6 +18,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     assert (5720, 5721, 5722) == (settings.health_port, settings.metric_port, settings.webhook_port)
     assert (False, False) == (settings.metrics, settings.debug_metrics)
     assert (5000, 300, 3) == (settings.max_allocated_ips, settings.pool_resync_s, settings.pool_workers)
+    assert 90 == settings.nearly_full_percent
     election, reclaim = settings.election, settings.reclaim
     assert (15, 10, 2, 1) == (election.duration_s, election.renew_s, election.retry_s, election.gap_s)
     assert (True, 600, 3, 0) == (reclaim.enabled, reclaim.scan_s, reclaim.workers, reclaim.rules.additional_s)
@@ -32,6 +33,11 @@ def test_defaults_are_those_of_the_reference() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        (
+            "SPIDERPOOL_IPPOOL_NEARLY_FULL_PERCENT",
+            "101",
+            "environment variable SPIDERPOOL_IPPOOL_NEARLY_FULL_PERCENT has 101; it must be at most 100",
+        ),
         ("SPIDERPOOL_POD_NAMESPACE", "", "environment variable SPIDERPOOL_POD_NAMESPACE is required and is empty"),
         (
             "SPIDERPOOL_GC_IP_ENABLED",
