@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from spiderlab import Lab
-from tests.lab import manifests
+from tests.lab import audit, manifests
 from tests.lab.inside import Inside, processes_of
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.networks import ENS192, IPAddress, Underlay
@@ -225,8 +225,9 @@ class Story:
     # --- the promises -------------------------------------------------------------------------------------------------------
 
     def assert_clean(self, within_s: float = 20) -> None:
-        """Wait until kernel, records, pool status and endpoints agree, with nothing left over."""
+        """Wait until kernel, records, pool status and endpoints agree, with nothing left over, as spiderpoolctl sees it too."""
         until_none(lambda: list(self.disagreements()), "kernel, records and what is derived from them agree", within_s=within_s)
+        until_none(lambda: audit.complaints(self.lab), "spiderpoolctl check has nothing to complain about", within_s=within_s)
 
     def disagreements(self) -> Iterator[str]:
         """Say where kernel, records, pool status and endpoints do not meet."""

@@ -42,6 +42,9 @@ ELSEWHERE: Final = (
     ("GET", "/v1/coordinator/config"),  # not built in this version
 )
 
+# The original's framework serves its description of the API there; what it says is not documented.
+DESCRIPTIONS: Final = frozenset({"/swagger.json", "/v1/docs"})
+
 log = structlog.get_logger(__name__)
 
 
@@ -260,6 +263,8 @@ async def _runner(handle: Handle) -> web.ServerRunner:
 
 
 def _route(routes: Routes, request: web.BaseRequest) -> Handle:
+    if request.path in DESCRIPTIONS:
+        raise FrameworkError(404, f"path {request.path} was not found: this agent serves no description of its API")
     methods = routes.get(request.path)
     if methods is None:
         raise FrameworkError(404, f"path {request.path} was not found")

@@ -101,19 +101,20 @@ async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
         ask: the way to agents; None leaves the interfaces out.
     """
     reader = _Reader(cluster)
-    pods, records, pools, endpoints, agents = await asyncio.gather(
+    pods, records, pools, endpoints, agents, nodes = await asyncio.gather(
         reader.listed(Pod),
         reader.listed(SpiderIP),
         reader.listed(SpiderIPPool),
         reader.listed(SpiderEndpoint),
         _agents(reader),
+        _nodes(reader),
     )
     owners, interfaces = await asyncio.gather(
         _owners(reader, [record for record in records if record.spec.static]),
-        _interfaces(reader, agents, ask, pods, records) if ask is not None else _nothing(),
+        _interfaces(reader, agents, ask, busy_nodes(pods, records) & (nodes or frozenset())) if ask is not None else _nothing(),
     )
     namespace = agents[0].metadata.namespace if agents else "kube-system"
-    books = Books(pods, records, pools, endpoints, owners, interfaces, namespace)
+    books = Books(pods, records, pools, endpoints, owners, interfaces, nodes, namespace)
     return Reading(books, tuple(reader.unread))
 
 
@@ -123,6 +124,16 @@ async def _agents(reader: _Reader) -> tuple[AgentPod, ...]:
     except SpiderpoolError as error:
         reader.unread.append(Unread("agents", error.message))
         return ()
+
+
+async def _nodes(reader: _Reader) -> frozenset[str] | None:
+    """Read the names of all nodes, None when they cannot be read."""
+    try:
+        listing = await reader.cluster.list_metadata(Node)
+    except SpiderpoolError as error:
+        reader.unread.append(Unread(Node.resource.plural, error.message))
+        return None
+    return frozenset(node.metadata.name for node in listing.items)
 
 
 async def _nothing() -> tuple[NodeInterfaces, ...]:
@@ -168,9 +179,9 @@ async def _machines(reader: _Reader, name: str, namespace: str) -> HolderOwners:
 
 
 async def _interfaces(
-    reader: _Reader, agents: tuple[AgentPod, ...], ask: Ask, pods: tuple[Pod, ...], records: tuple[SpiderIP, ...]
+    reader: _Reader, agents: tuple[AgentPod, ...], ask: Ask, busy: frozenset[str]
 ) -> tuple[NodeInterfaces, ...]:
-    """Ask every agent; nodes where somebody holds an address and no agent answers are books that are missing."""
+    """Ask every agent; a busy node without an agent is a book that is missing."""
     answers = await asyncio.gather(*(ask(agent) for agent in agents), return_exceptions=True)
     read, failed = [], set()
     for agent, answer in zip(agents, answers, strict=True):
@@ -181,17 +192,12 @@ async def _interfaces(
             reader.unread.append(Unread(f"interfaces of node {agent.spec.node_name}", answer.message))
         else:
             raise answer
-    silent = await _existing(reader, busy_nodes(pods, records) - {answer.node for answer in read} - failed)
-    reader.unread.extend(Unread(f"interfaces of node {node}", "no agent runs there") for node in silent)
+    silent = busy - {answer.node for answer in read} - failed
+    reader.unread.extend(Unread(f"interfaces of node {node}", "no agent runs there") for node in sorted(silent))
     return tuple(read)
 
 
-def busy_nodes(pods: Iterable[Pod], records: Iterable[SpiderIP]) -> set[str]:
+def busy_nodes(pods: Iterable[Pod], records: Iterable[SpiderIP]) -> frozenset[str]:
     """Name the nodes on which running pods hold addresses: there interfaces must be looked at."""
     running = {pod.metadata.uid for pod in pods if is_alive(pod) and pod.status.phase == "Running"}
-    return {record.spec.holder.node for record in records if record.spec.holder.uid in running} - {""}
-
-
-async def _existing(reader: _Reader, nodes: set[str]) -> list[str]:
-    """Keep the nodes that exist; the others have no interfaces."""
-    return [node for node in sorted(nodes) if await reader.found(Node, node, "") is not None]
+    return frozenset(record.spec.holder.node for record in records if record.spec.holder.uid in running)

@@ -31,7 +31,6 @@ from spiderpool.kube.cluster import Cluster
 from spiderpool.model.labels import label_value
 
 MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})
-HEADERS: Final = ("KIND", "SUBJECT", "WHAT", "WHY", "RESULT")
 
 
 class Outcome(enum.StrEnum):
@@ -69,8 +68,7 @@ def gc(
         if output is Output.JSON:
             session.print_json(steps)
         else:
-            rows = [(step.kind, step.subject, step.text, step.cause, f"{step.outcome} {step.detail}".strip()) for step in steps]
-            session.print_table(HEADERS, rows, empty="nothing to do: every address has a holder, every endpoint is right")
+            show(steps)
         return int(any(step.outcome is Outcome.FAILED for step in steps))
 
     session.run(work)
@@ -89,6 +87,17 @@ def refuse_gaps(unread: tuple[Unread, ...]) -> None:
     if unread:
         missing = "; ".join(f"{each.book}: {each.reason}" for each in unread)
         raise InvalidRequest(f"nothing is done, since not all could be read: {missing}")
+
+
+def show(steps: tuple[Step, ...]) -> None:
+    """Print what is planned or done, and why."""
+    for step in steps:
+        session.print_line(f"{step.outcome}: {step.kind} {step.subject}: {step.text}")
+        session.print_line(f"    why: {step.cause}")
+        if step.detail:
+            session.print_line(f"    {step.detail}")
+    if not steps:
+        session.print_line("nothing to do: every address has a holder, every endpoint is right")
 
 
 def planned(reading: Reading) -> tuple[Step, ...]:

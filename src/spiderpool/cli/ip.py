@@ -236,7 +236,10 @@ async def judge(cluster: Cluster, found: SpiderIP) -> Verdict:
         pod = await cluster.get(Pod, holder.name, holder.namespace) if holder.kind is HolderKind.POD else None
     except NotFound:
         pod = None
-    return judge_leak(found, pod, await read_owners(cluster, found))
+    verdict = judge_leak(found, pod, await read_owners(cluster, found))
+    if verdict.action is Action.RELEASE and pod is not None and pod.metadata.uid == holder.uid:
+        return Verdict(Action.KEEP, f"{verdict.reason}: its node gives the address back once it is taken down")
+    return verdict
 
 
 # --- set --------------------------------------------------------------------------------------------------------------------

@@ -84,10 +84,13 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
         table.add_column(header, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    if table.row_count:
-        console().print(table)
-    else:
+    if not table.row_count:
         print_line(empty)
+        return
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(table)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def print_line(text: str) -> None:

@@ -82,7 +82,7 @@ class Books:
     All books, read.
 
     `owners`: for each static record, by its name, the objects that judge it. `interfaces`: of the nodes whose agents answered.
-    `namespace`: where the product runs, for commands.
+    `nodes`: names of the nodes that exist, None = not known. `namespace`: where the product runs, for commands.
     """
 
     pods: tuple[Pod, ...] = ()
@@ -91,6 +91,7 @@ class Books:
     endpoints: tuple[SpiderEndpoint, ...] = ()
     owners: Mapping[str, HolderOwners] = field(default_factory=dict)
     interfaces: tuple[NodeInterfaces, ...] = ()
+    nodes: frozenset[str] | None = None
     namespace: str = "kube-system"
 
     @cached_property
@@ -131,6 +132,11 @@ class Books:
     def read_nodes(self) -> frozenset[str]:
         """Nodes whose interfaces are known."""
         return frozenset(node.node for node in self.interfaces)
+
+    @cached_property
+    def worn_addresses(self) -> frozenset[IPAddress]:
+        """Every address on any interface that is known."""
+        return frozenset(ip for each in self.worn.values() for namespace in each for _, ip in namespace.pairs)
 
     @cached_property
     def has_large_pool(self) -> bool:
@@ -176,26 +182,29 @@ def lasting(first: Iterable[Difference], second: Iterable[Difference]) -> tuple[
     return tuple(difference for difference in second if difference.identity in known)
 
 
-def verdict_of(record: SpiderIP, books: Books) -> tuple[bool, str]:
-    """Tell whether a record's holder is gone, and why; the judgement is that of the controller's reclaim."""
-    holder = record.spec.holder
-    pod = books.pod_named.get((holder.namespace, holder.name))
-    verdict = judge_leak(record, pod, books.owners.get(record.metadata.name, NO_OWNERS))
-    return verdict.action is Action.RELEASE, verdict.reason
-
-
 def find_leaks(books: Books) -> Iterator[Difference]:
-    """Find records whose holder is gone."""
+    """Find records whose holder is gone; the judgement is that of the controller's reclaim."""
     for record in books.held:
-        gone, reason = verdict_of(record, books)
-        if gone:
+        holder = record.spec.holder
+        pod = books.pod_named.get((holder.namespace, holder.name))
+        verdict = judge_leak(record, pod, books.owners.get(record.metadata.name, NO_OWNERS))
+        ended = pod is not None and pod.metadata.uid == holder.uid
+        if verdict.action is Action.RELEASE and (not ended or _is_taken_down(record, books)):
             yield Difference(
                 Kind.LEAK,
                 record.spec.ip,
-                f"{_holding(record)}, which is gone",
-                f"{reason}; its release never came, or the controller has not looked yet",
-                f"spiderpoolctl ip release --ip {record.spec.ip}",
+                f"{_holding(record)}, which {'has ended' if ended else 'is gone'}",
+                f"{verdict.reason}; its release never came, or the controller has not looked yet",
+                f"spiderpoolctl ip release --ip {record.spec.ip}{' --force' if ended else ''}",
             )
+
+
+def _is_taken_down(record: SpiderIP, books: Books) -> bool:
+    """Whether nothing is left of a pod that has ended: its namespace goes after its DEL, and with its node."""
+    node = record.spec.holder.node
+    if books.nodes is not None and node not in books.nodes:
+        return True
+    return node in books.read_nodes and record.spec.address not in books.worn_addresses
 
 
 # --- records against pods and pools -----------------------------------------------------------------------------------------
@@ -301,7 +310,7 @@ def _interfaces(books: Books) -> Iterator[Difference]:
         if pod is not None and not is_alive(pod):
             continue  # it is being taken down
         for namespace in namespaces:
-            for nic, ip in sorted(namespace.pairs):
+            for nic, ip in _in_order(namespace.pairs):
                 yield from _one_worn(nic, ip, namespace, pod, books)
 
 
@@ -311,6 +320,8 @@ def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None
     pool = books.in_pools(ip)
     if record is None and pool is None:
         return  # none of ours
+    if not namespace.pod_uid and record is not None and _is_ending(record, books):
+        return  # its sandbox has no process any more, and is being taken down
     wearer = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} of no pod that exists"
     if record is None or record.spec.state is not IPState.HELD:
         state = "no record says so" if record is None else f"the record is {record.spec.state}"
@@ -337,6 +348,12 @@ def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None
             "the interface was given another name",
             _delete_pod(pod),
         )
+
+
+def _is_ending(record: SpiderIP, books: Books) -> bool:
+    """Whether the pod that holds an address exists and has ended."""
+    pod = books.living(record)
+    return pod is not None and not is_alive(pod)
 
 
 def _wears(record: SpiderIP, books: Books) -> bool:
@@ -450,8 +467,12 @@ def _holding(record: SpiderIP) -> str:
 
 def _slots(slots: Iterable[Slot]) -> str:
     """Show pairs of NIC and address."""
-    ordered = sorted(slots, key=lambda slot: (slot[0], slot[1].version, slot[1]))
-    return ", ".join(f"{ip} on {nic}" for nic, ip in ordered) or "nothing"
+    return ", ".join(f"{ip} on {nic}" for nic, ip in _in_order(slots)) or "nothing"
+
+
+def _in_order(slots: Iterable[Slot]) -> list[Slot]:
+    """Sort by NIC and family; addresses of two families have no order of their own."""
+    return sorted(slots, key=lambda slot: (slot[0], slot[1].version, slot[1]))
 
 
 def _delete_pod(pod: Pod) -> str:

@@ -179,6 +179,16 @@ async def test_an_unknown_path_is_a_404(world: World, socket: Path) -> None:
     assert (404, {"code": 404, "message": "path /v1/nothing was not found"}) == (answer.status, answer.json)
 
 
+@pytest.mark.parametrize("path", ["/swagger.json", "/v1/docs"])
+async def test_no_description_of_the_api(world: World, socket: Path, path: str) -> None:
+    """The original serves one there; ours says that it has none."""
+    async with world.serving_agent():
+        answer = await ask(socket, "GET", path)
+
+    words = f"path {path} was not found: this agent serves no description of its API"
+    assert (404, words) == (answer.status, answer.json["message"])
+
+
 async def test_a_wrong_method_is_a_405(world: World, socket: Path) -> None:
     """The message says which methods there are."""
     async with world.serving_agent():

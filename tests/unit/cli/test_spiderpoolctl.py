@@ -291,6 +291,13 @@ async def test_release_of_a_leak(lab: Lab) -> None:
     assert () == lab.cluster.all(SpiderIP)
 
 
+async def test_release_of_a_pod_that_ends(lab: Lab) -> None:
+    """Its node gives the address back when it is taken down; until then only force does."""
+    lab.seed(make_pod(deleted=True), make_record())
+    with pytest.raises(InvalidRequest, match="its node gives the address back once it is taken down"):
+        await give_back(lab.cluster, IP, dry_run=False, force=False)
+
+
 async def test_release_is_conditional(lab: Lab) -> None:
     """A record that somebody changes after it was judged stays."""
     lab.seed(make_record())
@@ -610,6 +617,25 @@ def test_command_show(lab: Lab, command: Any) -> None:
     assert 0 == code
     assert ["ADDRESS", "POOL", "STATE", "HOLDER", "NIC", "NODE", "STATIC", "SINCE"] == text.splitlines()[0].split()
     assert ["10.6.0.10", "blue", "Held", "ns/web-1", "eth0", "node1", "no"] == text.splitlines()[1].split()[:7]
+
+
+def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each difference with cause and mend, then what was compared; the exit code says it too."""
+    monkeypatch.setattr("spiderpool.cli.check.asking", lambda _: lab.ask)
+    lab.good()
+    assert (0, True) == ((found := command("check"))[0], found[1].startswith("all agree ("))
+
+    lab.wears()
+    monkeypatch.setattr("spiderpool.cli.check.Books.lag_s", 0.0)
+    code, text = command("check")
+
+    assert 1 == code
+    assert [
+        "NotWorn 10.6.0.10: held by pod ns/web-1 on eth0; the pod wears nothing",
+        "    cause: the address was taken off the interface, or the interface was never made",
+        "    mend:  kubectl --namespace ns delete pod web-1",
+    ] == text.splitlines()[:3]
+    assert "NotWorn" == msgspec.json.decode(command("check", "-o", "json")[1])["differences"][0]["kind"]
 
 
 def test_command_json(lab: Lab, command: Any) -> None:

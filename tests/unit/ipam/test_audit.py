@@ -132,6 +132,33 @@ def test_leaks(case: str) -> None:
     assert f"spiderpoolctl ip release --ip {record.spec.ip}" == leak.mend
 
 
+ENDED = make_pod(phase="Succeeded", restart="Never")
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "nodes"),
+    [
+        ((wears(f"{IP}/16"),), {"node1"}),
+        ((wears(f"{IP}/16", uid="", path="/var/run/netns/cni-1"),), {"node1"}),
+        ((), {"node1"}),
+    ],
+)
+def test_pods_that_are_taken_down(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
+    """A pod that has ended holds its address until its DEL: while something wears it, and where nobody can tell."""
+    found = compare(Books((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes)))
+    assert () == found
+
+
+@pytest.mark.parametrize(("interfaces", "nodes"), [((NodeInterfaces(node="node1"),), {"node1"}), ((), {"node2"})])
+def test_pods_that_ended(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
+    """A pod that has ended and of which nothing is left, or whose node is gone: its release was lost."""
+    found = the_one(compare(Books((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes))))
+
+    assert (Kind.LEAK, IP) == found.identity
+    assert "which has ended" in found.text
+    assert f"spiderpoolctl ip release --ip {IP} --force" == found.mend
+
+
 def test_imported_without_a_pod() -> None:
     """A record that was taken over for a pod that never came back knows no sandbox; it is a leak like any other."""
     imported = make_record(container_id="")
@@ -268,6 +295,22 @@ def test_other_sandbox() -> None:
     found = the_one(compare(books(interfaces=(wears(f"{IP}/16", containers=("sandbox-2", "app")),))))
     assert (Kind.OTHER_SANDBOX, IP) == found.identity
     assert "--containerid sandbox-2" in found.mend
+
+
+def test_both_families() -> None:
+    """One NIC with an address of each family, and a stray one of each."""
+    six = make_record("fd00::10")
+    pools = (pool_with(RECORD), pool_with(six, name="six", subnet="fd00::/64"))
+    shown = endpoint_of([RECORD, six], POD, DEPLOYMENT)
+    assert shown is not None
+    both = books(
+        records=(RECORD, six),
+        pools=pools,
+        endpoints=(shown,),
+        interfaces=(wears(f"{IP}/16", "fd00::10/64", "10.6.0.12/16", "fd00::12/64"),),
+    )
+
+    assert [(Kind.UNRECORDED, "10.6.0.12"), (Kind.UNRECORDED, "fd00::12")] == [each.identity for each in compare(both)]
 
 
 def test_addresses_of_others() -> None:
