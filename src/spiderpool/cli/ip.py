@@ -12,7 +12,7 @@ import typer
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
-from spiderpool.api.group import LABEL_POOL
+from spiderpool.api.group import LABEL_KEY, LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
@@ -27,6 +27,7 @@ from spiderpool.ipam.records import record_of
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
+from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
@@ -47,7 +48,7 @@ class Line(msgspec.Struct, frozen=True, rename="camel"):
     uid: str
     nic: str
     node: str
-    container_id: str
+    container_id: str = msgspec.field(name="containerID")
     static: bool
     since: str
 
@@ -271,6 +272,7 @@ async def record(cluster: Cluster, claim: ByHand, features: Features) -> str:
     if pool is None:
         raise InvalidRequest(f"{claim.ip} is in no pool; add it to one, then record it")
     wanted = record_of(spec_of(claim, pool, pod, await owner_of(cluster, pod), features))
+    await _refuse_second(cluster, wanted)
     try:
         await cluster.create(wanted)
     except AlreadyExists:
@@ -292,6 +294,14 @@ async def _living_pod(cluster: Cluster, claim: ByHand) -> Pod:
     if pod.spec.node_name != claim.node:
         raise InvalidRequest(f"{name} is on node {pod.spec.node_name or '(none)'}, not on {claim.node}; correct --node")
     return pod
+
+
+async def _refuse_second(cluster: Cluster, wanted: SpiderIP) -> None:
+    """Refuse a second address for a claim that has one."""
+    key = ClaimKey.of_record(wanted)
+    for found in (await cluster.list_objects(SpiderIP, labels=f"{LABEL_KEY}={key.label}")).items:
+        if found.spec.state is IPState.HELD and ClaimKey.of_record(found) == key and found.spec.ip != wanted.spec.ip:
+            raise InvalidRequest(f"{who(found)} holds {found.spec.ip} on {key.nic} already; release that first")
 
 
 async def _correct(cluster: Cluster, claim: ByHand, wanted: SpiderIP, pod: Pod) -> str:

@@ -353,8 +353,13 @@ async def test_set_corrects_its_own(lab: Lab) -> None:
         ({"pod": "nobody"}, InvalidRequest, "pod ns/nobody does not exist"),
         ({"node": "node2"}, InvalidRequest, "is on node node1, not on node2; correct --node"),
         ({"ip": parse_address("10.9.0.1")}, InvalidRequest, "10.9.0.1 is in no pool"),
-        ({"ip": parse_address("10.6.0.11")}, AlreadyExists, "10.6.0.11 is held by ns/other from pool blue; release it first"),
+        (
+            {"ip": parse_address("10.6.0.11"), "nic": "net1"},
+            AlreadyExists,
+            "10.6.0.11 is held by ns/other from pool blue; release it first",
+        ),
         ({"pod": "ended"}, InvalidRequest, "pod ns/ended has ended"),
+        ({"ip": parse_address("10.6.0.12")}, InvalidRequest, "ns/web-1 holds 10.6.0.10 on eth0 already; release that first"),
     ],
 )
 async def test_set_refuses(lab: Lab, more: dict[str, Any], error: type[Exception], words: str) -> None:
