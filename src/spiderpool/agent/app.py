@@ -17,6 +17,8 @@ from spiderpool.agent.attach import MetaPlugin
 from spiderpool.agent.claim import Claims
 from spiderpool.agent.comeback import Comeback
 from spiderpool.agent.coolwatch import CoolingWatches
+from spiderpool.agent.coordinate import CoordinatorPlugin
+from spiderpool.agent.coordinatorconfig import CoordinatorConfigs
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.endpoints import QUIET_S, Endpoints, name_of
 from spiderpool.agent.facts import FactSource, Mirrors
@@ -46,6 +48,7 @@ from spiderpool.model.config import Config
 from spiderpool.model.pool import is_imported
 
 IPAM_PLUGIN = "spiderpool"
+COORDINATOR = "coordinator"
 IFACER = "ifacer"
 
 log = structlog.get_logger(__name__)
@@ -62,6 +65,7 @@ class App:
     watches: CoolingWatches
     ipam: Ipam
     meta: MetaPlugin
+    coordinator: CoordinatorPlugin
     endpoints: Endpoints
     comeback: Comeback
     suspects: Suspects
@@ -133,6 +137,7 @@ def build(
         deletions=deletions,
         on_loss=metrics.lost_creates.inc,
     )
+    configs = CoordinatorConfigs(mirrors, source)
     ipam = Ipam(
         cluster=cluster,
         mirrors=mirrors,
@@ -142,6 +147,7 @@ def build(
         turns=turns,
         metrics=metrics,
         reports=reports,
+        configs=configs,
         release_conflict_ips=settings.release_conflict_ips,
     )
     suspects = Suspects(
@@ -172,6 +178,7 @@ def build(
         watches=watches,
         ipam=ipam,
         meta=MetaPlugin(cluster, recorder),
+        coordinator=CoordinatorPlugin(configs),
         endpoints=endpoints,
         comeback=comeback,
         suspects=suspects,
@@ -191,10 +198,16 @@ async def serving(app: App) -> AsyncIterator[None]:
         if app.settings.metrics:
             await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))
         await stack.enter_async_context(informed(app))
-        plugins: dict[str, Plugin] = {IPAM_PLUGIN: IpamPlugin(app.ipam), META_PLUGIN: app.meta, IFACER: Ifacer()}
+        plugins: dict[str, Plugin] = {
+            IPAM_PLUGIN: IpamPlugin(app.ipam),
+            META_PLUGIN: app.meta,
+            COORDINATOR: app.coordinator,
+            IFACER: Ifacer(),
+        }
         await _open(stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket))
         # Before the socket closes: ADDs that run take back what they made, and tell their callers.
         stack.push_async_callback(app.ipam.turns.settle)
+        stack.push_async_callback(app.coordinator.settle)
         stack.push_async_callback(app.meta.settle)
         app.started.set()
         stack.callback(app.started.clear)

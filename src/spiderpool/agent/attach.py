@@ -13,6 +13,7 @@ from typing import Final
 
 from spiderpool.agent.admit import Turns
 from spiderpool.agent.attachment import READY_S, Attachment
+from spiderpool.agent.caller import host_of
 from spiderpool.agent.podnetworks import Reports
 from spiderpool.agent.server import Peer
 from spiderpool.cni.cache import CachedResult
@@ -20,7 +21,7 @@ from spiderpool.cni.gc import Attachment as Living
 from spiderpool.cni.gc import valid_attachments
 from spiderpool.cni.metaconf import MetaConfig, parse_meta_config
 from spiderpool.cni.request import Call, parse_args
-from spiderpool.errors import DelegateFailed, NotFound, SpiderpoolError, TryAgain
+from spiderpool.errors import DelegateFailed, SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
 
@@ -49,7 +50,7 @@ class MetaPlugin:
     async def __call__(self, call: Call, peer: Peer) -> str:
         """Serve one call; gives what the executable prints."""
         config = parse_meta_config(call.config)
-        with _host_of(peer) as host:
+        with host_of(peer) as host:
             attachment = self._attachment(call, config, host)
             container = ("container", call.container_id)
             match call.command:
@@ -109,14 +110,6 @@ class MetaPlugin:
             wrong += await attachment.plugins.collect(network, living)
         if wrong:
             raise DelegateFailed(" / ".join(wrong))
-
-
-def _host_of(peer: Peer) -> Namespaces:
-    """Open the namespaces of the executable that calls: paths mean what they mean there."""
-    try:
-        return Namespaces.of_process(peer.pid, "mnt", "net")
-    except NotFound as error:
-        raise TryAgain(f"the caller, process {peer.pid}, is gone") from error
 
 
 def _about(call: Call, container_id: str, results: Sequence[CachedResult]) -> Call:

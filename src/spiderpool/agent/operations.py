@@ -13,6 +13,7 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.agent.admit import Turns
+from spiderpool.agent.coordinatorconfig import CoordinatorConfigs
 from spiderpool.agent.facts import BY_POD, FactSource, Mirrors, PodCall
 from spiderpool.agent.lease import Leases
 from spiderpool.agent.metrics import Metrics
@@ -20,6 +21,7 @@ from spiderpool.agent.release import Releases
 from spiderpool.agent.reports import Reports
 from spiderpool.agent.server import STATELESS_FORBIDDEN, STATIC_FORBIDDEN, ReleaseForbidden
 from spiderpool.agent.wire import (
+    CoordinatorConfigArgs,
     EndpointInterface,
     EndpointRoute,
     IpamAddArgs,
@@ -48,6 +50,7 @@ class Ipam:
     turns: Turns
     metrics: Metrics
     reports: Reports
+    configs: CoordinatorConfigs
     release_conflict_ips: bool
 
     async def lease(self, call: PodCall, request: Request) -> IpamAddResponse:
@@ -120,6 +123,10 @@ class Ipam:
         if not records:
             raise NotFound(f"pod {call} holds no address")
         return render_workload_endpoint(call, records)
+
+    async def coordinator_config(self, args: CoordinatorConfigArgs) -> msgspec.Struct:
+        """Serve `GET /v1/coordinator/config`."""
+        return await self.configs.config_of(PodCall(args.pod_namespace or "", args.pod_name or "", ""))
 
     async def _held_elsewhere(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Find the records of a pod of another node: its endpoint says where to look, the records say what is true."""

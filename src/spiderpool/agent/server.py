@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 
 from spiderpool.agent.wire import (
+    CoordinatorConfigArgs,
     FrameworkError,
     IpamAddArgs,
     IpamBatchDelArgs,
@@ -39,7 +40,6 @@ ELSEWHERE: Final = (
     ("GET", "/v1/runtime/startup"),
     ("GET", "/v1/runtime/readiness"),
     ("GET", "/v1/runtime/liveness"),
-    ("GET", "/v1/coordinator/config"),  # not built in this version
 )
 
 # The original's framework serves its description of the API there; what it says is not documented.
@@ -97,6 +97,10 @@ class Operations(Protocol):
         """Tell what a pod holds. Raises `NotFound`."""
         ...
 
+    async def coordinator_config(self, args: CoordinatorConfigArgs) -> msgspec.Struct:
+        """Tell the cluster's coordinator settings for a pod."""
+        ...
+
 
 class Answer(msgspec.Struct, frozen=True, rename="camel"):
     """What our executable gets: its exit code and what it prints."""
@@ -135,6 +139,10 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
         name, namespace = read_query(dict(request.query), "podName", "podNamespace")
         return json_response(200, await operations.workload_endpoint(namespace, name))
 
+    async def coordinator_config(request: web.BaseRequest) -> web.Response:
+        args = read_body(CoordinatorConfigArgs, request.content_type, await request.read())
+        return json_response(200, await operations.coordinator_config(args))
+
     async def cni(request: web.BaseRequest) -> web.Response:
         return json_response(200, await serve_cni(plugins, await request.read(), read_peer(request)))
 
@@ -144,6 +152,7 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
         "/v1/ipam/ip": {"POST": add, "DELETE": delete},
         "/v1/ipam/ips": {"POST": add_many, "DELETE": delete_many},
         "/v1/workloadendpoint": {"GET": workload_endpoint},
+        "/v1/coordinator/config": {"GET": coordinator_config},  # a GET with a body, as the original has it
         **not_here(ELSEWHERE),
     }
 

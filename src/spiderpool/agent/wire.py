@@ -71,6 +71,13 @@ class IpamBatchDelArgs(Body, frozen=True, kw_only=True):
     is_release_conflict_ips: bool | None = msgspec.field(default=None, name="isReleaseConflictIPs")
 
 
+class CoordinatorConfigArgs(Body, frozen=True, kw_only=True):
+    """`GET /v1/coordinator/config`."""
+
+    pod_name: str | None = msgspec.field(default=None, name="podName")
+    pod_namespace: str | None = msgspec.field(default=None, name="podNamespace")
+
+
 class EndpointRoute(msgspec.Struct, frozen=True, rename={"if_name": "ifName"}):
     """A route of `GET /v1/workloadendpoint`; `ifName` is always null there."""
 
@@ -116,6 +123,7 @@ _OPTIONAL_OF: Final[dict[type[Body], frozenset[str]]] = {
     IpamAddArgs: _OPTIONAL,
     IpamDelArgs: _OPTIONAL | {"netNamespace"},
     IpamBatchDelArgs: _OPTIONAL | {"netNamespace"},
+    CoordinatorConfigArgs: frozenset(),
 }
 _REQUIRED_OF: Final = {
     kind: tuple((field.name, field.encode_name) for field in msgspec.structs.fields(kind) if field.encode_name not in optional)

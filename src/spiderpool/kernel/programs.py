@@ -36,7 +36,13 @@ class Outcome:
 
 
 async def run_program(
-    name: str, folders: Sequence[str], env: Mapping[str, str], stdin: bytes, namespaces: Namespaces, timeout_s: float
+    name: str,
+    folders: Sequence[str],
+    env: Mapping[str, str],
+    stdin: bytes,
+    namespaces: Namespaces,
+    timeout_s: float,
+    arguments: Sequence[str] = (),
 ) -> Outcome:
     """
     Find a program in folders, and run it, both as seen from inside the namespaces.
@@ -49,7 +55,7 @@ async def run_program(
     """
     for attempt in range(BUSY_TRIES):
         try:
-            return await _run_once(name, folders, env, stdin, namespaces, timeout_s)
+            return await _run_once((name, *arguments), folders, env, stdin, namespaces, timeout_s)
         except OSError as error:
             if error.errno != errno.ETXTBSY:
                 raise SpiderpoolError(f"program {name} does not start: {error.strerror}") from error
@@ -59,15 +65,20 @@ async def run_program(
 
 
 async def _run_once(
-    name: str, folders: Sequence[str], env: Mapping[str, str], stdin: bytes, namespaces: Namespaces, timeout_s: float
+    command: tuple[str, ...],
+    folders: Sequence[str],
+    env: Mapping[str, str],
+    stdin: bytes,
+    namespaces: Namespaces,
+    timeout_s: float,
 ) -> Outcome:
     with _MemoryFile(stdin) as source, _MemoryFile() as output, _MemoryFile() as errors:
-        process = await _start(name, folders, env, (source, output, errors), namespaces)
+        process = await _start(command, folders, env, (source, output, errors), namespaces)
         try:
             async with asyncio.timeout(timeout_s):
                 await _ended(process)
         except TimeoutError:
-            raise TryAgain(f"program {name} did not end within {timeout_s:g} s and was stopped") from None
+            raise TryAgain(f"program {command[0]} did not end within {timeout_s:g} s and was stopped") from None
         finally:
             # Goes on by itself should the caller be cancelled once more: nothing may be left over.
             await asyncio.shield(_stop(process))
@@ -75,7 +86,7 @@ async def _run_once(
 
 
 async def _start(
-    name: str,
+    command: tuple[str, ...],
     folders: Sequence[str],
     env: Mapping[str, str],
     files: tuple[_MemoryFile, _MemoryFile, _MemoryFile],
@@ -85,10 +96,10 @@ async def _start(
 
     def start() -> subprocess.Popen[bytes]:
         try:
-            path = _find(name, folders)
+            path = _find(command[0], folders)
             # vfork and exec happen in this thread, so the program is born inside. A group of its own can be killed as one.
             return subprocess.Popen(  # noqa: S603 - the path was just looked up
-                [path], stdin=source, stdout=output, stderr=errors, env=dict(env), start_new_session=True
+                [path, *command[1:]], stdin=source, stdout=output, stderr=errors, env=dict(env), start_new_session=True
             )
         finally:
             for fd in (source, output, errors):

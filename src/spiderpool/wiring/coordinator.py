@@ -109,6 +109,8 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
 def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> Iterable[Setting]:
     """Give what is set on the NIC and in the pod (steps 6 and 12 to 15)."""
     yield Setting(Kind.UP, view.ifname, str(True))
+    if layout.underlay:
+        yield Setting(Kind.UP, layout.inner, str(True))
     if settings.mac_prefix:
         yield Setting(Kind.MAC, view.ifname, fixed_mac(settings.mac_prefix, layout.ips[0].ip))
     if settings.tx_queue_len > 0:

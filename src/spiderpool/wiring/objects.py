@@ -26,8 +26,8 @@ class Link:
     """
     One interface.
 
-    `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel. `peer` is the index of a
-    veth's other end (of a macvlan: its master), in whichever namespace that is.
+    `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel. `kind` is the driver's name
+    for virtual ones. `peer` is the index of a veth's other end (of a macvlan: its master), in whichever namespace that is.
     """
 
     index: int
@@ -38,6 +38,7 @@ class Link:
     shared: bool = True
     tx_queue_len: int = 1000
     peer: int | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,366 @@
+"""Links, addresses, routes, rules and neighbours, from and to messages of the routing netlink."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from spiderpool.addressing.sets import IPAddress, IPNetwork
+from spiderpool.kernel.rtnetlink import (
+    APPEND,
+    CREATE,
+    DEL_ADDRESS,
+    DEL_LINK,
+    DEL_NEIGHBOUR,
+    DEL_ROUTE,
+    DEL_RULE,
+    EXCL,
+    MISSING,
+    NEW_ADDRESS,
+    NEW_LINK,
+    NEW_NEIGHBOUR,
+    NEW_ROUTE,
+    NEW_RULE,
+    REPLACE,
+    Message,
+    attribute,
+    attributes,
+    nested,
+    number,
+    read_number,
+    read_text,
+    text,
+)
+from spiderpool.wiring.objects import (
+    IPV4,
+    IPV6,
+    Address,
+    Item,
+    Kind,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+    Setting,
+    VethPair,
+)
+
+FAMILIES: Final = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
+_VERSIONS: Final = {socket.AF_INET.value: IPV4, socket.AF_INET6.value: IPV6}
+
+_LINK: Final = struct.Struct("=BxHiII")
+_ADDRESS: Final = struct.Struct("=BBBBI")
+_ROUTE: Final = struct.Struct("=BBBBBBBBI")
+_RULE: Final = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
+_HOP: Final = struct.Struct("=HBBi")
+
+_UP, _BROADCAST, _MULTICAST = 0x1, 0x2, 0x1000
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_TXQLEN = 1, 3, 4, 5, 13
+_IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 28, 29
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_SKIP_STATISTICS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS: half of a link's message
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 1, 2, 0x02
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RTA_MULTIPATH, _RTA_TABLE = 9, 15
+_UNICAST: Final = 1
+_PROTO_BOOT: Final = 3  # as Go's netlink library and ip(8) write routes that nobody manages
+_RTNH_F_ONLINK: Final = 0x4
+_RTM_F_CLONED: Final = 0x200
+_LOCAL_TABLE: Final = 255
+_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
+_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 13, 14
+_TO_TABLE: Final = 1
+_NDA_DST, _NDA_LLADDR = 1, 2
+_PERMANENT, _STALE = 0x80, 0x04
+_PROXY: Final = 0x8
+_ALL: Final = 0xFFFFFFFF
+_WORD: Final = 0xFF
+
+NameOf = Callable[[int], str]
+"""Gives the name of a link's index."""
+
+
+# --- requests -------------------------------------------------------------------------------------------------------------
+
+
+def ask_links() -> bytes:
+    """Ask for all links."""
+    return _LINK.pack(0, 0, 0, 0, 0) + number(_IFLA_EXT_MASK, _SKIP_STATISTICS)
+
+
+def ask_link(index: int = 0, name: str = "") -> bytes:
+    """Ask for one link."""
+    named = text(_IFLA_IFNAME, name) if name else b""
+    return _LINK.pack(0, 0, index, 0, 0) + named + number(_IFLA_EXT_MASK, _SKIP_STATISTICS)
+
+
+def ask_addresses() -> bytes:
+    """Ask for all addresses."""
+    return _ADDRESS.pack(0, 0, 0, 0, 0)
+
+
+def ask_routes(family: int, table: int = 0) -> bytes:
+    """Ask for the routes of a family, and of a table when one is given."""
+    wanted = number(_RTA_TABLE, table) if table else b""
+    return _ROUTE.pack(FAMILIES[family], 0, 0, 0, 0, 0, 0, 0, 0) + wanted
+
+
+def ask_route(ip: IPAddress) -> bytes:
+    """Ask how an address is reached."""
+    return _ROUTE.pack(FAMILIES[ip.version], ip.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, ip.packed)
+
+
+def ask_rules(family: int) -> bytes:
+    """Ask for the rules of a family."""
+    return _RULE.pack(FAMILIES[family], 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def ask_neighbours() -> bytes:
+    """Ask for all neighbours."""
+    return _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0)
+
+
+# --- answers --------------------------------------------------------------------------------------------------------------
+
+
+def read_link(data: bytes) -> Link:
+    """Read a link."""
+    _, _, index, flags, _ = _LINK.unpack_from(data)
+    found = attributes(data, _LINK.size)
+    info = attributes(found.get(_IFLA_LINKINFO, b""), 0)
+    shared = _UP | _BROADCAST | _MULTICAST
+    return Link(
+        index=index,
+        name=read_text(found.get(_IFLA_IFNAME)),
+        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+        mtu=read_number(found.get(_IFLA_MTU)) or 0,
+        up=bool(flags & _UP),
+        shared=flags & shared == shared,
+        tx_queue_len=read_number(found.get(_IFLA_TXQLEN)) or 0,
+        peer=read_number(found.get(_IFLA_LINK)),
+        kind=read_text(info.get(_IFLA_INFO_KIND)),
+    )
+
+
+def address_index(data: bytes) -> tuple[int, IPAddress, int]:
+    """Read an address: its link's index, the address, the prefix length."""
+    family, length, _, _, index = _ADDRESS.unpack_from(data)
+    found = attributes(data, _ADDRESS.size)
+    # On a link with a peer address, IFA_ADDRESS is the peer's.
+    packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+    return index, _ip(family, packed), length
+
+
+def read_routes(data: bytes, name_of: NameOf) -> Iterable[Route]:
+    """Read a route: one for each next hop; none for what is no plain unicast route."""
+    family, length, _, _, table, _, scope, kind, flags = _ROUTE.unpack_from(data)
+    found = attributes(data, _ROUTE.size)
+    table = read_number(found.get(_RTA_TABLE)) or table
+    if family not in _VERSIONS or kind != _UNICAST or table == _LOCAL_TABLE or flags & _RTM_F_CLONED:
+        return
+    dst = _network(family, found.get(_RTA_DST), length)
+    for index, gateway, hop_flags in _hops(found, flags):
+        yield Route(
+            dst=dst,
+            dev=name_of(index),
+            table=table,
+            gateway=None if gateway is None else _ip(family, gateway),
+            src=None if _RTA_PREFSRC not in found else _ip(family, found[_RTA_PREFSRC]),
+            scope=scope if family == socket.AF_INET else 0,
+            metric=read_number(found.get(_RTA_PRIORITY)) or 0,
+            onlink=bool(hop_flags & _RTNH_F_ONLINK),
+        )
+
+
+def read_source(data: bytes) -> IPAddress | None:
+    """Read from which address the node would send, out of the answer to `ask_route`."""
+    family = data[0]
+    packed = attributes(data, _ROUTE.size).get(_RTA_PREFSRC)
+    return None if packed is None else _ip(family, packed)
+
+
+def read_rule(data: bytes) -> Rule | None:
+    """Read a rule; None for another family's."""
+    family, dst_length, src_length, tos, table, _, _, action, flags = _RULE.unpack_from(data)
+    if family not in _VERSIONS:
+        return None
+    found = attributes(data, _RULE.size)
+    known = {_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL}
+    known |= {_FRA_SUPPRESS_PREFIXLEN, _FRA_SUPPRESS_IFGROUP}
+    mask = read_number(found.get(_FRA_FWMASK))
+    mark = read_number(found.get(_FRA_FWMARK))
+    suppresses = any(
+        read_number(found.get(key)) not in {None, _ALL} for key in (_FRA_SUPPRESS_PREFIXLEN, _FRA_SUPPRESS_IFGROUP)
+    )
+    more = bool(set(found) - known or dst_length or tos or flags or action != _TO_TABLE or suppresses)
+    return Rule(
+        family=_VERSIONS[family],
+        table=read_number(found.get(_FRA_TABLE)) or table,
+        priority=read_number(found.get(_FRA_PRIORITY)) or 0,
+        src=_network(family, found[_FRA_SRC], src_length) if _FRA_SRC in found else None,
+        mark=mark,
+        more=more or (mark is not None and mask not in {None, _ALL}),
+    )
+
+
+def read_neighbour(data: bytes, name_of: NameOf) -> Neighbour | None:
+    """Read a neighbour; None for a proxy's or another family's."""
+    family, _, index, state, flags, _ = _NEIGHBOUR.unpack_from(data)
+    found = attributes(data, _NEIGHBOUR.size)
+    if family not in _VERSIONS or flags & _PROXY or _NDA_DST not in found:
+        return None
+    mac = found.get(_NDA_LLADDR, b"").hex(":")
+    return Neighbour(_ip(family, found[_NDA_DST]), name_of(index), mac, permanent=bool(state & _PERMANENT))
+
+
+def _hops(found: Mapping[int, bytes], flags: int) -> Iterable[tuple[int, bytes | None, int]]:
+    """Walk the next hops: index, gateway, flags."""
+    if _RTA_MULTIPATH not in found:
+        index = read_number(found.get(_RTA_OIF))
+        if index is not None:
+            yield index, found.get(_RTA_GATEWAY), flags
+        return
+    data, offset = found[_RTA_MULTIPATH], 0
+    while offset + _HOP.size <= len(data):
+        length, hop_flags, _, index = _HOP.unpack_from(data, offset)
+        yield index, attributes(data[offset : offset + length], _HOP.size).get(_RTA_GATEWAY), hop_flags
+        offset += (length + 3) & ~3
+
+
+def _ip(family: int, packed: bytes) -> IPAddress:
+    return IPv4Address(packed) if family == socket.AF_INET else IPv6Address(packed)
+
+
+def _network(family: int, packed: bytes | None, length: int) -> IPNetwork:
+    if family == socket.AF_INET:
+        return IPv4Network((packed or bytes(4), length))
+    return IPv6Network((packed or bytes(16), length))
+
+
+# --- changes --------------------------------------------------------------------------------------------------------------
+
+
+def make_pair(pair: VethPair, pod: int) -> Message:
+    """
+    Make a veth pair, the node's end up; `pod` is a file descriptor of the namespace of the pod's end.
+
+    That end cannot be made up at once: the kernel joins the ends after it.
+    """
+    peer = _LINK.pack(0, 0, 0, 0, 0)
+    peer += text(_IFLA_IFNAME, pair.pod) + attribute(_IFLA_ADDRESS, _mac(pair.pod_mac)) + number(_IFLA_MTU, pair.mtu)
+    peer += number(_IFLA_NET_NS_FD, pod)
+    body = _LINK.pack(0, 0, 0, _UP, _UP)
+    body += text(_IFLA_IFNAME, pair.host) + attribute(_IFLA_ADDRESS, _mac(pair.host_mac)) + number(_IFLA_MTU, pair.mtu)
+    body += nested(
+        _IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER | 0x8000, peer))
+    )
+    return Message(NEW_LINK, CREATE | EXCL, body)
+
+
+def remove_link(index: int) -> Message:
+    """Remove a link; one that is gone is no error."""
+    return Message(DEL_LINK, 0, _LINK.pack(0, 0, index, 0, 0), MISSING)
+
+
+def put_message(item: Item, index: int, *, again: bool = False) -> Message:
+    """
+    Make something on the link of that index; what is there already is no error.
+
+    Args:
+        item: anything but a sysctl.
+        index: of the item's link; 0 for a rule.
+        again: it was there before and comes back, perhaps beside others of its kind.
+    """
+    there = frozenset({errno.EEXIST})
+    match item:
+        case Setting():
+            return Message(NEW_LINK, 0, _setting(item, index))
+        case Address():
+            return Message(NEW_ADDRESS, CREATE | EXCL, _address(item, index), there)
+        case Route():
+            # A default route may come back beside another one of the same metric.
+            return Message(NEW_ROUTE, CREATE | (APPEND if again or item.is_default else EXCL), _route(item, index), there)
+        case Rule():
+            return Message(NEW_RULE, CREATE | EXCL, _rule(item), there)
+        case Neighbour():
+            state = _PERMANENT if item.permanent else _STALE
+            return Message(NEW_NEIGHBOUR, CREATE | REPLACE, _neighbour(item, index, state))
+
+
+def drop_message(item: Item, index: int) -> Message:
+    """Remove something from the link of that index; what is gone is no error."""
+    match item:
+        case Address():
+            return Message(DEL_ADDRESS, 0, _address(item, index), MISSING)
+        case Route():
+            return Message(DEL_ROUTE, 0, _route(item, index, wildcard=True), MISSING)
+        case Rule():
+            return Message(DEL_RULE, 0, _rule(item), MISSING)
+        case Neighbour():
+            return Message(DEL_NEIGHBOUR, 0, _neighbour(item, index, 0), MISSING)
+        case Setting():
+            raise AssertionError(f"a setting has always a value: {item}")
+
+
+def _setting(item: Setting, index: int) -> bytes:
+    match item.kind:
+        case Kind.UP:
+            return _LINK.pack(0, 0, index, _UP if item.value == str(True) else 0, _UP)
+        case Kind.MAC:
+            return _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ADDRESS, _mac(item.value))
+        case Kind.TX_QUEUE_LEN:
+            return _LINK.pack(0, 0, index, 0, 0) + number(_IFLA_TXQLEN, int(item.value))
+        case Kind.SYSCTL:
+            raise AssertionError(f"not set by netlink: {item}")
+
+
+def _address(item: Address, index: int) -> bytes:
+    flags = _IFA_F_NODAD if item.ip.version == IPV6 else 0
+    head = _ADDRESS.pack(FAMILIES[item.ip.version], item.prefix_length, flags, 0, index)
+    return head + attribute(_IFA_LOCAL, item.ip.packed) + attribute(_IFA_ADDRESS, item.ip.packed)
+
+
+def _route(item: Route, index: int, *, wildcard: bool = False) -> bytes:
+    """Render a route; to remove one, protocol and kind of the original are not compared."""
+    family = FAMILIES[item.dst.version]
+    table = item.table if item.table <= _WORD else 0
+    flags = _RTNH_F_ONLINK if item.onlink else 0
+    proto, kind = (0, 0) if wildcard else (_PROTO_BOOT, _UNICAST)
+    body = _ROUTE.pack(family, item.dst.prefixlen, 0, 0, table, proto, item.scope, kind, flags)
+    body += number(_RTA_TABLE, item.table) + number(_RTA_OIF, index)
+    if item.dst.prefixlen:
+        body += attribute(_RTA_DST, item.dst.network_address.packed)
+    if item.gateway is not None:
+        body += attribute(_RTA_GATEWAY, item.gateway.packed)
+    if item.src is not None:
+        body += attribute(_RTA_PREFSRC, item.src.packed)
+    if item.metric:
+        body += number(_RTA_PRIORITY, item.metric)
+    return body
+
+
+def _rule(item: Rule) -> bytes:
+    table = item.table if item.table <= _WORD else 0
+    length = 0 if item.src is None else item.src.prefixlen
+    body = _RULE.pack(FAMILIES[item.family], 0, length, 0, table, 0, 0, _TO_TABLE, 0) + number(_FRA_TABLE, item.table)
+    if item.priority is not None:
+        body += number(_FRA_PRIORITY, item.priority)
+    if item.src is not None:
+        body += attribute(_FRA_SRC, item.src.network_address.packed)
+    if item.mark is not None:
+        body += number(_FRA_FWMARK, item.mark) + number(_FRA_FWMASK, _ALL)
+    return body
+
+
+def _neighbour(item: Neighbour, index: int, state: int) -> bytes:
+    body = _NEIGHBOUR.pack(FAMILIES[item.ip.version], 0, index, state, 0, 0) + attribute(_NDA_DST, item.ip.packed)
+    return body + (attribute(_NDA_LLADDR, _mac(item.mac)) if state and item.mac else b"")
+
+
+def _mac(value: str) -> bytes:
+    return bytes.fromhex(value.replace(":", ""))

@@ -1,0 +1,319 @@
+"""What the coordinator does beside the layouts: twice is once, CHECK, DEL, failures, settings, traffic; on a real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spiderpool.agent.server import Peer
+from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
+from spiderpool.kernel import wires as kernel
+from spiderpool.kernel.namespaces import Namespaces
+from tests.contract.coordinator.stage import PodNics, Stage, dual
+
+BOTH = ("10.6.168.172/16", "fd00:6::172/64")
+
+
+async def test_twice_is_once(ground: Stage) -> None:
+    """A repeated ADD changes nothing and sends no change."""
+    dual(ground)
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", *BOTH)
+        first = await ground.run("ADD", pod, "eth0", given)
+        before = ground.everything(pod)
+
+        second = await ground.run("ADD", pod, "eth0", given)
+
+        assert first == second
+        assert before == ground.everything(pod)
+
+
+async def test_add_check_delete(ground: Stage) -> None:
+    """Two NICs, both families: CHECK agrees after ADD; after the DELs, the last NIC's first, node and pod are as before."""
+    dual(ground)
+    with ground.pod("warm") as warm:
+        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
+        await ground.run("DEL", warm, "eth0")
+    with ground.pod() as pod:
+        eth0 = pod.macvlan("eth0", "ens192", *BOTH)
+        empty = ground.everything(pod)
+        await ground.run("ADD", pod, "eth0", eth0)
+        net1 = pod.macvlan("net1", "ens224", "10.7.168.173/16", "fd00:7::173/64")
+        await ground.run("ADD", pod, "net1", net1)
+
+        for name, given in (("eth0", eth0), ("net1", net1)):
+            assert await ground.run("CHECK", pod, name, given) is None
+        await ground.run("DEL", pod, "net1", net1)
+        pod.netns.ip("link", "delete", "net1")
+        await ground.run("DEL", pod, "eth0", eth0)
+        await ground.run("DEL", pod, "eth0", eth0)
+
+        assert empty == ground.everything(pod)
+
+
+async def test_overlay_delete(ground: Stage) -> None:
+    """DEL of the additional NIC of an overlay pod takes back what is on eth0 and on the node."""
+    with ground.pod("warm") as warm:
+        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
+        await ground.run("DEL", warm, "eth0")
+    with ground.pod() as pod:
+        pod.calico("10.233.100.2/32")
+        before = ground.everything(pod)
+        given = pod.macvlan("net1", "ens192", "10.6.212.145/16")
+        await ground.run("ADD", pod, "net1", given)
+        assert await ground.run("CHECK", pod, "net1", given) is None
+
+        await ground.run("DEL", pod, "net1", given)
+        pod.netns.ip("link", "delete", "net1")
+
+        assert before == ground.everything(pod)
+
+
+BREAKS: dict[str, tuple[str, Callable[[Stage, PodNics], Any]]] = {
+    "route": ("route 10.233.0.0/18", lambda _, pod: pod.netns.ip("route", "delete", "10.233.0.0/18")),
+    "rule": ("fwmark 0x1 lookup 100", lambda _, pod: pod.netns.ip("rule", "delete", "fwmark", "0x1")),
+    "neighbour": ("neighbour 10.6.168.121", lambda _, pod: pod.netns.ip("neigh", "del", "10.6.168.121", "dev", "veth0")),
+    "node route": (
+        "table 500",
+        lambda ground, _: ground.node.in_node("ip", "route", "flush", "table", "500"),
+    ),
+    "node neighbour": (
+        "neighbour 10.6.168.172",
+        lambda ground, pod: ground.node.in_node("ip", "neigh", "del", "10.6.168.172", "dev", pod.veth),
+    ),
+    "pair": ("veth pair", lambda ground, pod: ground.node.in_node("ip", "link", "delete", pod.veth)),
+    "mangle": (
+        "mangle rule OUTPUT",
+        lambda ground, pod: ground.node.in_node(
+            "nsenter", f"--net={pod.netns.path}", "iptables", "-t", "mangle", "-F", "OUTPUT"
+        ),
+    ),
+    "setting": (
+        "rp_filter",
+        lambda _, pod: ground_sysctl(pod, "net.ipv4.conf.all.rp_filter=2"),
+    ),
+}
+
+
+def ground_sysctl(pod: PodNics, words: str) -> None:
+    """Set a sysctl in a pod."""
+    pod.node.in_node("nsenter", f"--net={pod.netns.path}", "sysctl", "-qw", words)
+
+
+async def test_check_misses(ground: Stage) -> None:
+    """CHECK names each thing that is not as ADD made it; DEL and ADD mend it, however broken it is."""
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        await ground.run("ADD", pod, "eth0", given)
+
+        for words, harm in BREAKS.values():
+            harm(ground, pod)
+            with pytest.raises(CheckFailed, match=words):
+                await ground.run("CHECK", pod, "eth0", given)
+            await ground.run("DEL", pod, "eth0", given)
+            await ground.run("ADD", pod, "eth0", given)
+            assert await ground.run("CHECK", pod, "eth0", given) is None
+            assert 3 == len(pod.mangle())
+
+
+async def test_delete_without_namespace(ground: Stage) -> None:
+    """When the pod's namespace has no name any more, DEL removes the node's end of the pair by the container's ID."""
+    with ground.pod() as pod:
+        await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
+        keeper = Namespaces.network(pod.netns.path)
+        call = ground.call("DEL", pod, "eth0")
+    with keeper:
+        assert pod.veth in ground.node_links()
+
+        assert await ground.plugin(call, ground.node.peer) == ""
+        assert pod.veth not in ground.node_links()
+        assert set() == ground.node_routes()
+
+
+async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal at any step, or a program that is missing, takes back all that was made."""
+    with ground.pod("warm") as warm:
+        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
+        await ground.run("DEL", warm, "eth0")
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        before = ground.everything(pod)
+
+        with pytest.raises(SpiderpoolError, match=r"cannot add route 10\.99\.0\.0/16 via 192\.0\.2\.1"):
+            await ground.run("ADD", pod, "eth0", given, policyRoutes=[{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}])
+        assert before == ground.everything(pod)
+
+        monkeypatch.setattr("spiderpool.agent.marks.FOLDERS", ("/nowhere",))
+        with pytest.raises(SpiderpoolError, match="iptables-restore"):
+            await ground.run("ADD", pod, "eth0", given)
+        monkeypatch.undo()
+        assert before == ground.everything(pod)
+
+        await ground.run("ADD", pod, "eth0", given)
+        assert pod.mangle()
+
+
+async def test_cancelled_add_leaves_nothing(ground: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that hangs up in the middle, or a DEL of the same container: what was made is taken back."""
+    reached = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    real = kernel.change_node
+
+    def slow(*args: Any) -> None:
+        real(*args)
+        loop.call_soon_threadsafe(reached.set)
+
+    monkeypatch.setattr(kernel, "change_node", slow)
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        before = ground.everything(pod)
+        adding = asyncio.create_task(ground.run("ADD", pod, "eth0", given))
+        await reached.wait()
+
+        adding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+        await ground.run("DEL", pod, "eth0")
+
+        rules = ground.node_rules()
+        after = ground.everything(pod)
+        assert [before[index] for index in range(len(before)) if before[index] != after[index]] == [
+            rules - {"1000: lookup 500"}
+        ] * ("1000: lookup 500" in rules)
+
+
+async def test_settings(ground: Stage) -> None:
+    """MAC, queue, rp_filter, MTU and address of veth0 are the pod's; the result has the NIC's new MAC."""
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.212.202/16")
+        wished = {
+            "podMACPrefix": "0a:1b",
+            "txQueueLen": 2000,
+            "podRPFilter": 2,
+            "vethMTU": 1400,
+            "vethLinkAddress": "169.254.100.1",
+            "hostRuleTable": 600,
+        }
+
+        result = await ground.run("ADD", pod, "eth0", given, **wished)
+
+        assert result["interfaces"][0]["mac"] == "0a:1b:0a:06:d4:ca" == pod.mac("eth0")
+        assert "qlen 2000" in pod.netns.ip("link", "show", "eth0")
+        assert "mtu 1400" in pod.netns.ip("link", "show", "veth0")
+        assert "mtu 1400" in ground.node.in_node("ip", "link", "show", pod.veth)
+        assert "169.254.100.1/32" in pod.netns.ip("addr", "show", "veth0")
+        rp_filter = ground.node.in_node("nsenter", f"--net={pod.netns.path}", "sysctl", "-n", "net.ipv4.conf.all.rp_filter")
+        assert "2" == rp_filter.strip()
+        assert {f"10.6.212.202 dev {pod.veth} scope link"} == ground.node_routes(600)
+        assert "1000: lookup 600" in ground.node_rules()
+        await ground.run("DEL", pod, "eth0", given, **wished)
+        assert set() == ground.node_routes(600)
+
+
+async def test_refusals(ground: Stage) -> None:
+    """Calls that cannot be served are refused with a code and a sentence, and touch nothing."""
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        before = ground.everything(pod)
+
+        with pytest.raises(InvalidRequest, match="prevResult is missing"):
+            await ground.run("ADD", pod, "eth0")
+        with pytest.raises(InvalidRequest, match="unknown tuneMode: tunnel"):
+            await ground.run("ADD", pod, "eth0", given, mode="tunnel")
+        with pytest.raises(InvalidRequest, match="interface net7 is not in the pod"):
+            await ground.run("ADD", pod, "net7", given)
+        with pytest.raises(InvalidRequest, match="vethMTU is 40"):
+            await ground.run("ADD", pod, "eth0", given, vethMTU=40)
+        with pytest.raises(SpiderpoolError, match="process 4194305, is gone"):
+            await ground.plugin(ground.call("ADD", pod, "eth0", given), Peer(2**22 + 1))
+        assert given | {"dns": {}} == await ground.run("ADD", pod, "eth0", given, mode="disabled")
+        assert await ground.run("CHECK", pod, "eth0", given, mode="disabled") is None
+        assert before == ground.everything(pod)
+        gone = ground.call("ADD", pod, "eth0", given)
+    with pytest.raises(BadEnvironment, match="CNI_NETNS"):
+        await ground.plugin(gone, ground.node.peer)
+
+
+async def test_stale_neighbour(ground: Stage) -> None:
+    """What the node learned of the address from somebody before goes; the pod's is permanent."""
+    ground.node.in_node("ip", "neigh", "add", "10.6.168.172", "lladdr", "02:00:00:00:00:09", "dev", "ens192")
+    with ground.pod() as pod:
+        await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
+
+        lines = ground.node.in_node("ip", "neigh", "show", "10.6.168.172").splitlines()
+        assert [f"10.6.168.172 dev {pod.veth} lladdr {pod.mac('veth0')} PERMANENT"] == [
+            " ".join(line.split()) for line in lines
+        ]
+
+
+async def talk(inside: Namespaces, ip: str, port: int, source: str = "") -> bytes:
+    """Send some kilobytes and give what comes back."""
+
+    def connect() -> bytes:
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        with socket.socket(family) as client:
+            client.settimeout(5)
+            if source:
+                client.bind((source, 0))
+            client.connect((ip, port))
+            client.sendall(b"x" * 3000)
+            client.shutdown(socket.SHUT_WR)
+            answer = b""
+            while part := client.recv(4096):
+                answer += part
+        return answer
+
+    return await inside.run(connect)
+
+
+async def serve_once(inside: Namespaces, ip: str, port: int) -> asyncio.Task[str]:
+    """Answer one connection inside; gives who came."""
+
+    def listen() -> socket.socket:
+        return socket.create_server((ip, port), family=socket.AF_INET6 if ":" in ip else socket.AF_INET)
+
+    server = await inside.run(listen)
+
+    def answer() -> str:
+        with server:
+            server.settimeout(10)
+            connection, source = server.accept()
+            with connection:
+                while connection.recv(4096):
+                    pass
+                connection.sendall(b"y" * 4000)
+            return str(source[0])
+
+    return asyncio.create_task(asyncio.to_thread(answer))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+async def test_node_and_pod_reach_each_other(ground: Stage, family: int) -> None:
+    """The node reaches a macvlan pod, and the pod the node, both through the pair; a pod reaches another directly."""
+    dual(ground)
+    with ground.pod() as one, ground.pod("c" * 20) as two:
+        for pod, last in ((one, "172"), (two, "173")):
+            given = pod.macvlan("eth0", "ens192", f"10.6.168.{last}/16", f"fd00:6::{last}/64")
+            await ground.run("ADD", pod, "eth0", given)
+        ip, other = ("10.6.168.172", "10.6.168.173") if family == 4 else ("fd00:6::172", "fd00:6::173")
+        node_ip = "10.6.168.121" if family == 4 else "fd00:6::121"
+        with (
+            Namespaces.network(one.netns.path) as pod,
+            Namespaces.network(two.netns.path) as neighbour,
+            Namespaces.of_process(ground.node.pid, "net") as node,
+        ):
+            coming = await serve_once(pod, ip, 8080)
+            assert 4000 == len(await talk(node, ip, 8080))
+            assert node_ip == await coming
+            coming = await serve_once(node, node_ip, 8081)
+            assert 4000 == len(await talk(pod, node_ip, 8081))
+            assert ip == await coming
+            coming = await serve_once(pod, ip, 8082)
+            assert 4000 == len(await talk(neighbour, ip, 8082))
+            assert other == await coming
+        marked = ground.node.in_node("nsenter", f"--net={one.netns.path}", "conntrack", "-f", f"ipv{family}", "-L")
+        assert [line for line in marked.splitlines() if "dport=8080" in line and "mark=1" in line]
