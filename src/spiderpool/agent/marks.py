@@ -64,12 +64,14 @@ class Marks:
 
     async def _remove(self, family: int) -> None:
         try:
-            rules = present_rules(await self._saved(family))
+            await self._run(RESTORE[family], restore_input(RULES, remove=True), *_RESTORE)
         except NotFound as error:
             log.info("mangle rules stay", reason=error.message)
-            return
-        if rules:
-            await self._run(RESTORE[family], restore_input(rules, remove=True), *_RESTORE)
+        except SpiderpoolError:
+            # All or nothing: one of them is missing.
+            rules = present_rules(await self._saved(family))
+            if rules:
+                await self._run(RESTORE[family], restore_input(rules, remove=True), *_RESTORE)
 
     async def _saved(self, family: int) -> str:
         return (await self._run(SAVE[family], "", "-t", "mangle")).output.decode(errors="replace")

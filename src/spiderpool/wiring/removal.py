@@ -40,7 +40,9 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
     ips = {address.ip for address in view.pod.addresses_of(view.ifname)} | set(told)
     gone: set[Item] = set(_of_node(view, ips))
     if view.ifname == settings.default_nic:
-        marks = tuple(sorted({rule.family for rule in _mark_rules(view.pod)}))
+        # An ADD that was cut off may have the mangle rules and not yet the rule for the mark.
+        ruled = {rule.family for rule in _mark_rules(view.pod)}
+        marks = tuple(sorted(ruled | {ip.version for ip in ips})) if ruled or view.pod.link(VETH) else ()
         return Plan(pod=Wanted(absent=frozenset(_reply_objects(view.pod))), node=Wanted(absent=frozenset(gone)), marks=marks)
     nics = extra_nics(view.pod, settings, view.ifname)
     absent, present = _own_objects(view.pod, view.ifname, ips, nics)

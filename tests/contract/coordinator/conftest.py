@@ -13,5 +13,6 @@ from tests.contract.coordinator.stage import Stage, stage
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Stage]:
     """A node, a switch, and the coordinator."""
-    async with stage(tmp_path) as made:
+    with stage(tmp_path) as made:
         yield made
+        await made.plugin.settle()

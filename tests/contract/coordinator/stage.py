@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,8 +202,8 @@ def shown(text: str, family: int = 4) -> set[str]:
     return lines
 
 
-@contextlib.asynccontextmanager
-async def stage(home: Path) -> AsyncIterator[Stage]:
+@contextlib.contextmanager
+def stage(home: Path) -> Iterator[Stage]:
     """Make the stage; what was made goes at the end."""
     with node(home) as made, pod_netns() as switch:
         made.in_node("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
@@ -218,11 +218,7 @@ async def stage(home: Path) -> AsyncIterator[Stage]:
         for master, cidrs in NODE.items():
             made.in_node("ip", "addr", "add", cidrs[0], "dev", master)
         configs = FixedConfigs()
-        plugin = CoordinatorPlugin(configs)
-        try:
-            yield Stage(made, switch, configs, plugin)
-        finally:
-            await plugin.settle()
+        yield Stage(made, switch, configs, CoordinatorPlugin(configs))
 
 
 def dual(ground: Stage) -> None:

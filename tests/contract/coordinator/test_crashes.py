@@ -1,0 +1,110 @@
+"""An agent that is killed in the middle of an ADD: the next ADD completes it, DEL cleans it. And many pods at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spiderpool.agent import marks
+from spiderpool.agent.coordinate import CoordinatorPlugin
+from spiderpool.kernel.rtnetlink import RouteSocket
+from tests.contract.coordinator.stage import PodNics, Stage, dual, stage
+
+CIDRS = ("10.6.168.172/16", "fd00:6::172/64")
+
+
+def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool) -> bool:
+    """Run an ADD in a process of its own that is killed at the number-th step; whether it ended before that."""
+    child = os.fork()
+    if child == 0:
+        try:
+            steps = itertools.count(1)
+
+            def step() -> None:
+                if next(steps) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            real_send, real_run = RouteSocket._send, marks.run_program
+
+            def send(self: RouteSocket, *args: Any, **keys: Any) -> None:
+                if not after:
+                    step()
+                real_send(self, *args, **keys)
+                if after:
+                    step()
+
+            async def run(*args: Any, **keys: Any) -> Any:
+                if not after:
+                    step()
+                outcome = await real_run(*args, **keys)
+                if after:
+                    step()
+                return outcome
+
+            RouteSocket._send = send  # type: ignore[method-assign]
+            marks.run_program = run
+            ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
+            asyncio.run(ground.run("ADD", pod, "eth0", given))
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFEXITED(status)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_between_any_two_sends(tmp_path: Path, after: bool) -> None:
+    """Killed before or after each send and each program: a second ADD leads to the same end, a DEL to the beginning."""
+    with stage(tmp_path) as ground:
+        dual(ground)
+        with ground.pod("warm") as warm:
+            add_and_delete(ground, warm, warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
+        with ground.pod() as pod:
+            given = pod.macvlan("eth0", "ens192", *CIDRS)
+            empty = ground.everything(pod)
+            asyncio.run(ground.run("ADD", pod, "eth0", given))
+            whole = ground.everything(pod)
+            asyncio.run(ground.run("DEL", pod, "eth0", given))
+            assert empty == ground.everything(pod)
+
+            for number in itertools.count(1):
+                if killed_at(ground, pod, given, number, after=after):
+                    break
+                if number % 2:
+                    asyncio.run(ground.run("ADD", pod, "eth0", given))
+                    assert whole == ground.everything(pod)
+                asyncio.run(ground.run("DEL", pod, "eth0", given))
+                assert empty == ground.everything(pod)
+            assert number > 15
+        asyncio.run(ground.plugin.settle())
+
+
+def add_and_delete(ground: Stage, pod: PodNics, given: Any) -> None:
+    """Let the node have what all pods share."""
+    asyncio.run(ground.run("ADD", pod, "eth0", given))
+    asyncio.run(ground.run("DEL", pod, "eth0", given))
+
+
+async def test_twenty_pods(ground: Stage) -> None:
+    """Twenty pods added at once and removed at once: every one is whole in between, and the node is as before after it."""
+    with ground.pod("warm") as warm:
+        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
+        await ground.run("DEL", warm, "eth0")
+    before = ground.everything()
+    with contextlib.ExitStack() as stack:
+        pods = [stack.enter_context(ground.pod(f"{number:011d}")) for number in range(20)]
+        given = [pod.macvlan("eth0", "ens192", f"10.6.1.{number + 1}/16") for number, pod in enumerate(pods)]
+
+        await asyncio.gather(*(ground.run("ADD", pod, "eth0", result) for pod, result in zip(pods, given, strict=True)))
+        assert 20 == len(ground.node_routes())
+        for pod, result in zip(pods, given, strict=True):
+            assert await ground.run("CHECK", pod, "eth0", result) is None
+        await asyncio.gather(*(ground.run("DEL", pod, "eth0", result) for pod, result in zip(pods, given, strict=True)))
+
+        assert before == ground.everything()
