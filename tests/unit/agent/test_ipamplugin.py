@@ -246,8 +246,8 @@ async def test_gc_without_a_list_is_refused(world: World) -> None:
 
 
 async def test_a_plugin_that_is_not_built_yet_says_so(world: World) -> None:
-    """Coordinator belongs to another version: code 2."""
-    request = {"plugin": "coordinator", "env": ENV, "config": {**CONFIG, "type": "coordinator"}}
+    """A name that this version does not serve: code 2."""
+    request = {"plugin": "router", "env": ENV, "config": {**CONFIG, "type": "router"}}
 
     async with world.serving_agent():
         answer = await ask(world.folder / "node1.sock", "POST", "/v1/cni", request)
