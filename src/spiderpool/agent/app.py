@@ -20,6 +20,7 @@ from spiderpool.agent.coolwatch import CoolingWatches
 from spiderpool.agent.coordinate import CoordinatorPlugin
 from spiderpool.agent.coordinatorconfig import CoordinatorConfigs
 from spiderpool.agent.deletions import Deletions
+from spiderpool.agent.detect import Detector
 from spiderpool.agent.endpoints import QUIET_S, Endpoints, name_of
 from spiderpool.agent.facts import FactSource, Mirrors
 from spiderpool.agent.handover import Handover
@@ -65,6 +66,7 @@ class App:
     watches: CoolingWatches
     ipam: Ipam
     meta: MetaPlugin
+    detector: Detector
     coordinator: CoordinatorPlugin
     endpoints: Endpoints
     comeback: Comeback
@@ -178,6 +180,7 @@ def build(
         watches=watches,
         ipam=ipam,
         meta=MetaPlugin(cluster, recorder),
+        detector=Detector(deletions),
         coordinator=CoordinatorPlugin(configs),
         endpoints=endpoints,
         comeback=comeback,
@@ -199,7 +202,7 @@ async def serving(app: App) -> AsyncIterator[None]:
             await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))
         await stack.enter_async_context(informed(app))
         plugins: dict[str, Plugin] = {
-            IPAM_PLUGIN: IpamPlugin(app.ipam),
+            IPAM_PLUGIN: IpamPlugin(app.ipam, app.detector),
             META_PLUGIN: app.meta,
             COORDINATOR: app.coordinator,
             IFACER: Ifacer(),

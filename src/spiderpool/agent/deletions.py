@@ -52,18 +52,21 @@ class Deletions:
     def __contains__(self, uid: str) -> bool:
         return uid in self._own
 
-    async def release(self, record: SpiderIP, state: IPState = IPState.COOLING, *, suspicion: str = "") -> None:
+    async def release(
+        self, record: SpiderIP, state: IPState = IPState.COOLING, *, suspicion: str = "", conflict_mac: str | None = None
+    ) -> None:
         """
         Let an address go, in exactly this state of its record; gone already is as good. Raises `Conflict`, `UnknownOutcome`.
 
         It rests as long as its pool says. Where that is no time, or the pool is going, the record is deleted. `suspicion` is
-        the reason where the controller asked for it.
+        the reason where the controller asked for it, `conflict_mac` whoever else uses it.
         """
         pool = self._pools().get(record.spec.pool)
         if pool is None or pool.terminating or (state is IPState.COOLING and not pool.cool_down_s):
             await self.delete(record)
             return
-        released = let_go(record, state, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), suspicion=suspicion)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        released = let_go(record, state, now, suspicion=suspicion, conflict_mac=conflict_mac)
         try:
             await self._patience.bear(lambda: unbroken(self._replace(released)))
         except NotFound:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
+from spiderpool.agent.caller import host_of
+from spiderpool.agent.detect import Detector
 from spiderpool.agent.facts import PodCall
 from spiderpool.agent.operations import Ipam
 from spiderpool.agent.server import Peer
@@ -26,13 +28,13 @@ class IpamPlugin:
     """Serves the CNI calls of `spiderpool`."""
 
     ipam: Ipam
+    detector: Detector
 
     async def __call__(self, call: Call, peer: Peer) -> str:
         """Serve one call; gives what the executable prints."""
-        del peer  # addresses are the same in every namespace
         match call.command:
             case "ADD":
-                return await self._add(call)
+                return await self._add(call, peer)
             case "DEL":
                 await self.ipam.release(read_pod(call), call.container_id)
             case "CHECK":
@@ -45,8 +47,10 @@ class IpamPlugin:
                 raise Unsupported(f"CNI_COMMAND {call.command} is not supported by spiderpool")
         return ""
 
-    async def _add(self, call: Call) -> str:
-        answer = await self.ipam.lease(read_pod(call), read_request(call))
+    async def _add(self, call: Call, peer: Peer) -> str:
+        pod, request = read_pod(call), read_request(call)
+        with host_of(peer) as host:
+            answer = await self.ipam.lease(pod, request, lambda granted: self.detector.verify(call, host, granted))
         return render(to_result(answer, call.ifname), call.cni_version)
 
     async def _collect(self, call: Call) -> None:

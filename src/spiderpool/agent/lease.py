@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -63,6 +63,18 @@ class Ask:
         return self.facts.pod.metadata.uid
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What an ADD is about to answer, and what it was decided by."""
+
+    facts: Facts
+    records: tuple[SpiderIP, ...]
+
+
+Verify = Callable[[Granted], Awaitable[None]]
+"""Looks at an answer before it is given; raises to take it back."""
+
+
 class Leases:
     """Gives pods their addresses."""
 
@@ -94,8 +106,8 @@ class Leases:
         self._taken = taken
         self._wait_s = wait_s
 
-    async def add(self, call: PodCall, request: Request) -> IpamAddResponse:
-        """Give a pod its addresses; the caller has the pod's turn."""
+    async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
+        """Give a pod its addresses; the caller has the pod's turn. What `verify` raises undoes the claims of this call."""
         facts = await self._source.gather(call)
         require_alive(facts.pod)
         await self._claims.resolve(facts.pod.metadata.uid)
@@ -105,9 +117,11 @@ class Leases:
         kept = [await self._handover.give(record, facts, request) for record in ask.held.values()]
         async with all_or_nothing() as undo:
             made = await self._claim(ask, undo)
+            if verify is not None:
+                await verify(Granted(facts, (*kept, *made)))
         for record in superseded:
             await self._claims.let_go(record)
-        return render_answer([*kept, *made], facts.features)
+        return render_answer([*kept, *made], facts.features, facts.pools)
 
     async def _find_again(self, ask: Ask) -> tuple[Ask, tuple[SpiderIP, ...]]:
         """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""

@@ -14,8 +14,9 @@ import msgspec
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.agent.admit import Turns
 from spiderpool.agent.coordinatorconfig import CoordinatorConfigs
+from spiderpool.agent.detect import ATTEMPTS, InUse
 from spiderpool.agent.facts import BY_POD, FactSource, Mirrors, PodCall
-from spiderpool.agent.lease import Leases
+from spiderpool.agent.lease import Leases, Verify
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.release import Releases
 from spiderpool.agent.reports import Reports
@@ -31,7 +32,7 @@ from spiderpool.agent.wire import (
 )
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.errors import NotAvailable, NotFound, SpiderpoolError
+from spiderpool.errors import Exhausted, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.answer import IpamAddResponse, sorted_records
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.cluster import Cluster
@@ -53,10 +54,24 @@ class Ipam:
     configs: CoordinatorConfigs
     release_conflict_ips: bool
 
-    async def lease(self, call: PodCall, request: Request) -> IpamAddResponse:
-        """Give a pod its addresses."""
+    async def lease(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
+        """Give a pod its addresses, none of which `verify` refuses."""
         with self._counted_add(call):
-            return await self.turns.add(call.key, request.container_id, lambda: self.leases.add(call, request))
+            return await self.turns.add(call.key, request.container_id, lambda: self._lease(call, request, verify))
+
+    async def _lease(self, call: PodCall, request: Request, verify: Verify | None) -> IpamAddResponse:
+        """Claim; where an address turns out to be in use by somebody else, it is set aside and another one is tried."""
+        met: list[InUse] = []
+        while True:
+            try:
+                return await self.leases.add(call, request, verify)
+            except InUse as error:
+                met.append(error)
+                if not error.set_aside or len(met) == ATTEMPTS:
+                    raise
+                self.reports.add_failed(call, error)
+            except Exhausted as error:
+                raise Exhausted("; ".join(one.message for one in (error, *met))) from error
 
     async def release(self, call: PodCall, container_id: str) -> None:
         """Take back what a container had."""

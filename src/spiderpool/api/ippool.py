@@ -49,6 +49,12 @@ class IPPoolSpec(Kube, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    enable_ip_conflict_detection: Annotated[
+        bool | None, msgspec.Meta(description="ask the wire before an address is given; the cluster's switch if absent")
+    ] = msgspec.field(default=None, name="enableIPConflictDetection")
+    enable_gateway_detection: Annotated[
+        bool | None, msgspec.Meta(description="ask for the gateway before a pod starts; the cluster's switch if absent")
+    ] = None
 
 
 class IPPoolStatus(Kube, frozen=True, kw_only=True):

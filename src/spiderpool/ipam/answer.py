@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from spiderpool.api.ippool import Route
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.model.config import Features
+from spiderpool.model.pool import Pool
 
 DEFAULT_ROUTE: Final = {4: "0.0.0.0/0", 6: "::/0"}
 
@@ -44,11 +46,24 @@ class IpamAddResponse(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[AnswerRoute, ...] | None
 
 
-def render_answer(records: Iterable[SpiderIP], features: Features) -> IpamAddResponse:
+def detections(record: SpiderIP, features: Features, pools: Mapping[str, Pool]) -> tuple[bool, bool]:
+    """Tell whether the wire is asked for conflicts and for the gateway: the pool's word, else the cluster's."""
+    pool = pools.get(record.spec.pool)
+    conflict = None if pool is None else pool.conflict_detection
+    gateway = None if pool is None else pool.gateway_detection
+    return (
+        features.enable_ip_conflict_detection if conflict is None else conflict,
+        features.enable_gateway_detection if gateway is None else gateway,
+    )
+
+
+def render_answer(
+    records: Iterable[SpiderIP], features: Features, pools: Mapping[str, Pool] = MappingProxyType({})
+) -> IpamAddResponse:
     """Render all NICs of a pod: eth0 first, then by name, IPv4 before IPv6; per address its own routes before the default."""
     ordered = sorted_records(records)
     return IpamAddResponse(
-        ips=tuple(_ip(record, features) for record in ordered) or None,
+        ips=tuple(_ip(record, *detections(record, features, pools)) for record in ordered) or None,
         routes=tuple(
             AnswerRoute(if_name=record.spec.holder.nic, dst=route.dst, gw=route.gw)
             for record in ordered
@@ -70,7 +85,7 @@ def routes_of(record: SpiderIP) -> Iterator[Route]:
         yield Route(dst=DEFAULT_ROUTE[record.spec.family], gw=record.spec.gateway)
 
 
-def _ip(record: SpiderIP, features: Features) -> AnswerIP:
+def _ip(record: SpiderIP, conflict_detection: bool, gateway_detection: bool) -> AnswerIP:
     """Render one address."""
     spec = record.spec
     return AnswerIP(
@@ -79,8 +94,8 @@ def _ip(record: SpiderIP, features: Features) -> AnswerIP:
         nic=spec.holder.nic,
         ip_pool=spec.pool,
         gateway=spec.gateway,
-        enable_ip_conflict_detection=features.enable_ip_conflict_detection,
-        enable_gateway_detection=features.enable_gateway_detection,
+        enable_ip_conflict_detection=conflict_detection,
+        enable_gateway_detection=gateway_detection,
     )
 
 

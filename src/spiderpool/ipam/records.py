@@ -87,7 +87,7 @@ def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) 
     return record_of(replace(record.spec, holder=holder), record.metadata)
 
 
-def let_go(record: SpiderIP, state: IPState, since: str, *, suspicion: str = "") -> SpiderIP:
+def let_go(record: SpiderIP, state: IPState, since: str, *, suspicion: str = "", conflict_mac: str | None = None) -> SpiderIP:
     """
     Release an address: its last holder stays visible, and may take it back at once when the state is Cooling.
 
@@ -96,8 +96,10 @@ def let_go(record: SpiderIP, state: IPState, since: str, *, suspicion: str = "")
         state: Cooling, or Quarantined for an address that somebody else uses on the wire.
         since: RFC 3339.
         suspicion: stays on the record, where it is the reason of the release.
+        conflict_mac: whoever answered for the address on the wire.
     """
-    released = record_of(replace(record.spec, state=state, state_since=since), record.metadata)
+    spec = replace(record.spec, state=state, state_since=since, conflict_mac=conflict_mac)
+    released = record_of(spec, record.metadata)
     return marked(released, ANNO_SUSPECT, suspicion) if suspicion else released
 
 

@@ -255,6 +255,11 @@ def make_pair(wires: Wires, pair: VethPair) -> None:
     _change(wires.node, [message], [f"veth pair {pair.host} with {pair.pod}"])
 
 
+def set_up(socket: RouteSocket, link: Link) -> None:
+    """Set a link up."""
+    _change(socket, [wire.put_message(Setting(Kind.UP, link.name, str(True)), link.index)], [f"cannot set {link.name} up"])
+
+
 def remove_link(socket: RouteSocket, name: str) -> None:
     """Remove a link with all that is on it; one that is gone is no error."""
     link = find_link(socket, name)

@@ -26,6 +26,7 @@ class Pool:
     `broken` says why the pool cannot be read; then its sets are empty, and it is refused with these words.
     `imported` is false while allocations of Go Spiderpool wait for their SpiderIPs.
     `auto`: made by the product for one application. `cool_down_s`: how long a released address rests while others are free.
+    `conflict_detection`, `gateway_detection`: None = the cluster's switch.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Pool:
     imported: bool
     broken: str | None
     cool_down_s: int = COOL_DOWN_S
+    conflict_detection: bool | None = None
+    gateway_detection: bool | None = None
 
     @classmethod
     def parse(cls, obj: SpiderIPPool) -> Pool:
@@ -81,6 +84,8 @@ class Pool:
             imported=is_imported(obj),
             broken=broken,
             cool_down_s=cool_down_of(spec),
+            conflict_detection=spec.enable_ip_conflict_detection,
+            gateway_detection=spec.enable_gateway_detection,
         )
 
 
