@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from spiderlab import Lab
+from tests.lab import manifests
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import IPPOOLS, NETWORKS, multus_config
+from tests.lab.networks import ENS192, ENS224
 from tests.lab.patience import until, until_none
 from tests.lab.story import Story
 
@@ -145,3 +149,82 @@ def test_pools_of_the_pod_win(story: Story) -> None:
     story.pod("pod", {NETWORKS: "lan", IPPOOLS: [{"interface": "net1", "ipv4": [mine]}]})
 
     assert [mine] == [record.pool for record in story.records()]
+
+
+INJECT = "cni.spidernet.io/network-resource-inject"
+INJECTED = "inject"  # the namespace that the lab's values name
+
+
+@pytest.fixture
+def injected(kube: Kube, lab: Lab) -> Iterator[Story]:
+    """Give a story in the one namespace whose new pods the controller is asked about."""
+    until_none(lambda: kube.get("Namespace", INJECTED), "the namespace of an earlier run is gone", within_s=60)
+    story = Story(kube, lab, INJECTED)
+    try:
+        yield story
+        story.assert_clean()
+        story.close()
+    except BaseException:
+        story.sweep()
+        raise
+
+
+def test_networks_of_a_label(injected: Story) -> None:
+    """A pod or its namespace names a label and gets all its networks, by their masters; an unknown label is refused."""
+    kube = injected.kube
+    pools = {}
+    for name, underlay in (("second", ENS224), ("first", ENS192)):
+        pools[name] = injected.pool(name, underlay, gateway=None)
+        block = {"master": [underlay.master], "ippools": {"ipv4": [pools[name]]}}
+        spec = {"cniType": "macvlan", "enableCoordinator": False, "macvlan": block}
+        kube.create(multus_config(name, INJECTED, {INJECT: "rail"}, **spec))
+        wait_config(injected, name, name)
+    with pytest.raises(Refused, match=f"no SpiderMultusConfig has the label {INJECT}=other"):
+        injected.pod("refused", {INJECT: "other"}, wait=False)
+
+    asking = injected.pod("asking", {INJECT: "rail"})
+    kube.patch("Namespace", INJECTED, {"metadata": {"annotations": {INJECT: "rail"}}})
+    silent = injected.pod("silent")
+
+    for pod in (asking, silent):
+        found = (pod.thing or {})["metadata"]["annotations"][NETWORKS]
+        assert f"{INJECTED}/first,{INJECTED}/second" == found
+        nics = {record.nic: record.pool for record in injected.records() if record.uid == pod.uid}
+        assert {"net1": pools["first"], "net2": pools["second"]} == nics
+
+
+def test_resource_is_asked_for(kube: Kube, injected: Story) -> None:
+    """A network of a device plugin puts its resource into the first container's limits."""
+    block = {"resourceName": "example.com/rail1", "ippools": {"ipv4": ["any-*"]}}
+    kube.create(multus_config("rail", INJECTED, {INJECT: "rail"}, cniType="sriov", sriov=block))
+    pod = manifests.pod("pod", INJECTED, {INJECT: "rail"}, {}, manifests.pod_spec("node1"))
+    limits = kube.create(pod, dry_run=True)["spec"]["containers"][0]["resources"]["limits"]
+
+    assert "1" == limits["example.com/rail1"]
+    del injected
+
+
+def test_vlan_of_a_network(story: Story, lab: Lab) -> None:
+    """A network's VLAN is made by `ifacer`; where the kernel has none, the pod says so, and starts once the VLAN is there."""
+    node = lab.node("node1")
+    probe = node.exec(["ip", "link", "add", "link", "ens192", "name", "probe.7", "type", "vlan", "id", "7"])
+    if probe.returncode == 0:
+        node.exec(["ip", "link", "del", "probe.7"])
+        pytest.skip("this kernel has VLAN interfaces: what is shown here is what happens without")
+    pool = story.pool("p", gateway=None)
+    block = {"master": ["ens192"], "vlanID": 100, "ippools": {"ipv4": [pool]}}
+    story.kube.create(multus_config("lan", story.namespace, cniType="macvlan", enableCoordinator=False, macvlan=block))
+    wait_config(story, "lan", "lan")
+    pod = story.pod("pod", {NETWORKS: "lan"}, wait=False)
+    words = "the kernel of this node has no VLAN interfaces"
+    until(lambda: any(words in event["message"] for event in pod.events()), f"an Event says: {words}", within_s=30)
+
+    assert [] == story.records()
+    try:
+        node.exec(["ip", "link", "add", "ens192.100", "type", "veth", "peer", "name", "far100"])
+        story.wait_running(pod)
+        assert {("net1", pod.address("net1"))} == story.sips_of(pod)
+        assert ",UP" in node.exec(["ip", "link", "show", "dev", "ens192.100"]).stdout
+    finally:
+        story.delete(pod)
+        node.exec(["ip", "link", "del", "ens192.100"])

@@ -29,8 +29,10 @@ from spiderpool.agent.ifacer import Ifacer
 from spiderpool.agent.install import META_PLUGIN
 from spiderpool.agent.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.ipamplugin import IpamPlugin
+from spiderpool.agent.kubeproxy import KubeProxyWatch, looking
 from spiderpool.agent.lease import WAIT_S, Leases
 from spiderpool.agent.metrics import Metrics
+from spiderpool.agent.nodereport import node_routes
 from spiderpool.agent.operations import Ipam
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.release import Releases
@@ -38,6 +40,7 @@ from spiderpool.agent.reports import COMPONENT, Reports
 from spiderpool.agent.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
 from spiderpool.agent.settings import Settings
 from spiderpool.agent.suspects import Look, Suspects
+from spiderpool.agent.sysctl import RECORD, NodeSettings
 from spiderpool.agent.taken import Taken
 from spiderpool.api.core import Pod
 from spiderpool.api.ippool import SpiderIPPool
@@ -73,6 +76,8 @@ class App:
     suspects: Suspects
     recorder: EventRecorder
     metrics: Metrics
+    node_settings: NodeSettings
+    kube_proxy: KubeProxyWatch
     started: asyncio.Event
 
 
@@ -172,6 +177,13 @@ def build(
         turns=turns,
         on_lost=lambda pod, text: _lost(metrics, reports, pod, text),
     )
+    node_settings = NodeSettings(Path(config.ipam_unix_socket_path).parent / RECORD)
+    kube_proxy = KubeProxyWatch(
+        looking(node_settings, config.features.families),
+        lambda: mirrors.node.named(settings.node),
+        recorder.warning,
+        metrics.packets_invalid,
+    )
     return App(
         settings=settings,
         socket=Path(config.ipam_unix_socket_path),
@@ -187,6 +199,8 @@ def build(
         suspects=suspects,
         recorder=recorder,
         metrics=metrics,
+        node_settings=node_settings,
+        kube_proxy=kube_proxy,
         started=asyncio.Event(),
     )
 
@@ -196,7 +210,8 @@ async def serving(app: App) -> AsyncIterator[None]:
     """Run an agent: kubelet's probes first, the socket when everything is known; all ends in the opposite order."""
     async with AsyncExitStack() as stack:
         interfaces = interface_routes(app.settings.node, lambda: app.mirrors.pods)
-        health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces})
+        node = node_routes(app.settings.node, app.node_settings, lambda: app.kube_proxy.verdict)
+        health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces, **node})
         await _open(stack, listen_on_port(health, app.settings.health_port))
         if app.settings.metrics:
             await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))

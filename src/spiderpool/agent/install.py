@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 import structlog
 
+from spiderpool.agent.files import write_at_once
 from spiderpool.api.core import Pod
 from spiderpool.api.meta import KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
@@ -96,7 +95,7 @@ class NodeInstaller:
         try:
             content = self.settings.shim.read_bytes()
             for name in self._names():
-                if _replace(self.settings.bin_dir / name, content, _EXECUTABLE):
+                if write_at_once(self.settings.bin_dir / name, content, _EXECUTABLE):
                     log.info("CNI executable installed", file=str(self.settings.bin_dir / name))
             if not self.settings.meta_plugin:
                 self._remove(self._conf, self.settings.bin_dir / META_PLUGIN)
@@ -139,7 +138,7 @@ class NodeInstaller:
     def _configure(self, network: str) -> None:
         text = render_conf(self.settings, network, self.socket)
         try:
-            if _replace(self._conf, text, _SECRET):
+            if write_at_once(self._conf, text, _SECRET):
                 log.info("CNI configuration written", file=str(self._conf), default_network=network)
         except OSError as error:
             log.warning("CNI configuration cannot be written", file=str(self._conf), reason=error.strerror)
@@ -203,24 +202,3 @@ async def is_being_removed(cluster: Cluster, namespace: str, pod_name: str) -> b
     except NotFound:
         return True
     return daemon_set.metadata.uid != owner.uid or daemon_set.metadata.deletion_timestamp is not None
-
-
-def _replace(file: Path, content: bytes, mode: int) -> bool:
-    """Put a file in place at one stroke, unless it is there already; says whether it did."""
-    with contextlib.suppress(FileNotFoundError):
-        if file.read_bytes() == content and file.stat().st_mode & 0o777 == mode:
-            return False
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # The name must not end like a configuration: runtimes read the folder while we write.
-    descriptor, beside = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".tmp", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(beside).replace(file)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    return True

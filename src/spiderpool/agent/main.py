@@ -14,17 +14,18 @@ import structlog
 import typer
 import uvloop
 
-from spiderpool.agent import sysctl
 from spiderpool.agent.app import App, build, serving
 from spiderpool.agent.install import NodeInstaller, is_being_removed, read_install_settings
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.settings import Settings, read_settings
+from spiderpool.agent.sysctl import NodeSettings
 from spiderpool.api.core import Node
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.model.config import Config, parse_config
+from spiderpool.wiring.nodesettings import wanted_settings
 
 FIRST_ANSWER_S: Final = 30.0  # the original asks 15 times, 2 s each (reference ipam.md 3.10)
 CONNECTIONS: Final = 64  # more requests at a time only wait in the API server instead of here
@@ -65,11 +66,13 @@ async def run(settings: Settings, config: Config) -> None:
         settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS, observe=metrics.api_call
     ) as cluster:
         await require_access(cluster, settings)
-        if config.tune_sysctl_config:
-            sysctl.tune(config.features.families)
+        app = build(settings, config, cluster, metrics)
+        app.node_settings.hold(
+            wanted_settings(config.features.families, tune=config.tune_sysctl_config, be_liberal=config.tcp_be_liberal)
+        )
         installer.install_executables()
-        await _serve(build(settings, config, cluster, metrics), installer, stop)
-        await _clean_node(cluster, settings, installer)
+        await _serve(app, installer, stop)
+        await _clean_node(cluster, settings, installer, app.node_settings)
 
 
 async def _serve(app: App, installer: NodeInstaller, stop: asyncio.Event) -> None:
@@ -79,14 +82,15 @@ async def _serve(app: App, installer: NodeInstaller, stop: asyncio.Event) -> Non
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        configuring = asyncio.create_task(installer.keep_configured())
+        beside = [asyncio.create_task(installer.keep_configured()), asyncio.create_task(app.kube_proxy.run())]
         await stop.wait()
         log.info("spiderpool-agent stops")
-        configuring.cancel()
+        for task in beside:
+            task.cancel()
 
 
-async def _clean_node(cluster: Cluster, settings: Settings, installer: NodeInstaller) -> None:
-    """Remove from the node what was installed, when this is no restart but the end."""
+async def _clean_node(cluster: Cluster, settings: Settings, installer: NodeInstaller, node_settings: NodeSettings) -> None:
+    """Remove from the node what was installed, and put its kernel settings back, when this is no restart but the end."""
     if not installer.settings.wanted:
         return
     try:
@@ -95,6 +99,7 @@ async def _clean_node(cluster: Cluster, settings: Settings, installer: NodeInsta
         log.warning("it is not known whether this agent comes back, so the node is left as it is", reason=error.message)
         return
     if removed:
+        node_settings.undo()
         installer.remove_all()
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from spiderpool.errors import Exhausted, InvalidRequest, NoPool, SpiderpoolError
+from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 
 SCOPE: Final = "spiderpool-agent"
 SERVICE: Final = "spiderpool.spidernet.io"
@@ -91,6 +92,16 @@ class Metrics:
         self.lost_addresses = self._counter(
             "ipam_lost_address_counts", "addresses of living pods that were found in somebody else's hands"
         )
+
+        self._drops_invalid = self._gauge(
+            "node_kube_proxy_drops_invalid", "1 where kube-proxy drops packets that conntrack calls INVALID"
+        )
+        self._tcp_be_liberal = self._gauge("node_conntrack_tcp_be_liberal", "the kernel setting of that name")
+
+    def packets_invalid(self, verdict: Verdict, findings: Findings) -> None:
+        """Note what becomes of packets that conntrack calls INVALID."""
+        self._drops_invalid.set(verdict.fate is Fate.DROPPED)
+        self._tcp_be_liberal.set(bool(findings.liberal))
 
     def api_call(self, verb: str, resource: str, code: int, _seconds: float) -> None:
         """Count a request to the API server."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from spiderpool.cli import ip
+from spiderpool.cli import ip, node
 from spiderpool.cli.check import check
 from spiderpool.cli.connectivity.command import connectivity
 from spiderpool.cli.explain import explain
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("check")(check)
 app.add_typer(ip.app, name="ip")
 app.command("gc")(gc)
+app.add_typer(node.app, name="node")
 app.command("explain")(explain)
 app.command("connectivity")(connectivity)
 

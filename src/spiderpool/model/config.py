@@ -59,6 +59,7 @@ class Config(Features, frozen=True, kw_only=True):
         default=0, name="clusterSubnetAutoPoolDefaultRedundantIPNumber"
     )
     tune_sysctl_config: bool = False
+    tcp_be_liberal: bool = False
     pod_resource_inject: PodResourceInject = PodResourceInject()
 
     @property

@@ -112,6 +112,9 @@ def test_configuration_defaults() -> None:
             True,
         ),
         ({"spiderpoolAgent": {"tuneSysctlConfig": False}}, "tune_sysctl_config", False),
+        ({}, "tune_sysctl_config", True),
+        ({}, "tcp_be_liberal", False),
+        ({"coordinator": {"tcpBeLiberal": True}}, "tcp_be_liberal", True),
         ({"global": {"ipamUNIXSocketHostPath": "/run/sp/a.sock"}}, "ipam_unix_socket_path", "/run/sp/a.sock"),
     ],
 )

@@ -1,0 +1,80 @@
+"""Watching what becomes of INVALID packets on this node; what it means is decided by `wiring.kubeproxy`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import structlog
+
+from spiderpool.agent.sysctl import NodeSettings
+from spiderpool.api.core import Node
+from spiderpool.kernel.iptables import has_ipvs_services, read_chain
+from spiderpool.wiring.kubeproxy import CHAIN, Fate, Findings, Verdict, chain_rules, judge_invalid
+from spiderpool.wiring.nodesettings import TCP_BE_LIBERAL
+
+LOOK_AGAIN_S: Final = 60.0
+REASONS: Final = {Fate.DROPPED: "KubeProxyDropsInvalid", Fate.DROPPED_SOON: "KubeProxyWillDropInvalid"}
+
+log = structlog.get_logger(__name__)
+
+Look = Callable[[], Awaitable[Findings]]
+Tell = Callable[[Node, str, str], None]
+
+
+class KubeProxyWatch:
+    """Looks once a minute; a verdict that changed for the worse is an Event on the node, each one is in the metrics."""
+
+    def __init__(
+        self, look: Look, node: Callable[[], Node | None], tell: Tell, note: Callable[[Verdict, Findings], None]
+    ) -> None:
+        """
+        Prepare.
+
+        Args:
+            look: finds out what the node has.
+            node: gives the node's object, if it is known.
+            tell: writes an Event.
+            note: takes each verdict for the metrics.
+        """
+        self._look = look
+        self._node = node
+        self._tell = tell
+        self._note = note
+        self.verdict: Verdict | None = None
+        self._told: Fate | None = None
+
+    async def run(self) -> None:
+        """Look again and again; ends only by cancellation."""
+        while True:
+            await self.look_once()
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def look_once(self) -> Verdict:
+        """Look, and tell what is new."""
+        findings = await self._look()
+        verdict = self.verdict = judge_invalid(findings)
+        self._note(verdict, findings)
+        node = self._node()
+        if verdict.fate is not self._told and (node is not None or verdict.fate not in REASONS):
+            log.info("packets of ctstate INVALID", fate=str(verdict.fate), reason=verdict.sentence)
+            if node is not None and verdict.fate in REASONS:
+                self._tell(node, REASONS[verdict.fate], verdict.sentence)
+            self._told = verdict.fate
+        return verdict
+
+
+def looking(settings: NodeSettings, families: Iterable[int]) -> Look:
+    """Make the look into this node's kernel."""
+    families = tuple(families)
+
+    async def look() -> Findings:
+        liberal = settings.read(TCP_BE_LIBERAL)
+        return Findings(
+            rules=chain_rules(await read_chain(CHAIN, families)),
+            liberal=None if liberal is None else liberal == "1",
+            ipvs=has_ipvs_services(),
+        )
+
+    return look

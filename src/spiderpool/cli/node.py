@@ -1,0 +1,91 @@
+"""`spiderpoolctl node`: kernel settings that agents changed on their nodes, and what becomes of INVALID packets there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from spiderpool.cli import session
+from spiderpool.cli.agents import AgentPod, list_agents
+from spiderpool.cli.session import Output, OutputOption
+from spiderpool.errors import NotFound, SpiderpoolError, Undecodable
+from spiderpool.kube.client import KubeClient
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.nodesettings import NodeReport
+
+PATH: Final = "/v1/node"
+HEADERS: Final = ("NODE", "SETTING", "BEFORE", "NOW", "WHEN SPIDERPOOL GOES")
+
+Ask = Callable[[AgentPod], Awaitable[NodeReport]]
+"""Asks an agent about its node."""
+
+app = typer.Typer(no_args_is_help=True, help="What Spiderpool does to nodes.", rich_markup_mode=None)
+
+
+@app.callback()
+def about() -> None:
+    """Show what Spiderpool does to nodes."""
+
+
+@app.command("settings")
+def settings(node: Annotated[str, typer.Argument(help="Only this node.")] = "", output: OutputOption = Output.TABLE) -> None:
+    """Show kernel settings that agents changed, and whether a node drops packets that conntrack calls INVALID."""
+
+    async def work(client: KubeClient) -> int:
+        reports, unread = await read_reports(client, asking(client), node)
+        if output is Output.JSON:
+            session.print_json(reports)
+        else:
+            show(reports)
+        for error in unread:
+            session.complain(error)
+        return session.FAILED if unread else 0
+
+    session.run(work)
+
+
+async def read_reports(cluster: Cluster, ask: Ask, node: str = "") -> tuple[list[NodeReport], list[SpiderpoolError]]:
+    """
+    Ask all agents, or one node's; gives what they say, and why some say nothing.
+
+    Raises:
+        NotFound: no agent runs there.
+    """
+    agents = [agent for agent in await list_agents(cluster) if node in ("", agent.spec.node_name)]
+    if not agents:
+        raise NotFound(f"no agent runs on node {node}" if node else "no agent runs")
+    answers = await asyncio.gather(*(ask(agent) for agent in agents), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, SpiderpoolError):
+            raise answer
+    reports = [answer for answer in answers if isinstance(answer, NodeReport)]
+    return reports, [answer for answer in answers if isinstance(answer, SpiderpoolError)]
+
+
+def asking(client: KubeClient) -> Ask:
+    """Make the way to agents through the API server; it decides by the caller's rights (`get` of `pods/proxy`)."""
+
+    async def ask(agent: AgentPod) -> NodeReport:
+        data = await client.read_from_pod(agent.metadata.name, agent.metadata.namespace, agent.port, PATH)
+        try:
+            return msgspec.json.decode(data, type=NodeReport)
+        except msgspec.DecodeError as error:
+            raise Undecodable(f"agent {agent.metadata.name} answers {PATH} with something else: {error}") from error
+
+    return ask
+
+
+def show(reports: list[NodeReport]) -> None:
+    """Print the settings as a table, then a line for each node."""
+    rows = (
+        (report.node, setting.key, setting.before, setting.after, "stays" if setting.kept else f"is {setting.before} again")
+        for report in reports
+        for setting in report.settings
+    )
+    session.print_table(HEADERS, rows, empty="no kernel setting was changed")
+    for report in reports:
+        session.print_line(f"{report.node}: {report.explanation}")

@@ -1,0 +1,61 @@
+"""Watching what becomes of INVALID packets."""
+
+from __future__ import annotations
+
+from spiderpool.agent.kubeproxy import KubeProxyWatch
+from spiderpool.api.core import Node
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
+
+DROP = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
+DROPPING = Findings((DROP,), liberal=False)
+GOOD = Findings(("-N KUBE-FORWARD",), liberal=True)
+
+
+class Kernel:
+    """Findings that a test sets, and what was told of them."""
+
+    def __init__(self) -> None:
+        self.findings = DROPPING
+        self.node: Node | None = Node(metadata=ObjectMeta(name="node1"))
+        self.events: list[tuple[str, str]] = []
+        self.noted: list[Fate] = []
+
+    async def look(self) -> Findings:
+        """Give what the node has."""
+        return self.findings
+
+    def watch(self) -> KubeProxyWatch:
+        """Make a watch."""
+        return KubeProxyWatch(self.look, lambda: self.node, self._tell, self._note)
+
+    def _tell(self, node: Node, reason: str, _message: str) -> None:
+        self.events.append((node.metadata.name, reason))
+
+    def _note(self, verdict: Verdict, _findings: Findings) -> None:
+        self.noted.append(verdict.fate)
+
+
+async def test_told_when_it_changes() -> None:
+    """A node that drops is told once, and again when it drops anew; every look is in the metrics."""
+    kernel = Kernel()
+    watch = kernel.watch()
+    for findings in (DROPPING, DROPPING, GOOD, DROPPING):
+        kernel.findings = findings
+        await watch.look_once()
+
+    assert [("node1", "KubeProxyDropsInvalid")] * 2 == kernel.events
+    assert [Fate.DROPPED, Fate.DROPPED, Fate.FORWARDED, Fate.DROPPED] == kernel.noted
+
+
+async def test_node_that_is_not_known_yet() -> None:
+    """The Event waits until there is an object to write it on."""
+    kernel = Kernel()
+    watch, node = kernel.watch(), kernel.node
+    kernel.node = None
+    await watch.look_once()
+    assert [] == kernel.events
+    kernel.node = node
+    await watch.look_once()
+
+    assert [("node1", "KubeProxyDropsInvalid")] == kernel.events
