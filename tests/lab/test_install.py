@@ -20,6 +20,7 @@ from tests.lab.kube import KINDS, Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.patience import until, until_none
 from tests.lab.story import Story, is_running
+from tests.lab.test_node_settings import report, sysctl
 
 RELEASE_NAMESPACE = "kube-system"
 REPOSITORY = Path(__file__).parents[2]
@@ -223,12 +224,16 @@ def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
     story = Story(kube, lab, f"uninstall-{os.getpid()}")
     pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}})
     worn = pod.inside.underlay()
+    changed = {node.name: report(node)["settings"] for node in lab.nodes}
 
     lab.helm("uninstall", "spiderpool", "-n", RELEASE_NAMESPACE, "--wait", "--timeout", "180s", timeout_s=200)
 
     until_none(lambda: _leftovers(kube), "no object of the release is left", within_s=60)
     for node in lab.nodes:
         assert [] == _leftovers_on(node)
+        back = {setting["key"]: setting["before"] for setting in changed[node.name] if not setting["kept"]}
+        assert back == {key: sysctl(node, key) for key in back}
+    until_none(lambda: _definitions_of_networks(kube), "definitions went with their networks", within_s=60)
     assert worn == pod.inside.underlay()
     plain = story.pod("plain")
     assert set() == plain.inside.underlay()
@@ -247,7 +252,21 @@ def _leftovers(kube: Kube) -> list[str]:
     ]
 
 
+def _definitions_of_networks(kube: Kube) -> list[str]:
+    """Give the definitions that belong to a SpiderMultusConfig."""
+    return [
+        thing["metadata"]["name"]
+        for thing in kube.list("NetworkAttachmentDefinition")
+        if any(owner["kind"] == "SpiderMultusConfig" for owner in thing["metadata"].get("ownerReferences", []))
+    ]
+
+
 def _leftovers_on(node: LabNode) -> list[str]:
     """Give the files of the product on a node; a socket's empty folder may stay."""
-    files = [META_CONF, "/run/spidernet/spiderpool.sock", *(f"/opt/cni/bin/{name}" for name in EXECUTABLES)]
+    files = [
+        META_CONF,
+        "/run/spidernet/spiderpool.sock",
+        "/run/spidernet/node-settings.json",
+        *(f"/opt/cni/bin/{name}" for name in EXECUTABLES),
+    ]
     return [file for file in files if node.path(file).exists()]

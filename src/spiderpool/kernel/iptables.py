@@ -49,9 +49,12 @@ def _programs(family: int) -> list[str]:
 
 async def _run(*command: str) -> list[str]:
     """Give what a program prints; nothing when it fails, as for a chain that does not exist."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError:
+        return []  # the node is out of processes: the next look tells more
     try:
         async with asyncio.timeout(WAIT_S):
             output, _ = await process.communicate()

@@ -15,6 +15,7 @@ from spiderpool.cni.netconf import (
     NetworkConfig,
     candidate_files,
     find_by_name,
+    first_network,
     parse_definition,
     parse_file,
     plugin_input,
@@ -188,3 +189,19 @@ def test_plugin_files() -> None:
 def test_switches(value: Any, off: bool) -> None:
     """`disableCheck` and `disableGC` are booleans, or text as some lists have it."""
     assert off is definition({"plugins": [{"type": "a"}], "disableGC": value}).switched_off("disableGC")
+
+
+def test_first_network() -> None:
+    """The first file that can be read and is no meta plugin's gives the node's own network."""
+    texts = {
+        "00-multus.conf": '{"name":"multus-cni-network","type":"multus"}',
+        "01-broken.conf": "{",
+        "10-calico.conflist": '{"name":"k8s-pod-network","plugins":[{"type":"calico"}]}',
+        "20-other.conf": '{"name":"other","type":"bridge"}',
+        "05-notes.txt": "no configuration",
+    }
+    found = first_network(texts)
+
+    assert found is not None
+    assert "k8s-pod-network" == found.name
+    assert first_network({"01-broken.conf": "{"}) is None

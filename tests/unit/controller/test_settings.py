@@ -77,3 +77,35 @@ def test_missing_name_is_refused() -> None:
     """A required variable that is not set is refused."""
     with pytest.raises(InvalidRequest, match="SPIDERPOOL_POD_NAME is required and is not set"):
         read_settings({"SPIDERPOOL_POD_NAMESPACE": "ns"})
+
+
+def test_networks() -> None:
+    """Coordinator and networks are off unless switched on, with the reference's names and periods (ipam.md 7.4)."""
+    off = read_settings(REQUIRED).networks
+    on = read_settings(
+        REQUIRED
+        | {
+            "SPIDERPOOL_COORDINATOR_ENABLED": "true",
+            "SPIDERPOOL_MULTUS_CONFIG_ENABLED": "true",
+            "SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME": "cilium/config",
+            "SPIDERPOOL_CNI_CONFIG_DIR": "/etc/cni/other",
+        }
+    ).networks
+
+    assert (None, False, ("kube-system", "cilium-config")) == (off.coordinator, off.multus_configs, off.cilium)
+    assert (60, 60, "/etc/cni/net.d") == (off.coordinator_resync_s, off.multus_configs_resync_s, str(off.cni_dir))
+    assert ("default", True, ("cilium", "config")) == (on.coordinator, on.multus_configs, on.cilium)
+    assert "/etc/cni/other" == str(on.cni_dir)
+
+
+def test_name_of_the_coordinator() -> None:
+    """The variable that names the coordinator is written as the reference writes it."""
+    environ = {"SPIDERPOOL_COORDINATOR_ENABLED": "true", "SPIDERPOOL_COORDINATOR_DEAFULT_NAME": "mine"}
+
+    assert "mine" == read_settings(REQUIRED | environ).networks.coordinator
+
+
+def test_configmap_without_namespace() -> None:
+    """The name of Cilium's ConfigMap needs its namespace."""
+    with pytest.raises(InvalidRequest, match="it must be namespace/name"):
+        read_settings(REQUIRED | {"SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME": "cilium-config"})

@@ -88,6 +88,7 @@ def test_configuration_defaults() -> None:
         "enableCleanOutdatedEndpoint": False,
         "enableValidatingResourcesDeletedWebhook": False,
         "tuneSysctlConfig": True,
+        "tcpBeLiberal": False,
         "podResourceInject": {
             "enabled": False,
             "namespacesExclude": ["kube-system", "spiderpool", "metallb-system", "istio-system"],
