@@ -17,11 +17,12 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import structlog
 
-from spiderpool.api.coordinator import PodCIDRType, SpiderCoordinator
+from spiderpool.api.coordinator import PHASE_NOT_READY, PodCIDRType, SpiderCoordinator
 from spiderpool.api.core import ConfigMap
 from spiderpool.api.meta import Kube, KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.controller.loop import Loop
+from spiderpool.controller.world import Tell
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kernel.folders import read_texts
 from spiderpool.kube.cluster import Cluster
@@ -40,6 +41,8 @@ from spiderpool.wiring.clustercidr import (
 KUBE_SYSTEM: Final = "kube-system"
 KUBEADM: Final = "kubeadm-config"
 MANAGER_LABEL: Final = "component=kube-controller-manager"
+NOT_READY: Final = "CoordinatorNotReady"
+CILIUM_NOT_READY: Final = "CiliumNotReady"  # the reference's word
 RESYNC_S: Final = 60.0
 GATHER_S: Final = 0.2
 
@@ -158,16 +161,18 @@ class CoordinatorSettings:
 class Coordinators:
     """Keeps the status of the one SpiderCoordinator that counts."""
 
-    def __init__(self, cluster: Cluster, settings: CoordinatorSettings, *, clock: Clock = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, tell: Tell, settings: CoordinatorSettings, *, clock: Clock = time.monotonic) -> None:
         """
         Prepare.
 
         Args:
             cluster: the fenced door.
+            tell: writes Events.
             settings: which object, and where to look.
             clock: monotonic seconds.
         """
         self._cluster = cluster
+        self._tell = tell
         self._settings = settings
         self._mirrors: dict[str, Mirror[Any]] = {}
         self.loop = Loop("coordinators", self._reconcile, clock=clock)
@@ -206,6 +211,8 @@ class Coordinators:
             }
         }
         await self._cluster.patch(SpiderCoordinator, found.metadata.name, body, subresource="status")
+        if status.phase == PHASE_NOT_READY:
+            self._tell(found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason)
         log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
 
     async def _read(self, kind: PodCIDRType) -> Sources:

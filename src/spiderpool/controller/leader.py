@@ -90,7 +90,7 @@ class Leader:
             where = CoordinatorSettings(
                 settings.coordinator, settings.cni_dir, settings.cilium, float(settings.coordinator_resync_s)
             )
-            coordinators = Coordinators(cluster, where)
+            coordinators = Coordinators(cluster, recorder.warning, where)
             stack.push_async_callback(coordinators.stop)
             await coordinators.start()
             loops.append(coordinators.loop)

@@ -52,11 +52,10 @@ class MultusConfigs:
         self.loop = Loop("networks", self._reconcile, clock=clock)
 
     async def start(self) -> None:
-        """Follow networks and definitions; the watch of definitions only makes us look sooner."""
+        """Follow networks and definitions; what is not listed yet comes as a change."""
         self._configs.subscribe(self._on_config)
         self._definitions.subscribe(self._on_definition)
         await self._configs.start()
-        await self._configs.synced()
         await self._definitions.start()
 
     async def stop(self) -> None:

@@ -70,7 +70,7 @@ def without(scene: Scene, *kinds: type[KubeObject]) -> None:
 async def keeping(scene: Scene, folder: Path) -> AsyncIterator[Coordinators]:
     """Keep the status while the block runs."""
     settings = CoordinatorSettings("default", folder, ("kube-system", "cilium-config"))
-    keeper = Coordinators(scene.cluster, settings, clock=scene.clock)
+    keeper = Coordinators(scene.cluster, scene.told, settings, clock=scene.clock)
     await keeper.start()
     try:
         await run(scene, keeper)
@@ -135,7 +135,9 @@ async def test_nobody_says_it(scene: Scene, tmp_path: Path) -> None:
     scene.cluster.seed(coordinator())
     status = await status_of(scene, tmp_path)
 
-    assert ("NotReady", "No kube-controller-manager pod found, unable to get clusterCIDR") == (status.phase, status.reason)
+    words = "No kube-controller-manager pod found, unable to get clusterCIDR"
+    assert ("NotReady", words) == (status.phase, status.reason)
+    assert [("default", "CoordinatorNotReady", words)] == scene.told.events
 
 
 @pytest.mark.parametrize("name", ["calico", "k8s-pod-network"])
