@@ -9,6 +9,7 @@ Every error of the project, each saying whose move it is and what a CNI caller i
   + Unsupported            2     a field that this product knows and does not support
   + NoPool                 7     no pool that this pod may use
   + Exhausted              110   usable pools are full; the runtime may retry
+    + AddressHeld          110   the exact address that is asked for is somebody else's; the holder is named
   + TryAgain               11    not now; the same call later may succeed
     + Conflict             11    lost a race against another writer
       + AlreadyExists      11    a create met an object of that name
@@ -91,6 +92,10 @@ class Exhausted(SpiderpoolError):
 
     cni_code = 110
     retryable = True
+
+
+class AddressHeld(Exhausted):
+    """The exact address that is asked for is somebody else's; the message names the holder."""
 
 
 class TryAgain(SpiderpoolError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.coolwatch import CoolingWatches
 from spiderpool.agent.deletions import Deletions
@@ -23,7 +24,7 @@ from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
 from spiderpool.ipam.allocation import candidates
-from spiderpool.ipam.records import put_in_place
+from spiderpool.ipam.records import describe_holder, put_in_place
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
@@ -128,6 +129,11 @@ class Claims:
                 return None
             await self._taken.wait(news, [pool.name for pool in want.selection.pools], left_s)
             want = want.renew(want)
+
+    async def holders(self, ips: Iterable[IPAddress]) -> dict[IPAddress, str]:
+        """Say who has exact addresses that could not be had."""
+        found = {ip: await self._patience.bear(partial(self._read, record_name(ip), "")) for ip in ips}
+        return {ip: describe_holder(record) for ip, record in found.items() if record is not None}
 
     async def resolve(self, uid: str) -> None:
         """Learn what became of the creates of a pod that got no answer; those that happened are then in the mirror."""

@@ -15,12 +15,13 @@ from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.owners import Owners
 from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core import Namespace, Node, Pod
-from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
+from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
+from spiderpool.api.group import ANNO_IP, ANNO_NETWORKS, LABEL_NODE
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
+from spiderpool.ipam.pins import position_of
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
@@ -190,9 +191,10 @@ class FactSource:
     async def gather(self, call: PodCall) -> Facts:
         """Read everything that deciding an ADD looks at."""
         pod = await self.find_pod(call)
+        owner = await self.owner_of(pod)
         return Facts(
             pod=pod,
-            owner=await self.owner_of(pod),
+            owner=owner,
             features=self._features,
             node=self._mirrors.node.named(self._node),
             namespace=await self._find_namespace(call.namespace),
@@ -201,7 +203,18 @@ class FactSource:
             networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), call.namespace),
             default_network=self._default_network,
             agent_namespace=self._agent_namespace,
+            position=await self._position_of(pod, owner),
         )
+
+    async def _position_of(self, pod: Pod, owner: Application) -> int | None:
+        """Give a pod's place among the ordinals of its StatefulSet; read only for those who list exact addresses."""
+        asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(ANNO_NETWORKS, "")
+        if not asks or (owner.api_version, owner.kind) != ("apps/v1", "StatefulSet"):
+            return None
+        try:
+            return position_of(pod, await self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
+        except NotFound:
+            return None
 
     async def find_pod(self, call: PodCall) -> Pod:
         """Give the pod that a call is about; raises `TryAgain` when the API knows another one of that name."""

@@ -142,7 +142,7 @@ class Leases:
             made = _raise_first(
                 await asyncio.gather(*(self._claims.claim(want, undo, deadline) for want in wants), return_exceptions=True)
             )
-        self._require_all(ask, made)
+        await self._require_all(ask, made)
         return [record for record in made if record is not None]
 
     async def _claim_in_order(self, ask: Ask, undo: AsyncExitStack, deadline: float) -> list[SpiderIP | None]:
@@ -174,12 +174,13 @@ class Leases:
         resting = tuple(record for record in ask.resting if ClaimKey.of_record(record) == key)
         return Want(key, ask.uid, selection, ask.facts.reserved_of(selection.family), build, renew, resting)
 
-    def _require_all(self, ask: Ask, made: Iterable[SpiderIP | None]) -> None:
+    async def _require_all(self, ask: Ask, made: Iterable[SpiderIP | None]) -> None:
         """Raise the one error that tells of all selections that gave nothing."""
         empty = [selection for selection, record in zip(ask.selections, made, strict=True) if record is None]
         if empty:
             held = {pool.name: len(self._taken.of(pool.name)) for selection in empty for pool in selection.pools}
-            raise failure_of(empty, held, ask.facts.reserved)
+            holders = await self._claims.holders(ip for selection in empty for ip in selection.ips)
+            raise failure_of(empty, held, ask.facts.reserved, holders)
 
 
 @asynccontextmanager
@@ -215,7 +216,7 @@ def read_ask(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Ask
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
     served = {nic for nic, _ in held}
     try:
-        wish = read_wish(facts.pod, facts.namespace, request, facts.features)
+        wish = read_wish(facts.pod, facts.namespace, request, facts.features, facts.position)
         selections = select_wish(wish, facts)
     except SpiderpoolError:
         if request.nic in served:

@@ -8,13 +8,14 @@ from typing import Final
 
 from spiderpool.agent.facts import PodCall
 from spiderpool.api.core import Pod
-from spiderpool.errors import Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain, Unreachable
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain, Unreachable
 from spiderpool.kube.events import EventRecorder
 
 COMPONENT: Final = "spiderpool-agent"
 
 # What only the runtime and we can mend is no news for a user: kubelet repeats the call.
 _REASONS: Final[tuple[tuple[type[SpiderpoolError], str | None], ...]] = (
+    (AddressHeld, "IPAddressHeld"),
     (Exhausted, "IPAddressesUsedOut"),
     (NoPool, "NoIPPoolAvailable"),
     (InvalidRequest, "WrongInput"),

@@ -18,6 +18,7 @@ ANNO_IPPOOL_IP_NUMBER: Final = PREFIX + "ippool-ip-number"
 ANNO_IPPOOL_RECLAIM: Final = PREFIX + "ippool-reclaim"
 ANNO_IPPOOLS: Final = PREFIX + "ippools"
 ANNO_IPPOOL: Final = PREFIX + "ippool"
+ANNO_IP: Final = PREFIX + "ip"  # exact addresses; ours, see `ipam.pins`
 ANNO_ROUTES: Final = PREFIX + "routes"
 ANNO_DEFAULT_ROUTE_NIC: Final = PREFIX + "default-route-nic"
 ANNO_NS_DEFAULT_IPV4: Final = PREFIX + "default-ipv4-ippool"

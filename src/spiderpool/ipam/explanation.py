@@ -66,7 +66,7 @@ def ask_all(facts: Facts, requests: Iterable[Request]) -> Asked:
     problems: dict[str, None] = {}
     for request in requests:
         try:
-            wish: Wish = read_wish(facts.pod, facts.namespace, request, facts.features)
+            wish: Wish = read_wish(facts.pod, facts.namespace, request, facts.features, facts.position)
             found = select_wish(wish, facts)
         except SpiderpoolError as error:
             problems[f"{request.nic}: {error.message}"] = None

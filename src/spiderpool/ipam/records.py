@@ -119,6 +119,18 @@ def suspicion_of(record: SpiderIP) -> str:
     return record.metadata.annotations.get(ANNO_SUSPECT, "")
 
 
+def describe_holder(record: SpiderIP) -> str:
+    """Say who has an address, or why nobody gets it."""
+    holder, pool = record.spec.holder, record.spec.pool
+    if record.spec.state is IPState.QUARANTINED:
+        return f"quarantined in pool {pool}: somebody else used it on the wire"
+    if holder.kind is HolderKind.POOL:
+        return f"taken by the controller while it edits pool {pool}"
+    kind = "pod" if holder.kind is HolderKind.POD else holder.kind
+    verb = "held by" if record.held else "just released by"
+    return f"{verb} {kind} {holder.namespace}/{holder.name} ({holder.nic}, node {holder.node or 'unknown'})"
+
+
 def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
     """Put a claim (`build_record`), or what was there before it, in the place of a record, on condition of that record."""
     return record_of(fresh.spec, old.metadata)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.errors import Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain
 from spiderpool.ipam.filters import refusal_of
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
 from spiderpool.ipam.wishes import NicWish, Source, Wish
@@ -149,7 +149,10 @@ def _nothing(nic_wish: NicWish, facts: Facts) -> str:
 
 
 def failure_of(
-    selections: Iterable[Selection], held: Mapping[str, int] | None = None, reserved: Mapping[int, AddressSet] | None = None
+    selections: Iterable[Selection],
+    held: Mapping[str, int] | None = None,
+    reserved: Mapping[int, AddressSet] | None = None,
+    holders: Mapping[IPAddress, str] | None = None,
 ) -> SpiderpoolError:
     """
     Give the error of an ADD that gets no address, with the text of `explain`.
@@ -158,12 +161,13 @@ def failure_of(
         selections: those that gave nothing: without pools, or with pools that are full.
         held: per pool, how many addresses are held.
         reserved: per family, the addresses of SpiderReservedIPs.
+        holders: who has the exact addresses that are asked for, by address; one that is free or reserved is not among them.
     """
     failed = tuple(selections)
-    text = explain(failed, held, reserved)
+    text = explain(failed, held, reserved, holders)
     without = [selection for selection in failed if not selection.pools]
     if not without:
-        return Exhausted(text)
+        return AddressHeld(text) if holders else Exhausted(text)
     return TryAgain(text) if any(refusal.again for selection in without for refusal in selection.refusals) else NoPool(text)
 
 
@@ -175,7 +179,10 @@ def require_pools(selections: Iterable[Selection]) -> None:
 
 
 def explain(
-    selections: Iterable[Selection], held: Mapping[str, int] | None = None, reserved: Mapping[int, AddressSet] | None = None
+    selections: Iterable[Selection],
+    held: Mapping[str, int] | None = None,
+    reserved: Mapping[int, AddressSet] | None = None,
+    holders: Mapping[IPAddress, str] | None = None,
 ) -> str:
     """
     Say in one text, for the Event and the CNI error, which pools were looked at and why none gave an address.
@@ -185,22 +192,32 @@ def explain(
     failed = tuple(selections)
     without = tuple(selection for selection in failed if not selection.pools)
     kind = "no IPPool available" if without else "all IP addresses used out"
-    parts = (_explain_one(selection, held or {}, reserved or {}) for selection in without or failed)
+    parts = (_explain_one(selection, held or {}, reserved or {}, holders or {}) for selection in without or failed)
     return f"{kind}: {'. '.join(parts)}"
 
 
-def _explain_one(selection: Selection, held: Mapping[str, int], reserved: Mapping[int, AddressSet]) -> str:
+def _explain_one(
+    selection: Selection, held: Mapping[str, int], reserved: Mapping[int, AddressSet], holders: Mapping[IPAddress, str]
+) -> str:
     """Say what became of the pools of one NIC and family."""
     reserved_here = reserved.get(selection.family) or AddressSet.empty(selection.family)
-    full = [_numbers(pool, selection.ips, held.get(pool.name), reserved_here) for pool in selection.pools]
+    if selection.ips:
+        full = [_exact(ip, holders.get(ip), reserved_here) for ip in selection.ips if selection.pools]
+    else:
+        full = [_numbers(pool, held.get(pool.name), reserved_here) for pool in selection.pools]
     reasons = full + [refusal.reason for refusal in selection.refusals]
     return f"{selection.nic} IPv{selection.family} ({selection.source}): {'; '.join(reasons) or 'no pool matches'}"
 
 
-def _numbers(pool: Pool, ips: tuple[IPAddress, ...], held: int | None, reserved: AddressSet) -> str:
+def _exact(ip: IPAddress, holder: str | None, reserved: AddressSet) -> str:
+    """Say why an exact address cannot be had."""
+    if holder is not None:
+        return f"{ip}, which is asked for, is {holder}"
+    return f"{ip}, which is asked for, is {'reserved by a SpiderReservedIP' if ip in reserved else 'not free at the moment'}"
+
+
+def _numbers(pool: Pool, held: int | None, reserved: AddressSet) -> str:
     """Say in numbers that a pool is full."""
-    if ips:
-        return f"pool {pool.name}: {', '.join(map(str, ips))} asked for, and held or reserved"
     size = pool.usable.size
     if not size:
         return f"pool {pool.name}: 0 addresses (ips minus excludeIPs is empty)"

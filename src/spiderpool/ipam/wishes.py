@@ -17,6 +17,7 @@ from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Namespace, Pod
 from spiderpool.api.group import (
+    ANNO_IP,
     ANNO_IPPOOL,
     ANNO_IPPOOLS,
     ANNO_NETWORKS,
@@ -29,6 +30,7 @@ from spiderpool.api.group import (
 from spiderpool.api.ippool import Route
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
+from spiderpool.ipam.pins import Lists, PinItem, by_family, choose, read_pins
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
 from spiderpool.model.networks import NetworkSelection, nic_name, parse_networks
@@ -71,7 +73,8 @@ class NicWish:
     """
     What one NIC asks for.
 
-    `patterns` is None where the cluster's default pools are asked for; a family without a key is not asked for.
+    `patterns` is None where the cluster's default pools are asked for; a family without a key is not asked for. `ips`: exact
+    addresses, at most one of a family; a family that has none is free.
     """
 
     nic: str
@@ -100,19 +103,56 @@ class Wish:
         return self.nics[0].source
 
 
-def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features: Features) -> Wish:
-    """Read what a pod asks for; raises `InvalidRequest` naming the annotation, the item and what to write."""
+def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features: Features, position: int | None = None) -> Wish:
+    """
+    Read what a pod asks for; raises `InvalidRequest` naming the annotation, the item and what to write.
+
+    Args:
+        position: of the pod among the ordinals of its StatefulSet, for lists of exact addresses.
+    """
     annotations = pod.metadata.annotations
     _refuse_subnets(annotations, features)
     routes = _parsed(annotations, ANNO_ROUTES, _read_routes) or ()
     networks = parse_networks(annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
+    exact = _Exact(_parsed(annotations, ANNO_IP, read_pins) or (), request, networks, position)
     items = _parsed(annotations, ANNO_IPPOOLS, _read_ippools)
     if items is not None:
-        nics = _nic_wishes(items, request, networks, features)
+        nics = _nic_wishes(items, request, exact, features)
     else:
         source, patterns = _one_nic(annotations, namespace, request)
-        nics = (_nic_wish(request.nic, source, patterns, request.clean_gateway, request, networks, features),)
+        nics = (_nic_wish(request.nic, source, patterns, request.clean_gateway, request, exact, features),)
     return Wish(request.nic, nics, routes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exact:
+    """Where exact addresses come from: the annotation `ip`, the call, the network selections."""
+
+    items: tuple[PinItem, ...]
+    request: Request
+    networks: tuple[NetworkSelection, ...]
+    position: int | None
+
+    def of(self, nic: str) -> tuple[IPAddress, ...]:
+        """Give the exact addresses of a NIC; sources that contradict each other are refused."""
+        annotated = choose(self._annotated(nic), self.position, f"annotation {ANNO_IP}, interface {nic}")
+        asked = self.request.ips if nic == self.request.nic else ()
+        where = "the CNI call (ips, or IP of CNI_ARGS)" if asked else f"annotation {ANNO_NETWORKS}"
+        others = choose(by_family(asked or _ips_of_network(nic, self.networks)), self.position, f"{where}, interface {nic}")
+        for one, two in ((one, two) for one in annotated for two in others if one.version == two.version):
+            if one != two:
+                raise InvalidRequest(
+                    f"wrong input: annotation {ANNO_IP} asks for {one} on {nic}, {where} for {two}; ask for one of them"
+                )
+        return tuple(dict.fromkeys((*annotated, *others)))
+
+    def _annotated(self, nic: str) -> Lists:
+        """Give what the annotation lists for a NIC; items without names belong to eth0 and to the networks in their order."""
+        for index, item in enumerate(self.items):
+            name = item.interface or ("eth0" if index == 0 else nic_name(self.networks, index))
+            if name == nic:
+                return item.lists
+        return {}
 
 
 def _refuse_subnets(annotations: Mapping[str, str], features: Features) -> None:
@@ -162,12 +202,10 @@ def _read_ippools(text: str) -> list[_Item]:
     return items
 
 
-def _nic_wishes(
-    items: list[_Item], request: Request, networks: tuple[NetworkSelection, ...], features: Features
-) -> tuple[NicWish, ...]:
+def _nic_wishes(items: list[_Item], request: Request, exact: _Exact, features: Features) -> tuple[NicWish, ...]:
     """Give every NIC of `ippools` its wish; items without names belong to eth0 and to the networks in their order."""
     by_order = not items[0].interface
-    names = ["eth0" if index == 0 else nic_name(networks, index) for index in range(len(items))]
+    names = ["eth0" if index == 0 else nic_name(exact.networks, index) for index in range(len(items))]
     nics = names if by_order else [item.interface for item in items]
     twice = repeated(nics)
     if twice is not None:
@@ -178,7 +216,7 @@ def _nic_wishes(
             f"wrong input: {Source.IPPOOLS}: no item is for interface {request.nic}, only for {listed}; add one"
         )
     return tuple(
-        _nic_wish(nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, networks, features)
+        _nic_wish(nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, exact, features)
         for nic, item in zip(nics, items, strict=True)
     )
 
@@ -206,14 +244,20 @@ def _nic_wish(
     patterns: Patterns | None,
     clean_gateway: bool,
     request: Request,
-    networks: tuple[NetworkSelection, ...],
+    exact: _Exact,
     features: Features,
 ) -> NicWish:
-    """Put a NIC's wish together: disabled families drop out, exact addresses come from the call or from the network."""
+    """Put a NIC's wish together: disabled families drop out, an exact address needs pools of its family."""
     mine = nic == request.nic
     if patterns is not None:
         patterns = {family: patterns[family] for family in features.families if patterns.get(family)}
-    ips = request.ips if mine and request.ips else _ips_of_network(nic, networks)
+    ips = exact.of(nic)
+    for ip in ips:
+        if ip.version not in (features.families if patterns is None else patterns):
+            raise InvalidRequest(
+                f"wrong input: {ip} is asked for on {nic}, and {source} names no IPv{ip.version} pool that is enabled; "
+                "name the pool that has it"
+            )
     return NicWish(nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips)
 
 

@@ -21,6 +21,7 @@ class Facts:
     `owner`: the pod's top owner (the pod itself when nothing owns it). `reserved`: per family, of living SpiderReservedIPs.
     `networks`: the parsed annotation `k8s.v1.cni.cncf.io/networks`. `default_network`: the cluster's default network, as
     `namespace/name` or `name`; None where no meta plugin is set up. `agent_namespace`: where networks without a namespace are.
+    `position`: of the pod among the ordinals of its StatefulSet; None where it belongs to none, or asks for no exact address.
     `master_addresses`: addresses of the physical NIC below the one asked for; None unless the request has `matchMasterSubnet`.
     """
 
@@ -35,6 +36,7 @@ class Facts:
     default_network: str | None = None
     agent_namespace: str = ""
     master_addresses: tuple[IPAddress, ...] | None = None
+    position: int | None = None
 
     def reserved_of(self, family: int) -> AddressSet:
         """Give the reserved addresses of a family."""

@@ -14,7 +14,7 @@ from spiderpool.api.core import Event, Pod, ReplicaSet
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.errors import Exhausted, InvalidRequest, NoPool, NotFound, TryAgain
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, NotFound, TryAgain
 from tests.fakes.objects import make_namespace, make_pod
 from tests.unit.agent.world import CONFIG, World, ips, with_owner
 
@@ -266,13 +266,13 @@ async def test_a_reservation_made_while_the_agent_runs_counts(world: World) -> N
 
 
 async def test_an_exact_address_is_given_or_nothing(world: World) -> None:
-    """A call that wants 10.6.0.15 gets it; a second pod that wants it too gets an error that names it."""
+    """A call that wants 10.6.0.15 gets it; a second pod that wants it too gets an error that names its holder."""
     world.pool()
     first, second = world.pod("web-1"), world.pod("web-2")
 
     async with world.agent() as agent:
         answer = await agent.add(first, ips=(ip_address("10.6.0.15"),))
-        with pytest.raises(Exhausted, match=r"10\.6\.0\.15 asked for"):
+        with pytest.raises(AddressHeld, match=r"10\.6\.0\.15, .* is held by pod ns/web-1 \(eth0, node node1\)"):
             await agent.add(second, ips=(ip_address("10.6.0.15"),))
 
     assert ["10.6.0.15"] == ips(answer)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.group import LABEL_OWNER_APP_NAME
-from spiderpool.errors import Exhausted, InvalidRequest, NoPool, TryAgain
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
 from spiderpool.ipam.filters import application_labels
+from spiderpool.ipam.records import describe_holder
 from spiderpool.ipam.selection import Selection, explain, failure_of, require_pools, select_pools, select_wish
 from spiderpool.ipam.wishes import NicWish, Source, Wish
 from spiderpool.model.config import Features
@@ -25,6 +26,7 @@ from tests.fakes.objects import (
     make_node,
     make_pod,
     make_pool,
+    make_record,
     make_wish,
 )
 
@@ -328,10 +330,17 @@ def test_words_for_full_pools() -> None:
 
 
 def test_words_for_a_taken_address() -> None:
-    """An exact address that is not free is named."""
-    selection = chosen(make_pool(), ips=(ip_address("10.6.0.10"),))
+    """An exact address that is not free is named, with who has it, or why nobody gets it."""
+    ten = ip_address("10.6.0.10")
+    selection = chosen(make_pool(), ips=(ten,))
+    holders = {ten: describe_holder(make_record("10.6.0.10"))}
+    reserved = {4: AddressSet.of([ten])}
 
-    assert "pool blue: 10.6.0.10 asked for, and held or reserved" in explain([selection], {"blue": 1})
+    held = failure_of([selection], holders=holders)
+    assert isinstance(held, AddressHeld)
+    assert "10.6.0.10, which is asked for, is held by pod ns/web-1 (eth0, node node1)" in held.message
+    assert "10.6.0.10, which is asked for, is reserved by a SpiderReservedIP" in explain([selection], reserved=reserved)
+    assert "10.6.0.10, which is asked for, is not free at the moment" in explain([selection])
 
 
 def test_pools_that_wait_to_be_taken_over() -> None:

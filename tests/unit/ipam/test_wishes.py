@@ -19,6 +19,7 @@ from tests.fakes.objects import FEATURES, make_namespace, make_pod
 IPPOOLS = "ipam.spidernet.io/ippools"
 IPPOOL = "ipam.spidernet.io/ippool"
 ROUTES = "ipam.spidernet.io/routes"
+IP = "ipam.spidernet.io/ip"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 V4_ONLY = Features(enable_ipv4=True)
 
@@ -100,12 +101,50 @@ def test_clean_gateway_of_the_configuration() -> None:
 
 def test_exact_addresses() -> None:
     """Addresses of the call count for its NIC; those of a network selection for the NIC of that network."""
-    items = [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"]}]
+    items = [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"], "ipv6": ["d"]}]
     networks = [{"name": "n", "ips": ["10.7.0.9/16", "fd00::9"]}]
     wish = read({IPPOOLS: items, NETWORKS: networks}, ips=(ip_address("10.6.0.9"),))
 
     assert [(ip_address("10.6.0.9"),), (ip_address("10.7.0.9"), ip_address("fd00::9"))] == [nic.ips for nic in wish.nics]
     assert (ip_address("fd00::9"),) == wish.nics[1].ips_of(6)
+
+
+def test_pinned_addresses() -> None:
+    """The annotation `ip` pins eth0, another NIC, or the ordinals of a StatefulSet; the call's own wish may say the same."""
+    pools = {IPPOOLS: [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"]}]}
+    by_nic = [{"interface": "net1", "ipv4": ["10.7.0.9"]}, {"interface": "eth0", "ipv4": ["10.6.0.9"]}]
+    nine, nic_nine = ip_address("10.6.0.9"), ip_address("10.7.0.9")
+
+    assert [(nine,), ()] == [nic.ips for nic in read({**pools, IP: "10.6.0.9"}).nics]
+    assert [(nine,), (nic_nine,)] == [nic.ips for nic in read({**pools, IP: by_nic}).nics]
+    assert [(nine,), ()] == [nic.ips for nic in read({**pools, IP: "10.6.0.9"}, ips=(nine,)).nics]
+    unnamed = {IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["c"]}], IP: [{"ipv4": ["10.6.0.9"]}, {"ipv4": ["10.7.0.9"]}]}
+    assert [(nine,), (nic_nine,)] == [nic.ips for nic in read({**unnamed, NETWORKS: "n1@data"}).nics]
+
+
+def test_an_ordinal_picks_from_a_list() -> None:
+    """Replica by replica a StatefulSet walks the lists of both families, those of network selections too."""
+    pools = {IPPOOL: {"ipv4": ["a"], "ipv6": ["b"]}}
+    lists = ["10.6.0.8-10.6.0.9", "fd00::8", "fd00::9"]
+    pod = make_pod("db-1", annotations={**pools, IP: lists})
+    wish = read_wish(pod, None, Request("eth0"), FEATURES, position=1)
+
+    assert (ip_address("10.6.0.9"), ip_address("fd00::9")) == wish.nics[0].ips
+
+
+@pytest.mark.parametrize(
+    ("annotations", "request_ips", "words"),
+    [
+        ({IP: "10.6.0.9"}, ("10.6.0.8",), "asks for 10.6.0.9 on eth0, the CNI call (ips, or IP of CNI_ARGS) for 10.6.0.8"),
+        ({IP: "fd00::9"}, (), "names no IPv6 pool that is enabled; name the pool that has it"),
+        ({IP: ["10.6.0.8", "10.6.0.9"]}, (), "2 IPv4 addresses are listed, and this pod takes one"),
+        ({}, ("10.6.0.8", "10.6.0.9"), "the CNI call (ips, or IP of CNI_ARGS), interface eth0: 2 IPv4 addresses are listed"),
+        ({IP: "nonsense"}, (), "wrong input: annotation ipam.spidernet.io/ip: the value:"),
+    ],
+)
+def test_pins_that_cannot_be(annotations: dict[str, Any], request_ips: tuple[str, ...], words: str) -> None:
+    """Pins that contradict each other, have no pool or are too many are refused with words."""
+    assert words in refusal({IPPOOL: {"ipv4": ["a"]}, **annotations}, ips=tuple(map(ip_address, request_ips)))
 
 
 def test_routes() -> None:
