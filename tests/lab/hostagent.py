@@ -218,6 +218,18 @@ class HostAgent:
         """Make an ADD as our own executable hands it over: the answer has an exit code and what the runtime reads."""
         return self.ask("POST", "/v1/cni", {"plugin": "spiderpool", "env": sandbox.env("ADD"), "config": CNI_CONFIG})
 
+    def collect(self, config: Mapping[str, object]) -> Answer | None:
+        """Make a GC call, which no runtime of the lab makes."""
+        env = {"CNI_COMMAND": "GC", "CNI_PATH": "/opt/cni/bin"}
+        return self.ask("POST", "/v1/cni", {"plugin": "spiderpool", "env": env, "config": {**CNI_CONFIG, **config}})
+
+    def status(self) -> Answer | None:
+        """Make a STATUS call."""
+        env = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/opt/cni/bin"}
+        return self.ask(
+            "POST", "/v1/cni", {"plugin": "spiderpool", "env": env, "config": {**CNI_CONFIG, "cniVersion": "1.1.0"}}
+        )
+
     def _serves(self) -> bool:
         assert self.runs, f"the agent of {self.node} ended: {self._log.read_text()[-2000:]}"
         return (answer := self.ask("GET", "/v1/ipam/healthy")) is not None and answer.status == 200
@@ -268,6 +280,10 @@ class PaperNode:
         self._kube.delete("Node", self.name)
         self._kube.delete("Lease", self.name, "kube-node-lease")
         self._kube.close()
+
+    def fall_silent(self) -> None:
+        """Beat no more: the node is lost some time later."""
+        self._stop.set()
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_S):

@@ -16,12 +16,12 @@ from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.owners import Owners
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
-from spiderpool.api.group import ANNO_IP, ANNO_NETWORKS, LABEL_NODE
+from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
-from spiderpool.ipam.pins import position_of
+from spiderpool.ipam.pins import needs_position, position_of
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
@@ -208,8 +208,7 @@ class FactSource:
 
     async def _position_of(self, pod: Pod, owner: Application) -> int | None:
         """Give a pod's place among the ordinals of its StatefulSet; read only for those who list exact addresses."""
-        asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(ANNO_NETWORKS, "")
-        if not asks or (owner.api_version, owner.kind) != ("apps/v1", "StatefulSet"):
+        if not needs_position(pod, owner):
             return None
         try:
             return position_of(pod, await self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))

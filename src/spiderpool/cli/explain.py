@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from spiderpool.api.core import Namespace, NetworkAttachmentDefinition, Node, Pod
+from spiderpool.api.core import Namespace, NetworkAttachmentDefinition, Node, Pod, StatefulSet
 from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_KEY, LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
@@ -25,6 +25,7 @@ from spiderpool.cni.keys import lookup
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.ipam.explanation import Explanation, ask_all, explain_pod
 from spiderpool.ipam.filters import DEFAULT_NIC
+from spiderpool.ipam.pins import needs_position, position_of
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.client import KubeClient
@@ -120,7 +121,16 @@ async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: I
         networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace),
         default_network=installation.default_network,
         agent_namespace=installation.namespace,
+        position=await _position_of(cluster, pod, owner),
     )
+
+
+async def _position_of(cluster: Cluster, pod: Pod, owner: Application) -> int | None:
+    """Give a pod's place among the ordinals of its StatefulSet, for lists of exact addresses."""
+    if not needs_position(pod, owner):
+        return None
+    statefulset = await _find(cluster, StatefulSet, owner.name, pod.metadata.namespace)
+    return None if statefulset is None else position_of(pod, statefulset)
 
 
 async def _find(cluster: Cluster, kind: type[Any], name: str, namespace: str) -> Any:

@@ -25,6 +25,8 @@ from typing import Final
 from spiderpool.addressing.ranges import family_of, parse_range
 from spiderpool.addressing.sets import AddressSet, IPAddress, address
 from spiderpool.api.core import Pod, StatefulSet
+from spiderpool.api.group import ANNO_IP, ANNO_NETWORKS
+from spiderpool.api.spiderip import Application
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.reclaim import STATEFUL_NAME
@@ -97,6 +99,12 @@ def by_family(ips: Iterable[IPAddress]) -> Lists:
     for ip in ips:
         numbers.setdefault(ip.version, []).append((int(ip), int(ip)))
     return {family: Pins(family, tuple(spans)) for family, spans in numbers.items()}
+
+
+def needs_position(pod: Pod, owner: Application) -> bool:
+    """Whether a pod's exact addresses may be a list for the ordinals of a StatefulSet."""
+    asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(ANNO_NETWORKS, "")
+    return asks and (owner.api_version, owner.kind) == ("apps/v1", "StatefulSet")
 
 
 def position_of(pod: Pod, statefulset: StatefulSet) -> int | None:
