@@ -71,7 +71,7 @@ class Ipam:
                     raise
                 self.reports.add_failed(call, error)
             except Exhausted as error:
-                raise Exhausted("; ".join(one.message for one in (error, *met))) from error
+                raise type(error)("; ".join(one.message for one in (error, *met))) from error
 
     async def release(self, call: PodCall, container_id: str) -> None:
         """Take back what a container had."""
