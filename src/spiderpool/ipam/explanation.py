@@ -133,7 +133,8 @@ def _answer(selection: Selection, record: SpiderIP | None, numbers: tuple[Usage,
         gone = "would not get it today" if pool in selection.looked_at else "does not ask for it any more"
         return f"holds {record.spec.ip} of {pool}: it keeps what it has, though it {gone}"
     if not names:
-        return "gets nothing: no pool that it may use"
+        waits = any(refusal.again for refusal in selection.refusals)
+        return "waits: its pool is not ready yet" if waits else "gets nothing: no pool that it may use"
     free = next((each for each in numbers if each.free > 0), None)
     if selection.ips:
         return f"asks for {' or '.join(map(str, selection.ips))} of {names[0]}"

@@ -491,6 +491,19 @@ async def test_explain_a_full_pool(lab: Lab) -> None:
     assert ["waits: all pools that it may use are full"] == [slot.answer for slot in told.slots]
 
 
+@pytest.mark.parametrize(
+    ("pool", "answer"),
+    [
+        (make_ippool(disable=True), "gets nothing: no pool that it may use"),
+        (make_ippool(annotations={}, status={"allocatedIPs": "{}"}), "waits: its pool is not ready yet"),
+    ],
+)
+async def test_explain_without_a_pool(lab: Lab, pool: SpiderIPPool, answer: str) -> None:
+    """A pool that is only not usable yet makes the pod wait."""
+    lab.seed(pool, network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
+    assert [answer] == [slot.answer for slot in (await tell(lab.cluster, make_pod(), DEPLOYMENT)).slots]
+
+
 async def test_explain_keeps_what_it_has(lab: Lab) -> None:
     """An address whose pool the pod may not use any more stays."""
     lab.good()
