@@ -116,6 +116,7 @@ def build(
         node=settings.node,
         agent_namespace=settings.namespace,
         default_network=settings.default_network,
+        patience=patience,
     )
     recorder = EventRecorder(cluster, COMPONENT, host=settings.node)
     reports = Reports(recorder, lambda call: mirrors.pods.named(call.name, call.namespace))

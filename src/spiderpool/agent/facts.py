@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.owners import Owners
+from spiderpool.agent.patience import Patience
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
@@ -152,6 +154,7 @@ class FactSource:
         node: str,
         agent_namespace: str,
         default_network: str | None,
+        patience: Patience,
     ) -> None:
         """
         Join what facts are made of.
@@ -163,8 +166,10 @@ class FactSource:
             node: name of this agent's node.
             agent_namespace: where networks without a namespace are.
             default_network: the cluster's default network, None without a meta plugin.
+            patience: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
+        self._patience = patience
         self._mirrors = mirrors
         self._features = features
         self._node = node
@@ -189,7 +194,10 @@ class FactSource:
         return self._views.reserved
 
     async def gather(self, call: PodCall) -> Facts:
-        """Read everything that deciding an ADD looks at."""
+        """Read everything that deciding an ADD looks at; an API server that is busy or just away is asked again."""
+        return await self._patience.bear(partial(self._gather, call))
+
+    async def _gather(self, call: PodCall) -> Facts:
         pod = await self.find_pod(call)
         owner = await self.owner_of(pod)
         return Facts(

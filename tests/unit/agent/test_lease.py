@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Event, Pod, ReplicaSet
-from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.core import Event, Namespace, Pod, ReplicaSet
+from spiderpool.api.meta import KubeObject, ObjectMeta, OwnerReference
 from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, NotFound, TryAgain
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, NotFound, TooManyRequests, TryAgain
 from tests.fakes.objects import make_namespace, make_pod
 from tests.unit.agent.world import CONFIG, World, ips, with_owner
 
@@ -50,6 +50,22 @@ async def test_one_write_and_no_read_is_all_that_an_add_costs(world: World) -> N
         calls = [(call.verb, call.plural) for call in world.cluster.calls[before:]]
 
     assert [("create", "spiderips")] == [call for call in calls if call[1] != "spiderendpoints"]
+
+
+@pytest.mark.parametrize("kind", [Pod, ReplicaSet, Namespace])
+async def test_a_busy_api_server_delays_what_an_add_reads(world: World, kind: type[KubeObject]) -> None:
+    """What the watches do not know yet is asked for again when the API server says "later": pod, owner and namespace."""
+    world.pool()
+    async with world.agent() as agent:
+        world.cluster.hold_watch()
+        world.cluster.seed(make_namespace("young"))
+        world.cluster.seed(ReplicaSet(metadata=ObjectMeta(name="rs", namespace="young", uid="rs-uid")))
+        pod = world.cluster.seed(with_owner(make_pod("web-1", "young"), "ReplicaSet", "rs"))
+        world.cluster.faults.fail_next("get", kind, TooManyRequests("later", retry_after_s=0.01))
+
+        answer = await agent.add(pod)
+
+    assert 1 == len(ips(answer))
 
 
 async def test_the_record_says_who_holds_the_address_and_where(world: World) -> None:
