@@ -35,17 +35,24 @@ class _Turn:
 class Turns:
     """Hands out turns, and keeps the ADDs that run."""
 
-    def __init__(self, on_wait: Callable[[float], None] = lambda _: None, add_time_s: float = ADD_TIME_S) -> None:
+    def __init__(
+        self,
+        on_add_wait: Callable[[float], None] = lambda _: None,
+        on_delete_wait: Callable[[float], None] = lambda _: None,
+        add_time_s: float = ADD_TIME_S,
+    ) -> None:
         """
         Begin with nobody.
 
         Args:
-            on_wait: told how long each call waited for its turn, seconds.
+            on_add_wait: told how long each ADD waited for its turn, seconds.
+            on_delete_wait: the same of each DEL.
             add_time_s: how long an ADD may take.
         """
         self._turns: dict[PodName, _Turn] = {}
         self._adds: dict[str, set[asyncio.Task[Any]]] = {}
-        self._on_wait = on_wait
+        self._on_add_wait = on_add_wait
+        self._on_delete_wait = on_delete_wait
         self._add_time_s = add_time_s
 
     @property
@@ -58,14 +65,14 @@ class Turns:
         return pod in self._turns
 
     @asynccontextmanager
-    async def of(self, pod: PodName) -> AsyncIterator[None]:
-        """Wait for the pod's turn and have it."""
+    async def of(self, pod: PodName, on_wait: Callable[[float], None] = lambda _: None) -> AsyncIterator[None]:
+        """Wait for the pod's turn and have it; `on_wait` is told how long that took, seconds."""
         turn = self._turns.setdefault(pod, _Turn())
         turn.calls += 1
         began = time.monotonic()
         try:
             async with turn.lock:
-                self._on_wait(time.monotonic() - began)
+                on_wait(time.monotonic() - began)
                 yield
         finally:
             turn.calls -= 1
@@ -96,7 +103,7 @@ class Turns:
         """End the container's ADDs, then run a DEL in the pod's turn."""
         for task in tuple(self._adds.get(container, ())) if container else ():
             task.cancel()
-        async with self.of(pod):
+        async with self.of(pod, self._on_delete_wait):
             return await story()
 
     async def settle(self) -> None:
@@ -108,7 +115,7 @@ class Turns:
 
     async def _timed(self, pod: PodName, story: Callable[[], Coroutine[Any, Any, R]]) -> R:
         try:
-            async with asyncio.timeout(self._add_time_s), self.of(pod):
+            async with asyncio.timeout(self._add_time_s), self.of(pod, self._on_add_wait):
                 return await story()
         except TimeoutError:
             raise TryAgain(f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; all is given back") from None

@@ -120,7 +120,7 @@ def build(
     )
     recorder = EventRecorder(cluster, COMPONENT, host=settings.node)
     reports = Reports(recorder, lambda call: mirrors.pods.named(call.name, call.namespace))
-    turns = Turns(on_wait=metrics.allocation_wait.observe)
+    turns = Turns(metrics.allocation_wait.observe, metrics.release_wait.observe)
     endpoints = Endpoints(
         cluster,
         mirrors,

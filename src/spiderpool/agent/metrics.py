@@ -11,7 +11,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from spiderpool.errors import Exhausted, InvalidRequest, NoPool, SpiderpoolError
+from spiderpool.errors import Exhausted, InvalidRequest, NoPool
 from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 
 SCOPE: Final = "spiderpool-agent"
@@ -123,7 +123,7 @@ class Metrics:
     def failed_delete(self, error: BaseException) -> None:
         """Count a failed DEL."""
         self.release_failures.inc()
-        if isinstance(error, SpiderpoolError):
+        if isinstance(error, Exception):  # a caller that hung up is none
             self._release_internal.inc()
 
     def render(self) -> bytes:

@@ -102,7 +102,11 @@ async def test_metrics_have_the_documented_names_and_labels(world: World) -> Non
         values["ipam_release_counts_total"],
         values["ipam_release_failure_counts_total"],
     )
-    assert 2 == values["ipam_allocation_duration_seconds_count"]
+    assert (2, 1) == (values["ipam_allocation_duration_seconds_count"], values["ipam_release_duration_seconds_count"])
+    assert (2, 1) == (
+        values["ipam_allocation_limit_duration_seconds_count"],
+        values["ipam_release_limit_duration_seconds_count"],
+    )
     for which in ("average", "max", "min", "latest"):
         assert f"ipam_allocation_{which}_duration_seconds" in values
         assert f"ipam_release_{which}_limit_duration_seconds" in values
