@@ -15,7 +15,7 @@ from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.agent.admit import Turns
 from spiderpool.agent.coordinatorconfig import CoordinatorConfigs
 from spiderpool.agent.detect import ATTEMPTS, InUse
-from spiderpool.agent.facts import BY_POD, FactSource, Mirrors, PodCall
+from spiderpool.agent.facts import BY_POD, BY_UID, FactSource, Mirrors, PodCall
 from spiderpool.agent.lease import Leases, Verify
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.release import Releases
@@ -79,8 +79,9 @@ class Ipam:
             await self.turns.delete(call.key, container_id, lambda: self.releases.delete(call, container_id))
 
     def held(self, call: PodCall) -> tuple[SpiderIP, ...]:
-        """Give what a pod of this node holds now."""
-        records = self.mirrors.records.by_index(BY_POD, call.key)
+        """Give what a pod of this node holds now; the addresses of a virtual machine's pod are in the machine's name."""
+        by_uid = self.mirrors.records.by_index(BY_UID, call.uid) if call.uid else ()
+        records = by_uid or self.mirrors.records.by_index(BY_POD, call.key)
         return tuple(record for record in records if record.held)
 
     async def healthy(self) -> None:

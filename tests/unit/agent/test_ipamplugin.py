@@ -9,9 +9,10 @@ import pytest
 
 from spiderpool.api.core import Pod
 from spiderpool.errors import Unreachable
+from tests.fakes.objects import make_pod
 from tests.unit.agent.client import ask
 from tests.unit.agent.test_endpoints import until
-from tests.unit.agent.world import World
+from tests.unit.agent.world import World, with_owner
 
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-1;K8S_POD_INFRA_CONTAINER_ID=c-1;K8S_POD_UID=uid-web-1"
 ENV = {
@@ -156,6 +157,19 @@ async def test_check_passes_while_the_address_is_held(world: World) -> None:
         _, result = await call(world)
         code, _ = await call(world, "CHECK", prevResult=result)
 
+    assert 0 == code
+
+
+async def test_check_passes_for_a_virtual_machine(world: World) -> None:
+    """The record of a virtual machine's address has the machine's name, not that of the pod that runs it."""
+    world.pool()
+    world.cluster.seed(with_owner(make_pod("web-1", uid="uid-web-1"), "VirtualMachineInstance", "vm", "kubevirt.io/v1"))
+
+    async with world.serving_agent():
+        _, result = await call(world)
+        code, _ = await call(world, "CHECK", prevResult=result)
+
+    assert ["vm"] == list(world.held().values())
     assert 0 == code
 
 
