@@ -343,6 +343,8 @@ class FakeCluster:
         self.faults.strike(verb, kind)
 
     def _find(self, kind: type[KubeObject], name: str, namespace: str) -> Json:
+        if not name or (kind.resource.namespaced and not namespace):
+            raise ValueError(f"{kind.resource.plural}: the {'namespace' if name else 'name'} is empty")
         found = self._folders.get(_folder(kind.resource), {}).get((namespace, name))
         if found is None:
             raise NotFound(f'{kind.resource.plural} "{name}" not found')

@@ -32,7 +32,7 @@ from spiderpool.agent.wire import (
 )
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.errors import Exhausted, NotAvailable, NotFound, SpiderpoolError
+from spiderpool.errors import Exhausted, InvalidRequest, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.answer import IpamAddResponse, sorted_records
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.cluster import Cluster
@@ -95,7 +95,7 @@ class Ipam:
 
     async def add(self, args: IpamAddArgs) -> msgspec.Struct:
         """Serve `POST /v1/ipam/ip`."""
-        call = PodCall(args.pod_namespace or "", args.pod_name or "", args.pod_uid or "")
+        call = call_of(args)
         request = Request(
             nic=args.if_name or "",
             default_ipv4=args.default_ipv4_ippool or (),
@@ -108,14 +108,14 @@ class Ipam:
 
     async def delete(self, args: IpamDelArgs) -> None:
         """Serve `DELETE /v1/ipam/ip`."""
-        call = PodCall(args.pod_namespace or "", args.pod_name or "", args.pod_uid or "")
+        call = call_of(args)
         await self.release(call, args.container_id or "")
 
     async def delete_conflicting(self, args: IpamBatchDelArgs) -> None:
         """Serve `DELETE /v1/ipam/ips`: the caller found an address in use on the wire."""
         if not args.is_release_conflict_ips:
             return
-        call = PodCall(args.pod_namespace or "", args.pod_name or "", args.pod_uid or "")
+        call = call_of(args)
         if not self.release_conflict_ips:
             raise ReleaseForbidden(
                 f"pod {call}: addresses in conflict are not released, SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false",
@@ -135,6 +135,8 @@ class Ipam:
     async def workload_endpoint(self, namespace: str, name: str) -> WorkloadEndpoint:
         """Serve `GET /v1/workloadendpoint` from the records, wherever in the cluster the pod is."""
         call = PodCall(namespace, name, "")
+        if not (namespace and name):
+            raise NotFound(f"pod {call} does not exist: a pod has a namespace and a name")
         records = self.held(call) or await self._held_elsewhere(call)
         if not records:
             raise NotFound(f"pod {call} holds no address")
@@ -187,6 +189,15 @@ class Ipam:
             raise
         finally:
             self.metrics.release_time.observe(time.monotonic() - began)
+
+
+def call_of(args: IpamAddArgs | IpamDelArgs | IpamBatchDelArgs) -> PodCall:
+    """Give the pod that a request is about; the wire allows empty texts where the API server has no object without a name."""
+    if not (args.pod_namespace and args.pod_name):
+        raise InvalidRequest(
+            f'wrong input: podNamespace is "{args.pod_namespace}" and podName is "{args.pod_name}"; name a pod'
+        )
+    return PodCall(args.pod_namespace, args.pod_name, args.pod_uid or "")
 
 
 def render_workload_endpoint(call: PodCall, records: tuple[SpiderIP, ...]) -> WorkloadEndpoint:

@@ -74,6 +74,15 @@ async def test_what_is_not_there_is_not_found(stage: Stage) -> None:
             await attempt
 
 
+@pytest.mark.parametrize(("name", "namespace"), [("", "default"), ("a", "")])
+async def test_what_has_no_name_is_not_asked_for(stage: Stage, name: str, namespace: str) -> None:
+    """The URL would be that of all objects: a mistake of the caller, who never gets an answer to another question."""
+    with pytest.raises(ValueError, match="configmaps: the name"):
+        await stage.cluster.get(ConfigMap, name, namespace)
+    with pytest.raises(ValueError, match="configmaps: the name"):
+        await stage.cluster.delete(ConfigMap, name, namespace)
+
+
 async def test_replace_needs_the_present_version(stage: Stage) -> None:
     """A replace at the present version succeeds and gives a later one; at the old one it is a Conflict."""
     first = await stage.cluster.create(config_map(stage, "a", v="1"))

@@ -86,6 +86,26 @@ async def test_an_add_for_an_unknown_pod_is_a_500_with_a_text(world: World, sock
     assert (500, "pod ns/ghost does not exist") == (answer.status, answer.json)
 
 
+@pytest.mark.parametrize("field", ["podName", "podNamespace"])
+async def test_a_call_for_a_pod_without_a_name_is_refused(world: World, socket: Path, field: str) -> None:
+    """An empty text is there, so it is no 422; there is no such pod all the same, and the answer says so in words."""
+    empty = {**ADD, field: ""}
+    batch = {**BATCH, field: "", "isReleaseConflictIPs": True}
+
+    async with world.serving_agent():
+        answers = [
+            await ask(socket, "POST", "/v1/ipam/ip", empty),
+            await ask(socket, "DELETE", "/v1/ipam/ip", empty),
+            await ask(socket, "DELETE", "/v1/ipam/ips", batch),
+        ]
+        query = "&".join(f"{key}={empty[key]}" for key in ("podName", "podNamespace"))
+        endpoint = await ask(socket, "GET", f"/v1/workloadendpoint?{query}")
+
+    assert [500] * 3 == [answer.status for answer in answers]
+    assert all(f'{field} is ""' in answer.json for answer in answers)
+    assert 404 == endpoint.status
+
+
 async def test_a_del_answers_empty(world: World, socket: Path) -> None:
     """DELETE /v1/ipam/ip answers 200 with an empty body, and the address is free; its network namespace is optional."""
     world.pool()
