@@ -206,15 +206,17 @@ class Endpoints:
         if not records:
             await self._delete(name)
             return
-        pod = await self._pod_of(records[0])
+        # A record of a former pod of this name may be among them: it is reclaimed in its own time.
+        pod = next(filter(None, map(self._pod_of, records)), None)
         if pod is None:
             return  # the pod is gone; its endpoint goes with it, or with its records
+        records = [record for record in records if record.spec.holder.uid == pod.metadata.uid]
         owner = records[0].spec.holder.owner or await self._owners.of(pod)
-        wanted = self._wanted([r for r in records if r.spec.holder.uid == pod.metadata.uid], pod, owner)
+        wanted = self._wanted(records, pod, owner)
         if wanted is not None:
             await self._write(wanted)
 
-    async def _pod_of(self, record: SpiderIP) -> Pod | None:
+    def _pod_of(self, record: SpiderIP) -> Pod | None:
         """Give the pod that holds a record; a virtual machine's pod has another name than its records."""
         holder = record.spec.holder
         known = self._mirrors.pods.named(holder.name, holder.namespace)

@@ -14,7 +14,7 @@ from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Conflict, UnknownOutcome, Unreachable
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_statefulset
-from tests.unit.agent.world import World
+from tests.unit.agent.world import World, ips
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> None:
@@ -51,6 +51,20 @@ async def test_an_endpoint_appears_after_the_add(world: World) -> None:
     )
     assert [("Pod", "uid-web-1", False)] == [(ref.kind, ref.uid, ref.controller) for ref in endpoint.metadata.owner_references]
     assert () == endpoint.metadata.finalizers
+
+
+async def test_a_record_of_a_former_pod_of_the_name_hides_nothing(world: World) -> None:
+    """A pod that is made anew has its endpoint, though an address of the former one waits to be reclaimed."""
+    world.pool(ips=["10.6.0.10-10.6.0.11"])
+    former = world.pod(uid="former")
+
+    async with world.agent() as agent:
+        before = await agent.add(former)
+        world.cluster.drop(Pod, "web-1", "ns")
+        after = await agent.add(world.pod(uid="new"))
+        await until(lambda: endpoints(world) == {"web-1": [f"{ips(after)[0]}/16"]})
+
+    assert ips(before) != ips(after)
 
 
 async def test_the_addresses_of_two_calls_are_one_write(world: World) -> None:
