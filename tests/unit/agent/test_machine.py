@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,20 +18,52 @@ from spiderpool.api.core import Pod
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Exhausted, SpiderpoolError, TooManyRequests, UnknownOutcome
 from tests.fakes.objects import make_statefulset
-from tests.unit.agent.world import Agent, World, ips, new_world, sandbox_of
+from tests.unit.agent.test_lease import ippools
+from tests.unit.agent.world import Agent, World, new_world, sandbox_of
+
+Shapes = dict[str, tuple[dict[str, Any], tuple[str, ...]]]
+
+
+def ippool(**families: list[str]) -> dict[str, Any]:
+    """Make the annotation `ippool`."""
+    return {"ipam.spidernet.io/ippool": json.dumps(families)}
+
+
+def routes(*items: dict[str, str]) -> dict[str, Any]:
+    """Make the annotation `routes`."""
+    return {"ipam.spidernet.io/routes": json.dumps(items)}
+
 
 NODES = ("node1", "node2")
 WEB = tuple(f"web-{n}" for n in range(5))
 DB = tuple(f"db-{n}" for n in range(2))
 ADDRESSES = 6  # fewer than the pods: pools are full at times
 
+NETWORK = {"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"}
+BLUE, SIX, GREEN = "blue", "six", "green"
+SIZES = {BLUE: ADDRESSES, SIX: ADDRESSES + 1, GREEN: ADDRESSES - 1}
+# What a pod may ask for: annotations, and the NICs that its runtime attaches one after the other.
+ONE_NIC: Shapes = {"default": ({}, ("eth0",))}
+TWO_NICS: Shapes = {
+    "default": (NETWORK, ("eth0", "net1")),
+    "one pool": (ippool(ipv4=[GREEN]), ("eth0",)),
+    "named": (
+        NETWORK | ippools({"interface": "eth0", "ipv4": [BLUE], "ipv6": [SIX]}, {"interface": "net1", "ipv4": [GREEN, BLUE]}),
+        ("eth0", "net1"),
+    ),
+    "by order": (NETWORK | ippools({"ipv4": [GREEN], "ipv6": [SIX]}, {"ipv4": [GREEN]}), ("eth0", "net1")),
+    "routes": (ippool(ipv4=[BLUE], ipv6=[SIX]) | routes({"dst": "10.9.0.0/16", "gw": "10.6.0.200"}), ("eth0",)),
+}
+
 
 class TwoNodes(RuleBasedStateMachine):
     """
     Pods come, are started, restarted and go on two nodes whose agents may die at any time.
 
-    The model is what runtimes believe: which address each living pod wears since its last successful ADD.
+    The model is what runtimes believe: which addresses each NIC of a living pod wears since its last successful ADD.
     """
+
+    shapes = ONE_NIC
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +73,17 @@ class TwoNodes(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.agents: dict[str, Agent] = {}
         self.stops: dict[str, AsyncExitStack] = {}
-        self.worn: dict[str, str] = {}  # UID of a pod → its address
+        self.worn: dict[tuple[str, str], list[str]] = {}  # UID and NIC of a pod → addresses
         self.sandboxes: dict[str, int] = {}
         self.names = 0
-        self.world.pool(ips=[f"10.6.0.1-10.6.0.{ADDRESSES}"])
+        self.busy = False  # several ADDs at a time: one may have an address for a moment that it gives back
+        self.make_pools()
         self.world.cluster.seed(make_statefulset("db", replicas=len(DB)))
         self.run(self._start_agents())
+
+    def make_pools(self) -> None:
+        """Have the pools that the shapes ask for."""
+        self.world.pool(BLUE, ips=[f"10.6.0.1-10.6.0.{ADDRESSES}"])
 
     def run(self, work: Any) -> Any:
         """Run something to its end."""
@@ -63,38 +101,62 @@ class TwoNodes(RuleBasedStateMachine):
         """Give the pods that the API knows."""
         return list(self.world.cluster.all(Pod))
 
-    @rule(name=st.sampled_from(WEB + DB), node=st.sampled_from(NODES))
-    def create(self, name: str, node: str) -> None:
-        """Let the scheduler bind a pod."""
+    @rule(name=st.sampled_from(WEB + DB), node=st.sampled_from(NODES), data=st.data())
+    def create(self, name: str, node: str, data: st.DataObject) -> None:
+        """Let the scheduler bind a pod; a StatefulSet's may ask for something else than the one before it."""
         if name not in [pod.metadata.name for pod in self.living()]:
             self.names += 1
-            self.world.pod(name, uid=f"{name}#{self.names}", node=node, stateful=name in DB)
+            shape = data.draw(st.sampled_from(sorted(self.shapes)))
+            more = {"annotations": self.shapes[shape][0], "labels": {"shape": shape}}
+            self.world.pod(name, uid=f"{name}#{self.names}", node=node, stateful=name in DB, **more)
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data(), hang_up=st.booleans())
-    def add(self, data: st.DataObject, hang_up: bool) -> None:
-        """Let the runtime ADD, for a first or a further sandbox; it may lose patience midway."""
-        pod = data.draw(st.sampled_from(self.living()))
-        self.run(self._add(pod, hang_up))
+    @rule(data=st.data(), count=st.integers(min_value=1, max_value=3))
+    def add(self, data: st.DataObject, count: int) -> None:
+        """Let runtimes ADD at the same time, for first or further sandboxes; each may lose patience midway."""
+        living = self.living()
+        pods = data.draw(st.lists(st.sampled_from(living), min_size=1, max_size=count, unique_by=lambda pod: pod.metadata.uid))
+        patience = [data.draw(st.sampled_from([None, None, 0, 2, 5, 9])) for _ in pods]
+        self.run(self._add_all(pods, patience))
 
-    async def _add(self, pod: Pod, hang_up: bool) -> None:
-        uid = pod.metadata.uid
-        adding = asyncio.create_task(self.agents[pod.spec.node_name].add(pod, container=self._sandbox(pod)))
-        if hang_up:
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+    async def _add_all(self, pods: list[Pod], patience: list[int | None]) -> None:
+        self.busy = len(pods) > 1
+        async with asyncio.TaskGroup() as tasks:
+            for pod, turns in zip(pods, patience, strict=True):
+                tasks.create_task(self._start_sandbox(pod, turns))
+
+    async def _start_sandbox(self, pod: Pod, turns: int | None) -> None:
+        """Attach one NIC after the other; the first that fails ends it."""
+        for nic in self.shapes[pod.metadata.labels["shape"]][1]:
+            if not await self._add(pod, nic, turns):
+                return
+
+    async def _add(self, pod: Pod, nic: str, turns: int | None) -> bool:
+        """Attach a NIC, or hang up after so many turns of the loop."""
+        agent, slot = self.agents[pod.spec.node_name], (pod.metadata.uid, nic)
+        adding = asyncio.create_task(agent.add(pod, nic, container=self._sandbox(pod)))
+        if turns is not None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
             adding.cancel()
         try:
             answer = await adding
         except Exhausted:
-            assert uid not in self.worn
-            assert len(self.world.cluster.all(SpiderIP)) >= ADDRESSES
+            assert slot not in self.worn
+            assert self.busy or self.is_full()
+            return False
         except (SpiderpoolError, asyncio.CancelledError):
-            await self.agents[pod.spec.node_name].app.ipam.turns.settle()
-        else:
-            (ip,) = ips(answer)
-            assert self.worn.get(uid, ip) == ip  # asking twice changes nothing
-            self.worn[uid] = ip
+            async with agent.app.ipam.turns.of(pod.key):
+                return False  # what it made is taken back by now
+        given = sorted(ip.address.partition("/")[0] for ip in answer.ips or () if ip.nic == nic)
+        assert given
+        assert self.worn.get(slot, given) == given  # asking twice changes nothing
+        self.worn[slot] = given
+        return True
+
+    def is_full(self) -> bool:
+        """Whether a pod that is told so, and was alone, met a full pool."""
+        return len(self.world.cluster.all(SpiderIP)) >= ADDRESSES
 
     @precondition(lambda self: self.living())
     @rule(data=st.data())
@@ -112,7 +174,7 @@ class TwoNodes(RuleBasedStateMachine):
         """Let a pod go, and the runtime repeat the DEL of each of its sandboxes until it succeeds."""
         pod = data.draw(st.sampled_from(self.living()))
         self.world.cluster.drop(Pod, pod.metadata.name, "ns")
-        self.worn.pop(pod.metadata.uid, None)
+        self.worn = {slot: given for slot, given in self.worn.items() if slot[0] != pod.metadata.uid}
         for _ in range(deletes):
             self.run(self._until_done(pod))
 
@@ -162,18 +224,20 @@ class TwoNodes(RuleBasedStateMachine):
     @invariant()
     def every_pod_keeps_its_own_address(self) -> None:
         """What a living pod wears is held by it alone."""
-        held = {record.spec.ip: record.spec.holder.uid for record in self.world.cluster.all(SpiderIP) if record.held}
-        for uid, ip in self.worn.items():
-            assert uid == held.get(ip)
+        specs = [record.spec for record in self.world.cluster.all(SpiderIP) if record.held]
+        held = {spec.ip: (spec.holder.uid, spec.holder.nic) for spec in specs}
+        for slot, given in self.worn.items():
+            assert {slot} == {held.get(ip) for ip in given}
 
     @invariant()
     def nothing_is_held_for_nobody(self) -> None:
-        """Each held address belongs to a living pod, or to a static one that its StatefulSet wants; one a pod."""
+        """Each held address belongs to a living pod, or to a static one that its StatefulSet wants; one a NIC and family."""
         records = [record for record in self.world.cluster.all(SpiderIP) if record.held]
         living = {pod.metadata.uid for pod in self.living()}
         holders = [record.spec.holder for record in records]
         assert all(holder.uid in living or holder.name in DB for holder in holders)
-        assert len(holders) == len({holder.name for holder in holders})
+        slots = [(record.spec.holder.name, record.spec.holder.nic, record.spec.family) for record in records]
+        assert len(slots) == len(set(slots))
 
     def teardown(self) -> None:
         """Let all pods go, and stop."""
@@ -201,9 +265,27 @@ class TwoNodes(RuleBasedStateMachine):
         return f"{sandbox_of(pod)}-{self.sandboxes.get(pod.metadata.uid, 0)}"
 
 
+class SeveralNics(TwoNodes):
+    """The same with pods of one and two NICs and of both families, that name their pools in all ways."""
+
+    shapes = TWO_NICS
+
+    def make_pools(self) -> None:
+        """Have two default pools, one a family, and one for those who name it."""
+        super().make_pools()
+        self.world.pool(SIX, "fd00::/64", ips=[f"fd00::1-fd00::{SIZES[SIX]}"])
+        self.world.pool(GREEN, "10.7.0.0/16", ips=[f"10.7.0.1-10.7.0.{SIZES[GREEN]}"], default=False)
+
+    def is_full(self) -> bool:
+        """Whether some pool is full, or was while this very pod had its last address for the other NIC."""
+        used = [record.spec.pool for record in self.world.cluster.all(SpiderIP)]
+        return any(size - used.count(pool) <= 1 for pool, size in SIZES.items())
+
+
 @pytest.mark.timeout(60)
-def test_two_nodes_and_one_pool() -> None:
-    """Any story of two nodes keeps every pod its own address and leaves nothing behind."""
+@pytest.mark.parametrize(("machine", "examples"), [(TwoNodes, 30), (SeveralNics, 20)])
+def test_two_nodes(machine: type[TwoNodes], examples: int) -> None:
+    """Any story of two nodes keeps every pod its own addresses and leaves nothing behind."""
     run_state_machine_as_test(
-        TwoNodes, settings=settings(max_examples=40, stateful_step_count=30, deadline=None, phases=(Phase.generate,))
+        machine, settings=settings(max_examples=examples, stateful_step_count=30, deadline=None, phases=(Phase.generate,))
     )
