@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,7 +22,7 @@ from spiderpool.agent.patience import Patience
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.spiderip import IPState, SpiderIP
-from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
+from spiderpool.errors import AlreadyExists, Conflict, NotFound, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.allocation import candidates
 from spiderpool.ipam.records import describe_holder, put_in_place
 from spiderpool.ipam.selection import Selection
@@ -33,6 +33,7 @@ from spiderpool.model.pool import Pool
 
 # Creates at a time: enough for any node; more of them only wait in the API server, and lose to each other (decision 0009).
 SLOTS: Final = 8
+ATTEMPTS: Final = 5  # others write a record rarely
 INHERITED_S: Final = 65.0  # the API server gives up a request after 60 s: later no write of a former agent can appear
 
 
@@ -146,13 +147,32 @@ class Claims:
 
     async def give_back(self, record: SpiderIP) -> None:
         """Delete a record in the very state in which it was written; in another state it is somebody's."""
-        with suppress(Conflict, Unreachable):  # changed meanwhile, or out of reach: the pod's next ADD or its DEL finds it
+        with suppress(Unreachable), self._doubting(record):  # out of reach: the pod's next ADD or its DEL finds it
             await self._deletions.delete(record)
 
     async def let_go(self, record: SpiderIP) -> None:
-        """Release what a pod does not want any more, in the very state in which it was seen."""
-        with suppress(Conflict, Unreachable):  # as in `give_back`
-            await self._deletions.release(record)
+        """Release what a static holder does not want any more; changed meanwhile, it is looked at again."""
+        for _ in range(ATTEMPTS):
+            try:
+                await self._deletions.release(record)
+            except (Conflict, UnknownOutcome):
+                found = await self._patience.bear(partial(self._read, record.metadata.name, record.spec.holder.uid))
+                if found is None or found.metadata.uid != record.metadata.uid or found.spec.holder != record.spec.holder:
+                    return
+                if not found.held:
+                    return
+                record = found
+            else:
+                return
+        raise TryAgain(f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+
+    @contextmanager
+    def _doubting(self, record: SpiderIP) -> Iterator[None]:
+        """Have a record read before the pod's next call when it is not known what it became: the watch may be late."""
+        try:
+            yield
+        except (Conflict, UnknownOutcome):
+            self._unresolved.setdefault(record.spec.holder.uid, set()).add(record.metadata.name)
 
     async def _claim_in(
         self, pool: Pool, want: Want, undo: AsyncExitStack, fruitless: dict[str, tuple[int, int]]
@@ -224,7 +244,7 @@ class Claims:
 
     async def _put_back(self, old: SpiderIP, record: SpiderIP) -> None:
         """Let a record say again what it said before this claim: its address was not used."""
-        with suppress(Conflict, NotFound, Unreachable):  # as in `give_back`
+        with suppress(NotFound, Unreachable), self._doubting(record):  # as in `give_back`
             restored = await unbroken(self._cluster.replace(put_in_place(record, old)))
             if restored.spec.holder.node == record.spec.holder.node:
                 self._records.remember(restored)
@@ -313,10 +333,15 @@ class Claims:
             record = await self._cluster.get(SpiderIP, name)
         except NotFound:
             record = None
+        known = self._records.named(name)
+        if record is None and known is not None:
+            self._deletions.forget(known)
         if record is not None:
             # An absent record may still appear: its name stays unresolved until the pod is gone.
             self._unresolved.get(uid, set()).discard(name)
-            if record.spec.holder.uid == uid:
+            if known is not None and record.spec.holder.node != known.spec.holder.node:
+                self._records.dismiss(record)
+            elif known is not None or record.spec.holder.uid == uid:
                 self._records.remember(record)
         return record
 

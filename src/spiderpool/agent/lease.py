@@ -119,8 +119,9 @@ class Leases:
             made = await self._claim(ask, undo)
             if verify is not None:
                 await verify(Granted(facts, (*kept, *made)))
-        for record in superseded:
-            await self._claims.let_go(record)
+            # Inside: a pod that had both, the old one and the new, would never be asked for the old one again.
+            for record in superseded:
+                await self._claims.let_go(record)
         return render_answer([*kept, *made], facts.features, facts.pools)
 
     async def _find_again(self, ask: Ask) -> tuple[Ask, tuple[SpiderIP, ...]]:

@@ -163,6 +163,26 @@ async def test_an_unresolved_create_is_released_by_the_del(world: World) -> None
     assert {} == world.held()
 
 
+@pytest.mark.parametrize("after_commit", [True, False])
+async def test_an_undoing_without_an_answer_is_resolved_by_the_next_add(world: World, after_commit: bool) -> None:
+    """A record whose deletion got no answer is read before the next ADD: what is answered is held, however late the watch."""
+    world.pool()
+    pod = world.pod()
+
+    async with world.agent() as agent:
+        world.cluster.hold_watch()
+        world.cluster.faults.fail_next("delete", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        hanging_up = asyncio.create_task(agent.add(pod))
+        while not world.held():
+            await asyncio.sleep(0)
+        hanging_up.cancel()
+        await asyncio.gather(hanging_up, return_exceptions=True)
+        answer = await agent.add(pod)
+        world.cluster.release_watch()
+
+    assert list(world.held()) == ips(answer)
+
+
 async def test_too_many_requests_are_borne(world: World) -> None:
     """HTTP 429 is waited out as asked, and the ADD succeeds."""
     world.pool()

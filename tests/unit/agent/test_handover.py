@@ -91,6 +91,23 @@ async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(world: Wor
     assert {"10.7.0.10": "db-1"} == world.held()
 
 
+@pytest.mark.parametrize("after_commit", [True, False])
+async def test_an_old_address_whose_release_got_no_answer_is_not_kept(world: World, after_commit: bool) -> None:
+    """A static pod that moved to another pool holds one address, whatever became of the first try to release the other."""
+    world.pool("blue", default=False)
+    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    first = world.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+
+    async with world.agent() as agent:
+        await agent.add(first)
+        second = await restart(world, first, node="node1", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        world.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        await agent.add(second)
+
+    assert {"10.7.0.10": "db-1"} == world.held()
+
+
 async def test_an_index_annotation_keeps_the_address(world: World) -> None:
     """`ippools` without NIC names keeps fixed addresses; the original lost them."""
     world.pool("blue", default=False)
