@@ -8,7 +8,7 @@ export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
 VENV       := .venv
 DEP_GROUPS := test check build
 
-.PHONY: help lab lab-up lab-down lab-binaries tour test check unit go-check contract bench soak image env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour tour-fixed-ips test check unit go-check contract bench soak image env lock crds
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ lab-up: lab-binaries image
 
 tour: env ## walk through the running lab
 	@deploy/tour.sh
+
+tour-fixed-ips: env ## fixed addresses that follow the application, in the running lab
+	@deploy/tour-fixed-ips.sh
 
 check: env ## static checks: style, types, layers, docstrings of tests, generated files
 	@deploy/check.sh

@@ -11,6 +11,7 @@ Every error of the project, each saying whose move it is and what a CNI caller i
   + Exhausted              110   usable pools are full; the runtime may retry
     + AddressHeld          110   the exact address that is asked for is somebody else's; the holder is named
   + TryAgain               11    not now; the same call later may succeed
+    + PoolPending          11    the automatic pool of the pod's application is not there yet
     + Conflict             11    lost a race against another writer
       + AlreadyExists      11    a create met an object of that name
       + Gone               11    a watch or list position is too old; list again
@@ -103,6 +104,10 @@ class TryAgain(SpiderpoolError):
 
     cni_code = 11
     retryable = True
+
+
+class PoolPending(TryAgain):
+    """The automatic pool of the pod's application is not there yet; the controller makes it."""
 
 
 class Conflict(TryAgain):

@@ -41,7 +41,19 @@ KEPT_BY_SERVER = (
     "generation",
 )
 WITH_STATUS = frozenset(
-    {"pods", "nodes", "namespaces", "jobs", "replicasets", "statefulsets", "spiderippools", "spidercoordinators"}
+    {
+        "pods",
+        "nodes",
+        "namespaces",
+        "jobs",
+        "replicasets",
+        "statefulsets",
+        "deployments",
+        "daemonsets",
+        "spiderippools",
+        "spidersubnets",
+        "spidercoordinators",
+    }
 )
 
 
@@ -217,6 +229,13 @@ class FakeCluster:
     async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
         """Read one object's metadata."""
         return _typed(PartialObject, _metadata_only(await self._read(kind, name, namespace)))
+
+    async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
+        """Read how many replicas an object wants; one without that field has no such subresource."""
+        found = await self._read(kind, name, namespace)
+        if "replicas" not in found.get("spec", {}):
+            raise NotFound(f'{kind.resource.plural} "{name}" not found')
+        return int(found["spec"]["replicas"])
 
     async def list_objects(
         self,

@@ -34,6 +34,8 @@ FIRST, LAST = (
     ("test_crashes", "test_outages", "test_install"),
 )  # the first wants no lab, the last leave a changed one
 
+LAB_POOLS = ("ens192-v4", "ens224-v4", "ens192-v6", "ens224-v6")
+
 _numbers = itertools.count(1)
 _lock = pytest.StashKey[TextIO]()
 _failed = pytest.StashKey[bool]()
@@ -121,6 +123,19 @@ def _sweep(kube: Kube) -> None:
         kube.delete("Namespace", thing["metadata"]["name"])
     sweep_pools(kube)
     until_none(lambda: kube.list("SpiderIPPool", labels=manifests.TEST_LABEL), "old stories' pools are gone", within_s=90)
+
+
+@pytest.fixture(scope="module")
+def free_underlays(kube: Kube) -> Iterator[None]:
+    """Take the lab's own pools away while subnets are tried: a subnet must have all addresses of pools of its CIDR."""
+    pools = [thing for name in LAB_POOLS if (thing := kube.get("SpiderIPPool", name))]
+    kube.delete("Deployment", "demo", "default", propagationPolicy="Foreground")
+    for pool in pools:
+        kube.delete("SpiderIPPool", pool["metadata"]["name"])
+    until_none(lambda: [n for n in LAB_POOLS if kube.get("SpiderIPPool", n)], "the lab's own pools are gone", within_s=60)
+    yield
+    for pool in pools:
+        kube.create({"kind": "SpiderIPPool", "metadata": {"name": pool["metadata"]["name"]}, "spec": pool["spec"]})
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from tests.lab.kube import Thing
 
 IPPOOLS: Final = "ipam.spidernet.io/ippools"
 IPPOOL: Final = "ipam.spidernet.io/ippool"
+SUBNETS: Final = "ipam.spidernet.io/subnets"
+SUBNET: Final = "ipam.spidernet.io/subnet"
+IP_NUMBER: Final = "ipam.spidernet.io/ippool-ip-number"
 ROUTES: Final = "ipam.spidernet.io/routes"
 NAMESPACE_POOLS: Final = {4: "ipam.spidernet.io/default-ipv4-ippool", 6: "ipam.spidernet.io/default-ipv6-ippool"}
 DEFAULT_NETWORK: Final = "v1.multus-cni.io/default-network"

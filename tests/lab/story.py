@@ -21,6 +21,7 @@ from tests.lab.networks import ENS192, IPAddress, Underlay
 from tests.lab.patience import until, until_none
 
 START_S = 60  # image is there; ADD, DAD of an IPv6 address and a busy machine take their time
+OF_SUBNET = "ipam.spidernet.io/owner-spider-subnet"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 
 
@@ -104,6 +105,7 @@ class Story:
         """Make the namespace."""
         self.kube, self.lab, self.namespace = kube, lab, name
         self.pools: list[str] = []
+        self.subnets: list[str] = []
         self._reserved: list[str] = []
         metadata = {"name": name, "labels": {manifests.TEST_LABEL: "true"}}
         kube.create({"kind": "Namespace", "metadata": metadata})
@@ -125,6 +127,26 @@ class Story:
         self.kube.create(manifests.pool(full_name, subnet, ips, **given))
         self.pools.append(full_name)
         return full_name
+
+    def subnet(self, name: str, underlay: Underlay = ENS192, family: int = 4, count: int = 10, **spec: Any) -> str:
+        """Make a subnet of fresh addresses of an underlay; no pool of that underlay may be there."""
+        ips = underlay.take(family, count)
+        spec = {"gateway": str(underlay.gateway(family)), "ips": [f"{ips[0]}-{ips[-1]}"], **spec}
+        return self.subnet_of(f"{self.namespace}-{name}", subnet=str(underlay.network(family)), **spec)
+
+    def subnet_of(self, full_name: str, **spec: Any) -> str:
+        """Make a subnet of a given name and specification; one of that CIDR that a failed story left goes first."""
+        until_none(lambda: self._subnets_of(spec["subnet"]), f"no other subnet has {spec['subnet']}", within_s=60)
+        metadata = {"name": full_name, "labels": {manifests.TEST_LABEL: "true"}}
+        self.kube.create({"kind": "SpiderSubnet", "metadata": metadata, "spec": spec})
+        self.subnets.append(full_name)
+        return full_name
+
+    def auto_pools(self, subnet: str = "") -> list[Thing]:
+        """Give the pools that were made for applications from one of the story's subnets, or from all, by name."""
+        mine = {subnet} if subnet else set(self.subnets)
+        pools = [pool for pool in self.kube.list("SpiderIPPool") if pool["metadata"].get("labels", {}).get(OF_SUBNET) in mine]
+        return sorted(pools, key=lambda pool: pool["metadata"]["name"])
 
     def reserve(self, name: str, *ips: str) -> str:
         """Reserve addresses."""
@@ -294,6 +316,11 @@ class Story:
         for name in self.pools:
             self.kube.delete("SpiderIPPool", name)
         until_none(self._remaining_pools, "the pools are gone", within_s=20)
+        if self.subnets:
+            until_none(self._given_away, "the subnets have all their addresses back", within_s=20)
+            for name in self.subnets:
+                self.kube.delete("SpiderSubnet", name)
+            until_none(self._remaining_subnets, "the subnets are gone", within_s=20)
         self.kube.delete("Namespace", self.namespace)
 
     def sweep(self) -> None:
@@ -316,6 +343,20 @@ class Story:
         """Give the story's pools that still exist."""
         mine = set(self.pools)
         return [name for pool in self.kube.list("SpiderIPPool") if (name := pool["metadata"]["name"]) in mine]
+
+    def _subnets_of(self, cidr: str) -> list[str]:
+        """Give the subnets that have a CIDR."""
+        return [thing["metadata"]["name"] for thing in self.kube.list("SpiderSubnet") if thing["spec"]["subnet"] == cidr]
+
+    def _given_away(self) -> list[tuple[str, str]]:
+        """Give what the story's subnets still say of pools."""
+        subnets = [self.kube.need("SpiderSubnet", name) for name in self.subnets]
+        shown = [(subnet["metadata"]["name"], subnet.get("status", {}).get("controlledIPPools", "")) for subnet in subnets]
+        return [(name, text) for name, text in shown if text]
+
+    def _remaining_subnets(self) -> list[str]:
+        """Give the story's subnets that still exist."""
+        return [name for name in self.subnets if self.kube.get("SpiderSubnet", name)]
 
     def ended(self, pod: Pod) -> bool:
         """Whether no process of a pod is left."""
@@ -366,8 +407,8 @@ def kubelet_says(pod: Pod, *parts: str) -> bool:
 
 
 def sweep_pools(kube: Kube) -> None:
-    """Delete what stories that were cut off have left: pools and reserved addresses by their label."""
-    for kind in ("SpiderIPPool", "SpiderReservedIP"):
+    """Delete what stories that were cut off have left: pools, subnets with theirs, and reserved addresses by their label."""
+    for kind in ("SpiderSubnet", "SpiderIPPool", "SpiderReservedIP"):
         for thing in kube.list(kind, labels=manifests.TEST_LABEL):
             try:
                 kube.delete(kind, thing["metadata"]["name"])

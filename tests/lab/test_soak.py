@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Callable
 
 import pytest
 
-from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
+from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, SUBNET
+from tests.lab.patience import until, until_none
 from tests.lab.story import Story
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 PODS = 100
 ROUNDS = 3
+APPLICATIONS = 30
 
 
 def test_full_pool_comes_back(story: Story) -> None:
@@ -30,3 +34,72 @@ def test_full_pool_comes_back(story: Story) -> None:
 
         assert not old & {pod.uid for pod in pods}
         assert PODS == len({pod.address("eth0") for pod in pods})
+
+
+@pytest.mark.usefixtures("free_underlays")
+def test_automatic_pools_at_once(story: Story) -> None:
+    """30 Deployments with automatic pools reach their sizes about as fast as with pools made by hand; the ratio is printed."""
+    network = {DEFAULT_NETWORK: story.macvlan("lan")}
+    by_hand = _time_of(story, "hand", lambda n: network | {IPPOOL: {"ipv4": [_pool_by_hand(story, n)]}})
+    story.kube.delete_all("Deployment", story.namespace, propagationPolicy="Background")
+    for number in range(APPLICATIONS):
+        story.wait_replicas(f"hand{number}", 0, within_s=300)
+    until_none(story.records, "no address is held", within_s=120)
+    for name in story.pools:
+        story.kube.delete("SpiderIPPool", name)
+    until_none(lambda: [name for name in story.pools if story.kube.get("SpiderIPPool", name)], "the pools are gone")
+    story.pools.clear()
+
+    subnet = story.subnet_of(f"{story.namespace}-s", subnet="10.6.0.0/16", gateway="10.6.0.1", ips=["10.6.220.0-10.6.220.255"])
+    automatic = _time_of(story, "auto", lambda _: network | {SUBNET: {"ipv4": [subnet]}})
+    assert [3] * APPLICATIONS == [pool["status"]["totalIPCount"] for pool in story.auto_pools()]
+    print(  # noqa: T201
+        f"{APPLICATIONS} Deployments of 2: pools by hand {by_hand:.0f} s, automatic pools {automatic:.0f} s, "
+        f"ratio {automatic / by_hand:.2f}"
+    )
+
+
+def _pool_by_hand(story: Story, number: int) -> str:
+    """Make the pool that a Deployment would have had automatically."""
+    first = 3 * number
+    return story.pool_of(f"p{number}", "10.6.0.0/16", [f"10.6.221.{first}-10.6.221.{first + 2}"], gateway="10.6.0.1")
+
+
+def _time_of(story: Story, prefix: str, annotations: Callable[[int], dict[str, object]]) -> float:
+    """Make the Deployments at once and give the seconds until the last pod of the last one runs."""
+    began = time.monotonic()
+    for number in range(APPLICATIONS):
+        story.workload("Deployment", f"{prefix}{number}", 2, annotations(number))
+    for number in range(APPLICATIONS):
+        story.wait_replicas(f"{prefix}{number}", 2, within_s=600)
+    return time.monotonic() - began
+
+
+@pytest.mark.usefixtures("free_underlays")
+def test_automatic_pool_up_and_down(story: Story) -> None:
+    """A Deployment goes 2, 60, 2, 60 while pods are killed at random; its pool follows, and every address stays inside."""
+    subnet = story.subnet_of(f"{story.namespace}-s", subnet="10.6.0.0/16", gateway="10.6.0.1", ips=["10.6.222.0-10.6.222.99"])
+    annotations = {DEFAULT_NETWORK: story.macvlan("lan"), SUBNET: {"ipv4": [subnet]}}
+    story.workload("Deployment", "wave", 2, annotations)
+    chance = random.Random(1)  # noqa: S311 - the same victims' places in each run
+    for replicas in (2, 60, 2, 60):
+        story.kube.patch("Deployment", "wave", {"spec": {"replicas": replicas}}, story.namespace)
+        for _ in range(10):
+            pods = story.kube.list("Pod", story.namespace, labels="app=wave")
+            if pods:
+                victim = chance.choice(pods)["metadata"]["name"]
+                story.kube.delete("Pod", victim, story.namespace, gracePeriodSeconds=chance.choice((0, 1)))
+        began = time.monotonic()
+        story.wait_replicas("wave", replicas, within_s=600)
+        until(lambda n=replicas: _size(story) == n + 1, f"the pool has {replicas + 1} addresses", within_s=60)
+        print(f"{replicas} pods and their pool after {time.monotonic() - began:.0f} s")  # noqa: T201
+    (pool,) = story.auto_pools()
+    assert {pool["metadata"]["name"]} == {record.pool for record in story.records()}
+    story.assert_clean(within_s=60)
+
+
+def _size(story: Story) -> int:
+    """Give how many addresses the only automatic pool has."""
+    (pool,) = story.auto_pools()
+    count: int = pool.get("status", {}).get("totalIPCount", 0)
+    return count

@@ -23,6 +23,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
+from spiderpool.ipam.autopool import App
 from spiderpool.ipam.pins import needs_position, position_of
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.watch import Mirror
@@ -31,10 +32,11 @@ from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
 from spiderpool.model.networks import parse_networks
 from spiderpool.model.pod import is_mirror
-from spiderpool.model.pool import Pool
+from spiderpool.model.pool import Place, Pool
 
 BY_UID = "uid"
 BY_POD = "pod"
+BY_APPLICATION = "application"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class PoolViews:
             mirrors: of pools and reserved addresses.
         """
         self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in mirrors.pools}
+        mirrors.pools.index(BY_APPLICATION, _application_of)
+        self._mirrors = mirrors
         self.reserved: dict[int, AddressSet] = {}
         self._reserving = mirrors.reserved
         mirrors.pools.subscribe(self._pool_changed)
@@ -124,6 +128,11 @@ class PoolViews:
             self.pools = {**self.pools, new.metadata.name: Pool.parse(new)}
         elif old is not None:
             self.pools = {name: pool for name, pool in self.pools.items() if name != old.metadata.name}
+
+    def of_application(self, key: str) -> tuple[Pool, ...]:
+        """Give the automatic pools of an application, by its key in label form."""
+        found = (self.pools.get(pool.metadata.name) for pool in self._mirrors.pools.by_index(BY_APPLICATION, key))
+        return tuple(pool for pool in found if pool is not None)
 
     def _read_reserved(self) -> None:
         self.reserved = {family: self._reserved_of(family) for family in (4, 6)}
@@ -203,6 +212,7 @@ class FactSource:
         return Facts(
             pod=pod,
             owner=owner,
+            automatic=self._views.of_application(App(owner, call.namespace).label_key),
             features=self._features,
             node=self._mirrors.node.named(self._node),
             namespace=await self._find_namespace(call.namespace),
@@ -222,6 +232,14 @@ class FactSource:
             return position_of(pod, await self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
         except NotFound:
             return None
+
+    async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
+        """Wait until the pod's application has other automatic pools than the facts say; false when the time is over."""
+        key = App(facts.owner, facts.pod.metadata.namespace).label_key
+        changed = await self._mirrors.pools.wait_for(
+            lambda _: self._views.of_application(key) != facts.automatic or None, timeout_s
+        )
+        return changed is not None
 
     async def find_pod(self, call: PodCall) -> Pod:
         """Give the pod that a call is about; raises `TryAgain` when the API knows another one of that name."""
@@ -257,3 +275,9 @@ class FactSource:
 
     async def _find_namespace(self, name: str) -> Namespace:
         return self._mirrors.namespaces.named(name) or await self._cluster.get(Namespace, name)
+
+
+def _application_of(pool: SpiderIPPool) -> str | None:
+    """Give the key of the application that an automatic pool is for."""
+    place = Place.of_labels(pool.metadata.labels)
+    return None if place is None else place.application

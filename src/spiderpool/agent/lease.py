@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.agent.claim import Claims, Want
@@ -22,11 +22,12 @@ from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
 from spiderpool.api.ippool import Route
 from spiderpool.api.spiderip import IPState, SpiderIP
-from spiderpool.errors import InvalidRequest, SpiderpoolError
+from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.allocation import attach_routes
 from spiderpool.ipam.answer import IpamAddResponse, render_answer
 from spiderpool.ipam.records import build_record
 from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
+from spiderpool.ipam.subnetwish import wants_subnets
 from spiderpool.ipam.wishes import NicWish, Request, Wish, read_wish
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import Claimant, ClaimKey
@@ -34,7 +35,11 @@ from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
 
+R = TypeVar("R")
+
 WAIT_S: Final = 10.0  # how long an ADD waits for an address when pools are full (issue 3, item 5)
+
+POOL_WAIT_S: Final = 50.0  # 25 times 2 s (reference ipam.md 4.6)
 
 Slot = tuple[str, int]
 """What one address is for: NIC and family."""
@@ -87,6 +92,7 @@ class Leases:
         taken: Taken,
         *,
         wait_s: float = WAIT_S,
+        pool_wait_s: float = POOL_WAIT_S,
     ) -> None:
         """
         Join what an ADD needs.
@@ -98,6 +104,7 @@ class Leases:
             handover: finds and moves the addresses of static pods.
             taken: how many addresses of a pool are believed to be held, for error texts.
             wait_s: how long to wait for an address in full pools.
+            pool_wait_s: how long to wait for an automatic pool that is not there yet.
         """
         self._source = source
         self._records = records
@@ -105,11 +112,38 @@ class Leases:
         self._handover = handover
         self._taken = taken
         self._wait_s = wait_s
+        self._pool_wait_s = pool_wait_s
 
     async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
         """Give a pod its addresses; the caller has the pod's turn. What `verify` raises undoes the claims of this call."""
         facts = await self._source.gather(call)
         require_alive(facts.pod)
+        if wants_subnets(facts.pod.metadata.annotations):
+            return await self._add_automatic(call, facts, request, verify)
+        return await self._add(facts, request, verify)
+
+    async def _add_automatic(self, call: PodCall, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
+        """
+        Give addresses of the application's own pools, which the controller may be about to make or to enlarge.
+
+        Begun anew whenever these pools change; what the attempt before had claimed it has given back.
+        """
+        deadline = time.monotonic() + self._pool_wait_s
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                answer = await first_of(self._add(facts, request, verify), self._source.automatic_changed(facts, left_s))
+            except PoolPending as error:
+                if not await self._source.automatic_changed(facts, deadline - time.monotonic()):
+                    raise PoolPending(f"{error.message}; waited {self._pool_wait_s:g} s") from None
+                answer = None
+            if answer is not None:
+                return answer
+            facts = await self._source.gather(call)
+            require_alive(facts.pod)
+
+    async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
+        """Decide and claim."""
         await self._claims.resolve(facts.pod.metadata.uid)
         ask = read_ask(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
         ask, superseded = await self._find_again(ask)
@@ -182,6 +216,21 @@ class Leases:
             held = {pool.name: len(self._taken.of(pool.name)) for selection in empty for pool in selection.pools}
             holders = await self._claims.holders(ip for selection in empty for ip in selection.ips)
             raise failure_of(empty, held, ask.facts.reserved, holders)
+
+
+async def first_of(work: Coroutine[Any, Any, R], news: Coroutine[Any, Any, bool]) -> R | None:
+    """Do `work` until `news` come; None when they came first, and `work` has undone what it did."""
+    doing, listening = asyncio.create_task(work), asyncio.create_task(news)
+    try:
+        await asyncio.wait({doing, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done() and listening.result():
+            doing.cancel()
+        await asyncio.wait({doing})
+        return None if doing.cancelled() else doing.result()
+    finally:
+        listening.cancel()
+        doing.cancel()
+        await asyncio.gather(doing, listening, return_exceptions=True)
 
 
 @asynccontextmanager

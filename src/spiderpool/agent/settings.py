@@ -14,7 +14,8 @@ class Settings:
     All that the environment decides.
 
     `default_network` is the network that pods have on eth0 when nothing else is said, for pools with `multusName`; None where
-    no meta plugin is set up. `kubeconfig` None = credentials of the pod that the agent runs in.
+    no meta plugin is set up. `pool_wait_s`: how long an ADD waits for its automatic pool, seconds. `kubeconfig` None =
+    credentials of the pod that the agent runs in.
     """
 
     namespace: str
@@ -27,6 +28,7 @@ class Settings:
     debug_metrics: bool
     release_conflict_ips: bool
     max_allocated_ips: int
+    pool_wait_s: float
     default_network: str | None
     kubeconfig: str | None
     version: str
@@ -45,6 +47,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         debug_metrics=read_flag(environ, "SPIDERPOOL_ENABLED_DEBUG_METRIC", default=False),
         release_conflict_ips=read_flag(environ, "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS", default=True),
         max_allocated_ips=read_number(environ, "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", 5000, least=0),
+        pool_wait_s=float(
+            read_number(environ, "SPIDERPOOL_WAIT_SUBNET_POOL_TIME_IN_SECOND", 2, least=0)
+            * read_number(environ, "SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES", 25, least=0)
+        ),
         default_network=environ.get("MULTUS_CLUSTER_NETWORK") or None,
         kubeconfig=environ.get("KUBECONFIG") or None,
         version=environ.get("VERSION") or "",

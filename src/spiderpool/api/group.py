@@ -37,8 +37,17 @@ ANNO_SUSPECT: Final = PREFIX + "suspect"
 ANNO_WORN: Final = PREFIX + "still-worn"
 
 LABEL_IPPOOL_CIDR: Final = PREFIX + "ippool-cidr"
+LABEL_SUBNET_CIDR: Final = PREFIX + "subnet-cidr"
 LABEL_OWNER_SUBNET: Final = PREFIX + "owner-spider-subnet"
+# Labels of an automatic pool: whose it is. A pool that has the name is an automatic one (reference ipam.md 1.1).
+LABEL_OWNER_APP_GV: Final = PREFIX + "owner-application-gv"
+LABEL_OWNER_APP_KIND: Final = PREFIX + "owner-application-kind"
+LABEL_OWNER_APP_NAMESPACE: Final = PREFIX + "owner-application-namespace"
 LABEL_OWNER_APP_NAME: Final = PREFIX + "owner-application-name"
+LABEL_OWNER_APP_UID: Final = PREFIX + "owner-application-uid"
+LABEL_INTERFACE: Final = PREFIX + "interface"
+LABEL_IP_VERSION: Final = PREFIX + "ip-version"
+LABEL_IPPOOL_RECLAIM: Final = PREFIX + "ippool-reclaim"
 
 # Labels of a SpiderIP, for selection only; values over 63 characters are hashed (Kubernetes label value limit).
 LABEL_POOL: Final = PREFIX + "ippool"

@@ -19,8 +19,8 @@ class Route(Kube, frozen=True, kw_only=True):
     gw: str
 
 
-class IPPoolSpec(Kube, frozen=True, kw_only=True):
-    """What the user asks of a pool; only `subnet` is required."""
+class RangeSpec(Kube, frozen=True, kw_only=True):
+    """Addresses of one subnet, and what goes with them: what pools and subnets have in common; only `subnet` is required."""
 
     ip_version: Annotated[Literal[4, 6] | None, msgspec.Meta(description="family; filled from `subnet`")] = None
     subnet: Annotated[str, msgspec.Meta(description="CIDR, written as a network address")]
@@ -29,7 +29,13 @@ class IPPoolSpec(Kube, frozen=True, kw_only=True):
         default=(), name="excludeIPs"
     )
     gateway: Annotated[str | None, msgspec.Meta(description="inside `subnet`")] = None
-    routes: tuple[Route, ...] = ()
+    # An empty list is not the same as none: it keeps a pool from inheriting its subnet's routes (reference ipam.md 4.1).
+    routes: tuple[Route, ...] | None = None
+
+
+class IPPoolSpec(RangeSpec, frozen=True, kw_only=True):
+    """What the user asks of a pool; only `subnet` is required."""
+
     pod_affinity: LabelSelector | None = None
     namespace_affinity: LabelSelector | None = None
     node_affinity: LabelSelector | None = None

@@ -23,6 +23,7 @@ from spiderpool.api.meta import KubeObject, LabelSelector, ObjectMeta
 from spiderpool.api.multusconfig import SpiderMultusConfig
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.subnet import SpiderSubnet
 
 Schema = dict[str, Any]
 
@@ -84,6 +85,17 @@ DEFINITIONS: Final = (
             Column("NodeName", ".spec.nodeName", priority=WIDE),
             Column("MultusName", ".spec.multusName", priority=WIDE),
             Column("APP-NAMESPACE", APP_NAMESPACE, priority=WIDE),
+        ),
+        status_subresource=True,
+    ),
+    Definition(
+        SpiderSubnet,
+        "ss",
+        (
+            Column("VERSION", ".spec.ipVersion"),
+            Column("SUBNET", ".spec.subnet"),
+            Column("ALLOCATED-IP-COUNT", ".status.allocatedIPCount", "integer"),
+            Column("TOTAL-IP-COUNT", ".status.totalIPCount", "integer"),
         ),
         status_subresource=True,
     ),

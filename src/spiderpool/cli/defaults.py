@@ -12,6 +12,7 @@ from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.cli.networks import read_coordinator
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.environment import Environment, read_flag, read_required
@@ -29,6 +30,7 @@ class Defaults:
     pools: tuple[SpiderIPPool, ...]
     coordinator: SpiderCoordinator | None
     with_network: bool
+    subnets: tuple[SpiderSubnet, ...] = ()
 
 
 def read_defaults(environ: Environment) -> Defaults:
@@ -48,6 +50,19 @@ def read_defaults(environ: Environment) -> Defaults:
         pools=pools,
         coordinator=read_coordinator(environ),
         with_network=with_network,
+        subnets=tuple(subnet for pool in pools if (subnet := _subnet_of(environ, pool))),
+    )
+
+
+def _subnet_of(environ: Environment, pool: SpiderIPPool) -> SpiderSubnet | None:
+    """Make the subnet of a default pool, with the same addresses; None when it has no name."""
+    spec = pool.spec
+    name = environ.get(f"{PREFIX}{spec.ip_version}_SUBNET_NAME", "")
+    if not name:
+        return None
+    return SpiderSubnet(
+        metadata=ObjectMeta(name=name),
+        spec=SubnetSpec(ip_version=spec.ip_version, subnet=spec.subnet, ips=spec.ips, gateway=spec.gateway),
     )
 
 

@@ -14,7 +14,7 @@ import typer
 from spiderpool.cli.defaults import read_defaults
 from spiderpool.cli.install import (
     apply_definitions,
-    create_pools,
+    create_defaults,
     read_definitions,
     remove_programs,
     until_done,
@@ -39,7 +39,7 @@ def pools(context: typer.Context) -> None:
         await wait_for_controller(cluster, defaults.namespace, defaults.controller, say)
         if defaults.coordinator is not None:
             await create_coordinator(cluster, defaults.coordinator, say)
-        await create_pools(cluster, defaults.pools, say)
+        await create_defaults(cluster, (*defaults.subnets, *defaults.pools), say)
         if defaults.with_network:
             await create_default_network(cluster, os.environ, say)
 

@@ -13,6 +13,7 @@ import yaml
 from spiderpool.api.core import Lease
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject, ObjectMeta
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.objects import CustomResourceDefinition, DaemonSet, Deployment, EndpointSlice
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
 from spiderpool.kube.cluster import Cluster
@@ -20,18 +21,29 @@ from spiderpool.kube.cluster import Cluster
 POLL_S: Final = 1.0
 LEASE: Final = "spiderpool-controller-leases"  # of the controllers' leader (reference ipam.md 6)
 
+NOUNS: Final[dict[type[KubeObject], str]] = {SpiderSubnet: "subnet", SpiderIPPool: "pool"}
+
 Say = Callable[[str], None]
 
 
-async def create_pools(cluster: Cluster, pools: Iterable[SpiderIPPool], say: Say) -> None:
-    """Create pools; one of that name that is there already stays as it is."""
-    for pool in pools:
+async def create_defaults(cluster: Cluster, defaults: Iterable[SpiderSubnet | SpiderIPPool], say: Say) -> None:
+    """Create subnets and pools; one of that name that is there already stays as it is."""
+    for default in defaults:
+        what, spec = f"{NOUNS[type(default)]} {default.metadata.name}", default.spec
         try:
-            await cluster.create(pool)
+            await _create(cluster, default)
         except AlreadyExists:
-            say(f"pool {pool.metadata.name} is there already; it stays as it is")
+            say(f"{what} is there already; it stays as it is")
         else:
-            say(f"pool {pool.metadata.name} created: {pool.spec.subnet}, {', '.join(pool.spec.ips) or 'no addresses yet'}")
+            say(f"{what} created: {spec.subnet}, {', '.join(spec.ips) or 'no addresses yet'}")
+
+
+async def _create(cluster: Cluster, default: SpiderSubnet | SpiderIPPool) -> None:
+    """Create an object of either kind."""
+    if isinstance(default, SpiderSubnet):
+        await cluster.create(default)
+    else:
+        await cluster.create(default)
 
 
 async def wait_for_controller(cluster: Cluster, namespace: str, name: str, say: Say) -> None:

@@ -31,6 +31,7 @@ class FencedCluster:
         self._leading = leading
         self.get = cluster.get
         self.get_metadata = cluster.get_metadata
+        self.get_scale = cluster.get_scale
         self.list_objects = cluster.list_objects
         self.list_metadata = cluster.list_metadata
         self.list_names = cluster.list_names

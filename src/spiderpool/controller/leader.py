@@ -8,6 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.controller.applications import ForeignApplications, NativeApplications
+from spiderpool.controller.autopools import AutoPools
 from spiderpool.controller.coordinators import Coordinators, CoordinatorSettings
 from spiderpool.controller.fence import FencedCluster
 from spiderpool.controller.fullness import Fullness
@@ -19,11 +23,13 @@ from spiderpool.controller.pools import PoolKeeper
 from spiderpool.controller.projection import Projection
 from spiderpool.controller.reclaim import Reclaim
 from spiderpool.controller.settings import Settings
-from spiderpool.controller.world import World
+from spiderpool.controller.subnetbooks import SubnetBooks
+from spiderpool.controller.subnets import SubnetKeeper
+from spiderpool.controller.world import Tell, World
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.kube.watch import Mirror
-from spiderpool.model.config import Features
+from spiderpool.model.config import Config
 
 COMPONENT = "spiderpool-controller"
 
@@ -33,15 +39,17 @@ class Leader:
     """
     The leader's work, begun anew with each leadership.
 
-    `leading` is asked before each write. `following`: whether the mirrors of this leadership are complete.
+    `leading` is asked before each write. `subnets` is None where the feature is off. `following`: whether the mirrors of this
+    leadership are complete.
     """
 
     cluster: Cluster
     pools: Mirror[SpiderIPPool]
     settings: Settings
-    features: Features
+    config: Config
     metrics: Metrics
     leading: Callable[[], bool]
+    subnets: Mirror[SpiderSubnet] | None = None
     following: bool = False
 
     async def work(self) -> None:
@@ -49,13 +57,15 @@ class Leader:
         fenced = FencedCluster(self.cluster, self.leading)
         async with AsyncExitStack() as stack:
             tell = await stack.enter_async_context(_recorder(fenced))
-            world = await stack.enter_async_context(World(fenced, self.pools, self.features))
+            world = await stack.enter_async_context(World(fenced, self.pools, self.config.features))
             self.following = True
             stack.callback(self._stop_following)
             loops = self._start(world, tell) + await self._start_networks(stack, fenced, tell)
             async with asyncio.TaskGroup() as tasks:
                 for loop in loops:
                     tasks.create_task(loop.run(), name=loop.name)
+                if self.subnets is not None:
+                    tasks.create_task(self._keep_subnets(world, tell, self.subnets), name="subnets")
 
     def _stop_following(self) -> None:
         """Note that leadership is over."""
@@ -100,6 +110,47 @@ class Leader:
             await configs.start()
             loops.append(configs.loop)
         return loops
+
+    async def _keep_subnets(self, world: World, recorder: EventRecorder, subnets: Mirror[SpiderSubnet]) -> None:
+        """Keep subnets and automatic pools; what they need and cannot have (a kind, a right) holds up nothing else."""
+        settings, tell = self.settings, recorder.warning
+        async with AsyncExitStack() as stack:
+            reserved = Mirror(world.cluster, SpiderReservedIP)
+            stack.push_async_callback(reserved.stop)
+            await reserved.start()
+            for mirror in (subnets, reserved):
+                await mirror.synced()
+            books = SubnetBooks(world.cluster, subnets, reserved)
+            automatic = self.config.enable_auto_pool_for_application
+            keeper = SubnetKeeper(
+                world,
+                subnets,
+                books,
+                tell,
+                automatic=automatic,
+                workers=settings.subnet_workers,
+                resync_s=settings.subnet_resync_s,
+            )
+            keeper.start()
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            tasks.create_task(keeper.loop.run(), name=keeper.loop.name)
+            if automatic:
+                pools = await self._start_pools(stack, world, tell, books, subnets)
+                tasks.create_task(pools.loop.run(), name=pools.loop.name)
+            await asyncio.Event().wait()
+
+    async def _start_pools(
+        self, stack: AsyncExitStack, world: World, tell: Tell, books: SubnetBooks, subnets: Mirror[SpiderSubnet]
+    ) -> AutoPools:
+        """Start what keeps automatic pools."""
+        redundancy = self.config.cluster_subnet_auto_pool_default_redundant_ip_number
+        workers = self.settings.application_workers
+        pools = AutoPools(world, books, tell, redundancy=redundancy, workers=workers)
+        natives = await stack.enter_async_context(NativeApplications(world.cluster, pools.notify))
+        kinds = self.config.auto_pool_third_party_controllers
+        foreigns = await stack.enter_async_context(ForeignApplications(world, kinds, pools.notify))
+        pools.start(subnets, natives, foreigns)
+        return pools
 
 
 @asynccontextmanager

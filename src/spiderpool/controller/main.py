@@ -20,6 +20,7 @@ import typer
 import uvloop
 
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.admission import admission_app
 from spiderpool.controller.clean import Remains, clean
 from spiderpool.controller.goagents import list_go_agents
@@ -32,6 +33,8 @@ from spiderpool.controller.networkreview import CoordinatorReviewer, MultusConfi
 from spiderpool.controller.review import PoolReviewer, ReservedReviewer, Reviewer
 from spiderpool.controller.serving import Certificate, Listener, follow_certificate, server_context
 from spiderpool.controller.settings import Settings, read_settings
+from spiderpool.controller.subnet_review import SubnetReviewer
+from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.client import KubeClient
@@ -189,11 +192,12 @@ class Daemon:
             pools = Mirror(cluster, SpiderIPPool)
             await pools.start()
             stack.push_async_callback(pools.stop)
+            subnets = await self._follow_subnets(stack, cluster)
             election = self._election(cluster)
-            metrics = Metrics(version("spiderpool"), pools, debug=settings.debug_metrics)
-            leader = Leader(cluster, pools, settings, self.config.features, metrics, lambda: election.leading)
+            metrics = Metrics(version("spiderpool"), pools, subnets or (), debug=settings.debug_metrics)
+            leader = Leader(cluster, pools, settings, self.config, metrics, lambda: election.leading, subnets)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            webhooks = await self._open_webhooks(stack, tasks, cluster, pools)
+            webhooks = await self._open_webhooks(stack, tasks, cluster, pools, subnets)
             probes = self._probes(webhooks, election, leader)
             await stack.enter_async_context(Listener(health_app(probes), settings.health_port))
             if settings.metrics:
@@ -209,8 +213,22 @@ class Daemon:
         times = Times(chosen.duration_s, chosen.renew_s, chosen.retry_s, chosen.gap_s)
         return Election(cluster, LEASE, self.settings.namespace, self.settings.pod_name, times=times)
 
+    async def _follow_subnets(self, stack: AsyncExitStack, cluster: KubeClient) -> Mirror[SpiderSubnet] | None:
+        """Begin to follow the subnets, unless that feature is off."""
+        if not self.config.enable_spider_subnet:
+            return None
+        subnets = Mirror(cluster, SpiderSubnet)
+        await subnets.start()
+        stack.push_async_callback(subnets.stop)
+        return subnets
+
     async def _open_webhooks(
-        self, stack: AsyncExitStack, tasks: asyncio.TaskGroup, cluster: KubeClient, pools: Mirror[SpiderIPPool]
+        self,
+        stack: AsyncExitStack,
+        tasks: asyncio.TaskGroup,
+        cluster: KubeClient,
+        pools: Mirror[SpiderIPPool],
+        subnets: Mirror[SpiderSubnet] | None,
     ) -> Probe | None:
         """Open the webhook port and give the probe that watches it."""
         if self.certificate is None:
@@ -219,10 +237,12 @@ class Daemon:
             )
             return None
         features, namespace = self.config.features, self.settings.namespace
-        pool_reviewer = PoolReviewer(cluster, Neighbours(cluster, pools), features, lambda: list_go_agents(cluster, namespace))
+        neighbours = Neighbours(cluster, pools)
+        lookup = None if subnets is None else SubnetLookup(cluster, subnets)
         reviewers: list[Reviewer[Any]] = [
-            pool_reviewer,
+            PoolReviewer(cluster, neighbours, features, lambda: list_go_agents(cluster, namespace), lookup),
             ReservedReviewer(features),
+            SubnetReviewer(cluster, neighbours, features),
             CoordinatorReviewer(),
             MultusConfigReviewer(cluster),
         ]

@@ -16,7 +16,9 @@ from prometheus_client.registry import Collector
 
 from spiderpool.api.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.ipam.reclaim import Trigger
+from spiderpool.model.subnet import read_grants
 
 SCOPE: Final = "spiderpool-controller"
 DEBUG_SCOPE: Final = "spiderpool-controller-debug-metrics"
@@ -27,14 +29,17 @@ _LABELS: Final = ("otel_scope_name", "otel_scope_version")
 class Metrics:
     """All series of one controller, in a registry of their own."""
 
-    def __init__(self, version: str, pools: Iterable[SpiderIPPool], *, debug: bool = False) -> None:
+    def __init__(
+        self, version: str, pools: Iterable[SpiderIPPool], subnets: Iterable[SpiderSubnet] = (), *, debug: bool = False
+    ) -> None:
         """
         Register the series.
 
         Args:
             version: value of the label `otel_scope_version`.
             pools: the mirror of pools, walked at each scrape.
-            debug: whether each pool gets series of its own.
+            subnets: the mirror of subnets, the same.
+            debug: whether each pool and each subnet gets series of its own.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the original has no such series
         self.registry = CollectorRegistry()
@@ -52,9 +57,12 @@ class Metrics:
             self._reasons.labels(*scope, trigger)
         total = Gauge("spiderpool_total_ippool_counts", "pools", _LABELS, registry=self.registry).labels(*scope)
         total.set_function(lambda: float(sum(1 for _ in pools)))
+        total = Gauge("spiderpool_total_subnet_counts", "subnets", _LABELS, registry=self.registry).labels(*scope)
+        total.set_function(lambda: float(sum(1 for _ in subnets)))
         self.registry.register(PoolUsage(pools, version))
         if debug:
             self.registry.register(PoolSeries(pools, version))
+            self.registry.register(SubnetSeries(subnets, version))
 
     def count_reclaim(self, trigger: Trigger | None) -> None:
         """Count a reclaimed address and why it was; None = an attempt that failed."""
@@ -126,6 +134,37 @@ class PoolSeries(Collector):
             free.add_metric(values, max(0, count - taken))
         yield total
         yield free
+
+
+class SubnetSeries(Collector):
+    """Addresses of each subnet, all and those that no pool has, and how many pools it has, from its status."""
+
+    def __init__(self, subnets: Iterable[SpiderSubnet], version: str) -> None:
+        """
+        Prepare.
+
+        Args:
+            subnets: the mirror of subnets.
+            version: value of the label `otel_scope_version`.
+        """
+        self._subnets = subnets
+        self._version = version
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Render the series at a scrape."""
+        labels = (*_LABELS, "SpiderSubnet")
+        prefix = "spiderpool_debug_subnet"
+        pools = GaugeMetricFamily(f"{prefix}_ippool_counts", "pools of the subnet", labels=labels)
+        total = GaugeMetricFamily(f"{prefix}_total_ip_counts", "addresses of the subnet", labels=labels)
+        free = GaugeMetricFamily(f"{prefix}_available_ip_counts", "addresses that no pool has", labels=labels)
+        for subnet in self._subnets:
+            values = (DEBUG_SCOPE, self._version, subnet.metadata.name)
+            count, given = subnet.status.total_ip_count or 0, subnet.status.allocated_ip_count or 0
+            family = subnet.spec.ip_version or 4
+            pools.add_metric(values, len(read_grants(subnet.status.controlled_ippools, family)))
+            total.add_metric(values, count)
+            free.add_metric(values, max(0, count - given))
+        yield from (pools, total, free)
 
 
 def metrics_app(metrics: Metrics) -> web.Application:

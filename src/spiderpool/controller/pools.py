@@ -8,7 +8,7 @@ from typing import Final
 
 from spiderpool.api.group import FINALIZER
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import BY_POOL, Tell, World, list_records
 from spiderpool.errors import NotFound
@@ -100,8 +100,10 @@ def is_going(pool: SpiderIPPool) -> bool:
 
 
 def _held(records: Iterable[SpiderIP]) -> list[SpiderIP]:
-    """Keep the records that somebody holds."""
-    return [record for record in records if record.spec.state is IPState.HELD]
+    """Keep the records that pods hold; the controller's own claims keep nothing."""
+    return [
+        record for record in records if record.spec.state is IPState.HELD and record.spec.holder.kind is not HolderKind.POOL
+    ]
 
 
 def in_use_message(name: str, held: list[SpiderIP]) -> str:

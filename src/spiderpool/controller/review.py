@@ -20,6 +20,7 @@ from spiderpool.api.meta import KubeObject
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import HolderKind, IPState
 from spiderpool.controller.neighbours import Neighbours
+from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.controller.takeover import read_allocations
 from spiderpool.controller.world import list_records
 from spiderpool.ipam.validation import (
@@ -82,7 +83,12 @@ class PoolReviewer:
     kind = SpiderIPPool
 
     def __init__(
-        self, cluster: Cluster, neighbours: Neighbours, features: Features, go_agents: Callable[[], Awaitable[list[str]]]
+        self,
+        cluster: Cluster,
+        neighbours: Neighbours,
+        features: Features,
+        go_agents: Callable[[], Awaitable[list[str]]],
+        subnets: SubnetLookup | None = None,
     ) -> None:
         """
         Prepare.
@@ -92,18 +98,21 @@ class PoolReviewer:
             neighbours: the other pools.
             features: the configuration's switches.
             go_agents: names agents of Go Spiderpool that run.
+            subnets: finds a pool's subnet; None where the feature is off.
         """
         self._cluster = cluster
         self._neighbours = neighbours
         self._features = features
         self._go_agents = go_agents
+        self._subnets = subnets
 
     async def complete(self, question: Question[SpiderIPPool]) -> SpiderIPPool | None:
         """Fill in a pool; a new one is marked as having nothing to take over, unless somebody may still write into it."""
         if question.new is None:
             return None
         fresh = question.old is None and not await self._go_agents()
-        return mutate_pool(question.new, self._features, created=fresh)
+        subnet = self._subnets.adopter(question.old, question.new) if self._subnets else None
+        return mutate_pool(question.new, subnet=subnet, created=fresh)
 
     async def judge(self, question: Question[SpiderIPPool]) -> Opinion:
         """Decide on a create, an update or a delete."""
@@ -127,7 +136,7 @@ class PoolReviewer:
         forbidden = forbid_pool_update(old, new)
         if forbidden is not None and not _only_marked(old, new):
             return Opinion(forbidden=forbidden)
-        if new.spec in (old.spec, mutate_pool(old, self._features).spec):
+        if new.spec in (old.spec, mutate_pool(old).spec):
             return FINE
         return await self._judge_spec(old, new, dry_run=dry_run)
 
@@ -139,7 +148,8 @@ class PoolReviewer:
         while self._neighbours.unsettled(parsed):
             await self._neighbours.settle()
             others = await self._neighbours.fetch()
-        errors = validate_pool(old, new, others, held, self._features)
+        subnet = await self._subnets.controlling(new) if self._subnets else None
+        errors = validate_pool(old, new, others, held, self._features, subnet)
         if not errors and not dry_run:
             self._neighbours.allow(parsed, old.metadata.generation if old is not None else 0)
         return Opinion(errors=tuple(errors))

@@ -66,6 +66,9 @@ class Settings:
     pool_resync_s: int
     pool_workers: int
     nearly_full_percent: int
+    subnet_resync_s: int
+    subnet_workers: int
+    application_workers: int
     election: ElectionSettings
     reclaim: ReclaimSettings
     networks: NetworkSettings
@@ -87,6 +90,9 @@ def read_settings(environ: Environment) -> Settings:
         pool_resync_s=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_RESYNC_PERIOD", 300, least=1),
         pool_workers=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", 3, least=1),
         nearly_full_percent=_percent(environ, "SPIDERPOOL_IPPOOL_NEARLY_FULL_PERCENT", 90),
+        subnet_resync_s=read_number(environ, "SPIDERPOOL_SUBNET_INFORMER_RESYNC_PERIOD", 300, least=1),
+        subnet_workers=read_number(environ, "SPIDERPOOL_SUBNET_INFORMER_WORKERS", 5, least=1),
+        application_workers=read_number(environ, "SPIDERPOOL_SUBNET_APPLICATION_CONTROLLER_WORKERS", 5, least=1),
         election=_election(environ),
         reclaim=_reclaim(environ),
         networks=_networks(environ),

@@ -12,7 +12,7 @@ from typing import Final
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, PREFIX
 from spiderpool.api.meta import LabelSelector
-from spiderpool.api.spiderip import Application
+from spiderpool.ipam.autopool import application_labels
 from spiderpool.ipam.selectors import matches, render_selector, selector_problems
 from spiderpool.ipam.wishes import NicWish
 from spiderpool.model.facts import Facts
@@ -75,13 +75,6 @@ def _pod(pool: Pool, facts: Facts) -> str | None:
     theirs = pool.pod_affinity.match_labels
     kind, name = theirs.get(PREFIX + "app-kind", "?"), theirs.get(PREFIX + "app-name", "?")
     return f"is the automatic pool of {kind} {name}, this pod belongs to {facts.owner.kind} {facts.owner.name}"
-
-
-def application_labels(owner: Application, namespace: str) -> dict[str, str]:
-    """Give the five labels by which an automatic pool names its application."""
-    group, _, version = owner.api_version.rpartition("/")
-    values = {"api-group": group, "api-version": version, "kind": owner.kind, "namespace": namespace, "name": owner.name}
-    return {f"{PREFIX}app-{key}": value for key, value in values.items()}
 
 
 def _network(pool: Pool, nic: str, facts: Facts) -> str | None:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain
+from spiderpool.api.group import ANNO_IPPOOL, ANNO_IPPOOLS
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, PoolPending, SpiderpoolError, TryAgain
+from spiderpool.ipam.autopool import App
 from spiderpool.ipam.filters import refusal_of
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
 from spiderpool.ipam.wishes import NicWish, Source, Wish
 from spiderpool.model.facts import Facts
+from spiderpool.model.pod import full_name
 from spiderpool.model.pool import Pool
+
+AUTOMATIC: Final = frozenset({Source.SUBNETS, Source.SUBNET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,9 @@ def select_pools(nic_wish: NicWish, family: int, facts: Facts) -> Selection:
 
     Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed wildcard.
     """
+    if nic_wish.source in AUTOMATIC and not any(_automatic(nic_wish, family, facts)):
+        refusal = Refusal(*_pending(nic_wish, family, facts), again=True)
+        return Selection(nic_wish.nic, family, nic_wish.source, (), (refusal,), nic_wish.ips_of(family))
     pools, refusals = [], []
     for pool in _candidates(nic_wish, family, facts):
         reason = refusal_of(pool, nic_wish, family, facts)
@@ -97,6 +106,8 @@ def _families(nic_wish: NicWish, facts: Facts) -> Iterable[int]:
 
 def _candidates(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
     """Give the pools that a wish names for a family, in the order of trial."""
+    if nic_wish.source in AUTOMATIC:
+        return _automatic(nic_wish, family, facts)
     if nic_wish.patterns is None:
         defaults = (pool for pool in facts.pools.values() if pool.default and pool.family == family)
         return sorted(defaults, key=lambda pool: (_specific(pool), pool.name))
@@ -109,6 +120,30 @@ def _candidates(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
         where = f"{nic_wish.nic} IPv{family}"
         raise InvalidRequest(f"wrong input: {nic_wish.source}: IPPool {twice} is listed twice for {where}; list it once")
     return [facts.pools[name] for name in names]
+
+
+def _automatic(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
+    """Give the automatic pool of the pod's application; one that is being deleted belongs to the past."""
+    if facts.owner.kind == "Pod":
+        raise InvalidRequest(
+            f"wrong input: {nic_wish.source}: pod {full_name(facts.pod)} has no controller, and automatic pools are for "
+            f"applications; name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
+        )
+    (subnet,) = (nic_wish.patterns or {})[family]
+    place = App(facts.owner, facts.pod.metadata.namespace).place(subnet, nic_wish.nic, family)
+    return [
+        pool
+        for pool in facts.automatic
+        if pool.place == place and pool.application_uid == facts.owner.uid and not pool.terminating
+    ]
+
+
+def _pending(nic_wish: NicWish, family: int, facts: Facts) -> tuple[str, str]:
+    """Say that a pool is not there yet: the subnet that it will be of, and a sentence."""
+    (subnet,) = (nic_wish.patterns or {})[family]
+    owner, namespace = facts.owner, facts.pod.metadata.namespace
+    reason = f"SpiderSubnet {subnet} has no pool yet for {owner.kind} {namespace}/{owner.name}, whose Events may say why"
+    return f"subnet/{subnet}", reason
 
 
 def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[str]:
@@ -168,7 +203,10 @@ def failure_of(
     without = [selection for selection in failed if not selection.pools]
     if not without:
         return AddressHeld(text) if holders else Exhausted(text)
-    return TryAgain(text) if any(refusal.again for selection in without for refusal in selection.refusals) else NoPool(text)
+    again = [selection for selection in without if any(refusal.again for refusal in selection.refusals)]
+    if not again:
+        return NoPool(text)
+    return PoolPending(text) if any(selection.source in AUTOMATIC for selection in again) else TryAgain(text)
 
 
 def require_pools(selections: Iterable[Selection]) -> None:

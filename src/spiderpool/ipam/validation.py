@@ -1,6 +1,8 @@
 """
 Admission of SpiderIPPools and SpiderReservedIPs: what is filled in, what is refused (reference ipam.md 5.1, 5.2, 5.4).
 
+Subnets are in `subnet_validation`, with the same checks of their parts.
+
 Functions `forbid_…` and `validate_pool_delete` give the sentence of a plain refusal (HTTP 403); `validate_…` give field errors
 (422). The webhook's wire is the controller's.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -24,14 +26,27 @@ from spiderpool.addressing.ranges import (
     render_ranges,
 )
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER, LABEL_IPPOOL_CIDR, LABEL_OWNER_APP_NAME, PREFIX
-from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
+from spiderpool.api.group import (
+    ANNO_IMPORTED,
+    ANNO_IPPOOL_IP_NUMBER,
+    FINALIZER,
+    LABEL_IPPOOL_CIDR,
+    LABEL_OWNER_APP_NAME,
+    LABEL_OWNER_SUBNET,
+    PREFIX,
+)
+from spiderpool.api.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
 from spiderpool.api.meta import LabelSelector, Resource
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.errors import InvalidRequest
+from spiderpool.ipam.autopool import subnet_reference
 from spiderpool.ipam.selectors import selector_problems
 from spiderpool.model.config import Features
+from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Pool
+from spiderpool.model.subnet import Subnet
+
+R = TypeVar("R", bound=RangeSpec)
 
 APPLICATION_KEYS: Final = frozenset(PREFIX + "app-" + key for key in ("api-group", "api-version", "kind", "namespace", "name"))
 SHOWN: Final = 5  # ranges in a message
@@ -79,29 +94,62 @@ def render_errors(resource: Resource, name: str, errors: Iterable[FieldError]) -
     return f'{resource.kind}.{resource.group} "{name}" is invalid: {listed}'
 
 
-def mutate_pool(new: SpiderIPPool, features: Features, *, created: bool = False) -> SpiderIPPool:  # noqa: ARG001 adoption by SpiderSubnets will ask
+def mutate_pool(new: SpiderIPPool, *, subnet: Subnet | None = None, created: bool = False) -> SpiderIPPool:
     """
     Fill in what a pool leaves open; what cannot be read stays for the validator.
 
     Args:
+        subnet: the one that the pool becomes part of, if it is nobody's yet.
         created: the pool is new, so that nothing in it waits to be taken over.
     """
-    meta, spec = new.metadata, new.spec
-    if meta.deletion_timestamp is not None:
+    if new.metadata.deletion_timestamp is not None:
         return new
-    finalizers = meta.finalizers if FINALIZER in meta.finalizers else (*meta.finalizers, FINALIZER)
+    if subnet is not None:
+        new = adopted(new, subnet)
+    meta, spec = new.metadata, new.spec
+    finalizers = with_finalizer(meta.finalizers)
     # of a subnet that cannot be read no label is made: the API server would complain about that instead
-    labels = meta.labels if _subnet(spec)[0] is None else {**meta.labels, LABEL_IPPOOL_CIDR: cidr_label(spec.subnet)}
+    labels = meta.labels if read_subnet(spec)[0] is None else {**meta.labels, LABEL_IPPOOL_CIDR: cidr_label(spec.subnet)}
     annotations = {**meta.annotations, ANNO_IMPORTED: "true"} if created else meta.annotations
-    family = spec.ip_version or _family(spec.subnet)
     return replace(
         new,
         metadata=replace(meta, finalizers=finalizers, labels=labels, annotations=annotations),
+        spec=completed(spec),
+    )
+
+
+def completed(spec: R) -> R:
+    """Fill in the family of a pool or subnet, and merge its ranges."""
+    family = spec.ip_version or _family(spec.subnet)
+    return replace(spec, ip_version=family, ips=_merged(family, spec.ips), exclude_ips=_merged(family, spec.exclude_ips))
+
+
+def with_finalizer(finalizers: tuple[str, ...]) -> tuple[str, ...]:
+    """Add our finalizer unless it is there."""
+    return finalizers if FINALIZER in finalizers else (*finalizers, FINALIZER)
+
+
+def adopted(pool: SpiderIPPool, subnet: Subnet) -> SpiderIPPool:
+    """
+    Make a pool part of a subnet (reference ipam.md 4.1): owner, label, and gateway and routes where it has none.
+
+    A pool that somebody else controls stays as it is.
+    """
+    meta, spec = pool.metadata, pool.spec
+    controller = next((ref for ref in meta.owner_references if ref.controller), None)
+    if controller is not None and controller.uid != subnet.uid:
+        return pool
+    labels = {**meta.labels, LABEL_OWNER_SUBNET: label_value(subnet.name)}
+    if controller is not None:
+        return replace(pool, metadata=replace(meta, labels=labels))
+    references = (*meta.owner_references, subnet_reference(subnet.name, subnet.uid))
+    return replace(
+        pool,
+        metadata=replace(meta, owner_references=references, labels=labels),
         spec=replace(
             spec,
-            ip_version=family,
-            ips=_merged(family, spec.ips),
-            exclude_ips=_merged(family, spec.exclude_ips),
+            gateway=subnet.gateway if spec.gateway is None else spec.gateway,
+            routes=(subnet.routes or None) if spec.routes is None else spec.routes,
         ),
     )
 
@@ -121,6 +169,7 @@ def validate_pool(
     others: Iterable[Pool],
     held: AddressSet | None,
     features: Features,
+    subnet: Subnet | None = None,
 ) -> list[FieldError]:
     """
     Give everything that is wrong with a new or changed pool, after `mutate_pool`.
@@ -129,34 +178,42 @@ def validate_pool(
         old: None when it is created.
         others: all pools of the cluster; the pool itself among them is left out.
         held: addresses of this pool's Held records, read live; only for a change.
+        subnet: the one that controls the pool, read live, if one does.
     """
     if new.metadata.deletion_timestamp is not None:
         return []
     spec = new.spec
-    errors = list(_version_errors(spec.ip_version, features)) + (_changed_errors(old.spec, spec) if old else [])
-    subnet, problem = _subnet(spec)
+    errors = list(version_errors(spec.ip_version, features)) + (changed_errors(old.spec, spec) if old else [])
+    network, problem = read_subnet(spec)
     errors += problem
-    if subnet is None or errors:
+    if network is None or errors:
         return errors + list(_selector_errors(new))
     neighbours = [
-        pool for pool in others if pool.name != new.metadata.name and pool.broken is None and pool.family == subnet.version
+        pool for pool in others if pool.name != new.metadata.name and pool.broken is None and pool.family == network.version
     ]
-    errors += _overlap_errors(subnet, neighbours)
-    addresses, range_errors = _addresses(spec, subnet)
+    errors += _overlap_errors(network, neighbours)
+    addresses, range_errors = read_addresses(spec, network)
     errors += range_errors
     if addresses is not None:
         errors += _address_errors(spec, addresses, neighbours, held)
-    return errors + list(_gateway_errors(spec, subnet)) + list(_route_errors(spec.routes, subnet)) + list(_selector_errors(new))
+        if subnet is not None and subnet.family == network.version:
+            errors += _subnet_errors(new, addresses, subnet)
+    return (
+        errors
+        + list(gateway_errors(spec, network))
+        + list(route_errors(spec.routes or (), network))
+        + list(_selector_errors(new))
+    )
 
 
 def validate_reserved(old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features) -> list[FieldError]:
     """Give everything that is wrong with a new or changed reservation, after `mutate_reserved`."""
     spec = new.spec
-    errors = list(_version_errors(spec.ip_version, features))
+    errors = list(version_errors(spec.ip_version, features))
     if old is not None and old.spec.ip_version != spec.ip_version:
         errors.append(_immutable("spec.ipVersion", old.spec.ip_version, spec.ip_version))
     if spec.ip_version in (4, 6):
-        errors += _item_errors("spec.ips", spec.ip_version, spec.ips, None)
+        errors += item_errors("spec.ips", spec.ip_version, spec.ips, None)
     return errors
 
 
@@ -178,11 +235,10 @@ def validate_pool_delete(pool: SpiderIPPool, held: AddressSet, features: Feature
     """Say why a pool may not be deleted: addresses are held, and the configuration asks to protect them."""
     if not held or not features.enable_validating_resources_deleted_webhook:
         return None
-    counted = _counted(held)
-    return f"IPPool {pool.metadata.name} cannot be deleted: pods hold {counted} of it; delete the pods first"
+    return f"IPPool {pool.metadata.name} cannot be deleted: pods hold {counted(held)} of it; delete the pods first"
 
 
-def _version_errors(version: int | None, features: Features) -> Iterator[FieldError]:
+def version_errors(version: int | None, features: Features) -> Iterator[FieldError]:
     """Check the family."""
     if version is None:
         yield FieldError("spec.ipVersion", Kind.INVALID, "", "cannot be told from the object; write 4 or 6")
@@ -192,7 +248,7 @@ def _version_errors(version: int | None, features: Features) -> Iterator[FieldEr
         yield FieldError("spec.ipVersion", Kind.FORBIDDEN, str(version), f"enableIPv{version} is false in the configuration")
 
 
-def _changed_errors(old: IPPoolSpec, new: IPPoolSpec) -> list[FieldError]:
+def changed_errors(old: RangeSpec, new: RangeSpec) -> list[FieldError]:
     """Refuse changes of what never changes."""
     errors = []
     if old.ip_version is not None and old.ip_version != new.ip_version:
@@ -207,7 +263,7 @@ def _immutable(field: str, old: object, new: object) -> FieldError:
     return FieldError(field, Kind.FORBIDDEN, str(new), f"is immutable: it is {old} and cannot become {new}")
 
 
-def _subnet(spec: IPPoolSpec) -> tuple[IPNetwork | None, list[FieldError]]:
+def read_subnet(spec: RangeSpec) -> tuple[IPNetwork | None, list[FieldError]]:
     """Read the subnet: of the pool's family, and written as a network address."""
     try:
         subnet = parse_network(spec.subnet, strict=True)
@@ -234,19 +290,19 @@ def _overlap_errors(subnet: IPNetwork, neighbours: Iterable[Pool]) -> list[Field
     ]
 
 
-def _addresses(spec: IPPoolSpec, subnet: IPNetwork) -> tuple[AddressSet | None, list[FieldError]]:
+def read_addresses(spec: RangeSpec, subnet: IPNetwork) -> tuple[AddressSet | None, list[FieldError]]:
     """Read `ips` and `excludeIPs`; None when an item is refused."""
     inside = AddressSet.network(subnet)
     errors = [
-        *_item_errors("spec.ips", subnet.version, spec.ips, inside),
-        *_item_errors("spec.excludeIPs", subnet.version, spec.exclude_ips, inside),
+        *item_errors("spec.ips", subnet.version, spec.ips, inside),
+        *item_errors("spec.excludeIPs", subnet.version, spec.exclude_ips, inside),
     ]
     if errors:
         return None, errors
     return parse_ranges(subnet.version, spec.ips) - parse_ranges(subnet.version, spec.exclude_ips), []
 
 
-def _item_errors(field: str, family: int, items: Iterable[str], inside: AddressSet | None) -> Iterator[FieldError]:
+def item_errors(field: str, family: int, items: Iterable[str], inside: AddressSet | None) -> Iterator[FieldError]:
     """Check each range item by itself."""
     for index, item in enumerate(items):
         try:
@@ -266,15 +322,42 @@ def _address_errors(
     for pool in neighbours:
         common = addresses & pool.total
         if common:
-            why = f"has {_counted(common)} of IPPool {pool.name}; no two pools may share one"
+            why = f"has {counted(common)} of IPPool {pool.name}; no two pools may share one"
             yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
     lost = held - addresses if held else None
     if lost:
-        why = f"lacks {_counted(lost)} that pods hold; delete the pods first"
+        why = f"lacks {counted(lost)} that pods hold; delete the pods first"
         yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
 
 
-def _gateway_errors(spec: IPPoolSpec, subnet: IPNetwork) -> Iterator[FieldError]:
+def _subnet_errors(new: SpiderIPPool, addresses: AddressSet, subnet: Subnet) -> Iterator[FieldError]:
+    """
+    Check a pool's addresses against the subnet that controls it (reference ipam.md 5.2).
+
+    An automatic pool has what the subnet's status grants it. Any other keeps off what is granted to a pool that does not exist
+    yet: the status is written before the pool (architecture 2).
+    """
+    name, value = new.metadata.name, ",".join(new.spec.ips)
+    outside = addresses - subnet.total
+    if outside:
+        why = f"has {counted(outside)} that SpiderSubnet {subnet.name} does not have; add them to the subnet first"
+        yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
+    if LABEL_OWNER_APP_NAME in new.metadata.labels:
+        grant = subnet.grants.get(name)
+        if addresses != (grant.ips if grant else AddressSet.empty(subnet.family)):
+            why = (
+                f"of an automatic pool follow the application's size; change annotation {ANNO_IPPOOL_IP_NUMBER} or the replicas"
+            )
+            yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
+        return
+    for other, grant in subnet.grants.items():
+        common = addresses & grant.ips if other != name and grant.application else None
+        if common:
+            why = f"has {counted(common)} that SpiderSubnet {subnet.name} gives to automatic pool {other}"
+            yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
+
+
+def gateway_errors(spec: RangeSpec, subnet: IPNetwork) -> Iterator[FieldError]:
     """Check that the gateway is in the subnet, and that no pod may get it."""
     if spec.gateway is None:
         return
@@ -300,7 +383,7 @@ def _spans(family: int, items: Iterable[str]) -> Iterator[tuple[int, int]]:
             continue
 
 
-def _route_errors(routes: Iterable[Route], subnet: IPNetwork) -> Iterator[FieldError]:
+def route_errors(routes: Iterable[Route], subnet: IPNetwork) -> Iterator[FieldError]:
     """Check routes: a CIDR of the family, not the default route, each once, a gateway in the subnet."""
     seen: set[IPNetwork] = set()
     for index, route in enumerate(routes):
@@ -390,6 +473,6 @@ def _shown(addresses: AddressSet) -> str:
     return ", ".join(ranges) + (", …" if len(addresses.spans) > SHOWN else "")
 
 
-def _counted(addresses: AddressSet) -> str:
+def counted(addresses: AddressSet) -> str:
     """Say how many addresses, and which."""
     return f"{addresses.size} {'address' if addresses.size == 1 else 'addresses'} ({_shown(addresses)})"

@@ -31,6 +31,7 @@ from spiderpool.api.ippool import Route
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pins import Lists, PinItem, by_family, choose, read_pins
+from spiderpool.ipam.subnetwish import SubnetWish, read_subnets, wants_subnets
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
 from spiderpool.model.networks import NetworkSelection, nic_name, parse_networks
@@ -42,6 +43,8 @@ Patterns = Mapping[int, tuple[str, ...]]  # family -> names of pools, or wildcar
 class Source(enum.StrEnum):
     """Where the names of pools come from."""
 
+    SUBNETS = f"annotation {ANNO_SUBNETS}"
+    SUBNET = f"annotation {ANNO_SUBNET}"
     IPPOOLS = f"annotation {ANNO_IPPOOLS}"
     IPPOOL = f"annotation {ANNO_IPPOOL}"
     NAMESPACE = "annotations of the namespace"
@@ -73,8 +76,8 @@ class NicWish:
     """
     What one NIC asks for.
 
-    `patterns` is None where the cluster's default pools are asked for; a family without a key is not asked for. `ips`: exact
-    addresses, at most one of a family; a family that has none is free.
+    `patterns` is None where the cluster's default pools are asked for; a family without a key is not asked for. Of automatic
+    pools they name the subnet. `ips`: exact addresses, at most one of a family; a family that has none is free.
     """
 
     nic: str
@@ -111,15 +114,18 @@ def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features:
         position: of the pod among the ordinals of its StatefulSet, for lists of exact addresses.
     """
     annotations = pod.metadata.annotations
-    _refuse_subnets(annotations, features)
     routes = _parsed(annotations, ANNO_ROUTES, _read_routes) or ()
     networks = parse_networks(annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
     exact = _Exact(_parsed(annotations, ANNO_IP, read_pins) or (), request, networks, position)
-    items = _parsed(annotations, ANNO_IPPOOLS, _read_ippools)
+    subnets = _subnet_source(annotations, features)
+    items = None if subnets else _parsed(annotations, ANNO_IPPOOLS, _read_ippools)
     if items is not None:
         nics = _nic_wishes(items, request, exact, features)
     else:
-        source, patterns = _one_nic(annotations, namespace, request)
+        if subnets is not None:
+            source, patterns = subnets, _subnets_of(request.nic, read_subnets(annotations), subnets)
+        else:
+            source, patterns = _one_nic(annotations, namespace, request)
         nics = (_nic_wish(request.nic, source, patterns, request.clean_gateway, request, exact, features),)
     return Wish(request.nic, nics, routes)
 
@@ -155,14 +161,28 @@ class _Exact:
         return {}
 
 
-def _refuse_subnets(annotations: Mapping[str, str], features: Features) -> None:
-    """Refuse annotations of automatic pools instead of ignoring what the user asked for."""
-    for key in (ANNO_SUBNETS, ANNO_SUBNET):
-        if features.enable_spider_subnet and key in annotations:
-            raise InvalidRequest(
-                f"wrong input: annotation {key}: automatic pools of SpiderSubnets are not built in this version yet; "
-                f"name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
-            )
+def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source | None:
+    """Give the annotation by which automatic pools are asked for; where subnets are off it says nothing (ipam.md 2.2)."""
+    key = wants_subnets(annotations)
+    if key is None or not features.enable_spider_subnet:
+        return None
+    if not features.enable_auto_pool_for_application:
+        raise InvalidRequest(
+            f"wrong input: annotation {key}: enableAutoPoolForApplication is false in the configuration, so there are no "
+            f"automatic pools; name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
+        )
+    return Source.SUBNETS if key == ANNO_SUBNETS else Source.SUBNET
+
+
+def _subnets_of(nic: str, wishes: tuple[SubnetWish, ...], source: Source) -> Patterns | None:
+    """Give the subnets of the caller's NIC, as the names that its wish has."""
+    for wish in wishes:
+        if wish.nic == nic:
+            return {family: (name,) for family, name in wish.subnets.items()}
+    listed = ", ".join(wish.nic for wish in wishes)
+    raise InvalidRequest(
+        f"wrong input: {source}: no item is for interface {nic}, only for {listed}; list all with {ANNO_SUBNETS}"
+    )
 
 
 def _parsed(annotations: Mapping[str, str], key: str, read: Callable[[str], T]) -> T | None:

@@ -15,6 +15,7 @@ import msgspec
 from spiderpool import errors
 from spiderpool.api.core import PartialObject, Pod
 from spiderpool.api.meta import KubeObject, ObjectList
+from spiderpool.api.workloads import Scale
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from spiderpool.kube.exchange import JSON, Access, Call, Exchange, Observe
 from spiderpool.kube.execution import LARGEST, PROTOCOLS, Executed, collect, exec_query
@@ -70,6 +71,11 @@ class KubeClient:
         """Read one object's metadata only."""
         call = Call("get", "GET", kind, self._url(kind, name, namespace), accept=_METADATA, name=name)
         return await self._ask(PartialObject, call)
+
+    async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
+        """Read how many replicas an object wants, from its scale subresource."""
+        call = Call("get", "GET", kind, self._url(kind, name, namespace, "scale"), name=name)
+        return (await self._ask(Scale, call)).spec.replicas
 
     async def list_objects(
         self,

@@ -68,6 +68,10 @@ class Cluster(Protocol):
         """Read one object's metadata only. Raises `NotFound`."""
         ...
 
+    async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
+        """Read how many replicas an object wants, from its scale subresource. Raises `NotFound`, also when it has none."""
+        ...
+
     async def list_objects(
         self,
         kind: type[T],

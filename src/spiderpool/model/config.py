@@ -51,6 +51,14 @@ class PodResourceInject(Section, frozen=True, kw_only=True):
     namespaces_include: tuple[str, ...] = ()
 
 
+class ThirdPartyKind(Section, frozen=True, kw_only=True):
+    """A kind of controllers besides Kubernetes' own whose objects the controller may read; `resource` is its plural."""
+
+    api_group: str
+    kind: str
+    resource: str
+
+
 class Config(Features, frozen=True, kw_only=True):
     """The whole file; it is its own `features`."""
 
@@ -58,6 +66,7 @@ class Config(Features, frozen=True, kw_only=True):
     cluster_subnet_auto_pool_default_redundant_ip_number: int = msgspec.field(
         default=0, name="clusterSubnetAutoPoolDefaultRedundantIPNumber"
     )
+    auto_pool_third_party_controllers: tuple[ThirdPartyKind, ...] = ()
     tune_sysctl_config: bool = False
     tcp_be_liberal: bool = False
     pod_resource_inject: PodResourceInject = PodResourceInject()

@@ -18,7 +18,8 @@ class Facts:
     """
     The state of the cluster as one ADD sees it.
 
-    `owner`: the pod's top owner (the pod itself when nothing owns it). `reserved`: per family, of living SpiderReservedIPs.
+    `owner`: the pod's top owner (the pod itself when nothing owns it). `automatic`: the pools made for that owner.
+    `reserved`: per family, of living SpiderReservedIPs.
     `networks`: the parsed annotation `k8s.v1.cni.cncf.io/networks`. `default_network`: the cluster's default network, as
     `namespace/name` or `name`; None where no meta plugin is set up. `agent_namespace`: where networks without a namespace are.
     `position`: of the pod among the ordinals of its StatefulSet; None where it belongs to none, or asks for no exact address.
@@ -31,6 +32,7 @@ class Facts:
     node: Node | None = None
     namespace: Namespace | None = None
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    automatic: tuple[Pool, ...] = ()
     reserved: Mapping[int, AddressSet] = field(default_factory=dict)
     networks: tuple[NetworkSelection, ...] = ()
     default_network: str | None = None

@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Final
+from typing import Final, Self
 
 from spiderpool.addressing.ranges import parse_address, parse_network, parse_ranges
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
-from spiderpool.api.group import ANNO_IMPORTED, LABEL_OWNER_APP_NAME
-from spiderpool.api.ippool import IPPoolSpec, Route, SpiderIPPool
+from spiderpool.api.group import (
+    ANNO_IMPORTED,
+    LABEL_INTERFACE,
+    LABEL_IP_VERSION,
+    LABEL_IPPOOL_RECLAIM,
+    LABEL_OWNER_APP_GV,
+    LABEL_OWNER_APP_KIND,
+    LABEL_OWNER_APP_NAME,
+    LABEL_OWNER_APP_NAMESPACE,
+    LABEL_OWNER_APP_UID,
+    LABEL_OWNER_SUBNET,
+)
+from spiderpool.api.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
 from spiderpool.api.meta import LabelSelector
 from spiderpool.errors import InvalidRequest
 
 COOL_DOWN_S: Final = 30  # longer than neighbours believe an old MAC (Linux: base_reachable_time, 30 s)
 NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # the subnet of a pool whose subnet cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    What an automatic pool is for: one NIC and family of one application, with addresses of one subnet.
+
+    As the pool's labels have it, so names over 63 characters are hashes. `application` is
+    `<group>_<version>_<Kind>_<namespace>_<name>`.
+    """
+
+    application: str
+    subnet: str
+    nic: str
+    family: int
+
+    @classmethod
+    def of_labels(cls, labels: Mapping[str, str]) -> Self | None:
+        """Read the labels of a pool; None when it is no automatic one."""
+        if LABEL_OWNER_APP_NAME not in labels:
+            return None
+        parts = (LABEL_OWNER_APP_GV, LABEL_OWNER_APP_KIND, LABEL_OWNER_APP_NAMESPACE, LABEL_OWNER_APP_NAME)
+        return cls(
+            application="_".join(labels.get(part, "") for part in parts),
+            subnet=labels.get(LABEL_OWNER_SUBNET, ""),
+            nic=labels.get(LABEL_INTERFACE, ""),
+            family=6 if labels.get(LABEL_IP_VERSION) == "IPv6" else 4,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +65,8 @@ class Pool:
     `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without the gateway; what pods may get.
     `broken` says why the pool cannot be read; then its sets are empty, and it is refused with these words.
     `imported` is false while allocations of Go Spiderpool wait for their SpiderIPs.
-    `auto`: made by the product for one application. `cool_down_s`: how long a released address rests while others are free.
+    `place`: what an automatic pool is for; then `application_uid` is that of the application, and `reclaim` says whether the
+    pool goes with it. `cool_down_s`: how long a released address rests while others are free.
     `conflict_detection`, `gateway_detection`: None = the cluster's switch.
     """
 
@@ -46,19 +87,26 @@ class Pool:
     default: bool
     disabled: bool
     terminating: bool
-    auto: bool
+    place: Place | None
+    application_uid: str
+    reclaim: bool
     imported: bool
     broken: str | None
     cool_down_s: int = COOL_DOWN_S
     conflict_detection: bool | None = None
     gateway_detection: bool | None = None
 
+    @property
+    def auto(self) -> bool:
+        """Whether the pool was made by the product for one application."""
+        return self.place is not None
+
     @classmethod
     def parse(cls, obj: SpiderIPPool) -> Pool:
         """Read the object; one that cannot be read gives a pool that says so."""
         spec, broken = obj.spec, None
         try:
-            subnet, gateway, total = _addresses(spec)
+            subnet, gateway, total = read_range(spec)
         except InvalidRequest as error:
             family = spec.ip_version or 4
             subnet, gateway, total, broken = NO_NETWORK, None, AddressSet.empty(family), error.message
@@ -70,7 +118,7 @@ class Pool:
             total=total,
             usable=total if gateway is None else total - AddressSet.of([gateway]),
             gateway=gateway,
-            routes=spec.routes,
+            routes=spec.routes or (),
             node_names=spec.node_name,
             namespace_names=spec.namespace_name,
             multus_names=spec.multus_name,
@@ -80,7 +128,9 @@ class Pool:
             default=bool(spec.default),
             disabled=bool(spec.disable),
             terminating=obj.metadata.deletion_timestamp is not None,
-            auto=LABEL_OWNER_APP_NAME in obj.metadata.labels,
+            place=Place.of_labels(obj.metadata.labels),
+            application_uid=obj.metadata.labels.get(LABEL_OWNER_APP_UID, ""),
+            reclaim=obj.metadata.labels.get(LABEL_IPPOOL_RECLAIM) == "true",
             imported=is_imported(obj),
             broken=broken,
             cool_down_s=cool_down_of(spec),
@@ -99,8 +149,8 @@ def cool_down_of(spec: IPPoolSpec) -> int:
     return COOL_DOWN_S if spec.cool_down_seconds is None else spec.cool_down_seconds
 
 
-def _addresses(spec: IPPoolSpec) -> tuple[IPNetwork, IPAddress | None, AddressSet]:
-    """Read subnet, gateway and addresses of a pool."""
+def read_range(spec: RangeSpec) -> tuple[IPNetwork, IPAddress | None, AddressSet]:
+    """Read subnet, gateway and addresses of a pool or subnet; `InvalidRequest` says what cannot be read."""
     subnet = parse_network(spec.subnet)
     family = subnet.version
     if spec.ip_version not in (None, family):

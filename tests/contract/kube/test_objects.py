@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 from spiderpool.api.core import ConfigMap
 from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.workloads import Deployment
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, Rejected
 from spiderpool.kube.cluster import PatchType
 from tests.contract.kube.stage import Stage, config_map, record
@@ -28,6 +30,31 @@ async def test_create_gives_what_the_server_made_of_it(stage: Stage) -> None:
     assert created.metadata.creation_timestamp
     assert int(created.metadata.resource_version) > 0
     assert created == await stage.cluster.get(SpiderIP, sent.metadata.name)
+
+
+class App(KubeObject, frozen=True, kw_only=True):
+    """A Deployment, written whole."""
+
+    resource: ClassVar[Resource] = Deployment.resource
+
+    spec: dict[str, Any]
+
+
+async def test_scale_of_an_object(stage: Stage) -> None:
+    """The scale subresource tells the replicas; a kind without it, and an object that does not exist, are not found."""
+    labels, name = {"app": stage.run}, f"{stage.run}-scaled"
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "c"}]}}
+    spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
+    await stage.cluster.create(App(metadata=ObjectMeta(name=name, namespace="default"), spec=spec))
+    plain = await stage.cluster.create(config_map(stage, "unscaled"))
+
+    assert 3 == await stage.cluster.get_scale(Deployment, name, "default")
+    for attempt in (
+        stage.cluster.get_scale(ConfigMap, plain.metadata.name, "default"),
+        stage.cluster.get_scale(Deployment, f"{stage.run}-ghost", "default"),
+    ):
+        with pytest.raises(NotFound):
+            await attempt
 
 
 async def test_second_create_of_a_name_is_told_so(stage: Stage) -> None:

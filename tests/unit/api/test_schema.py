@@ -45,6 +45,7 @@ def test_writing(tmp_path: Path) -> None:
     ("plural", "kind", "short", "scope", "subresources"),
     [
         ("spiderippools", "SpiderIPPool", "sp", "Cluster", {"status": {}}),
+        ("spidersubnets", "SpiderSubnet", "ss", "Cluster", {"status": {}}),
         ("spiderreservedips", "SpiderReservedIP", "sr", "Cluster", None),
         ("spiderendpoints", "SpiderEndpoint", "se", "Namespaced", None),
         ("spiderips", "SpiderIP", "sip", "Cluster", None),
@@ -75,6 +76,7 @@ def test_names(plural: str, kind: str, short: str, scope: str, subresources: dic
             "spiderippools",
             "VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT DEFAULT DISABLE* NodeName* MultusName* APP-NAMESPACE*",
         ),
+        ("spidersubnets", "VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT"),
         ("spiderreservedips", "VERSION"),
         ("spiderendpoints", "INTERFACE IPV4POOL IPV4 IPV6POOL IPV6 NODE"),
         ("spiderips", "ADDRESS POOL NAMESPACE POD NIC NODE STATE AGE CONTAINER*"),

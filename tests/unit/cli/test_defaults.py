@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spiderpool.api.ippool import IPPoolSpec
+from spiderpool.api.subnet import SubnetSpec
 from spiderpool.cli.defaults import read_defaults
 from spiderpool.errors import InvalidRequest
 
@@ -47,6 +48,14 @@ def test_both_pools() -> None:
         ),
         IPPoolSpec(ip_version=6, subnet="fd00:6::/64", default=True),
     ] == [pool.spec for pool in pools]
+
+
+def test_subnets() -> None:
+    """A pool whose subnet has a name is made with that subnet, of the same addresses; another is not."""
+    subnets = read_defaults(BASE | V4 | V6 | {"SPIDERPOOL_INIT_DEFAULT_IPV4_SUBNET_NAME": "default-v4-subnet"}).subnets
+    spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.168.10-10.6.168.20", "10.6.169.1"), gateway="10.6.0.1")
+
+    assert [("default-v4-subnet", spec)] == [(subnet.metadata.name, subnet.spec) for subnet in subnets]
 
 
 @pytest.mark.parametrize("name", sorted(BASE))

@@ -57,7 +57,7 @@ def definition(spec: dict[str, Any], status: DefinitionStatus = ESTABLISHED) -> 
 async def test_pools_are_created(cluster: FakeCluster) -> None:
     """Each pool is created and reported."""
     said: list[str] = []
-    await install.create_pools(cluster, [pool()], said.append)
+    await install.create_defaults(cluster, [pool()], said.append)
     assert ["10.6.0.0/16"] == [found.spec.subnet for found in cluster.all(SpiderIPPool)]
     assert ["pool default-v4-ippool created: 10.6.0.0/16, no addresses yet"] == said
 
@@ -65,7 +65,7 @@ async def test_pools_are_created(cluster: FakeCluster) -> None:
 async def test_pools_that_exist_stay(cluster: FakeCluster) -> None:
     """A pool of that name that the user changed stays as the user left it, and the next one is still created."""
     cluster.seed(pool(subnet="10.9.0.0/16"))
-    await install.create_pools(cluster, [pool(), pool("default-v6-ippool", "fd00::/64")], lambda _: None)
+    await install.create_defaults(cluster, [pool(), pool("default-v6-ippool", "fd00::/64")], lambda _: None)
     assert ["10.9.0.0/16", "fd00::/64"] == [found.spec.subnet for found in cluster.all(SpiderIPPool)]
 
 
@@ -87,7 +87,7 @@ async def test_steps_are_repeated(cluster: FakeCluster) -> None:
     """A webhook that does not answer yet is asked again."""
     cluster.faults.fail_next("create", SpiderIPPool, Unreachable("failed calling webhook: connection refused"))
     said: list[str] = []
-    await install.until_done(lambda: install.create_pools(cluster, [pool()], said.append), said.append)
+    await install.until_done(lambda: install.create_defaults(cluster, [pool()], said.append), said.append)
     assert ["default-v4-ippool"] == [found.metadata.name for found in cluster.all(SpiderIPPool)]
     assert "failed calling webhook: connection refused; trying again" == said[0]
 
@@ -96,7 +96,7 @@ async def test_refusals_are_final(cluster: FakeCluster) -> None:
     """What the webhook refuses is refused the next time as well: the job ends with its words."""
     cluster.faults.fail_next("create", SpiderIPPool, Rejected("spec.ips: Forbidden: overlaps pool blue"))
     with pytest.raises(Rejected, match="overlaps pool blue"):
-        await install.until_done(lambda: install.create_pools(cluster, [pool()], lambda _: None), lambda _: None)
+        await install.until_done(lambda: install.create_defaults(cluster, [pool()], lambda _: None), lambda _: None)
 
 
 async def test_definitions_are_created(cluster: FakeCluster) -> None:

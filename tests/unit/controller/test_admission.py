@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -18,11 +19,14 @@ from spiderpool.api.core import NetworkAttachmentDefinition, Pod
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.controller.admission import admission_app
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.neighbours import STORED_WITHIN_S, Neighbours
 from spiderpool.controller.networkreview import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.review import PoolReviewer, ReservedReviewer
+from spiderpool.controller.subnet_review import SubnetReviewer
+from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.errors import Unreachable
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
@@ -34,6 +38,7 @@ Json = dict[str, Any]
 PATHS = {
     "SpiderIPPool": "spiderippool",
     "SpiderReservedIP": "spiderreservedip",
+    "SpiderSubnet": "spidersubnet",
     "SpiderCoordinator": "spidercoordinator",
     "SpiderMultusConfig": "spidermultusconfig",
 }
@@ -123,8 +128,17 @@ class open_webhooks:  # noqa: N801 - reads as a function
         self.pools = Mirror(cluster, SpiderIPPool)
         await self.pools.start()
         neighbours = Neighbours(cluster, self.pools, clock=self.scene.clock)
-        reviewer = PoolReviewer(cluster, neighbours, self.features, lambda: list_go_agents(cluster, NAMESPACE))
-        reviewers = [reviewer, ReservedReviewer(self.features), CoordinatorReviewer(), MultusConfigReviewer(cluster)]
+        self.subnets = Mirror(cluster, SpiderSubnet)
+        await self.subnets.start()
+        await self.subnets.synced()
+        lookup = SubnetLookup(cluster, self.subnets) if self.features.enable_spider_subnet else None
+        reviewers = [
+            PoolReviewer(cluster, neighbours, self.features, lambda: list_go_agents(cluster, NAMESPACE), lookup),
+            ReservedReviewer(self.features),
+            SubnetReviewer(cluster, neighbours, self.features),
+            CoordinatorReviewer(),
+            MultusConfigReviewer(cluster),
+        ]
         self.client = TestClient(TestServer(admission_app(reviewers)))
         await self.client.start_server()
         return Webhooks(self.client, cluster, self.scene.clock)
@@ -132,6 +146,7 @@ class open_webhooks:  # noqa: N801 - reads as a function
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
         await self.pools.stop()
+        await self.subnets.stop()
 
 
 def pool_json(name: str = "blue", *, meta: Json | None = None, **spec: Any) -> Json:
@@ -776,3 +791,115 @@ async def test_network_whose_definition_is_anothers(webhooks: Webhooks) -> None:
     own = network_json({"multus.spidernet.io/cr-name": "shared"})
     own["metadata"]["name"] = "other"
     assert [] == await webhooks.refusals("CREATE", own)
+
+
+# --- subnets --------------------------------------------------------------------------------------------------------------
+
+SUBNETS_ON = msgspec.structs.replace(FEATURES, enable_spider_subnet=True)
+
+
+def subnet_json(name: str = "s1", **spec: Any) -> Json:
+    """Write a subnet as a user does."""
+    return {
+        "apiVersion": "spiderpool.spidernet.io/v2beta1",
+        "kind": "SpiderSubnet",
+        "metadata": {"name": name},
+        "spec": {"subnet": "10.6.0.0/16", "ips": ["10.6.0.10-10.6.0.19"], **spec},
+    }
+
+
+def seed_subnet(scene: Scene, given: str | None = None) -> None:
+    """Have subnet `s1`."""
+    spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",), gateway="10.6.0.1")
+    meta = ObjectMeta(name="s1", uid="s1-uid", generation=1)
+    scene.cluster.seed(SpiderSubnet(metadata=meta, spec=spec, status=SubnetStatus(controlled_ippools=given)))
+
+
+async def test_new_subnet_is_compared_with_what_exists(scene: Scene) -> None:
+    """A subnet is checked against all pools and subnets that are there; what it leaves open is filled in."""
+    scene.cluster.seed(make_pool("blue", ips=("10.6.0.30",)))
+    async with open_webhooks(scene, SUBNETS_ON) as webhooks:
+        completed = await webhooks.complete("CREATE", subnet_json())
+        words = await webhooks.refusals("CREATE", subnet_json())
+        seed_subnet(scene)
+        twice = await webhooks.refusals("CREATE", subnet_json("s2", subnet="10.6.0.0/20", ips=[]))
+
+    assert [FINALIZER] == completed["metadata"]["finalizers"]
+    assert {"ipam.spidernet.io/subnet-cidr": "10-6-0-0-16"} == completed["metadata"]["labels"]
+    assert [
+        'spec.ips: Invalid value: "10.6.0.10-10.6.0.19": lacks 1 address (10.6.0.30) of IPPool blue, which has the same subnet'
+    ] == words
+    assert ['spec.subnet: Invalid value: "10.6.0.0/20": overlaps 10.6.0.0/16 of SpiderSubnet s1; no two subnets may'] == twice[
+        :1
+    ]
+
+
+async def test_subnet_where_the_feature_is_off(webhooks: Webhooks) -> None:
+    """Without the feature nobody would serve a subnet; changing and deleting one that is there is still possible."""
+    (words,) = await webhooks.refusals("CREATE", subnet_json())
+    stored = subnet_json(ips=[])
+    assert "403 Forbidden" in words
+    assert "enableSpiderSubnet is false" in words
+    assert [] == await webhooks.refusals("DELETE", None, stored)
+
+
+async def test_subnet_keeps_what_pools_have(scene: Scene) -> None:
+    """The status in the request decides what may leave a subnet."""
+    given = '{"blue":{"ips":["10.6.0.10"]}}'
+    old = {**subnet_json(), "status": {"controlledIPPools": given}}
+    old["spec"]["ipVersion"] = 4
+    new = copy(old)
+    new["spec"]["ips"] = ["10.6.0.11-10.6.0.19"]
+    async with open_webhooks(scene, SUBNETS_ON) as webhooks:
+        words = await webhooks.refusals("UPDATE", new, old)
+
+    assert ["spec.ips: Forbidden: lacks 1 address (10.6.0.10) given to IPPool blue; shrink or delete that pool first"] == words
+
+
+async def test_pool_becomes_part_of_its_subnet(scene: Scene) -> None:
+    """A new pool of the CIDR is adopted, and refused when the subnet lacks an address of it or gave it away."""
+    seed_subnet(scene, '{"auto":{"ips":["10.6.0.10"],"application":"apps_v1_Deployment_ns_web"}}')
+    async with open_webhooks(scene, SUBNETS_ON) as webhooks:
+        pool = await webhooks.complete("CREATE", pool_json(ips=["10.6.0.11"]))
+        fine = await webhooks.refusals("CREATE", pool_json(ips=["10.6.0.11"]))
+        outside = await webhooks.refusals("CREATE", pool_json(ips=["10.6.0.20"]))
+        given = await webhooks.refusals("CREATE", pool_json(ips=["10.6.0.10"]))
+
+    assert "s1-uid" == pool["metadata"]["ownerReferences"][0]["uid"]
+    assert "10.6.0.1" == pool["spec"]["gateway"]
+    assert [] == fine
+    assert "that SpiderSubnet s1 does not have" in outside[0]
+    assert "that SpiderSubnet s1 gives to automatic pool auto" in given[0]
+
+
+async def test_orphan_that_does_not_fit_can_be_labelled(scene: Scene) -> None:
+    """A pool from before the subnet, with other addresses, is not adopted when its labels change; the change is fine."""
+    seed_subnet(scene)
+    old = stored_json(ips=["10.6.0.90"])
+    new = copy(old)
+    new["metadata"]["labels"] = {**old["metadata"].get("labels", {}), "team": "a"}
+    async with open_webhooks(scene, SUBNETS_ON) as webhooks:
+        completed = await webhooks.complete("UPDATE", new, old)
+        assert [] == await webhooks.refusals("UPDATE", new, old)
+
+    assert "ownerReferences" not in completed["metadata"]
+
+
+async def test_automatic_pool_is_not_edited(scene: Scene) -> None:
+    """A user who changes the addresses of an automatic pool is told what to change instead."""
+    seed_subnet(scene, '{"auto":{"ips":["10.6.0.10"],"application":"apps_v1_Deployment_ns_web"}}')
+    owner = {
+        "apiVersion": "spiderpool.spidernet.io/v2beta1",
+        "kind": "SpiderSubnet",
+        "name": "s1",
+        "uid": "s1-uid",
+        "controller": True,
+    }
+    meta = {"labels": {"ipam.spidernet.io/owner-application-name": "web"}, "ownerReferences": [owner]}
+    old = stored_json("auto", meta=meta, ips=["10.6.0.10"])
+    new = copy(old)
+    new["spec"]["ips"] = ["10.6.0.10-10.6.0.11"]
+    async with open_webhooks(scene, SUBNETS_ON) as webhooks:
+        (words,) = await webhooks.refusals("UPDATE", new, old)
+
+    assert "of an automatic pool follow the application's size" in words

@@ -7,10 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.workloads import Deployment
 from spiderpool.controller.fence import FencedCluster
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
@@ -18,20 +23,25 @@ from spiderpool.controller.settings import read_settings
 from spiderpool.errors import TryAgain
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.watch import Mirror
+from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
-from tests.unit.controller.conftest import FEATURES, Scene, make_pod, make_pool, make_record, settle
+from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record, settle
 from tests.unit.controller.test_settings import REQUIRED
+
+CONFIG = Config(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
 
 TIMES = Times(duration_s=0.3, renew_s=0.2, retry_s=0.02, gap_s=0.02)
 
 
 @asynccontextmanager
-async def replica(cluster: FakeCluster, name: str) -> AsyncIterator[tuple[Election, Leader, asyncio.Task[None]]]:
+async def replica(
+    cluster: FakeCluster, name: str, config: Config = CONFIG, subnets: Mirror[SpiderSubnet] | None = None
+) -> AsyncIterator[tuple[Election, Leader, asyncio.Task[None]]]:
     """Run a replica."""
     pools = Mirror(cluster, SpiderIPPool)
     await pools.start()
     election = Election(cluster, "leases", "ns", name, times=TIMES)
-    leader = Leader(cluster, pools, read_settings(REQUIRED), FEATURES, Metrics("1", pools), lambda: election.leading)
+    leader = Leader(cluster, pools, read_settings(REQUIRED), config, Metrics("1", pools), lambda: election.leading, subnets)
     task = asyncio.create_task(election.run(leader.work))
     try:
         yield election, leader, task
@@ -40,6 +50,23 @@ async def replica(cluster: FakeCluster, name: str) -> AsyncIterator[tuple[Electi
         with suppress(asyncio.CancelledError):
             await task
         await pools.stop()
+
+
+async def test_subnets_are_the_leaders_work(scene: Scene) -> None:
+    """A leader makes the pools of applications; a kind that it cannot follow holds up nothing else."""
+    config = replace(CONFIG, enable_spider_subnet=True, enable_auto_pool_for_application=True)
+    template = {"metadata": {"annotations": {"ipam.spidernet.io/subnet": '{"ipv4":["s1"]}'}}}
+    app = {"metadata": {"name": "web", "namespace": "ns", "uid": "a-bcdef"}, "spec": {"replicas": 1, "template": template}}
+    scene.cluster.seed(msgspec.convert(app, Deployment))
+    scene.cluster.seed(make_pool("blue", ips=("10.7.0.10",), subnet="10.7.0.0/16", gateway=None))
+    subnets = Mirror(scene.cluster, SpiderSubnet)
+    async with replica(scene.cluster, "one", config, subnets):
+        await until(lambda: counted(scene, "blue"))  # while the mirror of subnets has not even begun
+        spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",))
+        scene.cluster.seed(SpiderSubnet(metadata=ObjectMeta(name="s1"), spec=spec))
+        await subnets.start()
+        await until(lambda: "auto4-web-eth0-bcdef" in {pool.metadata.name for pool in scene.cluster.all(SpiderIPPool)})
+    await subnets.stop()
 
 
 async def until(condition: Any) -> None:

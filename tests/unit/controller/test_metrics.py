@@ -7,6 +7,8 @@ from msgspec.structs import replace
 
 from spiderpool.api.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.controller.metrics import Metrics, metrics_app
 from spiderpool.ipam.reclaim import Trigger
 from tests.unit.controller.conftest import make_pool
@@ -30,6 +32,7 @@ async def test_documented_names_from_the_start() -> None:
         f"spiderpool_ip_gc_counts_total{{{SCOPE}}} 0.0",
         f"spiderpool_ip_gc_failure_counts_total{{{SCOPE}}} 0.0",
         f"spiderpool_total_ippool_counts{{{SCOPE}}} 0.0",
+        f"spiderpool_total_subnet_counts{{{SCOPE}}} 0.0",
     } <= set(await scrape(metrics))
 
     pools.append(make_pool())
@@ -71,3 +74,17 @@ async def test_how_full_each_pool_is() -> None:
         f'spiderpool_ippool_usage_ratio{{SpiderIPPool="blue",automatic="false",{SCOPE}}} 0.9',
         f'spiderpool_ippool_usage_ratio{{SpiderIPPool="auto4-web",automatic="true",{SCOPE}}} 0.9',
     } == {line for line in lines if "usage_ratio" in line}
+
+
+async def test_each_subnet_has_series_when_asked_for() -> None:
+    """With debug metrics each subnet tells its pools and its addresses, all and free (ipam.md 7.5)."""
+    status = SubnetStatus(controlled_ippools='{"a":{"ips":["10.6.0.1"]}}', total_ip_count=10, allocated_ip_count=1)
+    subnet = SpiderSubnet(metadata=ObjectMeta(name="s"), spec=SubnetSpec(ip_version=4, subnet="10.6.0.0/16"), status=status)
+    lines = await scrape(Metrics("1", [], [subnet], debug=True))
+
+    assert {
+        f"spiderpool_total_subnet_counts{{{SCOPE}}} 1.0",
+        f'spiderpool_debug_subnet_ippool_counts{{SpiderSubnet="s",{DEBUG}}} 1.0',
+        f'spiderpool_debug_subnet_total_ip_counts{{SpiderSubnet="s",{DEBUG}}} 10.0',
+        f'spiderpool_debug_subnet_available_ip_counts{{SpiderSubnet="s",{DEBUG}}} 9.0',
+    } <= set(lines)

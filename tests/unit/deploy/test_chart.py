@@ -83,6 +83,10 @@ def test_configuration_defaults() -> None:
         "enableSpiderSubnet": True,
         "enableAutoPoolForApplication": True,
         "clusterSubnetAutoPoolDefaultRedundantIPNumber": 1,
+        "autoPoolThirdPartyControllers": [
+            {"apiGroup": "apps.kruise.io", "kind": "CloneSet", "resource": "clonesets"},
+            {"apiGroup": "apps.kruise.io", "kind": "StatefulSet", "resource": "statefulsets"},
+        ],
         "enableIPConflictDetection": False,
         "enableGatewayDetection": False,
         "enableCleanOutdatedEndpoint": False,
@@ -272,6 +276,7 @@ def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_ope
     webhooks = {hook["name"]: hook for hook in render().one(kind, CONTROLLER)["webhooks"]}
     operations_of = {
         "spiderippool": pool_operations,
+        "spidersubnet": pool_operations,
         "spiderreservedip": reserved_operations,
         "spidercoordinator": ["CREATE", "UPDATE"],
         "spidermultusconfig": ["CREATE", "UPDATE"],
@@ -388,7 +393,8 @@ def test_controllers_rights() -> None:
     rules = things.rules("ClusterRole", CONTROLLER)
     written = {resource for _, resource, verb in rules if verb not in {"get", "list", "watch"}}
     networks = {"spidercoordinators/status", "network-attachment-definitions", "spidermultusconfigs/finalizers"}
-    assert {"spiderippools", "spiderippools/status", "spiderips", "spiderendpoints", "events"} | networks == written
+    ours = {"spiderippools", "spiderippools/status", "spidersubnets", "spidersubnets/status", "spiderips", "spiderendpoints"}
+    assert ours | networks | {"events"} == written
     leases = things.one("Role", CONTROLLER)["rules"]
     assert {"spiderpool-controller-leases"} == {name for rule in leases for name in rule.get("resourceNames", ())}
 
@@ -628,3 +634,27 @@ def _unknown(values: dict[str, Any], schema: dict[str, Any], path: str) -> list[
     return missing + [
         name for key, value in inner if "properties" in known[key] for name in _unknown(value, known[key], f"{path}/{key}")
     ]
+
+
+def test_third_party_controllers() -> None:
+    """A kind in the list may be read by the controller, its scale subresource included; without automatic pools none may."""
+    listed = [{"apiGroup": "argoproj.io", "kind": "Rollout", "resource": "rollouts"}]
+    on = render({"ipam": {"spiderSubnet": {"autoPool": {"thirdPartyControllers": listed}}}})
+    off = render({"ipam": {"spiderSubnet": {"autoPool": {"enable": False, "thirdPartyControllers": listed}}}})
+    rule = {"apiGroups": ["argoproj.io"], "resources": ["rollouts", "rollouts/scale"], "verbs": ["get", "list", "watch"]}
+
+    assert rule in on.one("ClusterRole", CONTROLLER)["rules"]
+    assert rule not in off.one("ClusterRole", CONTROLLER)["rules"]
+    conf = parse_config(on.one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"])
+    assert [("argoproj.io", "Rollout", "rollouts")] == [
+        (kind.api_group, kind.kind, kind.resource) for kind in conf.auto_pool_third_party_controllers
+    ]
+
+
+@pytest.mark.parametrize(("enable", "names"), [(True, ["default-v4-subnet", "default-v6-subnet"]), (False, [])])
+def test_default_subnets(enable: bool, names: list[str]) -> None:
+    """The installation makes subnets for its default pools where subnets are on (reference ipam.md 7.7)."""
+    things = render({"clusterDefaultPool": POOLS, "ipam": {"spiderSubnet": {"enable": enable}}})
+    defaults = read_defaults(env_of(things.container("Job", INIT)))
+
+    assert names == [subnet.metadata.name for subnet in defaults.subnets]

@@ -38,13 +38,13 @@ PROTECTED = Features(enable_validating_resources_deleted_webhook=True)
 
 def errors_of(new: SpiderIPPool, *others: Pool, features: Features = FEATURES) -> list[FieldError]:
     """Admit a new pool as the API server would: fill in, then validate."""
-    return validate_pool(None, mutate_pool(new, features, created=True), others, None, features)
+    return validate_pool(None, mutate_pool(new, created=True), others, None, features)
 
 
 def change(old: SpiderIPPool, held: AddressSet | None = None, *others: Pool, **spec: Any) -> list[FieldError]:
     """Change some fields of a pool's specification."""
-    before = mutate_pool(old, FEATURES, created=True)
-    after = mutate_pool(replace(before, spec=replace(before.spec, **spec)), FEATURES)
+    before = mutate_pool(old, created=True)
+    after = mutate_pool(replace(before, spec=replace(before.spec, **spec)))
     return validate_pool(before, after, others, held, FEATURES)
 
 
@@ -54,7 +54,6 @@ def test_what_is_filled_in() -> None:
         make_ippool(
             ips=["10.6.0.9", "10.6.0.1-10.6.0.3", "10.6.0.2-10.6.0.4"], excludeIPs=["10.6.0.3", "10.6.0.2"], annotations={}
         ),
-        FEATURES,
         created=True,
     )
 
@@ -68,8 +67,8 @@ def test_what_is_filled_in() -> None:
 
 def test_what_is_left_alone() -> None:
     """A single range, ranges that cannot be read, a pool being deleted and, at a change, the mark stay as they are."""
-    single = mutate_pool(make_ippool(ips=["10.6.0.1-10.6.0.1"], annotations={}), FEATURES)
-    broken = mutate_pool(make_ippool(ips=["10.6.0.9-10.6.0.1", "x"], subnet="nonsense"), FEATURES)
+    single = mutate_pool(make_ippool(ips=["10.6.0.1-10.6.0.1"], annotations={}))
+    broken = mutate_pool(make_ippool(ips=["10.6.0.9-10.6.0.1", "x"], subnet="nonsense"))
     ending = make_ippool(deleted=True)
 
     assert ("10.6.0.1-10.6.0.1",) == single.spec.ips
@@ -77,16 +76,16 @@ def test_what_is_left_alone() -> None:
     assert ("10.6.0.9-10.6.0.1", "x") == broken.spec.ips
     assert broken.spec.ip_version is None
     assert not broken.metadata.labels
-    assert ending == mutate_pool(ending, FEATURES)
+    assert ending == mutate_pool(ending)
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)).map(lambda r: f"10.6.0.{r[0]}-10.6.0.{sum(r)}"), max_size=6))
 def test_filling_in_changes_no_address(items: list[str]) -> None:
     """Merged ranges mean the same addresses, and filling in twice changes nothing."""
-    pool = mutate_pool(make_ippool(ips=items), FEATURES)
+    pool = mutate_pool(make_ippool(ips=items))
 
     assert parse_ranges(4, items) == parse_ranges(4, pool.spec.ips)
-    assert pool == mutate_pool(pool, FEATURES)
+    assert pool == mutate_pool(pool)
 
 
 VALID: list[dict[str, Any]] = [
@@ -350,7 +349,7 @@ SPECS = st.fixed_dictionaries(
 @given(SPECS)
 def test_what_is_admitted_can_be_read(spec: dict[str, Any]) -> None:
     """Any specification gets an answer, and a pool that is admitted is never a broken one."""
-    new = mutate_pool(msgspec.convert({"metadata": {"name": "p"}, "spec": spec}, SpiderIPPool), FEATURES, created=True)
+    new = mutate_pool(msgspec.convert({"metadata": {"name": "p"}, "spec": spec}, SpiderIPPool), created=True)
     errors = validate_pool(None, new, [], None, FEATURES)
 
     assert errors or Pool.parse(new).broken is None

@@ -22,6 +22,7 @@ ROUTES = "ipam.spidernet.io/routes"
 IP = "ipam.spidernet.io/ip"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 V4_ONLY = Features(enable_ipv4=True)
+AUTO = Features(enable_ipv4=True, enable_ipv6=True, enable_spider_subnet=True, enable_auto_pool_for_application=True)
 
 
 def read(annotations: dict[str, Any], *, nic: str = "eth0", features: Features = FEATURES, **more: Any) -> Wish:
@@ -155,13 +156,29 @@ def test_routes() -> None:
 
 
 def test_subnet_annotations() -> None:
-    """Automatic pools are refused with words where they are switched on, and ignored where they are off."""
+    """Where automatic pools are off but subnets are on the annotations are refused; where subnets are off they say nothing."""
     annotations = {"ipam.spidernet.io/subnet": {"ipv4": ["s"]}}
     words = refusal(annotations, features=Features(enable_ipv4=True, enable_spider_subnet=True))
 
-    assert words.startswith("wrong input: annotation ipam.spidernet.io/subnet: ")
-    assert "not built in this version yet" in words
+    assert words.startswith("wrong input: annotation ipam.spidernet.io/subnet: enableAutoPoolForApplication is false")
     assert read(annotations).source is Source.DEFAULT
+
+
+def test_subnets_come_first() -> None:
+    """`subnets` wins over `subnet`, both over `ippools`; the wish names the subnet of the caller's NIC (ipam.md 2.2)."""
+    one = {"ipam.spidernet.io/subnet": {"ipv4": ["s1", "s2"], "ipv6": ["s6"]}, IPPOOLS: [{"ipv4": ["a"]}]}
+    items = [{"interface": "eth0", "ipv4": ["s3"]}, {"interface": "net1", "ipv4": ["s4"]}]
+    several = {"ipam.spidernet.io/subnets": items, **one}
+
+    assert (Source.SUBNET, {4: ("s1",), 6: ("s6",)}) == _asked(read(one, features=AUTO))
+    assert (Source.SUBNETS, {4: ("s4",)}) == _asked(read(several, features=AUTO, nic="net1"))
+    words = refusal(several, features=AUTO, nic="net2")
+    assert "no item is for interface net2, only for eth0, net1" in words
+    assert "no item is for interface net1, only for eth0" in refusal(one, features=AUTO, nic="net1")
+
+
+def _asked(wish: Wish) -> tuple[Source, Any]:
+    return wish.source, wish.nics[0].patterns
 
 
 @pytest.mark.parametrize(

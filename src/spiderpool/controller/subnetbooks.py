@@ -1,0 +1,111 @@
+"""
+What each SpiderSubnet has given to which pool: the leader's write-ahead record (architecture 2).
+
+One change of a subnet at a time, decided on the latest state that is known, written on condition that it is still that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spiderpool.addressing.ranges import parse_ranges
+from spiderpool.addressing.sets import AddressSet
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
+from spiderpool.errors import Conflict, InvalidRequest, NotFound
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.watch import Mirror
+from spiderpool.model.subnet import Grants, Subnet, subnet_status
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """One subnet, for as long as nobody else of this process changes it."""
+
+    obj: SpiderSubnet
+    subnet: Subnet
+
+
+class SubnetBooks:
+    """Opens the books of subnets, one reader each, and writes them."""
+
+    def __init__(
+        self, cluster: Cluster, subnets: Mirror[SpiderSubnet], reserved: Mirror[SpiderReservedIP] | None = None
+    ) -> None:
+        """
+        Begin with all books closed.
+
+        Args:
+            cluster: the door.
+            subnets: the mirror of subnets; own writes are remembered there.
+            reserved: the mirror of reserved addresses.
+        """
+        self._cluster = cluster
+        self._subnets = subnets
+        self._reserved = reserved
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._read: dict[str, Book] = {}
+
+    @asynccontextmanager
+    async def open(self, name: str) -> AsyncIterator[Book | None]:
+        """Have a subnet for oneself; None when there is none of that name."""
+        async with self._turns[name]:
+            yield self.look(name)
+
+    def look(self, name: str) -> Book | None:
+        """Read a subnet as the mirror has it; parsed once for each version."""
+        obj = self._subnets.named(name)
+        if obj is None:
+            self._read.pop(name, None)
+            return None
+        known = self._read.get(name)
+        if known is None or known.obj is not obj:
+            known = self._read[name] = Book(obj, Subnet.parse(obj))
+        return known
+
+    def all(self) -> list[Book]:
+        """Read all subnets."""
+        books = [self.look(obj.metadata.name) for obj in self._subnets]
+        return [book for book in books if book is not None]
+
+    async def write(self, book: Book, grants: Grants) -> None:
+        """Write the status of a subnet if it differs; raises `Conflict` when the subnet changed since."""
+        status = subnet_status(grants, book.subnet.total)
+        if status == book.obj.status:
+            return
+        name = book.obj.metadata.name
+        try:
+            written = await self._cluster.patch(SpiderSubnet, name, _status_patch(book.obj, status), subresource="status")
+        except Conflict:
+            with suppress(NotFound):  # somebody changed its specification: the next attempt sees that
+                self._subnets.remember(await self._cluster.get(SpiderSubnet, name))
+            raise
+        self._subnets.remember(written)
+        if written.metadata.generation == book.obj.metadata.generation and self._subnets.named(name) is written:
+            self._read[name] = Book(written, replace(book.subnet, grants=dict(grants)))  # nothing else has changed
+
+    def reserved(self, family: int) -> AddressSet:
+        """Give the reserved addresses of a family; what cannot be read of them is left out."""
+        whole = AddressSet.empty(family)
+        for obj in self._reserved or ():
+            if obj.metadata.deletion_timestamp is None:
+                with suppress(InvalidRequest):  # of the other family
+                    whole |= parse_ranges(family, obj.spec.ips)
+        return whole
+
+
+def _status_patch(obj: SpiderSubnet, status: SubnetStatus) -> dict[str, Any]:
+    """Make the patch of a subnet's status, on condition of the version that was looked at."""
+    return {
+        "metadata": {"resourceVersion": obj.metadata.resource_version},
+        "status": {
+            "controlledIPPools": status.controlled_ippools,
+            "totalIPCount": status.total_ip_count,
+            "allocatedIPCount": status.allocated_ip_count,
+        },
+    }

@@ -1,0 +1,125 @@
+"""
+How many addresses an application's automatic pool has, and which (reference ipam.md 2.4, 4.4, 4.5).
+
+Lowest addresses first in both directions; an address that a pod holds never leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from spiderpool.addressing.sets import AddressSet, Span
+from spiderpool.api.workloads import CronJob, DaemonSet, Job, JobSpec, Workload
+from spiderpool.errors import Exhausted, InvalidRequest, TryAgain
+
+COUNT: Final = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class IPNumber:
+    """How many addresses are asked for: `count` on top of the replicas when flexible, else `count` in all."""
+
+    count: int
+    flexible: bool
+
+    def __str__(self) -> str:
+        """Write it as the annotation does."""
+        return f"+{self.count}" if self.flexible else str(self.count)
+
+    def size(self, replicas: int) -> int:
+        """Give the size of the pool."""
+        return replicas + self.count if self.flexible else self.count
+
+
+def parse_number(text: str) -> IPNumber:
+    """Read `N` or `+N`; what stands before the sign is ignored, as the original does (reference ipam.md 2.4)."""
+    before, sign, count = text.partition("+")
+    if not COUNT.fullmatch(count if sign else before):
+        raise InvalidRequest(
+            f'the value is "{text}"; write a number of addresses such as 5, or such as +1 on top of the replicas'
+        )
+    return IPNumber(int(count if sign else before), flexible=bool(sign))
+
+
+def replicas_of(workload: Workload) -> int:
+    """Give how many pods a controller of Kubernetes itself wants (reference ipam.md 4.4)."""
+    spec = workload.spec
+    match workload:
+        case DaemonSet():
+            return workload.status.desired_number_scheduled
+        case Job():
+            return _pods_of_job(spec)
+        case CronJob():
+            return _pods_of_job(spec.job_template.spec) if spec.job_template else 1
+        case _:
+            return spec.replicas or 0
+
+
+def _pods_of_job(spec: JobSpec) -> int:
+    """Count a job's pods: completions, else parallelism, else 1; 0 counts as 1."""
+    count = spec.completions if spec.completions is not None else spec.parallelism
+    return count or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """
+    What is known of the addresses of one automatic pool.
+
+    `listed`: those in the pool's specification, empty when there is no pool. `granted`: those that the subnet's status gives to
+    it, None when it says nothing. `held`: those of the pool that pods hold. `blocked`: those that other pools have.
+    """
+
+    listed: AddressSet
+    granted: AddressSet | None
+    held: AddressSet
+    blocked: AddressSet
+
+    @property
+    def begun(self) -> AddressSet:
+        """
+        What the pool has, or is about to have.
+
+        What the subnet's status grants counts, so that work that was cut off is finished and not begun anew; without a grant
+        the pool's specification. What pods hold stays in any case.
+        """
+        base = self.listed if self.granted is None else self.granted
+        return (base - self.blocked) | (self.held & self.listed)
+
+
+def resize(holding: Holding, size: int, free: AddressSet) -> AddressSet:
+    """
+    Give the addresses that a pool of this size has, beginning with those that it has or is about to have.
+
+    Args:
+        free: addresses of the subnet that no pool has and that are not reserved.
+    Raises:
+        Exhausted: the subnet has too few free addresses.
+        TryAgain: pods hold more addresses than the pool may have.
+    """
+    base = holding.begun
+    if base.size < size:
+        more, rest = size - base.size, free - base
+        if rest.size < more:
+            raise Exhausted(f"{more} more addresses are needed, {rest.size} are free")
+        return base | lowest(rest, more)
+    excess, idle = base.size - size, base - holding.held
+    if idle.size < excess:
+        raise TryAgain(
+            f"IPPool available free IPs are not enough: {excess} of {base.size} addresses have to leave the pool, "
+            f"and pods hold all but {idle.size}; the pool shrinks when they have ended"
+        )
+    return base - lowest(idle, excess)
+
+
+def lowest(addresses: AddressSet, count: int) -> AddressSet:
+    """Give the lowest addresses of a set; it must have so many."""
+    spans: list[Span] = []
+    for low, high in addresses.spans:
+        if count <= 0:
+            break
+        spans.append((low, min(high, low + count - 1)))
+        count -= high - low + 1
+    return AddressSet(addresses.family, tuple(spans))
