@@ -128,9 +128,12 @@ def test_a_namespace_that_is_left(story: Story, lab: Lab) -> None:
 
     difference = until(lambda: audit.find(lab, Kind.UNRECORDED, ip), f"the audit names {ip}")
 
-    assert "namespace /var/run/netns/cni-left of no pod that exists wears it on eth0; no record says so" == difference.text
+    assert (
+        f"namespace /var/run/netns/cni-left on node {NODE}, of no pod that exists, wears it on eth0; no record says so"
+        == difference.text
+    )
     command, _, where = difference.mend.partition("  # ")
-    assert "on the node" == where
+    assert f"on node {NODE}" == where
     assert 0 == node.exec(command.split()).returncode
     until_none(lambda: audit.complaints(lab), "the namespace is gone")
 

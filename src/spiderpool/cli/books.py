@@ -17,7 +17,7 @@ from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, SpiderIP
 from spiderpool.cli.agents import AgentPod, list_agents
 from spiderpool.errors import NotFound, SpiderpoolError, Undecodable, Unreachable
-from spiderpool.ipam.audit import Books
+from spiderpool.ipam.books import Books
 from spiderpool.ipam.reclaim import HolderOwners, statefulset_name
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster

@@ -11,7 +11,8 @@ import msgspec
 from spiderpool.cli import session
 from spiderpool.cli.books import Ask, Reading, Unread, asking, read_books
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.ipam.audit import Books, Difference, compare, lasting
+from spiderpool.ipam.audit import Difference, compare, lasting
+from spiderpool.ipam.books import Books
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 

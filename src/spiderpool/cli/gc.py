@@ -24,7 +24,8 @@ from spiderpool.cli.ip import give_back
 from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
-from spiderpool.ipam.audit import Books, Difference, Kind, compare
+from spiderpool.ipam.audit import Difference, Kind, compare
+from spiderpool.ipam.books import Books
 from spiderpool.ipam.projection import endpoint_of
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster

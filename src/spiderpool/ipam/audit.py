@@ -3,18 +3,16 @@ The audit: four books of the same addresses are compared, and every difference g
 
 The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status); the interfaces, as agents read
 them from their kernels. Books are read one after another, so a difference counts only when a second reading has it too
-(`lasting`); projections may lag behind by what `PROJECTION_LAG_S` says.
+(`lasting`); projections may lag behind by `Books.lag_s`.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import ip_interface
-from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
@@ -22,20 +20,14 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.group import ANNO_IMPORTED
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.ipam.books import Books, Name, Slot
+from spiderpool.ipam.mending import delete_pod, move_off, record_by_hand, remove_namespace
 from spiderpool.ipam.projection import pool_status
-from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, judge_leak
+from spiderpool.ipam.reclaim import NO_OWNERS, Action, judge_leak
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pod import full_name, is_alive
-from spiderpool.model.pool import Pool, is_imported
-from spiderpool.model.worn import NodeInterfaces, WornNamespace
-
-SMALL_POOL: Final = 200  # records; above it a pool's status is written once in 10 s (architecture 2, "Projections")
-PROJECTION_LAG_S: Final = {False: 2.0, True: 12.0}  # whether one of the pools is large → how long after a change all is written
-
-Name = tuple[str, str]
-"""(namespace, name)."""
-Slot = tuple[str, IPAddress]
-"""NIC and address."""
+from spiderpool.model.pool import is_imported
+from spiderpool.model.worn import WornNamespace
 
 
 class Kind(enum.StrEnum):
@@ -74,90 +66,6 @@ class Difference:
     def identity(self) -> tuple[Kind, str]:
         """What makes it the same difference in a second reading."""
         return self.kind, self.subject
-
-
-@dataclass(frozen=True)
-class Books:
-    """
-    All books, read.
-
-    `owners`: for each static record, by its name, the objects that judge it. `interfaces`: of the nodes whose agents answered.
-    `nodes`: names of the nodes that exist, None = not known. `namespace`: where the product runs, for commands.
-    """
-
-    pods: tuple[Pod, ...] = ()
-    records: tuple[SpiderIP, ...] = ()
-    pools: tuple[SpiderIPPool, ...] = ()
-    endpoints: tuple[SpiderEndpoint, ...] = ()
-    owners: Mapping[str, HolderOwners] = field(default_factory=dict)
-    interfaces: tuple[NodeInterfaces, ...] = ()
-    nodes: frozenset[str] | None = None
-    namespace: str = "kube-system"
-
-    @cached_property
-    def held(self) -> tuple[SpiderIP, ...]:
-        """The records that a pod or a virtual machine holds."""
-        return tuple(r for r in self.records if r.spec.state is IPState.HELD and r.spec.holder.kind is not HolderKind.POOL)
-
-    @cached_property
-    def record_of(self) -> Mapping[IPAddress, SpiderIP]:
-        """Every record by its address."""
-        return {record.spec.address: record for record in self.records}
-
-    @cached_property
-    def pod_of(self) -> Mapping[str, Pod]:
-        """Pods by UID."""
-        return {pod.metadata.uid: pod for pod in self.pods}
-
-    @cached_property
-    def pod_named(self) -> Mapping[Name, Pod]:
-        """Pods by namespace and name."""
-        return {pod.key: pod for pod in self.pods}
-
-    @cached_property
-    def parsed(self) -> Mapping[str, Pool]:
-        """Pools by name, read."""
-        return {pool.metadata.name: Pool.parse(pool) for pool in self.pools}
-
-    @cached_property
-    def worn(self) -> Mapping[str, tuple[WornNamespace, ...]]:
-        """Network namespaces by pod UID."""
-        found: dict[str, dict[str, WornNamespace]] = defaultdict(dict)
-        for node in self.interfaces:
-            for each in node.namespaces:
-                found[each.pod_uid].setdefault(each.path, each)
-        return {uid: tuple(each.values()) for uid, each in found.items()}
-
-    @cached_property
-    def read_nodes(self) -> frozenset[str]:
-        """Nodes whose interfaces are known."""
-        return frozenset(node.node for node in self.interfaces)
-
-    @cached_property
-    def worn_addresses(self) -> frozenset[IPAddress]:
-        """Every address on any interface that is known."""
-        return frozenset(ip for each in self.worn.values() for namespace in each for _, ip in namespace.pairs)
-
-    @cached_property
-    def has_large_pool(self) -> bool:
-        """Whether a pool has so many records that its status is written rarely."""
-        counts: dict[str, int] = defaultdict(int)
-        for record in self.records:
-            counts[record.spec.pool] += 1
-        return max(counts.values(), default=0) > SMALL_POOL
-
-    @property
-    def lag_s(self) -> float:
-        """How long the derived books may be behind."""
-        return PROJECTION_LAG_S[self.has_large_pool]
-
-    def living(self, record: SpiderIP) -> Pod | None:
-        """Give the pod with a record's UID, also when it runs a virtual machine and so has another name."""
-        return self.pod_of.get(record.spec.holder.uid)
-
-    def in_pools(self, ip: IPAddress) -> str | None:
-        """Name the pool that has an address."""
-        return next((name for name, pool in self.parsed.items() if pool.family == ip.version and ip in pool.total), None)
 
 
 def compare(books: Books) -> tuple[Difference, ...]:
@@ -227,7 +135,7 @@ def _handed_over(record: SpiderIP, books: Books) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} with UID {holder.uid}; the pod that runs has {pod.metadata.uid}",
             "the pod was started without asking for its address, as with another network or an agent that was away",
-            _delete_pod(pod),
+            delete_pod(pod),
         )
 
 
@@ -241,7 +149,7 @@ def _in_its_pool(record: SpiderIP, books: Books) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} from pool {spec.pool}, which does not exist",
             "the pool was deleted by force, its finalizer removed by hand",
-            _move(record, books),
+            move_off(record, books),
         )
     elif pool.broken is None and spec.address not in pool.total:
         yield Difference(
@@ -249,7 +157,7 @@ def _in_its_pool(record: SpiderIP, books: Books) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} from pool {spec.pool}, which does not have it",
             "the pool was edited while the address was claimed, or past the webhook",
-            f"kubectl edit spiderippool {spec.pool}  # add {spec.ip}; or: {_move(record, books)}",
+            f"kubectl edit spiderippool {spec.pool}  # add {spec.ip}; or: {move_off(record, books)}",
         )
 
 
@@ -289,7 +197,7 @@ def _worn_by_holder(record: SpiderIP, books: Books) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} on {spec.holder.nic}; the pod {seen}",
             "the address was taken off the interface, or the interface was never made",
-            _delete_pod(pod),
+            delete_pod(pod),
         )
         return
     containers = [container for namespace in namespaces for container in namespace.containers]
@@ -299,22 +207,23 @@ def _worn_by_holder(record: SpiderIP, books: Books) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} in sandbox {spec.holder.container_id[:12]}; the pod runs in {containers[0][:12]}",
             "the sandbox was started again without an ADD that reached the record; its DEL will not release the address",
-            _set(record.spec.ip, pod, spec.holder.nic, containers[0]),
+            record_by_hand(record.spec.ip, pod, spec.holder.nic, containers[0]),
         )
 
 
 def _interfaces(books: Books) -> Iterator[Difference]:
     """Whatever wears an address of a pool must hold it."""
-    for uid, namespaces in sorted(books.worn.items()):
-        pod = books.pod_of.get(uid)
+    for node, namespace in ((each.node, namespace) for each in books.interfaces for namespace in each.namespaces):
+        pod = books.pod_of.get(namespace.pod_uid)
         if pod is not None and not is_alive(pod):
             continue  # it is being taken down
-        for namespace in namespaces:
-            for nic, ip in _in_order(namespace.pairs):
-                yield from _one_worn(nic, ip, namespace, pod, books)
+        for nic, ip in _in_order(namespace.pairs):
+            yield from _one_worn(nic, ip, node, namespace, pod, books)
 
 
-def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None, books: Books) -> Iterator[Difference]:
+def _one_worn(
+    nic: str, ip: IPAddress, node: str, namespace: WornNamespace, pod: Pod | None, books: Books
+) -> Iterator[Difference]:
     """Compare one address on one interface with its record."""
     record = books.record_of.get(ip)
     pool = books.in_pools(ip)
@@ -322,7 +231,7 @@ def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None
         return  # none of ours
     if not namespace.pod_uid and record is not None and _is_ending(record, books):
         return  # its sandbox has no process any more, and is being taken down
-    wearer = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} of no pod that exists"
+    wearer = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} on node {node}, of no pod that exists,"
     if record is None or record.spec.state is not IPState.HELD:
         state = "no record says so" if record is None else f"the record is {record.spec.state}"
         yield Difference(
@@ -330,7 +239,9 @@ def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None
             str(ip),
             f"{wearer} wears it on {nic}; {state}",
             "the record was deleted while the pod ran" if pod else "the namespace outlived its pod: its DEL never came",
-            _set(str(ip), pod, nic, next(iter(namespace.containers), "unknown")) if pod else _remove(namespace),
+            record_by_hand(str(ip), pod, nic, next(iter(namespace.containers), "unknown"))
+            if pod
+            else remove_namespace(namespace, node),
         )
     elif pod is None or record.spec.holder.uid != pod.metadata.uid:
         yield Difference(
@@ -338,7 +249,7 @@ def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None
             str(ip),
             f"{wearer} wears it on {nic}; {_holding(record)}",
             "two may use it at once: the wearer got it before its record was lost, or by other means than Spiderpool",
-            _delete_pod(pod) if pod else _remove(namespace),
+            delete_pod(pod) if pod else remove_namespace(namespace, node),
         )
     elif record.spec.holder.nic != nic:
         yield Difference(
@@ -346,7 +257,7 @@ def _one_worn(nic: str, ip: IPAddress, namespace: WornNamespace, pod: Pod | None
             str(ip),
             f"{wearer} wears it on {nic}; {_holding(record)} on {record.spec.holder.nic}",
             "the interface was given another name",
-            _delete_pod(pod),
+            delete_pod(pod),
         )
 
 
@@ -473,30 +384,3 @@ def _slots(slots: Iterable[Slot]) -> str:
 def _in_order(slots: Iterable[Slot]) -> list[Slot]:
     """Sort by NIC and family; addresses of two families have no order of their own."""
     return sorted(slots, key=lambda slot: (slot[0], slot[1].version, slot[1]))
-
-
-def _delete_pod(pod: Pod) -> str:
-    return f"kubectl --namespace {pod.metadata.namespace} delete pod {pod.metadata.name}"
-
-
-def _move(record: SpiderIP, books: Books) -> str:
-    """Make a holder take another address: a static one keeps its own over the restart, so that is released."""
-    pod = books.living(record)
-    release = f"spiderpoolctl ip release --ip {record.spec.ip} --force"
-    if pod is None:
-        return release
-    return f"{_delete_pod(pod)} && {release}" if record.spec.static else _delete_pod(pod)
-
-
-def _set(ip: str, pod: Pod, nic: str, container: str) -> str:
-    """Write a record by hand for what a pod wears."""
-    meta = pod.metadata
-    return (
-        f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} --containerid {container} "
-        f"--node {pod.spec.node_name} --interface {nic}"
-    )
-
-
-def _remove(namespace: WornNamespace) -> str:
-    name = namespace.path.rpartition("/")[2]
-    return f"ip netns delete {name}  # on the node" if "/netns/" in namespace.path else "reboot the node"

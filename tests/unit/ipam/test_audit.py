@@ -13,7 +13,8 @@ from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
-from spiderpool.ipam.audit import Books, Difference, Kind, compare, lasting
+from spiderpool.ipam.audit import Difference, Kind, compare, lasting
+from spiderpool.ipam.books import Books
 from spiderpool.ipam.projection import endpoint_of, pool_status
 from spiderpool.ipam.reclaim import HolderOwners
 from spiderpool.ipam.records import let_go, record_of
@@ -240,7 +241,7 @@ def test_a_namespace_without_a_pod() -> None:
     left = wears(f"{IP}/16", uid="", path="/var/run/netns/cni-7")
     found = the_one(compare(Books((), (), (pool_with(),), interfaces=(left,))))
     assert (Kind.UNRECORDED, IP) == found.identity
-    assert "ip netns delete cni-7  # on the node" == found.mend
+    assert "ip netns delete cni-7  # on node node1" == found.mend
 
 
 def test_worn_by_somebody_else() -> None:

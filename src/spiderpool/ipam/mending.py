@@ -1,0 +1,37 @@
+"""The command lines that mend what the audit finds."""
+
+from __future__ import annotations
+
+from spiderpool.api.core import Pod
+from spiderpool.api.spiderip import SpiderIP
+from spiderpool.ipam.books import Books
+from spiderpool.model.worn import WornNamespace
+
+
+def delete_pod(pod: Pod) -> str:
+    """Delete a pod; its owner makes it anew."""
+    return f"kubectl --namespace {pod.metadata.namespace} delete pod {pod.metadata.name}"
+
+
+def move_off(record: SpiderIP, books: Books) -> str:
+    """Make a holder take another address: a static one keeps its own over the restart, so that is released."""
+    pod = books.living(record)
+    release = f"spiderpoolctl ip release --ip {record.spec.ip} --force"
+    if pod is None:
+        return release
+    return f"{delete_pod(pod)} && {release}" if record.spec.static else delete_pod(pod)
+
+
+def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
+    """Write a record by hand for what a pod wears."""
+    meta = pod.metadata
+    return (
+        f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} --containerid {container} "
+        f"--node {pod.spec.node_name} --interface {nic}"
+    )
+
+
+def remove_namespace(namespace: WornNamespace, node: str) -> str:
+    """Remove a network namespace that outlived its pod, on its node."""
+    name = namespace.path.rpartition("/")[2]
+    return f"ip netns delete {name}  # on node {node}" if "/netns/" in namespace.path else f"reboot node {node}"
