@@ -7,6 +7,7 @@ import shutil
 
 from spiderlab import Lab
 from spiderlab.lab import LabNode
+from tests.lab import audit
 from tests.lab.kube import Kube, Thing
 from tests.lab.patience import until
 
@@ -50,6 +51,19 @@ def test_settings_are_held_and_on_record(lab: Lab) -> None:
             assert changed["after"] == sysctl(node, changed["key"])
             assert changed["before"] != changed["after"]
             assert changed["kept"] == changed["key"].endswith(".forwarding")
+
+
+def test_command_shows_them(lab: Lab) -> None:
+    """`spiderpoolctl node settings` shows every node's record, all or one node's, as a table and as JSON."""
+    done = audit.run_command(lab, "spiderpoolctl node settings -o json")
+    assert 0 == done.returncode, done.stderr
+    told = {told["node"]: told["settings"] for told in json.loads(done.stdout)}
+    assert told == {node.name: report(node)["settings"] for node in lab.nodes}
+
+    table = audit.run_command(lab, "spiderpoolctl node settings node1").stdout
+    assert any(line.startswith("node1: ") for line in table.splitlines())
+    assert all(changed["key"] in table for changed in told["node1"])
+    assert "node2" not in table
 
 
 def test_nodes_that_drop_are_named(kube: Kube, lab: Lab) -> None:
