@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -15,6 +16,7 @@ from spiderpool.wiring.kubeproxy import CHAIN, Fate, Findings, Verdict, chain_ru
 from spiderpool.wiring.nodesettings import TCP_BE_LIBERAL
 
 LOOK_AGAIN_S: Final = 60.0
+TELL_AGAIN_S: Final = 1800.0  # API servers keep Events for an hour
 REASONS: Final = {Fate.DROPPED: "KubeProxyDropsInvalid", Fate.DROPPED_SOON: "KubeProxyWillDropInvalid"}
 
 log = structlog.get_logger(__name__)
@@ -27,7 +29,13 @@ class KubeProxyWatch:
     """Looks once a minute; a verdict that changed for the worse is an Event on the node, each one is in the metrics."""
 
     def __init__(
-        self, look: Look, node: Callable[[], Node | None], tell: Tell, note: Callable[[Verdict, Findings], None]
+        self,
+        look: Look,
+        node: Callable[[], Node | None],
+        tell: Tell,
+        note: Callable[[Verdict, Findings], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Prepare.
@@ -37,13 +45,16 @@ class KubeProxyWatch:
             node: gives the node's object, if it is known.
             tell: writes an Event.
             note: takes each verdict for the metrics.
+            clock: monotonic seconds.
         """
         self._look = look
         self._node = node
         self._tell = tell
         self._note = note
+        self._clock = clock
         self.verdict: Verdict | None = None
         self._told: Fate | None = None
+        self._told_at = 0.0
 
     async def run(self) -> None:
         """Look again and again; ends only by cancellation."""
@@ -56,13 +67,19 @@ class KubeProxyWatch:
         findings = await self._look()
         verdict = self.verdict = judge_invalid(findings)
         self._note(verdict, findings)
-        node = self._node()
-        if verdict.fate is not self._told and (node is not None or verdict.fate not in REASONS):
-            log.info("packets of ctstate INVALID", fate=str(verdict.fate), reason=verdict.sentence)
-            if node is not None and verdict.fate in REASONS:
-                self._tell(node, REASONS[verdict.fate], verdict.sentence)
-            self._told = verdict.fate
+        self._say(verdict)
         return verdict
+
+    def _say(self, verdict: Verdict) -> None:
+        """Log and tell a verdict that is new; what stays bad is told again before its Event is forgotten."""
+        node, bad = self._node(), verdict.fate in REASONS
+        old = verdict.fate is self._told and not (bad and self._clock() - self._told_at > TELL_AGAIN_S)
+        if old or (bad and node is None):
+            return
+        log.info("packets of ctstate INVALID", fate=str(verdict.fate), reason=verdict.sentence)
+        if node is not None and bad:
+            self._tell(node, REASONS[verdict.fate], verdict.sentence)
+        self._told, self._told_at = verdict.fate, self._clock()
 
 
 def looking(settings: NodeSettings, families: Iterable[int]) -> Look:

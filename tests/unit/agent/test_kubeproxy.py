@@ -20,6 +20,7 @@ class Kernel:
         self.node: Node | None = Node(metadata=ObjectMeta(name="node1"))
         self.events: list[tuple[str, str]] = []
         self.noted: list[Fate] = []
+        self.now = 0.0
 
     async def look(self) -> Findings:
         """Give what the node has."""
@@ -27,7 +28,7 @@ class Kernel:
 
     def watch(self) -> KubeProxyWatch:
         """Make a watch."""
-        return KubeProxyWatch(self.look, lambda: self.node, self._tell, self._note)
+        return KubeProxyWatch(self.look, lambda: self.node, self._tell, self._note, clock=lambda: self.now)
 
     def _tell(self, node: Node, reason: str, _message: str) -> None:
         self.events.append((node.metadata.name, reason))
@@ -59,3 +60,14 @@ async def test_node_that_is_not_known_yet() -> None:
     await watch.look_once()
 
     assert [("node1", "KubeProxyDropsInvalid")] == kernel.events
+
+
+async def test_told_again_before_it_is_forgotten() -> None:
+    """An API server forgets Events after an hour: what stays bad is told every half hour, what is good once."""
+    kernel = Kernel()
+    watch = kernel.watch()
+    for _ in range(120):
+        await watch.look_once()
+        kernel.now += 60
+
+    assert 4 == len(kernel.events)
