@@ -18,7 +18,6 @@ from spiderpool.wiring.layout import (
     VETH,
     Layout,
     extra_nics,
-    families_of,
     free_table,
     own_table,
     read_layout,
@@ -235,7 +234,7 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     """
     wanted = settings.default_route_nic
     current = tuple(address.ip for address in layout.ips)
-    keeper = _owner_of_default(view, wanted)
+    keeper = _owner_of_default(view, wanted, layout.families)
     if wanted and view.pod.link(wanted) is None:
         raise InvalidRequest(
             f"podDefaultRouteNIC: {wanted} don't exist in pod while {view.ifname} is added; "
@@ -253,8 +252,9 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     return Tuning(moved=view.ifname, sources=current, others=((keeper, theirs),))
 
 
-def _owner_of_default(view: View, wanted: str) -> str | None:
+def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str | None:
     """Give the first other NIC with a default route; one that an earlier try of this ADD moved away counts."""
+    defaults = [route for route in view.pod.routes if route.is_default and route.dst.version in families]
     for link in view.pod.links:
         if link.name in {"lo", view.ifname}:
             continue
@@ -262,7 +262,7 @@ def _owner_of_default(view: View, wanted: str) -> str | None:
         if wanted == view.ifname:
             moved_to = own_table(view.pod.rules, _ips_of(view.pod, link.name))
             tables |= {moved_to} if moved_to is not None else set()
-        if any(route.is_default and route.dev == link.name and route.table in tables for route in view.pod.routes):
+        if any(route.dev == link.name and route.table in tables for route in defaults):
             return link.name
     return None
 
@@ -282,7 +282,8 @@ def own_routes(
     if not layout.first:
         base += hijack_routes(layout, settings, _PLACEHOLDER)
     base += policy_routes(layout, settings, view.ifname, _PLACEHOLDER)
-    known = view.pod.routes | set(main)
+    # What the NIC has no address of is none of its business: a pod's other family keeps its way out.
+    known = {route for route in view.pod.routes | set(main) if route.dst.version in layout.families}
     found = own_table(view.pod.rules, tuning.sources)
     moved = moved_routes(known, tuning.moved, found)
     rank = extra_nics(view.pod, settings, view.ifname).index(view.ifname)
@@ -293,14 +294,15 @@ def own_routes(
     if tuning.copied:
         copies = [replace(route, table=REPLY_TABLE) for route in moved_routes(known, tuning.copied, None) if route.is_default]
         routes += copies
-        rules += [_from(ip, REPLY_TABLE) for ip in _ips_of(view.pod, tuning.copied, families_of(_origins(copies)))]
+        rules += [_from(ip, REPLY_TABLE) for ip in _ips_of(view.pod, tuning.copied, {route.dst.version for route in copies})]
     for nic, ips in tuning.others:
         theirs = moved_routes(known, nic, own_table(view.pod.rules, ips))
         number = own_table(view.pod.rules, ips) or free_table(view.pod, rank + 1, theirs, besides=frozenset({table}))
         routes += [replace(route, table=number) for route in _in_order(theirs)]
         rules += [_from(ip, number) for ip in ips]
         leaving.append(nic)
-    absent = {route for route in view.pod.routes if route.table == MAIN_TABLE and route.is_default and route.dev in leaving}
+    defaults = {route for route in known & view.pod.routes if route.table == MAIN_TABLE and route.is_default}
+    absent = {route for route in defaults if route.dev in leaving}
     return Tables(tuple(dict.fromkeys(routes)), tuple(rules)), frozenset(absent)
 
 
@@ -331,10 +333,6 @@ def _in_order(routes: Iterable[Route]) -> list[Route]:
     return sorted(
         dict.fromkeys(routes), key=lambda route: (route.gateway is not None, -route.dst.prefixlen, route.table, repr(route))
     )
-
-
-def _origins(routes: Iterable[Route]) -> Iterable[IPAddress]:
-    return (route.dst.network_address for route in routes)
 
 
 def _from(ip: IPAddress, table: int) -> Rule:

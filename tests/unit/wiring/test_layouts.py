@@ -6,7 +6,11 @@ Left out are only the lines of table 101 in A that no rule looks up (architectur
 
 from __future__ import annotations
 
-from spiderpool.wiring.objects import Kind, Setting
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from spiderpool.wiring.objects import Kind, Route, Setting
 from spiderpool.wiring.settings import CoordinatorSettings
 from tests.unit.wiring.world import (
     HIJACK,
@@ -255,6 +259,22 @@ def test_f() -> None:
     assert (4, 6) == world.marks
     assert shown(TABLE_101_B) == world.pod_routes(101)
     assert Setting(Kind.SYSCTL, "net.ipv6.conf.all.disable_ipv6", "0") in world.pod
+
+
+@pytest.mark.parametrize("default", ["", "net1"])
+def test_a_nic_of_one_family(default: str) -> None:
+    """An IPv4 NIC beside a dual-stack one moves and copies nothing of IPv6, whoever has the default route."""
+    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    world.add_calico("10.233.100.2/32", "fd00:64::2/128")
+    world.pod |= {Route(ip_network("::/0"), "eth0", gateway=ip_address("fe80::1"), metric=1024)}
+    before = world.pod_routes(family=6), world.pod_rules(6)
+    world.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
+
+    world.add("net1", CoordinatorSettings(hijack=HIJACK, default_route_nic=default))
+
+    assert before == (world.pod_routes(family=6), world.pod_rules(6))
+    assert set() == world.pod_routes(100, 6) | world.pod_routes(101, 6)
+    assert ["net1" if default else "eth0"] == [line.split()[-1] for line in world.pod_routes() if "default" in line]
 
 
 def test_g() -> None:

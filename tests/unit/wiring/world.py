@@ -81,9 +81,9 @@ class World:
         self.pod_links = tuple(link for link in self.pod_links if link.name != name)
         self.pod = frozenset(item for item in self.pod if _dev(item) != name)
 
-    def add_calico(self, cidr: str) -> None:
+    def add_calico(self, cidr: str, *more: str) -> None:
         """Do what Calico does: one veth as eth0, its gateway 169.254.1.1, no address on the node's end."""
-        self.add_nic("eth0", cidr, gateways=("169.254.1.1",))
+        self.add_nic("eth0", cidr, *more, gateways=("169.254.1.1",))
         self.pod |= {Route(ip_network("169.254.1.1/32"), "eth0", scope=LINK_SCOPE)}
         self.node_links = (*self.node_links, Link(len(self.node_links) + 1, CALI, mac="ee:ee:ee:ee:ee:ee"))
         self.sources[ip_interface(cidr).ip] = ip_address("10.6.168.121")
