@@ -135,7 +135,7 @@ def build(
     mirrors.pools.subscribe(lambda _, old, new: _pool_changed(taken, old, new))
     mirrors.reserved.subscribe(lambda *_: taken.changed())
     deletions = Deletions(cluster, mirrors.records, taken, patience, lambda: source.pools)
-    watches = CoolingWatches(cluster, taken)
+    watches = CoolingWatches(cluster, taken, node=settings.node)
     claims = Claims(
         cluster,
         mirrors.records,

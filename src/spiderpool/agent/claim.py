@@ -226,7 +226,10 @@ class Claims:
             return None
         try:
             record = await self._cluster.replace(put_in_place(old, fresh))
-        except (Conflict, NotFound):
+        except NotFound:
+            self._taken.free(old)  # it had rested long enough
+            return None
+        except Conflict:
             return None
         except UnknownOutcome:
             self._unresolved.setdefault(want.uid, set()).add(old.metadata.name)

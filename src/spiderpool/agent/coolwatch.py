@@ -34,17 +34,19 @@ class _Watch:
 class CoolingWatches:
     """Follows the Cooling records of pools that are full, and tells `Taken` of them."""
 
-    def __init__(self, cluster: Cluster, taken: Taken, *, idle_s: float = IDLE_S) -> None:
+    def __init__(self, cluster: Cluster, taken: Taken, *, node: str, idle_s: float = IDLE_S) -> None:
         """
         Begin with no watch.
 
         Args:
             cluster: for the watches.
             taken: told of what rests.
+            node: name of this agent's node, whose own records `taken` knows anyway.
             idle_s: how long a watch outlives the last ADD that needed it.
         """
         self._cluster = cluster
         self._taken = taken
+        self._node = node
         self._idle_s = idle_s
         self._watches: dict[str, _Watch] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -81,8 +83,11 @@ class CoolingWatches:
             self._taken.rests_no_more(old)
 
     def _end(self, pool: str) -> None:
-        """End a watch; what it told is not kept up to date any more, so a claim that meets it may lose once."""
+        """End a watch; what it told is forgotten, since nobody keeps it up to date any more."""
         watch = self._watches.pop(pool)
+        for record in watch.mirror:
+            if record.spec.holder.node != self._node:
+                self._taken.rests_no_more(record)
         task = asyncio.create_task(watch.mirror.stop())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

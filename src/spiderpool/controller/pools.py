@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from spiderpool.api.group import FINALIZER
@@ -17,6 +19,7 @@ from spiderpool.model.pool import is_imported
 
 NAMED_PODS: Final = 10
 IN_USE: Final = "PoolInUse"
+DELETES_IN_FLIGHT: Final = 16
 TELL_AGAIN_S: Final = 60.0
 GATHER_S: Final = 0.5  # a burst of releases makes one look, since each look costs as much as the pool has records
 
@@ -78,9 +81,17 @@ class PoolKeeper:
         return None
 
     async def _drop(self, records: Iterable[SpiderIP]) -> None:
-        """Delete records that nobody holds and that would outlive their pool."""
-        for record in records:
-            meta = record.metadata
+        """Delete records that nobody holds and that would outlive their pool; after a burst of releases there are many."""
+        rest = list(records)
+        while batch := rest[:DELETES_IN_FLIGHT]:
+            del rest[:DELETES_IN_FLIGHT]
+            for problem in await asyncio.gather(*map(self._drop_one, batch), return_exceptions=True):
+                if problem is not None:
+                    raise problem
+
+    async def _drop_one(self, record: SpiderIP) -> None:
+        meta = record.metadata
+        with suppress(NotFound):  # it had rested long enough
             await self._world.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
 
     async def _let_go(self, pool: SpiderIPPool) -> None:

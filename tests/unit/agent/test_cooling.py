@@ -132,6 +132,35 @@ async def test_a_waiting_add_takes_what_another_node_releases(world: World) -> N
     assert lists == world.cluster.count("list", SpiderIP)
 
 
+async def test_what_an_ended_watch_told_is_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody needs a pool's watch any more, what rested on other nodes is not believed to rest for ever."""
+    world.pool(ips=["10.6.0.10-10.6.0.11"])
+    rests(world, "10.6.0.10", "2026-01-01T00:00:00Z")
+    rests(world, "10.6.0.11", "2026-01-01T00:00:01Z")
+
+    async with world.agent() as agent:
+        monkeypatch.setattr(agent.app.watches, "_idle_s", 0.02)
+        assert ["10.6.0.10"] == ips(await agent.add(world.pod("web-1")))
+        view = agent.app.claims._taken.of("blue")
+        assert 1 == len(view.cooling)
+        await asyncio.sleep(0.1)
+        assert 0 == len(view.cooling)
+
+
+async def test_an_address_that_has_rested_long_enough_is_free(world: World) -> None:
+    """When the controller deletes a resting record at the last moment, the ADD creates it instead."""
+    world.pool(ips=["10.6.0.10"])
+    rests(world, "10.6.0.10", "2026-01-01T00:00:00Z")
+
+    def expire(call: Call) -> None:
+        if call.verb == "replace":
+            world.cluster.drop(SpiderIP, call.name)
+
+    world.cluster.on_write(expire)
+    async with world.agent(wait_s=1) as agent:
+        assert ["10.6.0.10"] == ips(await agent.add(world.pod()))
+
+
 async def test_a_waiting_add_notices_that_its_pool_grew(world: World) -> None:
     """An ADD in a full pool gets an address that is added to the pool meanwhile."""
     world.pool(ips=["10.6.0.10"])

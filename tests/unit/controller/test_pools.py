@@ -8,6 +8,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.controller.pools import GATHER_S, PoolKeeper, in_use_message
+from spiderpool.errors import NotFound
 from tests.unit.controller.conftest import Scene, make_pool, make_record, settle
 
 
@@ -92,6 +93,19 @@ async def test_claim_that_the_mirror_has_not_seen_keeps_the_pool(scene: Scene) -
 
     assert 1 == len(scene.cluster.all(SpiderIPPool))
     assert ["PoolInUse"] == [reason for _, reason, _ in scene.told.events]
+
+
+async def test_many_resting_records_go_at_once(scene: Scene) -> None:
+    """After a burst of releases a pool goes with all its records, also when some of them end by themselves meanwhile."""
+    scene.cluster.seed(make_pool(going=True))
+    for number in range(10, 110):
+        scene.cluster.seed(make_record(f"10.6.0.{number}", state=IPState.COOLING))
+    scene.cluster.faults.fail_next("delete", SpiderIP, NotFound("gone"), times=3)
+    keeper = await keep(scene)
+    await run(scene, keeper)
+
+    assert [] == list(scene.cluster.all(SpiderIPPool))
+    assert 3 == len(scene.cluster.all(SpiderIP))  # those that the fault said were gone
 
 
 async def test_cooling_records_go_with_their_pool(scene: Scene) -> None:
