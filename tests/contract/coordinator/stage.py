@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,8 +218,17 @@ def stage(home: Path) -> Iterator[Stage]:
                 switch.ip("addr", "add", cidr, "dev", f"br{master}", *(["nodad"] if ":" in cidr else []))
         for master, cidrs in NODE.items():
             made.in_node("ip", "addr", "add", cidrs[0], "dev", master)
+        _wait_until_up(switch)
         configs = FixedConfigs()
         yield Stage(made, switch, configs, CoordinatorPlugin(configs))
+
+
+def _wait_until_up(switch: PodNetns) -> None:
+    """Wait until the switch passes frames on: the kernel notices that a new link is up a moment later."""
+    deadline = time.monotonic() + 10
+    while any(link["operstate"] != "UP" for link in msgspec.json.decode(switch.ip("-j", "link")) if link["ifname"] != "lo"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def dual(ground: Stage) -> None:
