@@ -135,10 +135,12 @@ class Taken:
             self._announce()
 
     def rests_no_more(self, record: SpiderIP) -> None:
-        """Learn that a released address was taken, or has become free."""
-        view = self.of(record.spec.pool)
-        view.cooling.drop(record)
-        view.freed += 1
+        """
+        Learn that a released address does not rest any more: in a full pool somebody took it, nearly always.
+
+        So nobody walks through the pool because of that; the next list tells if it has become free.
+        """
+        self.of(record.spec.pool).cooling.drop(record)
 
     def changed(self) -> None:
         """Learn that pools or reservations changed: a pool that was full may not be any more."""
