@@ -23,6 +23,7 @@ from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.cni.keys import lookup
 from spiderpool.errors import InvalidRequest, NotFound
+from spiderpool.ipam.autopool import App
 from spiderpool.ipam.explanation import Explanation, ask_all, explain_pod
 from spiderpool.ipam.filters import DEFAULT_NIC
 from spiderpool.ipam.pins import needs_position, position_of
@@ -109,14 +110,17 @@ async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
 
 async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: Installation) -> Facts:
     """Read the facts; a node or namespace that does not exist has no labels."""
-    pools, reserving = await asyncio.gather(cluster.list_objects(SpiderIPPool), cluster.list_objects(SpiderReservedIP))
+    listing, reserving = await asyncio.gather(cluster.list_objects(SpiderIPPool), cluster.list_objects(SpiderReservedIP))
+    pools = {pool.metadata.name: Pool.parse(pool) for pool in listing.items}
+    application = App(owner, pod.metadata.namespace).label_key
     return Facts(
         pod=pod,
         owner=owner,
         features=installation.config.features,
         node=await _find(cluster, Node, pod.spec.node_name, ""),
         namespace=await _find(cluster, Namespace, pod.metadata.namespace, ""),
-        pools={pool.metadata.name: Pool.parse(pool) for pool in pools.items},
+        pools=pools,
+        automatic=tuple(pool for pool in pools.values() if pool.place and pool.place.application == application),
         reserved={family: join_reserved(family, reserving.items) for family in (4, 6)},
         networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace),
         default_network=installation.default_network,
@@ -129,6 +133,8 @@ async def _position_of(cluster: Cluster, pod: Pod, owner: Application) -> int | 
     """Give a pod's place among the ordinals of its StatefulSet, for lists of exact addresses."""
     if not needs_position(pod, owner):
         return None
+    if not pod.metadata.uid:
+        return 0  # a manifest's first pod
     statefulset = await _find(cluster, StatefulSet, owner.name, pod.metadata.namespace)
     return None if statefulset is None else position_of(pod, statefulset)
 

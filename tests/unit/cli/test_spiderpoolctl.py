@@ -9,12 +9,15 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from spiderpool.addressing.ranges import parse_address
+from spiderpool.addressing.ranges import parse_address, parse_ranges
 from spiderpool.api.core import ConfigMap, NetworkAttachmentDefinition, Pod
 from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.group import ANNO_IMPORTED
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.cli import ctl, gc, session
 from spiderpool.cli.agents import AgentPod, read_installation
 from spiderpool.cli.books import Unread, read_books
@@ -24,10 +27,13 @@ from spiderpool.cli.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
 from spiderpool.errors import AlreadyExists, Conflict, Forbidden, InvalidRequest, NotFound, Unreachable
 from spiderpool.ipam.audit import Kind
+from spiderpool.ipam.autopool import App, PoolPlan, build_pool
+from spiderpool.ipam.elastic import IPNumber
 from spiderpool.ipam.projection import endpoint_of, pool_status
 from spiderpool.ipam.records import let_go
 from spiderpool.ipam.usage import Usage
 from spiderpool.model.pool import Pool
+from spiderpool.model.subnet import Subnet
 from spiderpool.model.worn import NodeInterfaces, WornInterface, WornNamespace
 from tests.fakes.cluster import Call, FakeCluster
 from tests.fakes.objects import (
@@ -45,6 +51,7 @@ from tests.fakes.objects import (
 
 IP = parse_address("10.6.0.10")
 CONF = "enableIPv4: true\nenableStatefulSet: true\n"
+AUTOMATIC = "enableSpiderSubnet: true\nenableAutoPoolForApplication: true\n"
 
 
 def agent_on(node: str) -> AgentPod:
@@ -502,6 +509,42 @@ async def test_explain_without_a_pool(lab: Lab, pool: SpiderIPPool, answer: str)
     """A pool that is only not usable yet makes the pod wait."""
     lab.seed(pool, network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
     assert [answer] == [slot.answer for slot in (await tell(lab.cluster, make_pod(), DEPLOYMENT)).slots]
+
+
+async def test_explain_automatic_pools(lab: Lab) -> None:
+    """A pod of an application gets the pool that was made for it; before that it waits."""
+    conf = {"metadata": {"name": "my-conf", "namespace": "spider"}, "data": {"conf.yml": CONF + AUTOMATIC}}
+    lab.seed(msgspec.convert(conf, ConfigMap), network("main", {"type": "spiderpool"}))
+    pod = make_pod(annotations={"ipam.spidernet.io/subnet": {"ipv4": ["s1"]}})
+    (waiting,) = (await tell(lab.cluster, pod, DEPLOYMENT)).slots
+
+    spec = SubnetSpec(ip_version=4, subnet="10.1.0.0/16", ips=("10.1.0.1-10.1.0.9",))
+    plan = PoolPlan(
+        name="auto4-web",
+        app=App(DEPLOYMENT, "ns"),
+        nic="eth0",
+        subnet=Subnet.parse(SpiderSubnet(metadata=ObjectMeta(name="s1"), spec=spec)),
+        ips=parse_ranges(4, ["10.1.0.1-10.1.0.3"]),
+        number=IPNumber(1, flexible=True),
+        reclaim=True,
+    )
+    made = build_pool(plan)
+    lab.seed(replace(made, metadata=replace(made.metadata, annotations={ANNO_IMPORTED: "true"})))
+    (given,) = (await tell(lab.cluster, pod, DEPLOYMENT)).slots
+
+    assert "waits: its pool is not ready yet" == waiting.answer
+    assert ("would get an address of auto4-web", "annotation ipam.spidernet.io/subnet") == (given.answer, given.source)
+
+
+@pytest.mark.parametrize(("name", "uid", "ip"), [("db-1", "uid-1", "10.6.0.12"), ("db-0", "", "10.6.0.11")])
+async def test_explain_pinned_addresses(lab: Lab, name: str, uid: str, ip: str) -> None:
+    """A list of addresses is for the ordinals of a StatefulSet: each pod asks for its own, a manifest's for the first."""
+    lab.seed(make_ippool(), network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
+    if uid:
+        lab.seed(make_statefulset())
+    pod = make_pod(name, uid=uid, annotations={"ipam.spidernet.io/ip": "10.6.0.11,10.6.0.12"})
+    (slot,) = (await tell(lab.cluster, pod, STATEFULSET)).slots
+    assert f"asks for {ip} of blue" == slot.answer
 
 
 async def test_explain_keeps_what_it_has(lab: Lab) -> None:
