@@ -144,7 +144,7 @@ class Ipam:
 
     async def coordinator_config(self, args: CoordinatorConfigArgs) -> msgspec.Struct:
         """Serve `GET /v1/coordinator/config`."""
-        return await self.configs.config_of(PodCall(args.pod_namespace or "", args.pod_name or "", ""))
+        return await self.configs.config_of(pod_call(args.pod_namespace, args.pod_name))
 
     async def _held_elsewhere(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Find the records of a pod of another node: its endpoint says where to look, the records say what is true."""
@@ -193,11 +193,14 @@ class Ipam:
 
 def call_of(args: IpamAddArgs | IpamDelArgs | IpamBatchDelArgs) -> PodCall:
     """Give the pod that a request is about; the wire allows empty texts where the API server has no object without a name."""
-    if not (args.pod_namespace and args.pod_name):
-        raise InvalidRequest(
-            f'wrong input: podNamespace is "{args.pod_namespace}" and podName is "{args.pod_name}"; name a pod'
-        )
-    return PodCall(args.pod_namespace, args.pod_name, args.pod_uid or "")
+    return pod_call(args.pod_namespace, args.pod_name, args.pod_uid)
+
+
+def pod_call(namespace: str | None, name: str | None, uid: str | None = None) -> PodCall:
+    """Name a pod; raises `InvalidRequest` where that is no name."""
+    if not (namespace and name):
+        raise InvalidRequest(f'wrong input: podNamespace is "{namespace}" and podName is "{name}"; name a pod')
+    return PodCall(namespace, name, uid or "")
 
 
 def render_workload_endpoint(call: PodCall, records: tuple[SpiderIP, ...]) -> WorkloadEndpoint:

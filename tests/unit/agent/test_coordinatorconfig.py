@@ -126,7 +126,9 @@ async def test_refusals(world: World, socket: Path) -> None:
         await known(agent)
         nobody = await ask(socket, "GET", "/v1/coordinator/config", POD)
         nameless = await ask(socket, "GET", "/v1/coordinator/config", {"podNamespace": "ns"})
+        empty = await ask(socket, "GET", "/v1/coordinator/config", {"podNamespace": "ns", "podName": ""})
 
     assert (500, "no SpiderCoordinator exists; create one named default") == (none.status, none.json)
     assert (500, "pod ns/web-1 does not exist") == (nobody.status, nobody.json)
     assert (422, "podName in body is required") == (nameless.status, nameless.json["message"])
+    assert (500, 'wrong input: podNamespace is "ns" and podName is ""; name a pod') == (empty.status, empty.json)
