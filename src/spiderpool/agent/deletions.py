@@ -87,7 +87,9 @@ class Deletions:
         self._taken.free(record)
 
     async def _replace(self, record: SpiderIP) -> None:
-        self._records.remember(await self._cluster.replace(record))
+        written = await self._cluster.replace(record)
+        if self._records.named(record.metadata.name) is not None:  # another node's is none of this mirror's
+            self._records.remember(written)
 
     async def _send(self, record: SpiderIP) -> None:
         meta = record.metadata

@@ -108,6 +108,23 @@ async def test_an_old_address_whose_release_got_no_answer_is_not_kept(world: Wor
     assert {"10.7.0.10": "db-1"} == world.held()
 
 
+async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(world: World) -> None:
+    """The old address is released at once; this node's mirror does not keep the other node's record of it."""
+    world.pool("blue", default=False)
+    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    first = world.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        second = await restart(world, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        assert ["10.7.0.10"] == ips(await two.add(second))
+        await asyncio.sleep(0.02)
+        assert ["10.7.0.10"] == [record.spec.ip for record in two.app.mirrors.records]
+
+    assert {"10.7.0.10": "db-1"} == world.held()
+
+
 async def test_an_index_annotation_keeps_the_address(world: World) -> None:
     """`ippools` without NIC names keeps fixed addresses; the original lost them."""
     world.pool("blue", default=False)
