@@ -32,6 +32,7 @@ _POD: Final = re.compile(r"pod(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _GLOBAL_SCOPE: Final = 0
 _LOOPBACK: Final = 0x8  # IFF_LOOPBACK
+_PERMANENT: Final = 0x80  # IFA_F_PERMANENT; what a router's advertisement gave has a lifetime instead
 
 Inode = tuple[int, int]
 """What a file is, whatever its name: device and number."""
@@ -143,8 +144,13 @@ def read_interfaces() -> Iterator[WornInterface]:
             yield WornInterface(
                 nic=link.get_attr("IFLA_IFNAME"),
                 mac=link.get_attr("IFLA_ADDRESS") or "",
-                addresses=tuple(sorted(_text(address) for address in mine if address["scope"] == _GLOBAL_SCOPE)),
+                addresses=tuple(sorted(_text(address) for address in mine if _is_given(address))),
             )
+
+
+def _is_given(address: Any) -> bool:
+    """Whether an address was given by somebody: for good, and for more than this link."""
+    return bool(address["scope"] == _GLOBAL_SCOPE and address["flags"] & _PERMANENT)
 
 
 def _text(address: Any) -> str:

@@ -11,7 +11,7 @@ from spiderpool.api.meta import Kube
 
 
 class WornInterface(Kube, frozen=True, kw_only=True):
-    """One interface: its addresses of global scope, each with its prefix length."""
+    """One interface: its addresses of global scope without a lifetime, each with its prefix length."""
 
     nic: str
     mac: str = ""

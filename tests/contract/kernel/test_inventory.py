@@ -24,6 +24,8 @@ def pod() -> Iterator[PodNetns]:
         made.ip("link", "set", "eth0", "up")
         made.ip("addr", "add", "10.6.0.9/16", "dev", "eth0")
         made.ip("addr", "add", "fd00:6::9/64", "dev", "eth0", "nodad")
+        # As a router's advertisement makes one.
+        made.ip("addr", "add", "fd00:6::ff/64", "dev", "eth0", "nodad", "valid_lft", "600", "preferred_lft", "600")
         yield made
 
 
@@ -59,7 +61,7 @@ def node(tmp_path: Path) -> Node:
 
 
 async def test_a_pod_and_its_namespace(node: Node, pod: PodNetns) -> None:
-    """Interfaces with their addresses of global scope, whose they are, and in which containers, the oldest first."""
+    """Interfaces with the addresses that they were given for good, whose they are, in which containers, the oldest first."""
     node.process(30, pod.path, f"0::/kubepods/besteffort/pod{UID}/{CONTAINER}")
     node.process(20, pod.path, f"0::/kubepods/besteffort/pod{UID}/{SANDBOX}")
     node.file("cni-1", pod.path)
