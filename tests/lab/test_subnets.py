@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -9,10 +10,10 @@ from ipaddress import ip_address
 import pytest
 
 from tests.lab import manifests
-from tests.lab.inside import fetch
+from tests.lab.inside import Route, fetch
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IP_NUMBER, NETWORKS, SUBNET, SUBNETS
-from tests.lab.networks import ENS192, ENS224, IPAddress
+from tests.lab.networks import ENS192, ENS224, IPAddress, Underlay
 from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 
@@ -47,7 +48,7 @@ def tail(story: Story, kind: str, name: str) -> str:
 
 
 def test_transcript(story: Story) -> None:
-    """Steps 1 to 6 and 10 to 13 of the article: two NICs, pools of replicas + 1, deletion and scaling, and all goes back."""
+    """The article, all 13 steps: two NICs, pools of replicas + 1, rules and routes, deletion, scaling, and all goes back."""
     names = ("subnet-test-ens192", "subnet-test-ens224")
     for number, name in zip((6, 7), names, strict=True):
         ips = [f"10.{number}.168.171-10.{number}.168.180"]
@@ -57,8 +58,8 @@ def test_transcript(story: Story) -> None:
 
     items = [{"interface": "eth0", "ipv4": [names[0]]}, {"interface": "net1", "ipv4": [names[1]]}]
     annotations = {
-        DEFAULT_NETWORK: story.macvlan("macvlan-conf-ens192"),
-        NETWORKS: story.macvlan("macvlan-conf-ens224", ENS224),
+        DEFAULT_NETWORK: chained(story, "macvlan-conf-ens192", ENS192),
+        NETWORKS: chained(story, "macvlan-conf-ens224", ENS224),
         SUBNETS: items,
         IP_NUMBER: "+1",
     }
@@ -76,6 +77,7 @@ def test_transcript(story: Story) -> None:
     for pod in pods:
         assert f"{pod.address('eth0')}/16" == pod.inside.addresses()["eth0"][0]
         assert f"{pod.address('net1')}/16" == pod.inside.addresses()["net1"][0]
+        assert_routed(pod)
 
     before = [story.kube.need("SpiderIPPool", pool) for pool in pools]
     old = {pod.uid for pod in pods}
@@ -115,10 +117,37 @@ def assert_worn(story: Story, pods: list[Pod], pools: list[str]) -> None:
         assert [True] * len(pods) == [inside(ip, thing) for ip in worn]
 
 
+def assert_routed(pod: Pod) -> None:
+    """Check steps 7 to 9: a rule for net1's address, one default route in main, on eth0, and net1's own in its table."""
+    net1 = pod.address("net1")
+    rules = [" ".join(line.split()) for line in pod.inside.run("ip", "rule", "show").stdout.splitlines()]
+    assert [
+        "0: from all lookup local",
+        f"999: from {net1} lookup 101",
+        "1000: from all fwmark 0x1 lookup 100",
+        "32766: from all lookup main",
+        "32767: from all lookup default",
+    ] == rules
+    assert [Route("default", "eth0", "10.6.0.1")] == [route for route in pod.inside.routes(4) if route.dst == "default"]
+    table = pod.inside.run("ip", "route", "show", "table", "101").stdout
+    assert ["default via 10.7.0.1 dev net1"] == [line.strip() for line in table.splitlines() if line.startswith("default")]
+    assert any(line.startswith("10.7.0.0/16 dev net1") for line in table.splitlines())
+
+
 def assert_reached(story: Story, pod: Pod) -> None:
-    """Check that a pod of the story answers a client outside of both subnets."""
-    command = fetch(pod.address("eth0"))
-    until(lambda: story.lab.in_client(command).stdout.strip() == pod.name, f"the client reaches {pod.name}")
+    """Check step 13: a client outside of both subnets reaches both of a pod's addresses, each answers from its own NIC."""
+    for nic in ("eth0", "net1"):
+        command = fetch(pod.address(nic))
+        until(lambda c=command: story.lab.in_client(c).stdout.strip() == pod.name, f"the client reaches {pod.name} on {nic}")
+
+
+def chained(story: Story, name: str, underlay: Underlay) -> str:
+    """Make a macvlan network with the coordinator behind it, and give `namespace/name`."""
+    macvlan = {"type": "macvlan", "master": underlay.master, "mode": "bridge", "ipam": {"type": "spiderpool"}}
+    config = {"cniVersion": "1.0.0", "name": name, "plugins": [macvlan, {"type": "coordinator"}]}
+    metadata = {"name": name, "namespace": story.namespace}
+    story.kube.create({"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}})
+    return f"{story.namespace}/{name}"
 
 
 def scale(story: Story, kind: str, name: str, replicas: int) -> None:
@@ -129,21 +158,6 @@ def scale(story: Story, kind: str, name: str, replicas: int) -> None:
 def _uids(story: Story, app: str) -> set[str]:
     """Give the UIDs of an application's pods."""
     return {thing["metadata"]["uid"] for thing in story.kube.list("Pod", story.namespace, labels=f"app={app}")}
-
-
-@pytest.mark.xfail(strict=True, reason="steps 7 to 9 need the coordinator, which is not built yet")
-def test_transcript_rules(story: Story) -> None:
-    """Steps 7 to 9 of the article: a rule for net1's address, and a table of its own with net1's default route."""
-    story.subnet("one", ENS192)
-    story.subnet("two", ENS224)
-    items = [{"interface": nic, "ipv4": [subnet]} for nic, subnet in zip(("eth0", "net1"), story.subnets, strict=True)]
-    networks = {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224)}
-    story.workload("Deployment", "test-app", 1, {**networks, SUBNETS: items})
-    (pod,) = story.wait_replicas("test-app", 1)
-
-    rules = pod.inside.run("ip", "rule", "show").stdout
-    assert f"from {pod.address('net1')} lookup 101" in rules
-    assert "default via 10.7.0.1 dev net1" in pod.inside.run("ip", "route", "show", "table", "101").stdout
 
 
 def test_stateful_set(story: Story) -> None:
