@@ -61,6 +61,7 @@ class Row:
     changes: float
     entries: float
     programs: float
+    clean: bool
 
 
 @dataclass
@@ -87,6 +88,7 @@ def node() -> Iterator[int]:
             time.sleep(0.005)
         enter = ("nsenter", f"--net=/proc/{process.pid}/ns/net")
         for command in (
+            "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",  # else routes appear later
             "ip link set lo up",
             "ip link add ens192 type veth peer name wire",
             "ip link set ens192 up",
@@ -136,6 +138,15 @@ def call(command: str, name: str, number: int) -> Call:
     return parse_call(CniRequest("coordinator", env, document))
 
 
+def kept_by_node(node_pid: int) -> tuple[str, ...]:
+    """Show all that pods could leave on a node, but for the rule that they share."""
+    enter = ("nsenter", f"--net=/proc/{node_pid}/ns/net")
+    words = ("-br link", "neigh show nud permanent", "route show table all", "-6 route show table all", "rule", "-6 rule")
+    shown = [sh(*enter, "ip", *line.split()) for line in words]
+    shared = "1000:\tfrom all lookup 500"
+    return (*("\n".join(line for line in text.splitlines() if line != shared) for text in shown), sh(*enter, "iptables-save"))
+
+
 async def stalls(samples: list[float]) -> None:
     """Note how much later than asked for the loop wakes a sleeper, milliseconds."""
     while True:
@@ -157,6 +168,7 @@ async def in_turns(works: Sequence[Callable[[], Awaitable[None]]], together: int
 
 async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str], together: int) -> Row:
     """Add the NICs of all pods, then remove them."""
+    before = kept_by_node(node_pid)
     times: list[float] = []
     late: list[float] = []
 
@@ -178,6 +190,7 @@ async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str]
     await in_turns(ends, together)
     n = len(names)
     return Row(
+        clean=before == kept_by_node(node_pid),
         pods=n,
         together=together,
         p50_ms=percentile(times, 0.5),
@@ -244,4 +257,5 @@ def verdicts(rows: Sequence[Row]) -> dict[str, bool]:
         "coordinator ADD p50 at most 40 ms": alone.p50_ms <= 40,
         "stall p99 at most 20 ms with 8 ADDs": many.stall_p99_ms <= 20,
         "one process an ADD and family": all(row.programs <= 1 for row in rows),
+        "node as before after all DELs": all(row.clean for row in rows),
     }

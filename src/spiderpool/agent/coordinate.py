@@ -240,7 +240,7 @@ def _close_opened(opening: asyncio.Future[Wires]) -> None:
 
 def begin(wires: Wires, call: Call, settings: CoordinatorSettings, done: Done) -> Begun:
     """Look, decide, and do all but the last step; `done` tells what was begun."""
-    view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH)
+    view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH, host_table=settings.host_table)
     plan = plan_attachment(view, settings)
     pod, node = diff(view.pod.items, plan.pod), diff(view.node.items, plan.node)
     last = tuple(operation for operation in pod if _is_last(operation))
@@ -269,7 +269,7 @@ class Missing:
 
 def find_missing(wires: Wires, call: Call, settings: CoordinatorSettings) -> Missing:
     """Compare what is there with the plan."""
-    view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH)
+    view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH, host_table=settings.host_table)
     plan = plan_attachment(view, settings)
     words = [] if plan.veth is None else [f"veth pair {plan.veth.host} with {plan.veth.pod}"]
     for place, operations in (("pod", diff(view.pod.items, plan.pod)), ("node", diff(view.node.items, plan.node))):
@@ -279,7 +279,7 @@ def find_missing(wires: Wires, call: Call, settings: CoordinatorSettings) -> Mis
 
 def take_apart(wires: Wires, call: Call, nic: str) -> Plan:
     """Look, decide, and remove what belongs to the NIC."""
-    view = kernel.look(wires, call.ifname, call.container_id, nic, VETH, told_addresses(call))
+    view = kernel.look(wires, call.ifname, call.container_id, nic, VETH, told=told_addresses(call))
     plan = plan_removal(view, CoordinatorSettings(default_nic=nic), told_addresses(call))
     kernel.change_node(wires, diff(view.node.items, plan.node), view.node.links)
     kernel.change_pod(wires, diff(view.pod.items, plan.pod), view.pod.links)

@@ -57,8 +57,7 @@ class CoordinatorConfigs:
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
         """Give the same as a JSON object."""
-        config: dict[str, Any] = msgspec.to_builtins(await self.config_of(call))
-        return config
+        return msgspec.json.decode(msgspec.json.encode(await self.config_of(call)), type=dict[str, Any])
 
     def coordinator(self) -> SpiderCoordinator:
         """Give the cluster's settings when they can be used."""

@@ -17,7 +17,7 @@ import structlog
 
 from spiderpool.agent.admit import Turns
 from spiderpool.agent.deletions import Deletions
-from spiderpool.agent.facts import Mirrors
+from spiderpool.agent.facts import BY_UID, Mirrors
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
@@ -27,6 +27,7 @@ from spiderpool.errors import Conflict, NotFound, SpiderpoolError
 from spiderpool.ipam.reclaim import WORN_LOOK_S, Action, Verdict, judge_suspect
 from spiderpool.ipam.records import marked, suspicion_of, unmarked
 from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.model.claim import ClaimKey
 from spiderpool.model.worn import WornNamespace
 
 GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
@@ -121,19 +122,26 @@ class Suspects:
             if record is None or not self._is_asked(record):
                 continue
             try:
-                again_s = await self._judge(record, wearer(record, worn))
+                twin_worn = any(wearer(twin, worn) for twin in self._twins(record))
+                again_s = await self._judge(record, wearer(record, worn), twin_worn=twin_worn)
             except SpiderpoolError as error:
                 log.info("a suspected address cannot be judged yet", ip=record.spec.ip, reason=error.message)
                 again_s = RETRY_S
             if again_s is not None:
                 self._ask_later(name, again_s)
 
-    async def _judge(self, record: SpiderIP, worn_in: str) -> float | None:
+    def _twins(self, record: SpiderIP) -> list[SpiderIP]:
+        """Give the other records that the same claim holds."""
+        others = self._mirrors.records.by_index(BY_UID, record.spec.holder.uid)
+        key = ClaimKey.of_record(record)
+        return [o for o in others if o.held and o.metadata.name != record.metadata.name and ClaimKey.of_record(o) == key]
+
+    async def _judge(self, record: SpiderIP, worn_in: str, *, twin_worn: bool) -> float | None:
         """Judge one record and act on it; gives after which time to look again."""
         holder = record.spec.holder
         async with self._turns.of((holder.namespace, holder.name)):
             pod = await self._pod_of(record)
-            verdict = judge_suspect(record, pod, suspicion_of(record).partition(": ")[0], worn_in)
+            verdict = judge_suspect(record, pod, suspicion_of(record).partition(": ")[0], worn_in, twin_worn=twin_worn)
             try:
                 return await self._act(record, verdict)
             except (Conflict, NotFound):

@@ -25,7 +25,7 @@ from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.orphans import drop_endpoint, drop_orphans
-from spiderpool.controller.world import BY_HOLDER, BY_STATEFULSET, Tell, World, find
+from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World, find
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.reclaim import (
     DEFAULT_GRACE_S,
@@ -45,6 +45,7 @@ from spiderpool.ipam.reclaim import (
 )
 from spiderpool.ipam.records import let_go, marked, suspicion_of, unmarked
 from spiderpool.kube.cluster import Change
+from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
 T = TypeVar("T", bound=KubeObject)
@@ -145,6 +146,9 @@ class Reclaim:
             self._see_answer(old, new)
         if new is not None:
             self._look_at([new])
+        for record in (old, new):
+            if record is not None and record.held:
+                self._look_at(self._twins(record))
 
     def _on_pod(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
         """A pod went, another one has its name, or it is in deletion now."""
@@ -167,7 +171,7 @@ class Reclaim:
     def _look_at(self, records: Iterable[SpiderIP]) -> None:
         """Queue the records among some that look leaked."""
         for record in records:
-            if self._looks(record) is not None:
+            if self._looks(record) is not None or suspicion_of(record):
                 self.loop.add(record.metadata.name)
 
     def _looks(self, record: SpiderIP) -> str | None:
@@ -183,13 +187,19 @@ class Reclaim:
             return None
         key = (holder.namespace, holder.name)
         pod, ended = self._world.pods.get(key), self._world.ended.get(key)
-        if pod is None or pod.metadata.uid != holder.uid:
-            return "gone"
-        if pod.metadata.deletion_timestamp is not None:
-            return "ending"
-        if ended is not None and ended.metadata.uid == holder.uid:
-            return "ended"
-        return "blank" if key in self._blank else None
+        words = {
+            "gone": pod is None or pod.metadata.uid != holder.uid,
+            "ending": pod is not None and pod.metadata.deletion_timestamp is not None,
+            "ended": ended is not None and ended.metadata.uid == holder.uid,
+            "blank": key in self._blank,
+            "twice": bool(self._twins(record)),
+        }
+        return next((word for word, true in words.items() if true), None)
+
+    def _twins(self, record: SpiderIP) -> list[SpiderIP]:
+        """Give the other records that the same claim holds: a write of a dead agent may come late."""
+        held = self._world.records.by_index(BY_CLAIM, ClaimKey.of_record(record))
+        return [other for other in held if other.metadata.name != record.metadata.name]
 
     # --- what we do ---------------------------------------------------------------------------------------------------------
 
@@ -199,6 +209,8 @@ class Reclaim:
         looks = None if record is None else self._looks(record)
         if record is None or looks is None:
             self._suspicions.pop(name, None)
+            if record is not None and record.held and suspicion_of(record):
+                await self._write(unmarked(record))
             return None
         suspicion = self._suspicion_of(record, looks)
         rest = suspicion.since + self._first_rest_s(record, looks) - self._clock()
@@ -284,7 +296,7 @@ class Reclaim:
             return judge_leak(record, None, await self._machines(record), node=node, rules=self._rules)
         pod = await find(self._world, Pod, holder.name, holder.namespace)
         owners = await self._statefulset(record) if record.spec.static else NO_OWNERS
-        return judge_leak(record, pod, owners, node=node, rules=self._rules)
+        return judge_leak(record, pod, owners, node=node, rules=self._rules, twice=bool(self._twins(record)))
 
     async def _node_of(self, record: SpiderIP) -> NodeState:
         """Read the node that a record names."""

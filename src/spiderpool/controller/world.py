@@ -17,6 +17,7 @@ from spiderpool.ipam.reclaim import statefulset_name
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.replica import Subscriber
 from spiderpool.kube.watch import MetadataMirror, Mirror
+from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
 
@@ -28,6 +29,7 @@ Tell = Callable[[KubeObject, str, str], None]
 BY_POOL: Final = "pool"
 BY_HOLDER: Final = "holder"
 BY_STATEFULSET: Final = "statefulset"
+BY_CLAIM: Final = "claim"
 
 
 @dataclass(slots=True)
@@ -36,7 +38,8 @@ class World:
     The cluster as the leader sees it.
 
     `records` can be asked by pool name (`BY_POOL`), by namespace and name of the holder (`BY_HOLDER`), and of the StatefulSet
-    that judges it (`BY_STATEFULSET`). `ended`: pods that have finished, metadata only like all `pods`.
+    that judges it (`BY_STATEFULSET`); those that somebody holds by their claim (`BY_CLAIM`). `ended`: pods that have finished,
+    metadata only like all `pods`.
     """
 
     cluster: Cluster
@@ -54,6 +57,7 @@ class World:
         self.records.index(BY_POOL, lambda record: record.spec.pool)
         self.records.index(BY_HOLDER, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
         self.records.index(BY_STATEFULSET, _statefulset_of)
+        self.records.index(BY_CLAIM, _claim_of)
         self.pods = MetadataMirror(self.cluster, Pod)
         self.ended = MetadataMirror(self.cluster, Pod, fields="status.phase!=Pending,status.phase!=Running")
         self.statefulsets = MetadataMirror(self.cluster, StatefulSet)
@@ -84,6 +88,11 @@ class World:
     def _own(self) -> tuple[Mirror[Any], ...]:
         """The mirrors that only a leader keeps."""
         return (self.records, self.pods, self.ended, self.statefulsets)
+
+
+def _claim_of(record: SpiderIP) -> ClaimKey | None:
+    """Give the claim that a held record answers."""
+    return ClaimKey.of_record(record) if record.held and record.spec.holder.kind is not HolderKind.POOL else None
 
 
 def _statefulset_of(record: SpiderIP) -> tuple[str, str] | None:

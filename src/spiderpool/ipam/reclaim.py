@@ -36,6 +36,7 @@ class Trigger(enum.StrEnum):
     FINISHED = "pod finished"
     NO_ADDRESS = "pod without address"
     NOT_WANTED = "holder not wanted"
+    TWICE = "held twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ def judge_leak(
     *,
     node: NodeState = NodeState.READY,
     rules: Rules = RULES,
+    twice: bool = False,
 ) -> Verdict:
     """
     Judge a record whose pod may be gone, have ended, or hang in deletion (architecture 2, "Reclaim"; reference ipam.md 6).
@@ -159,6 +161,7 @@ def judge_leak(
         owners: who judges a static holder.
         node: of the record's node.
         rules: the switches.
+        twice: the same claim holds another address as well.
     """
     holder = record.spec.holder
     if record.spec.state is not IPState.HELD:
@@ -166,7 +169,7 @@ def judge_leak(
     if holder.kind is HolderKind.POOL:
         return _keep(f"claimed by the controller while it edits pool {holder.name}")
     if pod is not None and pod.metadata.uid == holder.uid:
-        return _judge_known(record, pod, owners, node, rules)
+        return _judge_known(record, pod, owners, node, rules, twice=twice)
     if record.spec.static:
         return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
     if pod is None:
@@ -193,6 +196,10 @@ def next_step(
         return Next(Step.KEEP, verdict.reason)
     if seen_s < verdict.patience_s:
         return Next(Step.WAIT, verdict.reason, verdict.patience_s - seen_s)
+    if verdict.trigger is Trigger.TWICE:
+        # Only the node knows which one its living pod wears; nothing else may decide.
+        step = Step.ASK if asked_s is None and node is NodeState.READY else Step.WAIT
+        return Next(step, verdict.reason, WORN_LOOK_S)
     if node is not NodeState.READY:
         where = f"node {name} {node}" if name else "no node is known"
         return Next(Step.RELEASE, f"{verdict.reason}; {where}")
@@ -210,7 +217,7 @@ def _ask(reason: str, asked_s: float | None, answer: str, name: str) -> Next:
     return Next(Step.RELEASE, f"{reason}; the agent of node {name} did not answer for {SILENCE_S:g} s")
 
 
-def judge_suspect(record: SpiderIP, pod: Pod | None, trigger: str, worn_in: str) -> Verdict:
+def judge_suspect(record: SpiderIP, pod: Pod | None, trigger: str, worn_in: str, *, twin_worn: bool = False) -> Verdict:
     """
     Judge, on its own node, a record that the controller suspects.
 
@@ -218,10 +225,14 @@ def judge_suspect(record: SpiderIP, pod: Pod | None, trigger: str, worn_in: str)
         pod: the live pod that has the holder's UID, None when there is none.
         trigger: of the suspicion.
         worn_in: which namespace of this node wears the address; empty when none does.
+        twin_worn: whether another address that the same claim holds is worn.
     Returns:
         What to do; a `patience_s` asks for another look after that time.
     """
-    if pod is not None and is_alive(pod) and trigger != Trigger.NO_ADDRESS:
+    lives = pod is not None and is_alive(pod)
+    if lives and trigger == Trigger.TWICE and not worn_in and not twin_worn:
+        return replace(_keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=WORN_LOOK_S)
+    if pod is not None and lives and trigger not in (Trigger.NO_ADDRESS, Trigger.TWICE):
         return _keep(f"pod {full_name(pod)} lives")
     if worn_in:
         return replace(_keep(f"{record.spec.ip} is still worn in {worn_in}"), patience_s=WORN_LOOK_S)
@@ -255,8 +266,11 @@ def judge_handover(record: SpiderIP, pod: Pod) -> Verdict:
     return Verdict(Action.HAND_OVER, f"pod {full_name(pod)} comes back with UID {pod.metadata.uid}")
 
 
-def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeState, rules: Rules) -> Verdict:
+def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeState, rules: Rules, *, twice: bool) -> Verdict:
     """Judge a record whose own pod exists."""
+    if is_alive(pod) and twice:
+        text = f"pod {full_name(pod)} holds another IPv{record.spec.family} address for {record.spec.holder.nic}"
+        return _leak(_release(text), Trigger.TWICE, rules)
     if is_alive(pod):
         return _judge_living(record, pod, owners, rules)
     trigger = Trigger.FINISHED if pod.metadata.deletion_timestamp is None else Trigger.TERMINATING

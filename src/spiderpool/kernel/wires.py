@@ -106,7 +106,16 @@ def open_wires(netns: str) -> Wires:
 # --- looking --------------------------------------------------------------------------------------------------------------
 
 
-def look(wires: Wires, ifname: str, container_id: str, default_nic: str, inner: str, told: Sequence[IPAddress] = ()) -> View:
+def look(
+    wires: Wires,
+    ifname: str,
+    container_id: str,
+    default_nic: str,
+    inner: str,
+    *,
+    host_table: int | None = None,
+    told: Sequence[IPAddress] = (),
+) -> View:
     """
     See all that a decision about a NIC needs.
 
@@ -116,6 +125,7 @@ def look(wires: Wires, ifname: str, container_id: str, default_nic: str, inner: 
         container_id: the sandbox.
         default_nic: name of the pod's first NIC.
         inner: name of the pod's end of the coordinator's pair, which leads to the node when it is there.
+        host_table: the node's table for pods, when it may have entries without a rule.
         told: addresses of the NIC when it may be gone.
     """
     pod = look_at_pod(wires)
@@ -123,7 +133,7 @@ def look(wires: Wires, ifname: str, container_id: str, default_nic: str, inner: 
     host_end = None if leading is None else find_host_end(wires.node, leading)
     ips = [address.ip for address in pod.addresses if address.usable and address.dev not in {"lo", inner}]
     mine = {address.ip for address in pod.addresses_of(ifname)} | set(told)
-    node = look_at_node(wires.node, mine, host_end)
+    node = look_at_node(wires.node, mine, host_end, host_table)
     sources = {ip: source for ip in ips if (source := find_source(wires.node, ip)) is not None}
     return View(ifname, container_id, pod, node, host_end, sources)
 
@@ -144,16 +154,19 @@ def look_at_pod(wires: Wires) -> Picture:
     return Picture(tuple(links), frozenset(items))
 
 
-def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | None) -> Picture:
+def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | None, host_table: int | None = None) -> Picture:
     """See the node's own addresses, its rules, and what it knows of these addresses."""
     names = {} if host_end is None else {host_end.index: host_end.name}
     name_of = _asking(node, names)
-    packed = [ip.packed for ip in ips]
+    known = tuple(ips)
+    packed = [ip.packed for ip in known]
     items: set[Item] = set(_read_addresses(node, name_of))
     rules = _read_rules(node)
     items |= rules
     # All tables that a rule looks up without a condition: the pods' own is among them, whatever its number.
     tables = {(rule.family, rule.table) for rule in rules if rule.src is None and rule.mark is None and not rule.more}
+    if host_table is not None:
+        tables |= {(ip.version, host_table) for ip in known}
     for family, table in sorted(tables):
         if packed and table not in _KERNEL_TABLES:
             items |= _read_routes(node, wire.ask_routes(family, table), name_of, packed)

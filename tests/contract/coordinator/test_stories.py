@@ -238,12 +238,14 @@ async def test_refusals(ground: Stage) -> None:
         await ground.plugin(gone, ground.node.peer)
 
 
-async def test_stale_neighbour(ground: Stage) -> None:
-    """What the node learned of the address from somebody before goes; the pod's is permanent."""
+async def test_stale_on_the_node(ground: Stage) -> None:
+    """What the node knows of the address from a pod before goes, with or without the rule; the new pod's is permanent."""
+    ground.node.in_node("ip", "route", "add", "10.6.168.172", "dev", "ens192", "table", "500")
     ground.node.in_node("ip", "neigh", "add", "10.6.168.172", "lladdr", "02:00:00:00:00:09", "dev", "ens192")
     with ground.pod() as pod:
         await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
 
+        assert {f"10.6.168.172 dev {pod.veth} scope link"} == ground.node_routes()
         lines = ground.node.in_node("ip", "neigh", "show", "10.6.168.172").splitlines()
         assert [f"10.6.168.172 dev {pod.veth} lladdr {pod.mac('veth0')} PERMANENT"] == [
             " ".join(line.split()) for line in lines

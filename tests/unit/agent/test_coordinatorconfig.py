@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from spiderpool.agent.facts import PodCall
 from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.cni.coordinatorconf import read_coordinator
 from tests.unit.agent.client import ask
 from tests.unit.agent.test_endpoints import until
 from tests.unit.agent.world import Agent, World
@@ -55,7 +57,9 @@ async def test_all_fields(world: World, socket: Path) -> None:
     async with world.serving_agent() as agent:
         await known(agent)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
+        merged = read_coordinator({}, await agent.app.ipam.configs.document_of(PodCall("ns", "web-1", "")))
 
+    assert ("10.233.64.0/18", "10.233.0.0/18", "169.254.0.0/16") == tuple(map(str, merged.hijack))
     expected = {
         "mode": "underlay",
         "overlayPodCIDR": ["10.233.64.0/18"],

@@ -12,7 +12,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import Unreachable
-from spiderpool.ipam.records import hand_over, let_go, marked, put_in_place, suspicion_of
+from spiderpool.ipam.records import hand_over, let_go, marked, put_in_place, record_of, suspicion_of
 from spiderpool.ipam.wishes import Request
 from spiderpool.model.worn import WornInterface, WornNamespace
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
@@ -105,6 +105,22 @@ async def test_a_living_pod_is_no_suspect(world: World) -> None:
         await until(lambda: not any(map(suspicion_of, world.cluster.all(SpiderIP))))
 
     assert ["web-1"] == list(world.held().values())
+
+
+async def test_of_two_addresses_the_one_that_is_not_worn_goes(world: World) -> None:
+    """A living pod whose claim holds two addresses keeps the one that it wears."""
+    world.pool(ips=["10.6.0.10-10.6.0.11"])
+    pod = world.pod()
+
+    async with node(world, *worn("10.6.0.10"), *worn("10.9.9.9")) as agent:
+        await agent.add(pod)
+        (record,) = world.cluster.all(SpiderIP)
+        other = "10.6.0.11" if record.spec.ip == "10.6.0.10" else "10.6.0.10"
+        world.cluster.seed(record_of(replace(record.spec, ip=other)))
+        await asyncio.sleep(0.02)
+        for each in world.cluster.all(SpiderIP):
+            world.cluster.seed(marked(each, ANNO_SUSPECT, "held twice: pod ns/web-1 holds another IPv4 address for eth0"))
+        await until(lambda: {"10.6.0.10": "web-1"} == world.held())
 
 
 async def test_what_cannot_be_read_is_not_released(world: World) -> None:

@@ -511,6 +511,28 @@ async def test_a_ready_node_is_asked_first(scene: Scene) -> None:
     assert "10.6.0.10 of ns/p (eth0) is reclaimed: pod ns/p does not exist; no namespace of node node1 wears it" == text
 
 
+async def test_a_claim_that_holds_two_addresses_is_asked_about(scene: Scene) -> None:
+    """Both records of a living pod's one claim are marked; when its node has released one, the other's mark goes."""
+    scene.cluster.seed(make_pool())
+    scene.cluster.seed(make_node())
+    scene.cluster.seed(make_pod())
+    for ip in ("10.6.0.10", "10.6.0.11"):
+        scene.cluster.seed(make_record(ip))
+    counts = Counts()
+    worker = await reclaim(scene, count=counts)
+    await run(scene, worker, SECOND_LOOK_S + 300)
+    first, second = scene.cluster.all(SpiderIP)
+    text = "held twice: pod ns/p holds another IPv4 address for eth0"
+    assert [text, text] == [suspicion_of(first), suspicion_of(second)]
+    await scene.cluster.replace(let_go(first, IPState.COOLING, "now", suspicion=suspicion_of(first)))
+    await settle()
+    await run(scene, worker, 5)
+
+    assert ["10.6.0.11"] == held(scene)
+    assert [""] == [suspicion_of(record) for record in scene.cluster.all(SpiderIP) if record.held]
+    assert [Trigger.TWICE] == counts
+
+
 async def test_a_silent_agent_is_not_waited_for_forever(scene: Scene) -> None:
     """After half a minute without an answer time decides: the address rests, then goes."""
     scene.cluster.seed(make_pool())

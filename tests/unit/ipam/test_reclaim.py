@@ -307,6 +307,32 @@ def test_next_step(
     assert words in found.reason
 
 
+@pytest.mark.parametrize(
+    ("node", "asked_s", "step"),
+    [
+        (NodeState.READY, None, Step.ASK),
+        (NodeState.READY, 9000.0, Step.WAIT),
+        (NodeState.LOST, None, Step.WAIT),
+        (NodeState.GONE, 9000.0, Step.WAIT),
+    ],
+)
+def test_time_never_decides_between_two_addresses_of_a_living_pod(node: NodeState, asked_s: float | None, step: Step) -> None:
+    """Which of two addresses a pod wears is known to its node alone."""
+    verdict = judge_leak(STATELESS, make_pod(), twice=True)
+
+    assert (Action.RELEASE, Trigger.TWICE) == (verdict.action, verdict.trigger)
+    assert step is next_step(verdict, node, seen_s=10_000.0, asked_s=asked_s, name="n").step
+
+
+@pytest.mark.parametrize(
+    ("worn_in", "twin_worn", "action"),
+    [("", True, Action.RELEASE), ("", False, Action.KEEP), ("/var/run/netns/x", True, Action.KEEP), ("/x", False, Action.KEEP)],
+)
+def test_the_node_keeps_the_one_that_is_worn(worn_in: str, twin_worn: bool, action: Action) -> None:
+    """Of two addresses of one claim that goes which is not worn while the other one is."""
+    assert action is judge_suspect(STATELESS, make_pod(), Trigger.TWICE, worn_in, twin_worn=twin_worn).action
+
+
 def test_next_step_of_a_record_that_stays() -> None:
     """A verdict that keeps needs nobody's word."""
     kept = Verdict(Action.KEEP, "pod ns/web-1 exists")

@@ -277,6 +277,19 @@ def test_a_nic_of_one_family(default: str) -> None:
     assert ["net1" if default else "eth0"] == [line.split()[-1] for line in world.pod_routes() if "default" in line]
 
 
+def test_ipv6_alone() -> None:
+    """A pod with IPv6 only has nothing of IPv4, in either namespace."""
+    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    world.add_nic("eth0", "fd00:6::172/64", gateways=("fd00:6::1",))
+    world.add("eth0", SETTINGS)
+
+    assert (6,) == world.marks
+    assert {"default via fd00:6::121 dev veth0 metric 1024"} == world.pod_routes(100, 6)
+    assert set() == world.pod_routes() | world.node_routes(500)
+    assert "1000: lookup 500" in world.node_rules(6)
+    assert "1000: lookup 500" not in world.node_rules(4)
+
+
 def test_g() -> None:
     """Two underlay NICs without tuning: no rule, both defaults stay in main, table 101 has the node and the cluster."""
     world = underlay_two(settings=CoordinatorSettings(hijack=HIJACK, tune_pod_routes=False))

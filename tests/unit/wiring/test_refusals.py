@@ -203,6 +203,20 @@ def test_no_address_on_the_node() -> None:
     assert {"fd00:6::/64 dev eth0 metric 256"} == world.pod_routes(family=6)
 
 
+def test_pod_of_a_network_that_the_node_is_not_in() -> None:
+    """Then the kernel says from which address the node would reach the pod, and it stays so when asked again."""
+    world = World.with_node()
+    world.add_nic("eth0", "10.9.0.5/16", gateways=("10.9.0.1",))
+    world.sources = {ip_address("10.9.0.5"): ip_address("10.7.168.71")}
+    world.add("eth0", AUTO)
+    first = world.pod_routes(100)
+
+    world.sources = {ip_address("10.9.0.5"): ip_address("10.6.168.121")}
+    world.add("eth0", AUTO)
+
+    assert {"default via 10.7.168.71 dev veth0 src 10.9.0.5"} == first == world.pod_routes(100)
+
+
 def test_stale_on_the_node() -> None:
     """What the node still knows of an address from a former pod goes."""
     world = World.with_node()
