@@ -28,7 +28,6 @@ from spiderpool.controller.orphans import drop_endpoint, drop_orphans
 from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World, find
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.reclaim import (
-    DEFAULT_GRACE_S,
     NO_OWNERS,
     RULES,
     SECOND_LOOK_S,
@@ -271,12 +270,9 @@ class Reclaim:
             return self._cool_down_s(record)
         if record.spec.state is IPState.QUARANTINED:
             return QUARANTINE_S
-        rest = SECOND_LOOK_S + self._rules.additional_s
-        if looks == "ended":
-            return rest + DEFAULT_GRACE_S
         pod = self._world.pods.named(record.spec.holder.name, record.spec.holder.namespace)
         grace = pod.metadata.deletion_grace_period_seconds if pod is not None and looks == "ending" else None
-        return rest + (grace or 0)
+        return SECOND_LOOK_S + self._rules.additional_s + (grace or 0)
 
     def _cool_down_s(self, record: SpiderIP) -> float:
         """Tell how long a released address rests; not at all when its pool does not give it any more."""

@@ -72,7 +72,7 @@ RULES: Final = Rules()
 SECOND_LOOK_S: Final = 5.0  # the node's own DEL is usually on its way
 DEFAULT_GRACE_S: Final = 30.0  # Kubernetes' own default of terminationGracePeriodSeconds
 SILENCE_S: Final = 30.0  # an agent that serves answers within a second or two
-WORN_LOOK_S: Final = 30.0
+WORN_LOOK_S: Final = 15.0
 
 
 class Step(enum.StrEnum):
@@ -280,7 +280,9 @@ def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeSta
     state = f"has ended ({pod.status.phase})" if trigger is Trigger.FINISHED else "hangs in deletion"
     if not switch:
         return _keep(f"pod {full_name(pod)} {state}, its node {node}: reclaim is switched off for that")
-    return _leak(_release(f"pod {full_name(pod)} {state}"), trigger, rules, grace_of(pod))
+    # Whether a finished pod's namespace is gone its node can say at once; elsewhere its end must have been long enough ago.
+    grace_s = 0.0 if trigger is Trigger.FINISHED and node is NodeState.READY else grace_of(pod)
+    return _leak(_release(f"pod {full_name(pod)} {state}"), trigger, rules, grace_s)
 
 
 def _judge_living(record: SpiderIP, pod: Pod, owners: HolderOwners, rules: Rules) -> Verdict:

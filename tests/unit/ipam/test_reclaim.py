@@ -220,8 +220,8 @@ def ending(grace: int | None = None, *, deleted: bool = True, phase: str = "Runn
         (ending(30), 0, Trigger.TERMINATING, 35),
         (ending(0), 0, Trigger.TERMINATING, 5),
         (ending(600), 10, Trigger.TERMINATING, 615),
-        (ending(10, deleted=False, phase="Succeeded"), 0, Trigger.FINISHED, 15),
-        (ending(None, deleted=False, phase="Failed"), 7, Trigger.FINISHED, 42),
+        (ending(10, deleted=False, phase="Succeeded"), 0, Trigger.FINISHED, 5),
+        (ending(None, deleted=False, phase="Failed"), 7, Trigger.FINISHED, 12),
     ],
 )
 def test_how_long_a_leak_must_have_been_seen(pod: Pod | None, additional_s: float, trigger: Trigger, patience_s: float) -> None:
@@ -229,6 +229,15 @@ def test_how_long_a_leak_must_have_been_seen(pod: Pod | None, additional_s: floa
     verdict = judge_leak(STATELESS, pod, rules=Rules(additional_s=additional_s))
 
     assert (Action.RELEASE, trigger, patience_s) == (verdict.action, verdict.trigger, verdict.patience_s)
+
+
+@pytest.mark.parametrize("node", [NodeState.LOST, NodeState.GONE])
+@pytest.mark.parametrize(("grace", "patience_s"), [(10, 15), (None, 35)])
+def test_a_finished_pod_has_its_grace_where_nobody_can_be_asked(node: NodeState, grace: int | None, patience_s: float) -> None:
+    """On a lost node the pod's grace period passes first, Kubernetes' default of 30 s if it has none of its own."""
+    pod = ending(grace, deleted=False, phase="Succeeded")
+
+    assert patience_s == judge_leak(STATELESS, pod, node=node).patience_s
 
 
 @pytest.mark.parametrize("pod", [ending(30), ending(10, deleted=False, phase="Succeeded")])
