@@ -21,7 +21,7 @@ from spiderpool.cli.agents import read_installation
 from spiderpool.cli.books import read_owners
 from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
+from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.ipam.reclaim import Action, Verdict, judge_leak
 from spiderpool.ipam.records import record_of
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
@@ -35,6 +35,7 @@ from spiderpool.model.pool import Pool
 
 app = typer.Typer(no_args_is_help=True, help="Addresses: who holds them, giving them back, recording them by hand.")
 
+ATTEMPTS = 3
 HEADERS = ("ADDRESS", "POOL", "STATE", "HOLDER", "NIC", "NODE", "STATIC", "SINCE")
 
 
@@ -203,14 +204,26 @@ def _by_address(records: list[SpiderIP]) -> list[SpiderIP]:
 
 async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
     """
-    Give one address back, on condition that its record is the one that was judged.
+    Give one address back, on condition that its record is the one that was judged; one that changes meanwhile is judged anew.
 
     Returns:
         What was done, or would be.
     Raises:
         NotFound: nobody has it.
         InvalidRequest: its holder lives, and this is not forced.
+        Conflict: somebody changes it again and again.
     """
+    for attempt in range(ATTEMPTS):
+        try:
+            return await _give_back_once(cluster, ip, dry_run=dry_run, force=force)
+        except Conflict:  # as when the controller notes its suspicion
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _give_back_once(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
+    """Read, judge and delete one record."""
     try:
         found = await cluster.get(SpiderIP, record_name(ip))
     except NotFound:

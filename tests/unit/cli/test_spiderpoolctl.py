@@ -25,7 +25,7 @@ from spiderpool.cli.check import Report, audit, summary
 from spiderpool.cli.explain import check_options, networks_of, read_ipam, tell
 from spiderpool.cli.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
-from spiderpool.errors import AlreadyExists, Conflict, Forbidden, InvalidRequest, NotFound, Unreachable
+from spiderpool.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, Unreachable
 from spiderpool.ipam.audit import Kind
 from spiderpool.ipam.autopool import App, PoolPlan, build_pool
 from spiderpool.ipam.elastic import IPNumber
@@ -306,18 +306,34 @@ async def test_release_of_a_pod_that_ends(lab: Lab) -> None:
 
 
 async def test_release_is_conditional(lab: Lab) -> None:
-    """A record that somebody changes after it was judged stays."""
-    lab.seed(make_record())
+    """An address that a living pod takes after it was judged stays with that pod."""
+    other = make_pod("other", uid="uid-2")
+    lab.seed(make_record(), other)
 
-    async def touch(call: Call) -> None:
+    async def take(call: Call) -> None:
         if call.verb == "delete":
             found = lab.cluster.all(SpiderIP)[0]
-            await lab.cluster.replace(replace(found, spec=replace(found.spec, state=IPState.QUARANTINED)))
+            theirs = make_record(facts=make_facts(pod=other)).spec
+            await lab.cluster.replace(replace(found, spec=theirs))
 
-    lab.cluster.on_write(touch)
-    with pytest.raises(Conflict):
+    lab.cluster.on_write(take)
+    with pytest.raises(InvalidRequest, match="stays with ns/other"):
         await give_back(lab.cluster, IP, dry_run=False, force=False)
-    assert 1 == len(lab.cluster.all(SpiderIP))
+    assert ["other"] == [found.spec.holder.name for found in lab.cluster.all(SpiderIP)]
+
+
+async def test_release_meets_another_writer(lab: Lab) -> None:
+    """A record that was only marked while it was judged is judged anew, and goes."""
+    lab.seed(make_record())
+    marks = iter(["suspected"])
+
+    async def mark(call: Call) -> None:
+        if call.verb == "delete" and (text := next(marks, "")):
+            await lab.cluster.patch(SpiderIP, call.name, {"metadata": {"annotations": {"note": text}}})
+
+    lab.cluster.on_write(mark)
+    assert (await give_back(lab.cluster, IP, dry_run=False, force=False)).startswith("released ")
+    assert () == lab.cluster.all(SpiderIP)
 
 
 async def test_release_of_nothing(lab: Lab) -> None:
