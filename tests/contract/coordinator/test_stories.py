@@ -252,13 +252,13 @@ async def test_stale_on_the_node(ground: Stage) -> None:
         ]
 
 
-async def talk(inside: Namespaces, ip: str, port: int, source: str = "") -> bytes:
+async def talk(inside: Namespaces, ip: str, port: int, source: str = "", wait_s: float = 5) -> bytes:
     """Send some kilobytes and give what comes back."""
 
     def connect() -> bytes:
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         with socket.socket(family) as client:
-            client.settimeout(5)
+            client.settimeout(wait_s)
             if source:
                 client.bind((source, 0))
             client.connect((ip, port))
@@ -319,3 +319,24 @@ async def test_node_and_pod_reach_each_other(ground: Stage, family: int) -> None
             assert other == await coming
         marked = ground.node.in_node("nsenter", f"--net={one.netns.path}", "conntrack", "-f", f"ipv{family}", "-L")
         assert [line for line in marked.splitlines() if "dport=8080" in line and "mark=1" in line]
+
+
+async def test_what_enters_by_veth0_is_answered_by_it(ground: Stage) -> None:
+    """
+    A client from elsewhere that the node forwards without changing its address (NodePort, policy Local) is answered.
+
+    The pod's default route does not lead back to it; without the mangle rules exactly that flow fails.
+    """
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16", gateways=False)
+        pod.netns.ip("route", "add", "default", "via", "10.6.0.77", "dev", "eth0")  # nobody
+        await ground.run("ADD", pod, "eth0", given)
+        ground.switch.ip("route", "add", "10.6.168.172", "via", "10.7.168.71", "dev", "brens224", "src", "10.7.0.1")
+        with Namespaces.network(pod.netns.path) as inside, Namespaces.network(ground.switch.path) as client:
+            coming = await serve_once(inside, "10.6.168.172", 8080)
+            assert 4000 == len(await talk(client, "10.6.168.172", 8080, "10.7.0.1"))
+            assert "10.7.0.1" == await coming
+
+            ground.node.in_node("nsenter", f"--net={pod.netns.path}", "iptables", "-t", "mangle", "-F")
+            with pytest.raises(TimeoutError):
+                await talk(client, "10.6.168.172", 8081, "10.7.0.1", wait_s=0.5)
