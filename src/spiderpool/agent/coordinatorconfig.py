@@ -61,9 +61,10 @@ class CoordinatorConfigs:
 
     def coordinator(self) -> SpiderCoordinator:
         """Give the cluster's settings when they can be used."""
-        if self.mirrors.coordinators.trouble is not None:
-            raise TryAgain(f"SpiderCoordinators cannot be read: {self.mirrors.coordinators.trouble.message}")
         found = sorted(self.mirrors.coordinators, key=lambda one: one.metadata.name)
+        # What is mirrored serves while a watch is interrupted: nothing comes by it for minutes when nothing changes.
+        if not found and self.mirrors.coordinators.trouble is not None:
+            raise TryAgain(f"SpiderCoordinators cannot be read: {self.mirrors.coordinators.trouble.message}")
         if not found:
             raise SpiderpoolError("no SpiderCoordinator exists; create one named default")
         status = found[0].status

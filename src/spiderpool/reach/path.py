@@ -47,8 +47,9 @@ class Hop:
     next: IPAddress | None = None
 
     def __str__(self) -> str:
-        """Write it as people read it: in > name > out."""
-        return " > ".join(filter(None, (self.entered, self.station, self.left)))
+        """Write it as people read it: interface in, name, interface out."""
+        came, went = (f"[{name}]" if name else "" for name in (self.entered, self.left))
+        return " ".join(filter(None, (came, self.station, went)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Walk:
 
     def __str__(self) -> str:
         """Write the whole way."""
-        return " > ".join(map(str, self.hops))
+        return " -> ".join(map(str, self.hops))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from spiderpool.agent.facts import PodCall
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.cni.coordinatorconf import read_coordinator
+from spiderpool.errors import Unreachable
 from tests.unit.agent.client import ask
 from tests.unit.agent.test_endpoints import until
 from tests.unit.agent.world import Agent, World
@@ -136,3 +137,15 @@ async def test_refusals(world: World, socket: Path) -> None:
     assert (500, "pod ns/web-1 does not exist") == (nobody.status, nobody.json)
     assert (422, "podName in body is required") == (nameless.status, nameless.json["message"])
     assert (500, 'wrong input: podNamespace is "ns" and podName is ""; name a pod') == (empty.status, empty.json)
+
+
+async def test_an_interrupted_watch_changes_nothing(world: World, socket: Path) -> None:
+    """What was read serves on while the watch is cut off: on a quiet cluster its next sign of life may be minutes away."""
+    world.pod()
+    world.cluster.seed(coordinator(mode="underlay"))
+    async with world.serving_agent() as agent:
+        await known(agent)
+        agent.app.mirrors.coordinators.trouble = Unreachable("watch spidercoordinators: timeout")
+        answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
+
+    assert (200, "underlay") == (answer.status, answer.json["mode"])

@@ -10,14 +10,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from spiderpool.api.core import Namespace, PodIP
+from spiderpool.api.core import Namespace, NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec, PodIP
+from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.meta import ObjectMeta
-from spiderpool.cli.connectivity.command import is_underlay
+from spiderpool.cli.agents import AgentPod, AgentSpec, Container
+from spiderpool.cli.connectivity.command import Options, choose_network, is_underlay, read_recipe
 from spiderpool.cli.connectivity.inside import serve
 from spiderpool.cli.connectivity.inside.transfer import transfer
 from spiderpool.cli.connectivity.manifests import (
@@ -37,7 +39,9 @@ from spiderpool.cli.connectivity.manifests import (
 )
 from spiderpool.cli.connectivity.scene import Scene, read_addresses
 from spiderpool.cli.connectivity.trial import Report, read_report
+from spiderpool.cli.session import Output
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound
+from spiderpool.kube.client import KubeClient
 from spiderpool.reach.matrix import Goal, Kind, Stage
 from tests.fakes.cluster import FakeCluster
 
@@ -266,3 +270,43 @@ async def test_other_refusals_are_told() -> None:
     cluster.faults.fail_next("create", ProbePod, Forbidden("pods are forbidden here"))
     with pytest.raises(Forbidden, match="forbidden here"):
         await Scene(cluster, RECIPE, plan_probes(["a"], [Kind.OVERLAY]), lambda _: None).build()
+
+
+# --- choices --------------------------------------------------------------------------------------------------------------
+
+
+async def with_networks(*names: str) -> KubeClient:
+    """Make a cluster with networks of the underlay, and one of another kind."""
+    cluster = FakeCluster()
+    chain = {"plugins": [{"type": "macvlan", "ipam": {"type": "spiderpool"}}, {"type": "coordinator"}]}
+    for name, config in [*((name, json.dumps(chain)) for name in names), ("other", "{}")]:
+        spec = NetworkAttachmentDefinitionSpec(config=config)
+        await cluster.create(NetworkAttachmentDefinition(metadata=ObjectMeta(name=name, namespace="kube-system"), spec=spec))
+    return cast("KubeClient", cluster)
+
+
+async def test_only_network() -> None:
+    """Where there is one network of the underlay, it is taken."""
+    assert "kube-system/blue" == await choose_network(await with_networks("blue"))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [((), "none"), (("blue", "green"), "several: kube-system/blue, kube-system/green")]
+)
+async def test_choice_of_networks(names: tuple[str, ...], words: str) -> None:
+    """Where there is none, or a choice, the user is asked for it."""
+    with pytest.raises(InvalidRequest, match=f"{words}; choose by --network"):
+        await choose_network(await with_networks(*names))
+
+
+async def test_pools_by_family() -> None:
+    """Pools that the user names go to the family that they are of."""
+    cluster = FakeCluster()
+    for name, subnet in (("blue", "10.7.0.0/16"), ("blue6", "fd00:7::/64"), ("green", "10.6.0.0/16")):
+        await cluster.create(SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet)))
+    options = Options(("a",), (4, 6), "test", "", NETWORK, ("blue", "blue6", "green"), 5.0, keep=False, output=Output.TABLE)
+    agent = AgentPod(spec=AgentSpec(containers=(Container(name="agent", image="spiderpool:9", image_pull_policy="Never"),)))
+
+    recipe = await read_recipe(cast("KubeClient", cluster), options, NETWORK, agent)
+
+    assert Recipe("test", "spiderpool:9", "Never", NETWORK, {4: ("blue", "green"), 6: ("blue6",)}) == recipe

@@ -49,16 +49,16 @@ def way_back(start: Station, source: str, destination: str, world: tuple[Station
 def test_s1_overlay_to_the_overlay_address() -> None:
     """S1, lines 1 and 2: by both nodes, in and out of both pods' eth0."""
     assert [
-        "pod pod1 > eth0",
-        "cali1 > node node1 > ens192",
-        "ens192 > node node2 > cali2",
-        "eth0 > pod pod2",
+        "pod pod1 [eth0]",
+        "[cali1] node node1 [ens192]",
+        "[ens192] node node2 [cali2]",
+        "[eth0] pod pod2",
     ] == way(POD1_STATION, POD1, POD2)
     assert [
-        "pod pod2 > eth0",
-        "cali2 > node node2 > ens192",
-        "ens192 > node node1 > cali1",
-        "eth0 > pod pod1",
+        "pod pod2 [eth0]",
+        "[cali2] node node2 [ens192]",
+        "[ens192] node node1 [cali1]",
+        "[eth0] pod pod1",
     ] == way_back(POD2_STATION, POD2, POD1)
 
 
@@ -67,8 +67,8 @@ def test_s1_overlay_to_the_underlay_address() -> None:
     connection = tracked(ends(POD1, POD2_NET1), ends(POD2_NET1, NODE1, 80, 40000))
     world = seen(WORLD, "node node1", connection)
 
-    assert ["pod pod1 > eth0", "cali1 > node node1 > ens192", "net1 > pod pod2"] == way(POD1_STATION, POD1, POD2_NET1, world)
-    assert ["pod pod2 > net1", "ens192 > node node1 > cali1", "eth0 > pod pod1"] == way_back(
+    assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[net1] pod pod2"] == way(POD1_STATION, POD1, POD2_NET1, world)
+    assert ["pod pod2 [net1]", "[ens192] node node1 [cali1]", "[eth0] pod pod1"] == way_back(
         POD2_STATION, POD2_NET1, NODE1, world
     )
 
@@ -91,7 +91,7 @@ def test_own_node_by_table_500() -> None:
     node2 = replace(NODE2_STATION, links=(*NODE2_STATION.links, link("cali4", 14, kind="veth", peer=5)))
     world = (node2, pod, POD2_STATION)
 
-    assert ["pod pod4 > eth0", "cali4 > node node2 > cali2", "eth0 > pod pod2"] == way(pod, "10.233.101.4", POD2_NET1, world)
+    assert ["pod pod4 [eth0]", "[cali4] node node2 [cali2]", "[eth0] pod pod2"] == way(pod, "10.233.101.4", POD2_NET1, world)
 
 
 def test_s2_multi_to_service_of_overlay() -> None:
@@ -100,10 +100,10 @@ def test_s2_multi_to_service_of_overlay() -> None:
     world = seen(WORLD, "node node2", connection)
 
     assert [
-        "pod pod2 > eth0",
-        "cali2 > node node2 > ens192",
-        "ens192 > node node1 > cali1",
-        "eth0 > pod pod1",
+        "pod pod2 [eth0]",
+        "[cali2] node node2 [ens192]",
+        "[ens192] node node1 [cali1]",
+        "[eth0] pod pod1",
     ] == way(POD2_STATION, POD2, SERVICE, world)
     assert ends(POD2, POD1) == walk(world, POD2_STATION, ends(POD2, SERVICE)).last
     answer = walk(world, POD1_STATION, ends(POD1, POD2, 80, 40000))
@@ -113,12 +113,12 @@ def test_s2_multi_to_service_of_overlay() -> None:
 def test_s3_underlay_to_overlay() -> None:
     """S3, lines 3, 4 and 6: the request passes node3, the answer goes from node1 to the pod's eth0 directly."""
     assert [
-        "pod pod3 > veth0",
-        "veth3 > node node3 > ens192",
-        "ens192 > node node1 > cali1",
-        "eth0 > pod pod1",
+        "pod pod3 [veth0]",
+        "[veth3] node node3 [ens192]",
+        "[ens192] node node1 [cali1]",
+        "[eth0] pod pod1",
     ] == way(POD3_STATION, POD3, POD1)
-    assert ["pod pod1 > eth0", "cali1 > node node1 > ens192", "eth0 > pod pod3"] == way_back(POD1_STATION, POD1, POD3)
+    assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[eth0] pod pod3"] == way_back(POD1_STATION, POD1, POD3)
 
 
 def test_s4_underlay_to_service_of_overlay() -> None:
@@ -130,22 +130,22 @@ def test_s4_underlay_to_service_of_overlay() -> None:
     assert ("pod pod3", "node node3", "node node1", "pod pod1") == request.stations
     assert ends(NODE3, POD1, 50000) == request.last
     assert [
-        "pod pod1 > eth0",
-        "cali1 > node node1 > ens192",
-        "ens192 > node node3 > veth3",
-        "veth0 > pod pod3",
+        "pod pod1 [eth0]",
+        "[cali1] node node1 [ens192]",
+        "[ens192] node node3 [veth3]",
+        "[veth0] pod pod3",
     ] == [str(hop) for hop in walk(world, POD1_STATION, request.last.reversed()).hops]
 
 
 def test_s5_underlay_to_underlay() -> None:
     """S5: pods of one subnet talk without any node."""
-    assert ["pod pod3 > eth0", "net1 > pod pod2"] == way(POD3_STATION, POD3, POD2_NET1)
+    assert ["pod pod3 [eth0]", "[net1] pod pod2"] == way(POD3_STATION, POD3, POD2_NET1)
 
 
 def test_s5_node_to_its_pod() -> None:
     """S5: a node reaches its own underlay pod by table 500; the answer takes the host route of veth0."""
-    assert ["node node3 > veth3", "veth0 > pod pod3"] == way(NODE3_STATION, NODE3, POD3)
-    assert ["pod pod3 > veth0", "veth3 > node node3"] == way_back(POD3_STATION, POD3, NODE3)
+    assert ["node node3 [veth3]", "[veth0] pod pod3"] == way(NODE3_STATION, NODE3, POD3)
+    assert ["pod pod3 [veth0]", "[veth3] node node3"] == way_back(POD3_STATION, POD3, NODE3)
 
 
 def test_s5_node_port_local() -> None:
@@ -155,8 +155,8 @@ def test_s5_node_port_local() -> None:
     world = seen(WORLD, "pod pod3", marked)
     pod3 = world[-1]
 
-    assert "pod pod3 > veth0" == str(walk(world, pod3, ends(POD3, outside, 80, 40000)).hops[0])
-    assert "pod pod3 > eth0" == str(walk(WORLD, POD3_STATION, ends(POD3, outside, 80, 40000)).hops[0])
+    assert "pod pod3 [veth0]" == str(walk(world, pod3, ends(POD3, outside, 80, 40000)).hops[0])
+    assert "pod pod3 [eth0]" == str(walk(WORLD, POD3_STATION, ends(POD3, outside, 80, 40000)).hops[0])
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def connectivity(
     try:
         run(lambda client: story(client, options), failure=COULD_NOT_RUN)
     except (asyncio.CancelledError, KeyboardInterrupt):
-        say("stopped; what was made is deleted")
+        say("stopped before its end")
         raise typer.Exit(COULD_NOT_RUN) from None
 
 
