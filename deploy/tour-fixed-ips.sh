@@ -17,7 +17,7 @@ column() { # pool, field of its status
 wait_for() { # a sentence, then a command that succeeds in the end
   local what=$1 left=300
   shift
-  until "$@"; do
+  until "$@" >/dev/null 2>&1; do
     left=$((left - 1))
     [[ $left -gt 0 ]] || { printf 'tour: still not so: %s\n' "$what" >&2; exit 1; }
     sleep 0.2
@@ -36,7 +36,7 @@ all_back() { [[ $(kubectl get spidersubnet -o 'jsonpath={.items[*].status.alloca
 restore() {
   {
     kubectl delete --ignore-not-found deployment test-app --cascade=foreground
-    kubectl delete --ignore-not-found -f deploy/lab/fixed-ips/subnets.yaml
+    kubectl delete --ignore-not-found -f deploy/lab/fixed-ips/subnets.yaml -f deploy/lab/fixed-ips/networks.yaml
     kubectl apply -f deploy/lab/pools.yaml
   } >/dev/null 2>&1 || true
 }
@@ -50,7 +50,12 @@ title 'Two subnets with ten addresses each, one for each underlay network'
 run kubectl apply -f deploy/lab/fixed-ips/subnets.yaml
 wait_for 'the subnets show their addresses' all_back
 run kubectl get spidersubnet
-run kubectl get network-attachment-definitions.k8s.cni.cncf.io -n kube-system
+
+title 'The underlays as networks, with the coordinator'
+run kubectl apply -f deploy/lab/fixed-ips/networks.yaml
+wait_for 'both networks have their definition' kubectl get network-attachment-definitions.k8s.cni.cncf.io \
+  macvlan-conf-ens192 macvlan-conf-ens224
+run kubectl get network-attachment-definitions.k8s.cni.cncf.io
 
 title 'An application of two pods with two interfaces; its template names the subnets'
 run cat deploy/lab/fixed-ips/test-app.yaml
@@ -65,7 +70,13 @@ for pool in $(pools); do
 done
 run kubectl get spidersubnet
 run kubectl get po -l app=test-app -o wide
-run kubectl exec "$(kubectl get po -l app=test-app -o 'jsonpath={.items[0].metadata.name}')" -- ip a
+pod=$(kubectl get po -l app=test-app -o 'jsonpath={.items[0].metadata.name}')
+run kubectl exec "$pod" -- ip a
+
+title 'What comes in on net1 goes out on net1'
+run kubectl exec "$pod" -- ip rule show
+run kubectl exec "$pod" -- ip r show main
+run kubectl exec "$pod" -- ip route show table 101
 
 title 'Pods that are made anew stay inside'
 run kubectl delete po -l app=test-app
