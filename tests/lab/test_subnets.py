@@ -328,5 +328,5 @@ def clone_sets(kube: Kube) -> Iterator[None]:
 
 def _established(kube: Kube, name: str) -> bool:
     """Whether a definition's objects can be written."""
-    conditions = kube.need("CustomResourceDefinition", name).get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions)
+    conditions = kube.need("CustomResourceDefinition", name).get("status", {}).get("conditions")
+    return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions or [])
