@@ -40,6 +40,8 @@ quietly spiderlab helm upgrade spiderpool $chart --install --namespace $namespac
   --wait --timeout 180s "$@"
 say "agents and controllers are ready"
 
+# What a run of the lab's tests left that was cut off: a subnet would claim the pools below, and refuse their addresses.
+quietly spiderlab kubectl delete spidersubnets --selector spiderpool-test=true --wait=false
 manifests=(-f deploy/lab/networks.yaml -f deploy/lab/pools.yaml)
 if $ipv6; then manifests+=(-f deploy/lab/pools-ipv6.yaml); fi
 quietly spiderlab kubectl apply "${manifests[@]}"
