@@ -152,7 +152,7 @@ async def _gone(cluster: KubeClient, kind: type[KubeObject], name: str, namespac
 
 async def test_status_follows_records_and_leaks_come_back(cluster: KubeClient, controller: Replica, namespace: str) -> None:
     """The status shows who holds what; the address of a pod that is gone is reclaimed within seconds and counted."""
-    await cluster.create(pool("leaky", "10.24.0.0/16", "10.24.0.1-10.24.0.9"))
+    await cluster.create(pool("leaky", "10.24.0.0/16", "10.24.0.1-10.24.0.9", cool_down_seconds=0))
     living, leaving = [await cluster.create(pod(namespace, name)) for name in ("living", "leaving")]
     for last, owner in enumerate((living, leaving), 1):
         name, uid = owner.metadata.name, owner.metadata.uid
