@@ -22,8 +22,10 @@ from spiderpool.api.group import (
     LABEL_OWNER_APP_NAME,
     LABEL_OWNER_APP_NAMESPACE,
     LABEL_OWNER_APP_UID,
+    LABEL_OWNER_SUBNET,
 )
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import Application, HolderKind, IPState, SpiderIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import NATIVE, ForeignApplications, NativeApplications, Sight, Target
@@ -44,6 +46,7 @@ from spiderpool.ipam.elastic import Holding, IPNumber, resize
 from spiderpool.ipam.subnetwish import PoolWish, read_pool_wish
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.watch import Mirror
+from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Place, Pool
 from spiderpool.model.subnet import Grant
 
@@ -380,29 +383,34 @@ class AutoPools:
                 continue
             async with self._books.open(known.subnet.name) as book:
                 stale = self._stale(book, key, kept) if book is not None else []
-                gone = {name for name in stale if not await self._exists(name)}
+                gone = {name for name in stale if book is not None and not await self._exists(name, book)}
                 if book is not None and gone:
                     grants = {name: grant for name, grant in book.subnet.grants.items() if name not in gone}
                     await self._books.write(book, grants)
 
     def _stale(self, book: Book, key: str, kept: Iterable[str]) -> list[str]:
-        """Name the grants of an application that seem to have no pool."""
-        return [
-            name
-            for name, grant in book.subnet.grants.items()
-            if grant.application is not None
-            and name not in kept
-            and self._world.pools.named(name) is None
-            and label_key_of(grant.application) == key
-        ]
+        """Name the grants of an application that seem to have no pool; one of that name in another subnet is another one."""
 
-    async def _exists(self, name: str) -> bool:
-        """Ask the API server whether a pool exists."""
+        def seems_there(name: str) -> bool:
+            pool = self._world.pools.named(name)
+            return name in kept if pool is None else _is_under(pool, book)
+
+        mine = [
+            name for name, grant in book.subnet.grants.items() if grant.application and label_key_of(grant.application) == key
+        ]
+        return [name for name in mine if not seems_there(name)]
+
+    async def _exists(self, name: str, book: Book) -> bool:
+        """Ask the API server whether a pool of this name exists under a subnet."""
         try:
-            await self._world.cluster.get_metadata(SpiderIPPool, name)
+            return _is_under(await self._world.cluster.get_metadata(SpiderIPPool, name), book)
         except NotFound:
             return False
-        return True
+
+
+def _is_under(pool: KubeObject, book: Book) -> bool:
+    """Whether an automatic pool is of this subnet, by its label."""
+    return pool.metadata.labels.get(LABEL_OWNER_SUBNET) == label_value(book.subnet.name)
 
 
 def _application_of(pool: SpiderIPPool) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from itertools import combinations
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import AddressSet
@@ -135,6 +135,9 @@ class Life:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=14))
+@example(
+    [("scale", ("web", 0, "s1", None)), ("scale", ("db", 0, "s2", None)), ("crash", (3,)), ("scale", ("db", 0, "s1", None))]
+)
 def test_laws(steps: list[Step]) -> None:
     """Whatever users, pods and crashes do, in any order: see `check_always` after each step and `check_at_rest` at the end."""
     asyncio.run(_live(steps))
