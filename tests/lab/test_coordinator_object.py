@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.lab.kube import Kube, Refused, Thing
+from tests.lab.manifests import DEFAULT_NETWORK, multus_config
 from tests.lab.patience import until
+from tests.lab.story import Story
 
 NAME = "default"
 
@@ -73,6 +75,26 @@ def test_changes_are_followed(kube: Kube) -> None:
         wait_status(kube, [*pods, "10.99.0.0/16"], services)
     finally:
         kube.patch("ConfigMap", "kubeadm-config", {"data": {"ClusterConfiguration": config}}, "kube-system")
+
+
+@pytest.mark.usefixtures("changeable")
+def test_changes_reach_new_pods(story: Story) -> None:
+    """A CIDR that is added is routed by the next pod, without a restart; a pod that runs keeps what it has."""
+    kube, more = story.kube, "10.98.0.0/16"
+    block = {"master": ["ens192"], "ippools": {"ipv4": [story.pool("p")]}}
+    kube.create(multus_config("lan", story.namespace, cniType="macvlan", macvlan=block))
+    until(lambda: kube.get("NetworkAttachmentDefinition", "lan", story.namespace), "the network is defined", within_s=10)
+    annotations = {DEFAULT_NETWORK: f"{story.namespace}/lan"}
+    old = story.pod("old", annotations)
+    hijacked = kube.need("SpiderCoordinator", NAME)["spec"]["hijackCIDR"]
+
+    kube.patch("SpiderCoordinator", NAME, {"spec": {"hijackCIDR": [*hijacked, more]}})
+    new = story.pod("new", annotations)
+
+    by_node = [{route.dst for route in pod.inside.routes(4) if route.nic == "veth0"} for pod in (old, new)]
+    assert by_node[1] - by_node[0] == {more}
+    assert set(described(kube)[1]) & by_node[0]
+    assert set(hijacked) <= by_node[0]
 
 
 @pytest.mark.usefixtures("changeable")

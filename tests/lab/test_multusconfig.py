@@ -11,7 +11,7 @@ import pytest
 from spiderlab import Lab
 from tests.lab import manifests
 from tests.lab.kube import Kube, Refused, Thing
-from tests.lab.manifests import IPPOOLS, NETWORKS, multus_config
+from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS, multus_config
 from tests.lab.networks import ENS192, ENS224
 from tests.lab.patience import until, until_none
 from tests.lab.story import Story
@@ -69,6 +69,32 @@ def test_coordinator_settings_reach_the_definition(story: Story) -> None:
         stored["coordinator"],
         stored["macvlan"],
     )
+
+
+def test_coordinator_settings_reach_the_pod(story: Story) -> None:
+    """A pod's only NIC is on a network with coordinator settings of its own: they go before the cluster's."""
+    settings = {
+        "mode": "underlay",
+        "podCIDRType": "auto",
+        "podMACPrefix": "0a:1b",
+        "vethMTU": 1400,
+        "vethLinkAddress": "169.254.100.1",
+        "podRPFilter": 2,
+        "hijackCIDR": ["10.97.0.0/16"],
+    }
+    block = {"master": ["ens192"], "ippools": {"ipv4": [story.pool("p")]}}
+    story.kube.create(multus_config("lan", story.namespace, cniType="macvlan", macvlan=block, coordinator=settings))
+    wait_config(story, "lan", "lan")
+
+    pod = story.pod("pod", {DEFAULT_NETWORK: f"{story.namespace}/lan"})
+
+    assert pod.inside.mac("eth0").startswith("0a:1b:")
+    assert ["169.254.100.1/32"] == pod.inside.addresses()["veth0"]
+    assert "mtu 1400" in pod.inside.run("ip", "link", "show", "dev", "veth0").stdout
+    hijacked = {route.dst for route in pod.inside.routes(4) if route.nic == "veth0"}
+    assert "10.97.0.0/16" in hijacked
+    assert "169.254.0.0/16" not in hijacked
+    assert "2" == pod.inside.run("cat", "/proc/sys/net/ipv4/conf/all/rp_filter").stdout.strip()
 
 
 def test_life_of_a_definition(story: Story) -> None:
