@@ -8,10 +8,10 @@ export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
 VENV       := .venv
 DEP_GROUPS := test check build
 
-.PHONY: help lab lab-up lab-down lab-binaries tour tour-fixed-ips test check unit go-check contract bench soak image env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour tour-fixed-ips tour-coexistence test check unit go-check contract bench soak image env lock crds
 
 help: ## list the tasks
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 # --- what a newcomer runs -------------------------------------------------------------------------------------------------
 
@@ -19,6 +19,9 @@ lab: lab-up tour ## start a Kubernetes of three nodes, install Spiderpool, show 
 
 lab-down: env ## remove every trace of the lab
 	@spiderlab down
+
+tour-coexistence: lab-up ## pods of several CNIs in the lab: who reaches whom, before and after the one setting to change
+	@deploy/tour-coexistence.sh
 
 test: ## all tests: static checks, unit, contract, lab
 	@deploy/test.sh

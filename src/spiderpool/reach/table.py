@@ -51,11 +51,11 @@ class Names:
 
 
 def render_report(results: Sequence[Result], names: Names) -> str:
-    """Give a table for each pair of nodes and family, then a paragraph for each case that failed."""
+    """Give a table for each pair of nodes and family, a paragraph for each case that failed, and what to do."""
     groups = list(dict.fromkeys((result.case.placement, result.case.family) for result in results))
     tables = [render_table(results, placement, family, names) for placement, family in groups]
     failures = [render_failure(result, names) for result in results if not result.passed]
-    return "\n\n".join([*tables, *failures, render_verdict(results)])
+    return "\n\n".join([*tables, *failures, *render_remedies(results), render_verdict(results)])
 
 
 def render_table(results: Iterable[Result], placement: Placement, family: int, names: Names) -> str:
@@ -92,7 +92,7 @@ def _width(text: str) -> int:
 
 
 def render_failure(result: Result, names: Names) -> str:
-    """Say of one case how far it came, where it ended, why, and what to do."""
+    """Say of one case how far it came, where it ended, and why."""
     case, asked = result.case, result.transfer
     who = f"{names.pod(case.source)} -> {names.goal(case.goal)}, IPv{case.family}, {case.placement}"
     lines = [f"{RED} {who}: {asked.client or 'no address'} -> {asked.server} port {asked.server_port}"]
@@ -102,8 +102,13 @@ def render_failure(result: Result, names: Names) -> str:
         lines.append(f"   ended at {found.station}: {found.reason}: {found.sentence}")
         lines += [f"   request: {found.request}"] if found.request else []
         lines += [f"   answer:  {found.reply}"] if found.reply else []
-        lines.append(f"   remedy: {found.remedy}")
     return "\n".join(lines)
+
+
+def render_remedies(results: Iterable[Result]) -> list[str]:
+    """Say once for each reason what to do."""
+    found = [result.diagnosis for result in results if result.diagnosis]
+    return list(dict.fromkeys(f"{each.reason}: {each.remedy}" for each in found))
 
 
 def _stage_words(stage: Stage) -> str:

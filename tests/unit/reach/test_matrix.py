@@ -110,6 +110,7 @@ def test_report() -> None:
     assert ["Calico + Macvlan Pod", "✅", "✅", "✅ / ✅", "✅", "✅", "✅"] == cells[4]
     assert "❌ Macvlan Pod -> Calico Pod, IPv4, from node1 to node2: 10.7.200.2 -> 10.233.101.2 port 8080" in lines
     assert "   ended at node node1: INVALID drop: because" in lines
+    assert 1 == sum(line.startswith("INVALID drop: set net.netfilter.nf_conntrack_tcp_be_liberal=1") for line in lines)
     assert "21 cases: 19 passed, 2 failed" == lines[-1]
 
 

@@ -1,0 +1,326 @@
+"""
+The flows of the reference between pods of several CNIs (datapath.md 6.1, S1 to S5): by which interfaces their first packets go.
+
+Pod1 has Calico's interface alone (node1), pod2 also one in the underlay (node2), pod3 only that (node3); pod4 is like pod1, on
+node3. A path is written as place → (interface in, interface out); who does not see a packet is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final
+
+import pytest
+
+from spiderlab import Lab
+from spiderlab.topology import CLIENT, CLIENT_ADDRESS, CLIENT_ADDRESS6, ENS192, ROUTER
+from spiderpool.cli.connectivity.inside.survey import look
+from spiderpool.reach.path import Walk, walk
+from spiderpool.reach.station import Ends, read_surveys
+from tests.lab import manifests
+from tests.lab.flows import (
+    PORT,
+    Exchange,
+    Servers,
+    Taps,
+    connections,
+    exchange,
+    host_end,
+    netns_of,
+    node_address,
+)
+from tests.lab.networks import ENS192 as UNDERLAY
+from tests.lab.networks import IPAddress
+from tests.lab.patience import until
+from tests.lab.story import Pod, Story
+
+pytestmark = pytest.mark.lab
+
+Path = dict[str, tuple[str, str]]
+FAMILIES: Final = (4, 6)
+OUTSIDE: Final = {4: CLIENT_ADDRESS.ip, 6: CLIENT_ADDRESS6.ip}
+
+
+@dataclass(slots=True)
+class Stage:
+    """Four pods with their nodes, taps in all their namespaces, and Services of three of them."""
+
+    story: Story
+    lab: Lab
+    pods: dict[str, Pod]
+    places: dict[str, str]
+    taps: Taps
+    cali: dict[str, str]  # pod → the node's end of its eth0
+    veth: str  # the node's end of pod3's veth0
+
+    def address(self, pod: str, nic: str, family: int) -> IPAddress:
+        """Give an address of a pod."""
+        return self.pods[pod].address(nic, family)
+
+    def service(self, pod: str, family: int) -> IPAddress:
+        """Give the Service address of a pod."""
+        service = self.story.kube.need("Service", pod, self.story.namespace)
+        return next(ip for text in service["spec"]["clusterIPs"] if (ip := ip_address(text)).version == family)
+
+    def node_port(self, pod: str) -> int:
+        """Give the port of a pod's Service on the nodes."""
+        return self.story.kube.need("Service", pod, self.story.namespace)["spec"]["ports"][0]["nodePort"]
+
+    def node_address(self, node: str, nic: str, family: int) -> IPAddress:
+        """Give a node's address."""
+        return node_address(self.lab, node, nic, family)
+
+    def ask(self, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Exchange:
+        """Transfer some KB from a place."""
+        self.taps.forget()
+        return exchange(self.places[place], address, port, **more)
+
+    def predicts(self, pod: str, done: Exchange, address: IPAddress) -> tuple[Path, Path]:
+        """Give both paths as the product works them out when a transfer failed, from routes, rules and connections."""
+        looks = [look(node.name, "", self.places[node.name]) for node in self.lab.nodes]
+        looks += [look(each.node, name, self.places[name]) for name, each in self.pods.items()]
+        world = read_surveys(json.dumps(looks))
+        client = next(station for station in world if station.pod == pod)
+        request = walk(world, client, Ends(done.client, done.port, address, PORT))
+        server = next(station for station in world if station.name == request.hops[-1].station)
+        return _path(request), _path(walk(world, server, request.last.reversed()))
+
+    def shows(self, done: Exchange, seen: IPAddress | None, request: Path, answer: Path, port: int = PORT) -> None:
+        """Assert how far a transfer came, whom the server saw, and both paths; taps are a little late."""
+        assert ("done" if seen else "transfer", seen) == (done.stage, done.seen)
+        expected = (request, answer)
+        paths = lambda: tuple(self.taps.path(done.client.version, {PORT, port}, answer=each) for each in (False, True))  # noqa: E731
+        until(lambda: expected == paths(), f"the paths are {expected}", within_s=5, seen=paths)
+
+
+def _path(way: Walk) -> Path:
+    """Write the product's hops as the taps do."""
+    return {hop.station.split()[1]: (hop.entered, hop.left) for hop in way.hops}
+
+
+@pytest.fixture
+def stage(story: Story, lab: Lab) -> Iterator[Stage]:
+    """Make pods, Services, servers and taps."""
+    for item in _things(story):
+        story.kube.create(item)
+    pods = _pods(story)
+    places = {name: netns_of(pod) for name, pod in pods.items()}
+    places |= {node.name: f"/proc/{node.init}/ns/net" for node in lab.nodes}
+    places |= {"client": f"/run/netns/{CLIENT}", "router": f"/run/netns/{ROUTER}"}
+    watched = {name: path for name, path in places.items() if name not in {"client", "router"}}
+    with ExitStack() as undo:
+        undo.enter_context(Servers(*(places[name] for name in pods)))
+        taps = undo.enter_context(Taps(watched))
+        cali = {name: host_end(lab, pods[name], "eth0") for name in ("pod1", "pod2", "pod4")}
+        yield Stage(story, lab, pods, places, taps, cali, host_end(lab, pods["pod3"], "veth0"))
+
+
+def _things(story: Story) -> Iterator[dict[str, Any]]:
+    """Give the network and the Services."""
+    plugins = [
+        {"type": "macvlan", "master": UNDERLAY.master, "mode": "bridge", "ipam": {"type": "spiderpool"}},
+        {"type": "coordinator"},
+    ]
+    config = {"cniVersion": "1.0.0", "name": "flows", "plugins": plugins}
+    metadata = {"name": "flows", "namespace": story.namespace}
+    yield {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}}
+    for name in ("pod1", "pod2", "pod3"):
+        spec = {
+            "type": "NodePort",
+            "externalTrafficPolicy": "Cluster" if name == "pod1" else "Local",
+            "ipFamilyPolicy": "RequireDualStack",
+            "selector": {"app": name},
+            "ports": [{"port": PORT, "protocol": "TCP"}],
+        }
+        yield {"kind": "Service", "metadata": {"name": name, "namespace": story.namespace}, "spec": spec}
+
+
+def _pods(story: Story) -> dict[str, Pod]:
+    """Make the four pods, all at once."""
+    pools = {f"ipv{family}": [story.pool(f"v{family}", UNDERLAY, family)] for family in FAMILIES}
+    network = f"{story.namespace}/flows"
+    wishes = {
+        "pod1": ("node1", {}),
+        "pod2": ("node2", {manifests.NETWORKS: network, manifests.IPPOOLS: [{"interface": "net1", **pools}]}),
+        "pod3": ("node3", {manifests.DEFAULT_NETWORK: network, manifests.IPPOOLS: [{"interface": "eth0", **pools}]}),
+        "pod4": ("node3", {}),
+    }
+    pods = {
+        name: story.pod(name, annotations, node=node, labels={"app": name}, wait=False)
+        for name, (node, annotations) in wishes.items()
+    }
+    story.wait_running(*pods.values())
+    return pods
+
+
+def wait_for_service(stage: Stage, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Exchange:
+    """Ask until kube-proxy knows the Service there; it hears of endpoints a little after they run."""
+    done = until(
+        lambda: answer if (answer := stage.ask(place, address, port, **more)).stage == "done" else None,
+        f"{address} port {port} answers {place}",
+    )
+    assert done is not None
+    return done
+
+
+def test_flows(stage: Stage) -> None:
+    """Each flow goes by the interfaces that the reference names, and the server sees the named source; both families."""
+    for family in FAMILIES:
+        overlay_to_multi(stage, family)
+        multi_to_service(stage, family)
+        underlay_on_one_node(stage, family)
+        underlay_to_service_of_overlay(stage, family)
+        underlay_to_underlay(stage, family)
+        multi_to_service_of_underlay(stage, family)
+        node_to_its_pod(stage, family)
+        outside_to_node_ports(stage, family)
+        outside_to_the_second_nic(stage, family)
+        underlay_to_overlay(stage, family)  # leaves half a connection that repeats itself, so it is the last
+
+
+def overlay_to_multi(stage: Stage, family: int) -> None:
+    """S1: lines 1 and 2 to the overlay address; masquerade by node1 and net1 directly to the underlay address."""
+    source, target = stage.address("pod1", "eth0", family), stage.address("pod2", "eth0", family)
+    one, two = stage.cali["pod1"], stage.cali["pod2"]
+    stage.shows(
+        stage.ask("pod1", target),
+        source,
+        {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node2": ("eth0", two), "pod2": ("eth0", "")},
+        {"pod2": ("", "eth0"), "node2": (two, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")},
+    )
+    for node in ("node1", "node2"):
+        assert any("[ASSURED]" in line for line in connections(stage.places[node], source, target)), node
+    done = stage.ask("pod1", stage.address("pod2", "net1", family))
+    request: Path = {"pod1": ("", "eth0"), "node1": (one, "ens192"), "pod2": ("net1", "")}
+    answer: Path = {"pod2": ("", "net1"), "node1": ("ens192", one), "pod1": ("eth0", "")}
+    stage.shows(done, stage.node_address("node1", ENS192.name, family), request, answer)
+    assert (request, answer) == stage.predicts("pod1", done, stage.address("pod2", "net1", family))
+
+
+def multi_to_service(stage: Stage, family: int) -> None:
+    """S2: line 2 and back by line 1; node2 replaces the Service's address, the source stays."""
+    one, two = stage.cali["pod1"], stage.cali["pod2"]
+    source, service = stage.address("pod2", "eth0", family), stage.service("pod1", family)
+    done = wait_for_service(stage, "pod2", service)
+    request: Path = {"pod2": ("", "eth0"), "node2": (two, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
+    answer: Path = {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node2": ("eth0", two), "pod2": ("eth0", "")}
+    stage.shows(done, source, request, answer)
+    assert (request, answer) == stage.predicts("pod2", done, service)
+    assert connections(stage.places["node2"], source, service, stage.address("pod1", "eth0", family))
+
+
+def underlay_to_overlay(stage: Stage, family: int) -> None:
+    """S3: lines 3, 4 and 6; node3 does not see the answer and takes what follows for INVALID, which its kube-proxy drops."""
+    one = stage.cali["pod1"]
+    source, target = stage.address("pod3", "eth0", family), stage.address("pod1", "eth0", family)
+    done = stage.ask("pod3", target, timeout_s=2)
+    request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
+    answer: Path = {"pod1": ("", "eth0"), "node1": (one, "ens192"), "pod3": ("eth0", "")}
+    stage.shows(done, None, request, answer)
+    assert (request, answer) == stage.predicts("pod3", done, target)
+    assert any("SYN_SENT" in line and "[UNREPLIED]" in line for line in connections(stage.places["node3"], source, target))
+    assert any("SYN_RECV" in line for line in connections(stage.places["node1"], source, target))
+
+
+def underlay_on_one_node(stage: Stage, family: int) -> None:
+    """S3 on one node: the answer passes the node too, by table 500, so the rule does not matter."""
+    four = stage.cali["pod4"]
+    stage.shows(
+        stage.ask("pod3", stage.address("pod4", "eth0", family)),
+        stage.address("pod3", "eth0", family),
+        {"pod3": ("", "veth0"), "node3": (stage.veth, four), "pod4": ("eth0", "")},
+        {"pod4": ("", "eth0"), "node3": (four, stage.veth), "pod3": ("veth0", "")},
+    )
+
+
+def underlay_to_service_of_overlay(stage: Stage, family: int) -> None:
+    """S4: lines 3, 4 and 5; node3 also replaces the source by its own address, so the answer comes back to it."""
+    one = stage.cali["pod1"]
+    done = wait_for_service(stage, "pod3", stage.service("pod1", family))
+    request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
+    answer: Path = {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node3": ("eth0", stage.veth), "pod3": ("veth0", "")}
+    stage.shows(done, stage.node_address("node3", "eth0", family), request, answer)
+    assert (request, answer) == stage.predicts("pod3", done, stage.service("pod1", family))
+
+
+def underlay_to_underlay(stage: Stage, family: int) -> None:
+    """S5: addresses of one subnet talk without any node, from either side."""
+    stage.shows(
+        stage.ask("pod3", stage.address("pod2", "net1", family)),
+        stage.address("pod3", "eth0", family),
+        {"pod3": ("", "eth0"), "pod2": ("net1", "")},
+        {"pod2": ("", "net1"), "pod3": ("eth0", "")},
+    )
+    stage.shows(
+        stage.ask("pod2", stage.address("pod3", "eth0", family)),
+        stage.address("pod2", "net1", family),
+        {"pod2": ("", "net1"), "pod3": ("eth0", "")},
+        {"pod3": ("", "eth0"), "pod2": ("net1", "")},
+    )
+
+
+def multi_to_service_of_underlay(stage: Stage, family: int) -> None:
+    """S5: node2 replaces the Service's address, and the source by its own in the underlay (natOutgoing)."""
+    two = stage.cali["pod2"]
+    stage.shows(
+        wait_for_service(stage, "pod2", stage.service("pod3", family)),
+        stage.node_address("node2", ENS192.name, family),
+        {"pod2": ("", "eth0"), "node2": (two, "ens192"), "pod3": ("eth0", "")},
+        {"pod3": ("", "eth0"), "node2": ("ens192", two), "pod2": ("eth0", "")},
+    )
+
+
+def node_to_its_pod(stage: Stage, family: int) -> None:
+    """S5: a node and its own underlay pod talk by the veth pair, which macvlan alone would not let them."""
+    done = stage.ask("node3", stage.address("pod3", "eth0", family))
+    stage.shows(
+        done,
+        done.client,
+        {"node3": ("", stage.veth), "pod3": ("veth0", "")},
+        {"pod3": ("", "veth0"), "node3": (stage.veth, "")},
+    )
+
+
+def outside_to_node_ports(stage: Stage, family: int) -> None:
+    """S5: NodePorts. With policy Local the pod sees the client, and answers by the way that the request came."""
+    one, two = stage.cali["pod1"], stage.cali["pod2"]
+    outside, port = OUTSIDE[family], stage.node_port("pod3")
+    stage.shows(
+        wait_for_service(stage, "client", stage.node_address("node3", "eth0", family), port),
+        outside,
+        {"node3": ("eth0", stage.veth), "pod3": ("veth0", "")},
+        {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0")},
+        port,
+    )
+    assert any("mark=1 " in line for line in connections(stage.places["pod3"], outside))
+    port, node2 = stage.node_port("pod1"), stage.node_address("node2", "eth0", family)
+    stage.shows(
+        wait_for_service(stage, "client", node2, port),
+        node2,
+        {"node2": ("eth0", "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")},
+        {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node2": ("eth0", "eth0")},
+        port,
+    )
+    # A client in net1's own subnet: the answer leaves by eth0 because it comes from eth0's address.
+    port, neighbour = stage.node_port("pod2"), UNDERLAY.gateway(family)
+    stage.shows(
+        wait_for_service(stage, "router", node2, port, source=neighbour),
+        neighbour,
+        {"node2": ("eth0", two), "pod2": ("eth0", "")},
+        {"pod2": ("", "eth0"), "node2": (two, ENS192.name)},
+        port,
+    )
+
+
+def outside_to_the_second_nic(stage: Stage, family: int) -> None:
+    """S5: a client of another subnet reaches net1, and net1 answers it by its own gateway."""
+    stage.shows(
+        stage.ask("client", stage.address("pod2", "net1", family)),
+        OUTSIDE[family],
+        {"pod2": ("net1", "")},
+        {"pod2": ("", "net1")},
+    )
