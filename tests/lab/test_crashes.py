@@ -243,7 +243,9 @@ def test_calls_that_nobody_repeats(story: Story, stages: list[Stage]) -> None:
     stage.kill_at(3, Moment.AFTER)
     assert stage.agent.add(starting) is None
     stage.agent.wait_dead()
-    assert (ADDRESSES - 2, 3) == (len(story.sips_of(ending.pod)), len(story.sips_of(starting.pod)))
+    assert ADDRESSES - 2 == len(story.sips_of(ending.pod))
+    # One of the three writes may have been that of the other pod's endpoint.
+    assert len(story.sips_of(starting.pod)) in {2, 3}
 
     vanish(ending.pod, starting.pod)
 
