@@ -1,12 +1,20 @@
-"""Laws run against many examples: they get more time than other unit tests, and no limit for a single example."""
+"""
+Laws run against many examples: they get more time than other unit tests, and no limit for a single example.
+
+The examples are the same in each run, so that a red run tells of a change in the code; LAWS=search looks for new ones, and for
+more of them (`make soak` does).
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
-settings.register_profile("unit", deadline=None, max_examples=80)
-settings.load_profile("unit")
+settings.register_profile("same", deadline=None, max_examples=80, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=400)
+settings.load_profile("search" if os.environ.get("LAWS") == "search" else "same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

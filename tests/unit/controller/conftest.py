@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
 
 from spiderpool.api.core import Pod, PodSpec, PodStatus
 from spiderpool.api.group import ANNO_IMPORTED, FINALIZER
@@ -20,9 +19,6 @@ from spiderpool.ipam.records import record_of
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
 from tests.fakes.cluster import FakeCluster
-
-settings.register_profile("shared machine", deadline=None)
-settings.load_profile("shared machine")
 
 FEATURES = Features(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
 NAMESPACE = "spiderpool"
