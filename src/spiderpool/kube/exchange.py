@@ -17,7 +17,9 @@ from spiderpool import errors
 from spiderpool.api.meta import KubeObject
 from spiderpool.kube.refusal import read_refusal
 
-SILENCE_S = 150.0  # a watch carries a bookmark about every minute; after two missed ones the connection is dead
+# A watch of objects that change carries a bookmark about every minute. Where nothing changes it may be silent, as one is whose
+# other end is gone.
+SILENCE_S = 150.0
 KEEPALIVE_S = 30.0  # well below the 90 s after which the API server closes an idle connection
 JSON = "application/json"
 
@@ -103,7 +105,7 @@ class Exchange:
             return data
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """Give the lines of an answer as they come, until the server ends it."""
+        """Give the lines of an answer as they come, until the server ends it or says nothing for `SILENCE_S`."""
         async with self._answer(call, self._stream_timeout) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 self._check(call, answer, await answer.read())
@@ -113,6 +115,8 @@ class Exchange:
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         yield line
+            except aiohttp.SocketTimeoutError:
+                return  # nothing was to be told, or nobody is there any more: the next call shows which
             finally:
                 abort(answer)
 

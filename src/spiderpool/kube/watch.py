@@ -22,7 +22,9 @@ T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
 _Listed = Coroutine[Any, Any, Listing[T]]
 
-SHORT_WATCH_S = 10.0  # a watch that the server ends sooner, without an event, is followed by a wait
+# A watch that the server ends sooner, without an event, is followed by a wait; one that stands longer is answered: connecting
+# takes less.
+SHORT_WATCH_S = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -189,13 +191,21 @@ class Mirror(Generic[T]):
         """Apply events until the server closes the watch; whether it was worth while."""
         began = time.monotonic()
         any_came = False
-        async with aclosing(self._watch(self._position.seen)) as events:
-            async for event in events:
-                any_came, self.trouble = True, None
-                if event.change is not Change.BOOKMARK:
-                    self._replica.apply(event)
-                self._position.seen = event.object.metadata.resource_version
+        # Where nothing changes no event comes to tell that all is well again.
+        stands = asyncio.get_running_loop().call_later(SHORT_WATCH_S, self._recover)
+        try:
+            async with aclosing(self._watch(self._position.seen)) as events:
+                async for event in events:
+                    any_came, self.trouble = True, None
+                    if event.change is not Change.BOOKMARK:
+                        self._replica.apply(event)
+                    self._position.seen = event.object.metadata.resource_version
+        finally:
+            stands.cancel()
         return any_came or time.monotonic() - began > SHORT_WATCH_S
+
+    def _recover(self) -> None:
+        self.trouble = None
 
     def _note(self, error: SpiderpoolError) -> None:
         self.trouble = error

@@ -15,6 +15,7 @@ from spiderpool import errors
 from spiderpool.api.core import ConfigMap, Node, PartialObject, Pod
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.kube import client as client_module
+from spiderpool.kube import exchange
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import PatchType
 from spiderpool.kube.credentials import BearerToken
@@ -341,6 +342,21 @@ async def test_bookmark_and_error_of_a_watch(server: Server, client: KubeClient)
         assert ("BOOKMARK", "12") == (event.change, event.object.metadata.resource_version)
         with pytest.raises(errors.Gone, match="the server's own words"):
             await anext(watch)
+
+
+async def test_watch_that_says_nothing_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet cluster is no trouble: the watch ends as if the server ended it, and the next shows whether anybody is there."""
+    monkeypatch.setattr(exchange, "SILENCE_S", 0.1)
+
+    async def quiet(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(30)
+        return response
+
+    server.answer = quiet
+    async with KubeClient(Access(server.url)) as client, aclosing(client.watch(Node, resource_version="5")) as watch:
+        assert [] == [event async for event in watch]
 
 
 async def test_every_request_is_observed(server: Server) -> None:

@@ -11,6 +11,7 @@ import pytest
 from spiderpool.api.core import ConfigMap, Node, NodeStatus, Pod, PodSpec
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.errors import Forbidden, Gone, TooManyRequests, Unreachable
+from spiderpool.kube import watch
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.watch import MetadataMirror, Mirror
 from tests.fakes.cluster import FakeCluster
@@ -252,6 +253,19 @@ async def test_trouble_is_told_and_goes(cluster: FakeCluster) -> None:
     await mirror.synced()
     assert mirror.trouble is None
     await mirror.stop()
+
+
+async def test_trouble_goes_where_nothing_changes(
+    cluster: FakeCluster, mirror: Mirror[ConfigMap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that stands again is the end of trouble, also when no event comes to tell."""
+    monkeypatch.setattr(watch, "SHORT_WATCH_S", 0.05)
+    cluster.end_watches(Unreachable("cut"))
+    while mirror.trouble is None:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while mirror.trouble is not None:
+            await asyncio.sleep(0.01)
 
 
 async def test_failing_subscriber_does_not_end_the_mirror(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
