@@ -95,7 +95,8 @@ def _assert_network_status(story: Story, pod: Pod, layout: Layout) -> None:
     assert sorted(set(layout.nics) | {"eth0"}) == sorted(entries)
     for nic, entry in entries.items():
         underlay = layout.nics.get(nic)
-        assert entry["name"] == (f"{story.namespace}/on-{underlay.master}" if underlay else "k8s-pod-network")
+        # The installation made a definition for the default network (reference meta-plugin.md 4: NAD = <ns>/<name>).
+        assert entry["name"] == (f"{story.namespace}/on-{underlay.master}" if underlay else "kube-system/k8s-pod-network")
         wears = [text.partition("/")[0] for text in pod.inside.addresses()[nic]]
         assert sorted(entry["ips"]) == sorted(wears)
         assert entry["mac"] == pod.inside.mac(nic)
