@@ -156,8 +156,9 @@ def test_matrix(story: Story, kube_proxies: Lab) -> None:
 
 def test_interrupted(story: Story, lab: Lab) -> None:
     """Ctrl-C in the middle of it: the command takes away what it made, and says by its exit code that it did not run."""
+    heeding = ["env", "--default-signal=INT"]  # a shell's background job, as these tests may be one, ignores Ctrl-C
     running = subprocess.Popen(
-        [COMMAND, "connectivity", "--nodes", "node3", "--namespace", NAMESPACE, "--network", "none"],
+        [*heeding, COMMAND, "connectivity", "--nodes", "node3", "--namespace", NAMESPACE, "--network", "none"],
         env={**os.environ, "KUBECONFIG": str(lab.kubeconfig)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
