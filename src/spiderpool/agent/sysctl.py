@@ -50,7 +50,7 @@ class NodeSettings:
         """Give what was changed; a record that cannot be read is none."""
         try:
             return msgspec.json.decode(self.record_file.read_bytes(), type=NodeRecord)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return NodeRecord()
         except (OSError, msgspec.DecodeError) as error:
             log.warning("record of kernel settings cannot be read", file=str(self.record_file), reason=str(error))
