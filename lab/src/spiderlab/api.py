@@ -72,6 +72,14 @@ class Api:
                 raise LabError(f"not Ready after {wait_s:.0f} s: {', '.join(late)}; see: spiderlab logs kubelet-{late[0]}")
             time.sleep(0.25)
 
+    def wait_service_account(self, *, wait_s: float = 90) -> None:
+        """Wait until namespace `default` has its ServiceAccount: before, the API server refuses every pod there."""
+        deadline = time.monotonic() + wait_s
+        while self.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] != 200:  # noqa: PLR2004
+            if time.monotonic() > deadline:
+                raise LabError(f"no ServiceAccount after {wait_s:.0f} s; see: spiderlab logs kube-controller-manager")
+            time.sleep(0.1)
+
 
 def _is_ready(node: dict[str, Any]) -> bool:
     conditions = node.get("status", {}).get("conditions", [])

@@ -315,6 +315,7 @@ def _start_cluster(state: State) -> None:
         nodes.start_kube_proxy(state, node)
     api.apply("/api/v1/namespaces/kube-system/configmaps/kubeadm-config", nodeconfig.render_kubeadm(topology))
     api.wait_nodes([node.name for node in topology.nodes])
+    api.wait_service_account()
 
 
 def _start_component(state: State, name: str) -> None:

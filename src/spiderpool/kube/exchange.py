@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from yarl import URL
@@ -188,6 +189,7 @@ class Exchange:
     def _open_session(self) -> aiohttp.ClientSession:
         """Make the connection pool; here and not in `__init__`, because it belongs to the running loop."""
         if self._session is None:
+            asyncio.get_running_loop().set_exception_handler(overlook_aborted)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEPALIVE_S, ssl=self._access.tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -202,6 +204,14 @@ def abort(answer: aiohttp.ClientResponse) -> None:
     connection = answer.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
+
+
+def overlook_aborted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep uvloop quiet about what it could not write any more on a connection that `abort` ended; all else is told as ever."""
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
+        return
+    loop.default_exception_handler(context)
 
 
 async def _once(

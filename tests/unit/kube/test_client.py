@@ -359,6 +359,17 @@ async def test_watch_that_says_nothing_ends(server: Server, monkeypatch: pytest.
         assert [] == [event async for event in watch]
 
 
+async def test_only_aborted_connections_are_overlooked(caplog: pytest.LogCaptureFixture) -> None:
+    """What uvloop says of a connection that we ended is no news; any other error of the loop is."""
+    loop = asyncio.get_running_loop()
+    closed = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+    exchange.overlook_aborted(loop, {"message": "Fatal error on SSL protocol", "exception": closed})
+    assert [] == caplog.messages
+
+    exchange.overlook_aborted(loop, {"message": "Task exception was never retrieved", "exception": RuntimeError("other")})
+    assert ["Task exception was never retrieved"] == [message.splitlines()[0] for message in caplog.messages]
+
+
 async def test_every_request_is_observed(server: Server) -> None:
     """Verb, resource and code, also when no answer came (0)."""
     seen = []
