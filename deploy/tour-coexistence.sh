@@ -1,17 +1,10 @@
 #!/usr/bin/env bash
 # Several CNIs in one cluster, in the running lab: the matrix of who reaches whom, before and after the one thing to set on the nodes.
 # Repeatable; leaves nodes and cluster as it found them.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-KUBECONFIG=$(spiderlab kubeconfig)
-export KUBECONFIG
-PATH=$(dirname "$(spiderlab path kubectl)"):$PATH
+source "$(dirname "$0")/tour-common.sh"
 
-started=$SECONDS
 nodes=$(kubectl get nodes -o 'jsonpath={.items[*].metadata.name}')
 switch=net.netfilter.nf_conntrack_tcp_be_liberal
-title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ %s\n' "$*"; "$@"; }
 
 rule() { # the article's check of one node
   spiderlab exec "$1" -- sh -c "iptables-save -t filter; ip6tables-save -t filter" | grep -e '--ctstate INVALID .*-j DROP' | sort -u || true

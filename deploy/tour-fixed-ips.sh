@@ -1,15 +1,8 @@
 #!/usr/bin/env bash
 # Fixed addresses that follow the application, in the running lab: each command is shown, then run. Repeatable; ends with
 # everything as it was, but for the Deployment of deploy/lab/demo.yaml, whose pools are not there meanwhile.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-KUBECONFIG=$(spiderlab kubeconfig)
-export KUBECONFIG
-PATH=$(dirname "$(spiderlab path kubectl)"):$PATH
+source "$(dirname "$0")/tour-common.sh"
 
-started=$SECONDS
-title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ %s\n' "$*"; "$@"; }
 pools() { kubectl get spiderippool --output name -l ipam.spidernet.io/owner-application-name=test-app; }
 column() { # pool, field of its status
   kubectl get "$1" -o "jsonpath={.status.$2}"

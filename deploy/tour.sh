@@ -1,14 +1,7 @@
 #!/usr/bin/env bash
 # A walk through the running lab: each command is shown, then run. Repeatable; leaves the pods of deploy/lab/demo.yaml running.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-KUBECONFIG=$(spiderlab kubeconfig)
-export KUBECONFIG
-PATH=$(dirname "$(spiderlab path kubectl)"):$PATH
+source "$(dirname "$0")/tour-common.sh"
 
-started=$SECONDS
-title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ %s\n' "$*"; "$@"; }
 ask() { # a web server's answer: the name of the pod behind the address
   printf '$ echo "GET /name" | %s\n' "$*"
   printf 'GET /name HTTP/1.0\r\n\r\n' | "$@" | tail -n 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from spiderlab import Lab, binaries
-from spiderpool.cli.books import Reading, asking, read_books
+from spiderpool.cli.books import Reading, asking_for_interfaces, read_books
 from spiderpool.ipam.audit import Difference, Kind, compare
 from spiderpool.kube.connect import connect
 
@@ -22,7 +22,7 @@ def read(lab: Lab) -> Reading:
 
     async def work() -> Reading:
         async with connect(str(lab.kubeconfig), user_agent="spiderpoolctl") as client:
-            return await read_books(client, asking(client))
+            return await read_books(client, asking_for_interfaces(client))
 
     return asyncio.run(work())
 

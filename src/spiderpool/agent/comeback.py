@@ -28,7 +28,7 @@ from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, Sp
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.ipam.records import put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
-from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.config import Features
 from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
 from spiderpool.model.pool import Pool
@@ -145,11 +145,8 @@ class Comeback:
 
     async def _live(self, pod: Pod) -> Pod | None:
         """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""
-        try:
-            live = await self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace)
-        except NotFound:
-            return None
-        return live if live.metadata.uid == pod.metadata.uid and needs_records(live) else None
+        live = await if_exists(self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace))
+        return live if live is not None and live.metadata.uid == pod.metadata.uid and needs_records(live) else None
 
     async def _endpoint_of(self, pod: Pod, owner: Application) -> SpiderEndpoint | None:
         name = holder_of(pod, owner, self._features, "").name

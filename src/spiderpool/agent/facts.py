@@ -25,7 +25,7 @@ from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.autopool import App
 from spiderpool.ipam.pins import needs_position, position_of
-from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
@@ -228,10 +228,8 @@ class FactSource:
         """Give a pod's place among the ordinals of its StatefulSet; read only for those who list exact addresses."""
         if not needs_position(pod, owner):
             return None
-        try:
-            return position_of(pod, await self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
-        except NotFound:
-            return None
+        statefulset = await if_exists(self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
+        return None if statefulset is None else position_of(pod, statefulset)
 
     async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
         """Wait until the pod's application has other automatic pools than the facts say; false when the time is over."""

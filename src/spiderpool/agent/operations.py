@@ -35,7 +35,7 @@ from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Exhausted, InvalidRequest, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.answer import IpamAddResponse, sorted_records
 from spiderpool.ipam.wishes import Request
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.claim import Claimant
 
 
@@ -159,10 +159,7 @@ class Ipam:
         )
 
     async def _record_of(self, ip: str) -> SpiderIP | None:
-        try:
-            return await self.cluster.get(SpiderIP, record_name(parse_address(ip)))
-        except NotFound:
-            return None
+        return await if_exists(self.cluster.get(SpiderIP, record_name(parse_address(ip))))
 
     @contextmanager
     def _counted_add(self, call: PodCall) -> Iterator[None]:

@@ -22,7 +22,7 @@ from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, Verdict, judge_release, statefulset_name
-from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.pod import is_alive
 
 ATTEMPTS: Final = 5
@@ -155,10 +155,7 @@ class Releases:
         return HolderOwners(statefulset=found)
 
     async def _metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
-        try:
-            return await self._patience.bear(partial(self._cluster.get_metadata, kind, name, namespace))
-        except NotFound:
-            return None
+        return await if_exists(self._patience.bear(partial(self._cluster.get_metadata, kind, name, namespace)))
 
     async def _release(self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING) -> None:
         """Release a record if it is judged so, as long as it is what was judged."""
@@ -180,8 +177,5 @@ class Releases:
 
     async def _read(self, record: SpiderIP) -> SpiderIP | None:
         """Read a record again; another record of the same address is somebody else's."""
-        try:
-            found = await self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name))
-        except NotFound:
-            return None
-        return found if found.metadata.uid == record.metadata.uid else None
+        found = await if_exists(self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name)))
+        return found if found is not None and found.metadata.uid == record.metadata.uid else None

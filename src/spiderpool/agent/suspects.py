@@ -26,7 +26,7 @@ from spiderpool.api.spiderip import HolderKind, SpiderIP
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError
 from spiderpool.ipam.reclaim import WORN_LOOK_S, Action, Verdict, judge_suspect
 from spiderpool.ipam.records import marked, suspicion_of, unmarked
-from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.worn import WornNamespace
 
@@ -166,11 +166,8 @@ class Suspects:
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
             return next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
-        try:
-            pod = await self._patience.bear(partial(self._cluster.get, Pod, holder.name, holder.namespace))
-        except NotFound:
-            return None
-        return pod if pod.metadata.uid == holder.uid else None
+        pod = await if_exists(self._patience.bear(partial(self._cluster.get, Pod, holder.name, holder.namespace)))
+        return pod if pod is not None and pod.metadata.uid == holder.uid else None
 
 
 def wearer(record: SpiderIP, namespaces: Iterable[WornNamespace]) -> str:

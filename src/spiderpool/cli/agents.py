@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
 from spiderpool.api.core import ConfigMap, Pod
 from spiderpool.api.meta import Kube, KubeObject, Resource
-from spiderpool.errors import NotFound
+from spiderpool.errors import NotFound, Undecodable
+from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.config import Config, parse_config
+
+A = TypeVar("A", bound=msgspec.Struct)
 
 LABEL: Final = "spiderpool.spidernet.io/one-object-per-address"  # our chart sets it on our agents
 PORT_NAME: Final = "health"
@@ -104,6 +108,26 @@ async def list_agents(cluster: Cluster) -> tuple[AgentPod, ...]:
     listing = await cluster.list_objects(AgentPod, labels=f"{LABEL}=true")
     running = [agent for agent in listing.items if agent.status.phase == "Running" and not agent.metadata.deletion_timestamp]
     return tuple(sorted(running, key=lambda agent: agent.spec.node_name))
+
+
+def asking(client: KubeClient, path: str, answer: type[A]) -> Callable[[AgentPod], Awaitable[A]]:
+    """
+    Make the way to agents through the API server; it decides by the caller's rights (`get` of `pods/proxy`).
+
+    Args:
+        client: the way to the API server.
+        path: what agents are asked for on their health port.
+        answer: what they answer with; anything else raises `Undecodable`.
+    """
+
+    async def ask(agent: AgentPod) -> A:
+        data = await client.read_from_pod(agent.metadata.name, agent.metadata.namespace, agent.port, path)
+        try:
+            return msgspec.json.decode(data, type=answer)
+        except msgspec.DecodeError as error:
+            raise Undecodable(f"agent {agent.metadata.name} answers {path} with something else: {error}") from error
+
+    return ask
 
 
 async def read_installation(cluster: Cluster) -> Installation:

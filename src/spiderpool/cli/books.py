@@ -15,12 +15,12 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, SpiderIP
-from spiderpool.cli.agents import AgentPod, list_agents
-from spiderpool.errors import NotFound, SpiderpoolError, Undecodable, Unreachable
+from spiderpool.cli.agents import AgentPod, asking, list_agents
+from spiderpool.errors import SpiderpoolError, Unreachable
 from spiderpool.ipam.books import Books
 from spiderpool.ipam.reclaim import HolderOwners, statefulset_name
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.pod import is_alive
 from spiderpool.model.worn import NodeInterfaces
 
@@ -63,33 +63,20 @@ class _Reader:
 
     async def found(self, kind: type[T], name: str, namespace: str) -> T | None:
         """Read an object, None when it does not exist."""
-        try:
-            return await self.cluster.get(kind, name, namespace)
-        except NotFound:
-            return None
+        return await if_exists(self.cluster.get(kind, name, namespace))
 
     async def metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
         """Read an object's metadata, None when it does not exist, or when its kind does not."""
         try:
-            return await self.cluster.get_metadata(kind, name, namespace)
-        except NotFound:
-            return None
+            return await if_exists(self.cluster.get_metadata(kind, name, namespace))
         except SpiderpoolError as error:
             self.unread.append(Unread(kind.resource.plural, error.message))
             return None
 
 
-def asking(client: KubeClient) -> Ask:
-    """Make the way to agents through the API server; it decides by the caller's rights (`get` of `pods/proxy`)."""
-
-    async def ask(agent: AgentPod) -> NodeInterfaces:
-        data = await client.read_from_pod(agent.metadata.name, agent.metadata.namespace, agent.port, PATH)
-        try:
-            return msgspec.json.decode(data, type=NodeInterfaces)
-        except msgspec.DecodeError as error:
-            raise Undecodable(f"agent {agent.metadata.name} answers {PATH} with something else: {error}") from error
-
-    return ask
+def asking_for_interfaces(client: KubeClient) -> Ask:
+    """Make the way to ask agents what the pods of their nodes wear."""
+    return asking(client, PATH, NodeInterfaces)
 
 
 async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:

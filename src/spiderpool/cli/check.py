@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from spiderpool.cli import session
-from spiderpool.cli.books import Ask, Reading, Unread, asking, read_books
+from spiderpool.cli.books import Ask, Reading, Unread, asking_for_interfaces, read_books
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.ipam.audit import Difference, compare, lasting
 from spiderpool.ipam.books import Books
@@ -49,7 +49,7 @@ def check(output: OutputOption = Output.TABLE) -> None:
     """Compare living pods, SpiderIPs, endpoints, pool status and the addresses on the interfaces."""
 
     async def work(client: KubeClient) -> int:
-        report = await audit(client, asking(client))
+        report = await audit(client, asking_for_interfaces(client))
         if output is Output.JSON:
             session.print_json(report)
         else:

@@ -30,7 +30,7 @@ from spiderpool.ipam.pins import needs_position, position_of
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
@@ -141,10 +141,7 @@ async def _position_of(cluster: Cluster, pod: Pod, owner: Application) -> int | 
 
 async def _find(cluster: Cluster, kind: type[Any], name: str, namespace: str) -> Any:
     """Read an object, None when it does not exist or has no name."""
-    try:
-        return await cluster.get(kind, name, namespace) if name else None
-    except NotFound:
-        return None
+    return await if_exists(cluster.get(kind, name, namespace)) if name else None
 
 
 async def _held(cluster: Cluster, facts: Facts) -> tuple[SpiderIP, ...]:

@@ -29,13 +29,19 @@ Say = Callable[[str], None]
 async def create_defaults(cluster: Cluster, defaults: Iterable[SpiderSubnet | SpiderIPPool], say: Say) -> None:
     """Create subnets and pools; one of that name that is there already stays as it is."""
     for default in defaults:
-        what, spec = f"{NOUNS[type(default)]} {default.metadata.name}", default.spec
-        try:
-            await _create(cluster, default)
-        except AlreadyExists:
-            say(f"{what} is there already; it stays as it is")
-        else:
-            say(f"{what} created: {spec.subnet}, {', '.join(spec.ips) or 'no addresses yet'}")
+        spec = default.spec
+        details = f": {spec.subnet}, {', '.join(spec.ips) or 'no addresses yet'}"
+        await create_once(_create(cluster, default), f"{NOUNS[type(default)]} {default.metadata.name}", say, details)
+
+
+async def create_once(creating: Awaitable[object], what: str, say: Say, details: str = "") -> None:
+    """Create something, and say so with its details; one of that name that is there already stays as it is."""
+    try:
+        await creating
+    except AlreadyExists:
+        say(f"{what} is there already; it stays as it is")
+    else:
+        say(f"{what} created{details}")
 
 
 async def _create(cluster: Cluster, default: SpiderSubnet | SpiderIPPool) -> None:

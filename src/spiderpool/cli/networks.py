@@ -6,7 +6,6 @@ Source: reference datapath.md 5.3. Unlike there, a network that exists already i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,12 +16,13 @@ from spiderpool.api.core import NetworkAttachmentDefinition
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.cli.install import Say, create_once
 from spiderpool.cni.coordinatorspec import complete_coordinator, validate_coordinator
 from spiderpool.cni.definition import definition_name
 from spiderpool.cni.netconf import SUFFIXES, first_network
-from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
+from spiderpool.errors import InvalidRequest
 from spiderpool.kernel.folders import read_texts
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.environment import Environment, read_flag, read_number
 
 PREFIX: Final = "SPIDERPOOL_INIT_DEFAULT_COORDINATOR_"
@@ -33,7 +33,6 @@ CALICO: Final = ("calico", "k8s-pod-network")  # what people call it, and what i
 NO_NETWORK: Final = "default"
 
 T = TypeVar("T")
-Say = Callable[[str], None]
 
 
 def read_coordinator(environ: Environment) -> SpiderCoordinator | None:
@@ -86,32 +85,20 @@ def make_default_network(environ: Environment, found: str) -> SpiderMultusConfig
 
 async def create_coordinator(cluster: Cluster, made: SpiderCoordinator, say: Say) -> None:
     """Create the coordinator; one of that name that is there already stays as it is."""
-    try:
-        await cluster.create(made)
-    except AlreadyExists:
-        say(f"coordinator {made.metadata.name} is there already; it stays as it is")
-    else:
-        say(f"coordinator {made.metadata.name} created")
+    await create_once(cluster.create(made), f"coordinator {made.metadata.name}", say)
 
 
 async def create_default_network(cluster: Cluster, environ: Environment, say: Say) -> None:
     """Create the network that stands for the cluster's own CNI, unless there is one of that name."""
     config = make_default_network(environ, find_cni(read_cni_dir(environ)))
     words, definition = f"{config.metadata.namespace}/{config.metadata.name}", definition_name(config)
-    try:
-        found = await cluster.get_metadata(NetworkAttachmentDefinition, definition, config.metadata.namespace)
-    except NotFound:
-        pass
-    else:
-        if not any(owner.kind == SpiderMultusConfig.resource.kind for owner in found.metadata.owner_references):
-            say(f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's own; it stays as it is")
-            return
-    try:
-        await cluster.create(config)
-    except AlreadyExists:
-        say(f"network {words} is there already; it stays as it is")
-    else:
-        say(f"network {words} created")
+    found = await if_exists(cluster.get_metadata(NetworkAttachmentDefinition, definition, config.metadata.namespace))
+    if found is not None and not any(
+        owner.kind == SpiderMultusConfig.resource.kind for owner in found.metadata.owner_references
+    ):
+        say(f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's own; it stays as it is")
+        return
+    await create_once(cluster.create(config), f"network {words}", say)
 
 
 def find_cni(folder: Path) -> str:

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from spiderpool.cli import session
-from spiderpool.cli.agents import AgentPod, list_agents
+from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.errors import NotFound, SpiderpoolError, Undecodable
+from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.nodesettings import NodeReport
@@ -36,7 +35,7 @@ def settings(node: Annotated[str, typer.Argument(help="Only this node.")] = "", 
     """Show kernel settings that agents changed, and whether a node drops packets that conntrack calls INVALID."""
 
     async def work(client: KubeClient) -> int:
-        reports, unread = await read_reports(client, asking(client), node)
+        reports, unread = await read_reports(client, asking(client, PATH, NodeReport), node)
         if output is Output.JSON:
             session.print_json(reports)
         else:
@@ -64,19 +63,6 @@ async def read_reports(cluster: Cluster, ask: Ask, node: str = "") -> tuple[list
             raise answer
     reports = [answer for answer in answers if isinstance(answer, NodeReport)]
     return reports, [answer for answer in answers if isinstance(answer, SpiderpoolError)]
-
-
-def asking(client: KubeClient) -> Ask:
-    """Make the way to agents through the API server; it decides by the caller's rights (`get` of `pods/proxy`)."""
-
-    async def ask(agent: AgentPod) -> NodeReport:
-        data = await client.read_from_pod(agent.metadata.name, agent.metadata.namespace, agent.port, PATH)
-        try:
-            return msgspec.json.decode(data, type=NodeReport)
-        except msgspec.DecodeError as error:
-            raise Undecodable(f"agent {agent.metadata.name} answers {PATH} with something else: {error}") from error
-
-    return ask
 
 
 def show(reports: list[NodeReport]) -> None:

@@ -44,7 +44,7 @@ from spiderpool.ipam.autopool import (
 )
 from spiderpool.ipam.elastic import Holding, IPNumber, resize
 from spiderpool.ipam.subnetwish import PoolWish, read_pool_wish
-from spiderpool.kube.cluster import Change
+from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Place, Pool
@@ -382,9 +382,10 @@ class AutoPools:
             if not self._stale(known, key, kept):
                 continue
             async with self._books.open(known.subnet.name) as book:
-                stale = self._stale(book, key, kept) if book is not None else []
-                gone = {name for name in stale if book is not None and not await self._exists(name, book)}
-                if book is not None and gone:
+                if book is None:
+                    continue
+                gone = {name for name in self._stale(book, key, kept) if not await self._exists(name, book)}
+                if gone:
                     grants = {name: grant for name, grant in book.subnet.grants.items() if name not in gone}
                     await self._books.write(book, grants)
 
@@ -402,10 +403,8 @@ class AutoPools:
 
     async def _exists(self, name: str, book: Book) -> bool:
         """Ask the API server whether a pool of this name exists under a subnet."""
-        try:
-            return _is_under(await self._world.cluster.get_metadata(SpiderIPPool, name), book)
-        except NotFound:
-            return False
+        pool = await if_exists(self._world.cluster.get_metadata(SpiderIPPool, name))
+        return pool is not None and _is_under(pool, book)
 
 
 def _is_under(pool: KubeObject, book: Book) -> bool:

@@ -25,7 +25,7 @@ from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kernel.folders import read_texts
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.wiring.clustercidr import (
     Cidrs,
@@ -272,10 +272,7 @@ class Coordinators:
         """Read a ConfigMap and watch it from now on, whether it exists or not."""
         fields = f"metadata.name={name}"
         await self._watch(f"{namespace}/{name}", Mirror(self._cluster, ConfigMap, namespace=namespace, fields=fields))
-        try:
-            return await self._cluster.get(ConfigMap, name, namespace)
-        except NotFound:
-            return None
+        return await if_exists(self._cluster.get(ConfigMap, name, namespace))
 
     async def _watch(self, what: str, mirror: Mirror[Any]) -> None:
         """Look again after each change from now on; once is enough."""

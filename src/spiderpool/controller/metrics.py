@@ -7,6 +7,7 @@ Each series carries the two `otel_scope` labels of the original, since boards se
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -78,6 +79,7 @@ class Metrics:
         return counter.labels(*scope)
 
 
+@dataclass(frozen=True, eq=False)
 class PoolUsage(Collector):
     """
     How full each pool is, from its status: 0 to 1. Not of the original, whose series of pools are for debugging only.
@@ -85,50 +87,35 @@ class PoolUsage(Collector):
     Automatic pools are as large as their application, so they are told apart: nearly full is how they should be.
     """
 
-    def __init__(self, pools: Iterable[SpiderIPPool], version: str) -> None:
-        """
-        Prepare.
-
-        Args:
-            pools: the mirror of pools.
-            version: value of the label `otel_scope_version`.
-        """
-        self._pools = pools
-        self._version = version
+    pools: Iterable[SpiderIPPool]
+    version: str  # of the label `otel_scope_version`
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Render the series at a scrape; a pool without addresses, or one that is not counted yet, has none."""
         labels = (*_LABELS, "SpiderIPPool", "automatic")
         ratio = GaugeMetricFamily("spiderpool_ippool_usage_ratio", "held part of the pool's addresses", labels=labels)
-        for pool in self._pools:
+        for pool in self.pools:
             automatic = "true" if LABEL_OWNER_APP_NAME in pool.metadata.labels else "false"
             if count := pool.status.total_ip_count:
                 taken = pool.status.allocated_ip_count or 0
-                ratio.add_metric((SCOPE, self._version, pool.metadata.name, automatic), taken / count)
+                ratio.add_metric((SCOPE, self.version, pool.metadata.name, automatic), taken / count)
         yield ratio
 
 
+@dataclass(frozen=True, eq=False)
 class PoolSeries(Collector):
     """Addresses of each pool, all and free, from its status."""
 
-    def __init__(self, pools: Iterable[SpiderIPPool], version: str) -> None:
-        """
-        Prepare.
-
-        Args:
-            pools: the mirror of pools.
-            version: value of the label `otel_scope_version`.
-        """
-        self._pools = pools
-        self._version = version
+    pools: Iterable[SpiderIPPool]
+    version: str  # of the label `otel_scope_version`
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Render the series at a scrape."""
         labels = (*_LABELS, "SpiderIPPool")
         total = GaugeMetricFamily("spiderpool_debug_ippool_total_ip_counts", "addresses of the pool", labels=labels)
         free = GaugeMetricFamily("spiderpool_debug_ippool_available_ip_counts", "free addresses of the pool", labels=labels)
-        for pool in self._pools:
-            values = (DEBUG_SCOPE, self._version, pool.metadata.name)
+        for pool in self.pools:
+            values = (DEBUG_SCOPE, self.version, pool.metadata.name)
             count, taken = pool.status.total_ip_count or 0, pool.status.allocated_ip_count or 0
             total.add_metric(values, count)
             free.add_metric(values, max(0, count - taken))
@@ -136,19 +123,12 @@ class PoolSeries(Collector):
         yield free
 
 
+@dataclass(frozen=True, eq=False)
 class SubnetSeries(Collector):
     """Addresses of each subnet, all and those that no pool has, and how many pools it has, from its status."""
 
-    def __init__(self, subnets: Iterable[SpiderSubnet], version: str) -> None:
-        """
-        Prepare.
-
-        Args:
-            subnets: the mirror of subnets.
-            version: value of the label `otel_scope_version`.
-        """
-        self._subnets = subnets
-        self._version = version
+    subnets: Iterable[SpiderSubnet]
+    version: str  # of the label `otel_scope_version`
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Render the series at a scrape."""
@@ -157,8 +137,8 @@ class SubnetSeries(Collector):
         pools = GaugeMetricFamily(f"{prefix}_ippool_counts", "pools of the subnet", labels=labels)
         total = GaugeMetricFamily(f"{prefix}_total_ip_counts", "addresses of the subnet", labels=labels)
         free = GaugeMetricFamily(f"{prefix}_available_ip_counts", "addresses that no pool has", labels=labels)
-        for subnet in self._subnets:
-            values = (DEBUG_SCOPE, self._version, subnet.metadata.name)
+        for subnet in self.subnets:
+            values = (DEBUG_SCOPE, self.version, subnet.metadata.name)
             count, given = subnet.status.total_ip_count or 0, subnet.status.allocated_ip_count or 0
             family = subnet.spec.ip_version or 4
             pools.add_metric(values, len(read_grants(subnet.status.controlled_ippools, family)))

@@ -7,8 +7,9 @@ import structlog
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
-from spiderpool.controller.world import BY_HOLDER, World, find
+from spiderpool.controller.world import BY_HOLDER, World
 from spiderpool.errors import Conflict, NotFound
+from spiderpool.kube.cluster import if_exists
 from spiderpool.model.pool import is_imported
 
 log = structlog.get_logger("spiderpool.controller")
@@ -19,7 +20,7 @@ async def drop_endpoint(world: World, record: SpiderIP) -> None:
     holder = record.spec.holder
     if _holds(world, (holder.namespace, holder.name)):
         return
-    endpoint = await find(world, SpiderEndpoint, holder.name, holder.namespace)
+    endpoint = await if_exists(world.cluster.get(SpiderEndpoint, holder.name, holder.namespace))
     if endpoint is not None and not endpoint.metadata.owner_references:
         await _delete_endpoint(world, endpoint)
 
@@ -47,7 +48,7 @@ def _holds(world: World, holder: tuple[str, str]) -> bool:
 async def _drop_orphan(world: World, endpoint: SpiderEndpoint) -> None:
     """Delete one such endpoint after a live look for its pod: mirrors may be late."""
     meta = endpoint.metadata
-    if await find(world, Pod, meta.name, meta.namespace) is None:
+    if await if_exists(world.cluster.get(Pod, meta.name, meta.namespace)) is None:
         await _delete_endpoint(world, endpoint)
 
 

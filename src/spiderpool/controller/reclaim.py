@@ -25,7 +25,7 @@ from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.orphans import drop_endpoint, drop_orphans
-from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World, find
+from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.reclaim import (
     NO_OWNERS,
@@ -43,7 +43,7 @@ from spiderpool.ipam.reclaim import (
     statefulset_name,
 )
 from spiderpool.ipam.records import let_go, marked, suspicion_of, unmarked
-from spiderpool.kube.cluster import Change
+from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
@@ -290,14 +290,14 @@ class Reclaim:
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
             return judge_leak(record, None, await self._machines(record), node=node, rules=self._rules)
-        pod = await find(self._world, Pod, holder.name, holder.namespace)
+        pod = await if_exists(self._world.cluster.get(Pod, holder.name, holder.namespace))
         owners = await self._statefulset(record) if record.spec.static else NO_OWNERS
         return judge_leak(record, pod, owners, node=node, rules=self._rules, twice=bool(self._twins(record)))
 
     async def _node_of(self, record: SpiderIP) -> NodeState:
         """Read the node that a record names."""
         name = record.spec.holder.node
-        node = await find(self._world, Node, name, "") if name else None
+        node = await if_exists(self._world.cluster.get(Node, name)) if name else None
         if node is None:
             return NodeState.GONE
         return NodeState.READY if node.ready else NodeState.LOST
@@ -305,15 +305,15 @@ class Reclaim:
     async def _statefulset(self, record: SpiderIP) -> HolderOwners:
         """Read the StatefulSet that a static pod's name tells."""
         name = statefulset_name(record)
-        found = await find(self._world, StatefulSet, name, record.spec.holder.namespace) if name else None
+        found = await if_exists(self._world.cluster.get(StatefulSet, name, record.spec.holder.namespace)) if name else None
         return HolderOwners(statefulset=found)
 
     async def _machines(self, record: SpiderIP) -> HolderOwners:
         """Read the virtual machine of the holder's name."""
-        holder = record.spec.holder
+        holder, read = record.spec.holder, self._world.cluster.get_metadata
         return HolderOwners(
-            instance=await self._find_metadata(VirtualMachineInstance, holder.name, holder.namespace),
-            machine=await self._find_metadata(VirtualMachine, holder.name, holder.namespace),
+            instance=await if_exists(read(VirtualMachineInstance, holder.name, holder.namespace)),
+            machine=await if_exists(read(VirtualMachine, holder.name, holder.namespace)),
         )
 
     # --- writing ------------------------------------------------------------------------------------------------------------
@@ -386,13 +386,6 @@ class Reclaim:
             self._tell(pool, reason, text)
         if pod is not None and pod.metadata.uid == holder.uid:
             self._tell(Pod(metadata=pod.metadata), reason, text)
-
-    async def _find_metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
-        """Read an object's metadata live, None when it does not exist."""
-        try:
-            return await self._world.cluster.get_metadata(kind, name, namespace)
-        except NotFound:
-            return None
 
 
 def _whose(record: SpiderIP) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.errors import NotFound
 from spiderpool.ipam.autopool import controlling_subnet
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
@@ -47,11 +46,8 @@ class SubnetLookup:
         ref = controlling_subnet(pool)
         if ref is None:
             return None
-        try:
-            found = await self._cluster.get(SpiderSubnet, ref.name)
-        except NotFound:
-            return None
-        return Subnet.parse(found) if found.metadata.uid == ref.uid else None
+        found = await if_exists(self._cluster.get(SpiderSubnet, ref.name))
+        return Subnet.parse(found) if found is not None and found.metadata.uid == ref.uid else None
 
 
 def fits(pool: SpiderIPPool, subnet: Subnet) -> bool:

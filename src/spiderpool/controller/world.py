@@ -12,7 +12,6 @@ from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, SpiderIP
-from spiderpool.errors import NotFound
 from spiderpool.ipam.reclaim import statefulset_name
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.replica import Subscriber
@@ -101,14 +100,6 @@ def _statefulset_of(record: SpiderIP) -> tuple[str, str] | None:
         return None
     name = statefulset_name(record)
     return (record.spec.holder.namespace, name) if name else None
-
-
-async def find(world: World, kind: type[T], name: str, namespace: str = "") -> T | None:
-    """Read an object live, None when it does not exist."""
-    try:
-        return await world.cluster.get(kind, name, namespace)
-    except NotFound:
-        return None
 
 
 async def list_records(cluster: Cluster, pool: str) -> tuple[SpiderIP, ...]:

@@ -8,14 +8,16 @@ against both.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from spiderpool.api.core import PartialObject
 from spiderpool.api.meta import KubeObject
+from spiderpool.errors import NotFound
 
 T = TypeVar("T", bound=KubeObject)
+R = TypeVar("R")
 
 
 class PatchType(enum.StrEnum):
@@ -186,3 +188,11 @@ class Cluster(Protocol):
     ) -> AsyncGenerator[WatchEvent[PartialObject], None]:
         """Like `watch`, metadata only."""
         ...
+
+
+async def if_exists(reading: Awaitable[R]) -> R | None:
+    """Give what a read gives, None when there is no such object."""
+    try:
+        return await reading
+    except NotFound:
+        return None

@@ -698,7 +698,7 @@ def test_command_show(lab: Lab, command: Any) -> None:
 
 def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each difference with cause and mend, then what was compared; the exit code says it too."""
-    monkeypatch.setattr("spiderpool.cli.check.asking", lambda _: lab.ask)
+    monkeypatch.setattr("spiderpool.cli.check.asking_for_interfaces", lambda _: lab.ask)
     lab.good()
     assert (0, True) == ((found := command("check"))[0], found[1].startswith("all agree ("))
 
