@@ -45,6 +45,7 @@ from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Config, parse_config
 
 LEASE: Final = "spiderpool-controller-leases"
+FAREWELL_S: Final = 2.0  # of the webhooks: the API server keeps connections, and a webhook that cannot be asked refuses
 API_PATIENCE_S: Final = 30.0  # less than the startup probe's minute: then our own words are the last in the log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -248,7 +249,7 @@ class Daemon:
         ]
         tls = server_context(self.certificate)
         pods = PodInjector(cluster) if self.config.pod_resource_inject.enabled else None
-        listener = Listener(admission_app(reviewers, pods), self.settings.webhook_port, tls)
+        listener = Listener(admission_app(reviewers, pods), self.settings.webhook_port, tls, FAREWELL_S)
         await stack.enter_async_context(listener)
         follower = tasks.create_task(follow_certificate(self.certificate, tls))
         stack.callback(follower.cancel)

@@ -66,16 +66,24 @@ async def follow_certificate(certificate: Certificate, context: ssl.SSLContext, 
 
 @dataclass(slots=True)
 class Listener:
-    """An application behind a port."""
+    """
+    An application behind a port.
+
+    `farewell_s`: how long it serves on at its end, asking each caller not to use its connection again (RFC 9112, 9.6): a
+    request that meets the closing of its connection is lost.
+    """
 
     app: web.Application
     port: int
     tls: ssl.SSLContext | None = None
+    farewell_s: float = 0.0
+    _ending: bool = False
     _runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         """Open the port on all addresses, IPv4 and IPv6; `port` then holds the real one."""
         opened = open_port(self.port)
+        self.app.on_response_prepare.append(self._take_leave)
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, opened, ssl_context=self.tls).start()
@@ -83,9 +91,16 @@ class Listener:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the port."""
+        """Take leave of who is connected, then close the port."""
+        self._ending = True
+        await asyncio.sleep(self.farewell_s)
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _take_leave(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self._ending:
+            response.headers["Connection"] = "close"
+            response.force_close()
 
 
 def open_port(port: int) -> socket.socket:

@@ -81,3 +81,26 @@ async def test_missing_certificate_is_named(tmp_path: Path) -> None:
     certificate = Certificate(tmp_path / "a.crt", tmp_path / "a.key")
     with pytest.raises(InvalidRequest, match=r"cannot use TLS certificate .*/a.crt with key .*/a.key: .*No such file"):
         server_context(certificate)
+
+
+async def test_callers_are_told_of_the_end() -> None:
+    """A port that is about to close still answers, and asks for the kept connection not to be used again."""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = web.Application()
+    app.router.add_get("/", hello)
+    listener = Listener(app, 0, farewell_s=0.5)
+    await listener.__aenter__()
+    async with aiohttp.ClientSession() as caller:
+        before = await caller.get(f"http://127.0.0.1:{listener.port}/")
+        ending = asyncio.create_task(listener.__aexit__())
+        await asyncio.sleep(0.1)
+        after = await caller.get(f"http://127.0.0.1:{listener.port}/")
+        await ending
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await caller.get(f"http://127.0.0.1:{listener.port}/")
+
+    assert (200, "keep-alive") == (before.status, before.headers.get("Connection", "keep-alive"))
+    assert (200, "close") == (after.status, after.headers["Connection"])
