@@ -121,7 +121,7 @@ async def play(
         reached |= verdicts(rows)
     if "watchers" in parts:
         for count in (0, watchers.WATCHERS):
-            emit("watchers", {**await watchers.cost(stage, count)})
+            emit("watchers", {**await watchers.cost(stage, identity, count)})
     for what, ok in reached.items():
         say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
     return all(reached.values())

@@ -13,7 +13,7 @@ import uuid
 
 import uvloop
 
-from bench.stage import in_flight
+from bench.stage import RAW_POOL, in_flight
 from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_POOL
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import Application, Holder, SpiderIP, SpiderIPSpec
@@ -36,8 +36,8 @@ def record(number: int, tag: str) -> SpiderIP:
     return SpiderIP(
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
-        metadata=ObjectMeta(name=ip, labels={LABEL_POOL: "raw", LABEL_NODE: f"raw-{tag}", LABEL_KEY: uid}),
-        spec=SpiderIPSpec(ip=ip, pool="raw", family=4, prefix_length=15, holder=holder, gateway="198.18.0.1"),
+        metadata=ObjectMeta(name=ip, labels={LABEL_POOL: RAW_POOL, LABEL_NODE: f"raw-{tag}", LABEL_KEY: uid}),
+        spec=SpiderIPSpec(ip=ip, pool=RAW_POOL, family=4, prefix_length=15, holder=holder, gateway="198.18.0.1"),
     )
 
 
@@ -45,7 +45,7 @@ async def create_share(kubeconfig: str, first: int, count: int, width: int) -> N
     """One process's share: tell when ready, wait for the word, create, tell the time taken, then remove."""
     async with connect(kubeconfig) as client:
         records = [record(first + i, str(first)) for i in range(count)]
-        await client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}=raw", resource_version="0")  # opens the connection
+        await client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}={RAW_POOL}", resource_version="0")  # opens the connection
         print("ready", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         begin = time.time()

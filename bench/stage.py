@@ -19,12 +19,17 @@ import msgspec
 import yaml
 
 from bench.api import Api
-from spiderpool.api.core import Namespace, Pod
+from spiderpool.api.core import Namespace, PartialObject, Pod
+from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import AlreadyExists, NotFound
 from spiderpool.kube.client import KubeClient
 
 NAMESPACE = "bench"
+POOL_PREFIX = "bench-"
+RAW_POOL = "raw"  # named by the raw measurement's records; no such pool exists
+GONE_WITHIN_S = 120
 LEASE_SECONDS = 40
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,6 +47,20 @@ async def in_flight(jobs: Iterable[T], work: Callable[[T], Awaitable[R]], width:
 
     await asyncio.gather(*(worker() for _ in range(width)))
     return results
+
+
+async def until_gone(look: Callable[[], Awaitable[object]], what: str) -> None:
+    """
+    Wait until `look` finds nothing.
+
+    Raises:
+        RuntimeError: it is still there after GONE_WITHIN_S.
+    """
+    with contextlib.suppress(NotFound):
+        for _ in range(GONE_WITHIN_S * 5):
+            await look()
+            await asyncio.sleep(0.2)
+        raise RuntimeError(f"{what} is still there {GONE_WITHIN_S} s after its deletion")
 
 
 async def write_identity(api: Api, admin: Path, namespace: str, account: str, target: Path) -> Path:
@@ -69,9 +88,9 @@ class Stage:
         self._heart: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Make namespace and nodes, and begin to renew the nodes' leases."""
-        with contextlib.suppress(AlreadyExists):
-            await self.client.create(msgspec.convert(_object("v1", "Namespace", NAMESPACE), Namespace))
+        """Remove what a run that was cut off left, make namespace and nodes, and begin to renew the nodes' leases."""
+        await self._clear()
+        await self.client.create(msgspec.convert(_object("v1", "Namespace", NAMESPACE), Namespace))
         for node in self.nodes:
             await self._make_node(node)
         self._heart = asyncio.create_task(self._beat())
@@ -81,12 +100,34 @@ class Stage:
         """Remove all that was made."""
         if self._heart:
             self._heart.cancel()
+        await self._clear()
+
+    async def _clear(self) -> None:
+        """Remove nodes, pods, records, pools and namespace of the benchmark, and wait until they are gone."""
         await self.remove_pods()
         for node in self.nodes:
             with contextlib.suppress(NotFound):
                 await self.api.json("DELETE", f"/api/v1/nodes/{node}")
+        for pool in await self._own_pools():
+            await self.remove_records(pool)
+            await self.remove_pool(pool)
+        await self.remove_records(RAW_POOL)
         with contextlib.suppress(NotFound):
             await self.client.delete(Namespace, NAMESPACE)
+        await until_gone(lambda: self.client.get(Namespace, NAMESPACE), f"namespace {NAMESPACE}")
+
+    async def _own_pools(self) -> list[str]:
+        listing = await self.client.list_metadata(SpiderIPPool)
+        return [p.metadata.name for p in listing.items if p.metadata.name.startswith(POOL_PREFIX)]
+
+    async def remove_records(self, pool: str) -> None:
+        """Delete a pool's records, whoever holds them; the controller may be faster, since there are no such pods."""
+
+        async def remove(record: PartialObject) -> None:
+            with contextlib.suppress(NotFound):
+                await self.client.delete(SpiderIP, record.metadata.name)
+
+        await in_flight((await self.client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}={pool}")).items, remove, 50)
 
     async def _make_node(self, node: str) -> None:
         body = _object("v1", "Node", node)
@@ -108,18 +149,16 @@ class Stage:
             await asyncio.sleep(5)
 
     async def make_pool(self, name: str, subnet: str, ips: str, **spec: Any) -> None:
-        """Make a pool; one of that name that is left over is an error of the caller."""
+        """Make a pool; its name begins with POOL_PREFIX, by which what is left over is found."""
         body = _object("spiderpool.spidernet.io/v2beta1", "SpiderIPPool", name)
         body["spec"] = {"subnet": subnet, "ips": [ips], **spec}
         await self.client.create(msgspec.convert(body, SpiderIPPool))
 
-    async def remove_pool(self, name: str, *, wait_s: float = 60) -> None:
+    async def remove_pool(self, name: str) -> None:
         """Delete a pool and wait until its finalizer let it go."""
         with contextlib.suppress(NotFound):
             await self.client.delete(SpiderIPPool, name)
-            for _ in range(int(wait_s * 5)):
-                await self.client.get(SpiderIPPool, name)
-                await asyncio.sleep(0.2)
+        await until_gone(lambda: self.client.get(SpiderIPPool, name), f"pool {name}")
 
     async def make_pods(self, count: int, pool: str, prefix: str, *, family: int = 4, width: int = 50) -> list[Pod]:
         """Create `count` pods that ask for `pool`, spread evenly over the nodes."""

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from bench.api import Api
 from bench.raw import record
-from bench.stage import Stage, in_flight
+from bench.stage import RAW_POOL, Stage, in_flight
 from spiderpool.api.core import Namespace, Node, Pod
 from spiderpool.api.group import LABEL_NODE
 from spiderpool.api.ippool import SpiderIPPool
@@ -18,6 +19,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Gone, Unreachable
 from spiderpool.kube.client import KubeClient
+from spiderpool.kube.connect import connect
 
 WATCHERS = 100
 ADDS = 500
@@ -34,29 +36,31 @@ async def cpu_seconds(api: Api) -> float:
 
 
 @contextlib.asynccontextmanager
-async def watching(client: KubeClient, count: int) -> AsyncIterator[None]:
-    """Open what `count` agents would open: six watches each."""
-    tasks: list[asyncio.Task[None]] = []
-    for number in range(count):
-        node = f"watcher-{number}"
-        scopes: tuple[tuple[type[KubeObject], str, str], ...] = (
-            (SpiderIPPool, "", ""),
-            (SpiderReservedIP, "", ""),
-            (Namespace, "", ""),
-            (Node, "", f"metadata.name={node}"),
-            (Pod, "", f"spec.nodeName={node}"),
-            (SpiderIP, f"{LABEL_NODE}={node}", ""),
-        )
-        for kind, labels, fields in scopes:
-            version = (await client.list_metadata(kind, labels="nobody=here", resource_version="0")).resource_version
-            tasks.append(asyncio.create_task(_follow(client, kind, labels, fields, version)))
-    await asyncio.sleep(3)
-    try:
+async def watching(identity: Path, count: int) -> AsyncIterator[None]:
+    """Open what `count` agents would open: a client each, with six watches."""
+    async with contextlib.AsyncExitStack() as clients, asyncio.TaskGroup() as watches:
+        tasks = []
+        for number in range(count):
+            client = await clients.enter_async_context(connect(str(identity)))
+            for kind, labels, fields in scopes(f"watcher-{number}"):
+                version = (await client.list_metadata(kind, labels="nobody=here", resource_version="0")).resource_version
+                tasks.append(watches.create_task(_follow(client, kind, labels, fields, version)))
+        await asyncio.sleep(3)
         yield
-    finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def scopes(node: str) -> tuple[tuple[type[KubeObject], str, str], ...]:
+    """Name what the agent of a node watches: kind, label selector, field selector."""
+    return (
+        (SpiderIPPool, "", ""),
+        (SpiderReservedIP, "", ""),
+        (Namespace, "", ""),
+        (Node, "", f"metadata.name={node}"),
+        (Pod, "", f"spec.nodeName={node}"),
+        (SpiderIP, f"{LABEL_NODE}={node}", ""),
+    )
 
 
 async def _follow(client: KubeClient, kind: type[KubeObject], labels: str, fields: str, version: str) -> None:
@@ -66,12 +70,12 @@ async def _follow(client: KubeClient, kind: type[KubeObject], labels: str, field
                 pass
 
 
-async def cost(stage: Stage, watchers: int) -> dict[str, float]:
+async def cost(stage: Stage, identity: Path, watchers: int) -> dict[str, float]:
     """Measure with so many watchers; milliseconds of the API server's CPU, idle use taken off."""
     client = stage.client
     pool = f"bench-watch-{watchers}"
     await stage.make_pool(pool, "198.23.0.0/16", "198.23.0.1-198.23.0.9")
-    async with watching(client, watchers):
+    async with watching(identity, watchers):
         begin = await cpu_seconds(stage.api)
         await asyncio.sleep(5)
         idle_per_s = (await cpu_seconds(stage.api) - begin) / 5
@@ -86,7 +90,7 @@ async def cost(stage: Stage, watchers: int) -> dict[str, float]:
         for number in range(STATUS_WRITES):
             await client.patch(SpiderIPPool, pool, {"status": {"allocatedIPCount": number}}, subresource="status")
         writes = await cpu_seconds(stage.api) - begin - idle_per_s * (loop.time() - at)
-    await in_flight(records, lambda r: client.delete(SpiderIP, r.metadata.name), 10)
+    await stage.remove_records(RAW_POOL)
     await stage.remove_pool(pool)
     return {
         "watchers": watchers,
