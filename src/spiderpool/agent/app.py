@@ -202,7 +202,7 @@ def build(
         ipam=ipam,
         meta=MetaPlugin(cluster, recorder),
         detector=Detector(deletions),
-        coordinator=CoordinatorPlugin(configs),
+        coordinator=CoordinatorPlugin(configs, counted=metrics.coordinator_call),
         endpoints=endpoints,
         comeback=comeback,
         suspects=suspects,

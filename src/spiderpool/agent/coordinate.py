@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -77,22 +78,29 @@ class Begun:
 class CoordinatorPlugin:
     """Serves the CNI calls of `coordinator`."""
 
-    def __init__(self, configs: Configs, turns: Turns | None = None) -> None:
+    def __init__(
+        self,
+        configs: Configs,
+        turns: Turns | None = None,
+        counted: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
         """
         Begin without any container.
 
         Args:
             configs: the cluster's settings.
             turns: hands out turns by container; not those of the IPAM or the meta plugin, which wait for this one.
+            counted: is around each call, and given its command.
         """
         self._configs = configs
+        self._counted = counted
         self._turns = turns or Turns()
         self._workers = ThreadPoolExecutor(WORKERS, "wiring")
 
     async def __call__(self, call: Call, peer: Peer) -> str:
         """Serve one call; gives what the executable prints."""
         container = ("container", call.container_id)
-        with host_of(peer) as host:
+        with self._counted(call.command), host_of(peer) as host:
             match call.command:
                 case "ADD":
                     return await self._turns.add(container, call.container_id, self._adding(call, host))
@@ -131,8 +139,6 @@ class CoordinatorPlugin:
         wires = await self._open(call, host)
         try:
             plan = await self._wire(wires, call, settings, host)
-            if plan.announce:
-                await wires.pod_namespace.run(lambda: announce(call.ifname, plan.announce))
         finally:
             wires.close()
         for note in plan.notes:
@@ -164,6 +170,8 @@ class CoordinatorPlugin:
                 await marks.make(families, fresh=begun.plan.veth is not None)
                 done.pod += begun.last
                 await self._work(lambda: kernel.change_pod(wires, begun.last, begun.view.pod.links))
+            if begun.plan.announce:
+                await wires.pod_namespace.run(lambda: announce(call.ifname, begun.plan.announce))
         except BaseException:
             await unbroken(self._undo(wires, done, marks))
             raise

@@ -6,6 +6,9 @@ Each series carries the two `otel_scope` labels of the original, since boards se
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +20,8 @@ from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 SCOPE: Final = "spiderpool-agent"
 SERVICE: Final = "spiderpool.spidernet.io"
 BUCKETS_S: Final = (0.1, 0.3, 0.5, 1, 3, 5, 7, 10, 15)
+# The coordinator asks no API server: a call is a matter of milliseconds.
+COORDINATOR_BUCKETS_S: Final = (0.005, 0.01, 0.02, 0.04, 0.1, 0.3, 0.5, 1, 3, 10)
 _LABELS: Final = ("otel_scope_name", "otel_scope_version")
 
 
@@ -45,6 +50,15 @@ class _Durations:
         self.maximum.set(self.most_s)
         self.minimum.set(self.least_s)
         self.latest.set(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """How many calls of a kind there were, how many failed, and how long each took."""
+
+    count: Counter
+    failures: Counter
+    time: _Durations
 
 
 class Metrics:
@@ -92,7 +106,7 @@ class Metrics:
         self.lost_addresses = self._counter(
             "ipam_lost_address_counts", "addresses of living pods that were found in somebody else's hands"
         )
-
+        self._coordinator = {command: self._calls("coordinator", command) for command in ("ADD", "DEL", "CHECK")}
         self._drops_invalid = self._gauge(
             "node_kube_proxy_drops_invalid", "1 where kube-proxy drops packets that conntrack calls INVALID"
         )
@@ -107,6 +121,28 @@ class Metrics:
         """Count a request to the API server."""
         if verb != "watch":
             self._api_calls.labels(*self._scope, verb, resource, code).inc()
+
+    @contextmanager
+    def coordinator_call(self, command: str) -> Iterator[None]:
+        """
+        Count a call of the coordinator, take its time, and note when it fails.
+
+        Args:
+            command: `ADD`, `DEL` or `CHECK`; another one is not counted.
+        """
+        calls = self._coordinator.get(command)
+        if calls is None:
+            yield
+            return
+        began = time.monotonic()
+        calls.count.inc()
+        try:
+            yield
+        except BaseException:
+            calls.failures.inc()
+            raise
+        finally:
+            calls.time.observe(time.monotonic() - began)
 
     def failed_add(self, error: BaseException) -> None:
         """Count a failed ADD and its reason."""
@@ -136,9 +172,17 @@ class Metrics:
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(*self._scope)
 
-    def _durations(self, subject: str, kind: str, text: str) -> _Durations:
+    def _calls(self, subject: str, command: str) -> _Calls:
+        name = f"{subject}_{command.lower()}"
+        return _Calls(
+            self._counter(f"{name}_counts", f"{command} calls of {subject}"),
+            self._counter(f"{name}_failure_counts", f"{command} calls of {subject} that failed"),
+            self._durations(name, "duration", f"time of a {command} of {subject}", COORDINATOR_BUCKETS_S),
+        )
+
+    def _durations(self, subject: str, kind: str, text: str, buckets_s: Sequence[float] = BUCKETS_S) -> _Durations:
         histogram = Histogram(
-            f"spiderpool_{subject}_{kind}_seconds", text, _LABELS, registry=self.registry, buckets=BUCKETS_S
+            f"spiderpool_{subject}_{kind}_seconds", text, _LABELS, registry=self.registry, buckets=buckets_s
         ).labels(*self._scope)
         return _Durations(
             histogram,

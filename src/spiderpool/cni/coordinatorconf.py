@@ -31,9 +31,10 @@ T = TypeVar("T")
 # The lowest bit of a MAC's first byte says "multicast" (IEEE 802).
 _MAC_PREFIX: Final = re.compile(r"[0-9a-fA-F][02468aceACE][:-][0-9a-fA-F]{2}")
 _MODES: Final = {mode.value: mode for mode in Mode} | {"disable": Mode.DISABLED}
-_KERNEL_TABLES: Final = frozenset({253, 254, 255})
-_LAST_TABLE: Final = 2**32 - 1
-_LAST_NUMBER: Final = 2**31 - 1
+KERNEL_TABLES: Final = frozenset({253, 254, 255})  # default, main, local
+LARGEST_TABLE: Final = 2**32 - 1
+LARGEST_LENGTH: Final = 2**31 - 1
+LARGEST_MTU: Final = 65535  # ETH_MAX_MTU
 _RP_FILTER: int | None = 0  # the cluster's default
 _NAMES: Final = {str: "a string", int: "a number without quotes", bool: "true or false", list: "a list", dict: "an object"}
 
@@ -157,9 +158,9 @@ def _read_policy(source: _Source, key: str, value: object) -> PolicyRoute:
 def _read_table(source: _Source, key: str, value: int) -> int:
     if value == 0:
         return DEFAULT_HOST_TABLE
-    if not 1 <= value <= _LAST_TABLE or value in _KERNEL_TABLES:
+    if not 1 <= value <= LARGEST_TABLE or value in KERNEL_TABLES:
         raise source.wrong(
-            key, value, f"a table of your own, 1 to {_LAST_TABLE}, not 253 to 255 (default {DEFAULT_HOST_TABLE})"
+            key, value, f"a table of your own, 1 to {LARGEST_TABLE}, not 253 to 255 (default {DEFAULT_HOST_TABLE})"
         )
     return value
 
@@ -173,23 +174,31 @@ def _read_rp_filter(source: _Source, key: str, value: int) -> int | None:
 
 
 def _read_length(source: _Source, key: str, value: int) -> int:
-    if not 0 <= value <= _LAST_NUMBER:
+    if not 0 <= value <= LARGEST_LENGTH:
         raise source.wrong(key, value, "0 (leave it alone) or the length of the queue in packets")
     return value
 
 
 def _read_mtu(source: _Source, key: str, value: int) -> int:
-    limit = 65535  # ETH_MAX_MTU
-    if not 0 < value <= limit:
-        raise source.wrong(key, value, f"an MTU in bytes, 68 to {limit}; 1280 or more with IPv6")
+    if not 0 < value <= LARGEST_MTU:
+        raise source.wrong(key, value, f"an MTU in bytes, 68 to {LARGEST_MTU}; 1280 or more with IPv6")
     return value
 
 
 def _read_address(source: _Source, key: str, value: str) -> IPAddress | None:
+    must = "an address such as 169.254.100.1, without a prefix length"
     try:
-        return ip_address(value)
+        address = ip_address(value)
     except ValueError:
-        raise source.wrong(key, value, "an address such as 169.254.100.1, without a prefix length") from None
+        raise source.wrong(key, value, must) from None
+    if not is_for_a_link(address):
+        raise source.wrong(key, value, must)
+    return address
+
+
+def is_for_a_link(address: IPAddress) -> bool:
+    """Whether an interface of a pod may have an address."""
+    return not (address.is_unspecified or address.is_loopback or address.is_multicast)
 
 
 def _read_mac_prefix(source: _Source, key: str, value: str) -> str:

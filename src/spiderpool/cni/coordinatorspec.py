@@ -16,6 +16,8 @@ from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
 from spiderpool.api.group import FINALIZER
 from spiderpool.api.ippool import Route
+from spiderpool.cni.coordinatorconf import KERNEL_TABLES, LARGEST_LENGTH, LARGEST_MTU, LARGEST_TABLE, is_for_a_link
+from spiderpool.cni.request import valid_ifname
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.validation import FieldError, Kind
 
@@ -24,7 +26,6 @@ T = TypeVar("T")
 HOST_RULE_TABLE: Final = 500
 VETH_MTU: Final = 1500
 SMALLEST_MTU: Final = 68  # of a veth: RFC 791 asks every link for that much, the kernel refuses less
-LARGEST_TABLE: Final = 2**32 - 1  # the kernel's number of a routing table
 LARGEST_RP_FILTER: Final = 2  # kernel, ip-sysctl: 0 off, 1 strict, 2 loose
 MAC_PREFIX: Final = re.compile(r"[0-9a-fA-F]{2}:[0-9a-fA-F]{2}")
 
@@ -88,19 +89,25 @@ def spec_errors(spec: CoordinatorSpec, where: str) -> Iterator[FieldError]:
         yield from _mac_errors(spec.pod_mac_prefix, f"{where}.podMACPrefix")
     if spec.veth_link_address:
         yield from _address_errors(spec.veth_link_address, f"{where}.vethLinkAddress")
+    if spec.pod_default_route_nic and not valid_ifname(spec.pod_default_route_nic):
+        why = "is no name of an interface: at most 15 characters, without '/', ':' and blanks"
+        yield FieldError(f"{where}.podDefaultRouteNIC", Kind.INVALID, spec.pod_default_route_nic, why)
     yield from _number_errors(spec, where)
 
 
 def _number_errors(spec: CoordinatorSpec, where: str) -> Iterator[FieldError]:
     """Check the numbers."""
     table, length, mtu, rp_filter = spec.host_rule_table, spec.tx_queue_len, spec.veth_mtu, spec.pod_rp_filter
-    if table is not None and not 0 <= table <= LARGEST_TABLE:
-        why = f"is no number of a routing table: 1 to {LARGEST_TABLE}, or 0 for {HOST_RULE_TABLE}"
+    if table is not None and (not 0 <= table <= LARGEST_TABLE or table in KERNEL_TABLES):
+        why = f"must be a table of the pods' own: 1 to {LARGEST_TABLE}, not 253 to 255, or 0 for {HOST_RULE_TABLE}"
         yield FieldError(f"{where}.hostRuleTable", Kind.INVALID, str(table), why)
-    if length is not None and length < 0:
-        yield FieldError(f"{where}.txQueueLen", Kind.INVALID, str(length), "must be 0 (leave it alone) or more")
-    if mtu is not None and mtu < SMALLEST_MTU:
-        why = f"must be {SMALLEST_MTU} or more, the kernel refuses less"
+    if length is not None and not 0 <= length <= LARGEST_LENGTH:
+        why = f"must be 0 (leave it alone) or more, at most {LARGEST_LENGTH}"
+        yield FieldError(f"{where}.txQueueLen", Kind.INVALID, str(length), why)
+    if mtu is not None and not SMALLEST_MTU <= mtu <= LARGEST_MTU:
+        less = mtu < SMALLEST_MTU
+        why = f"must be {SMALLEST_MTU} or more" if less else f"must be {LARGEST_MTU} or less"
+        why += f", the kernel refuses {'less' if less else 'more'}"
         yield FieldError(f"{where}.vethMTU", Kind.INVALID, str(mtu), why)
     if rp_filter is not None and rp_filter > LARGEST_RP_FILTER:
         why = "must be 0, 1, 2, or negative (leave it alone)"
@@ -134,7 +141,8 @@ def _mac_errors(prefix: str, where: str) -> Iterator[FieldError]:
 def _address_errors(text: str, where: str) -> Iterator[FieldError]:
     """Check an address."""
     try:
-        parse_address(text)
+        if not is_for_a_link(parse_address(text)):
+            yield FieldError(where, Kind.INVALID, text, "is no address that an interface of a pod may have")
     except InvalidRequest as error:
         yield FieldError(where, Kind.INVALID, text, error.message)
 

@@ -100,6 +100,12 @@ class PodNics:
         # A table that was never used is an error to `ip`, and empty to us.
         return shown(subprocess.run(command, check=False, capture_output=True, text=True).stdout, family)  # noqa: S603
 
+    def fill_tables(self, first: int, last: int) -> None:
+        """Let somebody else use these tables of the pod."""
+        lines = "".join(f"route add 10.50.0.0/16 dev eth0 table {table}\n" for table in range(first, last + 1))
+        command = ["nsenter", f"--net={self.netns.path}", "ip", "-batch", "-"]
+        subprocess.run(command, check=True, capture_output=True, text=True, input=lines)  # noqa: S603
+
     def rules(self, family: int = 4) -> set[str]:
         """Show the pod's rules."""
         return shown(self.netns.ip(f"-{family}", "rule").replace("from all ", ""))

@@ -14,6 +14,7 @@ from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, Spide
 from spiderpool.kernel import wires as kernel
 from spiderpool.kernel.namespaces import Namespaces
 from tests.contract.coordinator.stage import PodNics, Stage, dual
+from tests.unit.cni.test_coordinatorconf import WRONG
 
 BOTH = ("10.6.168.172/16", "fd00:6::172/64")
 
@@ -236,6 +237,68 @@ async def test_refusals(ground: Stage) -> None:
         gone = ground.call("ADD", pod, "eth0", given)
     with pytest.raises(BadEnvironment, match="CNI_NETNS"):
         await ground.plugin(gone, ground.node.peer)
+
+
+async def test_every_wrong_value(ground: Stage) -> None:
+    """Whichever key has a wrong value, in the network's configuration or the cluster's: CNI code 7, and nothing is touched."""
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        before = ground.everything(pod)
+        fine = ground.configs.document
+
+        for key, value, words in WRONG:
+            for document, config in ((fine, {key: value}), ({**fine, key: value}, {})):
+                ground.configs.document = document
+                with pytest.raises(InvalidRequest) as caught:
+                    await ground.run("ADD", pod, "eth0", given, **config)
+                assert (words in caught.value.message, caught.value.cni_code) == (True, 7)
+        assert before == ground.everything(pod)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"mode": "overlay"}, "overlay mode on eth0, the pod's first NIC"),
+        ({"podDefaultCniNic": "net9"}, "interface net9 is not in the pod"),
+        ({"vethMTU": 1279}, "vethMTU is 1279, IPv6 needs 1280 or more"),
+        ({"policyRoutes": [{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}]}, "cannot add route 10.99.0.0/16 via 192.0.2.1"),
+        ({"podMACPrefix": "0a:1b", "vethLinkAddress": "10.6.168.121", "hijackCIDR": ["10.6.0.0/33"]}, "hijackCIDR is"),
+    ],
+)
+async def test_settings_in_conflict(ground: Stage, settings: dict[str, Any], words: str) -> None:
+    """What does not go together, or not with this pod, is refused with a sentence, and pod and node are as before."""
+    dual(ground)
+    with ground.pod("warm") as warm:
+        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
+        await ground.run("DEL", warm, "eth0")
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", *BOTH)
+        before = ground.everything(pod)
+
+        with pytest.raises(SpiderpoolError) as caught:
+            await ground.run("ADD", pod, "eth0", given, **settings)
+
+        assert words in caught.value.message
+        assert before == ground.everything(pod)
+
+
+async def test_second_nic_refused(ground: Stage) -> None:
+    """No free table, a NIC that is not there for the default route: the first NIC's layout stays as it is."""
+    with ground.pod() as pod:
+        await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
+        given = pod.macvlan("net1", "ens224", "10.7.168.173/16")
+        before = ground.everything(pod)
+        with pytest.raises(InvalidRequest, match="podDefaultRouteNIC: net2 don't exist in pod"):
+            await ground.run("ADD", pod, "net1", given, podDefaultRouteNic="net2")
+        with pytest.raises(InvalidRequest, match="the pod has veth0 of underlay mode"):
+            await ground.run("ADD", pod, "net1", given, mode="overlay")
+        assert before == ground.everything(pod)
+
+        pod.fill_tables(101, 252)
+        before = ground.everything(pod)
+        with pytest.raises(InvalidRequest, match="no free routing table in the pod: 101 to 252 are in use"):
+            await ground.run("ADD", pod, "net1", given)
+        assert before == ground.everything(pod)
 
 
 async def test_stale_on_the_node(ground: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from contextlib import closing
@@ -11,7 +12,8 @@ import aiohttp
 import pytest
 
 from spiderpool.agent.health import health_routes
-from spiderpool.agent.server import dispatcher, listen_on_port
+from spiderpool.agent.server import Peer, dispatcher, listen_on_port
+from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import InvalidRequest
 from tests.unit.agent.world import World
 
@@ -111,6 +113,40 @@ async def test_metrics_have_the_documented_names_and_labels(world: World) -> Non
         assert f"ipam_allocation_{which}_duration_seconds" in values
         assert f"ipam_release_{which}_limit_duration_seconds" in values
     assert 'le="0.1"' in text
+
+
+async def test_metrics_of_the_coordinator(world: World) -> None:
+    """Each call is counted and timed, those that fail once more; names are of the style of ipam.md 7.5."""
+    world.pod("web-1")
+    port = free_port()
+    env = {"SPIDERPOOL_METRIC_HTTP_PORT": str(port), "SPIDERPOOL_ENABLED_METRIC": "true"}
+    variables = {
+        "CNI_CONTAINERID": "c1",
+        "CNI_NETNS": "/nowhere/netns",
+        "CNI_IFNAME": "eth0",
+        "CNI_ARGS": "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-1;K8S_POD_UID=u1",
+        "CNI_PATH": "/nowhere",
+    }
+    config = {"cniVersion": "1.1.0", "name": "lan", "type": "coordinator"}
+    me = Peer(os.getpid())
+
+    async with world.serving_agent(env=env) as agent:
+        with pytest.raises(InvalidRequest, match="prevResult is missing"):
+            await agent.app.coordinator(parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "ADD"}, config)), me)
+        await agent.app.coordinator(parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "STATUS"}, config)), me)
+        _, text = await get(port, "/metrics")
+
+    series = re.findall(r'^spiderpool_(coordinator_\w+)\{otel_scope_name="spiderpool-agent",[^}]*\} (\S+)$', text, re.MULTILINE)
+    values = {name: float(value) for name, value in series}
+    assert (1, 1, 1) == tuple(
+        values[f"coordinator_add_{what}"] for what in ("counts_total", "failure_counts_total", "duration_seconds_count")
+    )
+    assert (0, 0, 0) == tuple(values[f"coordinator_{what}_counts_total"] for what in ("del", "del_failure", "check"))
+    for which in ("average", "max", "min", "latest"):
+        assert f"coordinator_add_{which}_duration_seconds" in values
+    assert 'spiderpool_coordinator_add_duration_seconds_bucket{le="0.04"' in text.replace(
+        'otel_scope_name="spiderpool-agent",otel_scope_version="v0",', ""
+    )
 
 
 async def test_metrics_are_off_by_default(world: World) -> None:

@@ -91,34 +91,46 @@ def test_disabled(word: str) -> None:
     assert Mode.DISABLED is read_coordinator({"mode": word}, CLUSTER).mode
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("mode", "tunnel", "unknown tuneMode: tunnel"),
-        ("mode", 1, "mode is 1, write a string"),
-        ("podDefaultCniNic", 1, "podDefaultCniNic is 1, write a string"),
-        ("overlayPodCIDR", ["10.0.0.1"], 'overlayPodCIDR is "10.0.0.1", write CIDRs'),
-        ("serviceCIDR", "10.96.0.0/12", 'serviceCIDR is "10.96.0.0/12", write a list'),
-        ("hijackCIDR", ["10.300.0.0/16"], "hijackCIDR is"),
-        ("hijackCIDR", [7], "hijackCIDR is 7, write CIDRs"),
-        ("policyRoutes", ["10.99.0.0/16"], "policyRoutes is"),
-        ("policyRoutes", [{"dst": "10.99.0.0/16"}], "policyRoutes is"),
-        ("policyRoutes", [{"dst": "10.99.0.0/16", "gw": "fd00::1"}], "both of one family"),
-        ("tunePodRoutes", "true", 'tunePodRoutes is "true", write true or false'),
-        ("podDefaultRouteNic", 1, "podDefaultRouteNic is 1, write a string"),
-        ("hostRuleTable", 254, "hostRuleTable is 254, write a table of your own"),
-        ("hostRuleTable", -1, "hostRuleTable is -1"),
-        ("hostRuleTable", True, "hostRuleTable is true, write a number"),
-        ("podRPFilter", 3, "podRPFilter is 3, write 0, 1, 2, or -1"),
-        ("txQueueLen", -1, "txQueueLen is -1"),
-        ("txQueueLen", "9", "txQueueLen is"),
-        ("vethLinkAddress", "169.254.0.1/16", "vethLinkAddress is"),
-        ("vethMTU", 0, "vethMTU is 0, write an MTU"),
-        ("vethMTU", 70000, "vethMTU is 70000"),
-        ("podMACPrefix", "0b:1b", 'podMACPrefix is "0b:1b", write two bytes such as 0a:1b, the second digit even'),
-        ("podMACPrefix", "0a:1", "podMACPrefix is"),
-    ],
-)
+WRONG: list[tuple[str, Any, str]] = [
+    ("mode", "tunnel", "unknown tuneMode: tunnel"),
+    ("mode", 1, "mode is 1, write a string"),
+    ("podDefaultCniNic", 1, "podDefaultCniNic is 1, write a string"),
+    ("overlayPodCIDR", {}, "overlayPodCIDR is {}, write a list"),
+    ("overlayPodCIDR", ["10.0.0.1"], 'overlayPodCIDR is "10.0.0.1", write CIDRs'),
+    ("serviceCIDR", ["fd00::/129"], "serviceCIDR is"),
+    ("serviceCIDR", "10.96.0.0/12", 'serviceCIDR is "10.96.0.0/12", write a list'),
+    ("hijackCIDR", ["10.300.0.0/16"], "hijackCIDR is"),
+    ("hijackCIDR", "169.254.0.0/16", 'hijackCIDR is "169.254.0.0/16", write a list'),
+    ("hijackCIDR", [7], "hijackCIDR is 7, write CIDRs"),
+    ("policyRoutes", "10.99.0.0/16", "policyRoutes is"),
+    ("policyRoutes", ["10.99.0.0/16"], "policyRoutes is"),
+    ("policyRoutes", [{"dst": "10.99.0.0/16"}], "policyRoutes is"),
+    ("policyRoutes", [{"dst": "10.99.0.0/16", "gw": "fd00::1"}], "both of one family"),
+    ("tunePodRoutes", "true", 'tunePodRoutes is "true", write true or false'),
+    ("podDefaultRouteNic", 1, "podDefaultRouteNic is 1, write a string"),
+    ("hostRuleTable", 254, "hostRuleTable is 254, write a table of your own"),
+    ("hostRuleTable", 2**32, "hostRuleTable is 4294967296"),
+    ("hostRuleTable", -1, "hostRuleTable is -1"),
+    ("hostRuleTable", True, "hostRuleTable is true, write a number"),
+    ("podRPFilter", "0", 'podRPFilter is "0", write a number'),
+    ("podRPFilter", 3, "podRPFilter is 3, write 0, 1, 2, or -1"),
+    ("txQueueLen", -1, "txQueueLen is -1"),
+    ("txQueueLen", 2**31, "txQueueLen is 2147483648"),
+    ("txQueueLen", "9", "txQueueLen is"),
+    ("vethLinkAddress", 169, "vethLinkAddress is 169, write a string"),
+    ("vethLinkAddress", "::", "vethLinkAddress is"),
+    ("vethLinkAddress", "224.0.0.1", "vethLinkAddress is"),
+    ("vethLinkAddress", "169.254.0.1/16", "vethLinkAddress is"),
+    ("vethMTU", "1500", 'vethMTU is "1500", write a number'),
+    ("vethMTU", 0, "vethMTU is 0, write an MTU"),
+    ("vethMTU", 70000, "vethMTU is 70000"),
+    ("podMACPrefix", "0b:1b", 'podMACPrefix is "0b:1b", write two bytes such as 0a:1b, the second digit even'),
+    ("podMACPrefix", 10, "podMACPrefix is 10, write a string"),
+    ("podMACPrefix", "0a:1", "podMACPrefix is"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), WRONG)
 def test_wrong(key: str, value: object, words: str) -> None:
     """A wrong value is refused with its owner, key, value and what to write, wherever it stands."""
     with pytest.raises(InvalidRequest) as network:
@@ -131,6 +143,13 @@ def test_wrong(key: str, value: object, words: str) -> None:
     assert words in cluster.value.message
     assert cluster.value.message.startswith("SpiderCoordinator: ")
     assert 7 == network.value.cni_code
+
+
+def test_every_key_has_a_wrong_value() -> None:
+    """No key of reference datapath.md 1.3 is left out above, those that are ignored aside."""
+    keys = {key.casefold() for key in CLUSTER} | {"poddefaultcninic"}
+
+    assert keys == {key.casefold() for key, _, _ in WRONG}
 
 
 def test_first_nic_of_a_wrong_configuration() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.cni.coordinatorconf import read_coordinator
 from spiderpool.cni.coordinatorspec import complete_coordinator, normalise, validate_coordinator
 
 GOING = "2026-01-01T00:00:00Z"
@@ -95,19 +96,74 @@ def test_bare_addresses_become_networks() -> None:
         ({"podMACPrefix": "0a:1b:2c"}, ["spec.podMACPrefix"]),
         ({"hostRuleTable": -1}, ["spec.hostRuleTable"]),
         ({"hostRuleTable": 2**32}, ["spec.hostRuleTable"]),
+        ({"hostRuleTable": 253}, ["spec.hostRuleTable"]),
+        ({"hostRuleTable": 254}, ["spec.hostRuleTable"]),
+        ({"hostRuleTable": 255}, ["spec.hostRuleTable"]),
+        ({"hostRuleTable": 252}, []),
+        ({"podDefaultRouteNIC": "net1"}, []),
+        ({"podDefaultRouteNIC": "sixteen-letters!"}, ["spec.podDefaultRouteNIC"]),
+        ({"podDefaultRouteNIC": "net 1"}, ["spec.podDefaultRouteNIC"]),
         ({"podRPFilter": 2}, []),
         ({"podRPFilter": -5}, []),
         ({"podRPFilter": 3}, ["spec.podRPFilter"]),
         ({"txQueueLen": -1}, ["spec.txQueueLen"]),
+        ({"txQueueLen": 2**31}, ["spec.txQueueLen"]),
         ({"vethLinkAddress": "169.254.100.1"}, []),
         ({"vethLinkAddress": "169.254.100.1/32"}, ["spec.vethLinkAddress"]),
+        ({"vethLinkAddress": "::"}, ["spec.vethLinkAddress"]),
+        ({"vethLinkAddress": "ff02::1"}, ["spec.vethLinkAddress"]),
         ({"vethMTU": 67}, ["spec.vethMTU"]),
         ({"vethMTU": 68}, []),
+        ({"vethMTU": 65535}, []),
+        ({"vethMTU": 65536}, ["spec.vethMTU"]),
     ],
 )
 def test_checks(spec: dict[str, Any], fields: list[str]) -> None:
     """What is out of range, of another family or no address at all is refused by name."""
     assert fields == refused(**spec)
+
+
+@pytest.mark.parametrize("kind", list(PodCIDRType))
+@pytest.mark.parametrize("mode", list(CoordinatorMode))
+def test_all_words_are_fine(mode: CoordinatorMode, kind: PodCIDRType) -> None:
+    """Every mode goes with every source of the CIDRs."""
+    assert [] == refused(mode=mode, podCIDRType=kind)
+
+
+WRONG_TYPES: dict[str, list[Any]] = {
+    "mode": ["disable", 1],
+    "podCIDRType": ["weave", 1],
+    "hijackCIDR": ["10.6.0.0/16", [1]],
+    "policyRoutes": [{"dst": "10.1.0.0/16", "gw": "10.6.0.1"}, [{"dst": "10.1.0.0/16"}], [{"gw": "10.6.0.1"}]],
+    "podMACPrefix": [1],
+    "tunePodRoutes": ["true", 1],
+    "podDefaultRouteNIC": [1],
+    "hostRuleTable": ["500", True, 1.5],
+    "podRPFilter": ["0", True],
+    "txQueueLen": ["0"],
+    "vethLinkAddress": [1],
+    "vethMTU": ["1500", 0, -1],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG_TYPES.items() for value in values])
+def test_wrong_types(field: str, value: object) -> None:
+    """A value of a wrong type does not become settings, whoever let it pass; the words name the field."""
+    with pytest.raises(msgspec.ValidationError, match=rf"\$\.{field}"):
+        msgspec.convert({field: value}, CoordinatorSpec)
+
+
+def test_every_field_has_a_wrong_type() -> None:
+    """No field is left out above."""
+    assert {field.encode_name for field in msgspec.structs.fields(CoordinatorSpec)} == WRONG_TYPES.keys()
+
+
+def test_what_is_admitted_is_served() -> None:
+    """Numbers that the webhook lets pass are right for the coordinator too."""
+    for key, values in {"hostRuleTable": (1, 252, 2**32 - 1), "txQueueLen": (2**31 - 1,), "vethMTU": (68, 65535)}.items():
+        for value in values:
+            assert [] == refused(**{key: value})
+            assert read_coordinator({}, {key: value})
 
 
 def test_words() -> None:

@@ -83,7 +83,7 @@ def test_dashboard_names_what_is_exported() -> None:
     names = {name for panel in panels for target in panel["targets"] for name in NAME.findall(target["expr"])}
 
     assert set() == names - exported()
-    assert 8 == len(panels)
+    assert 10 == len(panels)
 
 
 def test_alerts_have_words() -> None:
