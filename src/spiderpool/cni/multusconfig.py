@@ -34,12 +34,14 @@ from spiderpool.api.multusconfig import (
     VlanConfig,
     VlanMode,
 )
+from spiderpool.cni.coordinatorconf import LARGEST_MTU
 from spiderpool.cni.coordinatorspec import normalise, spec_errors
 from spiderpool.cni.definition import block_of, read_chained
-from spiderpool.cni.request import valid_network_name
+from spiderpool.cni.request import valid_ifname, valid_network_name
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.validation import FieldError, Kind
 from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.wiring.ifacer import read_options
 
 M = TypeVar("M", bound=MasterConfig)
 
@@ -269,8 +271,8 @@ def _problems(block: object) -> Iterator[Problem]:
             yield from _sriov_problems(block)
         case IbSriovConfig() if not block.resource_name:
             yield "", "resourceName is empty; name the resource of a device plugin"
-        case IpoibConfig() if not block.master:
-            yield "", "master is empty; name an interface of the nodes"
+        case IpoibConfig():
+            yield from _name_problems("master", block.master)
         case OvsConfig():
             yield from _ovs_problems(block)
     if isinstance(block, MasterConfig | IbSriovConfig | IpoibConfig | OvsConfig):
@@ -295,6 +297,10 @@ def _master_problems(block: MasterConfig) -> Iterator[Problem]:
     """Check interfaces, bond and VLAN."""
     if not block.master or not all(block.master):
         yield ",".join(block.master), "master needs at least one name of an interface, and none may be empty"
+    for name in filter(None, block.master):
+        yield from _name_problems("master", name)
+    yield from _mtu_problems(block.mtu)
+    yield from _bond_problems(block)
     if len(set(block.master)) < len(block.master):
         yield ",".join(block.master), "master names an interface twice"
     if len(block.master) > 1 and not (block.bond and block.bond.name):
@@ -306,10 +312,42 @@ def _master_problems(block: MasterConfig) -> Iterator[Problem]:
             yield "", "vlanMode manual needs vlanID"
 
 
+def _name_problems(key: str, name: str) -> Iterator[Problem]:
+    """Check a name of an interface of the nodes."""
+    if not name:
+        yield "", f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the nodes"
+    elif not valid_ifname(name):
+        yield name, f"{key} is no name of an interface: at most 15 characters, without '/', ':' and blanks"
+
+
+def _mtu_problems(mtu: int | None) -> Iterator[Problem]:
+    """Check an MTU; 0 is the master's."""
+    if mtu is not None and mtu > LARGEST_MTU:
+        yield str(mtu), f"mtu must be {LARGEST_MTU} or less, the kernel refuses more"
+
+
+def _bond_problems(block: MasterConfig) -> Iterator[Problem]:
+    """Check what `ifacer` will make: bond and VLAN. With one master there is no bond."""
+    bond = block.bond if len(block.master) > 1 else None
+    if bond is not None and bond.name:
+        yield from _name_problems("bond.name", bond.name)
+    if bond is not None:
+        try:
+            read_options(bond.options or "")
+        except InvalidRequest as error:
+            yield bond.options or "", error.message.removeprefix("ifacer: ")
+    if isinstance(block, VlanConfig) or not block.vlan_id:
+        return
+    base = bond.name if bond is not None else "".join(block.master[:1])
+    if valid_ifname(base) and not valid_ifname(f"{base}.{block.vlan_id}"):
+        yield f"{base}.{block.vlan_id}", "the VLAN's interface would have this name, and the kernel takes at most 15 characters"
+
+
 def _sriov_problems(block: SriovConfig) -> Iterator[Problem]:
     """Check SR-IOV."""
     if not block.resource_name:
         yield "", "resourceName is empty; name the resource of a device plugin"
+    yield from _mtu_problems(block.mtu)
     low, high = block.min_tx_rate_mbps or 0, block.max_tx_rate_mbps or 0
     if low > high:
         yield str(low), f"minTxRateMbps must not be above maxTxRateMbps, which is {high}"
@@ -317,8 +355,7 @@ def _sriov_problems(block: SriovConfig) -> Iterator[Problem]:
 
 def _ovs_problems(block: OvsConfig) -> Iterator[Problem]:
     """Check Open vSwitch."""
-    if not block.bridge:
-        yield "", "bridge is empty; name a bridge of the nodes"
+    yield from _name_problems("bridge", block.bridge)
     for index, item in enumerate(block.trunk):
         if item.min_id is not None and item.max_id is not None and item.min_id > item.max_id:
             yield str(item.min_id), f"trunk[{index}].minID must not be above maxID, which is {item.max_id}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -13,10 +13,14 @@ from spiderpool.cni.multusconfig import complete_config, injection_problem, mana
 
 MACVLAN = {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}}
 VLAN = {"cniType": "vlan", "vlan": {"master": ["ens192"]}}
+IPVLAN = {"cniType": "ipvlan", "ipvlan": {"master": ["ens192"]}}
+BOND = {"name": "bond0", "mode": 1}
 SRIOV = {"cniType": "sriov", "sriov": {"resourceName": "spidernet.io/rail1"}}
 IB_SRIOV = {"cniType": "ib-sriov", "ibsriov": {"resourceName": "spidernet.io/ib"}}
 IPOIB = {"cniType": "ipoib", "ipoib": {"master": "ibs5f0"}}
 OVS = {"cniType": "ovs", "ovs": {"bridge": "br1"}}
+NO_NAME = "is no name of an interface: at most 15 characters, without '/', ':' and blanks"
+TOO_LONG = "the VLAN's interface would have this name, and the kernel takes at most 15 characters"
 POOLS = {"ipv4": ["p4"]}
 RDMA = "cni.spidernet.io/rdma-resource-inject"
 NETWORK = "cni.spidernet.io/network-resource-inject"
@@ -154,6 +158,46 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
             ['spec.macvlanConfig: Invalid value: "ens192,ens224": several masters need a bond with a name'],
         ),
         (
+            block(MACVLAN, "macvlan", master=["ens192", "ens192"], bond=BOND),
+            ['spec.macvlanConfig: Invalid value: "ens192,ens192": master names an interface twice'],
+        ),
+        (
+            block(MACVLAN, "macvlan", master=["sixteen-letters!"]),
+            [f'spec.macvlanConfig: Invalid value: "sixteen-letters!": master {NO_NAME}'],
+        ),
+        (
+            block(IPVLAN, "ipvlan", mtu=65536),
+            ['spec.ipvlanConfig: Invalid value: "65536": mtu must be 65535 or less, the kernel refuses more'],
+        ),
+        (block(IPVLAN, "ipvlan", mtu=65535), []),
+        (
+            block(SRIOV, "sriov", mtu=65536),
+            ['spec.sriovConfig: Invalid value: "65536": mtu must be 65535 or less, the kernel refuses more'],
+        ),
+        (
+            block(MACVLAN, "macvlan", master=["ens192", "ens224"], bond={**BOND, "name": "a/b"}),
+            [f'spec.macvlanConfig: Invalid value: "a/b": bond.name {NO_NAME}'],
+        ),
+        (block(MACVLAN, "macvlan", bond={**BOND, "name": "a/b"}), []),
+        (
+            block(MACVLAN, "macvlan", master=["ens192", "ens224"], bond={**BOND, "options": "miimon=fast"}),
+            ["spec.macvlanConfig: Invalid value: \"miimon=fast\": bond.options: miimon is 'fast'; write a number"],
+        ),
+        (block(MACVLAN, "macvlan", master=["ens192", "ens224"], bond={**BOND, "options": "miimon=100; lacp_rate=1"}), []),
+        (
+            block(MACVLAN, "macvlan", master=["enp175s0f0np0"], vlanID=100),
+            [f'spec.macvlanConfig: Invalid value: "enp175s0f0np0.100": {TOO_LONG}'],
+        ),
+        (block(VLAN, "vlan", master=["enp175s0f0np0"], vlanID=100), []),
+        (
+            block(IPOIB, "ipoib", master="a b"),
+            [f'spec.ipoibConfig: Invalid value: "a b": master {NO_NAME}'],
+        ),
+        (
+            block(OVS, "ovs", bridge=""),
+            ["spec.ovsConfig: Invalid value: bridge is empty; name a bridge of the nodes"],
+        ),
+        (
             block(VLAN, "vlan", vlanMode="auto", vlanID=100),
             ['spec.vlan: Invalid value: "100": vlanID cannot be given with vlanMode auto: the IPPool says which VLAN'],
         ),
@@ -196,6 +240,90 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
 def test_checks(spec: dict[str, Any], texts: list[str]) -> None:
     """A wrong network is refused with the reference's field and a sentence."""
     assert texts == refused(spec)
+
+
+MASTERS: dict[str, list[Any]] = {
+    "master": ["ens192", [1]],
+    "mtu": ["1500", -1],
+    "vlanID": ["100", -1, 4095],
+    "bond": [
+        "bond0",
+        {"mode": 1},
+        {"name": "b"},
+        {"name": "b", "mode": "1"},
+        {"name": "b", "mode": 7},
+        {"name": "b", "mode": -1},
+    ],
+    "rdmaResourceName": [1],
+    "ippools": [["p"], {"ipv4": "p"}, {"ipv6": [1]}, {"matchMasterSubnet": "yes"}],
+}
+RATE = ["1", -1]
+WRONG_TYPES: dict[str, dict[str, list[Any]]] = {
+    "": {
+        "cniType": ["bridge", 1],
+        "enableCoordinator": ["yes"],
+        "disableIPAM": [1],
+        "coordinator": ["auto", {"mode": "fast"}, {"vethMTU": "1500"}],
+        "chainCNIJsonData": ["{}", [1]],
+        "customCNI": [{}],
+        "macvlan": [[]],
+        "ipvlan": [[]],
+        "vlan": [[]],
+        "sriov": [[]],
+        "ibsriov": [[]],
+        "ipoib": [[]],
+        "ovs": [[]],
+    },
+    "macvlan": MASTERS,
+    "ipvlan": MASTERS,
+    "vlan": {**MASTERS, "vlanMode": ["none", 1]},
+    "sriov": {
+        "resourceName": [1],
+        "vlanID": ["100", -1, 4095],
+        "mtu": ["1500", -1],
+        "minTxRateMbps": RATE,
+        "maxTxRateMbps": RATE,
+        "rdmaIsolation": ["yes"],
+        "ippools": MASTERS["ippools"],
+    },
+    "ibsriov": {
+        "resourceName": [1],
+        "pkey": [1],
+        "linkState": ["up", 1],
+        "rdmaIsolation": ["yes"],
+        "enableIbKubernetes": [1],
+        "ippools": MASTERS["ippools"],
+    },
+    "ipoib": {"master": [["ibs5f0"]], "ippools": MASTERS["ippools"]},
+    "ovs": {
+        "bridge": [1],
+        "vlan": ["10", -1, 4095],
+        "trunk": [{"id": 1}, [{"minID": -1}], [{"maxID": 4095}], [{"id": "200"}]],
+        "deviceID": [1],
+        "ippools": MASTERS["ippools"],
+    },
+}
+SMALLEST = {"macvlan": MACVLAN, "ipvlan": IPVLAN, "vlan": VLAN, "sriov": SRIOV, "ibsriov": IB_SRIOV, "ipoib": IPOIB, "ovs": OVS}
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [(where, field, value) for where, fields in WRONG_TYPES.items() for field, values in fields.items() for value in values],
+)
+def test_wrong_types(where: str, field: str, value: object) -> None:
+    """A value of a wrong type or out of range makes no network, whoever let it pass; the words name the field."""
+    spec = block(SMALLEST[where], where, **{field: value}) if where else {field: value}
+    with pytest.raises(msgspec.ValidationError, match=rf"\$\.{where}\.?{field}" if where else rf"\$\.{field}"):
+        network(spec)
+
+
+def test_every_field_has_a_wrong_type() -> None:
+    """No field of a network or of its blocks is left out above."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(MultusConfigSpec)}
+    assert fields.keys() == WRONG_TYPES[""].keys()
+    for name in SMALLEST:
+        (kind,) = (kind for kind in get_args(fields[name]) if kind is not type(None))
+        assert {field.encode_name for field in msgspec.structs.fields(kind)} == WRONG_TYPES[name].keys()
 
 
 @pytest.mark.parametrize(
