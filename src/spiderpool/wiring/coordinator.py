@@ -18,6 +18,7 @@ from spiderpool.wiring.layout import (
     VETH,
     Layout,
     extra_nics,
+    families_of,
     free_table,
     own_table,
     read_layout,
@@ -58,10 +59,12 @@ class Tuning:
     How the pod's ways out are told apart (reference datapath.md 2.7).
 
     `moved` is the NIC whose main routes go into the table; `sources` are whose packets look it up; `copied` is the NIC whose
-    default routes are copied to table 100, looked up by its own packets.
+    default routes are copied to table 100, looked up by its own packets. `families` are those of which another NIC's routes
+    move: where the NIC that is to have the default route has none, the other one's is the only way out.
     """
 
     moved: str = ""
+    families: tuple[int, ...] = (IPV4, IPV6)
     sources: tuple[IPAddress, ...] = ()
     copied: str = ""
     notes: tuple[str, ...] = ()
@@ -78,7 +81,7 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
     if settings.mode is Mode.DISABLED:
         return Plan()
     layout = read_layout(view, settings)
-    main = main_routes(layout, settings)
+    main = main_routes(view, settings, layout)
     marked = layout.underlay and layout.first
     tuning = read_tuning(view, settings, layout) if settings.tune_pod_routes and not marked else Tuning()
     tables, absent = own_routes(view, settings, layout, main, tuning)
@@ -98,7 +101,7 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
         node=plan_node(view, settings, layout),
         marks=layout.families if marked else (),
         announce=tuple(address.ip for address in layout.ips) if settings.mac_prefix else (),
-        notes=(*tuning.notes, *_missing_gateways(layout)),
+        notes=(*tuning.notes, *_missing_gateways(layout), *_left_out(settings)),
     )
 
 
@@ -142,14 +145,14 @@ def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
 # --- routes ---------------------------------------------------------------------------------------------------------------
 
 
-def main_routes(layout: Layout, settings: CoordinatorSettings) -> tuple[Route, ...]:
+def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tuple[Route, ...]:
     """Give what the first call writes into the main table."""
     if not layout.first:
         return ()
     routes = [*node_routes(layout, MAIN_TABLE), *hijack_routes(layout, settings, MAIN_TABLE)]
     if layout.underlay:
         routes += policy_routes(layout, settings, settings.default_nic, MAIN_TABLE)
-    return tuple(routes)
+    return tuple(without_second_defaults(routes, view.pod.routes))
 
 
 def node_routes(layout: Layout, table: int) -> Iterable[Route]:
@@ -159,11 +162,15 @@ def node_routes(layout: Layout, table: int) -> Iterable[Route]:
 
 
 def hijack_routes(layout: Layout, settings: CoordinatorSettings, table: int) -> Iterable[Route]:
-    """Give the routes to the cluster's networks through the node."""
-    for network in dict.fromkeys(settings.hijack):
+    """Give the routes to the cluster's networks through the node; never to everywhere: that is the NICs' own way."""
+    for network in _hijacked(settings):
         gateway = layout.gateway(network.version)
         if network.version in layout.families and gateway is not None:
             yield _route(network, layout.inner, table, gateway=gateway, src=_source(layout, gateway))
+
+
+def _hijacked(settings: CoordinatorSettings) -> Iterable[IPNetwork]:
+    return (network for network in dict.fromkeys(settings.hijack) if network.prefixlen)
 
 
 def policy_routes(layout: Layout, settings: CoordinatorSettings, nic: str, table: int) -> Iterable[Route]:
@@ -171,6 +178,21 @@ def policy_routes(layout: Layout, settings: CoordinatorSettings, nic: str, table
     for policy in settings.policy_routes:
         if policy.dst.version in layout.families:
             yield _route(policy.dst, nic, table, gateway=policy.gateway)
+
+
+def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> list[Route]:
+    """
+    Leave out default routes whose place is taken: the NIC's own stays, of those that are configured the first counts.
+
+    The reference ignores EEXIST there; for IPv6 two of them would share the pod's traffic.
+    """
+    kept: list[Route] = []
+    known = [route for route in there if route.is_default]
+    for route in routes:
+        rivals = [other for other in (*known, *kept) if other.place == route.place] if route.is_default else []
+        if not rivals or route in rivals:
+            kept.append(route)
+    return kept
 
 
 def reply_routes(layout: Layout) -> Iterable[Route]:
@@ -208,6 +230,13 @@ def _route(
     return Route(dst, dev, table, gateway, src, scope, 0, onlink)
 
 
+def _left_out(settings: CoordinatorSettings) -> Iterable[str]:
+    for network in settings.hijack:
+        if not network.prefixlen:
+            halves = " and ".join(str(half) for half in network.subnets())
+            yield f"hijackCIDR {network} is left out, the pod keeps its default route; to send all by the node write {halves}"
+
+
 def _missing_gateways(layout: Layout) -> Iterable[str]:
     for family in layout.families:
         if layout.gateway(family) is None:
@@ -243,13 +272,23 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     if keeper is None:
         return Tuning(notes=("no NIC of the pod has a default route: all routes stay in the main table",))
     theirs = _ips_of(view.pod, keeper, layout.families)
-    if wanted in {"", keeper}:
+    ways = _families_of_default(view.pod, wanted)
+    if wanted in {"", keeper} or not ways:
         copied = keeper if not layout.underlay and layout.first else ""
-        return Tuning(moved=view.ifname, sources=current, copied=copied)
+        note = f"{wanted} is to have the default route and has none: {keeper} keeps it; give {wanted} a pool with a gateway"
+        return Tuning(moved=view.ifname, sources=current, copied=copied, notes=() if wanted in {"", keeper} else (note,))
+    theirs = tuple(ip for ip in theirs if ip.version in ways)
     if wanted == view.ifname:
-        return Tuning(moved=keeper, sources=theirs)
+        return Tuning(moved=keeper, families=ways, sources=theirs)
     # Both leave the main table to the third NIC; the reference moves one of them under the other's rule.
-    return Tuning(moved=view.ifname, sources=current, others=((keeper, theirs),))
+    return Tuning(moved=view.ifname, families=ways, sources=current, others=((keeper, theirs),))
+
+
+def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
+    """Give the families of which a NIC has a default route in the main table."""
+    return families_of(
+        route.dst.network_address for route in pod.routes if route.is_default and route.dev == nic and route.table == MAIN_TABLE
+    )
 
 
 def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str | None:
@@ -285,24 +324,28 @@ def own_routes(
     # What the NIC has no address of is none of its business: a pod's other family keeps its way out.
     known = {route for route in view.pod.routes | set(main) if route.dst.version in layout.families}
     found = own_table(view.pod.rules, tuning.sources)
-    moved = moved_routes(known, tuning.moved, found)
+    families = layout.families if tuning.moved == view.ifname else tuning.families
+    moved = [route for route in moved_routes(known, tuning.moved, found) if route.dst.version in families]
     rank = extra_nics(view.pod, settings, view.ifname).index(view.ifname)
     table = found or free_table(view.pod, rank, [*base, *moved])
+    base = without_second_defaults(base, moved)
     routes = [replace(route, table=table) for route in _in_order([*base, *moved])]
     rules = [_from(ip, table) for ip in tuning.sources]
-    leaving = [tuning.moved]
+    leaving = {tuning.moved: families}
     if tuning.copied:
         copies = [replace(route, table=REPLY_TABLE) for route in moved_routes(known, tuning.copied, None) if route.is_default]
         routes += copies
         rules += [_from(ip, REPLY_TABLE) for ip in _ips_of(view.pod, tuning.copied, {route.dst.version for route in copies})]
     for nic, ips in tuning.others:
-        theirs = moved_routes(known, nic, own_table(view.pod.rules, ips))
+        theirs = [
+            route for route in moved_routes(known, nic, own_table(view.pod.rules, ips)) if route.dst.version in tuning.families
+        ]
         number = own_table(view.pod.rules, ips) or free_table(view.pod, rank + 1, theirs, besides=frozenset({table}))
         routes += [replace(route, table=number) for route in _in_order(theirs)]
         rules += [_from(ip, number) for ip in ips]
-        leaving.append(nic)
+        leaving[nic] = tuning.families
     defaults = {route for route in known & view.pod.routes if route.table == MAIN_TABLE and route.is_default}
-    absent = {route for route in defaults if route.dev in leaving}
+    absent = {route for route in defaults if route.dst.version in leaving.get(route.dev, ())}
     return Tables(tuple(dict.fromkeys(routes)), tuple(rules)), frozenset(absent)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from spiderpool.wiring.coordinator import plan_attachment
 from spiderpool.wiring.diff import Drop, Put, applied, diff, undone
 from spiderpool.wiring.objects import (
     MAIN_TABLE,
@@ -86,51 +87,76 @@ def test_undone(seen: frozenset[Item], present: frozenset[Item]) -> None:
     assert seen == applied(applied(seen, operations), undone(operations))
 
 
+HIJACK_6 = tuple(ip_network(text) for text in ("fd00:10::/108", "fd00:20::/48"))
+EVERYWHERE = tuple(ip_network(text) for text in ("0.0.0.0/0", "::/0"))
+POLICIES = tuple(
+    PolicyRoute(ip_network(dst), ip_address(gateway))
+    for dst, gateway in (
+        ("10.99.0.0/16", "10.6.0.9"),
+        ("fd00:99::/64", "fd00:6::9"),
+        ("0.0.0.0/0", "10.6.0.8"),
+        ("::/0", "fd00:6::8"),
+    )
+)
+
+
 @dataclass(frozen=True)
 class Story:
     """A pod with some NICs, all of which the coordinator sees."""
 
     overlay: bool
-    dual: bool
+    families: tuple[int, ...]
     nics: int
     settings: CoordinatorSettings
+    gateways: tuple[bool, ...] = (True, True, True)  # which NIC has a default route
 
 
 @st.composite
 def stories(draw: Callable[..., object]) -> Story:
     """Make any pod that can be laid out."""
-    dual, nics = draw(st.booleans()), draw(st.integers(1, 3))
+    overlay, nics = draw(st.booleans()), draw(st.integers(1, 3))
+    families = draw(st.sampled_from([(4,), (4, 6)] if overlay else [(4,), (6,), (4, 6)]))
     default = draw(st.sampled_from(["", "eth0", "net1"] if nics > 1 else ["", "eth0"]))
-    policies = draw(st.booleans())
-    gateway = "10.6.0.9"
+    policies = draw(st.lists(st.sampled_from(POLICIES), max_size=2))
     settings = CoordinatorSettings(
-        hijack=HIJACK,
+        hijack=(*HIJACK, *draw(st.sampled_from([(), HIJACK_6, EVERYWHERE]))),  # type: ignore[misc]
         tune_pod_routes=bool(draw(st.booleans())),
         default_route_nic=str(default),
-        policy_routes=(PolicyRoute(ip_network("10.99.0.0/16"), ip_network(gateway).network_address),) if policies else (),
+        policy_routes=tuple(policies),  # type: ignore[arg-type]
         mac_prefix=str(draw(st.sampled_from(["", "0a:1b"]))),
         rp_filter=draw(st.sampled_from([None, 0, 2])),  # type: ignore[arg-type]
         tx_queue_len=int(draw(st.sampled_from([0, 2000]))),  # type: ignore[call-overload]
     )
-    return Story(bool(draw(st.booleans())), bool(dual), int(nics), settings)  # type: ignore[call-overload]
+    gateways = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
+    return Story(bool(overlay), tuple(families), int(nics), settings, gateways)  # type: ignore[arg-type,call-overload]
+
+
+def new_world(story: Story) -> World:
+    """Make an empty pod on a node of the pod's families."""
+    return World.with_node(*(pair for family in story.families for pair in {4: NODE_ADDRESSES, 6: NODE_ADDRESSES_6}[family]))
 
 
 def begin(story: Story) -> World:
     """Make the pod with its first NIC."""
-    world = World.with_node(*NODE_ADDRESSES, *(NODE_ADDRESSES_6 if story.dual else ()))
+    world = new_world(story)
     if story.overlay:
         world.add_calico("10.233.100.2/32")
     else:
-        cidrs = ["10.6.168.172/16", "fd00:6::172/64"]
-        world.add_nic("eth0", *cidrs[: 1 + story.dual], gateways=("10.6.0.1", "fd00:6::1")[: 1 + story.dual])
+        make_nic(world, "eth0", story, {4: "10.6.168.172/16", 6: "fd00:6::172/64"}, {4: "10.6.0.1", 6: "fd00:6::1"}, rank=0)
     return world
+
+
+def make_nic(world: World, name: str, story: Story, cidrs: dict[int, str], gateways: dict[int, str], *, rank: int) -> None:
+    """Make a NIC with addresses of the story's families, and its default routes when it is to have them."""
+    ways = (gateways[family] for family in story.families) if story.gateways[rank] else ()
+    world.add_nic(name, *(cidrs[family] for family in story.families), gateways=tuple(ways))
 
 
 def add_nic(world: World, number: int, story: Story) -> str:
     """Add an additional NIC."""
     name, net = f"net{number}", 6 + number
-    cidrs = [f"10.{net}.212.145/16", f"fd00:{net}::145/64"]
-    world.add_nic(name, *cidrs[: 1 + story.dual], gateways=(f"10.{net}.0.1", f"fd00:{net}::1")[: 1 + story.dual])
+    cidrs = {4: f"10.{net}.212.145/16", 6: f"fd00:{net}::145/64"}
+    make_nic(world, name, story, cidrs, {4: f"10.{net}.0.1", 6: f"fd00:{net}::1"}, rank=number)
     return name
 
 
@@ -139,10 +165,7 @@ def add_nic(world: World, number: int, story: Story) -> str:
 def test_delete_takes_back(story: Story) -> None:
     """After ADDs of all NICs, and DELs in the opposite order, all routes, rules and neighbours are as before."""
     world = begin(story)
-    if story.overlay:
-        empty = visible(world)
-    else:
-        empty = visible(World.with_node(*NODE_ADDRESSES, *(NODE_ADDRESSES_6 if story.dual else ())))
+    empty = visible(world if story.overlay else new_world(story))
     done: list[tuple[str, frozenset[Item]]] = []
     if not story.overlay:
         world.add("eth0", story.settings)
@@ -163,6 +186,45 @@ def test_delete_takes_back(story: Story) -> None:
     node_rules = {rule for rule in world.node if isinstance(rule, Rule) and rule.table == 500}
     assert len(node_rules) <= 2
     assert () == world.marks
+
+
+@given(story=stories())
+def test_all_stay_whole(story: Story) -> None:
+    """After the ADDs of all NICs, CHECK finds nothing missing at any of them: a later NIC does not undo an earlier one."""
+    # Where only the last NIC has a default route, an ADD of the one before it would now find it, and tell the two apart.
+    assume(any(story.gateways[: story.nics - 1]) or story.overlay or story.nics == 1)
+    world = begin(story)
+    names = [] if story.overlay else ["eth0"]
+    for name in names:
+        world.add(name, story.settings)
+    for number in range(1, story.nics):
+        names.append(add_nic(world, number, story))
+        world.add(names[-1], story.settings)
+
+    for name in names:
+        plan = plan_attachment(world.view(name), story.settings)
+        assert (None, []) == (plan.veth, world.operations(plan))
+
+
+@given(story=stories())
+def test_one_way_everywhere(story: Story) -> None:
+    """No table of the pod gets a second default route of a family from the coordinator: two would share the traffic."""
+    world = begin(story)
+    ways = default_routes(world)
+    if not story.overlay:
+        world.add("eth0", story.settings)
+    for number in range(1, story.nics):
+        name = add_nic(world, number, story)
+        ways |= default_routes(world)
+        world.add(name, story.settings)
+
+    made = default_routes(world) - ways
+    assert len(made) == len({route.place for route in made} - {route.place for route in default_routes(world) & ways})
+
+
+def default_routes(world: World) -> set[Route]:
+    """Give all default routes of the pod."""
+    return {item for item in world.pod if isinstance(item, Route) and item.is_default}
 
 
 def visible(world: World) -> frozenset[Item]:

@@ -13,7 +13,7 @@ from spiderpool.wiring.mangle import RULES, missing_rules, present_rules, restor
 from spiderpool.wiring.objects import Address, Kind, Plan, Route, Setting
 from spiderpool.wiring.settings import CoordinatorSettings, Mode, PolicyRoute
 from tests.unit.wiring.test_layouts import overlay, underlay_one, underlay_two
-from tests.unit.wiring.world import HIJACK, NODE_ADDRESSES_6, World
+from tests.unit.wiring.world import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, World
 
 AUTO = CoordinatorSettings(hijack=HIJACK)
 
@@ -165,6 +165,66 @@ def test_policy_routes() -> None:
     assert "10.99.0.0/16 via 10.6.0.9 dev eth0" in world.pod_routes()
     assert "10.98.0.0/16 via 10.7.0.9 dev net1" in world.pod_routes(101)
     assert set() == {line for line in world.pod_routes(family=6) if "fd99" in line}
+
+
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+def defaults(world: World, table: int, family: int) -> set[str]:
+    """Give the default routes of a table of the pod."""
+    return {line for line in world.pod_routes(table, family) if line.startswith("default")}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_hijacked_default_route(family: int) -> None:
+    """A NIC that has a default route keeps it as the only one, as EEXIST in datapath.md 2.1; the note says what to write."""
+    settings = replace(AUTO, hijack=(*HIJACK, *EVERYWHERE))
+    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    world.add_nic("eth0", "10.6.168.172/16", "fd00:6::172/64", gateways=("10.6.0.1", "fd00:6::1"))
+    world.add("eth0", settings)
+    world.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1", "fd00:7::1"))
+    plan = world.add("net1", settings)
+
+    metric = {4: "", 6: " metric 1024"}[family]
+    first, second = {4: ("10.6.0.1", "10.7.0.1"), 6: ("fd00:6::1", "fd00:7::1")}[family]
+    assert {f"default via {first} dev eth0{metric}"} == defaults(world, 254, family)
+    assert {f"default via {second} dev net1{metric}"} == defaults(world, 101, family)
+    halves = {4: "0.0.0.0/1 and 128.0.0.0/1", 6: "::/1 and 8000::/1"}[family]
+    assert [note for note in plan.notes if note.endswith(f"to send all by the node write {halves}")]
+
+
+def test_default_route_as_policy_route() -> None:
+    """A policy route to everywhere is made only where the NIC has no default route; of two ways the NIC's own stays."""
+    policies = (PolicyRoute(EVERYWHERE[0], ip_address("10.6.0.9")),)
+    world = underlay_one(settings=replace(AUTO, policy_routes=policies))
+    world.add_nic("net1", "10.7.168.173/16", gateways=("10.7.0.1",))
+    world.add("net1", replace(AUTO, policy_routes=(PolicyRoute(EVERYWHERE[0], ip_address("10.7.0.0")),)))
+    bare = World.with_node()
+    bare.add_nic("eth0", "10.6.168.172/16")
+    bare.add("eth0", replace(AUTO, policy_routes=policies))
+
+    assert {"default via 10.6.0.1 dev eth0"} == defaults(world, 254, 4)
+    assert {"default via 10.7.0.1 dev net1"} == defaults(world, 101, 4)
+    assert {"default via 10.6.0.9 dev eth0"} == defaults(bare, 254, 4)
+
+
+def test_default_route_nic_without_a_gateway() -> None:
+    """A NIC that is to have the default route and has none does not take the pod's only way out; family by family."""
+    settings = replace(AUTO, default_route_nic="net1")
+    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    world.add_nic("eth0", "10.6.168.172/16", "fd00:6::172/64", gateways=("10.6.0.1", "fd00:6::1"))
+    world.add("eth0", settings)
+    world.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1",))
+    world.add("net1", settings)
+    bare = underlay_one()
+    bare.add_nic("net1", "10.7.168.173/16")
+    plan = bare.add("net1", settings)
+
+    assert {"default via 10.7.0.1 dev net1"} == defaults(world, 254, 4)
+    assert {"default via 10.6.0.1 dev eth0"} == defaults(world, 101, 4)
+    assert {"default via fd00:6::1 dev eth0 metric 1024"} == defaults(world, 254, 6)
+    assert {"default via 10.6.0.1 dev eth0"} == defaults(bare, 254, 4)
+    assert ("net1 is to have the default route and has none: eth0 keeps it; give net1 a pool with a gateway",) == plan.notes
 
 
 def test_fixed_mac() -> None:
