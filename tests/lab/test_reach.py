@@ -93,7 +93,7 @@ def _matrix(story: Story, lab: Lab, nodes: str) -> tuple[int, list[dict[str, Any
     }
     if not story.pools:
         for family in (4, 6):
-            story.pool(f"v{family}", ENS192, family, count=8)
+            story.pool(f"v{family}", ENS192, family, count=12)  # 2 that ask, 2 that answer on each node, and some to spare
         metadata = {"name": "matrix", "namespace": story.namespace}
         network = {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}}
         story.kube.create(network)
@@ -172,14 +172,26 @@ def test_interrupted(story: Story, lab: Lab) -> None:
     assert story.kube.get("Namespace", NAMESPACE) is None
 
 
+def _table(cases: list[dict[str, Any]]) -> str:
+    """Give a line for each pair of nodes, family and source: what became of each target, and why."""
+    lines: dict[tuple[Any, ...], list[str]] = {}
+    for each in cases:
+        place = (each["clientNode"], each["serverNode"], each["family"], each["source"])
+        word = "ok" if each["passed"] else each.get("diagnosis", {}).get("reason", "failed")
+        lines.setdefault(place, []).append(f"{each['target']}={word}")
+    return "\n".join(f"{a} -> {b} IPv{family} {source}: {' '.join(words)}" for (a, b, family, source), words in lines.items())
+
+
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("nodes", ["node1,node2,node3", "node2,node1,node3", "node3,node2,node1"])
 def test_matrix_from_every_node(story: Story, kube_proxies: Lab, nodes: str) -> None:
-    """The same from each node to all of them."""
+    """The same from each node to all of them; the matrix is printed."""
     first, *others = nodes.split(",")
 
     code, cases = _matrix(story, kube_proxies, nodes)
 
+    print(_table(cases))  # noqa: T201
     assert _all_cases(first, *others) == {_case(each) for each in cases}
     assert (_stopped_by_the_rule(*others), 1) == (_failed(cases), code)
     stations = {each["diagnosis"]["station"] for each in cases if not each["passed"]}

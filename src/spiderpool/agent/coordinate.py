@@ -280,9 +280,23 @@ def find_missing(wires: Wires, call: Call, settings: CoordinatorSettings) -> Mis
     view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH, host_table=settings.host_table)
     plan = plan_attachment(view, settings)
     words = [] if plan.veth is None else [f"veth pair {plan.veth.host} with {plan.veth.pod}"]
+    words += wrong_mtus(view, settings)
     for place, operations in (("pod", diff(view.pod.items, plan.pod)), ("node", diff(view.node.items, plan.node))):
         words += [f"{describe(operation.item)} ({place})" for operation in operations]
     return Missing(plan, tuple(words))
+
+
+def wrong_mtus(view: View, settings: CoordinatorSettings) -> list[str]:
+    """Name the ends of the coordinator's pair that have another MTU than they would be made with."""
+    pair = view.pod.link(VETH)
+    if pair is None:
+        return []
+    ends = [("pod", pair), *([] if view.host_end is None else [("node", view.host_end)])]
+    return [
+        f"MTU {settings.veth_mtu} of {end.name} ({place}), which has {end.mtu}"
+        for place, end in ends
+        if end.mtu != settings.veth_mtu
+    ]
 
 
 def take_apart(wires: Wires, call: Call, nic: str) -> Plan:

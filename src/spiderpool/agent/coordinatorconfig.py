@@ -61,7 +61,8 @@ class CoordinatorConfigs:
 
     def coordinator(self) -> SpiderCoordinator:
         """Give the cluster's settings when they can be used."""
-        found = sorted(self.mirrors.coordinators, key=lambda one: one.metadata.name)
+        # The controller keeps one of them; a further one has no phase and must not stop the cluster's pods.
+        found = sorted(self.mirrors.coordinators, key=lambda one: (not (one.status and one.status.phase), one.metadata.name))
         # What is mirrored serves while a watch is interrupted: nothing comes by it for minutes when nothing changes.
         if not found and self.mirrors.coordinators.trouble is not None:
             raise TryAgain(f"SpiderCoordinators cannot be read: {self.mirrors.coordinators.trouble.message}")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from spiderpool.api.group import ANNO_NETWORKS
 from spiderpool.api.meta import Kube, KubeObject, Resource
 from spiderpool.api.multusconfig import ANNO_NETWORK_INJECT, ANNO_RDMA_INJECT, MasterConfig, SpiderMultusConfig, SriovConfig
-from spiderpool.cni.definition import block_of
+from spiderpool.cni.definition import block_of, definition_name
 from spiderpool.cni.multusconfig import injection_problem, resource_of
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
@@ -107,7 +107,8 @@ def plan_injection(demand: Demand, configs: Iterable[SpiderMultusConfig]) -> Inj
         if problem := injection_problem(config, demand.key):
             raise InvalidRequest(f"SpiderMultusConfig {config.metadata.namespace}/{config.metadata.name}: {problem}")
     resources = dict.fromkeys(filter(None, (resource_of(config.spec) for config in chosen)))
-    networks = ",".join(f"{config.metadata.namespace}/{config.metadata.name}" for config in chosen)
+    # The name of the definition: that is what the meta plugin looks for.
+    networks = ",".join(f"{config.metadata.namespace}/{definition_name(config)}" for config in chosen)
     return Injection(networks, tuple(resources))
 
 

@@ -3,8 +3,9 @@ Whether a node drops the answers that underlay pods send by another way than the
 
 A pod with an underlay address talks to a pod of the cluster's own network on another node: the answer goes straight to its
 underlay interface, so its own node sees half of the connection only, and conntrack calls the rest INVALID. kube-proxy in mode
-iptables drops such packets, unless `nf_conntrack_tcp_be_liberal` was 1 when it started (Kubernetes 1.29 and later).
-Source: reference datapath.md 6.1, S3.
+iptables drops such packets, unless `nf_conntrack_tcp_be_liberal` was 1 when it started (Kubernetes 1.29 and later). In modes
+ipvs and nftables it has no such rule, and in the latter no chain of iptables at all.
+Source: reference datapath.md 6.1, S3; Kubernetes, "Virtual IPs and Service Proxies".
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ def judge_invalid(findings: Findings) -> Verdict:
     if findings.rules and findings.liberal is False and not findings.ipvs:
         why = f"kube-proxy will drop packets of ctstate INVALID after its next start; {FIX}"
         return Verdict(Fate.DROPPED_SOON, why)
+    if not findings.rules:
+        why = f"kube-proxy has no chain {CHAIN} of iptables here (it has another mode, or does not run), so it drops no packets"
+        return Verdict(Fate.FORWARDED, f"{why} of ctstate INVALID")
     return Verdict(Fate.FORWARDED, "no rule of kube-proxy drops packets of ctstate INVALID")
 
 

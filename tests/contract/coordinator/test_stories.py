@@ -100,6 +100,17 @@ BREAKS: dict[str, tuple[str, Callable[[Stage, PodNics], Any]]] = {
 }
 
 
+async def test_check_of_the_mtu(ground: Stage) -> None:
+    """CHECK names the ends of the pair whose MTU is not the one that is asked for, in the pod and on the node."""
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        await ground.run("ADD", pod, "eth0", given, vethMTU=1400)
+        assert await ground.run("CHECK", pod, "eth0", given, vethMTU=1400) is None
+
+        with pytest.raises(CheckFailed, match=rf"2 missing or wrong: MTU 1500 of veth0 \(pod\), which has 1400; .*{pod.veth}"):
+            await ground.run("CHECK", pod, "eth0", given)
+
+
 def ground_sysctl(pod: PodNics, words: str) -> None:
     """Set a sysctl in a pod."""
     pod.node.in_node("nsenter", f"--net={pod.netns.path}", "sysctl", "-qw", words)

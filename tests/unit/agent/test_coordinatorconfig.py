@@ -123,6 +123,18 @@ async def test_the_first_by_name(world: World, socket: Path) -> None:
     assert "underlay" == answer.json["mode"]
 
 
+async def test_the_one_that_the_controller_keeps(world: World, socket: Path) -> None:
+    """One that the controller has never looked at does not stand before the cluster's own, whatever its name is."""
+    world.pod()
+    world.cluster.seed(coordinator("another", phase=None, mode="overlay"))
+    world.cluster.seed(coordinator("default", mode="underlay"))
+    async with world.serving_agent() as agent:
+        await until(lambda: len(list(agent.app.mirrors.coordinators)) == 2)
+        answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
+
+    assert (200, "underlay") == (answer.status, answer.json["mode"])
+
+
 async def test_refusals(world: World, socket: Path) -> None:
     """No settings, no such pod, no name: the original's framework's forms, with sentences."""
     async with world.serving_agent() as agent:

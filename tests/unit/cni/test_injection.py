@@ -37,6 +37,18 @@ def sriov(name: str, resource: str) -> SpiderMultusConfig:
     return network(name, cniType="sriov", sriov={"resourceName": resource, "ippools": POOLS})
 
 
+def test_network_whose_definition_has_another_name() -> None:
+    """The pod gets the name of the definition: the meta plugin knows no other (datapath.md 4.2)."""
+    named = macvlan("one", "ens192")
+    metadata = ObjectMeta(name="one", namespace="ns", annotations={"multus.spidernet.io/cr-name": "rail-a"})
+
+    found = plan_injection(
+        Demand(NETWORK, "rail"), [SpiderMultusConfig(metadata=metadata, spec=named.spec), macvlan("two", "ens224")]
+    )
+
+    assert "ns/rail-a,ns/two" == found.networks
+
+
 def pod_json(annotations: dict[str, str] | None = None, *limits: dict[str, str] | None) -> dict[str, Any]:
     """Write a pod; limits of None leave the container without resources."""
     containers: list[dict[str, Any]] = [

@@ -27,11 +27,11 @@ ESTABLISHED = '-A KUBE-FORWARD -m comment --comment "x" -m conntrack --ctstate R
         (Findings((CHAIN, ACCEPT, ESTABLISHED), liberal=False), Fate.DROPPED_SOON, "after its next start"),
         (Findings((CHAIN, ACCEPT), liberal=False, ipvs=True), Fate.FORWARDED, "no rule"),
         (Findings((CHAIN, ACCEPT), liberal=None), Fate.FORWARDED, "no rule"),
-        (Findings((), liberal=False), Fate.FORWARDED, "no rule"),
+        (Findings((), liberal=False), Fate.FORWARDED, "kube-proxy has no chain KUBE-FORWARD of iptables here"),
     ],
 )
 def test_fate(findings: Findings, fate: Fate, words: str) -> None:
-    """The rule drops; without it the kernel's setting decides what the next start of kube-proxy brings; IPVS has no rule."""
+    """The rule drops; without it the kernel's setting decides what its next start brings; ipvs and nftables have no rule."""
     verdict = judge_invalid(findings)
 
     assert fate is verdict.fate
