@@ -42,13 +42,13 @@ check: env ## static checks: style, types, layers, docstrings of tests, generate
 	@deploy/check.sh
 
 unit: env ## unit tests
-	@pytest -q tests/unit
+	@pytest -q -n auto --maxprocesses 4 tests/unit
 
 go-check: lab-binaries ## vet and tests of the CNI executable and of the lab's plugin
 	@deploy/go-check.sh
 
 contract: lab-binaries ## the store's contract against the fake and the real API server
-	@pytest -q tests/contract
+	@pytest -q -n auto --maxprocesses 4 tests/contract
 
 bench: lab-binaries image ## speed against the API server's own limit, in the running lab (starts one when there is none)
 	@deploy/bench.sh

@@ -159,10 +159,20 @@ class ControlPlane:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             _, answer = self._call("GET", f"{path}/{crd['metadata']['name']}")
-            if _is_established(answer):
+            if _is_established(answer) and self._watches(crd):
                 return
             time.sleep(0.05)
         raise RuntimeError(f"CRD {crd['metadata']['name']} is not established after {READY_S:.0f} s")
+
+    def _watches(self, crd: dict[str, Any]) -> bool:
+        """Whether watches of a new kind begin: the API server refuses them while its cache fills (`(re)initializing`)."""
+        spec = crd["spec"]
+        path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}?watch=true&resourceVersion=0"
+        try:
+            with urllib.request.urlopen(self.server + path, context=self._tls, timeout=10):  # noqa: S310 - https, always
+                return True
+        except OSError:
+            return False
 
     def _call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         request = urllib.request.Request(  # noqa: S310 - https, always

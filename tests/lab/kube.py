@@ -78,7 +78,7 @@ class Refused(Exception):
 class Kube:
     """The API server, as the administrator of a kubeconfig."""
 
-    def __init__(self, kubeconfig: Path, timeout_s: float = 30) -> None:
+    def __init__(self, kubeconfig: Path, timeout_s: float = 65) -> None:
         """Read the kubeconfig; connect with the first call."""
         self.kubeconfig = kubeconfig
         config = yaml.safe_load(kubeconfig.read_text())

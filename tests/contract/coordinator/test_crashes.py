@@ -7,8 +7,9 @@ import contextlib
 import itertools
 import os
 import signal
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,38 +25,45 @@ def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bo
     """Run an ADD in a process of its own that is killed at the number-th step; whether it ended before that."""
     child = os.fork()
     if child == 0:
-        try:
-            steps = itertools.count(1)
-
-            def step() -> None:
-                if next(steps) == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            real_send, real_run = RouteSocket._send, marks.run_program
-
-            def send(self: RouteSocket, *args: Any, **keys: Any) -> None:
-                if not after:
-                    step()
-                real_send(self, *args, **keys)
-                if after:
-                    step()
-
-            async def run(*args: Any, **keys: Any) -> Any:
-                if not after:
-                    step()
-                outcome = await real_run(*args, **keys)
-                if after:
-                    step()
-                return outcome
-
-            RouteSocket._send = send  # type: ignore[method-assign]
-            marks.run_program = run
-            ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
-            asyncio.run(ground.run("ADD", pod, "eth0", given))
-        finally:
-            os._exit(0)
+        add_and_be_killed(ground, pod, given, number, after=after)
     _, status = os.waitpid(child, 0)
+    while not pod.netns.is_empty():  # a program that the killed one had started goes on; kubelet comes back much later
+        time.sleep(0.005)
     return os.WIFEXITED(status)
+
+
+def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool) -> NoReturn:
+    """Run an ADD in this process, kill it at the number-th step, and end it if it comes to its end."""
+    try:
+        steps = itertools.count(1)
+
+        def step() -> None:
+            if next(steps) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        real_send, real_run = RouteSocket._send, marks.run_program
+
+        def send(self: RouteSocket, *args: Any, **keys: Any) -> None:
+            if not after:
+                step()
+            real_send(self, *args, **keys)
+            if after:
+                step()
+
+        async def run(*args: Any, **keys: Any) -> Any:
+            if not after:
+                step()
+            outcome = await real_run(*args, **keys)
+            if after:
+                step()
+            return outcome
+
+        RouteSocket._send = send  # type: ignore[method-assign]
+        marks.run_program = run
+        ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
+        asyncio.run(ground.run("ADD", pod, "eth0", given))
+    finally:
+        os._exit(0)
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -255,6 +255,10 @@ class PodNetns:
         """Run `ip` inside."""
         return sh("nsenter", f"--net={self.path}", "ip", *arguments)
 
+    def is_empty(self) -> bool:
+        """Whether no process is inside."""
+        return not sh("ip", "netns", "pids", Path(self.path).name).strip()
+
 
 @contextlib.contextmanager
 def pod_netns() -> Iterator[PodNetns]:
