@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import statistics
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def verdicts(rows: list[add.Row]) -> dict[str, bool]:
         "no failed call": all(r.failed_calls == 0 for r in rows),
         "no duplicate": all(r.duplicates == 0 for r in rows),
         "nothing left": all(r.leftovers == 0 for r in rows),
+        "endpoints and pool status get right": all(math.isfinite(r.settled_s) for r in rows),
         "release at least as fast as ADD": all(r.releases_per_s >= r.adds_per_s for r in rows),
         "agent at most 100 MB": all(r.peak_rss_mb <= 100 for r in rows),
     }
