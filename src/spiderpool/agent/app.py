@@ -180,6 +180,7 @@ def build(
         mirrors,
         source.owners,
         deletions,
+        node=settings.node,
         features=config.features,
         pools=lambda: source.pools,
         patience=patience,
@@ -253,7 +254,7 @@ async def informed(app: App) -> AsyncIterator[None]:
         app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
         stack.push_async_callback(app.recorder.stop)
         await app.recorder.start()
-        _run(stack, app.endpoints.run())
+        _run(stack, app.endpoints.run(app.comeback.looked))
         _run(stack, app.comeback.run())
         _run(stack, app.suspects.run())
         yield

@@ -24,12 +24,14 @@ from spiderpool.agent.patience import Patience
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
+from spiderpool.api.group import LABEL_NODE
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.ipam.records import put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.config import Features
+from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
 from spiderpool.model.pool import Pool
 
@@ -48,6 +50,7 @@ class Comeback:
         owners: Owners,
         deletions: Deletions,
         *,
+        node: str,
         features: Features,
         pools: Callable[[], Mapping[str, Pool]],
         patience: Patience,
@@ -62,6 +65,7 @@ class Comeback:
             mirrors: this node's pods and records.
             owners: top owners of pods.
             deletions: what this agent deleted itself.
+            node: name of this agent's node.
             features: the switches of the configuration.
             pools: gives the pools as they are now.
             patience: how long an API server that cannot serve is borne.
@@ -72,18 +76,23 @@ class Comeback:
         self._mirrors = mirrors
         self._owners = owners
         self._deletions = deletions
+        self._node = node
         self._features = features
+        self._endpoints: dict[tuple[str, str], SpiderEndpoint] = {}
         self._pools = pools
         self._patience = patience
         self._turns = turns
         self._on_lost = on_lost
         self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
+        self.looked = asyncio.Event()  # set once every pod was looked at
         mirrors.records.subscribe(self._follow)
 
     async def run(self) -> None:
         """Look at all pods once, then at each record that vanishes; ends by being cancelled."""
+        await self._persist(self._list_endpoints)
         for pod in tuple(self._mirrors.pods):
             await self._persist(partial(self._look_at, pod))
+        self.looked.set()
         while True:
             record = await self._vanished.get()
             await self._persist(partial(self._look_for, record))
@@ -107,19 +116,31 @@ class Comeback:
                 return
 
     async def _look_at(self, pod: Pod) -> None:
-        """Claim again what a pod was given according to its endpoint and status, if it has no record at all."""
-        if not needs_records(pod) or self._held_by(pod):
+        """Claim again what a pod was given according to its endpoint, or if it has no record at all, to its status."""
+        if not needs_records(pod):
             return
         async with self._turns.of(pod.key):
-            records = await self._remembered(pod)
+            records = [record for record in await self._remembered(pod) if not self._has_slot(pod, record)]
             live = await self._live(pod) if records else None
             if live is None:
                 return
             for record in records:
                 await self._claim(record, live)
 
+    async def _list_endpoints(self) -> None:
+        """Read the endpoints of this node's pods in one call: most pods have lost nothing."""
+        listing = await self._cluster.list_objects(SpiderEndpoint, labels=f"{LABEL_NODE}={label_value(self._node)}")
+        self._endpoints = {endpoint.key: endpoint for endpoint in listing.items}
+
     async def _remembered(self, pod: Pod) -> tuple[SpiderIP, ...]:
         """Make the records that a pod should have, as far as something tells of them."""
+        held = self._held_by(pod)
+        if held:  # without an endpoint it is about to be written from them; the pod's status tells less than they do
+            holder = held[0].spec.holder
+            known = self._endpoints.get((holder.namespace, holder.name))
+            if known is None or not _is_of(known, pod):
+                return ()
+            return records_of_endpoint(known, pod, holder.owner or await self._owners.of(pod), self._features)
         owner = await self._owners.of(pod)
         endpoint = await self._endpoint_of(pod, owner)
         if endpoint is not None:
@@ -143,6 +164,11 @@ class Comeback:
     def _held_by(self, pod: Pod) -> list[SpiderIP]:
         return [record for record in self._mirrors.records.by_index(BY_UID, pod.metadata.uid) if record.held]
 
+    def _has_slot(self, pod: Pod, record: SpiderIP) -> bool:
+        """Whether a pod has a record for the NIC and family of another one."""
+        slot = (record.spec.holder.nic, record.spec.family)
+        return slot in [(found.spec.holder.nic, found.spec.family) for found in self._held_by(pod)]
+
     async def _live(self, pod: Pod) -> Pod | None:
         """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""
         live = await if_exists(self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace))
@@ -150,16 +176,12 @@ class Comeback:
 
     async def _endpoint_of(self, pod: Pod, owner: Application) -> SpiderEndpoint | None:
         name = holder_of(pod, owner, self._features, "").name
-        try:
-            endpoint = await self._cluster.get(SpiderEndpoint, name, pod.metadata.namespace)
-        except NotFound:
-            return None
-        return endpoint if endpoint.status is not None and endpoint.status.current.uid == pod.metadata.uid else None
+        endpoint = await if_exists(self._cluster.get(SpiderEndpoint, name, pod.metadata.namespace))
+        return endpoint if endpoint is not None and _is_of(endpoint, pod) else None
 
     async def _claim(self, record: SpiderIP, pod: Pod) -> None:
         """Create a record again, or tell who has its address; what an ADD claimed meanwhile stands."""
-        slot = (record.spec.holder.nic, record.spec.family)
-        if slot in [(found.spec.holder.nic, found.spec.family) for found in self._held_by(pod)]:
+        if self._has_slot(pod, record):
             return
         try:
             made = await unbroken(self._cluster.create(record))
@@ -173,6 +195,11 @@ class Comeback:
                 return
         self._mirrors.records.remember(made)
         log.info("record made again", ip=made.spec.ip, pod=full_name(pod))
+
+
+def _is_of(endpoint: SpiderEndpoint, pod: Pod) -> bool:
+    """Whether an endpoint tells of this pod, and not of a former one of its name."""
+    return endpoint.status is not None and endpoint.status.current.uid == pod.metadata.uid
 
 
 def needs_records(pod: Pod) -> bool:

@@ -110,9 +110,15 @@ class Endpoints:
         """How many endpoints may be out of date."""
         return len(self._pending) + len(self._working)
 
-    async def run(self) -> None:
-        """Compare everything once, then follow the notes; ends by being cancelled."""
+    async def run(self, after: asyncio.Event) -> None:
+        """
+        Compare everything once, then follow the notes; ends by being cancelled.
+
+        Args:
+            after: nothing is written or deleted before: endpoints are what lost records are made from again.
+        """
         try:
+            await after.wait()
             await self._persist_in_looking_back()
             while True:
                 await self._news.wait()

@@ -286,18 +286,17 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
 
     Returns:
         The ask without the slots that are found again, and the records that the pod's annotations do not ask for any more
-        (reference ipam.md 3.6, "pool change"): they are released once the new address is there.
+        (reference ipam.md 3.6, "pool change"): they are released once the new address is there. So is the older one of two
+        that fit one slot, which is what an agent leaves that ended before it had released the other.
     """
     wanted = {(selection.nic, selection.family): selection for selection in ask.selections}
     found, superseded = dict(ask.held), []
     resting = {record.metadata.name: record for record in (*ask.resting, *stored) if record.spec.state is IPState.COOLING}
-    for record in stored:
-        if not record.held:
-            continue
+    for record in sorted(stored, key=_age, reverse=True):
         selection = wanted.get(slot_of(record))
-        if selection is None:
+        if selection is None or not record.held:
             continue
-        if _still_fits(record, selection):
+        if slot_of(record) not in found and _still_fits(record, selection):
             found[slot_of(record)] = record
         else:
             superseded.append(record)
@@ -308,6 +307,11 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
 def slot_of(record: SpiderIP) -> Slot:
     """Give what a record's address is for."""
     return (record.spec.holder.nic, record.spec.family)
+
+
+def _age(record: SpiderIP) -> tuple[str, str]:
+    """Sort key: records made later come later."""
+    return (record.metadata.creation_timestamp or "", record.metadata.name)
 
 
 def _still_fits(record: SpiderIP, selection: Selection) -> bool:

@@ -16,13 +16,12 @@ from spiderpool.agent.claim import Claims
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.facts import BY_POD, BY_UID, Mirrors, PodCall
 from spiderpool.agent.patience import Patience
-from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.core import Pod
+from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
-from spiderpool.ipam.reclaim import NO_OWNERS, Action, HolderOwners, Verdict, judge_release, statefulset_name
+from spiderpool.ipam.reclaim import Action, Verdict, judge_release
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.owners import read_owners
 from spiderpool.model.pod import is_alive
 
 ATTEMPTS: Final = 5
@@ -123,7 +122,7 @@ class Releases:
 
     async def _settle(self, record: SpiderIP, pod: Pod | None, container_id: str, uid: str) -> None:
         """Judge a record and act on it."""
-        owners = await self._owners_of(record) if record.spec.static else NO_OWNERS
+        owners = await self._patience.bear(partial(read_owners, self._cluster, record))
 
         def judge(found: SpiderIP) -> Verdict:
             return judge_release(found, pod, container_id, uid, owners)
@@ -136,26 +135,6 @@ class Releases:
                 return
             record = found
         await self._release(record, judge)
-
-    async def _owners_of(self, record: SpiderIP) -> HolderOwners:
-        """Read live who judges a static holder."""
-        holder = record.spec.holder
-        if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return HolderOwners(
-                instance=await self._metadata(VirtualMachineInstance, holder.name, holder.namespace),
-                machine=await self._metadata(VirtualMachine, holder.name, holder.namespace),
-            )
-        name = statefulset_name(record)
-        if name is None:
-            return NO_OWNERS
-        try:
-            found = await self._patience.bear(partial(self._cluster.get, StatefulSet, name, holder.namespace))
-        except NotFound:
-            return NO_OWNERS
-        return HolderOwners(statefulset=found)
-
-    async def _metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
-        return await if_exists(self._patience.bear(partial(self._cluster.get_metadata, kind, name, namespace)))
 
     async def _release(self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING) -> None:
         """Release a record if it is judged so, as long as it is what was judged."""

@@ -25,9 +25,7 @@ class Settings:
     health_port: int
     metric_port: int
     metrics: bool
-    debug_metrics: bool
     release_conflict_ips: bool
-    max_allocated_ips: int
     pool_wait_s: float
     default_network: str | None
     kubeconfig: str | None
@@ -44,9 +42,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         health_port=read_port(environ, "SPIDERPOOL_HEALTH_PORT", 5710),
         metric_port=read_port(environ, "SPIDERPOOL_METRIC_HTTP_PORT", 5711),
         metrics=read_flag(environ, "SPIDERPOOL_ENABLED_METRIC", default=False),
-        debug_metrics=read_flag(environ, "SPIDERPOOL_ENABLED_DEBUG_METRIC", default=False),
         release_conflict_ips=read_flag(environ, "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS", default=True),
-        max_allocated_ips=read_number(environ, "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", 5000, least=0),
         pool_wait_s=float(
             read_number(environ, "SPIDERPOOL_WAIT_SUBNET_POOL_TIME_IN_SECOND", 2, least=0)
             * read_number(environ, "SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES", 25, least=0)

@@ -9,18 +9,19 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from spiderpool.api.core import Node, PartialObject, Pod, StatefulSet
+from spiderpool.api.core import Node, Pod, StatefulSet
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.kubevirt import VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, SpiderIP
 from spiderpool.cli.agents import AgentPod, asking, list_agents
-from spiderpool.errors import SpiderpoolError, Unreachable
+from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.books import Books
-from spiderpool.ipam.reclaim import HolderOwners, statefulset_name
+from spiderpool.ipam.reclaim import NO_OWNERS, HolderOwners, statefulset_name
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.cluster import Cluster, if_exists
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.owners import read_machine
 from spiderpool.model.pod import is_alive
 from spiderpool.model.worn import NodeInterfaces
 
@@ -61,17 +62,13 @@ class _Reader:
             self.unread.append(Unread(kind.resource.plural, error.message))
             return ()
 
-    async def found(self, kind: type[T], name: str, namespace: str) -> T | None:
-        """Read an object, None when it does not exist."""
-        return await if_exists(self.cluster.get(kind, name, namespace))
-
-    async def metadata(self, kind: type[KubeObject], name: str, namespace: str) -> PartialObject | None:
-        """Read an object's metadata, None when it does not exist, or when its kind does not."""
+    async def machine(self, name: str, namespace: str) -> HolderOwners:
+        """Read a virtual machine."""
         try:
-            return await if_exists(self.cluster.get_metadata(kind, name, namespace))
+            return await read_machine(self.cluster, name, namespace)
         except SpiderpoolError as error:
-            self.unread.append(Unread(kind.resource.plural, error.message))
-            return None
+            self.unread.append(Unread(VirtualMachineInstance.resource.plural, error.message))
+            return NO_OWNERS
 
 
 def asking_for_interfaces(client: KubeClient) -> Ask:
@@ -136,33 +133,12 @@ async def _owners(reader: _Reader, static: list[SpiderIP]) -> dict[str, HolderOw
     for record in static:
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            owners[record.metadata.name] = await _machines(reader, holder.name, holder.namespace)
+            owners[record.metadata.name] = await reader.machine(holder.name, holder.namespace)
         else:
             owners[record.metadata.name] = HolderOwners(
                 statefulset=sets.get((holder.namespace, statefulset_name(record) or ""))
             )
     return owners
-
-
-async def read_owners(cluster: Cluster, record: SpiderIP) -> HolderOwners:
-    """Read live what judges the holder of one record; raises what the port names."""
-    reader = _Reader(cluster)
-    holder, name = record.spec.holder, statefulset_name(record)
-    if holder.kind is HolderKind.VIRTUAL_MACHINE:
-        found = await _machines(reader, holder.name, holder.namespace)
-        if reader.unread:
-            raise Unreachable(f"holder of {record.spec.ip} cannot be judged: {reader.unread[0].reason}")
-        return found
-    wanted = record.spec.static and name
-    return HolderOwners(statefulset=await reader.found(StatefulSet, name, holder.namespace) if wanted and name else None)
-
-
-async def _machines(reader: _Reader, name: str, namespace: str) -> HolderOwners:
-    """Read a virtual machine by metadata."""
-    return HolderOwners(
-        instance=await reader.metadata(VirtualMachineInstance, name, namespace),
-        machine=await reader.metadata(VirtualMachine, name, namespace),
-    )
 
 
 async def _interfaces(

@@ -18,7 +18,6 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
-from spiderpool.cli.books import read_owners
 from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
@@ -27,6 +26,7 @@ from spiderpool.ipam.records import record_of
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.owners import read_owners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value

@@ -18,9 +18,8 @@ from typing import Final, TypeVar
 
 import structlog
 
-from spiderpool.api.core import Node, PartialObject, Pod, StatefulSet
+from spiderpool.api.core import Node, PartialObject, Pod
 from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.controller.loop import Loop
@@ -28,10 +27,8 @@ from spiderpool.controller.orphans import drop_endpoint, drop_orphans
 from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.reclaim import (
-    NO_OWNERS,
     RULES,
     SECOND_LOOK_S,
-    HolderOwners,
     Next,
     NodeState,
     Rules,
@@ -40,10 +37,10 @@ from spiderpool.ipam.reclaim import (
     Verdict,
     judge_leak,
     next_step,
-    statefulset_name,
 )
 from spiderpool.ipam.records import let_go, marked, suspicion_of, unmarked
 from spiderpool.kube.cluster import Change, if_exists
+from spiderpool.kube.owners import read_owners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
@@ -289,10 +286,10 @@ class Reclaim:
         """Read the live objects that decide, and decide."""
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return judge_leak(record, None, await self._machines(record), node=node, rules=self._rules)
+            return judge_leak(record, None, await read_owners(self._world.cluster, record), node=node, rules=self._rules)
         pod = await if_exists(self._world.cluster.get(Pod, holder.name, holder.namespace))
-        owners = await self._statefulset(record) if record.spec.static else NO_OWNERS
-        return judge_leak(record, pod, owners, node=node, rules=self._rules, twice=bool(self._twins(record)))
+        owners = await read_owners(self._world.cluster, record)
+        return judge_leak(record, pod, owners, node=node, rules=self._rules, twins=self._twins(record))
 
     async def _node_of(self, record: SpiderIP) -> NodeState:
         """Read the node that a record names."""
@@ -301,20 +298,6 @@ class Reclaim:
         if node is None:
             return NodeState.GONE
         return NodeState.READY if node.ready else NodeState.LOST
-
-    async def _statefulset(self, record: SpiderIP) -> HolderOwners:
-        """Read the StatefulSet that a static pod's name tells."""
-        name = statefulset_name(record)
-        found = await if_exists(self._world.cluster.get(StatefulSet, name, record.spec.holder.namespace)) if name else None
-        return HolderOwners(statefulset=found)
-
-    async def _machines(self, record: SpiderIP) -> HolderOwners:
-        """Read the virtual machine of the holder's name."""
-        holder, read = record.spec.holder, self._world.cluster.get_metadata
-        return HolderOwners(
-            instance=await if_exists(read(VirtualMachineInstance, holder.name, holder.namespace)),
-            machine=await if_exists(read(VirtualMachine, holder.name, holder.namespace)),
-        )
 
     # --- writing ------------------------------------------------------------------------------------------------------------
 

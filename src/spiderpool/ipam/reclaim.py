@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -151,7 +152,7 @@ def judge_leak(
     *,
     node: NodeState = NodeState.READY,
     rules: Rules = RULES,
-    twice: bool = False,
+    twins: Iterable[SpiderIP] = (),
 ) -> Verdict:
     """
     Judge a record whose pod may be gone, have ended, or hang in deletion (architecture 2, "Reclaim"; reference ipam.md 6).
@@ -161,17 +162,17 @@ def judge_leak(
         owners: who judges a static holder.
         node: of the record's node.
         rules: the switches.
-        twice: the same claim holds another address as well.
+        twins: other records that the same claim holds.
     """
-    holder = record.spec.holder
+    holder, twins = record.spec.holder, tuple(twins)
     if record.spec.state is not IPState.HELD:
         return _keep(f"the address is {record.spec.state}, nobody holds it")
     if holder.kind is HolderKind.POOL:
         return _keep(f"claimed by the controller while it edits pool {holder.name}")
     if pod is not None and pod.metadata.uid == holder.uid:
-        return _judge_known(record, pod, owners, node, rules, twice=twice)
+        return _judge_known(record, pod, owners, node, rules, twice=bool(twins))
     if record.spec.static:
-        return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
+        return _judge_former(record, pod, owners, rules, twins)
     if pod is None:
         return _leak(_release(f"pod {holder.namespace}/{holder.name} does not exist"), Trigger.POD_GONE, rules)
     text = f"pod {full_name(pod)} has UID {pod.metadata.uid}; the one that held the address, {holder.uid}, is gone"
@@ -283,6 +284,18 @@ def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeSta
     # Whether a finished pod's namespace is gone its node can say at once; elsewhere its end must have been long enough ago.
     grace_s = 0.0 if trigger is Trigger.FINISHED and node is NodeState.READY else grace_of(pod)
     return _leak(_release(f"pod {full_name(pod)} {state}"), trigger, rules, grace_s)
+
+
+def _judge_former(record: SpiderIP, pod: Pod | None, owners: HolderOwners, rules: Rules, twins: Iterable[SpiderIP]) -> Verdict:
+    """Judge a static record of a pod that is gone: one of its name may have come since."""
+    living = pod.metadata.uid if pod is not None and is_alive(pod) else None
+    other = next((twin for twin in twins if twin.spec.holder.uid == living), None)
+    if other is None:
+        return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
+    # an agent ended after it had claimed the other one, and before it released this one
+    holder = record.spec.holder
+    text = f"pod {holder.namespace}/{holder.name} holds {other.spec.ip} for {holder.nic} now"
+    return _leak(_release(text), Trigger.POD_REPLACED, rules)
 
 
 def _judge_living(record: SpiderIP, pod: Pod, owners: HolderOwners, rules: Rules) -> Verdict:

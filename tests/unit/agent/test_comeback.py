@@ -59,6 +59,42 @@ async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(world: W
     assert told(lost) == told(world.cluster.all(SpiderIP))
 
 
+async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(world: World) -> None:
+    """A pod that still has a record for one NIC is given that of the other NIC again."""
+    world.pool("blue", gateway="10.6.0.1")
+    pod = world.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
+    async with world.agent() as agent:
+        await agent.add(pod, "eth0")
+        await agent.add(pod, "net1")
+        await until(lambda: any(e.status and len(e.status.current.ips) == 2 for e in world.cluster.all(SpiderEndpoint)))
+    before = world.held()
+    lost = next(record for record in world.cluster.all(SpiderIP) if record.spec.holder.nic == "net1")
+    world.cluster.drop(SpiderIP, lost.metadata.name)
+
+    async with world.agent():
+        await until(lambda: len(world.held()) == 2)
+
+    assert before == world.held()
+
+
+async def test_endpoints_stay_until_all_records_are_made_again(world: World) -> None:
+    """With many pods the last ones are looked at late; until then their endpoints are all that tells what they had."""
+    world.pool("blue", ips=["10.6.0.10-10.6.0.60"])
+    pods = [world.pod(f"web-{number}") for number in range(30)]
+    async with world.agent() as agent:
+        for pod in pods:
+            await agent.add(pod)
+        await until(lambda: len(world.cluster.all(SpiderEndpoint)) == len(pods))
+    before = world.held()
+    restore(world)
+
+    world.cluster.faults.latency_s = 0.002
+    async with world.agent():
+        await until(lambda: len(world.held()) == len(pods), timeout_s=1.5)
+
+    assert before == world.held()
+
+
 async def test_a_record_comes_back_from_the_pod_s_status(world: World) -> None:
     """Without an endpoint the address in the pod's status is claimed, if exactly one pool has it."""
     world.pool("blue", gateway="10.6.0.1")

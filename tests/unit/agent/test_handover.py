@@ -13,8 +13,9 @@ from spiderpool.api.group import LABEL_NODE
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Conflict, TryAgain, UnknownOutcome
 from spiderpool.ipam.records import record_of
+from spiderpool.model.pool import Pool
 from tests.fakes.cluster import Call
-from tests.fakes.objects import make_pod, make_statefulset
+from tests.fakes.objects import STATEFULSET, make_facts, make_pod, make_record, make_statefulset
 from tests.unit.agent.world import World, ips, with_owner
 
 
@@ -122,6 +123,24 @@ async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(world: 
         await asyncio.sleep(0.02)
         assert ["10.7.0.10"] == [record.spec.ip for record in two.app.mirrors.records]
 
+    assert {"10.7.0.10": "db-1"} == world.held()
+
+
+async def test_of_two_addresses_for_one_nic_the_later_stays(world: World) -> None:
+    """What an agent left that ended before it had released the former address is released at the pod's next start."""
+    for name, subnet, ip in (("blue", "10.6.0.0/16", "10.6.0.10"), ("red", "10.7.0.0/16", "10.7.0.10")):
+        pool = Pool.parse(world.pool(name, subnet, ips=[ip], default=False))
+        made = make_record(ip, pool, make_facts(pool, pod=make_pod("db-1", uid="first"), owner=STATEFULSET))
+        stamp = "2026-01-02T00:00:00Z" if name == "red" else "2026-01-01T00:00:00Z"
+        world.cluster.seed(replace(made, metadata=replace(made.metadata, creation_timestamp=stamp)))
+    world.cluster.seed(make_statefulset("db", replicas=2))
+    annotations = {"ipam.spidernet.io/ippool": {"ipv4": ["blue", "red"]}}
+    pod = world.pod("db-1", uid="second", stateful=True, annotations=annotations)
+
+    async with world.agent() as agent:
+        answer = await agent.add(pod)
+
+    assert ["10.7.0.10"] == ips(answer)
     assert {"10.7.0.10": "db-1"} == world.held()
 
 

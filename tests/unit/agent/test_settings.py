@@ -14,13 +14,8 @@ def test_defaults_are_those_of_the_reference() -> None:
     """Only three variables are required (reference ipam.md 7.2)."""
     settings = read_settings(REQUIRED)
 
-    assert (5710, 5711, "info", 5000) == (
-        settings.health_port,
-        settings.metric_port,
-        settings.log_level,
-        settings.max_allocated_ips,
-    )
-    assert (False, False, True) == (settings.metrics, settings.debug_metrics, settings.release_conflict_ips)
+    assert (5710, 5711, "info") == (settings.health_port, settings.metric_port, settings.log_level)
+    assert (False, True) == (settings.metrics, settings.release_conflict_ips)
     assert (None, None) == (settings.default_network, settings.kubeconfig)
 
 
@@ -42,7 +37,7 @@ def test_a_required_variable_that_is_absent_or_empty_is_named(name: str) -> None
         ("SPIDERPOOL_METRIC_HTTP_PORT", "70000", "a port is at most 65535"),
         ("SPIDERPOOL_ENABLED_METRIC", "yes", "must be true or false"),
         ("SPIDERPOOL_LOG_LEVEL", "loud", "must be one of debug, info"),
-        ("SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", "-1", "at least 0"),
+        ("SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES", "-1", "at least 0"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_must_be(name: str, value: str, words: str) -> None:

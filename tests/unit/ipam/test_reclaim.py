@@ -327,10 +327,30 @@ def test_next_step(
 )
 def test_time_never_decides_between_two_addresses_of_a_living_pod(node: NodeState, asked_s: float | None, step: Step) -> None:
     """Which of two addresses a pod wears is known to its node alone."""
-    verdict = judge_leak(STATELESS, make_pod(), twice=True)
+    verdict = judge_leak(STATELESS, make_pod(), twins=[STATELESS])
 
     assert (Action.RELEASE, Trigger.TWICE) == (verdict.action, verdict.trigger)
     assert step is next_step(verdict, node, seen_s=10_000.0, asked_s=asked_s, name="n").step
+
+
+@pytest.mark.parametrize(
+    ("uid", "pod", "action"),
+    [
+        ("second", make_pod("db-1", uid="second"), Action.RELEASE),
+        ("third", make_pod("db-1", uid="second"), Action.KEEP),
+        ("second", make_pod("db-1", uid="second", deleted=True), Action.KEEP),
+        ("second", None, Action.KEEP),
+    ],
+)
+def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(uid: str, pod: Pod | None, action: Action) -> None:
+    """An agent that ended between claiming one address and releasing the other leaves two; only the living pod's stays."""
+    twin = make_record("10.6.0.11", facts=make_facts(pod=make_pod("db-1", uid=uid), owner=STATEFULSET))
+    owners = HolderOwners(statefulset=make_statefulset("db", replicas=2))
+
+    verdict = judge_leak(STATIC, pod, owners, twins=[twin])
+
+    assert action is verdict.action
+    assert verdict.trigger is (Trigger.POD_REPLACED if action is Action.RELEASE else None)
 
 
 @pytest.mark.parametrize(
