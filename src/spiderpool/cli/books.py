@@ -15,6 +15,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.kubevirt import VirtualMachineInstance
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.books import Books
@@ -85,9 +86,10 @@ async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
         ask: the way to agents; None leaves the interfaces out.
     """
     reader = _Reader(cluster)
-    pods, records, pools, endpoints, agents, nodes = await asyncio.gather(
+    pods, records, subnets, pools, endpoints, agents, nodes = await asyncio.gather(
         reader.listed(Pod),
         reader.listed(SpiderIP),
+        reader.listed(SpiderSubnet),
         reader.listed(SpiderIPPool),
         reader.listed(SpiderEndpoint),
         _agents(reader),
@@ -98,7 +100,7 @@ async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
         _interfaces(reader, agents, ask, busy_nodes(pods, records) & (nodes or frozenset())) if ask is not None else _nothing(),
     )
     namespace = agents[0].metadata.namespace if agents else "kube-system"
-    books = Books(pods, records, pools, endpoints, owners, interfaces, nodes, namespace)
+    books = Books(pods, records, pools, endpoints, owners, interfaces, nodes, namespace, subnets)
     return Reading(books, tuple(reader.unread))
 
 

@@ -1,9 +1,9 @@
 """
 The audit: four books of the same addresses are compared, and every difference gets its cause and the command that mends it.
 
-The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status); the interfaces, as agents read
-them from their kernels. Books are read one after another, so a difference counts only when a second reading has it too
-(`lasting`); projections may lag behind by `Books.lag_s`.
+The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status; what SpiderSubnets say of their
+pools counts here as well); the interfaces, as agents read them from their kernels. Books are read one after another, so a
+difference counts only when a second reading has it too (`lasting`); projections may lag behind by `Books.lag_s`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.group import ANNO_IMPORTED
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.ipam.autopool import controlling_subnet
 from spiderpool.ipam.books import Books, Name, Slot
-from spiderpool.ipam.mending import delete_pod, move_off, record_by_hand, remove_namespace
+from spiderpool.ipam.grants import misgiven
+from spiderpool.ipam.mending import delete_pod, move_off, record_by_hand, remove_namespace, restart_controller
 from spiderpool.ipam.projection import pool_status
 from spiderpool.ipam.reclaim import NO_OWNERS, Action, judge_leak
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pod import full_name, is_alive
-from spiderpool.model.pool import is_imported
+from spiderpool.model.pool import Pool, is_imported
+from spiderpool.model.subnet import Subnet
 from spiderpool.model.worn import WornNamespace
 
 
@@ -45,6 +48,7 @@ class Kind(enum.StrEnum):
     OTHER_SANDBOX = "OtherSandbox"  # a record made for a sandbox that the pod does not run in
     ENDPOINT = "Endpoint"  # a SpiderEndpoint that is not what the records say
     POOL_STATUS = "PoolStatus"  # a pool's status that is not what the records say
+    SUBNET_STATUS = "SubnetStatus"  # what a subnet's status gives to a pool is not what the pool has
     NOT_IMPORTED = "NotImported"  # a pool whose former allocations are not taken over
 
 
@@ -79,6 +83,7 @@ def compare(books: Books) -> tuple[Difference, ...]:
         *_interfaces(books),
         *_endpoints(books),
         *_pools(books),
+        *_subnets(books),
     ]
     order = list(Kind)
     return tuple(sorted(found, key=lambda d: (order.index(d.kind), d.subject)))
@@ -355,8 +360,27 @@ def _status(pool: SpiderIPPool, records: list[SpiderIP], books: Books) -> Iterat
         pool.metadata.name,
         text,
         "no controller leads, or the leader cannot write the status",
-        f"kubectl --namespace {books.namespace} rollout restart deployment spiderpool-controller",
+        restart_controller(books.namespace),
     )
+
+
+def _subnets(books: Books) -> Iterator[Difference]:
+    """Every subnet's status is what its pools have."""
+    owned: dict[str, list[Pool]] = defaultdict(list)
+    for pool in books.pools:
+        subnet = controlling_subnet(pool)
+        if subnet is not None:
+            owned[subnet.uid].append(books.parsed[pool.metadata.name])
+    for obj in books.subnets:
+        subnet = Subnet.parse(obj)
+        for pool_name, text in misgiven(subnet, obj.status, owned[subnet.uid]):
+            yield Difference(
+                Kind.SUBNET_STATUS,
+                f"{subnet.name}/{pool_name}" if pool_name else subnet.name,
+                text,
+                "no controller leads, or the leader cannot write the status or the pool",
+                restart_controller(books.namespace),
+            )
 
 
 # --- words ------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.ipam.reclaim import HolderOwners
 from spiderpool.model.pool import Pool
 from spiderpool.model.worn import NodeInterfaces, WornNamespace
@@ -43,6 +44,7 @@ class Books:
     interfaces: tuple[NodeInterfaces, ...] = ()
     nodes: frozenset[str] | None = None
     namespace: str = "kube-system"
+    subnets: tuple[SpiderSubnet, ...] = ()
 
     @cached_property
     def held(self) -> tuple[SpiderIP, ...]:

@@ -31,6 +31,11 @@ def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
     )
 
 
+def restart_controller(namespace: str) -> str:
+    """Begin the controller anew, which then writes all that is derived."""
+    return f"kubectl --namespace {namespace} rollout restart deployment spiderpool-controller"
+
+
 def remove_namespace(namespace: WornNamespace, node: str) -> str:
     """Remove a network namespace that outlived its pod, on its node."""
     name = namespace.path.rpartition("/")[2]

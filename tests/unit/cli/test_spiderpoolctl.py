@@ -152,6 +152,17 @@ async def test_check_of_a_difference(lab: Lab) -> None:
     assert 1 == report.exit_code
 
 
+async def test_check_reads_subnets(lab: Lab) -> None:
+    """A subnet whose status nobody wrote is a difference."""
+    lab.good()
+    lab.seed(SpiderSubnet(metadata=ObjectMeta(name="s1"), spec=SubnetSpec(subnet="10.7.0.0/16", ips=("10.7.0.10",))))
+
+    (difference,) = (await lab.check()).differences
+
+    assert (Kind.SUBNET_STATUS, "s1") == difference.identity
+    assert "the status says 0 of 0 given to pools, its entries and ips say 0 of 1" == difference.text
+
+
 async def test_check_looks_twice(lab: Lab) -> None:
     """What is mended between the two readings is no difference; the wait is what projections may take."""
     lab.good()

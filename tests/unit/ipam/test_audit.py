@@ -12,13 +12,18 @@ from msgspec.structs import replace
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.ipam.audit import Difference, Kind, compare, lasting
+from spiderpool.ipam.autopool import subnet_reference
 from spiderpool.ipam.books import Books
+from spiderpool.ipam.grants import settle_grants
 from spiderpool.ipam.projection import endpoint_of, pool_status
 from spiderpool.ipam.reclaim import HolderOwners
 from spiderpool.ipam.records import let_go, record_of
 from spiderpool.model.pool import Pool
+from spiderpool.model.subnet import Subnet, subnet_status
 from spiderpool.model.worn import NodeInterfaces, WornInterface, WornNamespace
 from tests.fakes.objects import (
     DEPLOYMENT,
@@ -362,6 +367,61 @@ def test_a_status_without_its_map() -> None:
     """Above its limit the map is left out; the counts tell."""
     status = IPPoolStatus(total_ip_count=10, allocated_ip_count=1)
     assert () == compare(books(pools=(replace(make_ippool(), status=status),)))
+
+
+def subnet_with(*pools: SpiderIPPool, **status: Any) -> SpiderSubnet:
+    """Make a subnet whose status is what these pools have; keywords are keys of the status."""
+    subnet = SpiderSubnet(
+        metadata=ObjectMeta(name="s1", uid="s1-uid"), spec=SubnetSpec(subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.29",))
+    )
+    parsed = Subnet.parse(subnet)
+    grants = settle_grants(parsed, [Pool.parse(pool) for pool in pools], keep_unbuilt=False)
+    return replace(subnet, status=replace(subnet_status(grants, parsed.total), **status))
+
+
+def under(pool: SpiderIPPool) -> SpiderIPPool:
+    """Let subnet `s1` control a pool."""
+    return replace(pool, metadata=replace(pool.metadata, owner_references=(subnet_reference("s1", "s1-uid"),)))
+
+
+def test_a_subnet_and_its_pools_agree() -> None:
+    """What the status gives to a pool is what the pool has; a pool of somebody else is not looked for."""
+    mine, other = under(pool_with(RECORD)), make_ippool("other", ips=["10.6.1.0-10.6.1.9"], status={"totalIPCount": 10})
+    assert () == compare(books(pools=(mine, other), subnets=(subnet_with(mine),)))
+
+
+@pytest.mark.parametrize(
+    ("subject", "status", "text"),
+    [
+        (
+            "s1/blue",
+            {"controlled_ippools": '{"blue":{"ips":["10.6.0.10-10.6.0.18"]}}', "allocated_ip_count": 9},
+            "the status gives 10.6.0.10-10.6.0.18 to IPPool blue, which has 10.6.0.10-10.6.0.19",
+        ),
+        (
+            "s1/blue",
+            {"controlled_ippools": None, "allocated_ip_count": 0},
+            "the status gives nothing to IPPool blue, which has 10.6.0.10-10.6.0.19",
+        ),
+        (
+            "s1/gone",
+            {
+                "controlled_ippools": '{"blue":{"ips":["10.6.0.10-10.6.0.19"]},"gone":{"ips":["10.6.0.20"]}}',
+                "allocated_ip_count": 11,
+            },
+            "the status gives 10.6.0.20 to IPPool gone, which it does not control, or which does not exist",
+        ),
+        ("s1", {"allocated_ip_count": 3}, "the status says 3 of 20 given to pools, its entries and ips say 10 of 20"),
+        ("s1", {"total_ip_count": None}, "the status says 10 of 0 given to pools, its entries and ips say 10 of 20"),
+    ],
+)
+def test_subnet_status(subject: str, status: dict[str, Any], text: str) -> None:
+    """Entries and counts of a subnet's status, each against the pools; whoever leads writes it anew."""
+    mine = under(pool_with(RECORD))
+    found = the_one(compare(books(pools=(mine,), subnets=(subnet_with(mine, **status),))))
+    assert (Kind.SUBNET_STATUS, subject) == found.identity
+    assert text == found.text
+    assert "kubectl --namespace kube-system rollout restart deployment spiderpool-controller" == found.mend
 
 
 def test_not_imported() -> None:
