@@ -368,9 +368,9 @@ def _subnets(books: Books) -> Iterator[Difference]:
     """Every subnet's status is what its pools have."""
     owned: dict[str, list[Pool]] = defaultdict(list)
     for pool in books.pools:
-        subnet = controlling_subnet(pool)
-        if subnet is not None:
-            owned[subnet.uid].append(books.parsed[pool.metadata.name])
+        owner = controlling_subnet(pool)
+        if owner is not None:
+            owned[owner.uid].append(books.parsed[pool.metadata.name])
     for obj in books.subnets:
         subnet = Subnet.parse(obj)
         for pool_name, text in misgiven(subnet, obj.status, owned[subnet.uid]):
