@@ -86,16 +86,16 @@ async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
         ask: the way to agents; None leaves the interfaces out.
     """
     reader = _Reader(cluster)
-    pods, records, subnets, pools, endpoints, agents, nodes = await asyncio.gather(
+    pods, records, pools, endpoints, agents, nodes = await asyncio.gather(
         reader.listed(Pod),
         reader.listed(SpiderIP),
-        reader.listed(SpiderSubnet),
         reader.listed(SpiderIPPool),
         reader.listed(SpiderEndpoint),
         _agents(reader),
         _nodes(reader),
     )
-    owners, interfaces = await asyncio.gather(
+    subnets, owners, interfaces = await asyncio.gather(
+        reader.listed(SpiderSubnet),
         _owners(reader, [record for record in records if record.spec.static]),
         _interfaces(reader, agents, ask, busy_nodes(pods, records) & (nodes or frozenset())) if ask is not None else _nothing(),
     )
