@@ -15,7 +15,7 @@ import msgspec
 import typer
 import uvloop
 
-from bench import add, coordinator, overhead, raw, watchers
+from bench import add, coordinator, decisions, overhead, raw, watchers
 from bench.agents import AgentProcess, running, wait_ready
 from bench.api import Api
 from bench.stage import Stage, write_identity
@@ -131,7 +131,7 @@ async def play(
 
 @app.command()
 def main(
-    parts: str = typer.Option("coordinator,executable,pools,adds,watchers", help="which parts, in this order"),
+    parts: str = typer.Option("coordinator,decisions,executable,pools,adds,watchers", help="which parts, in this order"),
     rounds: str = typer.Option(",".join(map(str, ROUNDS)), help="pods of each round of `adds`"),
     executable: Path = typer.Option(INSTALLED, help="the CNI executable"),
 ) -> None:
@@ -139,7 +139,8 @@ def main(
     sizes = tuple(int(r) for r in rounds.split(","))
     wanted = set(parts.split(","))
     ok = "coordinator" not in wanted or coordinate()
-    if wanted - {"coordinator"}:
+    ok &= "decisions" not in wanted or decide()
+    if wanted - {"coordinator", "decisions"}:
         ok &= uvloop.run(run(tuple(parts.split(",")), sizes, executable))
     raise typer.Exit(0 if ok else 1)
 
@@ -150,6 +151,17 @@ def coordinate() -> bool:
     for row in rows:
         emit("coordinator", dataclasses.asdict(row))
     reached = coordinator.verdicts(rows)
+    for what, ok in reached.items():
+        say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
+    return all(reached.values())
+
+
+def decide() -> bool:
+    """Play the part that has an API server of its own; whether everything was reached."""
+    rows = asyncio.run(decisions.rounds())
+    for row in rows:
+        emit("decisions", dataclasses.asdict(row))
+    reached = decisions.verdicts(rows)
     for what, ok in reached.items():
         say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
     return all(reached.values())

@@ -44,9 +44,11 @@ class SpiderpoolError(Exception):
         Keep the sentence.
 
         Args:
-            message: subject, numbers, what to do; no "failed to … failed to …" chain.
+            message: subject, numbers, what to do; no "failed to … failed to …" chain. Becomes one line, also where it quotes a
+                text of several lines: it goes into Events, CNI errors and logs.
             details: longer text for the CNI `details` field.
         """
+        message = " ".join(message.splitlines())
         super().__init__(message)
         self.message = message
         self.details = details

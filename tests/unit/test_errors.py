@@ -50,3 +50,8 @@ def test_what_errors_carry() -> None:
     assert TooManyRequests("later", retry_after_s=3.0).retry_after_s == 3.0
     assert DelegateFailed("macvlan: no", cni_code=7, details="x").cni_code == 7
     assert DelegateFailed("macvlan: no", cni_code=7, details="x").details == "x"
+
+
+def test_a_message_is_one_line() -> None:
+    """A text of several lines that a message quotes does not break it."""
+    assert 'the value is "a b c"' == SpiderpoolError('the value is "a\nb\u2028c"').message

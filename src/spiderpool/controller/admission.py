@@ -28,6 +28,7 @@ T = TypeVar("T", bound=KubeObject)
 NULL: Final = msgspec.Raw(b"null")
 HEALTH_PATH: Final = "/webhook-health-check"
 POD_PATH: Final = "/mutate--v1-pod"
+ADVICE_PATH: Final = "/warn-annotations"
 LARGEST_REVIEW: Final = 16 * 2**20  # an object is at most 1.5 MiB in etcd, and a review carries two of them
 
 log = structlog.get_logger("spiderpool.controller")
@@ -88,6 +89,7 @@ class AdmissionAnswer(Kube, omit_defaults=False, frozen=True, kw_only=True):
     patch_type: str | msgspec.UnsetType = msgspec.UNSET
     patch: str | msgspec.UnsetType = msgspec.UNSET
     status: Status | msgspec.UnsetType = msgspec.UNSET
+    warnings: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class AdmissionReply(Kube, omit_defaults=False, frozen=True, kw_only=True):
@@ -101,13 +103,16 @@ class AdmissionReply(Kube, omit_defaults=False, frozen=True, kw_only=True):
 Answer = Callable[[AdmissionRequest], Awaitable[AdmissionAnswer]]
 
 
-def admission_app(reviewers: Iterable[Reviewer[Any]], pods: Answer | None = None) -> web.Application:
+def admission_app(
+    reviewers: Iterable[Reviewer[Any]], pods: Answer | None = None, advice: Answer | None = None
+) -> web.Application:
     """
     Build the application of the webhook port.
 
     Args:
         reviewers: of our own kinds.
         pods: answers for new pods.
+        advice: answers for whatever has the annotations of pods.
     """
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app.router.add_get(HEALTH_PATH, _healthy)
@@ -117,6 +122,8 @@ def admission_app(reviewers: Iterable[Reviewer[Any]], pods: Answer | None = None
         app.router.add_post(f"/validate-{name}", _handler(partial(_validate, reviewer)))
     if pods is not None:
         app.router.add_post(POD_PATH, _handler(pods))
+    if advice is not None:
+        app.router.add_post(ADVICE_PATH, _handler(advice))
     return app
 
 

@@ -22,6 +22,7 @@ import uvloop
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.admission import admission_app
+from spiderpool.controller.advice import advise
 from spiderpool.controller.clean import Remains, clean
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.health import Probe, Probes, all_of, health_app, webhook_probe
@@ -249,7 +250,7 @@ class Daemon:
         ]
         tls = server_context(self.certificate)
         pods = PodInjector(cluster) if self.config.pod_resource_inject.enabled else None
-        listener = Listener(admission_app(reviewers, pods), self.settings.webhook_port, tls, FAREWELL_S)
+        listener = Listener(admission_app(reviewers, pods, advise), self.settings.webhook_port, tls, FAREWELL_S)
         await stack.enter_async_context(listener)
         follower = tasks.create_task(follow_certificate(self.certificate, tls))
         stack.callback(follower.cancel)

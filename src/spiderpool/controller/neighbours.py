@@ -1,24 +1,31 @@
 """
 The other pools, as they are at this moment: what a new pool's addresses are compared with.
 
-The mirror has their contents and may be late; a list of metadata tells which entries are. A pool that we allowed a moment
-ago may not be stored yet: two pools made at the same time would not see each other, so the second waits for the first.
+The mirror has their contents, and an index of them says which have anything in common with the new one: the time of a decision
+does not grow with the number of the others. The mirror may be late: of the pools of the same CIDR a list of metadata tells
+which entries are. A pool that we allowed a moment ago may not be stored yet: two pools made at the same time would not see
+each other, so the second waits for the first.
+
+Automatic pools need no list. Their addresses are those that the subnet's status grants them, which is read live and gives no
+address twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.addressing.sets import AddressSet
+from spiderpool.addressing.ranges import cidr_label
+from spiderpool.addressing.sets import AddressSet, IPNetwork
 from spiderpool.api.core import PartialObject
+from spiderpool.api.group import LABEL_IPPOOL_CIDR
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
-from spiderpool.errors import NotFound
-from spiderpool.kube.cluster import Cluster
+from spiderpool.ipam.poolindex import PoolIndex
+from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool
 
@@ -31,7 +38,7 @@ Version = tuple[str, str, int]
 
 
 class Neighbours:
-    """Reads all pools, and remembers the ones that are about to be stored."""
+    """Finds the pools that may be in the way of one, and remembers those that are about to be stored."""
 
     def __init__(self, cluster: Cluster, pools: Mirror[SpiderIPPool], *, clock: Callable[[], float] = time.monotonic) -> None:
         """
@@ -46,40 +53,80 @@ class Neighbours:
         self._pools = pools
         self._clock = clock
         self._allowed: dict[str, _Allowed] = {}
-        self._parsed: dict[Version, Pool] = {}
+        self._seen: dict[str, int] = {}  # generations that the mirror did not have
+        self._index = PoolIndex()
+        self._changed = {pool.metadata.name for pool in pools}
+        pools.subscribe(self._on_pool)
 
-    async def fetch(self) -> list[Pool]:
-        """Read all pools that exist now."""
-        listing = await self._cluster.list_metadata(SpiderIPPool)
-        for partial in listing.items:
-            allowed = self._allowed.get(partial.metadata.name)
-            if allowed is not None and partial.metadata.generation > allowed.replaces:
-                del self._allowed[partial.metadata.name]
-        parsed = {_version(partial): await self._parsed_pool(partial) for partial in listing.items}
-        self._parsed = {version: pool for version, pool in parsed.items() if pool is not None}
-        return list(self._parsed.values())
+    async def near(self, pool: Pool, *, granted: bool = False) -> list[Pool]:
+        """
+        Give the pools that may be in the way of one.
 
-    async def _parsed_pool(self, partial: PartialObject) -> Pool | None:
-        """Read a pool: as it was read before, from the mirror, or live where the mirror has another specification."""
-        version = _version(partial)
-        if version in self._parsed:
-            return self._parsed[version]
+        Args:
+            granted: its addresses are what its subnet's status gives to it.
+        """
+        index = self._index_of_mirror()
+        found = {each.name: each for each in (*index.overlapping(pool.subnet), *index.sharing(pool.total))}
+        if not granted:
+            found = await self._corrected(pool.subnet, found)
+        return list(found.values())
+
+    async def within(self, network: IPNetwork) -> list[Pool]:
+        """Give the pools of a network, and of those that overlap it."""
+        index = self._index_of_mirror()
+        found = {each.name: each for each in (*index.overlapping(network), *index.of_network(network))}
+        return list((await self._corrected(network, found)).values())
+
+    def _index_of_mirror(self) -> PoolIndex:
+        """Bring the index up to date with the mirror."""
+        for name in self._changed:
+            known = self._pools.named(name)
+            if known is None:
+                self._index.drop(name)
+            else:
+                self._index.put(Pool.parse(known))
+        self._changed.clear()
+        return self._index
+
+    def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        """A pool came, changed or went; its status changes all the time, and concerns nobody here."""
+        if old is None or new is None or (old.metadata.uid, old.spec) != (new.metadata.uid, new.spec):
+            self._changed.update(pool.metadata.name for pool in (old, new) if pool is not None)
+
+    async def _corrected(self, network: IPNetwork, found: dict[str, Pool]) -> dict[str, Pool]:
+        """Put right what the mirror does not know yet of the pools of a network; those of others it knows in a moment."""
+        listing = await self._cluster.list_metadata(SpiderIPPool, labels=f"{LABEL_IPPOOL_CIDR}={cidr_label(str(network))}")
+        listed = {partial.metadata.name: partial for partial in listing.items}
+        gone = [name for name, pool in found.items() if pool.subnet == network and self._is_gone(name, listed)]
+        late = [partial for partial in listed.values() if self._is_late(partial)]
+        read = [await if_exists(self._cluster.get(SpiderIPPool, partial.metadata.name)) for partial in late]
+        fresh = {pool.metadata.name: Pool.parse(pool) for pool in read if pool is not None}
+        self._seen.update({p.metadata.name: p.metadata.generation for p in late if p.metadata.name in self._allowed})
+        return {name: pool for name, pool in found.items() if name not in gone} | fresh
+
+    def _is_gone(self, name: str, listed: Mapping[str, PartialObject]) -> bool:
+        """Whether a pool that the mirror knows does not exist any more: the list would have it by its label."""
+        known = self._pools.named(name)
+        return name not in listed and known is not None and LABEL_IPPOOL_CIDR in known.metadata.labels
+
+    def _is_late(self, partial: PartialObject) -> bool:
+        """Whether the mirror does not have this very specification of a pool."""
         known = self._pools.get(partial.key)
-        if known is not None and _version(known) == version:
-            return Pool.parse(known)
-        try:
-            return Pool.parse(await self._cluster.get(SpiderIPPool, partial.metadata.name))
-        except NotFound:
-            return None
+        return known is None or _version(known) != _version(partial)
 
     def allow(self, pool: Pool, replaces: int = 0) -> None:
         """Note that a pool was allowed and will be stored soon, in the place of a generation of itself."""
+        self._seen.pop(pool.name, None)
         self._allowed[pool.name] = _Allowed(pool, replaces, self._clock() + STORED_WITHIN_S)
 
     def unsettled(self, pool: Pool) -> bool:
         """Whether a pool that may still be stored is in the way of this one."""
         now = self._clock()
-        self._allowed = {name: allowed for name, allowed in self._allowed.items() if allowed.until > now}
+        for name, allowed in tuple(self._allowed.items()):
+            known = self._pools.named(name)
+            generation = max(known.metadata.generation if known is not None else -1, self._seen.pop(name, -1))
+            if allowed.until <= now or generation > allowed.replaces:
+                del self._allowed[name]
         return any(_collide(pool, allowed.pool) for name, allowed in self._allowed.items() if name != pool.name)
 
     async def settle(self) -> None:

@@ -23,6 +23,7 @@ from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.controller.takeover import read_allocations
 from spiderpool.controller.world import list_records
+from spiderpool.ipam.autopool import is_granted
 from spiderpool.ipam.validation import (
     FieldError,
     forbid_pool_update,
@@ -144,11 +145,12 @@ class PoolReviewer:
         """Compare a specification with the other pools and with who holds its addresses."""
         held = await self._held(old) if old is not None else None
         parsed = Pool.parse(new)
-        others = await self._neighbours.fetch()
+        subnet = await self._subnets.controlling(new) if self._subnets else None
+        granted = subnet is not None and is_granted(parsed, subnet)
+        others = await self._neighbours.near(parsed, granted=granted)
         while self._neighbours.unsettled(parsed):
             await self._neighbours.settle()
-            others = await self._neighbours.fetch()
-        subnet = await self._subnets.controlling(new) if self._subnets else None
+            others = await self._neighbours.near(parsed, granted=granted)
         errors = validate_pool(old, new, others, held, self._features, subnet)
         if not errors and not dry_run:
             self._neighbours.allow(parsed, old.metadata.generation if old is not None else 0)

@@ -55,7 +55,8 @@ class SubnetReviewer:
         """Compare a new subnet with all that exists."""
         listing = await self._cluster.list_objects(SpiderSubnet)
         others = [Subnet.parse(subnet) for subnet in listing.items]
-        return Opinion(errors=tuple(validate_subnet(None, new, others, await self._neighbours.fetch(), self._features)))
+        pools = await self._neighbours.within(Subnet.parse(new).network)
+        return Opinion(errors=tuple(validate_subnet(None, new, others, pools, self._features)))
 
     def _judge_update(self, old: SpiderSubnet, new: SpiderSubnet) -> Opinion:
         """Decide on an update: the request carries the status, which says what pools have."""

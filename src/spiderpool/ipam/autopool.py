@@ -32,7 +32,7 @@ from spiderpool.api.spiderip import Application
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.ipam.elastic import IPNumber
 from spiderpool.model.labels import label_value
-from spiderpool.model.pool import Place
+from spiderpool.model.pool import Place, Pool
 from spiderpool.model.subnet import Subnet
 
 NAME_LIMIT: Final = 253
@@ -188,6 +188,12 @@ def controlling_subnet(pool: SpiderIPPool) -> OwnerReference | None:
         ),
         None,
     )
+
+
+def is_granted(pool: Pool, subnet: Subnet) -> bool:
+    """Whether an automatic pool has exactly what its subnet's status gives to it, which gives no address twice."""
+    grant = subnet.grants.get(pool.name)
+    return pool.auto and grant is not None and grant.application is not None and grant.ips == pool.total
 
 
 def label_key_of(application: str) -> str:

@@ -8,7 +8,7 @@ the wish may have is decided in `selection`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import TypeVar
@@ -17,6 +17,7 @@ from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Namespace, Pod
 from spiderpool.api.group import (
+    ANNO_DEFAULT_NETWORK,
     ANNO_IP,
     ANNO_IPPOOL,
     ANNO_IPPOOLS,
@@ -31,10 +32,10 @@ from spiderpool.api.ippool import Route
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pins import Lists, PinItem, by_family, choose, read_pins
-from spiderpool.ipam.subnetwish import SubnetWish, read_subnets, wants_subnets
+from spiderpool.ipam.subnetwish import SubnetWish, read_pool_wish, read_subnets, wants_subnets
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
-from spiderpool.model.networks import NetworkSelection, nic_name, parse_networks
+from spiderpool.model.networks import NetworkSelection, nic_name, parse_default_network, parse_networks
 
 T = TypeVar("T")
 Patterns = Mapping[int, tuple[str, ...]]  # family -> names of pools, or wildcards; only families that are wanted and enabled
@@ -128,6 +129,28 @@ def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features:
             source, patterns = _one_nic(annotations, namespace, request)
         nics = (_nic_wish(request.nic, source, patterns, request.clean_gateway, request, exact, features),)
     return Wish(request.nic, nics, routes)
+
+
+def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
+    """
+    Say what cannot be read in the annotations of a pod, or of a template of pods.
+
+    A sentence for each annotation, the same that an ADD would fail with; whether pools exist and are free is not asked here.
+    """
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: read_pool_wish(annotations),
+        lambda: _parsed(annotations, ANNO_IPPOOLS, _read_ippools),
+        lambda: _parsed(annotations, ANNO_IPPOOL, _read_ippool),
+        lambda: _parsed(annotations, ANNO_IP, read_pins),
+        lambda: _parsed(annotations, ANNO_ROUTES, _read_routes),
+        lambda: parse_networks(annotations.get(ANNO_NETWORKS, ""), namespace),
+        lambda: parse_default_network(annotations.get(ANNO_DEFAULT_NETWORK) or "any", namespace),
+    )
+    for read in readers:
+        try:
+            read()
+        except InvalidRequest as error:
+            yield error.message
 
 
 @dataclass(frozen=True, slots=True)

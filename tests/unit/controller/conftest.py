@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from spiderpool.addressing.ranges import cidr_label
 from spiderpool.api.core import Pod, PodSpec, PodStatus
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER
+from spiderpool.api.group import ANNO_IMPORTED, FINALIZER, LABEL_IPPOOL_CIDR
 from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.meta import KubeObject, ObjectMeta
 from spiderpool.api.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
@@ -62,6 +63,7 @@ def make_pool(
             name=name,
             finalizers=(FINALIZER,),
             generation=1,
+            labels={LABEL_IPPOOL_CIDR: cidr_label(subnet)},
             annotations={ANNO_IMPORTED: "true"} if marked else {},
             deletion_timestamp="2026-01-01T00:00:00Z" if going else None,
         ),

@@ -528,6 +528,16 @@ async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
     assert ["spec.ips: Forbidden: has 1 address (10.7.0.50) of IPPool red; no two pools may share one"] == found
 
 
+async def test_a_pool_that_is_gone_is_in_nobodys_way(webhooks: Webhooks) -> None:
+    """The addresses of a deleted pool are free at once, also while the mirror still has it."""
+    webhooks.cluster.seed(make_pool("red"))
+    await asyncio.sleep(0.01)
+    webhooks.cluster.hold_watch()
+    webhooks.cluster.drop(SpiderIPPool, "red")
+
+    assert [] == await webhooks.refusals("CREATE", pool_json())
+
+
 async def test_two_pools_at_the_same_time(webhooks: Webhooks) -> None:
     """Of two pools with a common address that are made at once, the second waits for the first to be stored."""
     first = await webhooks.complete("CREATE", pool_json("one"))

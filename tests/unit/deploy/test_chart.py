@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(60)  # Helm is another program
 
 AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"
 GROUP = "spiderpool.spidernet.io"
+WARNS = f"annotations.{GROUP}"
 NOTHING: dict[str, Any] = {}
 LAB = yaml.safe_load((ROOT / "deploy/lab/values.yaml").read_text())
 POOLS = {
@@ -274,6 +275,7 @@ def test_disruption_budget(replicas: int, expected: list[str]) -> None:
 def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_operations: list[str]) -> None:
     """Webhooks are named, routed and limited as section 5 says, and none looks at `/status`."""
     webhooks = {hook["name"]: hook for hook in render().one(kind, CONTROLLER)["webhooks"]}
+    webhooks.pop(WARNS, None)
     operations_of = {
         "spiderippool": pool_operations,
         "spidersubnet": pool_operations,
@@ -293,6 +295,19 @@ def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_ope
         assert ([f"{name}s"], operations, scope) == (rule["resources"], rule["operations"], rule["scope"])
         assert "objectSelector" not in hook
         assert "namespaceSelector" not in hook
+
+
+def test_webhook_that_warns() -> None:
+    """Whoever applies pods' annotations is warned; nothing waits for the controller, and what controllers make passes by."""
+    (hook,) = (each for each in render().one("ValidatingWebhookConfiguration", CONTROLLER)["webhooks"] if each["name"] == WARNS)
+    assert ("Ignore", 2, "None") == (hook["failurePolicy"], hook["timeoutSeconds"], hook["sideEffects"])
+    assert "/warn-annotations" == hook["clientConfig"]["service"]["path"]
+    kinds = {resource for rule in hook["rules"] for resource in rule["resources"]}
+    assert {"pods", "deployments", "statefulsets", "daemonsets", "replicasets", "jobs", "cronjobs"} == kinds
+    names = ["nobody-else-made-it", "it-is-new-or-changed", "it-has-annotations-of-ours"]
+    assert names == [each["name"] for each in hook["matchConditions"]]
+    off = render({"spiderpoolController": {"annotationWarnings": False}})
+    assert WARNS not in [each["name"] for each in off.one("ValidatingWebhookConfiguration", CONTROLLER)["webhooks"]]
 
 
 def test_no_webhook_of_pods_by_default() -> None:
