@@ -84,6 +84,7 @@ class Kube:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         url = urllib.parse.urlsplit(cluster["server"])
+        self.warnings: list[str] = []  # of the last answer, as kubectl shows them
         self._connection = HTTPSConnection(url.hostname or "", url.port, timeout=timeout_s, context=_tls(cluster, user))
 
     def close(self) -> None:
@@ -157,6 +158,7 @@ class Kube:
             try:
                 self._connection.request(method, path, payload, {"Content-Type": content_type})
                 answer = self._connection.getresponse()
+                self.warnings = answer.headers.get_all("Warning") or []
                 return answer.status, answer.read()
             except (OSError, HTTPException):
                 self._connection.close()

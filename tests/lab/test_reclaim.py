@@ -137,7 +137,7 @@ def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
         pod, ip = pod_with_address(story, agent, "hanging", annotations)
         agent.stop()
         node.fall_silent()
-        until(lambda: not _is_ready(kube, node.name), "the node is lost", within_s=60)
+        until(lambda: not is_ready(kube, node.name), "the node is lost", within_s=60)
         story.kube.delete("Pod", "hanging", story.namespace, gracePeriodSeconds=1)
 
         until_none(story.records, "the address is back", within_s=30)
@@ -149,7 +149,7 @@ def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
         vanish(pod)
 
 
-def _is_ready(kube: Kube, name: str) -> bool:
+def is_ready(kube: Kube, name: str) -> bool:
     """Whether a node is Ready."""
     conditions = kube.need("Node", name)["status"]["conditions"]
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

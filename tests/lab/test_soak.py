@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 PODS = 100
 ROUNDS = 3
 APPLICATIONS = 30
+KILLS = 20
+LARGEST_RATIO = 1.5  # to the lab's own CNI, which has addresses to spare
 
 
 def test_full_pool_comes_back(story: Story) -> None:
@@ -27,7 +29,7 @@ def test_full_pool_comes_back(story: Story) -> None:
     story.kube.delete("Deployment", "plain", story.namespace, propagationPolicy="Background")
     story.wait_replicas("plain", 0, within_s=300)
 
-    pool = story.pool("full", count=PODS)
+    pool = story.pool_of("full", "10.6.0.0/16", [f"10.6.223.0-10.6.223.{PODS - 1}"], gateway="10.6.0.1")
     story.workload("Deployment", "full", PODS, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
     full_s = []
     for _ in range(ROUNDS):
@@ -35,6 +37,7 @@ def test_full_pool_comes_back(story: Story) -> None:
         assert PODS == len({pod.address("eth0") for pod in story.wait_replicas("full", PODS)})
     ratio = statistics.median(full_s) / statistics.median(plain_s)
     print(f"{PODS} pods made anew: lab's CNI {_listed(plain_s)} s, full pool {_listed(full_s)} s, ratio of medians {ratio:.2f}")  # noqa: T201
+    assert ratio <= LARGEST_RATIO
 
 
 def _made_anew(story: Story, name: str) -> float:
@@ -67,7 +70,7 @@ def test_automatic_pools_at_once(story: Story) -> None:
 
     subnet = story.subnet_of(f"{story.namespace}-s", subnet="10.6.0.0/16", gateway="10.6.0.1", ips=["10.6.220.0-10.6.220.255"])
     automatic = _time_of(story, "auto", lambda _: network | {SUBNET: {"ipv4": [subnet]}})
-    assert [3] * APPLICATIONS == [pool["status"]["totalIPCount"] for pool in story.auto_pools()]
+    until(lambda: _sizes(story) == [3] * APPLICATIONS, "each pool has 3 addresses", seen=lambda: _sizes(story))
     print(  # noqa: T201
         f"{APPLICATIONS} Deployments of 2: pools by hand {by_hand:.0f} s, automatic pools {automatic:.0f} s, "
         f"ratio {automatic / by_hand:.2f}"
@@ -99,22 +102,23 @@ def test_automatic_pool_up_and_down(story: Story) -> None:
     chance = random.Random(1)  # noqa: S311 - the same victims' places in each run
     for replicas in (2, 60, 2, 60):
         story.kube.patch("Deployment", "wave", {"spec": {"replicas": replicas}}, story.namespace)
-        for _ in range(10):
+        began = time.monotonic()
+        for _ in range(KILLS):
             pods = story.kube.list("Pod", story.namespace, labels="app=wave")
             if pods:
                 victim = chance.choice(pods)["metadata"]["name"]
                 story.kube.delete("Pod", victim, story.namespace, gracePeriodSeconds=chance.choice((0, 1)))
-        began = time.monotonic()
+            time.sleep(1)  # one after the other, while others start and end
         story.wait_replicas("wave", replicas, within_s=600)
-        until(lambda n=replicas: _size(story) == n + 1, f"the pool has {replicas + 1} addresses", within_s=60)
-        print(f"{replicas} pods and their pool after {time.monotonic() - began:.0f} s")  # noqa: T201
+        # A pod that was killed without grace gives its address back on its node's word, or after the node's silence.
+        wanted = [replicas + 1]
+        until(lambda w=wanted: _sizes(story) == w, f"the pool has {wanted} addresses", within_s=180, seen=lambda: _sizes(story))
+        print(f"{replicas} pods and their pool after {time.monotonic() - began:.0f} s, {KILLS} of them killed")  # noqa: T201
     (pool,) = story.auto_pools()
     assert {pool["metadata"]["name"]} == {record.pool for record in story.records()}
     story.assert_clean(within_s=60)
 
 
-def _size(story: Story) -> int:
-    """Give how many addresses the only automatic pool has."""
-    (pool,) = story.auto_pools()
-    count: int = pool.get("status", {}).get("totalIPCount", 0)
-    return count
+def _sizes(story: Story) -> list[int]:
+    """Give how many addresses each automatic pool has."""
+    return [pool.get("status", {}).get("totalIPCount", 0) for pool in story.auto_pools()]

@@ -94,13 +94,15 @@ async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
         _agents(reader),
         _nodes(reader),
     )
+    names = None if nodes is None else frozenset(node.metadata.name for node in nodes)
     subnets, owners, interfaces = await asyncio.gather(
         reader.listed(SpiderSubnet),
         _owners(reader, [record for record in records if record.spec.static]),
-        _interfaces(reader, agents, ask, busy_nodes(pods, records) & (nodes or frozenset())) if ask is not None else _nothing(),
+        _interfaces(reader, agents, ask, busy_nodes(pods, records) & (names or frozenset())) if ask is not None else _nothing(),
     )
+    lost = frozenset(node.metadata.name for node in nodes or () if not node.ready)
     namespace = agents[0].metadata.namespace if agents else "kube-system"
-    books = Books(pods, records, pools, endpoints, owners, interfaces, nodes, namespace, subnets)
+    books = Books(pods, records, pools, endpoints, owners, interfaces, names, namespace, subnets, lost)
     return Reading(books, tuple(reader.unread))
 
 
@@ -112,14 +114,13 @@ async def _agents(reader: _Reader) -> tuple[AgentPod, ...]:
         return ()
 
 
-async def _nodes(reader: _Reader) -> frozenset[str] | None:
-    """Read the names of all nodes, None when they cannot be read."""
+async def _nodes(reader: _Reader) -> tuple[Node, ...] | None:
+    """Read all nodes, None when they cannot be read."""
     try:
-        listing = await reader.cluster.list_metadata(Node)
+        return (await reader.cluster.list_objects(Node)).items
     except SpiderpoolError as error:
         reader.unread.append(Unread(Node.resource.plural, error.message))
         return None
-    return frozenset(node.metadata.name for node in listing.items)
 
 
 async def _nothing() -> tuple[NodeInterfaces, ...]:

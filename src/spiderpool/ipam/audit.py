@@ -113,9 +113,9 @@ def find_leaks(books: Books) -> Iterator[Difference]:
 
 
 def _is_taken_down(record: SpiderIP, books: Books) -> bool:
-    """Whether nothing is left of a pod that has ended: its namespace goes after its DEL, and with its node."""
+    """Whether nothing is left of a pod that has ended: its namespace goes after its DEL; on a lost node nobody makes one."""
     node = record.spec.holder.node
-    if books.nodes is not None and node not in books.nodes:
+    if (books.nodes is not None and node not in books.nodes) or node in books.lost:
         return True
     return node in books.read_nodes and record.spec.address not in books.worn_addresses
 

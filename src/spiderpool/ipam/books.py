@@ -33,7 +33,8 @@ class Books:
     All books, read.
 
     `owners`: for each static record, by its name, the objects that judge it. `interfaces`: of the nodes whose agents answered.
-    `nodes`: names of the nodes that exist, None = not known. `namespace`: where the product runs, for commands.
+    `nodes`: names of the nodes that exist, None = not known; `lost`: of those among them that are not Ready.
+    `namespace`: where the product runs, for commands.
     """
 
     pods: tuple[Pod, ...] = ()
@@ -45,6 +46,7 @@ class Books:
     nodes: frozenset[str] | None = None
     namespace: str = "kube-system"
     subnets: tuple[SpiderSubnet, ...] = ()
+    lost: frozenset[str] = frozenset()
 
     @cached_property
     def held(self) -> tuple[SpiderIP, ...]:

@@ -155,6 +155,14 @@ def test_pods_that_are_taken_down(interfaces: tuple[NodeInterfaces, ...], nodes:
     assert () == found
 
 
+def test_pods_that_ended_on_a_lost_node() -> None:
+    """Nobody takes down what ends on a node that is not Ready: its address is given back by time, and is a leak until then."""
+    found = the_one(
+        compare(Books((ENDED,), (RECORD,), (pool_with(RECORD),), nodes=frozenset({"node1"}), lost=frozenset({"node1"})))
+    )
+    assert (Kind.LEAK, IP) == found.identity
+
+
 @pytest.mark.parametrize(("interfaces", "nodes"), [((NodeInterfaces(node="node1"),), {"node1"}), ((), {"node2"})])
 def test_pods_that_ended(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
     """A pod that has ended and of which nothing is left, or whose node is gone: its release was lost."""
