@@ -123,7 +123,7 @@ def _all_are_named(lab: Lab, wanted: dict[str, str]) -> None:
 def _stateful_set(story: Story, name: str, replicas: int, annotations: Mapping[str, Any], **spec: Any) -> None:
     """Make a StatefulSet whose pods nothing evicts."""
     manifest = manifests.workload("StatefulSet", name, story.namespace, replicas, annotations, spec_for(**spec))
-    story.kube.create({**manifest, "spec": {**manifest["spec"], "serviceName": name}})
+    story.kube.create({**manifest, "spec": {**manifest["spec"], "serviceName": name, "podManagementPolicy": "Parallel"}})
 
 
 def _endpoint(story: Story, name: str) -> str:
@@ -141,7 +141,7 @@ def test_scaled_down_while_the_node_is_down(story: Story, kube: Kube, lab: Lab, 
     with node_of_paper(kube, lab, LOST, tmp_path) as (node, agent):
         _stateful_set(story, "db", 2, annotations, selector={"kubernetes.io/hostname": LOST})
         pods = []
-        for name in ("db-0", "db-1"):  # the second is made when the first is ready
+        for name in ("db-0", "db-1"):
             pod = until(lambda n=name: _bound(story, n), f"{name} has its node")
             answer = until(lambda p=pod: agent.add(Sandbox(p)), "the agent answers")
             pods.append((pod, {ip for _, ip in answer.pairs}))

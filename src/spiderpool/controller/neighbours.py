@@ -2,8 +2,8 @@
 The other pools, as they are at this moment: what a new pool's addresses are compared with.
 
 The mirror has their contents, and an index of them says which have anything in common with the new one: the time of a decision
-does not grow with the number of the others. The mirror may be late: of the pools of the same CIDR a list of metadata tells
-which entries are. A pool that we allowed a moment ago may not be stored yet: two pools made at the same time would not see
+does not grow with the number of the others. The mirror may be late: of the pools of the same CIDR a list of metadata from
+the API server's memory tells which entries are. A pool that we allowed a moment ago may not be stored yet: two pools made at the same time would not see
 each other, so the second waits for the first.
 
 Automatic pools need no list. Their addresses are those that the subnet's status grants them, which is read live and gives no
@@ -95,7 +95,9 @@ class Neighbours:
 
     async def _corrected(self, network: IPNetwork, found: dict[str, Pool]) -> dict[str, Pool]:
         """Put right what the mirror does not know yet of the pools of a network; those of others it knows in a moment."""
-        listing = await self._cluster.list_metadata(SpiderIPPool, labels=f"{LABEL_IPPOOL_CIDR}={cidr_label(str(network))}")
+        selector = f"{LABEL_IPPOOL_CIDR}={cidr_label(str(network))}"
+        # From the API server's memory: from etcd it would have to read all pools to find these.
+        listing = await self._cluster.list_metadata(SpiderIPPool, labels=selector, resource_version="0")
         listed = {partial.metadata.name: partial for partial in listing.items}
         gone = [name for name, pool in found.items() if pool.subnet == network and self._is_gone(name, listed)]
         late = [partial for partial in listed.values() if self._is_late(partial)]

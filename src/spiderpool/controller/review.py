@@ -143,8 +143,9 @@ class PoolReviewer:
 
     async def _judge_spec(self, old: SpiderIPPool | None, new: SpiderIPPool, *, dry_run: bool) -> Opinion:
         """Compare a specification with the other pools and with who holds its addresses."""
-        held = await self._held(old) if old is not None else None
         parsed = Pool.parse(new)
+        loses = old is not None and (parsed.broken is not None or bool(Pool.parse(old).total - parsed.total))
+        held = await self._held(old) if old is not None and loses else None
         subnet = await self._subnets.controlling(new) if self._subnets else None
         granted = subnet is not None and is_granted(parsed, subnet)
         others = await self._neighbours.near(parsed, granted=granted)

@@ -53,6 +53,7 @@ class Webhooks:
     client: TestClient[web.Request, web.Application]
     cluster: FakeCluster
     clock: Clock
+    pools: Mirror[SpiderIPPool]
 
     async def ask(self, verb: str, operation: str, new: Json | None, old: Json | None = None, *, dry_run: bool = False) -> Json:
         """Send a review and give the response."""
@@ -141,7 +142,7 @@ class open_webhooks:  # noqa: N801 - reads as a function
         ]
         self.client = TestClient(TestServer(admission_app(reviewers)))
         await self.client.start_server()
-        return Webhooks(self.client, cluster, self.scene.clock)
+        return Webhooks(self.client, cluster, self.scene.clock, self.pools)
 
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
@@ -515,10 +516,10 @@ async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refus
 
 
 async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
-    """A pool that the mirror has not seen yet, and a change that it has not seen, are compared with."""
+    """A pool that the mirror has not seen yet, and a change that it has not seen, are compared with: the API server has them."""
     webhooks.cluster.seed(make_pool("red", subnet="10.7.0.0/16", ips=("10.7.0.10",), gateway=None))
     await asyncio.sleep(0.01)
-    webhooks.cluster.hold_watch()
+    await webhooks.pools.stop()
     webhooks.cluster.seed(make_pool("green", ips=("10.6.0.19",)))
     await webhooks.cluster.patch(SpiderIPPool, "red", {"spec": {"ips": ["10.7.0.50"]}})
 
@@ -532,7 +533,7 @@ async def test_a_pool_that_is_gone_is_in_nobodys_way(webhooks: Webhooks) -> None
     """The addresses of a deleted pool are free at once, also while the mirror still has it."""
     webhooks.cluster.seed(make_pool("red"))
     await asyncio.sleep(0.01)
-    webhooks.cluster.hold_watch()
+    await webhooks.pools.stop()
     webhooks.cluster.drop(SpiderIPPool, "red")
 
     assert [] == await webhooks.refusals("CREATE", pool_json())
