@@ -154,6 +154,8 @@ class AutoPools:
 
     async def _reconcile(self, key: str) -> float | None:
         """Give one application the pools that it wants, and take away those that it does not."""
+        for keys in self._waiting.values():
+            keys.discard(key)  # it may want something else by now
         sight = await self._see(key)
         if sight.target is None:
             await self._retire(key, gone=sight.gone)

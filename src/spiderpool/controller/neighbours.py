@@ -3,8 +3,8 @@ The other pools, as they are at this moment: what a new pool's addresses are com
 
 The mirror has their contents, and an index of them says which have anything in common with the new one: the time of a decision
 does not grow with the number of the others. The mirror may be late: of the pools of the same CIDR a list of metadata from
-the API server's memory tells which entries are. A pool that we allowed a moment ago may not be stored yet: two pools made at the same time would not see
-each other, so the second waits for the first.
+the API server's memory tells which entries are. A pool that we allowed a moment ago may not be stored yet: two pools made
+at the same time would not see each other, so the second waits for the first.
 
 Automatic pools need no list. Their addresses are those that the subnet's status grants them, which is read live and gives no
 address twice.

@@ -65,6 +65,7 @@ class SubnetKeeper:
         self._tell = tell
         self._automatic = automatic
         self._resync_s = resync_s
+        self._parsed: dict[str, tuple[SpiderIPPool, Pool]] = {}
         world.pools.index(OF_CIDR, lambda pool: pool.spec.subnet)
         world.pools.index(OF_SUBNET, _subnet_uid)
         subnets.index(BY_CIDR, lambda subnet: subnet.spec.subnet)
@@ -84,6 +85,8 @@ class SubnetKeeper:
 
     def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         """A pool came, changed or went: its subnets before and now."""
+        if old is not None and new is None:
+            self._parsed.pop(old.metadata.name, None)
         if (
             old is not None
             and new is not None
@@ -105,11 +108,18 @@ class SubnetKeeper:
             if book is None:
                 return None
             keep = self._automatic and not book.subnet.terminating
-            grants = settle_grants(book.subnet, [Pool.parse(pool) for pool in self._owned(book)], keep_unbuilt=keep)
+            grants = settle_grants(book.subnet, [self._read(pool) for pool in self._owned(book)], keep_unbuilt=keep)
             await self._books.write(book, grants)
         if book.subnet.terminating:
             await self._end(name)
         return self._resync_s
+
+    def _read(self, pool: SpiderIPPool) -> Pool:
+        """Read a pool, once for each version: a subnet's status tells of all its pools, and most are as they were."""
+        known = self._parsed.get(pool.metadata.name)
+        if known is None or known[0] is not pool:
+            known = self._parsed[pool.metadata.name] = (pool, Pool.parse(pool))
+        return known[1]
 
     def _owned(self, book: Book) -> tuple[SpiderIPPool, ...]:
         """Give the pools that a subnet controls."""

@@ -516,7 +516,7 @@ async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refus
 
 
 async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
-    """A pool that the mirror has not seen yet, and a change that it has not seen, are compared with: the API server has them."""
+    """A pool and a change that the mirror has not seen yet are compared with: the API server has them."""
     webhooks.cluster.seed(make_pool("red", subnet="10.7.0.0/16", ips=("10.7.0.10",), gateway=None))
     await asyncio.sleep(0.01)
     await webhooks.pools.stop()
@@ -537,6 +537,18 @@ async def test_a_pool_that_is_gone_is_in_nobodys_way(webhooks: Webhooks) -> None
     webhooks.cluster.drop(SpiderIPPool, "red")
 
     assert [] == await webhooks.refusals("CREATE", pool_json())
+
+
+@pytest.mark.parametrize(("ips", "lists"), [("10.6.0.10-10.6.0.29", 0), ("10.6.0.11-10.6.0.29", 1)])
+async def test_who_holds_addresses_is_asked_when_some_leave(webhooks: Webhooks, ips: str, lists: int) -> None:
+    """A pool that only grows takes nothing from anybody: its records are not read."""
+    webhooks.cluster.seed(make_pool("blue"))
+    await asyncio.sleep(0.01)
+    webhooks.cluster.calls.clear()
+
+    assert [] == await webhooks.refusals("UPDATE", stored_json("blue", ips=[ips]), stored_json("blue"))
+
+    assert lists == webhooks.cluster.count("list", SpiderIP)
 
 
 async def test_two_pools_at_the_same_time(webhooks: Webhooks) -> None:
