@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool.errors import SpiderpoolError
 from tests.contract.coordinator.stage import PodNics, Stage, dual
 
 Nics = list[tuple[str, Callable[[], Any]]]
@@ -146,12 +147,18 @@ ODD: list[Callable[[Stage, PodNics], Nics]] = [
 ]
 
 
+# Through gateways that are nowhere: the kernel refuses them in the middle of the pod's batch.
+REFUSED = {"policyRoutes": [{"dst": "10.66.0.0/16", "gw": "192.0.2.1"}, {"dst": "fd66::/64", "gw": "2001:db8::1"}]}
 ELSEWHERE = (_ipv6_only, _no_gateways, _host_addresses, _five_nics, _overlay_and_more)
 
 
 @pytest.mark.parametrize(("odd", "default_route"), [*((odd, "") for odd in ODD), *((odd, "net1") for odd in ELSEWHERE)])
 async def test_odd_pod(ground: Stage, odd: Callable[[Stage, PodNics], Nics], default_route: str) -> None:
-    """ADD of each NIC, each twice; CHECK of all; DEL, the last NIC first: when it is gone all is as before it was made."""
+    """
+    ADD of each NIC, one that fails first, then twice; CHECK of all; DEL, the last NIC first.
+
+    The one that fails leaves all as it was, the second of the others too; when a NIC is gone all is as before it was made.
+    """
     dual(ground)
     with ground.pod("warm") as warm:
         await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
@@ -163,6 +170,10 @@ async def test_odd_pod(ground: Stage, odd: Callable[[Stage, PodNics], Nics], def
         for name, make in nics:
             before = ground.everything(pod)
             given = make()
+            bare = ground.everything(pod)
+            with pytest.raises(SpiderpoolError, match="cannot add route"):
+                await ground.run("ADD", pod, name, given, **wish, **REFUSED)
+            assert bare == ground.everything(pod)
             await ground.run("ADD", pod, name, given, **wish)
             whole = ground.everything(pod)
             await ground.run("ADD", pod, name, given, **wish)
