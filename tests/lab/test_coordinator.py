@@ -121,15 +121,19 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     eth0, net1 = pod.address("eth0"), pod.address("net1")
     near, far, outer = node_ips(lab)
 
-    assert {"0: lookup local", f"999: from {net1} lookup 101", "1000: fwmark 0x1 lookup 100"} <= lines(pod, "rule")
-    assert ["default via 10.6.0.1 dev eth0"] == [line for line in lines(pod, "route") if line.startswith("default")]
-    expected = {
-        "default via 10.7.0.1 dev net1",
-        f"10.7.0.0/16 dev net1 scope link src {net1}",
+    mine = {f"999: from {net1} lookup 101", "1000: fwmark 0x1 lookup 100"}
+    assert {"0: lookup local", *mine, "32766: lookup main", "32767: lookup default"} == lines(pod, "rule")
+    through = {
         *(f"{ip} dev veth0 scope link src {eth0}" for ip in (near, far, outer)),
         *(f"{network} via {near} dev veth0 src {eth0}" for network in ("10.233.0.0/18", "10.233.64.0/18", "169.254.0.0/16")),
     }
-    assert expected <= lines(pod, "route", "show", "table", "101")
+    networks = {f"10.6.0.0/16 dev eth0 scope link src {eth0}", f"10.7.0.0/16 dev net1 scope link src {net1}"}
+    assert {"default via 10.6.0.1 dev eth0", *networks, *through} == lines(pod, "route")
+    assert {
+        "default via 10.7.0.1 dev net1",
+        f"10.7.0.0/16 dev net1 scope link src {net1}",
+        *through,
+    } == lines(pod, "route", "show", "table", "101")
     node = lab.node("node1")
     assert "table 500" in node.exec(["ip", "route", "get", str(eth0)]).stdout
 
@@ -147,6 +151,27 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     story.delete(pod)
     known = lambda: [ip for ip in (eth0, net1) if str(ip) in node.exec(["ip", "route", "show", "table", "500"]).stdout]  # noqa: E731
     until_none(known, "the node forgets the pod")
+
+
+def test_only_nic(story: Story, lab: Lab) -> None:
+    """A pod whose only NIC is macvlan: kubelet's probes, `kubectl exec`, and a Service over UDP and TCP, as DNS is one."""
+    story.pool("one", ENS192)
+    first = chained(story, "first", ENS192)
+    story.pod("plain", labels={"app": "plain"}, wait=False)
+    pod = probed_pod(
+        story, "only", {DEFAULT_NETWORK: first, IPPOOLS: [{"interface": "eth0", "ipv4": [f"{story.namespace}-one"]}]}
+    )
+    plain = Pod(story.kube, story.kube.need("Pod", "plain", story.namespace))
+    story.wait_running(plain)
+    address = service(story, "plain")
+
+    assert {"lo", "eth0", "veth0"} == {link["ifname"] for link in json.loads(pod.inside.run("ip", "-j", "link").stdout)}
+    until(lambda: pod.inside.reads(address) == "plain", "the pod reaches a Service")
+    with echoing(plain):
+        command = [sys.executable, "-ISc", SAY, address]
+        until(lambda: pod.inside.run(*command).stdout.strip() == "NAME?", "the pod reaches a Service over UDP")
+    assert "only" == lab.kubectl("-n", story.namespace, "exec", "only", "--", "hostname").strip()
+    assert 0 == restarts(pod)
 
 
 def test_multi_nic_pod(story: Story, lab: Lab) -> None:

@@ -2,7 +2,7 @@
 The flows of the reference between pods of several CNIs (datapath.md 6.1, S1 to S5): by which interfaces their first packets go.
 
 Pod1 has Calico's interface alone (node1), pod2 also one in the underlay (node2), pod3 only that (node3); pod4 is like pod1, on
-node3. A path is written as place → (interface in, interface out); who does not see a packet is not in it.
+node3, pod5 like pod3, on node1. A path is written as place → (interface in, interface out); who does not see a packet is not in it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OUTSIDE: Final = {4: CLIENT_ADDRESS.ip, 6: CLIENT_ADDRESS6.ip}
 
 @dataclass(slots=True)
 class Stage:
-    """Four pods with their nodes, taps in all their namespaces, and Services of three of them."""
+    """Five pods with their nodes, taps in all their namespaces, and Services of three of them."""
 
     story: Story
     lab: Lab
@@ -56,6 +56,7 @@ class Stage:
     taps: Taps
     cali: dict[str, str]  # pod → the node's end of its eth0
     veth: str  # the node's end of pod3's veth0
+    veth5: str  # the same of pod5
 
     def address(self, pod: str, nic: str, family: int) -> IPAddress:
         """Give an address of a pod."""
@@ -116,7 +117,9 @@ def stage(story: Story, lab: Lab) -> Iterator[Stage]:
         undo.enter_context(Servers(*(places[name] for name in pods)))
         taps = undo.enter_context(Taps(watched))
         cali = {name: host_end(lab, pods[name], "eth0") for name in ("pod1", "pod2", "pod4")}
-        yield Stage(story, lab, pods, places, taps, cali, host_end(lab, pods["pod3"], "veth0"))
+        yield Stage(
+            story, lab, pods, places, taps, cali, host_end(lab, pods["pod3"], "veth0"), host_end(lab, pods["pod5"], "veth0")
+        )
 
 
 def _things(story: Story) -> Iterator[dict[str, Any]]:
@@ -140,7 +143,7 @@ def _things(story: Story) -> Iterator[dict[str, Any]]:
 
 
 def _pods(story: Story) -> dict[str, Pod]:
-    """Make the four pods, all at once."""
+    """Make the pods, all at once."""
     pools = {f"ipv{family}": [story.pool(f"v{family}", UNDERLAY, family)] for family in FAMILIES}
     network = f"{story.namespace}/flows"
     wishes = {
@@ -148,6 +151,7 @@ def _pods(story: Story) -> dict[str, Pod]:
         "pod2": ("node2", {manifests.NETWORKS: network, manifests.IPPOOLS: [{"interface": "net1", **pools}]}),
         "pod3": ("node3", {manifests.DEFAULT_NETWORK: network, manifests.IPPOOLS: [{"interface": "eth0", **pools}]}),
         "pod4": ("node3", {}),
+        "pod5": ("node1", {manifests.DEFAULT_NETWORK: network, manifests.IPPOOLS: [{"interface": "eth0", **pools}]}),
     }
     pods = {
         name: story.pod(name, annotations, node=node, labels={"app": name}, wait=False)
@@ -171,15 +175,20 @@ def test_flows(stage: Stage) -> None:
     """Each flow goes by the interfaces that the reference names, and the server sees the named source; both families."""
     for family in FAMILIES:
         overlay_to_multi(stage, family)
+        overlay_to_underlay(stage, family)
         multi_to_service(stage, family)
         underlay_on_one_node(stage, family)
         underlay_to_service_of_overlay(stage, family)
         underlay_to_underlay(stage, family)
         multi_to_service_of_underlay(stage, family)
+        underlay_to_service_of_underlay(stage, family)
         node_to_its_pod(stage, family)
+        node_to_a_pod_elsewhere(stage, family)
         outside_to_node_ports(stage, family)
         outside_to_the_second_nic(stage, family)
-        underlay_to_overlay(stage, family)  # leaves half a connection that repeats itself, so it is the last
+        # These leave half a connection that repeats itself, so they are the last.
+        underlay_to_overlay(stage, family)
+        underlay_to_overlay_address_of_multi(stage, family)
 
 
 def overlay_to_multi(stage: Stage, family: int) -> None:
@@ -199,6 +208,18 @@ def overlay_to_multi(stage: Stage, family: int) -> None:
     answer: Path = {"pod2": ("", "net1"), "node1": ("ens192", one), "pod1": ("eth0", "")}
     stage.shows(done, stage.node_address("node1", ENS192.name, family), request, answer)
     assert (request, answer) == stage.predicts("pod1", done, stage.address("pod2", "net1", family))
+
+
+def overlay_to_underlay(stage: Stage, family: int) -> None:
+    """S1's second path: node1 puts its own address in the underlay in the source's place, and the answer comes back to it."""
+    one = stage.cali["pod1"]
+    source, target = stage.address("pod1", "eth0", family), stage.address("pod3", "eth0", family)
+    done = stage.ask("pod1", target)
+    request: Path = {"pod1": ("", "eth0"), "node1": (one, "ens192"), "pod3": ("eth0", "")}
+    answer: Path = {"pod3": ("", "eth0"), "node1": ("ens192", one), "pod1": ("eth0", "")}
+    own = stage.node_address("node1", ENS192.name, family)
+    stage.shows(done, own, request, answer)
+    assert any("[ASSURED]" in line for line in connections(stage.places["node1"], source, target, own))
 
 
 def multi_to_service(stage: Stage, family: int) -> None:
@@ -226,6 +247,15 @@ def underlay_to_overlay(stage: Stage, family: int) -> None:
     assert any("SYN_RECV" in line for line in connections(stage.places["node1"], source, target))
 
 
+def underlay_to_overlay_address_of_multi(stage: Stage, family: int) -> None:
+    """S5: as S3; the answer leaves by eth0, whose address it has, not by net1, and passes node3 by all the same."""
+    two = stage.cali["pod2"]
+    done = stage.ask("pod3", stage.address("pod2", "eth0", family), timeout_s=2)
+    request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node2": ("eth0", two), "pod2": ("eth0", "")}
+    answer: Path = {"pod2": ("", "eth0"), "node2": (two, "ens192"), "pod3": ("eth0", "")}
+    stage.shows(done, None, request, answer)
+
+
 def underlay_on_one_node(stage: Stage, family: int) -> None:
     """S3 on one node: the answer passes the node too, by table 500, so the rule does not matter."""
     four = stage.cali["pod4"]
@@ -244,7 +274,10 @@ def underlay_to_service_of_overlay(stage: Stage, family: int) -> None:
     request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
     answer: Path = {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node3": ("eth0", stage.veth), "pod3": ("veth0", "")}
     stage.shows(done, stage.node_address("node3", "eth0", family), request, answer)
-    assert (request, answer) == stage.predicts("pod3", done, stage.service("pod1", family))
+    service = stage.service("pod1", family)
+    assert (request, answer) == stage.predicts("pod3", done, service)
+    ends = (done.client, service, stage.address("pod1", "eth0", family), stage.node_address("node3", "eth0", family))
+    assert any("[ASSURED]" in line for line in connections(stage.places["node3"], *ends))
 
 
 def underlay_to_underlay(stage: Stage, family: int) -> None:
@@ -274,6 +307,23 @@ def multi_to_service_of_underlay(stage: Stage, family: int) -> None:
     )
 
 
+def underlay_to_service_of_underlay(stage: Stage, family: int) -> None:
+    """S5: by veth0 to its node, which puts the Service's pod and its own address in, so the answer comes back the same way."""
+    source, target, service = (
+        stage.address("pod5", "eth0", family),
+        stage.address("pod3", "eth0", family),
+        stage.service("pod3", family),
+    )
+    own = stage.node_address("node1", ENS192.name, family)
+    stage.shows(
+        wait_for_service(stage, "pod5", service),
+        own,
+        {"pod5": ("", "veth0"), "node1": (stage.veth5, "ens192"), "pod3": ("eth0", "")},
+        {"pod3": ("", "eth0"), "node1": ("ens192", stage.veth5), "pod5": ("veth0", "")},
+    )
+    assert any("[ASSURED]" in line for line in connections(stage.places["node1"], source, service, target, own))
+
+
 def node_to_its_pod(stage: Stage, family: int) -> None:
     """S5: a node and its own underlay pod talk by the veth pair, which macvlan alone would not let them."""
     done = stage.ask("node3", stage.address("pod3", "eth0", family))
@@ -282,6 +332,17 @@ def node_to_its_pod(stage: Stage, family: int) -> None:
         done.client,
         {"node3": ("", stage.veth), "pod3": ("veth0", "")},
         {"pod3": ("", "veth0"), "node3": (stage.veth, "")},
+    )
+
+
+def node_to_a_pod_elsewhere(stage: Stage, family: int) -> None:
+    """S5: another node reaches an underlay pod over the wire alone; the pod's own node does not forward it."""
+    done = stage.ask("node1", stage.address("pod3", "eth0", family))
+    stage.shows(
+        done,
+        stage.node_address("node1", ENS192.name, family),
+        {"node1": ("", "ens192"), "pod3": ("eth0", "")},
+        {"pod3": ("", "eth0"), "node1": ("ens192", "")},
     )
 
 
