@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from spiderpool.agent.server import Peer
+from spiderpool.agent.unbroken import unbroken
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
-from spiderpool.errors import CheckFailed
+from spiderpool.errors import CheckFailed, SpiderpoolError
 from spiderpool.kernel.nodelinks import apply_step, read_links
-from spiderpool.wiring.ifacer import NodeLink, Step, Wish, plan_steps, read_wish
+from spiderpool.wiring.ifacer import NodeLink, Step, Wish, plan_steps, read_wish, undo_steps
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +39,29 @@ class Ifacer:
         return ""
 
     async def _add(self, wish: Wish) -> None:
-        """Make what is missing."""
+        """Make what is missing; whoever hangs up meanwhile, it is not left half done."""
         async with self._turn:
-            for step in plan_steps(wish, await asyncio.to_thread(self.read)):
-                await asyncio.to_thread(self.apply, step)
-                log.info("interface of the node", step=str(step))
+            await unbroken(asyncio.to_thread(self._make, wish))
+
+    def _make(self, wish: Wish) -> None:
+        """Carry out a plan; when a step fails, take back those before it: the next ADD would take half a bond for a whole."""
+        links = self.read()
+        done: list[Step] = []
+        for step in plan_steps(wish, links):
+            try:
+                self.apply(step)
+            except SpiderpoolError:
+                for back in undo_steps(done, step, links):
+                    self._undo(back)
+                raise
+            done.append(step)
+            log.info("interface of the node", step=str(step))
+
+    def _undo(self, step: Step) -> None:
+        try:
+            self.apply(step)
+        except SpiderpoolError as error:
+            log.warning("part of a failed ADD stays", step=str(step), reason=error.message)
 
     async def _check(self, wish: Wish) -> None:
         """Raise `CheckFailed` when something is missing."""

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from spiderpool.errors import SpiderpoolError, Unsupported
 from spiderpool.kernel.netlink import KernelRefusal, Netlink
-from spiderpool.wiring.ifacer import Bond, Enslave, MakeBond, MakeVlan, NodeLink, SetUp, Step, Value
+from spiderpool.wiring.ifacer import Bond, Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step, Value
 
 IFF_UP: Final = 1
 # The kernel's names where they are not the option's own (include/uapi/linux/if_link.h).
@@ -77,6 +77,8 @@ def _action(step: Step) -> tuple[str, str, Callable[[Netlink], None]]:
             return f"bond {step.bond.name} cannot be made", "bond", lambda netlink: _make(netlink, bond_message(step.bond))
         case Enslave():
             return f"interface {step.name} cannot join {step.bond}", "", lambda netlink: _enslave(netlink, step)
+        case Remove():
+            return f"interface {step.name} cannot be removed", "", lambda netlink: _remove(netlink, step.name)
 
 
 def _set_up(netlink: Netlink, name: str, *, up: bool) -> None:
@@ -84,6 +86,16 @@ def _set_up(netlink: Netlink, name: str, *, up: bool) -> None:
     request["index"] = socket.if_nametoindex(name)
     request["flags"], request["change"] = IFF_UP if up else 0, IFF_UP
     netlink.change(RTM_NEWLINK, 0, request)
+
+
+def _remove(netlink: Netlink, name: str) -> None:
+    """Remove an interface; one that is not there is no error."""
+    try:
+        request = ifinfmsg()
+        request["index"] = socket.if_nametoindex(name)
+    except OSError:
+        return
+    netlink.change(RTM_DELLINK, 0, request)
 
 
 def _make_vlan(netlink: Netlink, step: MakeVlan) -> None:

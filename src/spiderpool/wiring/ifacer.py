@@ -8,7 +8,7 @@ Source: reference datapath.md 1.4; kernel, Documentation/networking/bonding.rst.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -117,7 +117,14 @@ class Enslave:
     bond: str
 
 
-Step = SetUp | MakeVlan | MakeBond | Enslave
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove an interface that was made; those in a bond are down after that."""
+
+    name: str
+
+
+Step = SetUp | MakeVlan | MakeBond | Enslave | Remove
 
 
 class _BondConfig(msgspec.Struct):
@@ -235,6 +242,22 @@ def plan_steps(wish: Wish, links: Mapping[str, NodeLink]) -> list[Step]:
     """
     steps = _bond_steps(wish.bond, wish.interfaces, links) if wish.bond is not None else []
     return steps + _vlan_steps(wish, links)
+
+
+def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, NodeLink]) -> list[Step]:
+    """
+    Give the way back of steps that were followed by one that failed: a bond without its interfaces must not look made.
+
+    Args:
+        done: what was carried out.
+        failed: the step after it. An interface that could not be made is not ours; one that could not join may be down.
+        links: the node's interfaces before all of it.
+    """
+    made = [
+        step.name if isinstance(step, MakeVlan) else step.bond.name for step in done if isinstance(step, MakeVlan | MakeBond)
+    ]
+    slaves = [step.name for step in (*done, failed) if isinstance(step, Enslave) and links[step.name].up]
+    return [*map(Remove, reversed(made)), *map(SetUp, slaves)]
 
 
 def _bond_steps(bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, NodeLink]) -> list[Step]:

@@ -21,18 +21,18 @@ from tests.contract.coordinator.stage import PodNics, Stage, dual, stage
 CIDRS = ("10.6.168.172/16", "fd00:6::172/64")
 
 
-def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool) -> bool:
+def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str = "eth0") -> bool:
     """Run an ADD in a process of its own that is killed at the number-th step; whether it ended before that."""
     child = os.fork()
     if child == 0:
-        add_and_be_killed(ground, pod, given, number, after=after)
+        add_and_be_killed(ground, pod, given, number, after=after, nic=nic)
     _, status = os.waitpid(child, 0)
     while not pod.netns.is_empty():  # a program that the killed one had started goes on; kubelet comes back much later
         time.sleep(0.005)
     return os.WIFEXITED(status)
 
 
-def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool) -> NoReturn:
+def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str) -> NoReturn:
     """Run an ADD in this process, kill it at the number-th step, and end it if it comes to its end."""
     try:
         steps = itertools.count(1)
@@ -61,7 +61,7 @@ def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, a
         RouteSocket._send = send  # type: ignore[method-assign]
         marks.run_program = run
         ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
-        asyncio.run(ground.run("ADD", pod, "eth0", given))
+        asyncio.run(ground.run("ADD", pod, nic, given))
     finally:
         os._exit(0)
 
@@ -90,6 +90,37 @@ def test_killed_between_any_two_sends(tmp_path: Path, after: bool) -> None:
                 asyncio.run(ground.run("DEL", pod, "eth0", given))
                 assert empty == ground.everything(pod)
             assert number > 15
+        asyncio.run(ground.plugin.settle())
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_killed_at_the_second_nic(tmp_path: Path, overlay: bool) -> None:
+    """The same for a NIC beside the first one, the first being Calico's or macvlan too, and the default route going to it."""
+    with stage(tmp_path) as ground:
+        ground.configs.document["podDefaultRouteNIC"] = "net1"
+        with ground.pod("warm") as warm:
+            add_and_delete(ground, warm, warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
+        with ground.pod() as pod:
+            if overlay:
+                pod.calico("10.233.100.2/32")
+            else:
+                asyncio.run(ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16")))
+            given = pod.macvlan("net1", "ens224", "10.7.168.173/16")
+            bare = ground.everything(pod)
+            asyncio.run(ground.run("ADD", pod, "net1", given))
+            whole = ground.everything(pod)
+            asyncio.run(ground.run("DEL", pod, "net1", given))
+            assert bare == ground.everything(pod)
+
+            for number in itertools.count(1):
+                if killed_at(ground, pod, given, number, after=True, nic="net1"):
+                    break
+                if number % 2:
+                    asyncio.run(ground.run("ADD", pod, "net1", given))
+                    assert whole == ground.everything(pod)
+                asyncio.run(ground.run("DEL", pod, "net1", given))
+                assert bare == ground.everything(pod)
+            assert number > 10
         asyncio.run(ground.plugin.settle())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,16 +12,18 @@ import pytest
 from spiderpool.agent.ifacer import Ifacer
 from spiderpool.agent.server import Peer
 from spiderpool.cni.request import Call, CniArgs
-from spiderpool.errors import CheckFailed, InvalidRequest, Unsupported
-from spiderpool.wiring.ifacer import MakeVlan, NodeLink, SetUp, Step
+from spiderpool.errors import CheckFailed, InvalidRequest, SpiderpoolError, Unsupported
+from spiderpool.wiring.ifacer import Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step
 
 
 class Node:
     """Interfaces, and what was made of them."""
 
     def __init__(self) -> None:
-        self.links = {"ens192": NodeLink("ens192", up=True)}
+        self.links = {"ens192": NodeLink("ens192", up=True), "ens224": NodeLink("ens224")}
+        self.enslaved: list[str] = []
         self.done: list[Step] = []
+        self.fails_at = 0
 
     def read(self) -> dict[str, NodeLink]:
         """Give the interfaces."""
@@ -29,10 +32,22 @@ class Node:
     def apply(self, step: Step) -> None:
         """Carry out a step."""
         self.done.append(step)
-        if isinstance(step, MakeVlan):
-            self.links[step.name] = NodeLink(step.name, kind="vlan", vlan_id=step.vlan_id, parent=step.parent)
-        elif isinstance(step, SetUp):
-            self.links[step.name] = NodeLink(step.name, kind=self.links[step.name].kind, up=True)
+        if len(self.done) == self.fails_at:
+            raise SpiderpoolError(f"{step} is refused")
+        match step:
+            case MakeVlan():
+                self.links[step.name] = NodeLink(step.name, kind="vlan", vlan_id=step.vlan_id, parent=step.parent)
+            case MakeBond():
+                self.links[step.bond.name] = NodeLink(step.bond.name, kind="bond")
+            case Enslave():
+                self.enslaved.append(step.name)
+            case SetUp():
+                self.links[step.name] = replace(self.links[step.name], up=True)
+            case Remove():
+                if self.links.pop(step.name, NodeLink("")).kind == "bond":
+                    for name in self.enslaved:
+                        self.links[name] = replace(self.links[name], up=False)
+                    self.enslaved = []
 
 
 def call(command: str, **config: Any) -> Call:
@@ -92,3 +107,20 @@ async def test_kernels_refusal() -> None:
     for _ in range(2):
         with pytest.raises(Unsupported, match="has no VLAN interfaces"):
             await plugin(call("ADD", **VLAN), Peer(1))
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+async def test_failure_at_any_step(step: int) -> None:
+    """Whichever step of a bond with a VLAN fails, the node is as before, and the next ADD makes the whole."""
+    node = Node()
+    plugin, before = Ifacer(node.read, node.apply), dict(node.links)
+    config = {"interfaces": ["ens192", "ens224"], "vlanID": 100, "bond": {"name": "bond0", "mode": 1}}
+    node.fails_at = step
+    with pytest.raises(SpiderpoolError, match="is refused"):
+        await plugin(call("ADD", **config), Peer(1))
+    assert (before, []) == (node.links, node.enslaved)
+
+    node.fails_at = 0
+    await plugin(call("ADD", **config), Peer(1))
+    assert {"ens192", "ens224", "bond0", "bond0.100"} == node.links.keys()
+    assert ["ens192", "ens224"] == node.enslaved

@@ -15,12 +15,14 @@ from spiderpool.wiring.ifacer import (
     MakeBond,
     MakeVlan,
     NodeLink,
+    Remove,
     SetUp,
     Step,
     Wish,
     plan_steps,
     read_options,
     read_wish,
+    undo_steps,
 )
 
 BOND = {"name": "bond0", "mode": 1, "options": ""}
@@ -169,6 +171,15 @@ def test_wrong_options(text: str, words: str) -> None:
         read_options(text)
 
     assert words in caught.value.message
+
+
+def test_what_could_not_be_made_is_not_ours() -> None:
+    """An interface that somebody else made in between is not removed; one that could not join a bond is set up again."""
+    links = {name: link(name) for name in ("ens192", "ens224")}
+    bond = MakeBond(Bond("bond0", 1))
+
+    assert [] == undo_steps([], bond, links)
+    assert [Remove("bond0"), SetUp("ens192")] == undo_steps([bond], Enslave("ens192", "bond0"), links)
 
 
 NAMES = st.sampled_from(["a", "b", "bond0"])
