@@ -208,7 +208,7 @@ class Taps:
         for _, tap, _ in self._places:
             tap.close()
 
-    def path(self, family: int, ports: set[int], *, answer: bool) -> dict[str, tuple[str, str]]:
+    def path(self, family: int, ports: set[int], *, answer: bool, client: int | None = None) -> dict[str, tuple[str, str]]:
         """
         Give the interfaces by which the first packet since `forget` came in and went out, by place; empty for none.
 
@@ -216,11 +216,16 @@ class Taps:
             family: 4 or 6.
             ports: those that the server has on the way.
             answer: the SYN and ACK, or the SYN.
+            client: only from this port of the client, where nobody on the way changes it.
         """
         found: dict[str, tuple[str, str]] = {}
         for each in list(self._seen):
-            server_port = each.source_port if each.answer else each.destination_port
-            if (each.answer, each.source.version) == (answer, family) and server_port in ports:
+            client_port, server_port = each.source_port, each.destination_port
+            if each.answer:
+                client_port, server_port = server_port, client_port
+            if (each.answer, each.source.version) != (answer, family) or server_port not in ports:
+                continue
+            if client in {None, client_port}:
                 came, went = found.get(each.place, ("", ""))
                 found[each.place] = (came, each.nic) if each.out else (each.nic, went)
         return found
