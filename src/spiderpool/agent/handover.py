@@ -6,6 +6,7 @@ Also gives a living pod's address to its new sandbox: to the record both are the
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -21,6 +22,9 @@ from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import Claimant, ClaimKey
 from spiderpool.model.facts import Facts
+
+Slot = tuple[str, int]
+"""NIC and family."""
 
 ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the node that had the pod before
 
@@ -41,14 +45,31 @@ class Handover:
         self._records = records
         self._patience = patience
 
-    async def find(self, claimant: Claimant) -> tuple[SpiderIP, ...]:
+    async def find(self, claimant: Claimant, wanted: Collection[Slot]) -> tuple[SpiderIP, ...]:
         """
         Give the records of a static holder wherever they are, those that it gave back and that still rest among them.
 
-        A consistent list, since another node may have made them.
+        Another node may have made them. What a pod had before it was started again the API server has in its memory; where that
+        lacks something that is wanted, etcd is asked, for which the API server has to read all records. News that the memory
+        does not have yet make the hand-over lose, and be repeated.
+
+        Args:
+            wanted: NICs and families that the holder asks for.
         """
+        found = await self._list(claimant, "0")
+        if set(wanted) <= {(record.spec.holder.nic, record.spec.family) for record in found if record.held}:
+            return found
+        return await self._list(claimant, None)
+
+    async def _list(self, claimant: Claimant, resource_version: str | None) -> tuple[SpiderIP, ...]:
+        """List the records of a holder, from etcd or from the API server's memory ("0")."""
         listing = await self._patience.bear(
-            partial(self._cluster.list_objects, SpiderIP, labels=f"{LABEL_KEY}={claimant.label}")
+            partial(
+                self._cluster.list_objects,
+                SpiderIP,
+                labels=f"{LABEL_KEY}={claimant.label}",
+                resource_version=resource_version,
+            )
         )
         return tuple(
             record

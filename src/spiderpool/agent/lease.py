@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.agent.claim import Claims, Want
 from spiderpool.agent.facts import BY_UID, FactSource, PodCall
-from spiderpool.agent.handover import Handover
+from spiderpool.agent.handover import Handover, Slot
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
@@ -40,9 +40,6 @@ R = TypeVar("R")
 WAIT_S: Final = 10.0  # how long an ADD waits for an address when pools are full (issue 3, item 5)
 
 POOL_WAIT_S: Final = 50.0  # 25 times 2 s (reference ipam.md 4.6)
-
-Slot = tuple[str, int]
-"""What one address is for: NIC and family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ class Leases:
         """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""
         if not (ask.claimant.static and ask.selections):
             return ask, ()
-        stored = await self._handover.find(ask.claimant)
+        stored = await self._handover.find(ask.claimant, [(selection.nic, selection.family) for selection in ask.selections])
         return recall(ask, stored)
 
     async def _claim(self, ask: Ask, undo: AsyncExitStack) -> list[SpiderIP]:

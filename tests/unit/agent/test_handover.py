@@ -44,6 +44,37 @@ async def test_a_statefulset_pod_keeps_its_address_on_another_node(world: World)
     assert "node2" == record.metadata.labels[LABEL_NODE]
 
 
+async def test_a_restart_asks_the_api_server_s_memory_only(world: World) -> None:
+    """For a list from etcd the API server reads all records of the cluster: only a pod that never had an address needs one."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        await one.add(first)
+        second = await restart(world, first)
+        world.cluster.calls.clear()
+        await two.add(second)
+
+    assert 1 == world.cluster.count("list", SpiderIP)
+    assert {"second"} == {record.spec.holder.uid for record in world.cluster.all(SpiderIP)}
+
+
+async def test_what_the_api_server_s_memory_lacks_is_asked_of_etcd(world: World) -> None:
+    """The address of a moment ago, which the memory does not have yet, is found all the same."""
+    world.pool()
+    first = world.pod("db-1", uid="first", stateful=True)
+
+    async with world.agent("node1") as one, world.agent("node2") as two:
+        world.cluster.hold_watch()
+        before = await one.add(first)
+        world.cluster.drop(Pod, "db-1", "ns")
+        second = world.pod("db-1", uid="second", node="node2", stateful=True)
+        after = await two.add(second)
+        world.cluster.release_watch()
+
+    assert ips(before) == ips(after)
+
+
 async def test_the_old_node_s_late_del_takes_nothing(world: World) -> None:
     """After the hand-over the old node's agent sees the record leave, and its DEL succeeds without touching it."""
     world.pool()

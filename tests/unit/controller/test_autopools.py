@@ -247,6 +247,19 @@ async def test_another_subnet(desk: Desk) -> None:
     assert ((0, 10), (3, 10)) == (desk.counts("s1"), desk.counts("s2"))
 
 
+async def test_who_found_another_subnet_waits_no_more(desk: Desk) -> None:
+    """An application that was refused by one subnet and is served by another is left alone until something changes."""
+    desk.app(annotations={SUBNET: {"ipv4": ["nowhere"]}})
+    await desk.lead()
+    await desk.settle(rounds=2)
+    desk.app(annotations={SUBNET: {"ipv4": ["s1"]}})
+    await desk.settle(rounds=2)
+    assert 1 == len(desk.pools())
+
+    (loop,) = (loop for loop in desk._loops if loop.name == "automatic pools")
+    assert 0 == len(loop)
+
+
 async def test_too_small_a_subnet(desk: Desk) -> None:
     """A subnet without room is told on the application; when it grows, the pool comes."""
     desk.app(replicas=12)
