@@ -166,13 +166,14 @@ def build(
         configs=configs,
         release_conflict_ips=settings.release_conflict_ips,
     )
+    look = look or (lambda: worn(runtime_uids(mirrors.pods)))
     suspects = Suspects(
         cluster,
         mirrors,
         deletions,
         turns,
         node=settings.node,
-        look=look or (lambda: worn(runtime_uids(mirrors.pods))),
+        look=look,
         patience=patience,
     )
     comeback = Comeback(
@@ -185,6 +186,7 @@ def build(
         pools=lambda: source.pools,
         patience=patience,
         turns=turns,
+        look=look,
         on_lost=lambda pod, text: _lost(metrics, reports, pod, text),
     )
     node_settings = NodeSettings(Path(config.ipam_unix_socket_path).parent / RECORD)

@@ -16,11 +16,13 @@ from typing import Any
 import structlog
 
 from spiderpool.addressing.ranges import parse_address
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.admit import Turns
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.facts import BY_UID, Mirrors
 from spiderpool.agent.owners import Owners
 from spiderpool.agent.patience import Patience
+from spiderpool.agent.suspects import Look
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
@@ -55,6 +57,7 @@ class Comeback:
         pools: Callable[[], Mapping[str, Pool]],
         patience: Patience,
         turns: Turns,
+        look: Look,
         on_lost: Lost,
     ) -> None:
         """
@@ -70,6 +73,7 @@ class Comeback:
             pools: gives the pools as they are now.
             patience: how long an API server that cannot serve is borne.
             turns: a pod's record is not made while an ADD of the pod runs.
+            look: into the namespaces of this node's pods.
             on_lost: told of each address that somebody else has, and in which words.
         """
         self._cluster = cluster
@@ -82,6 +86,7 @@ class Comeback:
         self._pools = pools
         self._patience = patience
         self._turns = turns
+        self._look = look
         self._on_lost = on_lost
         self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
         self.looked = asyncio.Event()  # set once every pod was looked at
@@ -120,7 +125,7 @@ class Comeback:
         if not needs_records(pod):
             return
         async with self._turns.of(pod.key):
-            records = [record for record in await self._remembered(pod) if not self._has_slot(pod, record)]
+            records = await self._remembered(pod)
             live = await self._live(pod) if records else None
             if live is None:
                 return
@@ -140,7 +145,10 @@ class Comeback:
             known = self._endpoints.get((holder.namespace, holder.name))
             if known is None or not _is_of(known, pod):
                 return ()
-            return records_of_endpoint(known, pod, holder.owner or await self._owners.of(pod), self._features)
+            told = records_of_endpoint(known, pod, holder.owner or await self._owners.of(pod), self._features)
+            lost = tuple(record for record in told if not self._has_slot(pod, record))
+            worn = await self._worn_by(pod) if lost else frozenset()
+            return tuple(record for record in lost if record.spec.address in worn)  # a hand may have edited the endpoint
         owner = await self._owners.of(pod)
         endpoint = await self._endpoint_of(pod, owner)
         if endpoint is not None:
@@ -168,6 +176,10 @@ class Comeback:
         """Whether a pod has a record for the NIC and family of another one."""
         slot = (record.spec.holder.nic, record.spec.family)
         return slot in [(found.spec.holder.nic, found.spec.family) for found in self._held_by(pod)]
+
+    async def _worn_by(self, pod: Pod) -> frozenset[IPAddress]:
+        """Look what a pod's interfaces wear."""
+        return frozenset(ip for each in await self._look() if each.pod_uid == pod.metadata.uid for _, ip in each.pairs)
 
     async def _live(self, pod: Pod) -> Pod | None:
         """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""

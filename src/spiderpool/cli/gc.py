@@ -24,7 +24,7 @@ from spiderpool.cli.ip import give_back
 from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
-from spiderpool.ipam.audit import Difference, Kind, compare
+from spiderpool.ipam.audit import LOST, Difference, Kind, compare, remembers
 from spiderpool.ipam.books import Books
 from spiderpool.ipam.projection import endpoint_of
 from spiderpool.kube.client import KubeClient
@@ -140,6 +140,8 @@ async def write_endpoint(cluster: Cluster, name: str, namespace: str, books: Boo
     records = [r for r in books.held if (r.spec.holder.namespace, r.spec.holder.name) == (namespace, name)]
     found = next((endpoint for endpoint in books.endpoints if endpoint.key == (namespace, name)), None)
     pod = next((pod for record in records if (pod := books.living(record)) is not None), None)
+    if found is not None and remembers(found, records, books):
+        raise InvalidRequest(f"{LOST}; the endpoint is what they are made from, so it stays")
     wanted = None if pod is None else await _wanted(cluster, records, pod)
     if wanted is None:
         return await _drop(cluster, found)

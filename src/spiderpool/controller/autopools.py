@@ -28,7 +28,7 @@ from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import Application, HolderKind, IPState, SpiderIP
 from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.controller.applications import NATIVE, ForeignApplications, NativeApplications, Sight, Target
+from spiderpool.controller.applications import GONE_AFTER_S, NATIVE, ForeignApplications, NativeApplications, Sight, Target
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.poolclaims import PoolClaims
 from spiderpool.controller.subnetbooks import Book, SubnetBooks
@@ -158,8 +158,8 @@ class AutoPools:
             keys.discard(key)  # it may want something else by now
         sight = await self._see(key)
         if sight.target is None:
-            await self._retire(key, gone=sight.gone)
-            return sight.again_s
+            lives = await self._retire(key, gone=sight.gone)
+            return GONE_AFTER_S if lives and sight.gone else sight.again_s
         try:
             slots = self._slots(sight.target)
         except InvalidRequest as error:
@@ -339,14 +339,24 @@ class AutoPools:
         places = [target.app.place(slot.subnet, slot.nic, slot.family) for slot in self._slots(target)]
         return Place.of_labels(pool.metadata.labels) in places
 
-    async def _retire(self, key: str, *, gone: bool) -> None:
-        """Delete the pools of an application that is gone, unless they are to be kept (reference ipam.md 4.7)."""
+    async def _retire(self, key: str, *, gone: bool) -> bool:
+        """
+        Delete the pools of an application that is gone, unless they are to be kept (reference ipam.md 4.7).
+
+        Returns:
+            Whether an application that no pod tells of exists all the same: nobody would tell of its end.
+        """
+        lives = False
         for pool in self._world.pools.by_index(OF_APPLICATION, key):
             await self._claims.drop(pool)
-            going = pool.metadata.deletion_timestamp is not None
-            if not going and Pool.parse(pool).reclaim and await self._is_gone(pool, gone=gone):
+            if pool.metadata.deletion_timestamp is not None or not Pool.parse(pool).reclaim:
+                continue
+            if await self._is_gone(pool, gone=gone):
                 await self._delete(pool)
+            else:
+                lives = True
         await self._drop_grants(key, set())
+        return lives
 
     async def _is_gone(self, pool: SpiderIPPool, *, gone: bool) -> bool:
         """Make sure, live where that is possible, that the application of a pool does not exist."""

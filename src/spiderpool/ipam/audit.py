@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_interface
+from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
@@ -23,7 +24,7 @@ from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.ipam.autopool import controlling_subnet
 from spiderpool.ipam.books import Books, Name, Slot
 from spiderpool.ipam.grants import misgiven
-from spiderpool.ipam.mending import delete_pod, move_off, record_by_hand, remove_namespace, restart_controller
+from spiderpool.ipam.mending import delete_pod, move_off, record_by_hand, remove_namespace, restart_agents, restart_controller
 from spiderpool.ipam.projection import pool_status
 from spiderpool.ipam.reclaim import NO_OWNERS, Action, judge_leak
 from spiderpool.model.claim import ClaimKey
@@ -31,6 +32,8 @@ from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool, is_imported
 from spiderpool.model.subnet import Subnet
 from spiderpool.model.worn import WornNamespace
+
+LOST: Final = "its records were lost, and the node's agent has not made them again"
 
 
 class Kind(enum.StrEnum):
@@ -291,7 +294,8 @@ def _endpoints(books: Books) -> Iterator[Difference]:
         problem = _endpoint(held.get(key, []), shown.get(key), books)
         if problem is not None:
             text, cause = problem
-            yield Difference(Kind.ENDPOINT, f"{key[0]}/{key[1]}", text, cause, "spiderpoolctl gc --apply")
+            mend = restart_agents(books.namespace) if cause == LOST else "spiderpoolctl gc --apply"
+            yield Difference(Kind.ENDPOINT, f"{key[0]}/{key[1]}", text, cause, mend)
 
 
 def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, books: Books) -> tuple[str, str] | None:
@@ -303,6 +307,8 @@ def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, books: B
             return None  # nothing to be read from it yet, or no more
         return f"no endpoint; held are {_slots(holds)}", "the endpoint was deleted by hand, or the node's agent cannot write it"
     shows = frozenset(slots_of(endpoint))
+    if remembers(endpoint, records, books):
+        return f"the endpoint shows {_slots(shows)}; held are {_slots(holds)}", LOST
     if shows != holds:
         orphan = not records and books.pod_named.get(endpoint.key) is None
         cause = "it outlived its pod" if orphan else "it was edited by hand, or the node's agent cannot write it"
@@ -312,6 +318,15 @@ def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, books: B
     if uids and uid not in uids:
         return f"the endpoint is of pod UID {uid}; held by {', '.join(sorted(uids))}", "the node's agent cannot write it"
     return None
+
+
+def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], books: Books) -> bool:
+    """Whether an endpoint is all that tells what a living pod wears: its records are made from it again."""
+    pod = books.pod_of.get(endpoint.status.current.uid) if endpoint.status else None
+    held = {(record.spec.holder.nic, record.spec.family) for record in records}
+    lost = [ip for nic, ip in slots_of(endpoint) if (nic, ip.version) not in held]
+    worn = {ip for each in books.worn.get(pod.metadata.uid, ()) for _, ip in each.pairs} if pod is not None else set()
+    return pod is not None and _runs(pod) and any(ip in worn or pod.spec.node_name not in books.read_nodes for ip in lost)
 
 
 def slots_of(endpoint: SpiderEndpoint) -> Iterator[Slot]:

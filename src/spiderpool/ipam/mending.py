@@ -36,6 +36,11 @@ def restart_controller(namespace: str) -> str:
     return f"kubectl --namespace {namespace} rollout restart deployment spiderpool-controller"
 
 
+def restart_agents(namespace: str) -> str:
+    """Begin the agents anew; each makes the records again that living pods of its node have lost."""
+    return f"kubectl --namespace {namespace} rollout restart daemonset spiderpool-agent"
+
+
 def remove_namespace(namespace: WornNamespace, node: str) -> str:
     """Remove a network namespace that outlived its pod, on its node."""
     name = namespace.path.rpartition("/")[2]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from msgspec.structs import replace
 
 from spiderpool.api.core import Event, Pod, PodIP
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Unreachable
+from spiderpool.model.worn import WornInterface, WornNamespace
 from tests.fakes.objects import make_facts, make_pod, make_record
 from tests.unit.agent.test_endpoints import until
 from tests.unit.agent.world import World, ips
@@ -59,8 +61,9 @@ async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(world: W
     assert told(lost) == told(world.cluster.all(SpiderIP))
 
 
-async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(world: World) -> None:
-    """A pod that still has a record for one NIC is given that of the other NIC again."""
+@pytest.mark.parametrize("worn", [True, False])
+async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(world: World, worn: bool) -> None:
+    """A pod that still has a record for one NIC is given that of the other NIC again, if that wears the address."""
     world.pool("blue", gateway="10.6.0.1")
     pod = world.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
     async with world.agent() as agent:
@@ -70,11 +73,15 @@ async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(world: Worl
     before = world.held()
     lost = next(record for record in world.cluster.all(SpiderIP) if record.spec.holder.nic == "net1")
     world.cluster.drop(SpiderIP, lost.metadata.name)
+    net1 = WornInterface(nic="net1", addresses=(f"{lost.spec.ip}/16",) if worn else ())
 
-    async with world.agent():
-        await until(lambda: len(world.held()) == 2)
+    async def look() -> tuple[WornNamespace, ...]:
+        return (WornNamespace(path="/var/run/netns/x", pod_uid=pod.metadata.uid, interfaces=(net1,)),)
 
-    assert before == world.held()
+    async with world.agent(look=look) as agent:
+        await agent.app.comeback.looked.wait()
+
+    assert world.held() == (before if worn else {ip: name for ip, name in before.items() if ip != lost.spec.ip})
 
 
 async def test_endpoints_stay_until_all_records_are_made_again(world: World) -> None:

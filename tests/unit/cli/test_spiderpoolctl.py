@@ -430,6 +430,21 @@ async def test_gc(lab: Lab) -> None:
     assert 0 == (await lab.check()).exit_code
 
 
+async def test_gc_leaves_an_endpoint_that_remembers(lab: Lab) -> None:
+    """A living pod's record was lost: its endpoint is what the agent makes it from again, and stays."""
+    record = lab.good()
+    lab.cluster.drop(SpiderIP, record.metadata.name)
+
+    reading = await read_books(lab.cluster, None)
+    (step,) = await gc.mend(lab.cluster, reading)
+    (difference,) = [each for each in (await lab.check()).differences if each.kind is Kind.ENDPOINT]
+
+    assert "failed" == step.outcome
+    assert "the endpoint is what they are made from" in step.detail
+    assert 1 == len(lab.cluster.all(SpiderEndpoint))
+    assert "kubectl --namespace spider rollout restart daemonset spiderpool-agent" == difference.mend
+
+
 async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
     """One that was edited says again what the records say."""
     lab.good()

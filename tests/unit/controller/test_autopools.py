@@ -410,7 +410,7 @@ async def test_third_party_without_scale(desk: Desk) -> None:
 
 
 async def test_listed_kind_scaled_to_nothing(desk: Desk) -> None:
-    """A pool stays while an object of a listed kind exists without pods, also for a leader who never saw one."""
+    """A pool stays as long as an object of a listed kind exists without pods, also for a leader who never saw one."""
     desk.cluster.seed(clone_set(2))
     desk.foreign_pod("clones-1", annotations={SUBNET: {"ipv4": ["s1"]}})
     await desk.lead()
@@ -418,5 +418,8 @@ async def test_listed_kind_scaled_to_nothing(desk: Desk) -> None:
     desk.cluster.drop(Pod, "clones-1", "ns")
     await desk.lead()
     await desk.settle(seconds=60.0)
-
     assert {"auto4-clones-eth0-00000": ["10.6.0.10-10.6.0.12"]} == desk.pools()
+
+    desk.cluster.drop(CloneSet, "clones", "ns")
+    await desk.settle(seconds=60.0)
+    assert {} == desk.pools()
