@@ -137,8 +137,8 @@ def veth_addresses(settings: CoordinatorSettings, layout: Layout) -> Iterable[Ad
 
 def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
     """Give the node's link-layer addresses as the pod is to know them (datapath.md 2.4)."""
-    if layout.first:
-        for ip in layout.node_ips:
+    for ip in layout.node_ips:
+        if ip.version in layout.introduced:
             yield Neighbour(ip, layout.inner, layout.outer_mac)
 
 
@@ -146,11 +146,10 @@ def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
 
 
 def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tuple[Route, ...]:
-    """Give what the first call writes into the main table."""
-    if not layout.first:
-        return ()
-    routes = [*node_routes(layout, MAIN_TABLE), *hijack_routes(layout, settings, MAIN_TABLE)]
-    if layout.underlay:
+    """Give what the first call writes into the main table; of a family that only a later NIC has, that NIC's call does it."""
+    ways = (*node_routes(layout, MAIN_TABLE), *hijack_routes(layout, settings, MAIN_TABLE))
+    routes = [route for route in ways if route.dst.version in layout.introduced]
+    if layout.underlay and layout.first:
         routes += policy_routes(layout, settings, settings.default_nic, MAIN_TABLE)
     return tuple(without_second_defaults(routes, view.pod.routes))
 
@@ -262,7 +261,9 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
         InvalidRequest: the NIC that is to have the default route is not in the pod.
     """
     wanted = settings.default_route_nic
-    current = tuple(address.ip for address in layout.ips)
+    # Of a family that it alone has, there is nothing to tell its routes apart from.
+    shared = tuple(family for family in layout.families if family not in layout.alone)
+    current = tuple(address.ip for address in layout.ips if address.ip.version in shared)
     keeper = _owner_of_default(view, wanted, layout.families)
     if wanted and view.pod.link(wanted) is None:
         raise InvalidRequest(
@@ -324,7 +325,8 @@ def own_routes(
     # What the NIC has no address of is none of its business: a pod's other family keeps its way out.
     known = {route for route in view.pod.routes | set(main) if route.dst.version in layout.families}
     found = own_table(view.pod.rules, tuning.sources)
-    families = layout.families if tuning.moved == view.ifname else tuning.families
+    shared = tuple(family for family in layout.families if family not in layout.alone)
+    families = shared if tuning.moved == view.ifname else tuning.families
     moved = [route for route in moved_routes(known, tuning.moved, found) if route.dst.version in families]
     rank = extra_nics(view.pod, settings, view.ifname).index(view.ifname)
     table = found or free_table(view.pod, rank, [*base, *moved])

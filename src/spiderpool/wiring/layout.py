@@ -37,7 +37,8 @@ class Layout:
     What holds for one call.
 
     `inner` is the pod's end of the pair that leads to the node (veth0, or the default NIC), `outer` the node's end.
-    `veth` is the pair to be made, None when it is there. `node_ips` are the node's addresses, the preferred ones first.
+    `veth` is the pair to be made, None when it is there. `node_ips` are the node's addresses, the preferred ones first. `alone`
+    are the families of which no other NIC of the pod has an address: there the NIC's ways are the pod's only ones.
     """
 
     underlay: bool
@@ -50,6 +51,12 @@ class Layout:
     veth: VethPair | None
     node_ips: tuple[IPAddress, ...]
     source: IPAddress | None
+    alone: tuple[int, ...] = ()
+
+    @property
+    def introduced(self) -> tuple[int, ...]:
+        """Families whose ways to the node and the cluster this call makes for the whole pod."""
+        return self.families if self.first else self.alone
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -64,6 +71,17 @@ class Layout:
 def families_of(ips: Iterable[IPAddress]) -> tuple[int, ...]:
     """Give the families of addresses, IPv4 first."""
     return tuple(sorted({ip.version for ip in ips}))
+
+
+def other_families(pod: Picture, nic: str) -> tuple[int, ...]:
+    """Give the families of the pod's other NICs."""
+    return families_of(address.ip for address in pod.addresses if address.usable and address.dev not in {"lo", VETH, nic})
+
+
+def earlier_families(pod: Picture, nic: str, default_nic: str) -> tuple[int, ...]:
+    """Give the families of the pod's other NICs, of those that came after this one none: they have tables of their own."""
+    ips = [address for address in pod.addresses if address.usable and address.dev not in {"lo", VETH, nic}]
+    return families_of(one.ip for one in ips if one.dev == default_nic or own_table(pod.rules, [one.ip]) is None)
 
 
 def host_end_name(container_id: str) -> str:
@@ -91,7 +109,8 @@ def read_layout(view: View, settings: CoordinatorSettings) -> Layout:
     layout = _underlay(view, settings, ips) if mode is Mode.UNDERLAY else _overlay(view, settings, ips, main)
     node_ips = node_addresses(view, families, layout.inner)
     first = [address.ip for address in view.pod.addresses_of(settings.default_nic) if address.ip.version == IPV4]
-    return replace(layout, node_ips=node_ips, source=first[0] if first else None)
+    alone = tuple(family for family in families if family not in earlier_families(view.pod, view.ifname, settings.default_nic))
+    return replace(layout, node_ips=node_ips, source=first[0] if first else None, alone=alone)
 
 
 def read_mode(pod: Picture, ifname: str, settings: CoordinatorSettings) -> Mode:

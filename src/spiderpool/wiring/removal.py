@@ -6,13 +6,15 @@ Source: reference datapath.md 2.12; the original leaves the pod's side and overl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.wiring.coordinator import MARK, MARK_PRIORITY, NODE_PRIORITY
-from spiderpool.wiring.layout import FIRST_TABLE, LAST_TABLE, REPLY_TABLE, VETH, extra_nics
+from spiderpool.wiring.layout import FIRST_TABLE, LAST_TABLE, REPLY_TABLE, VETH, extra_nics, other_families
 from spiderpool.wiring.objects import (
+    IPV4,
+    IPV6,
     MAIN_TABLE,
     Item,
     Neighbour,
@@ -38,17 +40,21 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
         What must go; `veth` is left out: the caller removes the pair's host end when the NIC is the first one.
     """
     ips = {address.ip for address in view.pod.addresses_of(view.ifname)} | set(told)
-    gone: set[Item] = set(_of_node(view, ips))
+    there: set[Item] = set(_of_node(view, ips))
     if view.ifname == settings.default_nic:
         # An ADD that was cut off may have the mangle rules and not yet the rule for the mark.
         ruled = {rule.family for rule in _mark_rules(view.pod)}
         marks = tuple(sorted(ruled | {ip.version for ip in ips})) if ruled or view.pod.link(VETH) else ()
-        return Plan(pod=Wanted(absent=frozenset(_reply_objects(view.pod))), node=Wanted(absent=frozenset(gone)), marks=marks)
+        return Plan(pod=Wanted(absent=frozenset(_reply_objects(view.pod))), node=Wanted(absent=frozenset(there)), marks=marks)
     nics = extra_nics(view.pod, settings, view.ifname)
     absent, present = _own_objects(view.pod, view.ifname, ips, nics)
-    if view.pod.link(VETH) is None and not set(nics) - {view.ifname}:
-        absent |= set(_overlay_objects(view.pod, settings.default_nic))
-    return Plan(pod=Wanted(tuple(present), frozenset(absent)), node=Wanted(absent=frozenset(gone)))
+    inner = VETH if view.pod.link(VETH) else settings.default_nic
+    if inner != VETH and not set(nics) - {view.ifname}:
+        absent |= set(_ways_to_the_node(view.pod, inner, (IPV4, IPV6)))
+        absent |= set(_default_copies(view.pod, inner))
+    gone = {ip.version for ip in ips} - set(other_families(view.pod, view.ifname))
+    absent |= set(_ways_to_the_node(view.pod, inner, gone))
+    return Plan(pod=Wanted(tuple(present), frozenset(absent)), node=Wanted(absent=frozenset(there)))
 
 
 def _of_node(view: View, ips: set[IPAddress]) -> Iterable[Item]:
@@ -122,16 +128,21 @@ def _unruled_tables(pod: Picture, nic: str, nics: tuple[str, ...]) -> set[int]:
     }
 
 
-def _overlay_objects(pod: Picture, default_nic: str) -> Iterable[Item]:
-    """Give what the first additional NIC put beside the default NIC: known by the node's permanent neighbours."""
-    nodes = {item for item in pod.neighbours if item.dev == default_nic and item.permanent}
+def _ways_to_the_node(pod: Picture, inner: str, families: Container[int]) -> Iterable[Item]:
+    """Give what leads the pod's own packets of some families to the node: known by the node's permanent neighbours."""
+    nodes = {item for item in pod.neighbours if item.dev == inner and item.permanent and item.ip.version in families}
     ips = {item.ip for item in nodes}
     yield from nodes
     for route in pod.routes:
-        if route.dev != default_nic:
-            continue
         to_node = route.dst.prefixlen == route.dst.max_prefixlen and route.dst.network_address in ips
-        if route.table == REPLY_TABLE or (route.table == MAIN_TABLE and (to_node or route.gateway in ips)):
+        if route.dev == inner and route.table == MAIN_TABLE and (to_node or route.gateway in ips):
+            yield route
+
+
+def _default_copies(pod: Picture, default_nic: str) -> Iterable[Item]:
+    """Give what the first additional NIC put into the default NIC's own table."""
+    for route in pod.routes:
+        if route.dev == default_nic and route.table == REPLY_TABLE:
             yield route
     for rule in pod.rules:
         if rule.table == REPLY_TABLE and rule.src is not None:

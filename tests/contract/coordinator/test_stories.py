@@ -395,6 +395,23 @@ async def test_node_and_pod_reach_each_other(ground: Stage, family: int) -> None
         assert [line for line in marked.splitlines() if "dport=8080" in line and "mark=1" in line]
 
 
+async def test_family_of_the_second_nic_alone(ground: Stage) -> None:
+    """IPv6 on net1 alone: the node and the pod reach each other by the pair in that family too, others by net1's gateway."""
+    dual(ground)
+    with ground.pod() as pod:
+        await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
+        await ground.run("ADD", pod, "net1", pod.macvlan("net1", "ens224", "10.7.168.173/16", "fd00:7::173/64"))
+
+        with Namespaces.network(pod.netns.path) as inside, Namespaces.of_process(ground.node.pid, "net") as node:
+            coming = await serve_once(inside, "fd00:7::173", 8080)
+            assert 4000 == len(await talk(node, "fd00:7::173", 8080))
+            assert "fd00:7::71" == await coming
+            coming = await serve_once(node, "fd00:6::121", 8081)
+            assert 4000 == len(await talk(inside, "fd00:6::121", 8081))
+            assert "fd00:7::173" == await coming
+        assert "via fd00:7::1 dev net1" in pod.netns.ip("-6", "route", "get", "2001:db8::1")
+
+
 async def test_what_enters_by_veth0_is_answered_by_it(ground: Stage) -> None:
     """
     A client from elsewhere that the node forwards without changing its address (NodePort, policy Local) is answered.

@@ -10,7 +10,7 @@ import pytest
 from spiderpool.errors import InvalidRequest
 from spiderpool.wiring.coordinator import fixed_mac, plan_attachment
 from spiderpool.wiring.mangle import RULES, missing_rules, present_rules, restore_input
-from spiderpool.wiring.objects import Address, Kind, Plan, Route, Setting
+from spiderpool.wiring.objects import Address, Item, Kind, Plan, Route, Setting
 from spiderpool.wiring.settings import CoordinatorSettings, Mode, PolicyRoute
 from tests.unit.wiring.test_layouts import overlay, underlay_one, underlay_two
 from tests.unit.wiring.world import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, World
@@ -225,6 +225,42 @@ def test_default_route_nic_without_a_gateway() -> None:
     assert {"default via fd00:6::1 dev eth0 metric 1024"} == defaults(world, 254, 6)
     assert {"default via 10.6.0.1 dev eth0"} == defaults(bare, 254, 4)
     assert ("net1 is to have the default route and has none: eth0 keeps it; give net1 a pool with a gateway",) == plan.notes
+
+
+def without_settings(world: World) -> set[Item]:
+    """Give what DEL takes back in the pod."""
+    return {item for item in world.pod if not isinstance(item, Setting)}
+
+
+@pytest.mark.parametrize("calico", [False, True])
+def test_family_of_the_second_nic_alone(calico: bool) -> None:
+    """What only an additional NIC has a family of: its default route stays, and node and cluster are reached in that family."""
+    cluster = ip_network("fd00:10::/108")
+    settings = replace(AUTO, hijack=(*HIJACK, cluster))
+    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    if calico:
+        world.add_calico("10.233.100.2/32")
+    else:
+        world.add_nic("eth0", "10.6.168.172/16", gateways=("10.6.0.1",))
+        world.add("eth0", settings)
+    before = without_settings(world)
+    world.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1", "fd00:7::1"))
+    world.add("net1", settings)
+
+    inner = "eth0" if calico else "veth0"
+    assert {
+        "default via fd00:7::1 dev net1 metric 1024",
+        "fd00:7::/64 dev net1 metric 256",
+        f"fd00:6::121 dev {inner} metric 1024",
+        f"fd00:7::71 dev {inner} metric 1024",
+        f"{cluster} via fd00:7::71 dev {inner} metric 1024",
+    } == world.pod_routes(family=6)
+    assert {"fd00:6::121", "fd00:7::71"} <= {line.split()[0] for line in world.neighbours(world.pod)}
+    assert not [line for line in world.pod_rules(6) if "from" in line]
+    assert [line for line in world.pod_rules(4) if "from 10.7.168.173 lookup 101" in line]
+    world.delete("net1", settings)
+    world.remove_nic("net1")
+    assert before == without_settings(world)
 
 
 def test_fixed_mac() -> None:
