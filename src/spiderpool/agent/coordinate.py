@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -43,6 +43,9 @@ from spiderpool.wiring.settings import CoordinatorSettings, Mode
 
 # Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the event loop from its turns.
 WORKERS: Final = 2
+# Calls at work at a time, with their programs: enough to keep two processors busy. More end no sooner, and the event loop
+# would have to wait for a processor behind all of them.
+AT_WORK: Final = 3
 
 R = TypeVar("R")
 log = structlog.get_logger(__name__)
@@ -96,6 +99,7 @@ class CoordinatorPlugin:
         self._counted = counted
         self._turns = turns or Turns()
         self._workers = ThreadPoolExecutor(WORKERS, "wiring")
+        self._at_work = asyncio.Semaphore(AT_WORK)  # first come, first served
 
     async def __call__(self, call: Call, peer: Peer) -> str:
         """Serve one call; gives what the executable prints."""
@@ -136,11 +140,9 @@ class CoordinatorPlugin:
         settings = await self._settings(call)
         if settings.mode is Mode.DISABLED:
             return render(result, call.cni_version)
-        wires = await self._open(call, host)
-        try:
-            plan = await self._wire(wires, call, settings, host)
-        finally:
-            wires.close()
+        async with self._at_work:
+            with closing(await self._open(call, host)) as wires:
+                plan = await self._wire(wires, call, settings, host)
         for note in plan.notes:
             log.warning("coordinator", pod=f"{call.args.namespace}/{call.args.name}", nic=call.ifname, note=note)
         return render(with_mac(result, call.ifname, plan), call.cni_version)
@@ -201,13 +203,11 @@ class CoordinatorPlugin:
         settings = await self._settings(call)
         if settings.mode is Mode.DISABLED:
             return
-        wires = await self._open(call, host)
-        try:
-            missing = await self._work(lambda: find_missing(wires, call, settings))
-            families = missing.plan.marks
-            wrong = [*missing.words, *(await Marks(wires.inside(host)).missing(families))]
-        finally:
-            wires.close()
+        async with self._at_work:
+            with closing(await self._open(call, host)) as wires:
+                missing = await self._work(lambda: find_missing(wires, call, settings))
+                families = missing.plan.marks
+                wrong = [*missing.words, *(await Marks(wires.inside(host)).missing(families))]
         if wrong:
             raise CheckFailed(f"interface {call.ifname}: {len(wrong)} missing or wrong: {'; '.join(wrong)}")
 
@@ -216,18 +216,17 @@ class CoordinatorPlugin:
     async def _delete(self, call: Call, host: Namespaces) -> None:
         """Take the NIC apart; without the namespace all went with it but, for a moment, the pair's end on the node."""
         nic = default_nic(call.config)
-        try:
-            wires = await self._open(call, host) if call.netns else None
-        except (NotFound, BadEnvironment):
-            wires = None
-        if wires is None:
-            await host.run(lambda: _remove_from_node(host_end_name(call.container_id)))
-            return
-        try:
-            plan = await self._work(lambda: take_apart(wires, call, nic))
-            await Marks(wires.inside(host)).remove(plan.marks)
-        finally:
-            wires.close()
+        async with self._at_work:
+            try:
+                wires = await self._open(call, host) if call.netns else None
+            except (NotFound, BadEnvironment):
+                wires = None
+            if wires is None:
+                await host.run(lambda: _remove_from_node(host_end_name(call.container_id)))
+                return
+            with closing(wires):
+                plan = await self._work(lambda: take_apart(wires, call, nic))
+                await Marks(wires.inside(host)).remove(plan.marks)
 
     async def _work(self, work: Callable[[], R]) -> R:
         """Do netlink work in one of the few threads; it is never left half done."""

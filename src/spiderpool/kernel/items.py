@@ -38,6 +38,7 @@ from spiderpool.kernel.rtnetlink import (
 from spiderpool.wiring.objects import (
     IPV4,
     IPV6,
+    LINK_SCOPE,
     Address,
     Item,
     Kind,
@@ -54,6 +55,7 @@ _VERSIONS: Final = {socket.AF_INET.value: IPV4, socket.AF_INET6.value: IPV6}
 
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
+_SCOPE_OFFSET: Final = 3  # in an address
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _RULE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
@@ -105,9 +107,9 @@ def ask_addresses() -> bytes:
 
 
 def ask_routes(family: int, table: int = 0) -> bytes:
-    """Ask for the routes of a family, and of a table when one is given."""
+    """Ask for the unicast routes of a family, and of a table when one is given."""
     wanted = number(_RTA_TABLE, table) if table else b""
-    return _ROUTE.pack(FAMILIES[family], 0, 0, 0, 0, 0, 0, 0, 0) + wanted
+    return _ROUTE.pack(FAMILIES[family], 0, 0, 0, 0, 0, 0, _UNICAST, 0) + wanted
 
 
 def ask_route(ip: IPAddress) -> bytes:
@@ -115,14 +117,14 @@ def ask_route(ip: IPAddress) -> bytes:
     return _ROUTE.pack(FAMILIES[ip.version], ip.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, ip.packed)
 
 
-def ask_rules(family: int) -> bytes:
-    """Ask for the rules of a family."""
-    return _RULE.pack(FAMILIES[family], 0, 0, 0, 0, 0, 0, 0, 0)
+def ask_rules() -> bytes:
+    """Ask for the rules of all families."""
+    return _RULE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def ask_neighbours() -> bytes:
-    """Ask for all neighbours."""
-    return _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0)
+def ask_neighbours(family: int = 0) -> bytes:
+    """Ask for the neighbours of a family, or of all."""
+    return _NEIGHBOUR.pack(FAMILIES[family] if family else 0, 0, 0, 0, 0, 0)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------------
@@ -145,6 +147,11 @@ def read_link(data: bytes) -> Link:
         peer=read_number(found.get(_IFLA_LINK)),
         kind=read_text(info.get(_IFLA_INFO_KIND)),
     )
+
+
+def is_no_link_local(data: bytes, start: int, _: int) -> bool:
+    """Tell from the header of an address, without decoding it, whether it may matter: every veth has an IPv6 link-local one."""
+    return data[start] != socket.AF_INET6 or data[start + _SCOPE_OFFSET] != LINK_SCOPE
 
 
 def address_index(data: bytes) -> tuple[int, IPAddress, int]:

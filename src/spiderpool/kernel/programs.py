@@ -13,13 +13,13 @@ import errno
 import os
 import signal
 import stat
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.spawn import Process, spawn
 
 # "Text file busy": somebody is writing the executable right now (an installer). Precedent: libcni, 6 tries.
 BUSY_TRIES: Final = 6
@@ -82,7 +82,7 @@ async def _run_once(
         finally:
             # Goes on by itself should the caller be cancelled once more: nothing may be left over.
             await asyncio.shield(_stop(process))
-        return Outcome(process.returncode, output.read(), errors.read())
+        return Outcome(process.code, output.read(), errors.read())
 
 
 async def _start(
@@ -91,18 +91,15 @@ async def _start(
     env: Mapping[str, str],
     files: tuple[_MemoryFile, _MemoryFile, _MemoryFile],
     namespaces: Namespaces,
-) -> subprocess.Popen[bytes]:
-    source, output, errors = (os.dup(file.fd) for file in files)
+) -> Process:
+    fds = [os.dup(file.fd) for file in files]
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> Process:
         try:
-            path = _find(command[0], folders)
-            # vfork and exec happen in this thread, so the program is born inside. A group of its own can be killed as one.
-            return subprocess.Popen(  # noqa: S603 - the path was just looked up
-                [path, *command[1:]], stdin=source, stdout=output, stderr=errors, env=dict(env), start_new_session=True
-            )
+            # Born in this thread, so inside. A session of its own can be killed as one.
+            return spawn([_find(command[0], folders), *command[1:]], env, fds)
         finally:
-            for fd in (source, output, errors):
+            for fd in fds:
                 os.close(fd)
 
     starting = asyncio.ensure_future(namespaces.run(start))
@@ -115,13 +112,13 @@ async def _start(
         raise
 
 
-def _kill_started(starting: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+def _kill_started(starting: asyncio.Future[Process]) -> None:
     if not starting.cancelled() and starting.exception() is None:
         _kill(starting.result())
-        starting.result().wait()  # short: the signal cannot be refused
+        os.waitpid(starting.result().pid, 0)  # short: the signal cannot be refused
 
 
-async def _ended(process: subprocess.Popen[bytes]) -> None:
+async def _ended(process: Process) -> None:
     """Wait for a program's end without a thread."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -134,15 +131,15 @@ async def _ended(process: subprocess.Popen[bytes]) -> None:
         os.close(fd)
 
 
-async def _stop(process: subprocess.Popen[bytes]) -> None:
+async def _stop(process: Process) -> None:
     """Collect a program that has ended; kill it first when it has not."""
-    if process.poll() is None:
+    if not process.has_ended():
         _kill(process)
         await _ended(process)
-        process.wait()
+        process.has_ended()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

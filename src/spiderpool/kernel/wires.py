@@ -23,9 +23,11 @@ from spiderpool.kernel.rtnetlink import (
     GET_ROUTE,
     GET_RULE,
     MISSING,
+    Keep,
     Message,
     Refusal,
     RouteSocket,
+    containing,
 )
 from spiderpool.wiring.coordinator import DISABLE_IPV6, RP_FILTER
 from spiderpool.wiring.diff import Drop, Operation, Put
@@ -148,7 +150,7 @@ def look_at_pod(wires: Wires) -> Picture:
     for family in (IPV4, IPV6):
         items |= _read_routes(wires.pod, wire.ask_routes(family), name_of)
     items |= _read_rules(wires.pod)
-    items |= _read_neighbours(wires.pod, name_of, ())
+    items |= _read_neighbours(wires.pod, wire.ask_neighbours(), name_of)
     for name, fd in wires.sysctls.items():
         items.add(Setting(Kind.SYSCTL, name, os.pread(fd, 64, 0).decode().strip()))
     return Picture(tuple(links), frozenset(items))
@@ -159,7 +161,7 @@ def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | N
     names = {} if host_end is None else {host_end.index: host_end.name}
     name_of = _asking(node, names)
     known = tuple(ips)
-    packed = [ip.packed for ip in known]
+    theirs = containing(ip.packed for ip in known)
     items: set[Item] = set(_read_addresses(node, name_of))
     rules = _read_rules(node)
     items |= rules
@@ -168,10 +170,10 @@ def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | N
     if host_table is not None:
         tables |= {(ip.version, host_table) for ip in known}
     for family, table in sorted(tables):
-        if packed and table not in _KERNEL_TABLES:
-            items |= _read_routes(node, wire.ask_routes(family, table), name_of, packed)
-    if packed:
-        items |= _read_neighbours(node, name_of, packed)
+        if known and table not in _KERNEL_TABLES:
+            items |= _read_routes(node, wire.ask_routes(family, table), name_of, theirs)
+    for family in sorted({ip.version for ip in known}):
+        items |= _read_neighbours(node, wire.ask_neighbours(family), name_of, theirs)
     links = tuple(Link(index, name) for index, name in sorted(names.items()))
     return Picture(links, frozenset(items))
 
@@ -211,14 +213,13 @@ def find_source(node: RouteSocket, ip: IPAddress) -> IPAddress | None:
 
 
 def _read_addresses(socket: RouteSocket, name_of: wire.NameOf) -> set[Item]:
-    found = (wire.address_index(data) for data in socket.dump(GET_ADDRESS, wire.ask_addresses()))
-    # Link-local ones need no name: every veth of the node has one.
+    found = (wire.address_index(data) for data in socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_no_link_local))
     return {Address(name_of(index), ip, length) for index, ip, length in found if not ip.is_link_local}
 
 
-def _read_routes(socket: RouteSocket, body: bytes, name_of: wire.NameOf, containing: Sequence[bytes] = ()) -> set[Item]:
+def _read_routes(socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None) -> set[Item]:
     try:
-        answers = socket.dump(GET_ROUTE, body, containing=containing)
+        answers = socket.dump(GET_ROUTE, body, keep)
     except Refusal as error:
         if error.code in MISSING:  # a table that nobody has made yet
             return set()
@@ -227,12 +228,12 @@ def _read_routes(socket: RouteSocket, body: bytes, name_of: wire.NameOf, contain
 
 
 def _read_rules(socket: RouteSocket) -> set[Rule]:
-    answers = (data for family in (IPV4, IPV6) for data in socket.dump(GET_RULE, wire.ask_rules(family)))
+    answers = socket.dump(GET_RULE, wire.ask_rules())
     return {rule for data in answers if (rule := wire.read_rule(data)) is not None}
 
 
-def _read_neighbours(socket: RouteSocket, name_of: wire.NameOf, containing: Sequence[bytes]) -> set[Neighbour]:
-    answers = socket.dump(GET_NEIGHBOUR, wire.ask_neighbours(), containing=containing)
+def _read_neighbours(socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None) -> set[Neighbour]:
+    answers = socket.dump(GET_NEIGHBOUR, body, keep)
     found = (wire.read_neighbour(data, name_of) for data in answers)
     return {neighbour for neighbour in found if neighbour is not None}
 

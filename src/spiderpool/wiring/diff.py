@@ -50,7 +50,7 @@ def diff(seen: frozenset[Item], wanted: Wanted) -> tuple[Operation, ...]:
         made = _with_priority(item, rules) if isinstance(item, Rule) else item
         if isinstance(made, Rule):
             rules.append(made)
-        old = next((found for found in sorted(left, key=repr) if replaces(made, found)), None)
+        old = next((found for found in left if replaces(made, found)), None)  # there is one at most
         left = left - {old} | {made}
         puts.append(Put(made, old))
     gone = {drop.item for drop in conflicts}
