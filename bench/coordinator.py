@@ -1,8 +1,9 @@
 """
 What a coordinator ADD costs on one node.
 
-Time inside the agent, requests to the kernel, namespaces entered, and the turns that the agent's event loop loses meanwhile. No
-cluster is needed: pods are namespaces, their NICs are macvlans.
+Time inside the agent, requests to the kernel, namespaces entered, and the turns that the agent's event loop loses meanwhile,
+with few pods, with many, and with many beside objects that are none of theirs. No cluster is needed: pods are namespaces, their
+NICs are macvlans.
 """
 
 from __future__ import annotations
@@ -12,23 +13,27 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.idle import idle, late_ms
 from bench.load import percentile
 from spiderpool.agent import marks
 from spiderpool.agent.coordinate import CoordinatorPlugin
 from spiderpool.agent.facts import PodCall
+from spiderpool.agent.main import TURN_S
 from spiderpool.agent.server import Peer
 from spiderpool.cni.request import Call, CniRequest, parse_call
 from spiderpool.kernel import programs, rtnetlink
 from spiderpool.kernel.namespaces import Namespaces
 
-PODS = 200
+FEW, MANY = 20, 200  # pods
 TOGETHER = 8  # ADDs at a time in the second round
+NEIGHBOURS, ROUTES = 2000, 1000  # of the node's that have to do with no pod
 ADDRESS = "10.6.{}.{}/16"
 CONFIG = {
     "mode": "underlay",
@@ -50,13 +55,21 @@ class Configs:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one round measured."""
+    """
+    What one round measured.
+
+    `cpu_ms` is the agent's, of an ADD. `idle_p99_ms` is how late a process wakes meanwhile that does nothing else: when it is
+    large, others used the machine and the round says little.
+    """
 
     pods: int
+    strangers: int
     together: int
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
     stall_p99_ms: float
+    idle_p99_ms: float
     sends: float
     changes: float
     entries: float
@@ -102,6 +115,14 @@ def node() -> Iterator[int]:
         process.wait()
 
 
+def add_strangers(node_pid: int) -> None:
+    """Give the node neighbours and routes that no pod has to do with."""
+    lines = [f"neigh add 10.6.{100 + n // 250}.{1 + n % 250} lladdr 02:00:00:00:00:01 dev ens192" for n in range(NEIGHBOURS)]
+    lines += [f"route add 10.9.{n // 250}.{n % 250}/32 dev ens192" for n in range(ROUTES)]
+    enter = ("nsenter", f"--net=/proc/{node_pid}/ns/net")
+    subprocess.run([*enter, "ip", "-b", "-"], input="\n".join(lines), check=True, capture_output=True, text=True)
+
+
 @contextlib.contextmanager
 def pods(node_pid: int, count: int) -> Iterator[list[str]]:
     """Make pods, each a namespace with a macvlan as eth0; gives the names of the namespaces."""
@@ -144,7 +165,10 @@ def kept_by_node(node_pid: int) -> tuple[str, ...]:
     words = ("-br link", "neigh show nud permanent", "route show table all", "-6 route show table all", "rule", "-6 rule")
     shown = [sh(*enter, "ip", *line.split()) for line in words]
     shared = "1000:\tfrom all lookup 500"
-    return (*("\n".join(line for line in text.splitlines() if line != shared) for text in shown), sh(*enter, "iptables-save"))
+    return (
+        *("\n".join(sorted(line for line in text.splitlines() if line != shared)) for text in shown),
+        sh(*enter, "iptables-save"),
+    )
 
 
 async def stalls(samples: list[float]) -> None:
@@ -152,7 +176,7 @@ async def stalls(samples: list[float]) -> None:
     while True:
         began = time.perf_counter()
         await asyncio.sleep(0.001)
-        samples.append((time.perf_counter() - began - 0.001) * 1000)
+        samples.append(late_ms(began))
 
 
 async def in_turns(works: Sequence[Callable[[], Awaitable[None]]], together: int) -> None:
@@ -166,11 +190,12 @@ async def in_turns(works: Sequence[Callable[[], Awaitable[None]]], together: int
     await asyncio.gather(*(one(work) for work in works))
 
 
-async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str], together: int) -> Row:
+async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str], together: int, strangers: int) -> Row:
     """Add the NICs of all pods, then remove them."""
     before = kept_by_node(node_pid)
     times: list[float] = []
     late: list[float] = []
+    others: list[float] = []
 
     async def add(number: int, name: str) -> None:
         began = time.perf_counter()
@@ -182,9 +207,11 @@ async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str]
 
     works = [lambda number=number, name=name: add(number, name) for number, name in enumerate(names)]
     ends = [lambda number=number, name=name: delete(number, name) for number, name in enumerate(names)]
-    with counted() as counts:
+    with counted() as counts, idle(others):
         watching = asyncio.create_task(stalls(late))
+        began_s = time.process_time()
         await in_turns(works, together)
+        cpu_s = time.process_time() - began_s
         watching.cancel()
         done = Counts(counts.sends, counts.changes, counts.entries, counts.programs)
     await in_turns(ends, together)
@@ -192,10 +219,13 @@ async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str]
     return Row(
         clean=before == kept_by_node(node_pid),
         pods=n,
+        strangers=strangers,
         together=together,
         p50_ms=percentile(times, 0.5),
         p99_ms=percentile(times, 0.99),
+        cpu_ms=cpu_s * 1000 / n,
         stall_p99_ms=percentile(late, 0.99),
+        idle_p99_ms=percentile(others, 0.99),
         sends=done.sends / n,
         changes=done.changes / n,
         entries=done.entries / n,
@@ -241,21 +271,29 @@ def counted() -> Iterator[Counts]:
             setattr(owner, name, real)
 
 
-async def rounds(count: int = PODS) -> list[Row]:
-    """Measure ADDs one after the other, then eight at a time."""
+async def rounds(few: int = FEW, many: int = MANY) -> list[Row]:
+    """Measure ADDs one after the other, then eight at a time: with few pods, with many, with many beside strangers."""
+    sys.setswitchinterval(TURN_S)  # as the agent does
     plugin = CoordinatorPlugin(Configs())
-    with node() as node_pid, pods(node_pid, count) as names:
-        found = [await measure(plugin, node_pid, names, together) for together in (1, TOGETHER)]
+    found: list[Row] = []
+    for count in (few, many):
+        with node() as node_pid, pods(node_pid, count) as names:
+            found += [await measure(plugin, node_pid, names, together, 0) for together in (1, TOGETHER)]
+            if count == many:
+                add_strangers(node_pid)
+                strangers = NEIGHBOURS + ROUTES
+                found += [await measure(plugin, node_pid, names, together, strangers) for together in (1, TOGETHER)]
     await plugin.settle()
     return found
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, bool]:
     """Compare with what the design asks."""
-    alone, many = rows
+    alone = [row for row in rows if row.together == 1]
+    many = [row for row in rows if row.together > 1]
     return {
-        "coordinator ADD p50 at most 40 ms": alone.p50_ms <= 40,
-        "stall p99 at most 20 ms with 8 ADDs": many.stall_p99_ms <= 20,
+        "coordinator ADD p50 at most 40 ms": all(row.p50_ms <= 40 for row in alone),
+        "stall p99 at most 20 ms with 8 ADDs": all(row.stall_p99_ms <= 20 for row in many),
         "one process an ADD and family": all(row.programs <= 1 for row in rows),
         "node as before after all DELs": all(row.clean for row in rows),
     }

@@ -77,7 +77,7 @@ _LOCAL_TABLE: Final = 255
 _FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
 _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 13, 14
 _TO_TABLE: Final = 1
-_NDA_DST, _NDA_LLADDR = 1, 2
+_NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
 _PERMANENT, _STALE = 0x80, 0x04
 _PROXY: Final = 0x8
 _ALL: Final = 0xFFFFFFFF
@@ -122,9 +122,10 @@ def ask_rules() -> bytes:
     return _RULE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def ask_neighbours(family: int = 0) -> bytes:
-    """Ask for the neighbours of a family, or of all."""
-    return _NEIGHBOUR.pack(FAMILIES[family] if family else 0, 0, 0, 0, 0, 0)
+def ask_neighbours(index: int = 0) -> bytes:
+    """Ask for the neighbours on a link, or on all."""
+    wanted = number(_NDA_IFINDEX, index) if index else b""
+    return _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0) + wanted
 
 
 # --- answers --------------------------------------------------------------------------------------------------------------

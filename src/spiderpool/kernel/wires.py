@@ -150,16 +150,21 @@ def look_at_pod(wires: Wires) -> Picture:
     for family in (IPV4, IPV6):
         items |= _read_routes(wires.pod, wire.ask_routes(family), name_of)
     items |= _read_rules(wires.pod)
-    items |= _read_neighbours(wires.pod, wire.ask_neighbours(), name_of)
+    items |= _read_neighbours(wires.pod, name_of)
     for name, fd in wires.sysctls.items():
         items.add(Setting(Kind.SYSCTL, name, os.pread(fd, 64, 0).decode().strip()))
     return Picture(tuple(links), frozenset(items))
 
 
 def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | None, host_table: int | None = None) -> Picture:
-    """See the node's own addresses, its rules, and what it knows of these addresses."""
+    """
+    See the node's own addresses, its rules, and what it knows of these addresses.
+
+    Neighbours are looked for where routes to the addresses lead: both are made together, and a node has thousands of others.
+    """
     names = {} if host_end is None else {host_end.index: host_end.name}
     name_of = _asking(node, names)
+    leading = set(names)
     known = tuple(ips)
     theirs = containing(ip.packed for ip in known)
     items: set[Item] = set(_read_addresses(node, name_of))
@@ -171,9 +176,11 @@ def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | N
         tables |= {(ip.version, host_table) for ip in known}
     for family, table in sorted(tables):
         if known and table not in _KERNEL_TABLES:
-            items |= _read_routes(node, wire.ask_routes(family, table), name_of, theirs)
-    for family in sorted({ip.version for ip in known}):
-        items |= _read_neighbours(node, wire.ask_neighbours(family), name_of, theirs)
+            routes = _read_routes(node, wire.ask_routes(family, table), name_of, theirs)
+            leading |= {index for index, name in names.items() if any(route.dev == name for route in routes)}
+            items |= routes
+    for index in sorted(leading):
+        items |= {neighbour for neighbour in _read_neighbours(node, name_of, index) if neighbour.ip in known}
     links = tuple(Link(index, name) for index, name in sorted(names.items()))
     return Picture(links, frozenset(items))
 
@@ -217,7 +224,7 @@ def _read_addresses(socket: RouteSocket, name_of: wire.NameOf) -> set[Item]:
     return {Address(name_of(index), ip, length) for index, ip, length in found if not ip.is_link_local}
 
 
-def _read_routes(socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None) -> set[Item]:
+def _read_routes(socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None) -> set[Route]:
     try:
         answers = socket.dump(GET_ROUTE, body, keep)
     except Refusal as error:
@@ -232,8 +239,8 @@ def _read_rules(socket: RouteSocket) -> set[Rule]:
     return {rule for data in answers if (rule := wire.read_rule(data)) is not None}
 
 
-def _read_neighbours(socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None) -> set[Neighbour]:
-    answers = socket.dump(GET_NEIGHBOUR, body, keep)
+def _read_neighbours(socket: RouteSocket, name_of: wire.NameOf, index: int = 0) -> set[Neighbour]:
+    answers = socket.dump(GET_NEIGHBOUR, wire.ask_neighbours(index))
     found = (wire.read_neighbour(data, name_of) for data in answers)
     return {neighbour for neighbour in found if neighbour is not None}
 
