@@ -47,7 +47,7 @@ def spawn(command: Sequence[str], env: Mapping[str, str], files: Sequence[int]) 
     Args:
         command: the path, then the arguments.
         env: all of its environment.
-        files: descriptors above 2 that become its 0, 1, 2. Of others it gets none that closes on exec, as all of Python's do.
+        files: descriptors above 2 that become its 0, 1, 2; it gets no others.
 
     Raises:
         OSError: it does not start.
@@ -61,6 +61,8 @@ def spawn(command: Sequence[str], env: Mapping[str, str], files: Sequence[int]) 
         stack.callback(_libc.posix_spawnattr_destroy, attributes)
         for number, fd in enumerate(files):
             _check(_libc.posix_spawn_file_actions_adddup2(actions, fd, number))
+        if hasattr(_libc, "posix_spawn_file_actions_addclosefrom_np"):  # glibc 2.34; all that Python opens closes by itself
+            _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, len(files)))
         _libc.sigemptyset(signals)
         for ignored in _IGNORED:
             _libc.sigaddset(signals, int(ignored))

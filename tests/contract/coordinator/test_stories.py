@@ -11,8 +11,10 @@ import pytest
 
 from spiderpool.agent.server import Peer
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
+from spiderpool.kernel import items
 from spiderpool.kernel import wires as kernel
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.rtnetlink import attributes
 from tests.contract.coordinator.stage import PodNics, Stage, dual
 from tests.unit.cni.test_coordinatorconf import WRONG
 
@@ -324,6 +326,44 @@ async def test_stale_on_the_node(ground: Stage) -> None:
         assert [f"10.6.168.172 dev {pod.veth} lladdr {pod.mac('veth0')} PERMANENT"] == [
             " ".join(line.split()) for line in lines
         ]
+
+
+STRANGERS = """
+for i in $(seq 1 40); do
+    echo link add stranger$i link ens192 type macvlan; echo link set stranger$i up
+    echo addr add fe80::$i/64 dev stranger$i
+done
+for i in $(seq 1 250); do
+    echo neigh add 10.6.200.$i lladdr 02:00:00:00:00:09 dev ens192
+    echo route add 10.9.0.$i/32 dev ens192; echo route add 10.9.1.$i/32 dev ens192 table 500
+done
+"""
+
+STRANGERS_COUNT = 40 * 3 + 250 * 3
+
+
+async def test_strangers_cost_nothing(ground: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links, neighbours and routes of the node that have to do with no pod are not decoded in an ADD, a CHECK or a DEL."""
+    decoded: list[int] = []
+
+    def counting(data: bytes, offset: int) -> dict[int, bytes]:
+        decoded.append(len(data))
+        return attributes(data, offset)
+
+    async def all_calls() -> int:
+        decoded.clear()
+        with ground.pod() as pod:
+            given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+            for command in ("ADD", "CHECK", "DEL"):
+                await ground.run(command, pod, "eth0", given)
+        return len(decoded)
+
+    monkeypatch.setattr(items, "attributes", counting)
+    await all_calls()  # makes what all pods share
+    alone = await all_calls()
+    ground.node.in_node("sh", "-c", f"({STRANGERS}) | ip -b -")
+
+    assert await all_calls() < alone + STRANGERS_COUNT / 10  # the kernel makes addresses of the pod's own in its own time
 
 
 async def talk(inside: Namespaces, ip: str, port: int, source: str = "", wait_s: float = 5) -> bytes:

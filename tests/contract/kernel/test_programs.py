@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -157,6 +158,20 @@ async def test_busy_file(tmp_path: Path, here: Namespaces, monkeypatch: pytest.M
         await asyncio.sleep(0.1)
 
     assert 0 == (await waiting).code
+
+
+async def test_nothing_comes_along(tmp_path: Path, here: Namespaces) -> None:
+    """A program leads its own session, ignores none of the signals that Python ignores, and has its input and outputs alone."""
+    folders = script(tmp_path, "grep SigIgn /proc/$$/status; echo $$; cut -d' ' -f6 /proc/$$/stat; ls /proc/$$/fd")
+    with (tmp_path / "secret").open("w") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        assert signal.SIG_IGN == signal.getsignal(signal.SIGPIPE)
+        words = (await run(folders, here, PATH="/bin:/usr/bin")).output.decode().split()
+
+    _, ignored, pid, session, *fds = words
+    assert 0 == int(ignored, 16) & sum(1 << number - 1 for number in (signal.SIGPIPE, signal.SIGXFSZ))
+    assert pid == session
+    assert {"0", "1", "2"} == set(fds) - {"10", "255"}  # where shells have their script
 
 
 def test_under_uvloop(tmp_path: Path, here: Namespaces) -> None:
