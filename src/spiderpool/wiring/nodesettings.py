@@ -22,6 +22,8 @@ TUNED: Final[Mapping[int, Mapping[str, str]]] = {
     },
     6: {"net.ipv6.neigh.default.gc_thresh3": NEIGHBOURS, "net.ipv6.conf.all.forwarding": "1"},
 }
+# A bound that somebody has set higher holds what we need: lowering it would take room from others.
+AT_LEAST: Final = frozenset({"net.ipv4.neigh.default.gc_thresh3", "net.ipv6.neigh.default.gc_thresh3"})
 TCP_BE_LIBERAL: Final = "net.netfilter.nf_conntrack_tcp_be_liberal"
 # Whoever came after us relies on them without writing them again: a node that stops forwarding loses its pods.
 KEPT: Final = frozenset({"net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"})
@@ -74,11 +76,18 @@ def plan_changes(wanted: Mapping[str, str], found: Mapping[str, str], record: No
         if key not in found:
             continue
         before = known[key].before if key in known else found[key]
-        if found[key] != value:
+        wrong = not is_enough(key, found[key], value)
+        if wrong:
             writes.append((key, value))
-        if key in known or found[key] != value:
+        if key in known or wrong:
             kept.append(ChangedSetting(key=key, before=before, after=value, kept=key in KEPT))
     return Changes(NodeRecord(settings=tuple(kept)), tuple(writes))
+
+
+def is_enough(key: str, found: str, wanted: str) -> bool:
+    """Whether a setting does what is wanted of it."""
+    more = key in AT_LEAST and found.isdecimal() and int(found) > int(wanted)
+    return found == wanted or more
 
 
 def plan_undo(found: Mapping[str, str], record: NodeRecord) -> tuple[tuple[str, str], ...]:

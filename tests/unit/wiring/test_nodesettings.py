@@ -11,12 +11,14 @@ from spiderpool.model.nodesettings import ChangedSetting, NodeRecord
 from spiderpool.wiring.nodesettings import (
     KEPT,
     TCP_BE_LIBERAL,
+    Changes,
     plan_changes,
     plan_undo,
     wanted_settings,
 )
 
 FILTER = "net.ipv4.conf.all.rp_filter"
+NEIGHBOURS = "net.ipv4.neigh.default.gc_thresh3"
 FORWARD = "net.ipv4.conf.all.forwarding"
 
 
@@ -45,6 +47,22 @@ def test_only_what_is_wrong_is_ours() -> None:
 
     assert ((FILTER, "0"),) == changes.writes
     assert (ChangedSetting(key=FILTER, before="2", after="0"),) == changes.record.settings
+
+
+def test_a_higher_bound_stays() -> None:
+    """Room for more neighbours than we need is not taken away; when somebody adds room later, it stays at the end too."""
+    wanted = {NEIGHBOURS: "28160"}
+    ours = NodeRecord(settings=(ChangedSetting(key=NEIGHBOURS, before="1024", after="28160"),))
+
+    assert (NodeRecord(), ()) == read(plan_changes(wanted, {NEIGHBOURS: "100000"}, NodeRecord()))
+    assert (ours, ((NEIGHBOURS, "28160"),)) == read(plan_changes(wanted, {NEIGHBOURS: "1024"}, NodeRecord()))
+    assert (ours, ()) == read(plan_changes(wanted, {NEIGHBOURS: "100000"}, ours))
+    assert () == plan_undo({NEIGHBOURS: "100000"}, ours)
+
+
+def read(changes: Changes) -> tuple[NodeRecord, tuple[tuple[str, str], ...]]:
+    """Give record and writes."""
+    return changes.record, changes.writes
 
 
 def test_restart_remembers_the_first_value() -> None:
