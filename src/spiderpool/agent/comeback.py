@@ -124,13 +124,14 @@ class Comeback:
         """Claim again what a pod was given according to its endpoint, or if it has no record at all, to its status."""
         if not needs_records(pod):
             return
+        records = await self._remembered(pod)
+        if not records:
+            return  # without a turn: whoever waits for a first address may do that for long
         async with self._turns.of(pod.key):
-            records = await self._remembered(pod)
-            live = await self._live(pod) if records else None
-            if live is None:
-                return
-            for record in records:
-                await self._claim(record, live)
+            live = await self._live(pod)
+            if live is not None:
+                for record in records:
+                    await self._claim(record, live)
 
     async def _list_endpoints(self) -> None:
         """Read the endpoints of this node's pods in one call: most pods have lost nothing."""

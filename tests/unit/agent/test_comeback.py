@@ -12,7 +12,7 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import Unreachable
 from spiderpool.model.worn import WornInterface, WornNamespace
-from tests.fakes.objects import make_facts, make_pod, make_record
+from tests.fakes.objects import make_facts, make_pod, make_pool, make_record
 from tests.unit.agent.test_endpoints import until
 from tests.unit.agent.world import World, ips
 
@@ -265,3 +265,21 @@ async def test_a_comeback_and_an_add_do_not_both_claim(world: World) -> None:
         await asyncio.sleep(0.1)
 
     assert 1 == len(world.held())
+
+
+async def test_a_pod_that_waits_for_its_first_address_holds_nobody_up(world: World) -> None:
+    """While an ADD waits for a full pool, the look at all pods ends, and endpoints are written."""
+    world.pool("full", ips=["10.6.0.200"], default=False)
+    world.cluster.seed(make_record("10.6.0.200", pool=make_pool("full", ips=["10.6.0.200"])))
+    world.pool("blue")
+    waiting = world.pod("waiting", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["full"]}})
+    pod = world.pod()
+
+    world.cluster.faults.latency_s = 0.02
+    async with world.agent(wait_s=1.0) as agent:
+        add = asyncio.create_task(agent.add(waiting))
+        await agent.add(pod)
+        world.cluster.faults.latency_s = 0
+        await until(lambda: bool(world.cluster.all(SpiderEndpoint)), timeout_s=0.5)
+        assert not add.done()
+        await asyncio.gather(add, return_exceptions=True)
