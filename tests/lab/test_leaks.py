@@ -65,7 +65,7 @@ class Leaks:
         ip = self.take()
         whole = {"kind": "Pod", "namespace": self.story.namespace, "uid": NOBODY, "nic": "eth0", "node": READY, **holder}
         spec = {"ip": str(ip), "pool": self.pool, "family": 4, "prefixLength": 16, "state": "Held", "holder": whole}
-        labels = {"ipam.spidernet.io/ippool": self.pool, "ipam.spidernet.io/node": whole["node"]}
+        labels = {"ipam.spidernet.io/ippool": self.pool, "ipam.spidernet.io/node": whole["node"] or "none"}
         thing = {"kind": "SpiderIP", "metadata": {"name": str(ip), "labels": labels}, "spec": {**spec, "static": static}}
         self.story.kube.create(thing)
         self.made[why] = ip
@@ -75,7 +75,8 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
     """
     Each leak is named by the audit, and given back within a minute; a living pod beside them keeps its address.
 
-    DEL lost, record only, wrong UID, namespace gone, owner gone, scaled down, node gone, one key twice, endpoint only.
+    DEL lost, record only, wrong UID, namespace gone, owner gone, scaled down, node gone, imported without a pod, endpoint only;
+    one key twice.
     """
     leaks = Leaks(story)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [leaks.pool]}}
@@ -92,6 +93,7 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
         leaks.record("owner gone", name="gone-0", static=True)
         leaks.record("scaled down", name="small-1", static=True)
         leaks.record("node gone", name="pod", node="no-such-node")
+        leaks.record("imported without a pod", name="unknown", nic="", node="")
         left = _endpoint(story, "left-0")
 
         _all_are_named(lab, {str(ip): why for why, ip in leaks.made.items()} | {left: "endpoint only"})

@@ -88,9 +88,8 @@ async def test_what_may_have_happened_is_never_repeated(error: SpiderpoolError) 
 async def test_patience_ends() -> None:
     """An absent server is borne for the time given, then the last error is raised."""
     work = Work(*(Unreachable(f"refused {n}") for n in range(100)))
-    began = time.monotonic()
 
     with pytest.raises(Unreachable):
         await Patience(busy_s=1, absent_s=0.3).bear(work)
 
-    assert time.monotonic() - began < 0.6
+    assert 1 < work.calls < 100
