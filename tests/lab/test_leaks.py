@@ -65,7 +65,7 @@ class Leaks:
         ip = self.take()
         whole = {"kind": "Pod", "namespace": self.story.namespace, "uid": NOBODY, "nic": "eth0", "node": READY, **holder}
         spec = {"ip": str(ip), "pool": self.pool, "family": 4, "prefixLength": 16, "state": "Held", "holder": whole}
-        labels = {"ipam.spidernet.io/ippool": self.pool, "ipam.spidernet.io/node": whole["node"] or "none"}
+        labels = {"ipam.spidernet.io/ippool": self.pool}
         thing = {"kind": "SpiderIP", "metadata": {"name": str(ip), "labels": labels}, "spec": {**spec, "static": static}}
         self.story.kube.create(thing)
         self.made[why] = ip
