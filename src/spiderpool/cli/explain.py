@@ -200,11 +200,14 @@ def networks_of(facts: Facts) -> tuple[tuple[str, str | None], ...]:
 
 def request_of(nic: str, ipam: dict[str, Any]) -> Request:
     """Make the call of one NIC from its network's `ipam` object."""
-    names = {family: lookup(ipam, f"default_ipv{family}_ippool") for family in (4, 6)}
+    names = {family: lookup(ipam, f"default_ipv{family}_ippool") or [] for family in (4, 6)}
+    wrong = next((value for value in names.values() if not isinstance(value, list)), None)
+    if wrong is not None:
+        raise InvalidRequest(f"{nic}: the network's IPAM names its default pools as {wrong!r}; it must be a list of names")
     return Request(
         nic=nic,
-        default_ipv4=tuple(names[4] or ()),
-        default_ipv6=tuple(names[6] or ()),
+        default_ipv4=tuple(map(str, names[4])),
+        default_ipv6=tuple(map(str, names[6])),
         clean_gateway=bool(lookup(ipam, "clean_gateway")),
     )
 
@@ -224,7 +227,8 @@ def read_ipam(document: Any) -> dict[str, Any] | None:
     """Find the `ipam` object in a configuration or in a list of plugins."""
     if not isinstance(document, dict):
         return None
-    plugins = lookup(document, "plugins") or [document]
+    listed = lookup(document, "plugins")
+    plugins = listed if isinstance(listed, list) else [document]
     found = (lookup(plugin, "ipam") for plugin in plugins if isinstance(plugin, dict))
     return next((ipam for ipam in found if isinstance(ipam, dict)), None)
 

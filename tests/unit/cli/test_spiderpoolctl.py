@@ -787,3 +787,26 @@ def test_way_to_the_api_server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setenv("KUBECONFIG", "/elsewhere")
     assert session.find_kubeconfig() is None
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ('{"plugins":5}', ""),
+        ('{"ipam":{"type":"spiderpool","default_ipv4_ippool":5}}', "names its default pools as 5"),
+        ('{"ipam":{"type":"spiderpool","default_ipv6_ippool":"blue"}}', "names its default pools as 'blue'"),
+    ],
+)
+async def test_explain_of_a_network_that_is_wrong(lab: Lab, config: str, problem: str) -> None:
+    """A configuration with a value of a wrong type is told, or has no IPAM of ours."""
+    spec = {"config": config}
+    definition = {"metadata": {"name": "main", "namespace": "spider"}, "spec": spec}
+    lab.seed(make_ippool(default=True), msgspec.convert(definition, NetworkAttachmentDefinition))
+    pod = make_pod()
+
+    if problem:
+        with pytest.raises(InvalidRequest, match=problem):
+            await tell(lab.cluster, pod, DEPLOYMENT)
+    else:
+        told = await tell(lab.cluster, pod, DEPLOYMENT)
+        assert ("eth0: network spider/main has no definition with an IPAM that could be read",) == told.notes
