@@ -37,6 +37,7 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "StatefulSet": ("apps/v1", "statefulsets", True),
     "ReplicaSet": ("apps/v1", "replicasets", True),
     "Job": ("batch/v1", "jobs", True),
+    "CronJob": ("batch/v1", "cronjobs", True),
     "Lease": ("coordination.k8s.io/v1", "leases", True),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets", True),
     "Role": ("rbac.authorization.k8s.io/v1", "roles", True),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab import manifests
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, pool
 from tests.lab.story import Story
@@ -198,3 +199,37 @@ def test_reservation_keeps_its_family(story: Story) -> None:
 
     assert (422, "Invalid") == (refusal.value.code, refusal.value.reason)
     assert "spec.ipVersion" in refusal.value.fields
+
+
+def test_annotations_that_cannot_be_read(story: Story) -> None:
+    """Whoever applies a controller of pods is warned of them, whatever its kind; nothing is refused, no word of what is right."""
+    spec = manifests.pod_spec() | {"restartPolicy": "OnFailure"}
+    wrong, right = ({"ipam.spidernet.io/ip": value} for value in ("10.6.0.300", "10.6.0.3"))
+
+    for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"):
+        told = {
+            name: _warnings(story, _of_kind(kind, name, story.namespace, annotations, spec))
+            for name, annotations in (("wrong", wrong), ("right", right))
+        }
+        assert [True] == ["annotation ipam.spidernet.io/ip" in text and "10.6.0.300" in text for text in told["wrong"]], kind
+        assert [] == told["right"], kind
+
+
+def _warnings(story: Story, thing: Thing) -> list[str]:
+    """Ask whether a thing would be let in, and give what is warned of."""
+    story.kube.create(thing, dry_run=True)
+    return [text for text in story.kube.warnings if "wrong input" in text]
+
+
+def _of_kind(kind: str, name: str, namespace: str, annotations: Thing, spec: Thing) -> Thing:
+    """Give a controller of pods that have these annotations."""
+    restart = spec["restartPolicy"] if kind in ("Job", "CronJob") else "Always"
+    thing = manifests.workload(kind, name, namespace, 1, annotations, spec | {"restartPolicy": restart})
+    template = thing["spec"]["template"]
+    if kind == "CronJob":
+        return {**thing, "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}}
+    if kind == "Job":
+        return {**thing, "spec": {"template": template}}
+    if kind == "DaemonSet":
+        del thing["spec"]["replicas"]
+    return thing
