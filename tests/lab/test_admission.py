@@ -202,7 +202,7 @@ def test_reservation_keeps_its_family(story: Story) -> None:
 
 
 def test_annotations_that_cannot_be_read(story: Story) -> None:
-    """Whoever applies a controller of pods is warned of them, whatever its kind; nothing is refused, no word of what is right."""
+    """Whoever applies a controller of pods is warned of them, of any kind; nothing is refused, what is right is silent."""
     spec = manifests.pod_spec() | {"restartPolicy": "OnFailure"}
     wrong, right = ({"ipam.spidernet.io/ip": value} for value in ("10.6.0.300", "10.6.0.3"))
 
