@@ -66,6 +66,7 @@ class Leaks:
         whole = {"kind": "Pod", "namespace": self.story.namespace, "uid": NOBODY, "nic": "eth0", "node": READY, **holder}
         spec = {"ip": str(ip), "pool": self.pool, "family": 4, "prefixLength": 16, "state": "Held", "holder": whole}
         labels = {"ipam.spidernet.io/ippool": self.pool}
+        labels |= {"ipam.spidernet.io/node": whole["node"]} if whole["node"] else {}
         thing = {"kind": "SpiderIP", "metadata": {"name": str(ip), "labels": labels}, "spec": {**spec, "static": static}}
         self.story.kube.create(thing)
         self.made[why] = ip

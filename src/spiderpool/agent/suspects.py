@@ -79,7 +79,8 @@ class Suspects:
     async def run(self) -> None:
         """Answer what was asked before, then what is asked; ends by being cancelled."""
         for record in self._mirrors.records:
-            self._follow(Change.ADDED, None, record)
+            if self._is_asked(record):  # also where a former agent answered that it was still worn: nobody else looks again
+                self._ask_later(record.metadata.name, 0.0)
         while True:
             await self._wait()
             await asyncio.sleep(GATHER_S)

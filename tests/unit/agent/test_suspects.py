@@ -94,6 +94,18 @@ async def test_an_address_that_is_worn_stays(world: World) -> None:
     assert 1 == world.cluster.count("replace", SpiderIP)
 
 
+async def test_what_was_worn_before_the_start_is_looked_at_again(world: World) -> None:
+    """An address that a former agent found worn is released by the next one, once nothing wears it any more."""
+    world.pool(ips=["10.6.0.10"])
+    async with node(world, *worn("10.6.0.10", "old-uid")) as agent:
+        await lose(world, agent)
+        suspect(world)
+        await until(lambda: any(ANNO_WORN in record.metadata.annotations for record in world.cluster.all(SpiderIP)))
+
+    async with node(world):
+        await until(lambda: not world.held())
+
+
 async def test_a_living_pod_is_no_suspect(world: World) -> None:
     """When the pod lives after all the mark is taken off."""
     world.pool()
