@@ -179,8 +179,13 @@ class Comeback:
         return slot in [(found.spec.holder.nic, found.spec.family) for found in self._held_by(pod)]
 
     async def _worn_by(self, pod: Pod) -> frozenset[IPAddress]:
-        """Look what a pod's interfaces wear."""
-        return frozenset(ip for each in await self._look() if each.pod_uid == pod.metadata.uid for _, ip in each.pairs)
+        """Look what a pod's interfaces wear; nothing that can be made use of when that cannot be seen."""
+        try:
+            worn = await self._look()
+        except (SpiderpoolError, OSError) as error:
+            log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
+            return frozenset()
+        return frozenset(ip for each in worn if each.pod_uid == pod.metadata.uid for _, ip in each.pairs)
 
     async def _live(self, pod: Pod) -> Pod | None:
         """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""

@@ -117,7 +117,14 @@ class Suspects:
 
         The look may be older than the judgement: a pod that was dead when its record was marked starts nothing any more.
         """
-        worn = await self._look()
+        names = tuple(names)
+        try:
+            worn = await self._look()
+        except (SpiderpoolError, OSError) as error:
+            log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
+            for name in names:
+                self._ask_later(name, RETRY_S)
+            return
         for name in names:
             record = self._mirrors.records.named(name)
             if record is None or not self._is_asked(record):

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from msgspec.structs import replace
 
+from spiderpool.agent import suspects
 from spiderpool.api.core import Pod
 from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
 from spiderpool.api.spiderip import IPState, SpiderIP
@@ -147,6 +149,25 @@ async def test_what_cannot_be_read_is_not_released(world: World) -> None:
         await asyncio.sleep(0.3)
 
     assert ["web-1"] == list(world.held().values())
+
+
+async def test_a_look_that_fails_is_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the kernel cannot be asked nothing is released, and it is asked again."""
+    monkeypatch.setattr(suspects, "RETRY_S", 0.01)
+    world.pool()
+    looks: list[OSError | None] = [OSError(24, "Too many open files"), None]
+
+    async def look() -> tuple[WornNamespace, ...]:
+        if error := looks.pop(0):
+            raise error
+        return ()
+
+    async with world.agent(look=look) as agent:
+        await lose(world, agent)
+        suspect(world)
+        await until(lambda: not world.held())
+
+    assert [] == looks
 
 
 async def test_another_node_s_record_is_not_ours_to_judge(world: World) -> None:
