@@ -95,7 +95,9 @@ def _own_objects(pod: Picture, nic: str, ips: set[IPAddress], nics: tuple[str, .
     back = [
         replace(route, table=MAIN_TABLE)
         for route in routes
-        if route.is_default and route.dev not in {nic, VETH} and any(rule.table == route.table for rule in guests)
+        if route.is_default
+        and route.dev not in {nic, VETH}
+        and any((rule.table, rule.family) == (route.table, route.dst.version) for rule in guests)
     ]
     return {*mine, *guests, *routes}, list(back)
 
@@ -110,8 +112,9 @@ def _is_guest(pod: Picture, rule: Rule, nic: str) -> bool:
     """Whether another NIC's routes had to move because this one has the default route."""
     if rule.src is None or not FIRST_TABLE <= rule.table <= LAST_TABLE:
         return False
-    default_here = any(route.is_default and route.dev == nic and route.table == MAIN_TABLE for route in pod.routes)
-    moved = any(route.is_default and route.dev != nic and route.table == rule.table for route in pod.routes)
+    defaults = [route for route in pod.routes if route.is_default and route.dst.version == rule.family]
+    default_here = any(route.dev == nic and route.table == MAIN_TABLE for route in defaults)
+    moved = any(route.dev != nic and route.table == rule.table for route in defaults)
     return default_here and moved
 
 

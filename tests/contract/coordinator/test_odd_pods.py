@@ -50,6 +50,15 @@ def _long_names(_: Stage, pod: PodNics) -> Nics:
     ]
 
 
+def _families_by_turns(_: Stage, pod: PodNics) -> Nics:
+    return [
+        ("eth0", lambda: pod.macvlan("eth0", "ens192", "fd00:6::172/64")),
+        ("net1", lambda: pod.macvlan("net1", "ens224", "fd00:7::173/64")),
+        ("net2", lambda: pod.macvlan("net2", "ens192", "10.6.168.174/16")),
+        ("net3", lambda: pod.macvlan("net3", "ens224", "10.7.168.175/16", "fd00:7::175/64")),
+    ]
+
+
 def _five_nics(_: Stage, pod: PodNics) -> Nics:
     def nic(number: int) -> Callable[[], Any]:
         name = f"net{number}" if number else "eth0"
@@ -135,6 +144,7 @@ ODD: list[Callable[[Stage, PodNics], Nics]] = [
     _no_gateways,
     _host_addresses,
     _long_names,
+    _families_by_turns,
     _five_nics,
     _two_addresses_a_nic,
     _same_address_on_lo,

@@ -324,6 +324,23 @@ def test_stale_on_the_node() -> None:
     assert {"10.6.168.172 dev vethdb6cd3880ab scope link"} == world.node_routes(500)
 
 
+def test_delete_of_another_family() -> None:
+    """DEL of a NIC whose default route is of one family leaves the table of a NIC of the other family alone."""
+    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    for number, cidr, gateway in ((0, "fd00:6::172/64", "fd00:6::1"), (1, "fd00:7::173/64", "fd00:7::1")):
+        name = f"net{number}" if number else "eth0"
+        world.add_nic(name, cidr, gateways=(gateway,))
+        world.add(name, AUTO)
+    before = without_settings(world)
+    world.add_nic("net2", "10.8.168.174/16", gateways=("10.8.0.1",))
+    world.add("net2", AUTO)
+
+    world.delete("net2", AUTO)
+    world.remove_nic("net2")
+
+    assert before == without_settings(world)
+
+
 def test_delete_of_a_late_sandbox() -> None:
     """DEL leaves a route of its address that leads to another pod."""
     world = overlay()
