@@ -65,7 +65,7 @@ class Neighbours:
         Args:
             granted: its addresses are what its subnet's status gives to it.
         """
-        index = self._index_of_mirror()
+        index = await self._index_of_mirror()
         found = {each.name: each for each in (*index.overlapping(pool.subnet), *index.sharing(pool.total))}
         if not granted:
             found = await self._corrected(pool.subnet, found)
@@ -73,12 +73,13 @@ class Neighbours:
 
     async def within(self, network: IPNetwork) -> list[Pool]:
         """Give the pools of a network, and of those that overlap it."""
-        index = self._index_of_mirror()
+        index = await self._index_of_mirror()
         found = {each.name: each for each in (*index.overlapping(network), *index.of_network(network))}
         return list((await self._corrected(network, found)).values())
 
-    def _index_of_mirror(self) -> PoolIndex:
-        """Bring the index up to date with the mirror."""
+    async def _index_of_mirror(self) -> PoolIndex:
+        """Bring the index up to date with the mirror, which a replica that begins has to fill first."""
+        await self._pools.synced()
         for name in self._changed:
             known = self._pools.named(name)
             if known is None:

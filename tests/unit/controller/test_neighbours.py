@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -63,3 +64,17 @@ async def test_changes_count(cluster: FakeCluster, neighbours: Neighbours) -> No
 async def test_within_a_network(neighbours: Neighbours) -> None:
     """A subnet is compared with the pools of its own network and of those that overlap it."""
     assert {"beside", "shares", "around"} == {pool.name for pool in await neighbours.within(NEW.subnet)}
+
+
+async def test_a_mirror_that_is_not_filled_yet(cluster: FakeCluster) -> None:
+    """A replica that has just begun says nothing before it knows the pools."""
+    pools = Mirror(cluster, SpiderIPPool)
+    neighbours = Neighbours(cluster, pools)
+    asked = asyncio.create_task(neighbours.near(NEW))
+    await settle()
+    assert not asked.done()
+
+    await pools.start()
+
+    assert {"shares", "around"} == {pool.name for pool in await asked}
+    await pools.stop()
