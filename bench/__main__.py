@@ -36,8 +36,9 @@ def say(text: str) -> None:
 
 
 def emit(part: str, row: dict[str, object]) -> None:
-    """Print one row."""
-    print(msgspec.json.encode({"part": part, **row}).decode(), flush=True)
+    """Print one row, its numbers to the microsecond."""
+    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+    print(msgspec.json.encode({"part": part, **rounded}).decode(), flush=True)
 
 
 async def adds(stage: Stage, agents: dict[str, AgentProcess], identity: Path, rounds: tuple[int, ...]) -> list[add.Row]:
