@@ -87,8 +87,9 @@ def _start(node: str, number: int, kubeconfig: Path, folder: Path) -> AgentProce
         "SPIDERPOOL_LOG_LEVEL": "warn",
     }
     with (folder / f"{node}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "spiderpool-agent"), "daemon", "--config-path", str(config)],
+        program = str(Path(sys.executable).parent / "spiderpool-agent")
+        process = subprocess.Popen(  # setpriv: it ends with this process, however that ends
+            ["setpriv", "--pdeathsig", "KILL", program, "daemon", "--config-path", str(config)],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -29,7 +29,7 @@ from spiderpool.kube.client import KubeClient
 NAMESPACE = "bench"
 POOL_PREFIX = "bench-"
 RAW_POOL = "raw"  # named by the raw measurement's records; no such pool exists
-GONE_WITHIN_S = 120
+GONE_WITHIN_S = 300
 LEASE_SECONDS = 40
 T = TypeVar("T")
 R = TypeVar("R")
