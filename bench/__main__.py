@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,19 @@ def emit(part: str, row: dict[str, object]) -> None:
     """Print one row, its numbers to the microsecond."""
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
     print(msgspec.json.encode({"part": part, **rounded}).decode(), flush=True)
+
+
+def emit_all(part: str, rows: Sequence[coordinator.Row | decisions.Row]) -> None:
+    """Print the rows of a part."""
+    for row in rows:
+        emit(part, dataclasses.asdict(row))
+
+
+def tell(reached: Mapping[str, bool]) -> bool:
+    """Tell what was reached and what not; whether all was."""
+    for what, ok in reached.items():
+        say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
+    return all(reached.values())
 
 
 async def adds(stage: Stage, agents: dict[str, AgentProcess], identity: Path, rounds: tuple[int, ...]) -> list[add.Row]:
@@ -125,9 +139,7 @@ async def play(
     if "watchers" in parts:
         for count in (0, watchers.WATCHERS):
             emit("watchers", {**await watchers.cost(stage, identity, count)})
-    for what, ok in reached.items():
-        say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
-    return all(reached.values())
+    return tell(reached)
 
 
 @app.command()
@@ -149,23 +161,15 @@ def main(
 def coordinate() -> bool:
     """Play the part that needs no cluster; whether everything was reached."""
     rows = uvloop.run(coordinator.rounds())
-    for row in rows:
-        emit("coordinator", dataclasses.asdict(row))
-    reached = coordinator.verdicts(rows)
-    for what, ok in reached.items():
-        say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
-    return all(reached.values())
+    emit_all("coordinator", rows)
+    return tell(coordinator.verdicts(rows))
 
 
 def decide() -> bool:
     """Play the part that has an API server of its own; whether everything was reached."""
     rows = asyncio.run(decisions.rounds())
-    for row in rows:
-        emit("decisions", dataclasses.asdict(row))
-    reached = decisions.verdicts(rows)
-    for what, ok in reached.items():
-        say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
-    return all(reached.values())
+    emit_all("decisions", rows)
+    return tell(decisions.verdicts(rows))
 
 
 if __name__ == "__main__":

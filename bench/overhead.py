@@ -137,9 +137,9 @@ async def pool_sizes(stage: Stage, agent: AgentProcess, *, pods_a_pool: int = 20
     return [
         {
             "pool": name,
-            "p50_ms": round(p50[name], 3),
-            "ratio": round(p50[name] / p50["bench-slash24"], 3),
-            "memory_mb": round(grown[name], 2),
+            "p50_ms": p50[name],
+            "ratio": p50[name] / p50["bench-slash24"],
+            "memory_mb": grown[name],
         }
         for name in POOLS
     ]

@@ -32,6 +32,7 @@ from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Spiderpoo
 from spiderpool.ipam.records import put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.model.claim import slot_of
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
@@ -97,6 +98,7 @@ class Comeback:
         await self._persist(self._list_endpoints)
         for pod in tuple(self._mirrors.pods):
             await self._persist(partial(self._look_at, pod))
+        self._endpoints.clear()  # of no use any more: what vanishes from now on is known by its own record
         self.looked.set()
         while True:
             record = await self._vanished.get()
@@ -175,8 +177,7 @@ class Comeback:
 
     def _has_slot(self, pod: Pod, record: SpiderIP) -> bool:
         """Whether a pod has a record for the NIC and family of another one."""
-        slot = (record.spec.holder.nic, record.spec.family)
-        return slot in [(found.spec.holder.nic, found.spec.family) for found in self._held_by(pod)]
+        return slot_of(record) in map(slot_of, self._held_by(pod))
 
     async def _worn_by(self, pod: Pod) -> frozenset[IPAddress]:
         """Look what a pod's interfaces wear; nothing that can be made use of when that cannot be seen."""

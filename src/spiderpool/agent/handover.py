@@ -20,11 +20,8 @@ from spiderpool.ipam.records import hand_over
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
-from spiderpool.model.claim import Claimant, ClaimKey
+from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
-
-Slot = tuple[str, int]
-"""NIC and family."""
 
 ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the node that had the pod before
 
@@ -57,7 +54,7 @@ class Handover:
             wanted: NICs and families that the holder asks for.
         """
         found = await self._list(claimant, "0")
-        if set(wanted) <= {(record.spec.holder.nic, record.spec.family) for record in found if record.held}:
+        if set(wanted) <= {slot_of(record) for record in found if record.held}:
             return found
         return await self._list(claimant, None)
 

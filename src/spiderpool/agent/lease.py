@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.agent.claim import Claims, Want
 from spiderpool.agent.facts import BY_UID, FactSource, PodCall
-from spiderpool.agent.handover import Handover, Slot
+from spiderpool.agent.handover import Handover
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
@@ -30,7 +30,7 @@ from spiderpool.ipam.selection import Selection, failure_of, require_pools, sele
 from spiderpool.ipam.subnetwish import wants_subnets
 from spiderpool.ipam.wishes import NicWish, Request, Wish, read_wish
 from spiderpool.kube.watch import Mirror
-from spiderpool.model.claim import Claimant, ClaimKey
+from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
@@ -299,11 +299,6 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
             superseded.append(record)
     missing = tuple(selection for slot, selection in wanted.items() if slot not in found)
     return replace(ask, held=found, selections=missing, resting=tuple(resting.values())), tuple(superseded)
-
-
-def slot_of(record: SpiderIP) -> Slot:
-    """Give what a record's address is for."""
-    return (record.spec.holder.nic, record.spec.family)
 
 
 def _age(record: SpiderIP) -> tuple[str, str]:

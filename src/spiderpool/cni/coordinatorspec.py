@@ -17,7 +17,7 @@ from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDR
 from spiderpool.api.group import FINALIZER
 from spiderpool.api.ippool import Route
 from spiderpool.cni.coordinatorconf import KERNEL_TABLES, LARGEST_LENGTH, LARGEST_MTU, LARGEST_TABLE, is_for_a_link
-from spiderpool.cni.request import valid_ifname
+from spiderpool.cni.request import NO_IFNAME, valid_ifname
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.validation import FieldError, Kind
 
@@ -90,8 +90,7 @@ def spec_errors(spec: CoordinatorSpec, where: str) -> Iterator[FieldError]:
     if spec.veth_link_address:
         yield from _address_errors(spec.veth_link_address, f"{where}.vethLinkAddress")
     if spec.pod_default_route_nic and not valid_ifname(spec.pod_default_route_nic):
-        why = "is no name of an interface: at most 15 characters, without '/', ':' and blanks"
-        yield FieldError(f"{where}.podDefaultRouteNIC", Kind.INVALID, spec.pod_default_route_nic, why)
+        yield FieldError(f"{where}.podDefaultRouteNIC", Kind.INVALID, spec.pod_default_route_nic, NO_IFNAME)
     yield from _number_errors(spec, where)
 
 

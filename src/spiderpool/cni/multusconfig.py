@@ -37,7 +37,7 @@ from spiderpool.api.multusconfig import (
 from spiderpool.cni.coordinatorconf import LARGEST_MTU
 from spiderpool.cni.coordinatorspec import normalise, spec_errors
 from spiderpool.cni.definition import block_of, read_chained
-from spiderpool.cni.request import valid_ifname, valid_network_name
+from spiderpool.cni.request import NO_IFNAME, valid_ifname, valid_network_name
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.validation import FieldError, Kind
 from spiderpool.model.labels import LABEL_VALUE
@@ -317,7 +317,7 @@ def _name_problems(key: str, name: str) -> Iterator[Problem]:
     if not name:
         yield "", f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the nodes"
     elif not valid_ifname(name):
-        yield name, f"{key} is no name of an interface: at most 15 characters, without '/', ':' and blanks"
+        yield name, f"{key} {NO_IFNAME}"
 
 
 def _mtu_problems(mtu: int | None) -> Iterator[Problem]:

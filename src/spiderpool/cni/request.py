@@ -23,6 +23,7 @@ DEFAULT_SOCKET = "/var/run/spidernet/spiderpool.sock"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _IFNAME_LIMIT = 15  # IFNAMSIZ without its end mark
+NO_IFNAME = f"is no name of an interface: at most {_IFNAME_LIMIT} characters, without '/', ':' and blanks"
 _BLANKS = frozenset(" \t\n\v\f\r")
 
 _NEEDED = {

@@ -27,7 +27,7 @@ from spiderpool.ipam.grants import misgiven
 from spiderpool.ipam.mending import delete_pod, move_off, record_by_hand, remove_namespace, restart_agents, restart_controller
 from spiderpool.ipam.projection import pool_status
 from spiderpool.ipam.reclaim import NO_OWNERS, Action, judge_leak
-from spiderpool.model.claim import ClaimKey
+from spiderpool.model.claim import ClaimKey, slot_of
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool, is_imported
 from spiderpool.model.subnet import Subnet
@@ -323,7 +323,7 @@ def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, books: B
 def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], books: Books) -> bool:
     """Whether an endpoint is all that tells what a living pod wears: its records are made from it again."""
     pod = books.pod_of.get(endpoint.status.current.uid) if endpoint.status else None
-    held = {(record.spec.holder.nic, record.spec.family) for record in records}
+    held = set(map(slot_of, records))
     lost = [ip for nic, ip in slots_of(endpoint) if (nic, ip.version) not in held]
     worn = {ip for each in books.worn.get(pod.metadata.uid, ()) for _, ip in each.pairs} if pod is not None else set()
     return pod is not None and _runs(pod) and any(ip in worn or pod.spec.node_name not in books.read_nodes for ip in lost)

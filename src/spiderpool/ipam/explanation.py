@@ -12,7 +12,7 @@ from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.selection import Selection, select_wish
 from spiderpool.ipam.usage import Usage
 from spiderpool.ipam.wishes import Request, Wish, read_wish
-from spiderpool.model.claim import Claimant
+from spiderpool.model.claim import Claimant, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name
 
@@ -90,7 +90,7 @@ def explain_pod(
         notes: sentences of the caller that belong to the answer.
     """
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
-    mine = {(record.spec.holder.nic, record.spec.family): record for record in held if record.spec.state is IPState.HELD}
+    mine = {slot_of(record): record for record in held if record.spec.state is IPState.HELD}
     slots = [_slot(selection, mine.pop((selection.nic, selection.family), None), usage) for selection in asked.selections]
     slots += [_unasked(record) for record in mine.values()]
     return Explanation(

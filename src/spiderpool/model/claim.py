@@ -49,6 +49,15 @@ class Claimant:
         return hashed(self.text)
 
 
+Slot = tuple[str, int]
+"""What one address of a holder is for: NIC and family."""
+
+
+def slot_of(record: SpiderIP) -> Slot:
+    """Give what a record's address is for."""
+    return (record.spec.holder.nic, record.spec.family)
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimKey:
     """One address that a holder asks for: on one NIC, of one family."""

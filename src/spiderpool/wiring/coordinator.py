@@ -262,8 +262,7 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     """
     wanted = settings.default_route_nic
     # Of a family that it alone has, there is nothing to tell its routes apart from.
-    shared = tuple(family for family in layout.families if family not in layout.alone)
-    current = tuple(address.ip for address in layout.ips if address.ip.version in shared)
+    current = tuple(address.ip for address in layout.ips if address.ip.version in layout.shared)
     keeper = _owner_of_default(view, wanted, layout.families)
     if wanted and view.pod.link(wanted) is None:
         raise InvalidRequest(
@@ -325,8 +324,7 @@ def own_routes(
     # What the NIC has no address of is none of its business: a pod's other family keeps its way out.
     known = {route for route in view.pod.routes | set(main) if route.dst.version in layout.families}
     found = own_table(view.pod.rules, tuning.sources)
-    shared = tuple(family for family in layout.families if family not in layout.alone)
-    families = shared if tuning.moved == view.ifname else tuning.families
+    families = layout.shared if tuning.moved == view.ifname else tuning.families
     moved = [route for route in moved_routes(known, tuning.moved, found) if route.dst.version in families]
     rank = extra_nics(view.pod, settings, view.ifname).index(view.ifname)
     table = found or free_table(view.pod, rank, [*base, *moved])

@@ -59,6 +59,11 @@ class Layout:
         return self.families if self.first else self.alone
 
     @property
+    def shared(self) -> tuple[int, ...]:
+        """Families of which another NIC of the pod has an address too: there the ways have to be told apart."""
+        return tuple(family for family in self.families if family not in self.alone)
+
+    @property
     def families(self) -> tuple[int, ...]:
         """Families of the NIC's addresses."""
         return families_of(address.ip for address in self.ips)
@@ -75,13 +80,17 @@ def families_of(ips: Iterable[IPAddress]) -> tuple[int, ...]:
 
 def other_families(pod: Picture, nic: str) -> tuple[int, ...]:
     """Give the families of the pod's other NICs."""
-    return families_of(address.ip for address in pod.addresses if address.usable and address.dev not in {"lo", VETH, nic})
+    return families_of(address.ip for address in _of_other_nics(pod, nic))
 
 
 def earlier_families(pod: Picture, nic: str, default_nic: str) -> tuple[int, ...]:
     """Give the families of the pod's other NICs, of those that came after this one none: they have tables of their own."""
-    ips = [address for address in pod.addresses if address.usable and address.dev not in {"lo", VETH, nic}]
-    return families_of(one.ip for one in ips if one.dev == default_nic or own_table(pod.rules, [one.ip]) is None)
+    others = _of_other_nics(pod, nic)
+    return families_of(one.ip for one in others if one.dev == default_nic or own_table(pod.rules, [one.ip]) is None)
+
+
+def _of_other_nics(pod: Picture, nic: str) -> Iterable[Address]:
+    return (address for address in pod.addresses if address.usable and address.dev not in {"lo", VETH, nic})
 
 
 def host_end_name(container_id: str) -> str:

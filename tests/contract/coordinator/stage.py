@@ -159,6 +159,12 @@ class Stage:
         text = await self.plugin(self.call(command, pod, ifname, previous, **config), self.node.peer)
         return msgspec.json.decode(text) if text else None
 
+    async def warm_up(self, *cidrs: str) -> None:
+        """Add and remove a pod, so that the node has what all pods share."""
+        with self.pod("warm") as warm:
+            await self.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", *cidrs))
+            await self.run("DEL", warm, "eth0")
+
     def node_routes(self, table: int | str = 500, family: int = 4) -> set[str]:
         """Show a table of the node."""
         return shown(self.node.in_node("ip", f"-{family}", "route", "show", "table", str(table)), family)

@@ -21,7 +21,7 @@ from tests.contract.coordinator.stage import PodNics, Stage, dual, stage
 CIDRS = ("10.6.168.172/16", "fd00:6::172/64")
 
 
-def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str = "eth0") -> bool:
+def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str) -> bool:
     """Run an ADD in a process of its own that is killed at the number-th step; whether it ended before that."""
     child = os.fork()
     if child == 0:
@@ -66,30 +66,39 @@ def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, a
         os._exit(0)
 
 
+def killed_everywhere(ground: Stage, pod: PodNics, nic: str, given: Any, *, after: bool) -> int:
+    """
+    Kill an ADD of a NIC at each step in turn: a second ADD completes every other one, a DEL leads to the beginning.
+
+    Returns:
+        The first step that there is not.
+    """
+    before = ground.everything(pod)
+    asyncio.run(ground.run("ADD", pod, nic, given))
+    whole = ground.everything(pod)
+    asyncio.run(ground.run("DEL", pod, nic, given))
+    assert before == ground.everything(pod)
+
+    for number in itertools.count(1):
+        if killed_at(ground, pod, given, number, after=after, nic=nic):
+            return number
+        if number % 2:
+            asyncio.run(ground.run("ADD", pod, nic, given))
+            assert whole == ground.everything(pod)
+        asyncio.run(ground.run("DEL", pod, nic, given))
+        assert before == ground.everything(pod)
+    raise AssertionError("unreachable")
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_between_any_two_sends(tmp_path: Path, after: bool) -> None:
     """Killed before or after each send and each program: a second ADD leads to the same end, a DEL to the beginning."""
     with stage(tmp_path) as ground:
         dual(ground)
-        with ground.pod("warm") as warm:
-            add_and_delete(ground, warm, warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
+        asyncio.run(ground.warm_up("10.6.0.99/16", "fd00:6::99/64"))
         with ground.pod() as pod:
             given = pod.macvlan("eth0", "ens192", *CIDRS)
-            empty = ground.everything(pod)
-            asyncio.run(ground.run("ADD", pod, "eth0", given))
-            whole = ground.everything(pod)
-            asyncio.run(ground.run("DEL", pod, "eth0", given))
-            assert empty == ground.everything(pod)
-
-            for number in itertools.count(1):
-                if killed_at(ground, pod, given, number, after=after):
-                    break
-                if number % 2:
-                    asyncio.run(ground.run("ADD", pod, "eth0", given))
-                    assert whole == ground.everything(pod)
-                asyncio.run(ground.run("DEL", pod, "eth0", given))
-                assert empty == ground.everything(pod)
-            assert number > 15
+            assert killed_everywhere(ground, pod, "eth0", given, after=after) > 15
         asyncio.run(ground.plugin.settle())
 
 
@@ -98,43 +107,20 @@ def test_killed_at_the_second_nic(tmp_path: Path, overlay: bool) -> None:
     """The same for a NIC beside the first one, the first being Calico's or macvlan too, and the default route going to it."""
     with stage(tmp_path) as ground:
         ground.configs.document["podDefaultRouteNIC"] = "net1"
-        with ground.pod("warm") as warm:
-            add_and_delete(ground, warm, warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
+        asyncio.run(ground.warm_up("10.6.0.99/16"))
         with ground.pod() as pod:
             if overlay:
                 pod.calico("10.233.100.2/32")
             else:
                 asyncio.run(ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16")))
             given = pod.macvlan("net1", "ens224", "10.7.168.173/16")
-            bare = ground.everything(pod)
-            asyncio.run(ground.run("ADD", pod, "net1", given))
-            whole = ground.everything(pod)
-            asyncio.run(ground.run("DEL", pod, "net1", given))
-            assert bare == ground.everything(pod)
-
-            for number in itertools.count(1):
-                if killed_at(ground, pod, given, number, after=True, nic="net1"):
-                    break
-                if number % 2:
-                    asyncio.run(ground.run("ADD", pod, "net1", given))
-                    assert whole == ground.everything(pod)
-                asyncio.run(ground.run("DEL", pod, "net1", given))
-                assert bare == ground.everything(pod)
-            assert number > 10
+            assert killed_everywhere(ground, pod, "net1", given, after=True) > 10
         asyncio.run(ground.plugin.settle())
-
-
-def add_and_delete(ground: Stage, pod: PodNics, given: Any) -> None:
-    """Let the node have what all pods share."""
-    asyncio.run(ground.run("ADD", pod, "eth0", given))
-    asyncio.run(ground.run("DEL", pod, "eth0", given))
 
 
 async def test_twenty_pods(ground: Stage) -> None:
     """Twenty pods added at once and removed at once: every one is whole in between, and the node is as before after it."""
-    with ground.pod("warm") as warm:
-        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
-        await ground.run("DEL", warm, "eth0")
+    await ground.warm_up("10.6.0.99/16")
     before = ground.everything()
     with contextlib.ExitStack() as stack:
         pods = [stack.enter_context(ground.pod(f"{number:011d}")) for number in range(20)]

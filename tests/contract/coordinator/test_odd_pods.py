@@ -170,9 +170,7 @@ async def test_odd_pod(ground: Stage, odd: Callable[[Stage, PodNics], Nics], def
     The one that fails leaves all as it was, the second of the others too; when a NIC is gone all is as before it was made.
     """
     dual(ground)
-    with ground.pod("warm") as warm:
-        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
-        await ground.run("DEL", warm, "eth0")
+    await ground.warm_up("10.6.0.99/16", "fd00:6::99/64")
     with ground.pod() as pod:
         nics = odd(ground, pod)
         wish = {"podDefaultRouteNic": default_route} if default_route in {name for name, _ in nics} else {}

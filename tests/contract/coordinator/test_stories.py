@@ -38,9 +38,7 @@ async def test_twice_is_once(ground: Stage) -> None:
 async def test_add_check_delete(ground: Stage) -> None:
     """Two NICs, both families: CHECK agrees after ADD; after the DELs, the last NIC's first, node and pod are as before."""
     dual(ground)
-    with ground.pod("warm") as warm:
-        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
-        await ground.run("DEL", warm, "eth0")
+    await ground.warm_up("10.6.0.99/16", "fd00:6::99/64")
     with ground.pod() as pod:
         eth0 = pod.macvlan("eth0", "ens192", *BOTH)
         empty = ground.everything(pod)
@@ -60,9 +58,7 @@ async def test_add_check_delete(ground: Stage) -> None:
 
 async def test_overlay_delete(ground: Stage) -> None:
     """DEL of the additional NIC of an overlay pod takes back what is on eth0 and on the node."""
-    with ground.pod("warm") as warm:
-        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
-        await ground.run("DEL", warm, "eth0")
+    await ground.warm_up("10.6.0.99/16")
     with ground.pod() as pod:
         pod.calico("10.233.100.2/32")
         before = ground.everything(pod)
@@ -150,9 +146,7 @@ async def test_delete_without_namespace(ground: Stage) -> None:
 
 async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal at any step, or a program that is missing, takes back all that was made."""
-    with ground.pod("warm") as warm:
-        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16"))
-        await ground.run("DEL", warm, "eth0")
+    await ground.warm_up("10.6.0.99/16")
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
         before = ground.everything(pod)
@@ -281,9 +275,7 @@ async def test_every_wrong_value(ground: Stage) -> None:
 async def test_settings_in_conflict(ground: Stage, settings: dict[str, Any], words: str) -> None:
     """What does not go together, or not with this pod, is refused with a sentence, and pod and node are as before."""
     dual(ground)
-    with ground.pod("warm") as warm:
-        await ground.run("ADD", warm, "eth0", warm.macvlan("eth0", "ens192", "10.6.0.99/16", "fd00:6::99/64"))
-        await ground.run("DEL", warm, "eth0")
+    await ground.warm_up("10.6.0.99/16", "fd00:6::99/64")
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", *BOTH)
         before = ground.everything(pod)
