@@ -35,7 +35,7 @@ from spiderpool.model.labels import label_value
 WORKERS: Final = 10
 QUIET_S: Final = 0.5  # after the last CNI call: in a burst over many nodes another one's may still run
 BUSY_PAUSE_S: Final = 1.0  # between two endpoints while CNI calls run
-BUSY_LIMIT_S: Final = 60.0  # older ones do not wait any more; no node starts pods for longer without a pause
+BUSY_LIMIT_S: Final = 60.0  # older ones do not pause any more, but still go one by one
 LOOK_S: Final = 0.05
 
 Name = tuple[str, str]
@@ -174,9 +174,11 @@ class Endpoints:
         oldest = next(iter(self._pending.values()))
         if self._is_busy():
             self._busy_s = now
-        if now - self._busy_s >= self._quiet_s or now - oldest > BUSY_LIMIT_S:
+        if now - self._busy_s >= self._quiet_s:
             return max(0, free)
-        return int(not self._tasks and now - self._started_s >= BUSY_PAUSE_S)
+        # A storm that lasts so long means an API server that is slow: one write at a time takes from it only what it can spare.
+        pause_s = 0.0 if now - oldest > BUSY_LIMIT_S else BUSY_PAUSE_S
+        return int(not self._tasks and now - self._started_s >= pause_s)
 
     async def _wait_for_room(self) -> None:
         """Wait until a task ends, or calls may have ended."""

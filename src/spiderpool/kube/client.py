@@ -104,7 +104,7 @@ class KubeClient:
         return await self._list(PartialObject, scope, resource_version, _METADATA_LIST)
 
     async def list_names(self, kind: type[KubeObject], *, labels: str = "") -> tuple[str, ...]:
-        """Read the names of all objects that match: the first column of the table that kubectl would print."""
+        """Read the names of all objects that match, from the table that kubectl would print; nothing else of it is decoded."""
         query = _Scope(kind, "", labels, "").query() | {
             "resourceVersion": "0",
             "resourceVersionMatch": "NotOlderThan",
@@ -113,8 +113,7 @@ class KubeClient:
         folder = self._folder(kind, "", anywhere=True)
         call = Call("list", "GET", kind, f"{folder}?{urlencode(query)}", accept=_TABLE)
         table = _decode(_table_decoder, call, await self._exchange.send(call))
-        column = next(number for number, each in enumerate(table.column_definitions) if each.format == "name")
-        return tuple(row.cells[column] for row in table.rows or ())
+        return tuple(row.cells.name for row in table.rows or ())
 
     async def create(self, obj: T) -> T:
         """Create an object."""
@@ -281,23 +280,22 @@ class _Envelope(msgspec.Struct, frozen=True):
     object: msgspec.Raw
 
 
-class _Column(msgspec.Struct, frozen=True):
-    """A column of a table."""
+class _Cells(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The first cell of a row, which is the name for every kind; the others are skipped."""
 
-    format: str
+    name: str
 
 
-class _Row(msgspec.Struct, frozen=True):
+class _Row(msgspec.Struct, frozen=True, gc=False):
     """An object, as kubectl shows it."""
 
-    cells: tuple[Any, ...]
+    cells: _Cells
 
 
-class _Table(msgspec.Struct, rename="camel", frozen=True):
+class _Table(msgspec.Struct, frozen=True):
     """Objects as kubectl shows them; `rows` is null when there are none."""
 
-    column_definitions: tuple[_Column, ...]
-    rows: tuple[_Row, ...] | None = None
+    rows: tuple[_Row, ...] | None
 
 
 class _Preconditions(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):

@@ -111,11 +111,13 @@ class Exchange:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 self._check(call, answer, await answer.read())
             try:
-                rest = b""
+                pieces: list[bytes] = []  # of a line; those of a long one are joined once
                 async for chunk in answer.content.iter_any():
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        yield line
+                    piece, *others = chunk.split(b"\n")
+                    pieces.append(piece)
+                    for other in others:
+                        yield b"".join(pieces)
+                        pieces = [other]
             except aiohttp.SocketTimeoutError:
                 return  # nothing was to be told, or nobody is there any more: the next call shows which
             finally:

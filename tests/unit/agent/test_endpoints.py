@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
 from msgspec.structs import replace
 
+import spiderpool.agent.endpoints as endpoints_module
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.spiderip import SpiderIP
@@ -227,8 +229,10 @@ async def test_the_endpoint_of_a_newer_pod_is_not_deleted(world: World) -> None:
     assert ["db-1"] == list(endpoints(world))
 
 
-async def test_endpoints_wait_while_adds_run(world: World) -> None:
-    """While ADDs run one endpoint is written at a time, so that they get the API server."""
+@pytest.mark.parametrize("limit_s", [endpoints_module.BUSY_LIMIT_S, 0.0], ids=["early", "late"])
+async def test_endpoints_wait_while_adds_run(world: World, monkeypatch: pytest.MonkeyPatch, limit_s: float) -> None:
+    """While ADDs run one endpoint is written at a time, however late it is, so that they get the API server."""
+    monkeypatch.setattr(endpoints_module, "BUSY_LIMIT_S", limit_s)
     world.pool(ips=["10.6.0.1-10.6.0.100"])
     pods = [world.pod(f"web-{n}") for n in range(20)]
 
