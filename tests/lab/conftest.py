@@ -23,6 +23,7 @@ from spiderlab import Lab
 from spiderlab.errors import LabError
 from spiderlab.progress import Progress
 from tests.lab import manifests
+from tests.lab.endings import Endings
 from tests.lab.kube import Kube
 from tests.lab.patience import until_none
 from tests.lab.story import Story, sweep_pools
@@ -37,6 +38,7 @@ FIRST, LAST = (
 LAB_POOLS = ("ens192-v4", "ens224-v4", "ens192-v6", "ens224-v6")
 
 _numbers = itertools.count(1)
+_endings = Endings()
 _lock = pytest.StashKey[TextIO]()
 _failed = pytest.StashKey[bool]()
 
@@ -67,6 +69,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     except BlockingIOError:
         print(f"another run of lab tests holds {RUN_LOCK}; waiting for its end", file=sys.stderr)  # noqa: T201
         fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let all earlier stories end before a test, and its fixtures, that want nobody else."""
+    if _is_still(item):
+        _endings.join()
+
+
+def _is_still(item: pytest.Item) -> bool:
+    return item.get_closest_marker("still") is not None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -114,6 +127,7 @@ def kube(lab: Lab) -> Iterator[Kube]:
     kube = Kube(lab.kubeconfig)
     _sweep(kube)
     yield kube
+    _endings.join()
     kube.close()
 
 
@@ -149,7 +163,10 @@ def story(request: pytest.FixtureRequest, kube: Kube, lab: Lab) -> Iterator[Stor
         return
     try:
         story.assert_clean()
-        story.close()
+        if _is_still(request.node):
+            story.close()
     except BaseException:
         story.sweep()
         raise
+    if not _is_still(request.node):
+        _endings.begin(story)

@@ -13,6 +13,8 @@ from tests.lab.manifests import DEFAULT_NETWORK, multus_config
 from tests.lab.patience import until
 from tests.lab.story import Story
 
+pytestmark = pytest.mark.still
+
 NAME = "default"
 
 

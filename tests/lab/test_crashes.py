@@ -20,6 +20,8 @@ from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 from tests.lab.wire import Moment, Wire
 
+pytestmark = pytest.mark.still
+
 HOST: Final = "kubernetes.io/hostname"
 NODES: Final = ("crash-a", "crash-b")
 ADDRESSES: Final = 4  # two NICs, two families

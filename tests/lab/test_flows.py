@@ -39,7 +39,7 @@ from tests.lab.networks import IPAddress
 from tests.lab.patience import until
 from tests.lab.story import Pod, Story
 
-pytestmark = pytest.mark.lab
+pytestmark = pytest.mark.still
 
 Path = dict[str, tuple[str, str]]
 FAMILIES: Final = (4, 6)

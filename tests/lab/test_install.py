@@ -22,6 +22,8 @@ from tests.lab.patience import until, until_none
 from tests.lab.story import Story, is_running
 from tests.lab.test_node_settings import report, sysctl
 
+pytestmark = pytest.mark.still
+
 RELEASE_NAMESPACE = "kube-system"
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "deploy/chart/spiderpool"

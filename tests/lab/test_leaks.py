@@ -27,6 +27,8 @@ from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 from tests.lab.test_reclaim import is_ready, node_of_paper, pod_with_address, worn
 
+pytestmark = pytest.mark.still
+
 READY: Final = "leaks-ready"
 LOST: Final = "leaks-lost"
 WITHIN_S: Final = 60.0

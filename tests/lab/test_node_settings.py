@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
+
 from spiderlab import Lab
 from spiderlab.lab import LabNode
 from tests.lab import audit
 from tests.lab.kube import Kube, Thing
 from tests.lab.patience import until
+
+pytestmark = pytest.mark.still
 
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 WANTED = {

@@ -176,7 +176,7 @@ def steady(kube: Kube, lab: Lab) -> Iterator[None]:
     wait_services(kube, lab)
 
 
-pytestmark = pytest.mark.usefixtures("steady")
+pytestmark = [pytest.mark.still, pytest.mark.usefixtures("steady")]
 
 
 # --- what holds the pods --------------------------------------------------------------------------------------------------

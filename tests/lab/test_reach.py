@@ -23,7 +23,7 @@ from tests.lab.networks import ENS192
 from tests.lab.patience import until, until_none
 from tests.lab.story import Story
 
-pytestmark = pytest.mark.lab
+pytestmark = pytest.mark.still
 
 COMMAND: Final = Path(sys.executable).with_name("spiderpoolctl")
 LIBERAL: Final = "net.netfilter.nf_conntrack_tcp_be_liberal"

@@ -21,6 +21,8 @@ from tests.lab.networks import IPAddress
 from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 
+pytestmark = pytest.mark.still
+
 NODE: Final = "reclaim-a"
 WORN: Final = "ipam.spidernet.io/still-worn"
 

@@ -13,7 +13,7 @@ from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, SUBNET
 from tests.lab.patience import until, until_none
 from tests.lab.story import Story
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.still, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 PODS = 100
 ROUNDS = 3

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from spiderlab import Lab
 from spiderpool.ipam.audit import Kind
 from tests.lab import audit, manifests
@@ -16,6 +18,8 @@ from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import ENS192, IPAddress
 from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
+
+pytestmark = pytest.mark.still
 
 NODE = "node1"
 

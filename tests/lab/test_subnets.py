@@ -17,7 +17,7 @@ from tests.lab.networks import ENS192, ENS224, IPAddress, Underlay
 from tests.lab.patience import until, until_none
 from tests.lab.story import Pod, Story
 
-pytestmark = pytest.mark.usefixtures("free_underlays")
+pytestmark = [pytest.mark.still, pytest.mark.usefixtures("free_underlays")]
 
 
 def counts(story: Story, subnet: str) -> tuple[int, int]:

@@ -30,7 +30,7 @@ class Progress:
     """Stages, each with its duration, on standard error; standard output stays for answers."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """One line that is no stage."""
