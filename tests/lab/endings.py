@@ -7,11 +7,27 @@ Tests that are marked `still` are the exception: they change the cluster, or loo
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 
 from tests.lab.kube import Kube
 from tests.lab.story import Story
 
 AT_A_TIME = 3  # more of them take the processors from the story that runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """A story that ends; `kube` is the connection that it had before."""
+
+    story: Story
+    kube: Kube
+    future: Future[None]
+
+    def sweep(self) -> None:
+        """Remove what is left."""
+        self.story.kube = self.kube
+        self.story.sweep()
 
 
 class Endings:
@@ -20,33 +36,29 @@ class Endings:
     def __init__(self) -> None:
         """Begin with none."""
         self._threads = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="ending")
-        self._begun: list[Future[None]] = []
+        self._begun: list[_Ending] = []
 
     def begin(self, story: Story) -> None:
-        """Let a story end; what goes wrong is raised by the next call of this class."""
-        self._raise(done_only=True)
-        self._begun.append(self._threads.submit(_end, story))
+        """Let a story end; what goes wrong is raised here when a later one begins to end, or by `join`."""
+        self._begun.append(_Ending(story, story.kube, self._threads.submit(_end, story)))
+        self._take_leave([ending for ending in self._begun if ending.future.done()])
 
     def join(self) -> None:
         """Wait until all have ended."""
-        self._raise(done_only=False)
+        self._take_leave(self._begun.copy())
 
-    def _raise(self, *, done_only: bool) -> None:
-        """Take leave of stories, and raise the first failure of them."""
-        ended = [future for future in self._begun if future.done() or not done_only]
-        self._begun = [future for future in self._begun if future not in ended]
-        errors = [error for future in ended if (error := future.exception())]
-        if errors:
-            raise errors[0]
+    def _take_leave(self, endings: list[_Ending]) -> None:
+        """Wait for these; after a failure nothing of them is left all the same."""
+        failed = [ending for ending in endings if ending.future.exception() is not None]
+        self._begun = [ending for ending in self._begun if ending not in endings]
+        for ending in failed:
+            ending.sweep()
+        if failed:
+            names = ", ".join(ending.story.namespace for ending in failed)
+            raise AssertionError(f"earlier stories did not end: {names}") from failed[0].future.exception()
 
 
 def _end(story: Story) -> None:
     """Close a story over a connection of its own."""
-    story.kube = Kube(story.kube.kubeconfig)
-    try:
+    with closing(Kube(story.kube.kubeconfig)) as story.kube:
         story.close()
-    except BaseException as error:
-        story.sweep()
-        raise AssertionError(f"{story.namespace}, an earlier story, did not end: {error}") from error
-    finally:
-        story.kube.close()
