@@ -11,6 +11,7 @@ import structlog
 
 from spiderpool.agent.sysctl import NodeSettings
 from spiderpool.api.core import Node
+from spiderpool.errors import TryAgain
 from spiderpool.kernel.iptables import has_ipvs_services, read_chain
 from spiderpool.wiring.kubeproxy import CHAIN, Fate, Findings, Verdict, chain_rules, judge_invalid
 from spiderpool.wiring.nodesettings import TCP_BE_LIBERAL
@@ -41,7 +42,7 @@ class KubeProxyWatch:
         Prepare.
 
         Args:
-            look: finds out what the node has.
+            look: finds out what the node has; raises TryAgain when it cannot now.
             node: gives the node's object, if it is known.
             tell: writes an Event.
             note: takes each verdict for the metrics.
@@ -62,9 +63,13 @@ class KubeProxyWatch:
             await self.look_once()
             await asyncio.sleep(LOOK_AGAIN_S)
 
-    async def look_once(self) -> Verdict:
-        """Look, and tell what is new."""
-        findings = await self._look()
+    async def look_once(self) -> Verdict | None:
+        """Look, and tell what is new; a look that fails changes nothing."""
+        try:
+            findings = await self._look()
+        except TryAgain as error:
+            log.warning("kube-proxy's rules cannot be read now", reason=error.message)
+            return self.verdict
         verdict = self.verdict = judge_invalid(findings)
         self._note(verdict, findings)
         self._say(verdict)

@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from spiderpool.errors import TryAgain
+
 LEGACY_TABLES: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
 PREFIXES: Final = {4: "iptables", 6: "ip6tables"}
 WAIT_S: Final = 5.0
+NO_CHAIN: Final = 1  # iptables(8): other codes are wrong words, a kernel or program of another version, and a lack of resources
 IPVS_SERVICES: Final = Path("/proc/net/ip_vs")
 IPVS_HEADER_LINES: Final = 3
 
@@ -20,6 +23,9 @@ async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
     Give the lines of `iptables -S CHAIN` of the table `filter`, of all families and backends; none where there is no chain.
 
     The old backend is asked only when it has the table already: asking would make it.
+
+    Raises:
+        TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the kernel's rules.
     """
     lines: list[str] = []
     for family in families:
@@ -48,18 +54,21 @@ def _programs(family: int) -> list[str]:
 
 
 async def _run(*command: str) -> list[str]:
-    """Give what a program prints; nothing when it fails, as for a chain that does not exist."""
+    """Give the lines that a program prints; none for a chain that does not exist."""
+    name = Path(command[0]).name
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-    except OSError:
-        return []  # the node is out of processes: the next look tells more
+    except OSError as error:
+        raise TryAgain(f"{name} does not start: {error.strerror}") from error
     try:
         async with asyncio.timeout(WAIT_S):
-            output, _ = await process.communicate()
+            output, errors = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        return []
+        raise TryAgain(f"{name} did not end within {WAIT_S:g} s and was stopped") from None
+    if process.returncode not in (0, NO_CHAIN):
+        raise TryAgain(f"{name} ended with {process.returncode}: {errors.decode(errors='replace').strip()}")
     return output.decode(errors="replace").splitlines() if process.returncode == 0 else []

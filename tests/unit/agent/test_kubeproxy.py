@@ -5,6 +5,7 @@ from __future__ import annotations
 from spiderpool.agent.kubeproxy import KubeProxyWatch
 from spiderpool.api.core import Node
 from spiderpool.api.meta import ObjectMeta
+from spiderpool.errors import TryAgain
 from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 
 DROP = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
@@ -16,14 +17,16 @@ class Kernel:
     """Findings that a test sets, and what was told of them."""
 
     def __init__(self) -> None:
-        self.findings = DROPPING
+        self.findings: Findings | None = DROPPING
         self.node: Node | None = Node(metadata=ObjectMeta(name="node1"))
         self.events: list[tuple[str, str]] = []
         self.noted: list[Fate] = []
         self.now = 0.0
 
     async def look(self) -> Findings:
-        """Give what the node has."""
+        """Give what the node has, if it can be read."""
+        if self.findings is None:
+            raise TryAgain("iptables-nft ended with 4")
         return self.findings
 
     def watch(self) -> KubeProxyWatch:
@@ -71,3 +74,17 @@ async def test_told_again_before_it_is_forgotten() -> None:
         kernel.now += 60
 
     assert 4 == len(kernel.events)
+
+
+async def test_rules_that_cannot_be_read() -> None:
+    """A look that fails is no look: what was known stays, and nothing is told of it."""
+    kernel = Kernel()
+    watch = kernel.watch()
+    for findings in (None, DROPPING, None, DROPPING):
+        kernel.findings = findings
+        await watch.look_once()
+
+    assert watch.verdict is not None
+    assert Fate.DROPPED is watch.verdict.fate
+    assert [("node1", "KubeProxyDropsInvalid")] == kernel.events
+    assert [Fate.DROPPED] * 2 == kernel.noted
