@@ -8,17 +8,21 @@ export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
 VENV       := .venv
 DEP_GROUPS := test check build
 
-.PHONY: help lab lab-up lab-down lab-binaries tour tour-fixed-ips tour-coexistence test check unit go-check contract bench soak image env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit go-check contract bench soak image env lock crds
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 # --- what a newcomer runs -------------------------------------------------------------------------------------------------
 
-lab: lab-up tour ## start a Kubernetes of three nodes, install Spiderpool, show it
+lab: lab-up ## start a Kubernetes of three nodes, install Spiderpool, show it
+	@deploy/tour.sh
 
 lab-down: env ## remove every trace of the lab
 	@spiderlab down
+
+tour-fixed-ips: lab-up ## fixed addresses that follow the application, in the lab
+	@deploy/tour-fixed-ips.sh
 
 tour-coexistence: lab-up ## pods of several CNIs in the lab: who reaches whom, before and after the one setting to change
 	@deploy/tour-coexistence.sh
@@ -31,12 +35,6 @@ test: ## all tests: static checks, unit, contract, lab
 lab-up: lab-binaries image
 	@spiderlab up
 	@deploy/install.sh
-
-tour: env ## walk through the running lab
-	@deploy/tour.sh
-
-tour-fixed-ips: env ## fixed addresses that follow the application, in the running lab
-	@deploy/tour-fixed-ips.sh
 
 check: env ## static checks: style, types, layers, docstrings of tests, generated files
 	@deploy/check.sh
