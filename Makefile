@@ -4,7 +4,8 @@ SHELL := /bin/bash
 
 export CACHE         ?= $(HOME)/.cache/spiderpool
 export UV_CACHE_DIR  := $(CACHE)/uv
-export PATH          := $(CURDIR)/.venv/bin:$(CACHE)/bin:$(PATH)
+# The last folder has uv where the machine has none (deploy/env.sh).
+export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv
 DEP_GROUPS := test check build
 

