@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 export CACHE         ?= $(HOME)/.cache/spiderpool
 export UV_CACHE_DIR  := $(CACHE)/uv
+# uv is to trust whom the machine trusts, as pip and Go do.
+export UV_SYSTEM_CERTS ?= 1
 # The last folder has uv where the machine has none (deploy/env.sh).
 export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv

