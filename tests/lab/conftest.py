@@ -127,8 +127,10 @@ def kube(lab: Lab) -> Iterator[Kube]:
     kube = Kube(lab.kubeconfig)
     _sweep(kube)
     yield kube
-    _endings.join()
-    kube.close()
+    try:
+        _endings.join()
+    finally:
+        kube.close()
 
 
 def _sweep(kube: Kube) -> None:

@@ -24,10 +24,20 @@ class _Ending:
     kube: Kube
     future: Future[None]
 
-    def sweep(self) -> None:
-        """Remove what is left."""
+    def failure(self) -> Exception | None:
+        """Wait for the end, and give what went wrong, with the story's name; what is left then is removed."""
+        error = self.future.exception()
+        if error is None:
+            return None
+        if not isinstance(error, Exception):
+            raise error
+        error.add_note(f"at the end of {self.story.namespace}")
         self.story.kube = self.kube
-        self.story.sweep()
+        try:
+            self.story.sweep()
+        except Exception as another:  # noqa: BLE001 - the first error is the one to tell
+            error.add_note(f"and what it left could not be removed: {another}")
+        return error
 
 
 class Endings:
@@ -49,13 +59,10 @@ class Endings:
 
     def _take_leave(self, endings: list[_Ending]) -> None:
         """Wait for these; after a failure nothing of them is left all the same."""
-        failed = [ending for ending in endings if ending.future.exception() is not None]
         self._begun = [ending for ending in self._begun if ending not in endings]
-        for ending in failed:
-            ending.sweep()
-        if failed:
-            names = ", ".join(ending.story.namespace for ending in failed)
-            raise AssertionError(f"earlier stories did not end: {names}") from failed[0].future.exception()
+        errors = [error for ending in endings if (error := ending.failure())]
+        if errors:
+            raise ExceptionGroup("earlier stories did not end", errors)
 
 
 def _end(story: Story) -> None:

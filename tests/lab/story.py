@@ -247,9 +247,13 @@ class Story:
     # --- the promises -------------------------------------------------------------------------------------------------------
 
     def assert_clean(self, within_s: float = 20) -> None:
-        """Wait until kernel, records, pool status and endpoints agree, with nothing left over, as spiderpoolctl sees it too."""
+        """
+        Wait until kernel, records, pool status and endpoints agree, with nothing left over, as spiderpoolctl sees it too.
+
+        It sees the whole cluster, so what earlier stories leave while they end (`Endings`) is waited for.
+        """
         until_none(lambda: list(self.disagreements()), "kernel, records and what is derived from them agree", within_s=within_s)
-        until_none(lambda: audit.complaints(self.lab), "spiderpoolctl check has nothing to complain about", within_s=within_s)
+        until_none(lambda: audit.complaints(self.lab), "spiderpoolctl check has nothing to complain about", within_s=60)
 
     def disagreements(self) -> Iterator[str]:
         """Say where kernel, records, pool status and endpoints do not meet."""

@@ -151,11 +151,11 @@ def test_terminating_pool_cannot_be_edited(story: Story) -> None:
 
 def test_what_is_filled_in(story: Story) -> None:
     """A pool's ranges are merged and sorted, its family is derived, a finalizer and the label of its subnet are set."""
-    name = story.pool_of("p", NET, ["10.6.190.30", "10.6.190.12-10.6.190.14", "10.6.190.15", "10.6.190.12"])
+    name = story.pool_of("p", NET, ["10.6.192.30", "10.6.192.12-10.6.192.14", "10.6.192.15", "10.6.192.12"])
 
     thing = story.kube.need("SpiderIPPool", name)
 
-    assert ["10.6.190.12-10.6.190.15", "10.6.190.30"] == thing["spec"]["ips"]
+    assert ["10.6.192.12-10.6.192.15", "10.6.192.30"] == thing["spec"]["ips"]
     assert 4 == thing["spec"]["ipVersion"]
     assert "10-6-0-0-16" == thing["metadata"]["labels"]["ipam.spidernet.io/ippool-cidr"]
     assert ["spiderpool.spidernet.io"] == thing["metadata"]["finalizers"]

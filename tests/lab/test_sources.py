@@ -23,6 +23,7 @@ def annotate_namespace(story: Story, annotations: dict[str, str | None]) -> None
     story.kube.patch("Namespace", story.namespace, {"metadata": {"annotations": annotations}})
 
 
+@pytest.mark.still
 def test_precedence(story: Story) -> None:
     """`ippools`, `ippool`, the namespace, the CNI configuration, default pools: the first that is there decides alone."""
     pools = {name: story.pool(name) for name in ("ippools", "ippool", "namespace", "conf")}

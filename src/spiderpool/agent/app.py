@@ -222,7 +222,7 @@ async def serving(app: App) -> AsyncIterator[None]:
     """Run an agent: kubelet's probes first, the socket when everything is known; all ends in the opposite order."""
     async with AsyncExitStack() as stack:
         interfaces = interface_routes(app.settings.node, lambda: app.mirrors.pods)
-        node = node_routes(app.settings.node, app.node_settings, lambda: app.kube_proxy.verdict)
+        node = node_routes(app.settings.node, app.node_settings, lambda: app.kube_proxy.verdict or app.kube_proxy.trouble)
         health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces, **node})
         await _open(stack, listen_on_port(health, app.settings.health_port))
         if app.settings.metrics:

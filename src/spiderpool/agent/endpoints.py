@@ -159,25 +159,25 @@ class Endpoints:
     async def _work_off(self) -> None:
         """Start work on what is pending, as much at a time as is right now."""
         while self._pending:
-            ready = list(islice(filter(self._is_ready, self._pending), self._room()))
-            for name in ready:
+            ready = list(islice(filter(self._is_ready, self._pending), WORKERS))
+            now = ready[: self._room(self._pending[ready[0]])] if ready else []
+            for name in now:
                 self._start(name)
-            if not ready:
+            if not now:
                 await self._wait_for_room()
 
     def _is_ready(self, name: Name) -> bool:
         return name not in self._working and not self._is_served(name)
 
-    def _room(self) -> int:
-        """Say how many more endpoints may be begun now."""
+    def _room(self, oldest_s: float) -> int:
+        """Say how many more endpoints may be begun now, when the first of them waits since `oldest_s`."""
         now, free = time.monotonic(), WORKERS - len(self._tasks)
-        oldest = next(iter(self._pending.values()))
         if self._is_busy():
             self._busy_s = now
         if now - self._busy_s >= self._quiet_s:
             return max(0, free)
         # A storm that lasts so long means an API server that is slow: one write at a time takes from it only what it can spare.
-        pause_s = 0.0 if now - oldest > BUSY_LIMIT_S else BUSY_PAUSE_S
+        pause_s = 0.0 if now - oldest_s > BUSY_LIMIT_S else BUSY_PAUSE_S
         return int(not self._tasks and now - self._started_s >= pause_s)
 
     async def _wait_for_room(self) -> None:

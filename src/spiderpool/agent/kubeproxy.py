@@ -54,6 +54,7 @@ class KubeProxyWatch:
         self._note = note
         self._clock = clock
         self.verdict: Verdict | None = None
+        self.trouble = "not looked at yet"  # why there is no verdict
         self._told: Fate | None = None
         self._told_at = 0.0
 
@@ -68,7 +69,8 @@ class KubeProxyWatch:
         try:
             findings = await self._look()
         except TryAgain as error:
-            log.warning("kube-proxy's rules cannot be read now", reason=error.message)
+            self.trouble = f"kube-proxy's rules cannot be read: {error.message}"
+            log.warning(self.trouble)
             return self.verdict
         verdict = self.verdict = judge_invalid(findings)
         self._note(verdict, findings)

@@ -14,14 +14,14 @@ from spiderpool.wiring.kubeproxy import Verdict
 PATH = "/v1/node"
 
 
-def node_routes(node: str, settings: NodeSettings, verdict: Callable[[], Verdict | None]) -> Routes:
+def node_routes(node: str, settings: NodeSettings, verdict: Callable[[], Verdict | str]) -> Routes:
     """
     Make the route.
 
     Args:
         node: name of this agent's node.
         settings: of the node.
-        verdict: gives what was last found about INVALID packets.
+        verdict: gives what was last found about INVALID packets, or why nothing was.
     """
 
     async def handle(_: web.BaseRequest) -> web.Response:
@@ -29,8 +29,8 @@ def node_routes(node: str, settings: NodeSettings, verdict: Callable[[], Verdict
         report = NodeReport(
             node=node,
             settings=settings.read_record().settings,
-            invalid=str(found.fate) if found is not None else "",
-            explanation=found.sentence if found is not None else "not looked at yet",
+            invalid=str(found.fate) if isinstance(found, Verdict) else "",
+            explanation=found.sentence if isinstance(found, Verdict) else found,
         )
         return json_response(200, report)
 

@@ -13,7 +13,9 @@ from spiderpool.errors import TryAgain
 LEGACY_TABLES: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
 PREFIXES: Final = {4: "iptables", 6: "ip6tables"}
 WAIT_S: Final = 5.0
-NO_CHAIN: Final = 1  # iptables(8): other codes are wrong words, a kernel or program of another version, and a lack of resources
+NO_CHAIN: Final = (
+    1  # iptables(8): also other errors of the rules; 2 to 4 are wrong words, another version, and a lack of resources
+)
 IPVS_SERVICES: Final = Path("/proc/net/ip_vs")
 IPVS_HEADER_LINES: Final = 3
 
@@ -25,12 +27,19 @@ async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
     The old backend is asked only when it has the table already: asking would make it.
 
     Raises:
-        TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the kernel's rules.
+        TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the kernel's rules, and no other finds
+            the chain. On a node that has rules in one backend only, the other one may fail always.
     """
     lines: list[str] = []
+    failure: TryAgain | None = None
     for family in families:
         for program in _programs(family):
-            lines += await _run(program, "-w", "-t", "filter", "-S", chain)
+            try:
+                lines += await _run(program, "-w", "-t", "filter", "-S", chain)
+            except TryAgain as error:
+                failure = failure or error
+    if failure is not None and not lines:
+        raise failure
     return lines
 
 

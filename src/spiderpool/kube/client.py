@@ -281,7 +281,7 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class _Cells(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The first cell of a row, which is the name for every kind; the others are skipped."""
+    """The first cell of a row, which is the name for custom resources and ConfigMaps; the others are skipped."""
 
     name: str
 

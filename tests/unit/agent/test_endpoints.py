@@ -251,6 +251,23 @@ async def test_endpoints_wait_while_adds_run(world: World, monkeypatch: pytest.M
     assert 1 >= most
 
 
+async def test_a_late_one_that_cannot_be_written_hurries_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause between two writes depends on who is written next, not on a pod whose ADD has been waiting for long."""
+    monkeypatch.setattr(endpoints_module, "BUSY_LIMIT_S", 0.2)
+    world.pool(ips=["10.6.0.1-10.6.0.100"])
+
+    async with world.agent(quiet_s=0.3) as agent:
+        monkeypatch.setattr(agent.app.endpoints, "_is_busy", lambda: True)
+        monkeypatch.setattr(agent.app.endpoints, "_is_served", lambda name: name == ("ns", "waits"))
+        agent.app.endpoints.changed(("ns", "waits"))
+        await asyncio.sleep(0.25)
+        for number in range(5):
+            await agent.add(world.pod(f"web-{number}"))
+        await asyncio.sleep(0.15)
+
+        assert 1 == len(endpoints(world))
+
+
 async def test_a_burst_is_over_before_endpoints_are_written(world: World) -> None:
     """Half a second after the last call, all the same within a second of the answer."""
     world.pool()

@@ -80,7 +80,10 @@ async def test_rules_that_cannot_be_read() -> None:
     """A look that fails is no look: what was known stays, and nothing is told of it."""
     kernel = Kernel()
     watch = kernel.watch()
-    for findings in (None, DROPPING, None, DROPPING):
+    kernel.findings = None
+    await watch.look_once()
+    assert (None, "kube-proxy's rules cannot be read: iptables-nft ended with 4") == (watch.verdict, watch.trouble)
+    for findings in (DROPPING, None, DROPPING):
         kernel.findings = findings
         await watch.look_once()
 

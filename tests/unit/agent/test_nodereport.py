@@ -13,7 +13,7 @@ from spiderpool.wiring.kubeproxy import Fate, Verdict
 from tests.unit.agent.test_sysctl import FILTER, node
 
 
-async def report(settings: NodeSettings, verdict: Verdict | None) -> object:
+async def report(settings: NodeSettings, verdict: Verdict | str) -> object:
     """Ask."""
     answer = await node_routes("node1", settings, lambda: verdict)["/v1/node"]["GET"](None)  # type: ignore[arg-type]
     assert isinstance(answer, web.Response)
@@ -36,7 +36,7 @@ async def test_report(tmp_path: Path) -> None:
 
 
 async def test_before_the_first_look(tmp_path: Path) -> None:
-    """An agent that has not looked yet says so."""
+    """An agent that has not looked yet, or could not, says so."""
     expected = {"node": "node1", "settings": [], "invalid": "", "explanation": "not looked at yet"}
 
-    assert expected == await report(node(tmp_path), None)
+    assert expected == await report(node(tmp_path), "not looked at yet")

@@ -12,18 +12,23 @@ from spiderpool.kernel import iptables
 RULES = ["-N KUBE-FORWARD", "-A KUBE-FORWARD -j ACCEPT"]
 
 
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """Make `iptables-nft` a script of these lines, and the only program of the backends."""
-    program = folder / "iptables-nft"
-    program.write_text(f"#!/bin/sh\n{body}\n")
-    program.chmod(0o755)
+TOLD = "\n".join(f"echo '{rule}'" for rule in RULES)
+FAILS = "echo 'Resource temporarily unavailable' >&2; exit 4"
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, legacy: str = "") -> None:
+    """Make `iptables-nft` a script of these lines, and `iptables-legacy` too if it is to be asked."""
+    for name, lines in (("iptables-nft", body), ("iptables-legacy", legacy)):
+        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (folder / name).chmod(0o755)
+    (folder / "tables").write_text("filter\n" if legacy else "")
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(iptables, "LEGACY_TABLES", {4: folder / "none"})
+    monkeypatch.setattr(iptables, "LEGACY_TABLES", {4: folder / "tables"})
 
 
 async def test_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of the chain."""
-    install(tmp_path, monkeypatch, "\n".join(f"echo '{rule}'" for rule in RULES))
+    install(tmp_path, monkeypatch, TOLD)
 
     assert RULES == await iptables.read_chain("KUBE-FORWARD", (4,))
 
@@ -38,7 +43,7 @@ async def test_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("echo 'Resource temporarily unavailable' >&2; exit 4", "iptables-nft ended with 4: Resource temporarily unavailable"),
+        (FAILS, "iptables-nft ended with 4: Resource temporarily unavailable"),
         ("kill -9 $$", "iptables-nft ended with -9"),
     ],
 )
@@ -66,3 +71,11 @@ async def test_program_that_does_not_start(tmp_path: Path, monkeypatch: pytest.M
 
     with pytest.raises(TryAgain, match="iptables-nft does not start: No such file"):
         await iptables.read_chain("KUBE-FORWARD", (4,))
+
+
+@pytest.mark.parametrize(("nft", "legacy"), [(FAILS, TOLD), (TOLD, FAILS)])
+async def test_other_backend_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nft: str, legacy: str) -> None:
+    """A backend that fails, perhaps always since the kernel lacks it, does not hide what the other one has."""
+    install(tmp_path, monkeypatch, nft, legacy)
+
+    assert RULES == await iptables.read_chain("KUBE-FORWARD", (4,))
