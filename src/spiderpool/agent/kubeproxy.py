@@ -64,18 +64,17 @@ class KubeProxyWatch:
             await self.look_once()
             await asyncio.sleep(LOOK_AGAIN_S)
 
-    async def look_once(self) -> Verdict | None:
+    async def look_once(self) -> None:
         """Look, and tell what is new; a look that fails changes nothing."""
         try:
             findings = await self._look()
         except TryAgain as error:
             self.trouble = f"kube-proxy's rules cannot be read: {error.message}"
             log.warning(self.trouble)
-            return self.verdict
+            return
         verdict = self.verdict = judge_invalid(findings)
         self._note(verdict, findings)
         self._say(verdict)
-        return verdict
 
     def _say(self, verdict: Verdict) -> None:
         """Log and tell a verdict that is new; what stays bad is told again before its Event is forgotten."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from spiderpool.errors import TryAgain
+from spiderpool.errors import SpiderpoolError, TryAgain
+from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.programs import run_program
 
 LEGACY_TABLES: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
 PREFIXES: Final = {4: "iptables", 6: "ip6tables"}
 WAIT_S: Final = 5.0
-NO_CHAIN: Final = (
-    1  # iptables(8): also other errors of the rules; 2 to 4 are wrong words, another version, and a lack of resources
-)
+# iptables(8): also other errors of the rules; 2 to 4 are wrong words, another version, and a lack of resources.
+NO_CHAIN: Final = 1
+HERE: Final = Namespaces(())
 IPVS_SERVICES: Final = Path("/proc/net/ip_vs")
 IPVS_HEADER_LINES: Final = 3
 
@@ -59,25 +61,15 @@ def _programs(family: int) -> list[str]:
             names.append(f"{prefix}-legacy")
     except OSError:
         pass  # no old backend in this kernel
-    return [path for name in names if (path := shutil.which(name))]
+    return [name for name in names if shutil.which(name)]
 
 
-async def _run(*command: str) -> list[str]:
+async def _run(name: str, *arguments: str) -> list[str]:
     """Give the lines that a program prints; none for a chain that does not exist."""
-    name = Path(command[0]).name
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-    except OSError as error:
-        raise TryAgain(f"{name} does not start: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(WAIT_S):
-            output, errors = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise TryAgain(f"{name} did not end within {WAIT_S:g} s and was stopped") from None
-    if process.returncode not in (0, NO_CHAIN):
-        raise TryAgain(f"{name} ended with {process.returncode}: {errors.decode(errors='replace').strip()}")
-    return output.decode(errors="replace").splitlines() if process.returncode == 0 else []
+        outcome = await run_program(name, os.get_exec_path(), os.environ, b"", HERE, WAIT_S, arguments)
+    except SpiderpoolError as error:
+        raise TryAgain(error.message) from error
+    if outcome.code not in (0, NO_CHAIN):
+        raise TryAgain(f"{name} ended with {outcome.code}: {outcome.errors.decode(errors='replace').strip()}")
+    return outcome.output.decode(errors="replace").splitlines() if outcome.code == 0 else []

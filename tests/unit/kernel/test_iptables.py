@@ -10,8 +10,6 @@ from spiderpool.errors import TryAgain
 from spiderpool.kernel import iptables
 
 RULES = ["-N KUBE-FORWARD", "-A KUBE-FORWARD -j ACCEPT"]
-
-
 TOLD = "\n".join(f"echo '{rule}'" for rule in RULES)
 FAILS = "echo 'Resource temporarily unavailable' >&2; exit 4"
 
