@@ -165,10 +165,9 @@ def story(request: pytest.FixtureRequest, kube: Kube, lab: Lab) -> Iterator[Stor
         return
     try:
         story.assert_clean()
-        if _is_still(request.node):
-            story.close()
     except BaseException:
         story.sweep()
         raise
-    if not _is_still(request.node):
-        _endings.begin(story)
+    _endings.begin(story)
+    if _is_still(request.node):
+        _endings.join()
