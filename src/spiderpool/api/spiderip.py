@@ -97,3 +97,8 @@ class SpiderIP(KubeObject, frozen=True, kw_only=True):
     def held(self) -> bool:
         """Whether somebody has the address."""
         return self.spec.state is IPState.HELD
+
+    @property
+    def held_by_workload(self) -> bool:
+        """Whether a pod or a virtual machine has the address; the controller's own claims do not count."""
+        return self.held and self.spec.holder.kind is not HolderKind.POOL

@@ -15,7 +15,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.group import LABEL_KEY, LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP, SpiderIPSpec
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
 from spiderpool.cli.owners import owner_of
@@ -243,7 +243,7 @@ async def _give_back_once(cluster: Cluster, ip: IPAddress, *, dry_run: bool, for
 
 async def judge(cluster: Cluster, found: SpiderIP) -> Verdict:
     """Judge a record from live objects, as the controller's reclaim does; what nobody holds may always go."""
-    if found.spec.state is not IPState.HELD:
+    if not found.held:
         return Verdict(Action.RELEASE, f"the address is {found.spec.state}")
     holder = found.spec.holder
     try:
@@ -313,14 +313,14 @@ async def _refuse_second(cluster: Cluster, wanted: SpiderIP) -> None:
     """Refuse a second address for a claim that has one."""
     key = ClaimKey.of_record(wanted)
     for found in (await cluster.list_objects(SpiderIP, labels=f"{LABEL_KEY}={key.label}")).items:
-        if found.spec.state is IPState.HELD and ClaimKey.of_record(found) == key and found.spec.ip != wanted.spec.ip:
+        if found.held and ClaimKey.of_record(found) == key and found.spec.ip != wanted.spec.ip:
             raise InvalidRequest(f"{who(found)} holds {found.spec.ip} on {key.nic} already; release that first")
 
 
 async def _correct(cluster: Cluster, claim: ByHand, wanted: SpiderIP, pod: Pod) -> str:
     """Correct the record that exists, if it is the pod's own or nobody's."""
     found = await cluster.get(SpiderIP, record_name(claim.ip))
-    if found.spec.state is IPState.HELD and found.spec.holder.uid != pod.metadata.uid:
+    if found.held and found.spec.holder.uid != pod.metadata.uid:
         raise AlreadyExists(f"{claim.ip} is held by {who(found)} from pool {found.spec.pool}; release it first")
     spec = msgspec.structs.replace(
         wanted.spec,

@@ -26,7 +26,7 @@ from spiderpool.api.group import (
 )
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import Application, HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.controller.applications import GONE_AFTER_S, NATIVE, ForeignApplications, NativeApplications, Sight, Target
 from spiderpool.controller.loop import Loop
@@ -143,7 +143,7 @@ class AutoPools:
 
     def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
         """A record changed or went: somebody may wait for its pod to leave."""
-        if old is not None and old.spec.pool in self._busy and not (new and _is_held(new)):
+        if old is not None and old.spec.pool in self._busy and not (new and new.held_by_workload):
             self.loop.add(self._busy[old.spec.pool])
 
     def _on_subnet(self, _: Change, old: SpiderSubnet | None, new: SpiderSubnet | None) -> None:
@@ -290,7 +290,7 @@ class AutoPools:
         subnet = book.subnet
         grant = subnet.grants.get(name)
         listed = AddressSet.empty(subnet.family) if pool is None else Pool.parse(pool).total
-        held = [record.spec.address for record in self._world.records.by_index(BY_POOL, name) if _is_held(record)]
+        held = [record.spec.address for record in self._world.records.by_index(BY_POOL, name) if record.held_by_workload]
         return Holding(
             listed=listed,
             granted=None if grant is None else grant.ips & subnet.total,
@@ -327,7 +327,7 @@ class AutoPools:
             mine = pool.metadata.labels.get(LABEL_OWNER_APP_UID) == target.app.owner.uid
             if mine and self._is_wanted(target, pool):
                 continue  # its subnet cannot serve now
-            if mine and any(map(_is_held, self._world.records.by_index(BY_POOL, name))):
+            if mine and any(record.held_by_workload for record in self._world.records.by_index(BY_POOL, name)):
                 self._busy[name] = key  # pods of the former template still have addresses there
             else:
                 await self._delete(pool)
@@ -428,11 +428,6 @@ def _application_of(pool: SpiderIPPool) -> str | None:
     """Give the key of the application that an automatic pool is for."""
     place = Place.of_labels(pool.metadata.labels)
     return None if place is None else place.application
-
-
-def _is_held(record: SpiderIP) -> bool:
-    """Whether a pod has an address."""
-    return record.spec.state is IPState.HELD and record.spec.holder.kind is not HolderKind.POOL
 
 
 def _problem(book: Book | None, slot: Slot) -> str | None:

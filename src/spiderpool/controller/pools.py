@@ -10,7 +10,7 @@ from typing import Final
 
 from spiderpool.api.group import FINALIZER
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import BY_POOL, Tell, World, list_records
 from spiderpool.errors import NotFound
@@ -112,9 +112,7 @@ def is_going(pool: SpiderIPPool) -> bool:
 
 def _held(records: Iterable[SpiderIP]) -> list[SpiderIP]:
     """Keep the records that pods hold; the controller's own claims keep nothing."""
-    return [
-        record for record in records if record.spec.state is IPState.HELD and record.spec.holder.kind is not HolderKind.POOL
-    ]
+    return [record for record in records if record.held_by_workload]
 
 
 def in_use_message(name: str, held: list[SpiderIP]) -> str:

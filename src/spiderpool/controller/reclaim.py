@@ -179,7 +179,7 @@ class Reclaim:
         holder = record.spec.holder
         if not record.held:
             return record.spec.state
-        if holder.kind is HolderKind.POOL or not self._enabled:
+        if not record.held_by_workload or not self._enabled:
             return None
         key = (holder.namespace, holder.name)
         pod, ended = self._world.pods.get(key), self._world.ended.get(key)

@@ -18,7 +18,6 @@ from spiderpool.api.group import ANNO_IMPORTED
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import HolderKind, IPState
 from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.controller.takeover import read_allocations
@@ -160,11 +159,7 @@ class PoolReviewer:
     async def _held(self, pool: SpiderIPPool) -> AddressSet:
         """Read which addresses of a pool are held, those that wait to be taken over among them."""
         records = await list_records(self._cluster, pool.metadata.name)
-        held = [
-            record.spec.address
-            for record in records
-            if record.spec.state is IPState.HELD and record.spec.holder.kind is not HolderKind.POOL
-        ]
+        held = [record.spec.address for record in records if record.held_by_workload]
         waiting = [] if is_imported(pool) else [allocation.ip for allocation in read_allocations(pool)]
         family = Pool.parse(pool).family
         return AddressSet.of((ip for ip in (*held, *waiting) if ip.version == family), family)

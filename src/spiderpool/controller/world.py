@@ -91,7 +91,7 @@ class World:
 
 def _claim_of(record: SpiderIP) -> ClaimKey | None:
     """Give the claim that a held record answers."""
-    return ClaimKey.of_record(record) if record.held and record.spec.holder.kind is not HolderKind.POOL else None
+    return ClaimKey.of_record(record) if record.held_by_workload else None
 
 
 def _statefulset_of(record: SpiderIP) -> tuple[str, str] | None:

@@ -20,7 +20,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.group import ANNO_IMPORTED
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import HolderKind, SpiderIP
 from spiderpool.ipam.autopool import controlling_subnet
 from spiderpool.ipam.books import Books, Name, Slot
 from spiderpool.ipam.grants import misgiven
@@ -240,7 +240,7 @@ def _one_worn(
     if not namespace.pod_uid and record is not None and _is_ending(record, books):
         return  # its sandbox has no process any more, and is being taken down
     wearer = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} on node {node}, of no pod that exists,"
-    if record is None or record.spec.state is not IPState.HELD:
+    if record is None or not record.held:
         state = "no record says so" if record is None else f"the record is {record.spec.state}"
         yield Difference(
             Kind.UNRECORDED,

@@ -12,7 +12,7 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import SpiderIP
 from spiderpool.api.subnet import SpiderSubnet
 from spiderpool.ipam.reclaim import HolderOwners
 from spiderpool.model.pool import Pool
@@ -51,7 +51,7 @@ class Books:
     @cached_property
     def held(self) -> tuple[SpiderIP, ...]:
         """The records that a pod or a virtual machine holds."""
-        return tuple(r for r in self.records if r.spec.state is IPState.HELD and r.spec.holder.kind is not HolderKind.POOL)
+        return tuple(record for record in self.records if record.held_by_workload)
 
     @cached_property
     def record_of(self) -> Mapping[IPAddress, SpiderIP]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.selection import Selection, select_wish
 from spiderpool.ipam.usage import Usage
@@ -90,7 +90,7 @@ def explain_pod(
         notes: sentences of the caller that belong to the answer.
     """
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
-    mine = {slot_of(record): record for record in held if record.spec.state is IPState.HELD}
+    mine = {slot_of(record): record for record in held if record.held}
     slots = [_slot(selection, mine.pop((selection.nic, selection.family), None), usage) for selection in asked.selections]
     slots += [_unasked(record) for record in mine.values()]
     return Explanation(

@@ -12,7 +12,7 @@ from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointCurrent, EndpointIP, EndpointStatus, SpiderEndpoint
 from spiderpool.api.ippool import IPPoolStatus, Route
 from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import Application, HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.ipam.answer import sorted_records
 from spiderpool.model.pool import Pool
 
@@ -26,7 +26,7 @@ def endpoint_of(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> Sp
 
     The endpoint of a static holder outlives the pod, any other belongs to it. No finalizer: namespaces would hang on it.
     """
-    held = sorted_records(record for record in records if record.spec.state is IPState.HELD)
+    held = sorted_records(record for record in records if record.held)
     if not held:
         return None
     spec = held[0].spec
@@ -55,11 +55,7 @@ def pool_status(records: Iterable[SpiderIP], pool: Pool, limit: int = STATUS_LIM
         records: SpiderIPs of this pool, in any state; those held by pods count.
         limit: above so many the map is left out, the counts stay.
     """
-    held = [
-        record.spec
-        for record in records
-        if record.spec.state is IPState.HELD and record.spec.holder.kind is not HolderKind.POOL
-    ]
+    held = [record.spec for record in records if record.held_by_workload]
     entries = {
         spec.ip: {"pod": f"{spec.holder.namespace}/{spec.holder.name}", "podUid": spec.holder.uid}
         for spec in sorted(held, key=lambda spec: spec.ip)

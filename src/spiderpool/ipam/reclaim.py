@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import Holder, HolderKind, SpiderIP
 from spiderpool.model.pod import full_name, is_alive
 
 STATEFUL_NAME: Final = re.compile(r"(.*)-([0-9]+)")
@@ -165,7 +165,7 @@ def judge_leak(
         twins: other records that the same claim holds.
     """
     holder, twins = record.spec.holder, tuple(twins)
-    if record.spec.state is not IPState.HELD:
+    if not record.held:
         return _keep(f"the address is {record.spec.state}, nobody holds it")
     if holder.kind is HolderKind.POOL:
         return _keep(f"claimed by the controller while it edits pool {holder.name}")
@@ -255,7 +255,7 @@ def judge_handover(record: SpiderIP, pod: Pod) -> Verdict:
     For a virtual machine the caller knows that the pod runs it; the pod's own name says nothing.
     """
     holder = record.spec.holder
-    if record.spec.state is not IPState.HELD or holder.uid == pod.metadata.uid:
+    if not record.held or holder.uid == pod.metadata.uid:
         return _keep(f"the address is {record.spec.state} by pod UID {holder.uid}")
     if not record.spec.static:
         return _keep(f"{record.spec.ip} is not static: it stays with pod UID {holder.uid}")
