@@ -17,7 +17,6 @@ from itertools import islice
 from typing import Final
 
 import structlog
-from msgspec.structs import replace
 
 from spiderpool.agent.facts import BY_POD, Mirrors
 from spiderpool.agent.owners import Owners
@@ -25,9 +24,9 @@ from spiderpool.agent.patience import Patience
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.api.spiderip import SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError, UnknownOutcome
-from spiderpool.ipam.projection import endpoint_of
+from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.labels import label_value
@@ -220,7 +219,7 @@ class Endpoints:
             return  # the pod is gone; its endpoint goes with it, or with its records
         records = [record for record in records if record.spec.holder.uid == pod.metadata.uid]
         owner = records[0].spec.holder.owner or await self._owners.of(pod)
-        wanted = self._wanted(records, pod, owner)
+        wanted = kept_endpoint(records, pod, owner)
         if wanted is not None:
             await self._write(wanted)
 
@@ -231,14 +230,6 @@ class Endpoints:
         if known is not None and known.metadata.uid == holder.uid:
             return known
         return next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
-
-    def _wanted(self, records: list[SpiderIP], pod: Pod, owner: Application) -> SpiderEndpoint | None:
-        """Make the endpoint as it should be; the label finds it again after a restart of the agent."""
-        endpoint = endpoint_of(records, pod, owner)
-        if endpoint is None:
-            return None
-        labels = {**endpoint.metadata.labels, LABEL_NODE: self._node_label}
-        return replace(endpoint, metadata=replace(endpoint.metadata, labels=labels))
 
     async def _write(self, wanted: SpiderEndpoint) -> None:
         if wanted.key not in self._known:
@@ -260,7 +251,7 @@ class Endpoints:
         try:
             found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name, namespace))
             self._note(found)
-            merged = merge(found, wanted)
+            merged = merge_endpoint(found, wanted)
             if merged != found:
                 self._note(await self._patience.bear(partial(self._cluster.replace, merged)))
         except NotFound:
@@ -327,14 +318,3 @@ class Endpoints:
 def name_of(record: SpiderIP) -> Name:
     """Give the name of the endpoint that tells of a record."""
     return (record.spec.holder.namespace, record.spec.holder.name)
-
-
-def merge(found: SpiderEndpoint, wanted: SpiderEndpoint) -> SpiderEndpoint:
-    """Put what is wanted into what exists; labels and annotations of others stay."""
-    metadata = replace(
-        found.metadata,
-        labels={**found.metadata.labels, **wanted.metadata.labels},
-        owner_references=wanted.metadata.owner_references,
-        finalizers=(),
-    )
-    return replace(found, metadata=metadata, status=wanted.status)

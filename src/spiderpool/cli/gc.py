@@ -14,10 +14,7 @@ import msgspec
 import typer
 
 from spiderpool.addressing.ranges import parse_address
-from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.spiderip import SpiderIP
 from spiderpool.cli import session
 from spiderpool.cli.books import Reading, Unread, read_books
 from spiderpool.cli.ip import give_back
@@ -26,10 +23,9 @@ from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.ipam.audit import LOST, Difference, Kind, compare, remembers
 from spiderpool.ipam.books import Books
-from spiderpool.ipam.projection import endpoint_of
+from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.labels import label_value
 
 MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})
 
@@ -142,29 +138,17 @@ async def write_endpoint(cluster: Cluster, name: str, namespace: str, books: Boo
     pod = next((pod for record in records if (pod := books.living(record)) is not None), None)
     if found is not None and remembers(found, records, books):
         raise InvalidRequest(f"{LOST}; the endpoint is what they are made from, so it stays")
-    wanted = None if pod is None else await _wanted(cluster, records, pod)
+    wanted = None
+    if pod is not None:
+        records = [record for record in records if record.spec.holder.uid == pod.metadata.uid]
+        wanted = kept_endpoint(records, pod, records[0].spec.holder.owner or await owner_of(cluster, pod))
     if wanted is None:
         return await _drop(cluster, found)
     if found is None:
         await cluster.create(wanted)
         return "endpoint written"
-    metadata = msgspec.structs.replace(
-        found.metadata,
-        labels={**found.metadata.labels, **wanted.metadata.labels},
-        owner_references=wanted.metadata.owner_references,
-    )
-    await cluster.replace(msgspec.structs.replace(found, metadata=metadata, status=wanted.status))
+    await cluster.replace(merge_endpoint(found, wanted))
     return "endpoint corrected"
-
-
-async def _wanted(cluster: Cluster, records: list[SpiderIP], pod: Pod) -> SpiderEndpoint | None:
-    """Make the endpoint as the pod's agent would; the label is how that agent finds it."""
-    owner = records[0].spec.holder.owner or await owner_of(cluster, pod)
-    endpoint = endpoint_of([record for record in records if record.spec.holder.uid == pod.metadata.uid], pod, owner)
-    if endpoint is None:
-        return None
-    labels = {LABEL_NODE: label_value(pod.spec.node_name)}
-    return msgspec.structs.replace(endpoint, metadata=msgspec.structs.replace(endpoint.metadata, labels=labels))
 
 
 async def _drop(cluster: Cluster, found: SpiderEndpoint | None) -> str:

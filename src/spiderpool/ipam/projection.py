@@ -10,10 +10,12 @@ import msgspec
 
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointCurrent, EndpointIP, EndpointStatus, SpiderEndpoint
+from spiderpool.api.group import LABEL_NODE
 from spiderpool.api.ippool import IPPoolStatus, Route
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.ipam.answer import sorted_records
+from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Pool
 
 STATUS_LIMIT: Final = 5000  # the original's own limit (SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS)
@@ -45,6 +47,39 @@ def endpoint_of(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> Sp
             owner_controller_name=owner.name,
         ),
     )
+
+
+def kept_endpoint(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> SpiderEndpoint | None:
+    """
+    Return the endpoint as the agent of the pod's node keeps it, None when the pod holds nothing.
+
+    Args:
+        records: of this very pod, in any state.
+        pod: the living pod.
+        owner: its application.
+    """
+    endpoint = endpoint_of(records, pod, owner)
+    if endpoint is None:
+        return None
+    # The label is how the agent finds the endpoints of its node after a restart.
+    labels = {**endpoint.metadata.labels, LABEL_NODE: label_value(pod.spec.node_name)}
+    return msgspec.structs.replace(endpoint, metadata=msgspec.structs.replace(endpoint.metadata, labels=labels))
+
+
+def merge_endpoint(found: SpiderEndpoint, wanted: SpiderEndpoint) -> SpiderEndpoint:
+    """
+    Return an endpoint that exists with the content that it should have.
+
+    Labels and annotations of others stay. Finalizers go: a former version of the product set one, and namespaces hang on it.
+    The write must be conditional on UID and resource version, which the result carries.
+    """
+    metadata = msgspec.structs.replace(
+        found.metadata,
+        labels={**found.metadata.labels, **wanted.metadata.labels},
+        owner_references=wanted.metadata.owner_references,
+        finalizers=(),
+    )
+    return msgspec.structs.replace(found, metadata=metadata, status=wanted.status)
 
 
 def pool_status(records: Iterable[SpiderIP], pool: Pool, limit: int = STATUS_LIMIT) -> IPPoolStatus:

@@ -446,15 +446,19 @@ async def test_gc_leaves_an_endpoint_that_remembers(lab: Lab) -> None:
 
 
 async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
-    """One that was edited says again what the records say."""
+    """One that was edited is as its node's agent writes it: labels of others stay, a former version's finalizer goes."""
     lab.good()
     (shown,) = lab.cluster.all(SpiderEndpoint)
     other = endpoint_of([make_record("10.6.0.12")], make_pod(), DEPLOYMENT)
     assert other is not None
-    await lab.cluster.replace(replace(shown, status=other.status))
+    meta = replace(shown.metadata, labels={"team": "a"}, finalizers=("spiderpool.spidernet.io",))
+    await lab.cluster.replace(replace(shown, metadata=meta, status=other.status))
 
     assert ["done"] == [step.outcome for step in await gc.mend(lab.cluster, await read_books(lab.cluster, None))]
     assert 0 == (await lab.check()).exit_code
+    (mended,) = lab.cluster.all(SpiderEndpoint)
+    assert {"team": "a", "ipam.spidernet.io/node": "node1"} == mended.metadata.labels
+    assert () == mended.metadata.finalizers
 
 
 async def test_gc_goes_on_after_a_failure(lab: Lab) -> None:
