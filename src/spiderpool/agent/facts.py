@@ -24,7 +24,7 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.autopool import App
-from spiderpool.ipam.pins import needs_position, position_of
+from spiderpool.ipam.pins import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
@@ -33,6 +33,7 @@ from spiderpool.model.labels import label_value
 from spiderpool.model.networks import parse_networks
 from spiderpool.model.pod import is_mirror
 from spiderpool.model.pool import Place, Pool
+from spiderpool.model.statefulset import position_of
 
 BY_UID = "uid"
 BY_POD = "pod"
@@ -229,7 +230,7 @@ class FactSource:
         if not needs_position(pod, owner):
             return None
         statefulset = await if_exists(self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
-        return None if statefulset is None else position_of(pod, statefulset)
+        return None if statefulset is None else position_of(pod.metadata.name, statefulset)
 
     async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
         """Wait until the pod's application has other automatic pools than the facts say; false when the time is over."""

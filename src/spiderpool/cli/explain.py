@@ -26,7 +26,7 @@ from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.ipam.autopool import App
 from spiderpool.ipam.explanation import Explanation, ask_all, explain_pod
 from spiderpool.ipam.filters import DEFAULT_NIC
-from spiderpool.ipam.pins import needs_position, position_of
+from spiderpool.ipam.pins import needs_position
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.client import KubeClient
@@ -36,6 +36,7 @@ from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
 from spiderpool.model.networks import nic_name, parse_default_network, parse_networks
 from spiderpool.model.pool import Pool
+from spiderpool.model.statefulset import position_of
 
 IPAM: Final = "spiderpool"
 STDIN: Final = "-"
@@ -136,7 +137,7 @@ async def _position_of(cluster: Cluster, pod: Pod, owner: Application) -> int | 
     if not pod.metadata.uid:
         return 0  # a manifest's first pod
     statefulset = await _find(cluster, StatefulSet, owner.name, pod.metadata.namespace)
-    return None if statefulset is None else position_of(pod, statefulset)
+    return None if statefulset is None else position_of(pod.metadata.name, statefulset)
 
 
 async def _find(cluster: Cluster, kind: type[Any], name: str, namespace: str) -> Any:

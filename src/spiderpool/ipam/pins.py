@@ -24,12 +24,11 @@ from typing import Final
 
 from spiderpool.addressing.ranges import family_of, parse_range
 from spiderpool.addressing.sets import AddressSet, IPAddress, address
-from spiderpool.api.core import Pod, StatefulSet
+from spiderpool.api.core import Pod
 from spiderpool.api.group import ANNO_IP, ANNO_NETWORKS
 from spiderpool.api.spiderip import Application
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
-from spiderpool.ipam.reclaim import STATEFUL_NAME
 from spiderpool.model.fields import Fields, kind_of, read_json
 
 FIRST_NIC: Final = "eth0"
@@ -105,13 +104,6 @@ def needs_position(pod: Pod, owner: Application) -> bool:
     """Whether a pod's exact addresses may be a list for the ordinals of a StatefulSet."""
     asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(ANNO_NETWORKS, "")
     return asks and (owner.api_version, owner.kind) == ("apps/v1", "StatefulSet")
-
-
-def position_of(pod: Pod, statefulset: StatefulSet) -> int | None:
-    """Give the place of a pod among the ordinals of its StatefulSet, from 0; None when its name has none."""
-    match = STATEFUL_NAME.fullmatch(pod.metadata.name)
-    start = statefulset.spec.ordinals.start if statefulset.spec.ordinals else 0
-    return int(match[2]) - start if match and int(match[2]) >= start else None
 
 
 def _choose_one(pins: Pins, position: int | None, where: str) -> IPAddress:

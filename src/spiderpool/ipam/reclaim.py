@@ -8,7 +8,6 @@ observer has seen them comes in as an argument.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,8 +15,7 @@ from typing import Final
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.spiderip import Holder, HolderKind, SpiderIP
 from spiderpool.model.pod import full_name, is_alive
-
-STATEFUL_NAME: Final = re.compile(r"(.*)-([0-9]+)")
+from spiderpool.model.statefulset import parse_stateful_name, wanted_ordinals
 
 
 class Action(enum.StrEnum):
@@ -121,8 +119,8 @@ NO_OWNERS: Final = HolderOwners()
 
 def statefulset_name(record: SpiderIP) -> str | None:
     """Give the StatefulSet that judges a static pod's record; None when its name is not one of a StatefulSet's pods."""
-    match = STATEFUL_NAME.fullmatch(record.spec.holder.name)
-    return match[1] if match else None
+    name = parse_stateful_name(record.spec.holder.name)
+    return name.statefulset if name else None
 
 
 def judge_release(record: SpiderIP, pod: Pod | None, container_id: str, uid: str, owners: HolderOwners = NO_OWNERS) -> Verdict:
@@ -336,17 +334,16 @@ def _judge_static(record: SpiderIP, owners: HolderOwners) -> Verdict:
 def _judge_stateful(record: SpiderIP, statefulset: StatefulSet | None) -> Verdict:
     """Judge a pod of a StatefulSet: name, existence, ordinal in range."""
     name, namespace = record.spec.holder.name, record.spec.holder.namespace
-    match = STATEFUL_NAME.fullmatch(name)
-    if match is None:
+    parsed = parse_stateful_name(name)
+    if parsed is None:
         return _release(f"{namespace}/{name} is not the name of a StatefulSet's pod")
+    owner = f"StatefulSet {namespace}/{parsed.statefulset}"
     if statefulset is None:
-        return _release(f"StatefulSet {namespace}/{match[1]} does not exist")
-    spec = statefulset.spec
-    start = spec.ordinals.start if spec.ordinals else 0
-    count = 1 if spec.replicas is None else spec.replicas
-    if start <= int(match[2]) < start + count:
-        return _keep(f"StatefulSet {namespace}/{match[1]} wants {name}")
-    return _release(f"StatefulSet {namespace}/{match[1]} has {count} replicas from {start}: {name} is none of them")
+        return _release(f"{owner} does not exist")
+    wanted = wanted_ordinals(statefulset)
+    if parsed.ordinal in wanted:
+        return _keep(f"{owner} wants {name}")
+    return _release(f"{owner} has {len(wanted)} replicas from {wanted.start}: {name} is none of them")
 
 
 def _judge_machine(record: SpiderIP, owners: HolderOwners) -> Verdict:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.pins import Pins, choose, position_of, read_pins
-from tests.fakes.objects import make_pod, make_statefulset
+from spiderpool.ipam.pins import Pins, choose, read_pins
 
 TEN, ELEVEN = ip_address("10.6.0.10"), ip_address("10.6.0.11")
 SIX, SEVEN = ip_address("fd00::6"), ip_address("fd00::7")
@@ -102,15 +101,6 @@ def test_positions_walk_the_list_as_it_is_written(items: list[tuple[int, int]]) 
     assert [number for low, high in spans for number in range(low, high + 1)] == [
         int(pins.at(position)) for position in range(pins.size)
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "start", "expected"),
-    [("db-0", None, 0), ("db-3", None, 3), ("db-7", 5, 2), ("db-4", 5, None), ("web", None, None)],
-)
-def test_position_of_a_pod(name: str, start: int | None, expected: int | None) -> None:
-    """The position counts from where the StatefulSet's ordinals start."""
-    assert expected == position_of(make_pod(name), make_statefulset("db", start=start))
 
 
 VALID = [
