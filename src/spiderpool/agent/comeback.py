@@ -20,7 +20,6 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.admit import Turns
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.facts import BY_UID, Mirrors
-from spiderpool.agent.owners import Owners
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.suspects import Look
 from spiderpool.agent.unbroken import unbroken
@@ -32,6 +31,7 @@ from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Spiderpoo
 from spiderpool.ipam.records import put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import slot_of
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
@@ -50,7 +50,7 @@ class Comeback:
         self,
         cluster: Cluster,
         mirrors: Mirrors,
-        owners: Owners,
+        owners: TopOwners,
         deletions: Deletions,
         *,
         node: str,

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.agent.taken import Taken
-from spiderpool.api.group import LABEL_POOL, LABEL_STATE
+from spiderpool.api.group import LABEL_STATE
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.records import pool_selector
 from spiderpool.kube.watch import Mirror
-from spiderpool.model.labels import label_value
 
 IDLE_S: Final = 30.0  # after the last ADD that found the pool full
 PATIENCE_S: Final = 2.0  # for the first list; it is a hint, and the ADD asks again
@@ -57,7 +57,7 @@ class CoolingWatches:
         watch = self._watches.get(pool)
         end = loop.call_later(self._idle_s, self._end, pool)
         if watch is None:
-            labels = f"{LABEL_POOL}={label_value(pool)},{LABEL_STATE}={IPState.COOLING}"
+            labels = f"{pool_selector(pool)},{LABEL_STATE}={IPState.COOLING}"
             watch = self._watches[pool] = _Watch(Mirror(self._cluster, SpiderIP, labels=labels), end)
             watch.mirror.subscribe(self._note)
             await watch.mirror.start()

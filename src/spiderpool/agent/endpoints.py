@@ -19,7 +19,6 @@ from typing import Final
 import structlog
 
 from spiderpool.agent.facts import BY_POD, Mirrors
-from spiderpool.agent.owners import Owners
 from spiderpool.agent.patience import Patience
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import SpiderEndpoint
@@ -29,6 +28,7 @@ from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError
 from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.labels import label_value
 
 WORKERS: Final = 10
@@ -59,7 +59,7 @@ class Endpoints:
         self,
         cluster: Cluster,
         mirrors: Mirrors,
-        owners: Owners,
+        owners: TopOwners,
         *,
         node: str,
         is_busy: Callable[[], bool],

@@ -14,7 +14,6 @@ from typing import Any
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.agent.owners import Owners
 from spiderpool.agent.patience import Patience
 from spiderpool.api.coordinator import SpiderCoordinator
 from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
@@ -26,13 +25,14 @@ from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgai
 from spiderpool.ipam.autopool import App
 from spiderpool.ipam.pins import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.top_owners import TopOwners
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
 from spiderpool.model.networks import parse_networks
 from spiderpool.model.pod import is_mirror
-from spiderpool.model.pool import Place, Pool
+from spiderpool.model.pool import Pool, application_of
 from spiderpool.model.statefulset import position_of
 
 BY_UID = "uid"
@@ -115,7 +115,7 @@ class PoolViews:
             mirrors: of pools and reserved addresses.
         """
         self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in mirrors.pools}
-        mirrors.pools.index(BY_APPLICATION, _application_of)
+        mirrors.pools.index(BY_APPLICATION, application_of)
         self._mirrors = mirrors
         self.reserved: dict[int, AddressSet] = {}
         self._reserving = mirrors.reserved
@@ -186,7 +186,7 @@ class FactSource:
         self._agent_namespace = agent_namespace
         self._default_network = default_network
         self._views = PoolViews(mirrors)
-        self.owners = Owners(cluster)
+        self.owners = TopOwners(cluster)
 
     @property
     def features(self) -> Features:
@@ -274,9 +274,3 @@ class FactSource:
 
     async def _find_namespace(self, name: str) -> Namespace:
         return self._mirrors.namespaces.named(name) or await self._cluster.get(Namespace, name)
-
-
-def _application_of(pool: SpiderIPPool) -> str | None:
-    """Give the key of the application that an automatic pool is for."""
-    place = Place.of_labels(pool.metadata.labels)
-    return None if place is None else place.application

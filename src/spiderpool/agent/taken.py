@@ -17,10 +17,9 @@ from typing import Final
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.cooling import Cooling
-from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.model.labels import label_value
+from spiderpool.kube.records import pool_selector
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
 # A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small pool, which is full soon,
@@ -208,7 +207,7 @@ class Taken:
     async def _list(self, pool: str, view: PoolView) -> None:
         began = self._clock()
         # From the API server's memory, names only: the name says the address.
-        names = await self._cluster.list_names(SpiderIP, labels=f"{LABEL_POOL}={label_value(pool)}")
+        names = await self._cluster.list_names(SpiderIP, labels=pool_selector(pool))
         view.others = {int(parse_record_name(name)) for name in names}
         view.lost = {number: at for number, at in view.lost.items() if at >= began}
         view.lost_s = self._clock()

@@ -12,14 +12,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from spiderpool.api.core import Namespace, NetworkAttachmentDefinition, Node, Pod, StatefulSet
-from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_KEY, LABEL_POOL
+from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_KEY
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, SpiderIP
 from spiderpool.cli import session
 from spiderpool.cli.agents import Installation, read_installation
 from spiderpool.cli.manifest import read_pod
-from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.cni.keys import lookup
 from spiderpool.errors import InvalidRequest, NotFound
@@ -31,9 +30,10 @@ from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster, if_exists
+from spiderpool.kube.records import list_pool_records
+from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts
-from spiderpool.model.labels import label_value
 from spiderpool.model.networks import nic_name, parse_default_network, parse_networks
 from spiderpool.model.pool import Pool
 from spiderpool.model.statefulset import position_of
@@ -96,7 +96,7 @@ async def find_pod(cluster: Cluster, name: str, namespace: str) -> tuple[Pod, Ap
         raise NotFound(f"pod {where}/{what} does not exist") from None
     if pod.spec.host_network:
         raise InvalidRequest(f"pod {where}/{what} uses its node's network; it has no address of its own")
-    return pod, await owner_of(cluster, pod)
+    return pod, await TopOwners(cluster).of(pod)
 
 
 async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
@@ -156,8 +156,7 @@ async def _held(cluster: Cluster, facts: Facts) -> tuple[SpiderIP, ...]:
 
 async def _usage(cluster: Cluster, pool: Pool, facts: Facts) -> Usage:
     """Count the addresses of one pool."""
-    listing = await cluster.list_objects(SpiderIP, labels=f"{LABEL_POOL}={label_value(pool.name)}")
-    records = [record for record in listing.items if record.spec.pool == pool.name]
+    records = await list_pool_records(cluster, pool.name)
     return count_usage(pool, records, facts.reserved_of(pool.family))
 
 

@@ -18,7 +18,6 @@ from spiderpool.api.endpoint import SpiderEndpoint
 from spiderpool.cli import session
 from spiderpool.cli.books import Reading, Unread, read_books
 from spiderpool.cli.ip import give_back
-from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.ipam.audit import LOST, Difference, Kind, compare, remembers
@@ -26,6 +25,7 @@ from spiderpool.ipam.books import Books
 from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.top_owners import TopOwners
 
 MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})
 
@@ -141,7 +141,7 @@ async def write_endpoint(cluster: Cluster, name: str, namespace: str, books: Boo
     wanted = None
     if pod is not None:
         records = [record for record in records if record.spec.holder.uid == pod.metadata.uid]
-        wanted = kept_endpoint(records, pod, records[0].spec.holder.owner or await owner_of(cluster, pod))
+        wanted = kept_endpoint(records, pod, records[0].spec.holder.owner or await TopOwners(cluster).of(pod))
     if wanted is None:
         return await _drop(cluster, found)
     if found is None:

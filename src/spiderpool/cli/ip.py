@@ -12,13 +12,12 @@ import typer
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
-from spiderpool.api.group import LABEL_KEY, LABEL_POOL
+from spiderpool.api.group import LABEL_KEY
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP, SpiderIPSpec
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
-from spiderpool.cli.owners import owner_of
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.ipam.reclaim import Action, Verdict, judge_leak
@@ -27,9 +26,10 @@ from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.owners import read_owners
+from spiderpool.kube.records import list_pool_records
+from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
-from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
 from spiderpool.model.pool import Pool
 
@@ -129,9 +129,8 @@ async def find(cluster: Cluster, ip: str = "", pod: str = "", pool: str = "") ->
     """Find records by address, pod or pool; all three narrow it down."""
     if ip:
         return await _find_address(cluster, parse_address(ip), pod, pool)
-    labels = f"{LABEL_POOL}={label_value(pool)}" if pool else ""
-    listing = await cluster.list_objects(SpiderIP, labels=labels)
-    found = [record for record in listing.items if _is_asked_for(record, pod, pool)]
+    listed = await list_pool_records(cluster, pool) if pool else (await cluster.list_objects(SpiderIP)).items
+    found = [record for record in listed if _is_asked_for(record, pod, pool)]
     usage = None
     if pool:
         parsed = Pool.parse(await cluster.get(SpiderIPPool, pool))
@@ -284,7 +283,7 @@ async def record(cluster: Cluster, claim: ByHand, features: Features) -> str:
     pool = next((pool for pool in pools if pool.family == claim.ip.version and claim.ip in pool.total), None)
     if pool is None:
         raise InvalidRequest(f"{claim.ip} is in no pool; add it to one, then record it")
-    wanted = record_of(spec_of(claim, pool, pod, await owner_of(cluster, pod), features))
+    wanted = record_of(spec_of(claim, pool, pod, await TopOwners(cluster).of(pod), features))
     await _refuse_second(cluster, wanted)
     try:
         await cluster.create(wanted)

@@ -47,7 +47,7 @@ from spiderpool.ipam.subnetwish import PoolWish, read_pool_wish
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.labels import label_value
-from spiderpool.model.pool import Place, Pool
+from spiderpool.model.pool import Place, Pool, application_of
 from spiderpool.model.subnet import Grant
 
 OF_APPLICATION: Final = "pools of application"
@@ -101,8 +101,8 @@ class AutoPools:
         self._claims = PoolClaims(world, clock)
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)  # who waits for a change of a subnet, by its name
         self._busy: dict[str, str] = {}  # who waits for pods to leave a pool, by its name
-        world.pools.index(OF_APPLICATION, _application_of)
-        world.pools.index(OF_NETWORK, lambda pool: pool.spec.subnet if _application_of(pool) is None else None)
+        world.pools.index(OF_APPLICATION, application_of)
+        world.pools.index(OF_NETWORK, lambda pool: pool.spec.subnet if application_of(pool) is None else None)
         self.loop = Loop("automatic pools", self._reconcile, workers=workers, clock=clock)
 
     def start(self, subnets: Mirror[SpiderSubnet], natives: NativeApplications, foreigns: ForeignApplications) -> None:
@@ -124,7 +124,7 @@ class AutoPools:
             for grant in book.subnet.grants.values()
             if grant.application is not None
         }
-        pools = {key for pool in self._world.pools if (key := _application_of(pool)) is not None}
+        pools = {key for pool in self._world.pools if (key := application_of(pool)) is not None}
         for key in {*self._natives.keys(), *self._foreigns.keys(), *granted, *pools}:
             self.loop.add(key)
 
@@ -137,7 +137,7 @@ class AutoPools:
         if old is not None and new is not None and old.metadata.generation == new.metadata.generation:
             return
         for pool in (old, new):
-            key = None if pool is None else _application_of(pool)
+            key = None if pool is None else application_of(pool)
             if key is not None:
                 self.loop.add(key)
 
@@ -422,12 +422,6 @@ class AutoPools:
 def _is_under(pool: KubeObject, book: Book) -> bool:
     """Whether an automatic pool is of this subnet, by its label."""
     return pool.metadata.labels.get(LABEL_OWNER_SUBNET) == label_value(book.subnet.name)
-
-
-def _application_of(pool: SpiderIPPool) -> str | None:
-    """Give the key of the application that an automatic pool is for."""
-    place = Place.of_labels(pool.metadata.labels)
-    return None if place is None else place.application
 
 
 def _problem(book: Book | None, slot: Slot) -> str | None:

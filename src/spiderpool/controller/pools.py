@@ -12,9 +12,10 @@ from spiderpool.api.group import FINALIZER
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import SpiderIP
 from spiderpool.controller.loop import Loop
-from spiderpool.controller.world import BY_POOL, Tell, World, list_records
+from spiderpool.controller.world import BY_POOL, Tell, World
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change
+from spiderpool.kube.records import list_pool_records
 from spiderpool.model.pool import is_imported
 
 NAMED_PODS: Final = 10
@@ -72,7 +73,7 @@ class PoolKeeper:
             return None  # allocations that wait to be taken over are looked at when the pool is marked
         records = self._world.records.by_index(BY_POOL, name)
         if not _held(records):
-            records = await list_records(self._world.cluster, name)  # the mirror may be late
+            records = await list_pool_records(self._world.cluster, name)  # the mirror may be late
         if held := _held(records):
             self._tell(pool, IN_USE, in_use_message(name, held))
             return TELL_AGAIN_S

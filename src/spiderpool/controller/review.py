@@ -21,7 +21,6 @@ from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.controller.takeover import read_allocations
-from spiderpool.controller.world import list_records
 from spiderpool.ipam.autopool import is_granted
 from spiderpool.ipam.validation import (
     FieldError,
@@ -34,6 +33,7 @@ from spiderpool.ipam.validation import (
     validate_reserved,
 )
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.records import list_pool_records
 from spiderpool.model.config import Features
 from spiderpool.model.pool import Pool, is_imported
 
@@ -158,7 +158,7 @@ class PoolReviewer:
 
     async def _held(self, pool: SpiderIPPool) -> AddressSet:
         """Read which addresses of a pool are held, those that wait to be taken over among them."""
-        records = await list_records(self._cluster, pool.metadata.name)
+        records = await list_pool_records(self._cluster, pool.metadata.name)
         held = [record.spec.address for record in records if record.held_by_workload]
         waiting = [] if is_imported(pool) else [allocation.ip for allocation in read_allocations(pool)]
         family = Pool.parse(pool).family

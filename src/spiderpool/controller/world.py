@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
 from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.group import LABEL_POOL
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.meta import KubeObject
 from spiderpool.api.spiderip import HolderKind, SpiderIP
@@ -18,7 +17,6 @@ from spiderpool.kube.replica import Subscriber
 from spiderpool.kube.watch import MetadataMirror, Mirror
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
-from spiderpool.model.labels import label_value
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -100,9 +98,3 @@ def _statefulset_of(record: SpiderIP) -> tuple[str, str] | None:
         return None
     name = statefulset_name(record)
     return (record.spec.holder.namespace, name) if name else None
-
-
-async def list_records(cluster: Cluster, pool: str) -> tuple[SpiderIP, ...]:
-    """Read all records of a pool from etcd; the label may be a hash, so the name is compared as well."""
-    listing = await cluster.list_objects(SpiderIP, labels=f"{LABEL_POOL}={label_value(pool)}")
-    return tuple(record for record in listing.items if record.spec.pool == pool)

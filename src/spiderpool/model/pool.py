@@ -139,6 +139,12 @@ class Pool:
         )
 
 
+def application_of(obj: SpiderIPPool) -> str | None:
+    """Return the key of the application that an automatic pool is for, as its labels have it; None for other pools."""
+    place = Place.of_labels(obj.metadata.labels)
+    return None if place is None else place.application
+
+
 def is_imported(obj: SpiderIPPool) -> bool:
     """Whether no allocation waits to be taken over from Go Spiderpool."""
     return ANNO_IMPORTED in obj.metadata.annotations or obj.status.allocated_ips is None

@@ -16,12 +16,12 @@ KINDS: Final[dict[str, type[KubeObject]]] = {"ReplicaSet": ReplicaSet, "Job": Jo
 REMEMBERED: Final = 4096  # owners; the oldest go first
 
 
-class Owners:
-    """Finds top owners; one look-up an owner, however many pods ask at once."""
+class TopOwners:
+    """Finds top owners: one read per owner, however many pods ask at once."""
 
     def __init__(self, cluster: Cluster) -> None:
         """
-        Begin with knowing nobody.
+        Start with an empty memory.
 
         Args:
             cluster: where the metadata comes from.
@@ -31,7 +31,7 @@ class Owners:
         self._flights: dict[str, asyncio.Task[OwnerReference]] = {}
 
     async def of(self, pod: Pod) -> Application:
-        """Give the application that a pod belongs to."""
+        """Return the application that a pod belongs to; a ReplicaSet or Job that is gone stands for itself."""
         ref = next_owner(pod.metadata.owner_references)
         if ref is None or is_final(ref):
             return application(pod, ref)
@@ -48,7 +48,7 @@ class Owners:
         try:
             found = (await self._cluster.get_metadata(KINDS[ref.kind], ref.name, namespace)).metadata
         except NotFound:
-            return ref  # deleted already: nobody says any more who stood above it
+            return ref  # deleted already: its own owner is not known any more
         if found.uid != ref.uid:
             return ref
         while len(self._known) >= REMEMBERED:
