@@ -11,7 +11,7 @@ from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.api.group import ANNO_IMPORTED
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.spiderip import Application, SpiderIP
-from spiderpool.ipam.records import build_record
+from spiderpool.ipam.records import claim_record
 from spiderpool.ipam.wishes import NicWish, Request, Source
 from spiderpool.model.claim import Claimant, ClaimKey
 from spiderpool.model.config import Features
@@ -103,4 +103,4 @@ def make_record(ip: str = "10.6.0.10", pool: Pool | None = None, facts: Facts | 
     request = Request(nic=nic, container_id=more.get("container_id", "sandbox-1"), network=more.get("network", "macvlan"))
     wish = make_wish(nic, clean_gateway=more.get("clean_gateway", False))
     address = pool.total.at(0).__class__(ip)
-    return build_record(pool, address, make_key(facts, nic, pool.family), facts, wish, request, more.get("routes", ()))
+    return claim_record(pool, address, make_key(facts, nic, pool.family), facts, wish, request, more.get("routes", ()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import Any
 
 import structlog
@@ -26,16 +26,16 @@ from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.core import Pod
 from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.spiderip import Application, IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
-from spiderpool.ipam.records import put_in_place, record_of
+from spiderpool.ipam.records import nic_record, pod_holder, pool_record, put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import slot_of
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
-from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
+from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -194,7 +194,7 @@ class Comeback:
         return live if live is not None and live.metadata.uid == pod.metadata.uid and needs_records(live) else None
 
     async def _endpoint_of(self, pod: Pod, owner: Application) -> SpiderEndpoint | None:
-        name = holder_of(pod, owner, self._features, "").name
+        name = pod_holder(pod, owner, self._features, "").name
         endpoint = await if_exists(self._cluster.get(SpiderEndpoint, name, pod.metadata.namespace))
         return endpoint if endpoint is not None and _is_of(endpoint, pod) else None
 
@@ -226,31 +226,14 @@ def needs_records(pod: Pod) -> bool:
     return is_alive(pod) and not pod.spec.host_network and bool(pod.spec.node_name)
 
 
-def holder_of(pod: Pod, owner: Application, features: Features, nic: str) -> Holder:
-    """Make the holder of a living pod; sandbox and network are not known any more."""
-    kind = holder_kind(owner, features)
-    return Holder(
-        kind=kind,
-        namespace=pod.metadata.namespace,
-        name=pod.metadata.name if kind is HolderKind.POD else owner.name,
-        uid=pod.metadata.uid,
-        nic=nic,
-        node=pod.spec.node_name,
-        owner=owner,
-    )
-
-
 def records_of_endpoint(endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features) -> tuple[SpiderIP, ...]:
     """Make the records that an endpoint tells of; raises `InvalidRequest` for one that somebody edited into nonsense."""
     nics = endpoint.status.current.ips if endpoint.status else ()
     try:
         return tuple(
-            record_of(_spec_of(nic, address, pool, gateway, holder_of(pod, owner, features, nic.interface), owner, features))
+            _record_of_nic(nic, ip_interface(address), pool, pod, owner, features)
             for nic in nics
-            for address, pool, gateway in (
-                (nic.ipv4, nic.ipv4_pool, nic.ipv4_gateway),
-                (nic.ipv6, nic.ipv6_pool, nic.ipv6_gateway),
-            )
+            for address, pool in ((nic.ipv4, nic.ipv4_pool), (nic.ipv6, nic.ipv6_pool))
             if address and pool
         )
     except ValueError as error:
@@ -269,11 +252,8 @@ def records_of_status(pod: Pod, owner: Application, features: Features, pools: I
         ip = parse_address(text)
         homes = [pool for pool in candidates if ip in pool.total]
         if len(homes) == 1:
-            nic = EndpointIP(interface="eth0")
-            gateway = None if homes[0].gateway is None else str(homes[0].gateway)
-            address = f"{ip}/{homes[0].subnet.prefixlen}"
-            holder = holder_of(pod, owner, features, nic.interface)
-            found.append(record_of(_spec_of(nic, address, homes[0].name, gateway, holder, owner, features)))
+            holder = pod_holder(pod, owner, features, "eth0")
+            found.append(pool_record(homes[0], ip, holder, static=is_static(owner, features)))
     return tuple(found)
 
 
@@ -286,26 +266,12 @@ def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
     )
 
 
-def _spec_of(
-    nic: EndpointIP,
-    address: str,
-    pool: str,
-    gateway: str | None,
-    holder: Holder,
-    owner: Application,
-    features: Features,
-) -> SpiderIPSpec:
-    """Make the specification of one address."""
-    interface = ip_interface(address)
-    family = interface.version
-    return SpiderIPSpec(
-        ip=str(interface.ip),
-        pool=pool,
-        family=family,
-        prefix_length=interface.network.prefixlen,
-        holder=holder,
-        static=is_static(owner, features),
-        gateway=gateway,
-        clean_gateway=bool(nic.clean_gateway),
-        routes=tuple(route for route in nic.routes if ip_network(route.dst, strict=False).version == family),
-    )
+def _record_of_nic(
+    nic: EndpointIP, interface: IPv4Interface | IPv6Interface, pool: str, pod: Pod, owner: Application, features: Features
+) -> SpiderIP:
+    """Return the record of one address of a NIC; raises `ValueError` for routes that are none."""
+    for route in nic.routes:
+        ip_network(route.dst, strict=False)
+    holder = pod_holder(pod, owner, features, nic.interface)
+    static = is_static(owner, features)
+    return nic_record(nic, interface.ip, interface.network.prefixlen, pool, holder, static=static)

@@ -25,7 +25,7 @@ from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.allocation import attach_routes
 from spiderpool.ipam.answer import IpamAddResponse, render_answer
-from spiderpool.ipam.records import build_record
+from spiderpool.ipam.records import claim_record
 from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
 from spiderpool.ipam.subnetwish import wants_subnets
 from spiderpool.ipam.wishes import NicWish, Request, Wish, read_wish
@@ -196,7 +196,7 @@ class Leases:
         nic_wish = ask.nic_wishes[selection.nic]
 
         def build(pool: Pool, ip: IPAddress) -> SpiderIP:
-            return build_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
+            return claim_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
 
         def renew(want: Want) -> Want:
             facts = replace(ask.facts, pools=self._source.pools, reserved=self._source.reserved)

@@ -15,13 +15,13 @@ from spiderpool.api.core import Pod
 from spiderpool.api.group import LABEL_KEY
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP, SpiderIPSpec
+from spiderpool.api.spiderip import HolderKind, SpiderIP
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.ipam.reclaim import Action, Verdict, judge_leak
-from spiderpool.ipam.records import record_of
+from spiderpool.ipam.records import pod_holder, pool_record, record_of
 from spiderpool.ipam.usage import Usage, count_usage, join_reserved
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
@@ -30,7 +30,7 @@ from spiderpool.kube.records import list_pool_records
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
-from spiderpool.model.pod import full_name, holder_kind, is_alive, is_static
+from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
 
 app = typer.Typer(no_args_is_help=True, help="Addresses: who holds them, giving them back, recording them by hand.")
@@ -283,7 +283,9 @@ async def record(cluster: Cluster, claim: ByHand, features: Features) -> str:
     pool = next((pool for pool in pools if pool.family == claim.ip.version and claim.ip in pool.total), None)
     if pool is None:
         raise InvalidRequest(f"{claim.ip} is in no pool; add it to one, then record it")
-    wanted = record_of(spec_of(claim, pool, pod, await TopOwners(cluster).of(pod), features))
+    owner = await TopOwners(cluster).of(pod)
+    holder = pod_holder(pod, owner, features, claim.nic, container_id=claim.container_id)
+    wanted = pool_record(pool, claim.ip, holder, static=is_static(owner, features), routes=pool.routes)
     await _refuse_second(cluster, wanted)
     try:
         await cluster.create(wanted)
@@ -331,27 +333,3 @@ async def _correct(cluster: Cluster, claim: ByHand, wanted: SpiderIP, pod: Pod) 
     )
     await cluster.replace(record_of(spec, found.metadata))
     return f"corrected the record of {claim.ip}: pod {full_name(pod)}, {claim.nic}, sandbox {claim.container_id}"
-
-
-def spec_of(claim: ByHand, pool: Pool, pod: Pod, owner: Application, features: Features) -> SpiderIPSpec:
-    """Make the specification of an address that is recorded by hand; the pod's routes are as its interface has them."""
-    kind = holder_kind(owner, features)
-    return SpiderIPSpec(
-        ip=str(claim.ip),
-        pool=pool.name,
-        family=pool.family,
-        prefix_length=pool.subnet.prefixlen,
-        holder=Holder(
-            kind=kind,
-            namespace=pod.metadata.namespace,
-            name=owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name,
-            uid=pod.metadata.uid,
-            nic=claim.nic,
-            node=claim.node,
-            container_id=claim.container_id,
-            owner=owner,
-        ),
-        static=is_static(owner, features),
-        gateway=None if pool.gateway is None else str(pool.gateway),
-        routes=pool.routes,
-    )

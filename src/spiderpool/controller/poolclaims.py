@@ -14,10 +14,10 @@ from typing import Final
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.controller.world import BY_POOL, World
 from spiderpool.errors import AlreadyExists, NotFound, TryAgain
-from spiderpool.ipam.records import record_of
+from spiderpool.ipam.records import build_record
 from spiderpool.model.pool import Pool
 
 STALE_S: Final = 3.0  # agents have seen an edit after this time: their watches are behind by milliseconds
@@ -105,15 +105,8 @@ class PoolClaims:
 def _claim(pool: SpiderIPPool, ip: IPAddress) -> SpiderIP:
     """Make the record of a claim."""
     parsed = Pool.parse(pool)
-    return record_of(
-        SpiderIPSpec(
-            ip=str(ip),
-            pool=parsed.name,
-            family=parsed.family,
-            prefix_length=parsed.subnet.prefixlen,
-            holder=Holder(kind=HolderKind.POOL, name=parsed.name, uid=parsed.uid),
-        )
-    )
+    holder = Holder(kind=HolderKind.POOL, name=parsed.name, uid=parsed.uid)
+    return build_record(ip, parsed.subnet.prefixlen, parsed.name, holder)
 
 
 def _is_claim_of(record: SpiderIP, pool: SpiderIPPool) -> bool:

@@ -16,9 +16,9 @@ import msgspec
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP, SpiderIPSpec
+from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.records import record_of
+from spiderpool.ipam.records import nic_record, pool_record
 from spiderpool.model.pool import Pool
 
 STATIC_OWNERS: Final = {"StatefulSet": "apps/v1", "VirtualMachineInstance": "kubevirt.io/v1"}
@@ -76,19 +76,11 @@ def render_import(pool: Pool, allocation: Allocation, endpoint: SpiderEndpoint |
         endpoint: of the pod; without it NIC and node are not known, and the record lives as long as the pod.
     """
     nic = None if endpoint is None else _nic_of(endpoint, str(allocation.ip))
-    return record_of(
-        SpiderIPSpec(
-            ip=str(allocation.ip),
-            pool=pool.name,
-            family=allocation.ip.version,
-            prefix_length=pool.subnet.prefixlen,
-            holder=_holder(allocation, endpoint, nic),
-            static=endpoint is not None and _is_static(endpoint),
-            gateway=_gateway(pool, allocation.ip, nic),
-            clean_gateway=bool(nic and nic.clean_gateway),
-            routes=tuple(r for r in nic.routes if (":" in r.dst) == (allocation.ip.version == 6)) if nic else pool.routes,  # noqa: PLR2004
-        )
-    )
+    holder = _holder(allocation, endpoint, nic)
+    static = endpoint is not None and _is_static(endpoint)
+    if nic is None:
+        return pool_record(pool, allocation.ip, holder, static=static, routes=pool.routes)
+    return nic_record(nic, allocation.ip, pool.subnet.prefixlen, pool.name, holder, static=static)
 
 
 def same_holder(record: SpiderIP, wanted: SpiderIP) -> bool:
@@ -134,10 +126,3 @@ def _nic_of(endpoint: SpiderEndpoint, ip: str) -> EndpointIP | None:
 def _bare(address: str | None) -> str:
     """Take the prefix length off an address and write it canonically."""
     return "" if not address else str(ip_address(address.partition("/")[0]))
-
-
-def _gateway(pool: Pool, ip: IPAddress, nic: EndpointIP | None) -> str | None:
-    """Give the gateway that the pod was given."""
-    if nic is None:
-        return None if pool.gateway is None else str(pool.gateway)
-    return nic.ipv4_gateway if ip.version == 4 else nic.ipv6_gateway  # noqa: PLR2004

@@ -9,12 +9,14 @@ from msgspec.structs import replace
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.core import Pod
+from spiderpool.api.endpoint import EndpointIP
 from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
 from spiderpool.api.ippool import Route
 from spiderpool.api.meta import ObjectMeta
 from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.ipam.wishes import NicWish, Request
 from spiderpool.model.claim import ClaimKey
+from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import holder_kind
@@ -24,6 +26,82 @@ OWN_LABELS: Final = frozenset({LABEL_POOL, LABEL_NODE, LABEL_KEY, LABEL_OWNER, L
 
 
 def build_record(
+    ip: IPAddress,
+    prefix_length: int,
+    pool: str,
+    holder: Holder,
+    *,
+    static: bool = False,
+    gateway: str | None = None,
+    clean_gateway: bool = False,
+    routes: tuple[Route, ...] = (),
+) -> SpiderIP:
+    """
+    Return the Held record of an address, as it is to be created.
+
+    Args:
+        ip: the address, which also names the record.
+        prefix_length: of the network that the holder's interface is on.
+        pool: name of the pool that has the address.
+        holder: who gets it (`pod_holder` for a pod).
+        static: whether the record outlives its pod.
+        gateway: of the default route, None where there is none.
+        clean_gateway: whether the pod gets no default route in spite of a gateway.
+        routes: further routes that go with the address.
+    """
+    spec = SpiderIPSpec(
+        ip=str(ip),
+        pool=pool,
+        family=ip.version,
+        prefix_length=prefix_length,
+        holder=holder,
+        static=static,
+        gateway=gateway,
+        clean_gateway=clean_gateway,
+        routes=routes,
+    )
+    return record_of(spec)
+
+
+def pool_record(
+    pool: Pool,
+    ip: IPAddress,
+    holder: Holder,
+    *,
+    static: bool,
+    clean_gateway: bool = False,
+    routes: tuple[Route, ...] = (),
+) -> SpiderIP:
+    """Return the record of an address as its pool gives it now: prefix length and gateway are the pool's."""
+    gateway = None if pool.gateway is None else str(pool.gateway)
+    return build_record(
+        ip,
+        pool.subnet.prefixlen,
+        pool.name,
+        holder,
+        static=static,
+        gateway=gateway,
+        clean_gateway=clean_gateway,
+        routes=routes,
+    )
+
+
+def nic_record(nic: EndpointIP, ip: IPAddress, prefix_length: int, pool: str, holder: Holder, *, static: bool) -> SpiderIP:
+    """Return the record of an address as a SpiderEndpoint remembers it: gateway and routes are the NIC's."""
+    six = ip.version == 6  # noqa: PLR2004
+    return build_record(
+        ip,
+        prefix_length,
+        pool,
+        holder,
+        static=static,
+        gateway=nic.ipv6_gateway if six else nic.ipv4_gateway,
+        clean_gateway=bool(nic.clean_gateway),
+        routes=tuple(route for route in nic.routes if (":" in route.dst) == six),
+    )
+
+
+def claim_record(
     pool: Pool,
     ip: IPAddress,
     key: ClaimKey,
@@ -33,23 +111,55 @@ def build_record(
     routes: tuple[Route, ...] = (),
 ) -> SpiderIP:
     """
-    Make the record of a claim, as it is to be created.
+    Return the record that an ADD claims.
 
     Args:
+        pool: the pool that has the address.
+        ip: the address.
+        key: the claim that the record answers.
+        facts: what the ADD decides by.
+        nic_wish: what the pod asks for on this NIC.
+        request: the CNI call.
         routes: custom routes of the pod that go with this address; the pool's own come before them.
     """
-    spec = SpiderIPSpec(
-        ip=str(ip),
-        pool=pool.name,
-        family=pool.family,
-        prefix_length=pool.subnet.prefixlen,
-        holder=_holder(key, facts, request),
-        static=key.static,
-        gateway=None if pool.gateway is None else str(pool.gateway),
-        clean_gateway=nic_wish.clean_gateway,
-        routes=pool.routes + routes,
+    holder = pod_holder(
+        facts.pod,
+        facts.owner,
+        facts.features,
+        key.nic,
+        container_id=request.container_id,
+        # The call speaks for its own NIC only. Which networks the other NICs are on is known when their calls come.
+        network=(request.network or "") if key.nic == request.nic else "",
     )
-    return record_of(spec)
+    return pool_record(pool, ip, holder, static=key.static, clean_gateway=nic_wish.clean_gateway, routes=pool.routes + routes)
+
+
+def pod_holder(
+    pod: Pod, owner: Application, features: Features, nic: str, *, container_id: str = "", network: str = ""
+) -> Holder:
+    """
+    Return a pod, or the virtual machine that it runs, as the holder of an address.
+
+    Args:
+        pod: bound to its node.
+        owner: top owner of the pod.
+        features: the switches of the configuration.
+        nic: interface that the address is for.
+        container_id: the pod's sandbox; empty where it is not known.
+        network: network of the interface; empty where it is not known.
+    """
+    kind = holder_kind(owner, features)
+    return Holder(
+        kind=kind,
+        namespace=pod.metadata.namespace,
+        name=owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name,
+        uid=pod.metadata.uid,
+        nic=nic,
+        node=pod.spec.node_name,
+        container_id=container_id,
+        network=network,
+        owner=owner,
+    )
 
 
 def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderIP:
@@ -132,25 +242,8 @@ def describe_holder(record: SpiderIP) -> str:
 
 
 def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
-    """Put a claim (`build_record`), or what was there before it, in the place of a record, on condition of that record."""
+    """Put a claim (`claim_record`), or what was there before it, in the place of a record, on condition of that record."""
     return record_of(fresh.spec, old.metadata)
-
-
-def _holder(key: ClaimKey, facts: Facts, request: Request) -> Holder:
-    """Say who holds the address."""
-    pod, kind = facts.pod, holder_kind(facts.owner, facts.features)
-    return Holder(
-        kind=kind,
-        namespace=pod.metadata.namespace,
-        name=facts.owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name,
-        uid=pod.metadata.uid,
-        nic=key.nic,
-        node=pod.spec.node_name,
-        container_id=request.container_id,
-        # the call speaks for its own NIC only; which networks the other NICs are on is known when their calls come
-        network=(request.network or "") if key.nic == request.nic else "",
-        owner=facts.owner,
-    )
 
 
 def _labels(spec: SpiderIPSpec) -> dict[str, str]:
