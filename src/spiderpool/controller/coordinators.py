@@ -23,19 +23,18 @@ from spiderpool.api.meta import Kube, KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell
-from spiderpool.errors import InvalidRequest, NotFound
+from spiderpool.errors import Forbidden, InvalidRequest, NotFound
 from spiderpool.kernel.folders import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.watch import Mirror
-from spiderpool.wiring.clustercidr import (
+from spiderpool.wiring.clustercidr import Sources, judge, resolve_kind
+from spiderpool.wiring.controlplane import (
     Cidrs,
     ClusterCidrs,
-    Sources,
-    judge,
+    Started,
+    read_cidrs,
     read_kubeadm,
     read_manager,
-    resolve_kind,
-    valid_cidrs,
 )
 
 KUBE_SYSTEM: Final = "kube-system"
@@ -43,6 +42,7 @@ KUBEADM: Final = "kubeadm-config"
 MANAGER_LABEL: Final = "component=kube-controller-manager"
 NOT_READY: Final = "CoordinatorNotReady"
 CILIUM_NOT_READY: Final = "CiliumNotReady"  # the reference's word
+NOT_READABLE: Final = "CIDRNotReadable"  # in sync, and something was left out
 RESYNC_S: Final = 60.0
 GATHER_S: Final = 0.2
 
@@ -52,11 +52,26 @@ Clock = Callable[[], float]
 log = structlog.get_logger("spiderpool.controller")
 
 
+class Variable(Kube, frozen=True, kw_only=True):
+    """A variable of a container's environment; `value` is None when it comes from elsewhere."""
+
+    name: str
+    value: str | None = None
+
+
 class Container(Kube, frozen=True, kw_only=True):
     """How a container is started."""
 
+    name: str = ""
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
+    env: tuple[Variable, ...] = ()
+
+    @property
+    def started(self) -> Started:
+        """Return its command line."""
+        env = {one.name: one.value for one in self.env if one.value is not None}
+        return Started((*self.command, *self.args), env, self.name)
 
 
 class StartedPodSpec(Kube, frozen=True, kw_only=True):
@@ -74,11 +89,14 @@ class StartedPod(KubeObject, frozen=True, kw_only=True):
 
 
 class CidrsSpec(Kube, frozen=True, kw_only=True):
-    """The CIDRs of an object of another project; one that is switched off has none to give."""
+    """
+    The CIDRs of an object of another project.
+
+    Whether a pool is switched off does not count: pods may still have its addresses.
+    """
 
     cidrs: tuple[str, ...] = ()
     cidr: str = ""
-    disabled: bool = False
 
 
 class CidrObject(KubeObject, frozen=True, kw_only=True):
@@ -87,11 +105,9 @@ class CidrObject(KubeObject, frozen=True, kw_only=True):
     spec: CidrsSpec = CidrsSpec()
 
     @property
-    def held(self) -> Cidrs:
-        """Its CIDRs."""
-        if self.metadata.deletion_timestamp is not None or self.spec.disabled:
-            return ()
-        return valid_cidrs((*self.spec.cidrs, self.spec.cidr))
+    def texts(self) -> tuple[str, ...]:
+        """Return its CIDRs as written."""
+        return tuple(filter(None, (*self.spec.cidrs, self.spec.cidr)))
 
 
 class ServiceCIDR(CidrObject, frozen=True, kw_only=True):
@@ -113,9 +129,15 @@ class ServiceCIDRAlpha(CidrObject, frozen=True, kw_only=True):
 
 
 class CalicoIPPool(CidrObject, frozen=True, kw_only=True):
-    """A pool of Calico."""
+    """A pool of Calico, as its own datastore keeps it."""
 
     resource: ClassVar[Resource] = Resource("crd.projectcalico.org", "v1", "IPPool", "ippools")
+
+
+class CalicoIPPoolV3(CidrObject, frozen=True, kw_only=True):
+    """The same where Calico has no objects of its own datastore: CRDs of the group that its users write."""
+
+    resource: ClassVar[Resource] = Resource("projectcalico.org", "v3", "IPPool", "ippools")
 
 
 class CiliumFamily(Kube, frozen=True, kw_only=True):
@@ -139,13 +161,23 @@ class CiliumPodIPPool(KubeObject, frozen=True, kw_only=True):
     spec: CiliumPoolSpec = CiliumPoolSpec()
 
     @property
-    def held(self) -> Cidrs:
-        """Its CIDRs."""
-        gone = self.metadata.deletion_timestamp is not None
-        return () if gone else valid_cidrs((*self.spec.ipv4.cidrs, *self.spec.ipv6.cidrs))
+    def texts(self) -> tuple[str, ...]:
+        """Return its CIDRs as written."""
+        return (*self.spec.ipv4.cidrs, *self.spec.ipv6.cidrs)
 
 
-SERVICE_KINDS: Final[tuple[type[CidrObject], ...]] = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
+class CiliumPodIPPoolV2(CiliumPodIPPool, frozen=True, kw_only=True):
+    """The same in the next version of Cilium's API."""
+
+    resource: ClassVar[Resource] = Resource("cilium.io", "v2", "CiliumPodIPPool", "ciliumpodippools")
+
+
+CidrKind = type[CidrObject] | type[CiliumPodIPPool]
+
+# Kinds that say the same, in the order in which they are asked for.
+SERVICE_KINDS: Final[tuple[CidrKind, ...]] = (ServiceCIDR, ServiceCIDRBeta, ServiceCIDRAlpha)
+CALICO_KINDS: Final[tuple[CidrKind, ...]] = (CalicoIPPool, CalicoIPPoolV3)
+CILIUM_KINDS: Final[tuple[CidrKind, ...]] = (CiliumPodIPPool, CiliumPodIPPoolV2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +207,7 @@ class Coordinators:
         self._tell = tell
         self._settings = settings
         self._mirrors: dict[str, Mirror[Any]] = {}
+        self._noted: tuple[str, ...] = ()
         self.loop = Loop("coordinators", self._reconcile, clock=clock)
 
     async def start(self) -> None:
@@ -199,7 +232,9 @@ class Coordinators:
     async def _bring_up_to_date(self, found: SpiderCoordinator) -> None:
         """Compare and write."""
         kind = found.spec.pod_cidr_type or PodCIDRType.AUTO
-        status = judge(await self._read(kind))
+        judgement = judge(await self._read(kind))
+        self._note(found, judgement.notes)
+        status = judgement.status
         if status == found.status:
             return
         body = {
@@ -215,58 +250,89 @@ class Coordinators:
             self._tell(found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason)
         log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
 
+    def _note(self, found: SpiderCoordinator, notes: tuple[str, ...]) -> None:
+        """Tell what is left out, once for as long as it stays the same."""
+        if notes and notes != self._noted:
+            self._tell(found, NOT_READABLE, "; ".join(notes))
+        self._noted = notes
+
     async def _read(self, kind: PodCIDRType) -> Sources:
         """Read everything that the decision looks at."""
-        cni = await asyncio.to_thread(find_cni, self._settings.cni_dir) if kind is PodCIDRType.AUTO else ""
+        cni = ""
+        try:
+            if kind is PodCIDRType.AUTO:
+                cni = await asyncio.to_thread(find_cni, self._settings.cni_dir)
+        except InvalidRequest as error:
+            return Sources(kind, cni_problem=error.message)
         resolved = resolve_kind(kind, cni)
-        services = await self._read_services()
+        problems: list[str] = []
+        services = await self._read_first(SERVICE_KINDS, problems) or None
         cilium = await self._read_config(*self._settings.cilium) if resolved is PodCIDRType.CILIUM else None
         return Sources(
             kind=kind,
             cni=cni,
-            cluster=await self._read_cluster(with_services=services is None),
+            cluster=await self._read_cluster(problems, with_services=services is None),
             services=services,
-            calico=await self._read_cidrs(CalicoIPPool) if resolved is PodCIDRType.CALICO else None,
+            calico=await self._read_first(CALICO_KINDS, problems) if resolved is PodCIDRType.CALICO else None,
             cilium=None if cilium is None else cilium.data,
-            cilium_pools=await self._read_cilium_pools() if resolved is PodCIDRType.CILIUM else None,
+            cilium_pools=await self._read_first(CILIUM_KINDS, problems) if resolved is PodCIDRType.CILIUM else None,
+            problems=tuple(problems),
         )
 
-    async def _read_cluster(self, *, with_services: bool) -> ClusterCidrs | None:
+    async def _read_cluster(self, problems: list[str], *, with_services: bool) -> ClusterCidrs | None:
         """Read what the cluster was set up with; None when neither kubeadm nor the controller manager says enough."""
         config = await self._read_config(KUBE_SYSTEM, KUBEADM)
         told = read_kubeadm(config.data.get("ClusterConfiguration", "")) if config is not None else ClusterCidrs()
         if told.complete:
             return told
         pods = await self._cluster.list_objects(StartedPod, labels=MANAGER_LABEL)
-        for pod in pods.items:
-            for container in pod.spec.containers[:1]:
-                return read_manager((*container.command, *container.args))
-        enough = told.pods and (told.services or not with_services)
-        return told if enough else None
-
-    async def _read_services(self) -> Cidrs | None:
-        """Read the ServiceCIDRs, in the newest version that the API server has; None when there are none at all."""
-        for kind in SERVICE_KINDS:
-            if found := await self._read_cidrs(kind):
-                return found
+        managers = [read_manager(one.started for one in pod.spec.containers) for pod in by_age(pods.items)]
+        if managers:
+            # the manager's own words, and kubeadm's for what it leaves open
+            manager = next((said for said in managers if said.pods or said.services), managers[0])
+            return manager.or_else(told)
+        if told.pods and (told.services or not with_services):
+            return told
+        problems += told.problems
         return None
 
-    async def _read_cidrs(self, kind: type[CidrObject]) -> Cidrs | None:
+    async def _read_first(self, kinds: Iterable[CidrKind], problems: list[str]) -> Cidrs | None:
+        """
+        Read the CIDRs of the first kind that has some.
+
+        Args:
+            kinds: those that say the same.
+            problems: gets a sentence for each text that is no CIDR.
+        Returns:
+            None when the API server knows none of the kinds.
+        """
+        known: Cidrs | None = None
+        for kind in kinds:
+            found = await self._read_cidrs(kind, problems)
+            if found:
+                return found
+            known = found if known is None else known
+        return known
+
+    async def _read_cidrs(self, kind: CidrKind, problems: list[str]) -> Cidrs | None:
         """Read the CIDRs of all objects of a kind, in the order of their creation; None when there is no such kind."""
+        resource = kind.resource
         try:
             listing = await self._cluster.list_objects(kind)
         except NotFound:
             return None
-        await self._watch(kind.resource.plural, Mirror(self._cluster, kind))
-        return valid_cidrs(cidr for obj in by_age(listing.items) for cidr in obj.held)
-
-    async def _read_cilium_pools(self) -> Cidrs | None:
-        """Read the pools of Cilium; None when there is no such kind."""
-        try:
-            listing = await self._cluster.list_objects(CiliumPodIPPool)
-        except NotFound:
+        except Forbidden as error:
+            problems.append(error.message)
             return None
-        return valid_cidrs(cidr for pool in by_age(listing.items) for cidr in pool.held)
+        # Two groups have `ippools`, and every version is a kind of its own.
+        await self._watch(f"{resource.api_version}/{resource.plural}", Mirror(self._cluster, kind))
+        found: list[str] = []
+        for obj in by_age(listing.items):
+            if obj.metadata.deletion_timestamp is None:
+                cidrs, wrong = read_cidrs(f"{resource.kind} {obj.metadata.name}", " ".join(obj.texts))
+                found += cidrs
+                problems += wrong
+        return tuple(dict.fromkeys(found))
 
     async def _read_config(self, namespace: str, name: str) -> ConfigMap | None:
         """Read a ConfigMap and watch it from now on, whether it exists or not."""

@@ -6,19 +6,17 @@ Source: reference datapath.md 3.2 to 3.4; where ours differs, decision 0014.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.addressing.ranges import parse_network
 from spiderpool.api.coordinator import PHASE_NOT_READY, PHASE_SYNCED, CoordinatorStatus, PodCIDRType
-from spiderpool.errors import InvalidRequest
+from spiderpool.wiring.controlplane import Cidrs, ClusterCidrs, read_cidrs
 
-POD_SUBNET: Final = re.compile(r"podSubnet:\s*(\S+)")
-SERVICE_SUBNET: Final = re.compile(r"serviceSubnet:\s*(\S+)")
-CLUSTER_CIDR: Final = "--cluster-cidr="
-SERVICE_RANGE: Final = "--service-cluster-ip-range="
+NO_SERVICES: Final = (
+    "no ServiceCIDR, kubeadm-config or kube-controller-manager says which CIDR Services have: "
+    "pods on underlay networks do not reach Services"
+)
 NO_MANAGER: Final = "No kube-controller-manager pod found, unable to get clusterCIDR"
 BY_NAME: Final = {
     "calico": PodCIDRType.CALICO,
@@ -28,21 +26,7 @@ BY_NAME: Final = {
 }
 CILIUM_POOL_KEYS: Final = ("cluster-pool-ipv4-cidr", "cluster-pool-ipv6-cidr")
 CLUSTER_POOL: Final = ("cluster-pool", "cluster-pool-v2beta")
-
-Cidrs = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterCidrs:
-    """What the cluster as a whole was set up with: an empty list was not found."""
-
-    pods: Cidrs = ()
-    services: Cidrs = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is missing."""
-        return bool(self.pods and self.services)
+CILIUM_DEFAULT: Final = "cluster-pool"  # Cilium's own default of its option `ipam`
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +36,7 @@ class Sources:
 
     `kind` is what the object asks for, `cni` the name of the node's first CNI configuration. `calico` are the CIDRs of Calico's
     IPPools, `cilium` the data of its ConfigMap, `cilium_pools` the CIDRs of its pools, `services` those of the ServiceCIDRs.
+    `problems` are sentences about what could not be read on the way, `cni_problem` why the CNI's name could not.
     """
 
     kind: PodCIDRType
@@ -61,6 +46,8 @@ class Sources:
     calico: Cidrs | None = None
     cilium: Mapping[str, str] | None = None
     cilium_pools: Cidrs | None = None
+    problems: tuple[str, ...] = ()
+    cni_problem: str = ""
 
 
 class _Unknown(Exception):
@@ -72,58 +59,56 @@ def resolve_kind(kind: PodCIDRType, cni: str) -> PodCIDRType:
     return BY_NAME.get(cni, PodCIDRType.NONE) if kind is PodCIDRType.AUTO else kind
 
 
-def read_kubeadm(text: str) -> ClusterCidrs:
-    """Read key `ClusterConfiguration` of the ConfigMap `kubeadm-config`."""
-    found = (pattern.search(text) for pattern in (POD_SUBNET, SERVICE_SUBNET))
-    pods, services = (valid_cidrs(_split(match[1])) if match else () for match in found)
-    return ClusterCidrs(pods, services)
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the status says, and sentences for the user about what was left out."""
+
+    status: CoordinatorStatus
+    notes: tuple[str, ...] = ()
 
 
-def read_manager(words: Iterable[str]) -> ClusterCidrs:
-    """Read the command line of kube-controller-manager."""
-    pods: Cidrs = ()
-    services: Cidrs = ()
-    for word in words:
-        if word.startswith(CLUSTER_CIDR):
-            pods = valid_cidrs(_split(word.removeprefix(CLUSTER_CIDR)))
-        elif word.startswith(SERVICE_RANGE):
-            services = valid_cidrs(_split(word.removeprefix(SERVICE_RANGE)))
-    return ClusterCidrs(pods, services)
-
-
-def valid_cidrs(items: Iterable[str]) -> Cidrs:
-    """Keep what is a CIDR, each once, in its order."""
-    return tuple(dict.fromkeys(item for item in items if _is_cidr(item)))
-
-
-def judge(sources: Sources) -> CoordinatorStatus:
+def judge(sources: Sources) -> Judgement:
     """Decide what a SpiderCoordinator's status says."""
-    if sources.cluster is None and (sources.services is None or _asks_the_cluster(sources)):
-        return CoordinatorStatus(phase=PHASE_NOT_READY, reason=NO_MANAGER, overlay_pod_cidr=(), service_cidr=())
+    notes = [*sources.problems, *(sources.cluster.problems if sources.cluster else ())]
     cluster = sources.cluster or ClusterCidrs()
     services = sources.services if sources.services is not None else cluster.services
-    try:
-        pods = _pods(sources, cluster)
-    except _Unknown as unknown:
-        return CoordinatorStatus(phase=PHASE_NOT_READY, reason=str(unknown), overlay_pod_cidr=(), service_cidr=services)
-    return CoordinatorStatus(phase=PHASE_SYNCED, reason="", overlay_pod_cidr=pods, service_cidr=services)
+    reason, pods = sources.cni_problem, Cidrs()
+    if reason:
+        services = ()
+    elif sources.cluster is None and (sources.services is None or _asks_the_cluster(sources)):
+        reason, services = NO_MANAGER, ()
+    else:
+        try:
+            pods, left_out = _pods(sources, cluster)
+            notes += left_out
+        except _Unknown as unknown:
+            reason = str(unknown)
+    if not reason and not services:
+        notes.append(NO_SERVICES)
+    phase = PHASE_NOT_READY if reason else PHASE_SYNCED
+    told = "; ".join([reason, *dict.fromkeys(notes)]) if reason else ""
+    status = CoordinatorStatus(phase=phase, reason=told, overlay_pod_cidr=pods, service_cidr=services)
+    return Judgement(status, () if reason else tuple(dict.fromkeys(notes)))
 
 
-def _pods(sources: Sources, cluster: ClusterCidrs) -> Cidrs:
-    """Give the pod network's CIDRs."""
+def _pods(sources: Sources, cluster: ClusterCidrs) -> tuple[Cidrs, tuple[str, ...]]:
+    """Return the pod network's CIDRs, and sentences about what is left out."""
     if _asks_the_cluster(sources):
         if not cluster.pods:
             raise _Unknown("neither kubeadm-config nor kube-controller-manager says which CIDR pods have")
-        return cluster.pods
+        return cluster.pods, ()
     match resolve_kind(sources.kind, sources.cni):
         case PodCIDRType.CALICO if sources.calico is None:
-            raise _Unknown("podCIDRType is calico, and this cluster has no IPPools of Calico (crd.projectcalico.org/v1)")
+            raise _Unknown(
+                "podCIDRType is calico, and this cluster has no IPPools of Calico "
+                "(crd.projectcalico.org/v1 or projectcalico.org/v3)"
+            )
         case PodCIDRType.CALICO:
-            return sources.calico or ()
+            return sources.calico or (), ()
         case PodCIDRType.CILIUM:
             return _cilium(sources)
         case _:
-            return ()
+            return (), ()
 
 
 def _asks_the_cluster(sources: Sources) -> bool:
@@ -138,35 +123,36 @@ def _asks_the_cluster(sources: Sources) -> bool:
         case PodCIDRType.CALICO:
             return sources.kind is PodCIDRType.AUTO and sources.calico is None
         case PodCIDRType.CILIUM:
-            return sources.cilium is not None and sources.cilium.get("ipam") == "kubernetes"
+            return sources.cilium is not None and _cilium_mode(sources.cilium) == "kubernetes"
         case _:
             return False
 
 
-def _cilium(sources: Sources) -> Cidrs:
-    """Give Cilium's CIDRs by its own IPAM mode."""
+def _cilium_mode(config: Mapping[str, str]) -> str:
+    return config.get("ipam", "").strip() or CILIUM_DEFAULT
+
+
+def _cilium(sources: Sources) -> tuple[Cidrs, tuple[str, ...]]:
+    """Return Cilium's CIDRs by its own IPAM mode."""
     if sources.cilium is None:
         raise _Unknown("podCIDRType is cilium, and its ConfigMap does not exist")
-    match sources.cilium.get("ipam"):
+    match _cilium_mode(sources.cilium):
         case mode if mode in CLUSTER_POOL:
-            return valid_cidrs(item for key in CILIUM_POOL_KEYS for item in _split(sources.cilium.get(key, "")))
+            return _cluster_pool(sources.cilium)
         case "multi-pool" if sources.cilium_pools is None:
-            raise _Unknown("Cilium's ipam is multi-pool, and this cluster has no CiliumPodIPPools (cilium.io/v2alpha1)")
+            raise _Unknown("Cilium's ipam is multi-pool, and this cluster has no CiliumPodIPPools (cilium.io)")
         case "multi-pool":
-            return sources.cilium_pools or ()
+            return sources.cilium_pools or (), ()
         case mode:
             raise _Unknown(f"Cilium's ipam mode {mode!r} is not supported")
 
 
-def _split(text: str) -> list[str]:
-    """Split a list of CIDRs; quotes around it are YAML's."""
-    return [item for item in re.split(r"[,\s]+", text.strip("\"'")) if item]
-
-
-def _is_cidr(text: str) -> bool:
-    """Whether a text is a CIDR."""
-    try:
-        parse_network(text)
-    except InvalidRequest:
-        return False
-    return True
+def _cluster_pool(config: Mapping[str, str]) -> tuple[Cidrs, tuple[str, ...]]:
+    """Read the CIDRs of Cilium's mode cluster-pool: one list a family, separated by blanks or commas."""
+    found = [read_cidrs(f"Cilium's {key}", config.get(key, "")) for key in CILIUM_POOL_KEYS]
+    cidrs = tuple(cidr for listed, _ in found for cidr in listed)
+    problems = tuple(problem for _, listed in found for problem in listed)
+    if not cidrs:
+        missing = f"Cilium's ipam is cluster-pool, and none of {' and '.join(CILIUM_POOL_KEYS)} has a CIDR"
+        raise _Unknown("; ".join([missing, *problems]))
+    return cidrs, problems

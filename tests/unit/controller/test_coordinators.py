@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spiderpool.api.coordinator import CoordinatorSpec, CoordinatorStatus, PodCIDRType, SpiderCoordinator
@@ -16,9 +17,11 @@ from spiderpool.controller.coordinators import (
     GATHER_S,
     SERVICE_KINDS,
     CalicoIPPool,
+    CalicoIPPoolV3,
     CidrsSpec,
     CiliumFamily,
     CiliumPodIPPool,
+    CiliumPodIPPoolV2,
     CiliumPoolSpec,
     Container,
     Coordinators,
@@ -26,9 +29,10 @@ from spiderpool.controller.coordinators import (
     ServiceCIDR,
     StartedPod,
     StartedPodSpec,
+    Variable,
     find_cni,
 )
-from spiderpool.errors import InvalidRequest, NotFound
+from spiderpool.errors import Forbidden, InvalidRequest, NotFound
 from tests.unit.controller.conftest import Scene, settle
 
 KUBEADM = "networking:\n  podSubnet: 10.233.64.0/18\n  serviceSubnet: 10.233.0.0/18\n"
@@ -129,6 +133,20 @@ async def test_manager(scene: Scene, tmp_path: Path) -> None:
     assert synced(("10.1.0.0/16",), ("10.2.0.0/16",)) == await status_of(scene, tmp_path)
 
 
+async def test_manager_and_kubeadm(scene: Scene, tmp_path: Path) -> None:
+    """What the manager leaves open kubeadm may say; a container before the manager's does not hide it."""
+    without(scene, *SERVICE_KINDS)
+    scene.cluster.seed(config("kubeadm-config", ClusterConfiguration="networking: {podSubnet: 10.1.0.0/16}"))
+    pod = manager("--service-cluster-ip-range", "$(RANGE)")
+    (container,) = pod.spec.containers
+    named = msgspec.structs.replace(container, env=(Variable(name="RANGE", value="10.2.0.0/16"), Variable(name="KEY")))
+    sidecar = Container(name="proxy", command=("proxy",))
+    scene.cluster.seed(msgspec.structs.replace(pod, spec=StartedPodSpec(containers=(sidecar, named))))
+    scene.cluster.seed(coordinator())
+
+    assert synced(("10.1.0.0/16",), ("10.2.0.0/16",)) == await status_of(scene, tmp_path)
+
+
 async def test_nobody_says_it(scene: Scene, tmp_path: Path) -> None:
     """Where nobody describes the cluster, the status says so in the reference's words."""
     without(scene, *SERVICE_KINDS)
@@ -140,26 +158,94 @@ async def test_nobody_says_it(scene: Scene, tmp_path: Path) -> None:
     assert [("default", "CoordinatorNotReady", words)] == scene.told.events
 
 
+def calico_pool(
+    name: str,
+    cidr: str,
+    *,
+    kind: type[CalicoIPPool | CalicoIPPoolV3] = CalicoIPPool,
+    disabled: bool = False,
+    going: bool = False,
+) -> KubeObject:
+    """Make a pool of Calico, with a field that is not read."""
+    deleted = "2026-01-01T00:00:00Z" if going else None
+    spec = msgspec.convert({"cidr": cidr, "disabled": disabled}, CidrsSpec)
+    return kind(metadata=ObjectMeta(name=name, deletion_timestamp=deleted), spec=spec)
+
+
+@pytest.mark.parametrize("kind", [CalicoIPPool, CalicoIPPoolV3])
 @pytest.mark.parametrize("name", ["calico", "k8s-pod-network"])
-async def test_calico(scene: Scene, tmp_path: Path, name: str) -> None:
-    """A node whose CNI is Calico: its pools say it, but for those that are switched off."""
+async def test_calico(scene: Scene, tmp_path: Path, name: str, kind: type[CalicoIPPool | CalicoIPPoolV3]) -> None:
+    """Pools of Calico say it: one that is disabled, since pods still have its addresses; none that is being deleted."""
     (tmp_path / "10-calico.conflist").write_text(json.dumps({"name": name, "plugins": [{"type": "calico"}]}))
     scene.cluster.seed(config("kubeadm-config", ClusterConfiguration=KUBEADM))
     scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
-    for pool, cidr, disabled in (("one", "10.244.0.0/16", False), ("two", "10.245.0.0/16", True)):
-        spec = CidrsSpec(cidr=cidr, disabled=disabled)
-        scene.cluster.seed(CalicoIPPool(metadata=ObjectMeta(name=pool), spec=spec))
+    if kind is CalicoIPPoolV3:
+        without(scene, CalicoIPPool)
+    scene.cluster.seed(calico_pool("one", "10.244.0.0/16", kind=kind))
+    scene.cluster.seed(calico_pool("two", "10.245.0.0/16", kind=kind, disabled=True))
+    scene.cluster.seed(calico_pool("three", "10.246.0.0/16", kind=kind, going=True))
     scene.cluster.seed(coordinator(PodCIDRType.AUTO))
 
-    assert synced(("10.244.0.0/16",), ("10.96.0.0/12",)) == await status_of(scene, tmp_path)
+    assert synced(("10.244.0.0/16", "10.245.0.0/16"), ("10.96.0.0/12",)) == await status_of(scene, tmp_path)
 
 
-async def test_cilium(scene: Scene, tmp_path: Path) -> None:
+async def test_calico_is_followed(scene: Scene, tmp_path: Path) -> None:
+    """Pools of both groups are watched: their kinds have one plural."""
+    scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
+    scene.cluster.seed(coordinator(PodCIDRType.CALICO))
+    async with keeping(scene, tmp_path) as keeper:
+        seen = []
+        for pool in (
+            calico_pool("one", "10.244.0.0/16", kind=CalicoIPPoolV3),
+            calico_pool("two", "10.245.0.0/16", kind=CalicoIPPoolV3),
+            calico_pool("three", "10.246.0.0/16"),
+        ):
+            scene.cluster.seed(pool)
+            await run(scene, keeper)
+            await run(scene, keeper)
+            status = scene.cluster.all(SpiderCoordinator)[0].status
+            seen.append(status and status.overlay_pod_cidr)
+
+    assert [("10.244.0.0/16",), ("10.244.0.0/16", "10.245.0.0/16"), ("10.246.0.0/16",)] == seen
+
+
+async def test_no_calico(scene: Scene, tmp_path: Path) -> None:
+    """`calico` in a cluster that has neither group says so; where one may not be read, that is said too."""
+    without(scene, CalicoIPPool)
+    refused = Forbidden("list ippools: not allowed")
+    scene.cluster.faults.fail_next("list", CalicoIPPoolV3, refused, times=OLD_API)
+    scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
+    scene.cluster.seed(coordinator(PodCIDRType.CALICO))
+    status = await status_of(scene, tmp_path)
+
+    assert ("NotReady", ()) == (status.phase, status.overlay_pod_cidr)
+    assert status.reason.startswith("podCIDRType is calico, and this cluster has no IPPools of Calico")
+    assert status.reason.endswith("; list ippools: not allowed")
+
+
+async def test_told_once(scene: Scene, tmp_path: Path) -> None:
+    """A text that is no CIDR is left out and told, once."""
+    scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
+    scene.cluster.seed(calico_pool("one", "10.244.0.0"))
+    scene.cluster.seed(calico_pool("two", "10.245.0.0/16"))
+    scene.cluster.seed(coordinator(PodCIDRType.CALICO))
+    async with keeping(scene, tmp_path) as keeper:
+        await run(scene, keeper, 60)
+        await run(scene, keeper, 60)
+
+    words = 'IPPool one: "10.244.0.0" is not a CIDR and is left out'
+    assert [("default", "CIDRNotReadable", words)] == scene.told.events
+
+
+@pytest.mark.parametrize("kind", [CiliumPodIPPool, CiliumPodIPPoolV2])
+async def test_cilium(scene: Scene, tmp_path: Path, kind: type[CiliumPodIPPool]) -> None:
     """Cilium with pools of its own: they say it, of both families."""
     scene.cluster.seed(config("cilium-config", ipam="multi-pool"))
     scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
     spec = CiliumPoolSpec(ipv4=CiliumFamily(cidrs=("10.5.0.0/16",)), ipv6=CiliumFamily(cidrs=("fd00:5::/64",)))
-    scene.cluster.seed(CiliumPodIPPool(metadata=ObjectMeta(name="default"), spec=spec))
+    if kind is CiliumPodIPPoolV2:
+        without(scene, CiliumPodIPPool)
+    scene.cluster.seed(kind(metadata=ObjectMeta(name="default"), spec=spec))
     scene.cluster.seed(coordinator(PodCIDRType.CILIUM))
 
     assert synced(("10.5.0.0/16", "fd00:5::/64"), ("10.96.0.0/12",)) == await status_of(scene, tmp_path)

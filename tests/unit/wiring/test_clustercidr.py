@@ -5,30 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spiderpool.api.coordinator import CoordinatorStatus, PodCIDRType
-from spiderpool.wiring.clustercidr import (
-    NO_MANAGER,
-    ClusterCidrs,
-    Sources,
-    judge,
-    read_kubeadm,
-    read_manager,
-    resolve_kind,
-    valid_cidrs,
-)
+from spiderpool.wiring.clustercidr import NO_MANAGER, Sources, judge, resolve_kind
+from spiderpool.wiring.controlplane import ClusterCidrs
 
 CLUSTER = ClusterCidrs(("10.233.64.0/18",), ("10.233.0.0/18",))
-KUBEADM = """\
-apiVersion: kubeadm.k8s.io/v1beta3
-kind: ClusterConfiguration
-networking:
-  dnsDomain: cluster.local
-  podSubnet: 10.233.64.0/18,fd85:ee78:d8a6:8607::1:0/112
-  serviceSubnet: 10.233.0.0/18,nonsense
-"""
 POOL_MODE = {
     "ipam": "cluster-pool",
     "cluster-pool-ipv4-cidr": "10.0.0.0/8",
@@ -56,27 +38,6 @@ def test_auto_goes_by_name(cni: str, kind: PodCIDRType) -> None:
     """`auto` goes by the CNI's name, anything else by itself."""
     assert kind is resolve_kind(PodCIDRType.AUTO, cni)
     assert PodCIDRType.CLUSTER is resolve_kind(PodCIDRType.CLUSTER, cni)
-
-
-def test_kubeadm() -> None:
-    """Both lists are read from kubeadm's configuration; what is no CIDR is left out."""
-    expected = ClusterCidrs(("10.233.64.0/18", "fd85:ee78:d8a6:8607::1:0/112"), ("10.233.0.0/18",))
-
-    assert expected == read_kubeadm(KUBEADM)
-    assert ClusterCidrs() == read_kubeadm("networking: {}")
-
-
-def test_manager() -> None:
-    """Both lists are read from the flags of kube-controller-manager."""
-    words = [
-        "kube-controller-manager",
-        "--cluster-cidr=10.1.0.0/16,fd00::/48",
-        "--service-cluster-ip-range=10.2.0.0/16",
-        "--v=2",
-    ]
-
-    assert ClusterCidrs(("10.1.0.0/16", "fd00::/48"), ("10.2.0.0/16",)) == read_manager(words)
-    assert ClusterCidrs() == read_manager(["kube-controller-manager"])
 
 
 @pytest.mark.parametrize(
@@ -115,6 +76,16 @@ def test_manager() -> None:
             id="auto, Cilium's pool of old",
         ),
         pytest.param(
+            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"cluster-pool-ipv4-cidr": "10.0.0.0/9 10.128.0.0/9"}},
+            synced(("10.0.0.0/9", "10.128.0.0/9")),
+            id="Cilium's default mode, and two CIDRs",
+        ),
+        pytest.param(
+            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "kubernetes\n"}},
+            synced(CLUSTER.pods),
+            id="a blank behind the mode",
+        ),
+        pytest.param(
             {"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "kubernetes"}},
             synced(CLUSTER.pods),
             id="Cilium with the cluster's",
@@ -133,7 +104,7 @@ def test_manager() -> None:
 )
 def test_known(sources: dict[str, Any], expected: CoordinatorStatus) -> None:
     """Each source gives its CIDRs."""
-    assert expected == judge(Sources(**{**sources, "kind": PodCIDRType(sources["kind"])}))
+    assert expected == judge(Sources(**{**sources, "kind": PodCIDRType(sources["kind"])})).status
 
 
 @pytest.mark.parametrize(
@@ -144,11 +115,20 @@ def test_known(sources: dict[str, Any], expected: CoordinatorStatus) -> None:
         ({"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "eni"}}, "Cilium's ipam mode 'eni' is not supported"),
         ({"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "multi-pool"}}, "has no CiliumPodIPPools"),
         ({"kind": "cluster", "cluster": ClusterCidrs((), CLUSTER.services)}, "says which CIDR pods have"),
+        (
+            {"kind": "cluster", "cluster": ClusterCidrs((), CLUSTER.services, ("line 3 is odd",))},
+            "says which CIDR pods have; line 3 is odd",
+        ),
+        ({"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "cluster-pool"}}, "none of cluster-pool-ipv4-cidr"),
+        (
+            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"cluster-pool-ipv4-cidr": "10.0.0.0"}},
+            'Cilium\'s cluster-pool-ipv4-cidr: "10.0.0.0" is not a CIDR',
+        ),
     ],
 )
 def test_unknown_pods(sources: dict[str, Any], reason: str) -> None:
     """Where the pod network's CIDRs are not known, the status says why, and keeps the Services'."""
-    status = judge(Sources(**{**sources, "kind": PodCIDRType(sources["kind"])}))
+    status = judge(Sources(**{**sources, "kind": PodCIDRType(sources["kind"])})).status
 
     assert reason in status.reason
     assert ("NotReady", (), CLUSTER.services) == (status.phase, status.overlay_pod_cidr, status.service_cidr)
@@ -159,14 +139,30 @@ def test_unknown_cluster(kind: PodCIDRType) -> None:
     """Without any description of the cluster both lists are empty, and the words are the reference's."""
     expected = CoordinatorStatus(phase="NotReady", reason=NO_MANAGER, overlay_pod_cidr=(), service_cidr=())
 
-    assert expected == judge(Sources(kind=kind, calico=("10.244.0.0/16",)))
+    assert expected == judge(Sources(kind=kind, calico=("10.244.0.0/16",))).status
     assert "No kube-controller-manager pod found, unable to get clusterCIDR" == expected.reason
 
 
-@given(st.lists(st.ip_addresses(v=4).map(lambda ip: f"{ip}/24") | st.text(max_size=5), max_size=5))
-def test_valid_cidrs(items: list[str]) -> None:
-    """What is left is a part of what was there, in its order, each once, and nothing more is taken from it."""
-    found = valid_cidrs(items)
+def test_notes() -> None:
+    """What is left out while the rest is in sync is told beside the status."""
+    left_out = {"cluster-pool-ipv4-cidr": "10.0.0.0/8", "cluster-pool-ipv6-cidr": "fd00::"}
+    cilium = judge(Sources(PodCIDRType.CILIUM, cluster=CLUSTER, cilium=left_out, problems=("a pool is odd",)))
+    nothing = judge(Sources(PodCIDRType.NONE, cluster=ClusterCidrs()))
 
-    assert found == valid_cidrs(found)
-    assert list(found) == [item for item in dict.fromkeys(items) if item in found]
+    assert synced(("10.0.0.0/8",)) == cilium.status
+    odd = 'Cilium\'s cluster-pool-ipv6-cidr: "fd00::" is not a CIDR and is left out'
+    assert ("a pool is odd", odd) == cilium.notes
+    assert "Synced" == nothing.status.phase
+    assert ["no ServiceCIDR"] == [note[:14] for note in nothing.notes]
+
+
+def test_cni_not_readable() -> None:
+    """Without the CNI's name `auto` does not know where to look."""
+    status = judge(Sources(PodCIDRType.AUTO, cni_problem="the folder is not there")).status
+
+    assert ("NotReady", "the folder is not there", (), ()) == (
+        status.phase,
+        status.reason,
+        status.overlay_pod_cidr,
+        status.service_cidr,
+    )
