@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.patience import Patience
 from spiderpool.api.coordinator import SpiderCoordinator
@@ -21,10 +20,11 @@ from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
 from spiderpool.api.ippool import SpiderIPPool
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import Application, SpiderIP
-from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, TryAgain
+from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.autopool import App
 from spiderpool.ipam.pins import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
@@ -117,11 +117,8 @@ class PoolViews:
         self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in mirrors.pools}
         mirrors.pools.index(BY_APPLICATION, application_of)
         self._mirrors = mirrors
-        self.reserved: dict[int, AddressSet] = {}
-        self._reserving = mirrors.reserved
+        self._reserved = ReservedAddresses(mirrors.reserved)
         mirrors.pools.subscribe(self._pool_changed)
-        mirrors.reserved.subscribe(lambda *_: self._read_reserved())
-        self._read_reserved()
 
     def _pool_changed(self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         # A new dict each time: an ADD that runs keeps the one that it began with.
@@ -130,26 +127,15 @@ class PoolViews:
         elif old is not None:
             self.pools = {name: pool for name, pool in self.pools.items() if name != old.metadata.name}
 
+    @property
+    def reserved(self) -> Mapping[int, AddressSet]:
+        """The reserved addresses by family."""
+        return self._reserved.by_family
+
     def of_application(self, key: str) -> tuple[Pool, ...]:
         """Give the automatic pools of an application, by its key in label form."""
         found = (self.pools.get(pool.metadata.name) for pool in self._mirrors.pools.by_index(BY_APPLICATION, key))
         return tuple(pool for pool in found if pool is not None)
-
-    def _read_reserved(self) -> None:
-        self.reserved = {family: self._reserved_of(family) for family in (4, 6)}
-
-    def _reserved_of(self, family: int) -> AddressSet:
-        """Join the reservations of a family; one that cannot be read reserves what can be read of it."""
-        whole = AddressSet.empty(family)
-        for obj in self._reserving:
-            if obj.metadata.deletion_timestamp is not None:
-                continue
-            for item in obj.spec.ips:
-                try:
-                    whole |= parse_ranges(family, [item])
-                except InvalidRequest:
-                    continue  # of the other family, or refused by the webhook if there is one
-        return whole
 
 
 class FactSource:

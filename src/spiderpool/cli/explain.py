@@ -26,7 +26,7 @@ from spiderpool.ipam.autopool import App
 from spiderpool.ipam.explanation import Explanation, ask_all, explain_pod
 from spiderpool.ipam.filters import DEFAULT_NIC
 from spiderpool.ipam.pins import needs_position
-from spiderpool.ipam.usage import Usage, count_usage, join_reserved
+from spiderpool.ipam.usage import Usage, count_usage
 from spiderpool.ipam.wishes import Request
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster, if_exists
@@ -36,6 +36,7 @@ from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts
 from spiderpool.model.networks import nic_name, parse_default_network, parse_networks
 from spiderpool.model.pool import Pool
+from spiderpool.model.reserved import Reserved, read_reserved
 from spiderpool.model.statefulset import position_of
 
 IPAM: Final = "spiderpool"
@@ -102,16 +103,19 @@ async def find_pod(cluster: Cluster, name: str, namespace: str) -> tuple[Pod, Ap
 async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
     """Read what an ADD of this pod would look at, decide, and say so."""
     installation = await read_installation(cluster)
-    facts = await _facts(cluster, pod, owner, installation)
+    reserved = read_reserved((await cluster.list_objects(SpiderReservedIP)).items)
+    facts = await _facts(cluster, pod, owner, installation, reserved)
     calls = await calls_of(cluster, facts)
     asked = ask_all(facts, calls.requests)
     usages = await asyncio.gather(*(_usage(cluster, facts.pools[name], facts) for name in asked.pools))
-    return explain_pod(facts, asked, await _held(cluster, facts), {usage.pool: usage for usage in usages}, calls.notes)
+    return explain_pod(
+        facts, asked, await _held(cluster, facts), {usage.pool: usage for usage in usages}, (*calls.notes, *reserved.unreadable)
+    )
 
 
-async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: Installation) -> Facts:
+async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: Installation, reserved: Reserved) -> Facts:
     """Read the facts; a node or namespace that does not exist has no labels."""
-    listing, reserving = await asyncio.gather(cluster.list_objects(SpiderIPPool), cluster.list_objects(SpiderReservedIP))
+    listing = await cluster.list_objects(SpiderIPPool)
     pools = {pool.metadata.name: Pool.parse(pool) for pool in listing.items}
     application = App(owner, pod.metadata.namespace).label_key
     return Facts(
@@ -122,7 +126,7 @@ async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: I
         namespace=await _find(cluster, Namespace, pod.metadata.namespace, ""),
         pools=pools,
         automatic=tuple(pool for pool in pools.values() if pool.place and pool.place.application == application),
-        reserved={family: join_reserved(family, reserving.items) for family in (4, 6)},
+        reserved=reserved.by_family,
         networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace),
         default_network=installation.default_network,
         agent_namespace=installation.namespace,

@@ -22,7 +22,7 @@ from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.ipam.reclaim import Action, Verdict, judge_leak
 from spiderpool.ipam.records import pod_holder, pool_record, record_of
-from spiderpool.ipam.usage import Usage, count_usage, join_reserved
+from spiderpool.ipam.usage import Usage, count_usage
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.owners import read_owners
@@ -32,6 +32,7 @@ from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
+from spiderpool.model.reserved import read_reserved
 
 app = typer.Typer(no_args_is_help=True, help="Addresses: who holds them, giving them back, recording them by hand.")
 
@@ -55,11 +56,17 @@ class Line(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Shown(msgspec.Struct, frozen=True, rename="camel"):
-    """What `ip show` found; `note` tells of an address that has no record, `pool` is given when a pool was asked for."""
+    """
+    What `ip show` found.
+
+    `note` tells of an address that has no record. `pool` is given when a pool was asked for; then
+    `warnings` names what its numbers do not count.
+    """
 
     addresses: tuple[Line, ...]
     note: str = ""
     pool: Usage | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @app.command("show")
@@ -83,6 +90,8 @@ def show(
         session.print_table(HEADERS, rows, empty=shown.note or "no address is held")
         if shown.pool is not None:
             session.print_line(f"pool {shown.pool.pool}: {shown.pool.words}")
+        for warning in shown.warnings:
+            session.print_line(warning)
         return 0
 
     session.run(work)
@@ -131,11 +140,13 @@ async def find(cluster: Cluster, ip: str = "", pod: str = "", pool: str = "") ->
         return await _find_address(cluster, parse_address(ip), pod, pool)
     listed = await list_pool_records(cluster, pool) if pool else (await cluster.list_objects(SpiderIP)).items
     found = [record for record in listed if _is_asked_for(record, pod, pool)]
-    usage = None
+    usage: Usage | None = None
+    warnings: tuple[str, ...] = ()
     if pool:
         parsed = Pool.parse(await cluster.get(SpiderIPPool, pool))
-        usage = count_usage(parsed, found, join_reserved(parsed.family, (await cluster.list_objects(SpiderReservedIP)).items))
-    return Shown(tuple(line(record) for record in _by_address(found)), pool=usage)
+        reserved = read_reserved((await cluster.list_objects(SpiderReservedIP)).items)
+        usage, warnings = count_usage(parsed, found, reserved.by_family[parsed.family]), reserved.unreadable
+    return Shown(tuple(line(record) for record in _by_address(found)), pool=usage, warnings=warnings)
 
 
 async def _find_address(cluster: Cluster, ip: IPAddress, pod: str, pool: str) -> Shown:
@@ -158,7 +169,7 @@ def describe(ip: IPAddress, pools: Iterable[Pool], reserving: Iterable[SpiderRes
     if home.gateway == ip:
         return f"{ip} is the gateway of pool {home.name}, so it is given to no pod"
     for each in reserving:
-        if ip in join_reserved(ip.version, [each]):
+        if ip in read_reserved([each]).by_family[ip.version]:
             return f"{ip} is free in pool {home.name} and reserved by SpiderReservedIP {each.metadata.name}: no pod gets it"
     return f"{ip} is free in pool {home.name}{', which is disabled' if home.disabled else ''}"
 

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
-from spiderpool.errors import Conflict, InvalidRequest, NotFound
+from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.subnet import Grants, Subnet, subnet_status
 
@@ -34,9 +34,7 @@ class Book:
 class SubnetBooks:
     """Opens the books of subnets, one reader each, and writes them."""
 
-    def __init__(
-        self, cluster: Cluster, subnets: Mirror[SpiderSubnet], reserved: Mirror[SpiderReservedIP] | None = None
-    ) -> None:
+    def __init__(self, cluster: Cluster, subnets: Mirror[SpiderSubnet], reserved: Mirror[SpiderReservedIP]) -> None:
         """
         Begin with all books closed.
 
@@ -47,7 +45,7 @@ class SubnetBooks:
         """
         self._cluster = cluster
         self._subnets = subnets
-        self._reserved = reserved
+        self._reserved = ReservedAddresses(reserved)
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._read: dict[str, Book] = {}
 
@@ -90,13 +88,8 @@ class SubnetBooks:
             self._read[name] = Book(written, replace(book.subnet, grants=dict(grants)))  # nothing else has changed
 
     def reserved(self, family: int) -> AddressSet:
-        """Give the reserved addresses of a family; what cannot be read of them is left out."""
-        whole = AddressSet.empty(family)
-        for obj in self._reserved or ():
-            if obj.metadata.deletion_timestamp is None:
-                with suppress(InvalidRequest):  # of the other family
-                    whole |= parse_ranges(family, obj.spec.ips)
-        return whole
+        """Return the reserved addresses of a family."""
+        return self._reserved.by_family[family]
 
 
 def _status_patch(obj: SpiderSubnet, status: SubnetStatus) -> dict[str, Any]:

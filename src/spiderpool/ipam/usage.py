@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.reservedip import SpiderReservedIP
 from spiderpool.api.spiderip import IPState, SpiderIP
-from spiderpool.errors import InvalidRequest
 from spiderpool.model.pool import Pool
 
 RELAX_PERCENT: Final = 5
@@ -88,19 +85,3 @@ def is_nearly_full(held: int, total: int, percent: int, *, was: bool) -> bool:
         return False
     limit = max(1, percent - RELAX_PERCENT) if was else percent
     return held * 100 >= limit * total
-
-
-def join_reserved(family: int, reserving: Iterable[SpiderReservedIP]) -> AddressSet:
-    """Join the reservations of a family; one that is being deleted reserves nothing, one that cannot be read what it can."""
-    whole = AddressSet.empty(family)
-    for item in (item for each in reserving for item in _items(each)):
-        try:
-            whole |= parse_ranges(family, [item])
-        except InvalidRequest:
-            continue  # of the other family, or refused by the webhook if there is one
-    return whole
-
-
-def _items(reserving: SpiderReservedIP) -> Iterator[str]:
-    if reserving.metadata.deletion_timestamp is None:
-        yield from reserving.spec.ips

@@ -278,6 +278,18 @@ async def test_show_a_pool(lab: Lab) -> None:
     assert "1 held, 1 cooling, 1 reserved, 7 free, of 10" == shown.pool.words
 
 
+async def test_show_a_pool_beside_a_reservation_that_cannot_be_read(lab: Lab) -> None:
+    """The bad item is named; the good item beside it counts."""
+    lab.good()
+    ips = ["10.6.0.0/24", "10.6.0.12"]
+    lab.seed(msgspec.convert({"metadata": {"name": "printers"}, "spec": {"ips": ips}}, SpiderReservedIP))
+    shown = await find(lab.cluster, pool="blue")
+
+    assert 1 == (shown.pool.reserved if shown.pool else None)
+    (warning,) = shown.warnings
+    assert warning.startswith('SpiderReservedIP printers: "10.6.0.0/24" is not an IPv4 range: ')
+
+
 async def test_show_a_pod(lab: Lab) -> None:
     """Only its own addresses, also together with another wish."""
     lab.good()

@@ -311,6 +311,17 @@ async def test_others_addresses(desk: Desk) -> None:
     assert ["10.6.0.12", "10.6.0.14-10.6.0.15"] == desk.pools()[ETH0]
 
 
+async def test_a_reservation_with_a_bad_item(desk: Desk) -> None:
+    """The good item of a reservation counts, though another one cannot be read."""
+    spec = ReservedIPSpec(ip_version=4, ips=("10.6.0.0/24", "10.6.0.10"))
+    desk.cluster.seed(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=spec))
+    desk.app()
+    await desk.lead()
+    await desk.settle()
+
+    assert ["10.6.0.11-10.6.0.13"] == desk.pools()[ETH0]
+
+
 async def test_many_at_once(desk: Desk) -> None:
     """Applications that come together share a subnet without a common address."""
     subnet = desk.cluster.all(SpiderSubnet)[0]

@@ -1,0 +1,61 @@
+"""Reserved addresses that follow their SpiderReservedIPs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from spiderpool.addressing.ranges import parse_address
+from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.kube.reserved import ReservedAddresses
+from spiderpool.kube.watch import Mirror
+from tests.fakes.cluster import FakeCluster
+
+TEN, ELEVEN = parse_address("10.6.0.10"), parse_address("10.6.0.11")
+
+
+def reservation(name: str, *items: str) -> SpiderReservedIP:
+    """Make a SpiderReservedIP."""
+    return msgspec.convert({"metadata": {"name": name, "uid": name}, "spec": {"ips": items}}, SpiderReservedIP)
+
+
+@pytest.fixture
+async def mirror() -> Any:
+    """A synced mirror of one object, of which one item cannot be read."""
+    cluster = FakeCluster()
+    cluster.seed(reservation("a", "bad", "10.6.0.10"))
+    mirror = Mirror(cluster, SpiderReservedIP)
+    await mirror.start()
+    await mirror.synced()
+    yield mirror
+    await mirror.stop()
+
+
+async def test_the_addresses_follow_the_objects(mirror: Mirror[SpiderReservedIP]) -> None:
+    """What was there counts, and what comes later."""
+    reserved = ReservedAddresses(mirror)
+    assert (True, False) == (TEN in reserved.by_family[4], ELEVEN in reserved.by_family[4])
+
+    mirror.remember(msgspec.convert(later(reservation("b", "10.6.0.11")), SpiderReservedIP))
+    assert (True, True) == (TEN in reserved.by_family[4], ELEVEN in reserved.by_family[4])
+
+
+async def test_a_bad_item_is_logged_once(mirror: Mirror[SpiderReservedIP]) -> None:
+    """A change of another object does not repeat the warning."""
+    with capture_logs() as logs:
+        ReservedAddresses(mirror)
+        mirror.remember(msgspec.convert(later(reservation("b", "10.6.0.11")), SpiderReservedIP))
+
+    (warning,) = logs
+    assert "warning" == warning["log_level"]
+    assert 'SpiderReservedIP a: "bad" is not an IP address; this item reserves nothing' == warning["reason"]
+
+
+def later(obj: SpiderReservedIP) -> dict[str, Any]:
+    """Give an object a version above that of everything in the cluster."""
+    document = msgspec.to_builtins(obj)
+    document["metadata"]["resourceVersion"] = "1000"
+    return document
