@@ -13,7 +13,7 @@ from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
-from spiderpool.ipam.records import let_go
+from spiderpool.ipam.cooldown import release
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool
@@ -58,15 +58,14 @@ class Deletions:
         """
         Let an address go, in exactly this state of its record; gone already is as good. Raises `Conflict`, `UnknownOutcome`.
 
-        It rests as long as its pool says. Where that is no time, or the pool is going, the record is deleted. `suspicion` is
-        the reason where the controller asked for it, `conflict_mac` whoever else uses it.
+        The address rests, or its record is deleted (`ipam.cooldown.release`). `suspicion` is the reason where the controller
+        asked for the release, `conflict_mac` that of the other user of the address.
         """
         pool = self._pools().get(record.spec.pool)
-        if pool is None or pool.terminating or (state is IPState.COOLING and not pool.cool_down_s):
+        released = release(record, pool, datetime.now(UTC), state, suspicion=suspicion, conflict_mac=conflict_mac)
+        if released is None:
             await self.delete(record)
             return
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        released = let_go(record, state, now, suspicion=suspicion, conflict_mac=conflict_mac)
         try:
             await self._patience.bear(lambda: unbroken(self._replace(released)))
         except NotFound:

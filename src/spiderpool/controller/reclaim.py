@@ -21,11 +21,12 @@ import structlog
 from spiderpool.api.core import Node, PartialObject, Pod
 from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
 from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.spiderip import HolderKind, SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.orphans import drop_endpoint, drop_orphans
 from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
 from spiderpool.errors import Conflict, NotFound
+from spiderpool.ipam.cooldown import release, rest_s
 from spiderpool.ipam.reclaim import (
     RULES,
     SECOND_LOOK_S,
@@ -38,7 +39,7 @@ from spiderpool.ipam.reclaim import (
     judge_leak,
     next_step,
 )
-from spiderpool.ipam.records import let_go, marked, suspicion_of, unmarked
+from spiderpool.ipam.records import marked, suspicion_of, unmarked
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.owners import read_owners
 from spiderpool.model.claim import ClaimKey
@@ -48,7 +49,6 @@ T = TypeVar("T", bound=KubeObject)
 
 RECORDS: Final = "records"
 ENDPOINTS: Final = "endpoints"
-QUARANTINE_S: Final = 300.0  # long enough for whoever wears the address to be found, short enough to heal by itself
 STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
 
 RECLAIMED: Final = "IPReclaimed"
@@ -263,18 +263,11 @@ class Reclaim:
 
     def _first_rest_s(self, record: SpiderIP, looks: str) -> float:
         """Tell how long a record rests before anything is read for it; the live objects may ask for more."""
-        if record.spec.state is IPState.COOLING:
-            return self._cool_down_s(record)
-        if record.spec.state is IPState.QUARANTINED:
-            return QUARANTINE_S
+        if not record.held:
+            return rest_s(record, self._pool_of(record))
         pod = self._world.pods.named(record.spec.holder.name, record.spec.holder.namespace)
         grace = pod.metadata.deletion_grace_period_seconds if pod is not None and looks == "ending" else None
         return SECOND_LOOK_S + self._rules.additional_s + (grace or 0)
-
-    def _cool_down_s(self, record: SpiderIP) -> float:
-        """Tell how long a released address rests; not at all when its pool does not give it any more."""
-        pool = self._pool_of(record)
-        return pool.cool_down_s if pool is not None and record.spec.address in pool.total else 0.0
 
     def _pool_of(self, record: SpiderIP) -> Pool | None:
         pool = self._world.pools.named(record.spec.pool)
@@ -310,14 +303,12 @@ class Reclaim:
 
     async def _release(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
         """Let an address go, on condition that its record is the one that was judged."""
-        pool = self._pool_of(record)
+        released = release(record, self._pool_of(record), datetime.now(UTC))
         try:
-            if pool is None or pool.terminating or not pool.cool_down_s:
+            if released is None:
                 await self._delete(record)
             else:
-                since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                released = await self._world.cluster.replace(let_go(record, IPState.COOLING, since))
-                self._world.records.remember(released)
+                self._world.records.remember(await self._world.cluster.replace(released))
         except NotFound:
             return  # its own node was faster
         except Conflict:

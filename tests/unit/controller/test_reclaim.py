@@ -18,8 +18,9 @@ from spiderpool.api.group import ANNO_WORN
 from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.meta import ObjectMeta, OwnerReference
 from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
-from spiderpool.controller.reclaim import QUARANTINE_S, STATIC_LOOK_S, Reclaim
+from spiderpool.controller.reclaim import STATIC_LOOK_S, Reclaim
 from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
+from spiderpool.ipam.cooldown import QUARANTINE_S
 from spiderpool.ipam.reclaim import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
 from spiderpool.ipam.records import let_go, marked, suspicion_of
 from spiderpool.model.pool import COOL_DOWN_S
