@@ -188,6 +188,27 @@ def test_garbage_collection_of_a_runtime(story: Story, agent: HostAgent) -> None
         agent.delete(sandbox)
 
 
+@pytest.mark.parametrize("command", ["exit 0", "sleep 1000"])
+def test_pod_past_its_deadline_frees_its_address(story: Story, command: str) -> None:
+    """A final phase is final whatever the restart policy: the next pod of a pool of one address starts within a minute."""
+    annotations = one_nic(story, 1)
+    spec = manifests.pod_spec("node1") | {"restartPolicy": "OnFailure", "activeDeadlineSeconds": 5}
+    spec["containers"][0]["command"] = ["sh", "-c", command]
+    done = Pod(story.kube, story.kube.create(manifests.pod("done", story.namespace, annotations, {}, spec)))
+    final = "Succeeded" if command == "exit 0" else "Failed"
+    until(
+        lambda: (done.thing or {}).get("status", {}).get("phase") == final,
+        f"the pod is {final}",
+        within_s=60,
+        seen=story.words,
+    )
+
+    story.pod("next", annotations)
+
+    assert ["next"] == [record.pod for record in story.records()]
+    assert done.thing is not None
+
+
 def test_finished_pod_frees_its_address(story: Story) -> None:
     """A finished Job's pod that stays holds nothing: the next pod of a pool of one address starts beside it."""
     annotations = one_nic(story, 1)

@@ -37,7 +37,6 @@ class PodSpec(Kube, frozen=True, kw_only=True):
     """Specification of a pod."""
 
     node_name: str = ""
-    restart_policy: str = "Always"
     host_network: bool = False
     termination_grace_period_seconds: int | None = None
 
@@ -46,7 +45,6 @@ class PodStatus(Kube, frozen=True, kw_only=True):
     """Status of a pod."""
 
     phase: str = ""
-    reason: str = ""
     pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
     container_statuses: tuple[ContainerStatus, ...] = ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from spiderpool.api.core import Pod
 from spiderpool.api.spiderip import Application, HolderKind
 from spiderpool.model.config import Features
@@ -9,15 +11,17 @@ from spiderpool.model.config import Features
 STATIC_POD_ANNOTATION = "kubernetes.io/config.source"  # set by kubelet on mirror pods, whose UID is not the runtime's
 
 
+FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
+
+
 def is_alive(pod: Pod) -> bool:
-    """Whether a pod may still use addresses (reference ipam.md 3.1, step 1)."""
-    if pod.metadata.deletion_timestamp is not None:
-        return False
-    if pod.status.phase == "Succeeded":
-        return pod.spec.restart_policy == "Always"
-    if pod.status.phase == "Failed":
-        return pod.spec.restart_policy != "Never" and pod.status.reason != "Evicted"
-    return True
+    """
+    Whether a pod may still use addresses.
+
+    A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"); reference ipam.md 3.1, step 1,
+    takes some of these pods for alive, and they would hold their addresses for as long as the object exists.
+    """
+    return pod.metadata.deletion_timestamp is None and pod.status.phase not in FINAL_PHASES
 
 
 def is_mirror(pod: Pod) -> bool:

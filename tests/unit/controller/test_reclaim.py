@@ -635,7 +635,7 @@ async def test_a_finished_pod_gives_its_address_back(scene: Scene) -> None:
     scene.cluster.seed(make_record())
     worker = await reclaim(scene)
     await run(scene, worker, 100)
-    spec = replace(pod.spec, restart_policy="Never", termination_grace_period_seconds=10)
+    spec = replace(pod.spec, termination_grace_period_seconds=10)
     scene.cluster.seed(replace(pod, spec=spec, status=replace(pod.status, phase="Succeeded")))
     await settle()
     await run(scene, worker, 10)

@@ -15,6 +15,10 @@ from spiderpool.model.owners import application, is_final, next_owner, top_owner
 from spiderpool.model.pod import is_alive, is_mirror, is_static
 from tests.fakes.objects import DEPLOYMENT, FEATURES, MACHINE, STATEFULSET, make_facts, make_pod, make_record
 
+FINAL = ("Succeeded", "Failed")
+RESTARTS = ("Always", "OnFailure", "Never")
+REASONS = ("DeadlineExceeded", "Evicted", "NodeShutdown", "Terminated", "Preempting", "OutOfcpu", "NodeAffinity")
+
 
 @pytest.mark.parametrize(
     ("state", "alive"),
@@ -22,17 +26,14 @@ from tests.fakes.objects import DEPLOYMENT, FEATURES, MACHINE, STATEFULSET, make
         ({"phase": "Running"}, True),
         ({"phase": "Pending"}, True),
         ({"phase": "Running", "deleted": True}, False),
-        ({"phase": "Succeeded", "restart": "Always"}, True),
-        ({"phase": "Succeeded", "restart": "OnFailure"}, False),
-        ({"phase": "Succeeded", "restart": "Never"}, False),
-        ({"phase": "Failed", "restart": "Never"}, False),
-        ({"phase": "Failed", "restart": "OnFailure"}, True),
-        ({"phase": "Failed", "restart": "Always"}, True),
-        ({"phase": "Failed", "restart": "Always", "reason": "Evicted"}, False),
+        ({"phase": "Unknown"}, True),
+        ({"phase": ""}, True),
+        *(({"phase": phase, "restart": restart}, False) for phase in FINAL for restart in RESTARTS),
+        *(({"phase": "Failed", "restart": "Always", "reason": reason}, False) for reason in REASONS),
     ],
 )
 def test_life(state: dict[str, Any], alive: bool) -> None:
-    """A pod lives as reference ipam.md 3.1 says."""
+    """A pod lives until it is deleted or its phase is final, whatever its restart policy and the reason of its end."""
     assert alive == is_alive(make_pod(**state))
 
 

@@ -332,7 +332,7 @@ class AnyOrder:
         running = [pod for pod in self.cluster.all(Pod) if self._alive(pod) and not pod.metadata.name.startswith("db")]
         if running:
             pod = self.choices.choice(running)
-            spec = replace(pod.spec, restart_policy="Never", termination_grace_period_seconds=5)
+            spec = replace(pod.spec, termination_grace_period_seconds=5)
             done = replace(
                 pod,
                 metadata=replace(pod.metadata, resource_version=""),
