@@ -74,4 +74,4 @@ lock: ## write requirements.lock anew from pyproject.toml
 	  --python-version 3.11 $(DEP_GROUPS:%=--group %) pyproject.toml lab/pyproject.toml -o requirements.lock
 
 crds: env ## write deploy/crds anew from the types
-	@python -m spiderpool.api.schema deploy/crds
+	@python -m spiderpool.api.crd.schema deploy/crds

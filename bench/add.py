@@ -13,11 +13,11 @@ import msgspec
 from bench.agents import AgentProcess
 from bench.load import Answer, burst, percentile
 from bench.stage import NAMESPACE, Stage, exact_range
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import LABEL_POOL
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import LABEL_POOL
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 
 SETTLE_LIMIT_S = 300.0
 READS = ("get",)

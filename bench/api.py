@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import msgspec
 
-from spiderpool.api.core import PartialObject
+from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.kube.connect import from_kubeconfig
 from spiderpool.kube.exchange import JSON, Call, Exchange
 

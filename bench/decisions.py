@@ -25,13 +25,13 @@ import msgspec
 
 from bench.stage import in_flight
 from spiderpool.addressing.ranges import parse_ranges
-from spiderpool.api.core import Namespace
-from spiderpool.api.group import ANNO_IMPORTED
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import Application
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
-from spiderpool.api.workloads import Deployment
+from spiderpool.api.crd.group import ANNO_IMPORTED
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.workloads import Deployment
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.neighbours import Neighbours

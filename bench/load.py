@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from spiderpool.api.core import Pod
+from spiderpool.api.kubernetes.core import Pod
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.agents import AgentProcess
 from bench.load import call, request_of
 from bench.stage import Stage
-from spiderpool.api.core import Pod
+from spiderpool.api.kubernetes.core import Pod
 
 CALLS = 200
 

@@ -14,9 +14,9 @@ import uuid
 import uvloop
 
 from bench.stage import RAW_POOL, in_flight
-from spiderpool.api.group import LABEL_KEY, LABEL_NODE, LABEL_POOL
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import Application, Holder, SpiderIP, SpiderIPSpec
+from spiderpool.api.crd.group import LABEL_KEY, LABEL_NODE, LABEL_POOL
+from spiderpool.api.crd.spiderip import Application, Holder, SpiderIP, SpiderIPSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import NotFound
 from spiderpool.kube.connect import connect
 

@@ -19,10 +19,10 @@ import msgspec
 import yaml
 
 from bench.api import Api
-from spiderpool.api.core import Namespace, PartialObject, Pod
-from spiderpool.api.group import LABEL_POOL
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.group import LABEL_POOL
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, PartialObject, Pod
 from spiderpool.errors import AlreadyExists, NotFound
 from spiderpool.kube.client import KubeClient
 

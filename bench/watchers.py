@@ -11,12 +11,12 @@ from pathlib import Path
 from bench.api import Api
 from bench.raw import record
 from bench.stage import RAW_POOL, Stage, in_flight
-from spiderpool.api.core import Namespace, Node, Pod
-from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, Node, Pod
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import Gone, Unreachable
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect

@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from spiderpool.api.core import PartialObject
-from spiderpool.api.meta import KubeObject, Resource
+from spiderpool.api.kubernetes.core import PartialObject
+from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.errors import AlreadyExists, Conflict, Gone, NotFound, Rejected, SpiderpoolError, Unreachable
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from tests.fakes.patches import json_patch, merge_patch

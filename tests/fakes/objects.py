@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
-from spiderpool.api.group import ANNO_IMPORTED
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.api.crd.group import ANNO_IMPORTED
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.ipam.records import claim_record
 from spiderpool.ipam.wishes import NicWish, Request, Source
 from spiderpool.model.claim import Claimant, ClaimKey

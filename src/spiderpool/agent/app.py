@@ -42,9 +42,9 @@ from spiderpool.agent.settings import Settings
 from spiderpool.agent.suspects import Look, Suspects
 from spiderpool.agent.sysctl import RECORD, NodeSettings
 from spiderpool.agent.taken import Taken
-from spiderpool.api.core import Pod
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.kernel.inventory import worn
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder

@@ -22,8 +22,8 @@ from spiderpool.agent.devices import Devices
 from spiderpool.agent.lookup import PATIENCE
 from spiderpool.agent.podnetworks import PodNetworks, Reports, title
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.core import Pod
-from spiderpool.api.group import ANNO_NETWORK_STATUS
+from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.cache import CachedResult, cached_result, parse_delegates, render_delegates
 from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import NetworkConfig, read_config

@@ -21,7 +21,7 @@ from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.allocation import candidates
 from spiderpool.ipam.records import describe_holder, put_in_place

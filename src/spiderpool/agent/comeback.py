@@ -23,10 +23,10 @@ from spiderpool.agent.facts import BY_UID, Mirrors
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.suspects import Look
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
-from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.spiderip import Application, IPState, SpiderIP
+from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
+from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.ipam.records import nic_record, pod_holder, pool_record, put_in_place, record_of
 from spiderpool.kube.backoff import Backoff

@@ -10,7 +10,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.kube.replica import version
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.agent.taken import Taken
-from spiderpool.api.group import LABEL_STATE
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.group import LABEL_STATE
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.records import pool_selector
 from spiderpool.kube.watch import Mirror

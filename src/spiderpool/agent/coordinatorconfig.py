@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from spiderpool.agent.facts import FactSource, Mirrors, PodCall
-from spiderpool.api.coordinator import PHASE_SYNCED, SpiderCoordinator
-from spiderpool.api.core import Pod
-from spiderpool.api.group import ANNO_DEFAULT_ROUTE_NIC
-from spiderpool.api.ippool import Route
+from spiderpool.api.crd.coordinator import PHASE_SYNCED, SpiderCoordinator
+from spiderpool.api.crd.group import ANNO_DEFAULT_ROUTE_NIC
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import NotAvailable, SpiderpoolError, TryAgain
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
 from spiderpool.ipam.cooldown import release
 from spiderpool.kube.cluster import Cluster

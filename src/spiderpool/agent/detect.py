@@ -20,8 +20,8 @@ import structlog
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.lease import Granted
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.request import Call
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain, UnknownOutcome, WireConflict
 from spiderpool.ipam.answer import detections

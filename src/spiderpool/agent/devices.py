@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from spiderpool.api.core import Pod
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.plan import Delegate, Network, device_info_file, device_plugin_file
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces

@@ -20,10 +20,10 @@ import structlog
 
 from spiderpool.agent.facts import BY_POD, Mirrors
 from spiderpool.agent.patience import Patience
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError, UnknownOutcome
 from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.backoff import Backoff

@@ -14,12 +14,12 @@ from typing import Any
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.patience import Patience
-from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core import Namespace, Node, Pod, StatefulSet
-from spiderpool.api.group import ANNO_NETWORKS, LABEL_NODE
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.group import ANNO_NETWORKS, LABEL_NODE
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.autopool import App
 from spiderpool.ipam.pins import needs_position

@@ -12,8 +12,8 @@ from typing import Final
 
 from spiderpool.agent.patience import Patience
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.group import LABEL_KEY
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.group import LABEL_KEY
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.ipam.reclaim import Action, judge_handover
 from spiderpool.ipam.records import hand_over

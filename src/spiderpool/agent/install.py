@@ -18,8 +18,8 @@ import msgspec
 import structlog
 
 from spiderpool.agent.files import write_at_once
-from spiderpool.api.core import Pod
-from spiderpool.api.meta import KubeObject, Resource
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.cni.request import DEFAULT_SOCKET
 from spiderpool.errors import InvalidRequest, NotFound

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 from spiderpool.agent.server import Routes, json_response
-from spiderpool.api.core import Pod
+from spiderpool.api.agent.interfaces import NodeInterfaces, WornNamespace
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.kernel.inventory import worn
 from spiderpool.model.pod import is_mirror
-from spiderpool.model.worn import NodeInterfaces, WornNamespace
 
 PATH = "/v1/interfaces"
 CONFIG_HASH = "kubernetes.io/config.hash"  # of a mirror pod: the UID under which kubelet runs it

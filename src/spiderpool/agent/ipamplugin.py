@@ -13,7 +13,7 @@ from spiderpool.agent.detect import Detector
 from spiderpool.agent.facts import PodCall
 from spiderpool.agent.operations import Ipam
 from spiderpool.agent.server import Peer
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.cni.gc import Attachment, valid_attachments
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call, ipam_config, wanted_ips

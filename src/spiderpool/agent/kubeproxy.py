@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from spiderpool.agent.sysctl import NodeSettings
-from spiderpool.api.core import Node
+from spiderpool.api.kubernetes.core import Node
 from spiderpool.errors import TryAgain
 from spiderpool.kernel.iptables import has_ipvs_services, read_chain
 from spiderpool.wiring.kubeproxy import CHAIN, Fate, Findings, Verdict, chain_rules, judge_invalid

@@ -19,9 +19,9 @@ from spiderpool.agent.facts import BY_UID, FactSource, PodCall
 from spiderpool.agent.handover import Handover
 from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.api.core import Pod
-from spiderpool.api.ippool import Route
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.allocation import attach_routes
 from spiderpool.ipam.answer import IpamAddResponse, render_answer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from spiderpool.agent.patience import Patience
-from spiderpool.api.core import NetworkAttachmentDefinition
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import (
     LIST_SUFFIX,

@@ -19,7 +19,7 @@ from spiderpool.agent.install import NodeInstaller, is_being_removed, read_insta
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.settings import Settings, read_settings
 from spiderpool.agent.sysctl import NodeSettings
-from spiderpool.api.core import Node
+from spiderpool.api.kubernetes.core import Node
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster

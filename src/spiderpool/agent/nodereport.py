@@ -8,7 +8,7 @@ from aiohttp import web
 
 from spiderpool.agent.server import Routes, json_response
 from spiderpool.agent.sysctl import NodeSettings
-from spiderpool.model.nodesettings import NodeReport
+from spiderpool.api.agent.node import NodeReport
 from spiderpool.wiring.kubeproxy import Verdict
 
 PATH = "/v1/node"

@@ -21,7 +21,7 @@ from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.release import Releases
 from spiderpool.agent.reports import Reports
 from spiderpool.agent.server import STATELESS_FORBIDDEN, STATIC_FORBIDDEN, ReleaseForbidden
-from spiderpool.agent.wire import (
+from spiderpool.api.agent.socket import (
     CoordinatorConfigArgs,
     EndpointInterface,
     EndpointRoute,
@@ -30,8 +30,8 @@ from spiderpool.agent.wire import (
     IpamDelArgs,
     WorkloadEndpoint,
 )
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Exhausted, InvalidRequest, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.answer import IpamAddResponse, sorted_records
 from spiderpool.ipam.wishes import Request

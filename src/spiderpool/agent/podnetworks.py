@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from spiderpool.agent.devices import Devices
 from spiderpool.agent.lookup import PATIENCE, Networks
-from spiderpool.api.core import Pod
-from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
+from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import read_config
 from spiderpool.cni.plan import Delegate, Network, plan_delegates

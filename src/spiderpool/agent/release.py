@@ -16,8 +16,8 @@ from spiderpool.agent.claim import Claims
 from spiderpool.agent.deletions import Deletions
 from spiderpool.agent.facts import BY_POD, BY_UID, Mirrors, PodCall
 from spiderpool.agent.patience import Patience
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.ipam.reclaim import Action, Verdict, judge_release
 from spiderpool.kube.cluster import Change, Cluster, if_exists

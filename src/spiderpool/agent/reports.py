@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.agent.facts import PodCall
-from spiderpool.api.core import Pod
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain, Unreachable
 from spiderpool.kube.events import EventRecorder
 

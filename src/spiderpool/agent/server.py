@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from spiderpool.agent.wire import (
+from spiderpool.api.agent.socket import (
     CoordinatorConfigArgs,
     FrameworkError,
     IpamAddArgs,

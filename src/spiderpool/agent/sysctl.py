@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from spiderpool.agent.files import write_at_once
-from spiderpool.model.nodesettings import NodeRecord
+from spiderpool.api.agent.node import NodeRecord
 from spiderpool.wiring.nodesettings import plan_changes, plan_undo
 
 ROOT: Final = Path("/proc/sys")

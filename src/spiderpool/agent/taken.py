@@ -17,7 +17,7 @@ from typing import Final
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.cooling import Cooling
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.records import pool_selector
 

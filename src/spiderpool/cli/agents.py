@@ -7,8 +7,8 @@ from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
-from spiderpool.api.core import ConfigMap, Pod
-from spiderpool.api.meta import Kube, KubeObject, Resource
+from spiderpool.api.kubernetes.core import ConfigMap, Pod
+from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.errors import NotFound, Undecodable
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster

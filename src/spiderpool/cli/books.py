@@ -9,13 +9,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from spiderpool.api.core import Node, Pod, StatefulSet
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.kubevirt import VirtualMachineInstance
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import HolderKind, SpiderIP
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.agent.interfaces import NodeInterfaces
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.api.kubernetes.core import Node, Pod, StatefulSet
+from spiderpool.api.kubernetes.kubevirt import VirtualMachineInstance
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.books import Books
@@ -24,7 +25,6 @@ from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.owners import read_machine
 from spiderpool.model.pod import is_alive
-from spiderpool.model.worn import NodeInterfaces
 
 T = TypeVar("T", bound=KubeObject)
 Ask = Callable[[AgentPod], Awaitable[NodeInterfaces]]

@@ -9,10 +9,10 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_address, parse_network, parse_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.networks import read_coordinator
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.environment import Environment, read_flag, read_required

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from spiderpool.api.core import Namespace, NetworkAttachmentDefinition, Node, Pod, StatefulSet
-from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_KEY
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_KEY
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, NetworkAttachmentDefinition, Node, Pod, StatefulSet
 from spiderpool.cli import session
 from spiderpool.cli.agents import Installation, read_installation
 from spiderpool.cli.manifest import read_pod

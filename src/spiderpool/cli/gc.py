@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from spiderpool.addressing.ranges import parse_address
-from spiderpool.api.endpoint import SpiderEndpoint
+from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.cli import session
 from spiderpool.cli.books import Reading, Unread, read_books
 from spiderpool.cli.ip import give_back

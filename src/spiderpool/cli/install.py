@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import yaml
 
-from spiderpool.api.core import Lease
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject, ObjectMeta
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.api.kubernetes.core import Lease
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.cli.objects import CustomResourceDefinition, DaemonSet, Deployment, EndpointSlice
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
 from spiderpool.kube.cluster import Cluster

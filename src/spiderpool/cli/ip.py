@@ -11,11 +11,11 @@ import typer
 
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.core import Pod
-from spiderpool.api.group import LABEL_KEY
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.group import LABEL_KEY
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
 from spiderpool.cli.session import Output, OutputOption

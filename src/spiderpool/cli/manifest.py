@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import Application
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 
 # Kind → where its pod template is.

@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
-from spiderpool.api.core import NetworkAttachmentDefinition
-from spiderpool.api.ippool import Route
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.install import Say, create_once
 from spiderpool.cni.coordinatorspec import complete_coordinator, validate_coordinator
 from spiderpool.cni.definition import definition_name

@@ -8,13 +8,13 @@ from typing import Annotated, Final
 
 import typer
 
+from spiderpool.api.agent.node import NodeReport
 from spiderpool.cli import session
 from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.nodesettings import NodeReport
 
 PATH: Final = "/v1/node"
 HEADERS: Final = ("NODE", "SETTING", "BEFORE", "NOW", "WHEN SPIDERPOOL GOES")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from spiderpool.api.meta import Kube, KubeObject, Resource
+from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 
 
 class EndpointConditions(Kube, frozen=True, kw_only=True):

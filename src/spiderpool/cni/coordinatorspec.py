@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_address, parse_network
-from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
-from spiderpool.api.group import FINALIZER
-from spiderpool.api.ippool import Route
+from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.group import FINALIZER
+from spiderpool.api.crd.ippool import Route
 from spiderpool.cni.coordinatorconf import KERNEL_TABLES, LARGEST_LENGTH, LARGEST_MTU, LARGEST_TABLE, is_for_a_link
 from spiderpool.cni.request import NO_IFNAME, valid_ifname
 from spiderpool.errors import InvalidRequest

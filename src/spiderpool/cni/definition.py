@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec
-from spiderpool.api.multusconfig import (
+from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec
+from spiderpool.api.crd.multusconfig import (
     ANNO_CNI_VERSION,
     ANNO_CNICONFIG_NAME,
     ANNO_CR_NAME,

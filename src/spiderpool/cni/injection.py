@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from spiderpool.api.group import ANNO_NETWORKS
-from spiderpool.api.meta import Kube, KubeObject, Resource
-from spiderpool.api.multusconfig import ANNO_NETWORK_INJECT, ANNO_RDMA_INJECT, MasterConfig, SpiderMultusConfig, SriovConfig
+from spiderpool.api.crd.group import ANNO_NETWORKS
+from spiderpool.api.crd.multusconfig import ANNO_NETWORK_INJECT, ANNO_RDMA_INJECT, MasterConfig, SpiderMultusConfig, SriovConfig
+from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.cni.definition import block_of, definition_name
 from spiderpool.cni.multusconfig import injection_problem, resource_of
 from spiderpool.errors import InvalidRequest

@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec
-from spiderpool.api.multusconfig import (
+from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec
+from spiderpool.api.crd.multusconfig import (
     ANNO_CNI_VERSION,
     ANNO_CNICONFIG_NAME,
     ANNO_CR_NAME,

@@ -16,8 +16,8 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from spiderpool.api.group import GROUP, VERSION
-from spiderpool.api.meta import Kube, KubeObject
+from spiderpool.api.crd.group import GROUP, VERSION
+from spiderpool.api.kubernetes.meta import Kube, KubeObject
 from spiderpool.controller.jsonpatch import diff
 from spiderpool.controller.review import Opinion, Question, Reviewer
 from spiderpool.errors import SpiderpoolError

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from spiderpool.api.core import PartialObject
-from spiderpool.api.workloads import Workload
+from spiderpool.api.kubernetes.core import PartialObject
+from spiderpool.api.kubernetes.workloads import Workload
 from spiderpool.controller.admission import AdmissionAnswer, AdmissionRequest
 from spiderpool.ipam.wishes import malformed
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
-from spiderpool.api.core import PartialObject, Pod
-from spiderpool.api.meta import KubeObject, OwnerReference, Resource
-from spiderpool.api.spiderip import Application
-from spiderpool.api.workloads import WORKLOADS, Workload
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.kubernetes.core import PartialObject, Pod
+from spiderpool.api.kubernetes.meta import KubeObject, OwnerReference, Resource
+from spiderpool.api.kubernetes.workloads import WORKLOADS, Workload
 from spiderpool.controller.world import World
 from spiderpool.errors import Forbidden, NotFound
 from spiderpool.ipam.autopool import App

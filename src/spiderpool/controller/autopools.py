@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.group import (
+from spiderpool.api.crd.group import (
     LABEL_OWNER_APP_GV,
     LABEL_OWNER_APP_KIND,
     LABEL_OWNER_APP_NAME,
@@ -24,10 +24,10 @@ from spiderpool.api.group import (
     LABEL_OWNER_APP_UID,
     LABEL_OWNER_SUBNET,
 )
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import Application, SpiderIP
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.applications import GONE_AFTER_S, NATIVE, ForeignApplications, NativeApplications, Sight, Target
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.poolclaims import PoolClaims

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from spiderpool.api.core import Job, PartialObject
-from spiderpool.api.group import GROUP
-from spiderpool.api.meta import KubeObject, Resource
+from spiderpool.api.crd.group import GROUP
+from spiderpool.api.kubernetes.core import Job, PartialObject
+from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
 

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import structlog
 
-from spiderpool.api.coordinator import PHASE_NOT_READY, PodCIDRType, SpiderCoordinator
-from spiderpool.api.core import ConfigMap
-from spiderpool.api.meta import Kube, KubeObject, Resource
+from spiderpool.api.crd.coordinator import PHASE_NOT_READY, PodCIDRType, SpiderCoordinator
+from spiderpool.api.kubernetes.core import ConfigMap
+from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell

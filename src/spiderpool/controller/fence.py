@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from spiderpool.api.meta import KubeObject
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import TryAgain
 from spiderpool.kube.cluster import Cluster, PatchType
 

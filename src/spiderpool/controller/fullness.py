@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from spiderpool.api.group import LABEL_OWNER_APP_NAME
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.controller.world import Tell, World
 from spiderpool.ipam.usage import is_nearly_full
 from spiderpool.kube.cluster import Change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from spiderpool.api.core import Pod
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.kube.cluster import Cluster
 
 AGENT_LABEL: Final = "app.kubernetes.io/component=spiderpool-agent"

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.takeover import Allocation, Endpoints, read_allocations, render_import, same_holder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from spiderpool.api.core import Namespace
-from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import SpiderMultusConfig
+from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.cni.injection import InjectedPod, patch_pod, plan_injection, read_demand
 from spiderpool.controller.admission import AdmissionAnswer, AdmissionRequest, Status, patched
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.controller.applications import ForeignApplications, NativeApplications
 from spiderpool.controller.autopools import AutoPools
 from spiderpool.controller.coordinators import Coordinators, CoordinatorSettings

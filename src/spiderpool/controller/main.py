@@ -19,8 +19,8 @@ import structlog
 import typer
 import uvloop
 
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.controller.admission import admission_app
 from spiderpool.controller.advice import advise
 from spiderpool.controller.clean import Remains, clean

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_c
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from spiderpool.api.group import LABEL_OWNER_APP_NAME
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.ipam.reclaim import Trigger
 from spiderpool.model.subnet import read_grants
 

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from spiderpool.api.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import SpiderMultusConfig
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.cni.definition import definition_name, render_annotations, render_config
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core import NetworkAttachmentDefinition
-from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.multusconfig import SpiderMultusConfig
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.cni.coordinatorspec import complete_coordinator, validate_coordinator
 from spiderpool.cni.definition import definition_name
 from spiderpool.cni.multusconfig import complete_config, managed_by_another, validate_config

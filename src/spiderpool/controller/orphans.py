@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.controller.world import BY_HOLDER, World
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import if_exists

@@ -13,8 +13,8 @@ from typing import Final
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.controller.world import BY_POOL, World
 from spiderpool.errors import AlreadyExists, NotFound, TryAgain
 from spiderpool.ipam.records import build_record

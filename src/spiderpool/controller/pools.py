@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from spiderpool.api.group import FINALIZER
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.group import FINALIZER
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import BY_POOL, Tell, World
 from spiderpool.errors import NotFound

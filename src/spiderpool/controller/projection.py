@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from spiderpool.api.group import ANNO_IMPORTED
-from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.group import ANNO_IMPORTED
+from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import BY_POOL, World
 from spiderpool.ipam.projection import pool_status

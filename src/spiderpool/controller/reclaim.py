@@ -18,10 +18,10 @@ from typing import Final, TypeVar
 
 import structlog
 
-from spiderpool.api.core import Node, PartialObject, Pod
-from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import Node, PartialObject, Pod
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.orphans import drop_endpoint, drop_orphans
 from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World

@@ -14,10 +14,10 @@ from typing import Generic, Protocol, TypeVar
 from msgspec.structs import replace
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.group import ANNO_IMPORTED
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.crd.group import ANNO_IMPORTED
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.controller.takeover import read_allocations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.controller.neighbours import Neighbours
 from spiderpool.controller.review import FINE, Opinion, Question
 from spiderpool.ipam.subnet_validation import (

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.reserved import ReservedAddresses

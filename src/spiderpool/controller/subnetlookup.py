@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.ipam.autopool import controlling_subnet
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.watch import Mirror

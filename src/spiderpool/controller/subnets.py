@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from spiderpool.api.group import FINALIZER
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.group import FINALIZER
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.controller.jsonpatch import diff
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.subnetbooks import Book, SubnetBooks

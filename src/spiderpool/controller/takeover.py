@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.endpoint import EndpointIP, SpiderEndpoint
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import Application, Holder, HolderKind, SpiderIP
+from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import Application, Holder, HolderKind, SpiderIP
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.records import nic_record, pool_record
 from spiderpool.model.pool import Pool

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
-from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.ipam.reclaim import statefulset_name
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.replica import Subscriber

@@ -9,7 +9,7 @@ from math import isqrt
 
 from spiderpool.addressing.permutation import Permutation
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork, address
-from spiderpool.api.ippool import Route
+from spiderpool.api.crd.ippool import Route
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from spiderpool.api.ippool import Route
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.model.config import Features
 from spiderpool.model.pool import Pool
 

@@ -16,11 +16,12 @@ from ipaddress import ip_interface
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import ANNO_IMPORTED
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import ANNO_IMPORTED
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.ipam.autopool import controlling_subnet
 from spiderpool.ipam.books import Books, Name, Slot
 from spiderpool.ipam.grants import misgiven
@@ -31,7 +32,6 @@ from spiderpool.model.claim import ClaimKey, slot_of
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool, is_imported
 from spiderpool.model.subnet import Subnet
-from spiderpool.model.worn import WornNamespace
 
 LOST: Final = "its records were lost, and the node's agent has not made them again"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from spiderpool.addressing.ranges import cidr_label, render_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.group import (
+from spiderpool.api.crd.group import (
     ANNO_IPPOOL_IP_NUMBER,
     FINALIZER,
     LABEL_INTERFACE,
@@ -26,10 +26,10 @@ from spiderpool.api.group import (
     LABEL_OWNER_SUBNET,
     PREFIX,
 )
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import LabelSelector, ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import Application
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.api.kubernetes.meta import LabelSelector, ObjectMeta, OwnerReference
 from spiderpool.ipam.elastic import IPNumber
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Place, Pool

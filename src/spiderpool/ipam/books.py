@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.spiderip import SpiderIP
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.agent.interfaces import NodeInterfaces, WornNamespace
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.ipam.reclaim import HolderOwners
 from spiderpool.model.pool import Pool
-from spiderpool.model.worn import NodeInterfaces, WornNamespace
 
 SMALL_POOL: Final = 200  # records; above it a pool's status is written once in 10 s (architecture 2, "Projections")
 PROJECTION_LAG_S: Final = {False: 2.0, True: 12.0}  # whether one of the pools is large → how long after a change all is written

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.ipam.records import let_go
 from spiderpool.model.pool import Pool
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, Span
-from spiderpool.api.workloads import CronJob, DaemonSet, Job, JobSpec, Workload
+from spiderpool.api.kubernetes.workloads import CronJob, DaemonSet, Job, JobSpec, Workload
 from spiderpool.errors import Exhausted, InvalidRequest, TryAgain
 
 COUNT: Final = re.compile(r"[0-9]{1,18}")

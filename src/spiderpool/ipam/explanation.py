@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.selection import Selection, select_wish
 from spiderpool.ipam.usage import Usage

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, PREFIX
-from spiderpool.api.meta import LabelSelector
+from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, PREFIX
+from spiderpool.api.kubernetes.meta import LabelSelector
 from spiderpool.ipam.autopool import application_labels
 from spiderpool.ipam.selectors import matches, render_selector, selector_problems
 from spiderpool.ipam.wishes import NicWish

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from spiderpool.addressing.ranges import render_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.subnet import SubnetStatus
+from spiderpool.api.crd.subnet import SubnetStatus
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Grant, Grants, Subnet, subnet_status
 

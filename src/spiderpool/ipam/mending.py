@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.ipam.books import Books
-from spiderpool.model.worn import WornNamespace
 
 
 def delete_pod(pod: Pod) -> str:

@@ -24,9 +24,9 @@ from typing import Final
 
 from spiderpool.addressing.ranges import family_of, parse_range
 from spiderpool.addressing.sets import AddressSet, IPAddress, address
-from spiderpool.api.core import Pod
-from spiderpool.api.group import ANNO_IP, ANNO_NETWORKS
-from spiderpool.api.spiderip import Application
+from spiderpool.api.crd.group import ANNO_IP, ANNO_NETWORKS
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.model.fields import Fields, kind_of, read_json

@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import EndpointCurrent, EndpointIP, EndpointStatus, SpiderEndpoint
-from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.ippool import IPPoolStatus, Route
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import Application, SpiderIP
+from spiderpool.api.crd.endpoint import EndpointCurrent, EndpointIP, EndpointStatus, SpiderEndpoint
+from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.api.crd.ippool import IPPoolStatus, Route
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.ipam.answer import sorted_records
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Pool

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from spiderpool.api.core import PartialObject, Pod, StatefulSet
-from spiderpool.api.spiderip import Holder, HolderKind, SpiderIP
+from spiderpool.api.crd.spiderip import Holder, HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.statefulset import parse_stateful_name, wanted_ordinals
 

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import EndpointIP
-from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
-from spiderpool.api.ippool import Route
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.crd.endpoint import EndpointIP
+from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.wishes import NicWish, Request
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.api.group import ANNO_IPPOOL, ANNO_IPPOOLS
+from spiderpool.api.crd.group import ANNO_IPPOOL, ANNO_IPPOOLS
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, PoolPending, SpiderpoolError, TryAgain
 from spiderpool.ipam.autopool import App
 from spiderpool.ipam.filters import refusal_of

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import cidr_label
 from spiderpool.addressing.sets import AddressSet, IPNetwork
-from spiderpool.api.group import FINALIZER, LABEL_SUBNET_CIDR
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.group import FINALIZER, LABEL_SUBNET_CIDR
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.ipam.validation import (
     FieldError,
     Kind,

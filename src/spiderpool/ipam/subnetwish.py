@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.api.group import ANNO_IPPOOL_IP_NUMBER, ANNO_IPPOOL_RECLAIM, ANNO_SUBNET, ANNO_SUBNETS
+from spiderpool.api.crd.group import ANNO_IPPOOL_IP_NUMBER, ANNO_IPPOOL_RECLAIM, ANNO_SUBNET, ANNO_SUBNETS
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.elastic import IPNumber, parse_number
 from spiderpool.ipam.patterns import repeated

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.model.pool import Pool
 
 RELAX_PERCENT: Final = 5

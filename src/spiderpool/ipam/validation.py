@@ -26,7 +26,7 @@ from spiderpool.addressing.ranges import (
     render_ranges,
 )
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
-from spiderpool.api.group import (
+from spiderpool.api.crd.group import (
     ANNO_IMPORTED,
     ANNO_IPPOOL_IP_NUMBER,
     FINALIZER,
@@ -35,9 +35,9 @@ from spiderpool.api.group import (
     LABEL_OWNER_SUBNET,
     PREFIX,
 )
-from spiderpool.api.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
-from spiderpool.api.meta import LabelSelector, Resource
-from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.kubernetes.meta import LabelSelector, Resource
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.autopool import subnet_reference
 from spiderpool.ipam.selectors import selector_problems

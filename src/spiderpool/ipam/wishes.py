@@ -15,8 +15,7 @@ from typing import TypeVar
 
 from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.core import Namespace, Pod
-from spiderpool.api.group import (
+from spiderpool.api.crd.group import (
     ANNO_DEFAULT_NETWORK,
     ANNO_IP,
     ANNO_IPPOOL,
@@ -28,7 +27,8 @@ from spiderpool.api.group import (
     ANNO_SUBNET,
     ANNO_SUBNETS,
 )
-from spiderpool.api.ippool import Route
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.kubernetes.core import Namespace, Pod
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pins import Lists, PinItem, by_family, choose, read_pins

@@ -17,10 +17,10 @@ from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
 from spiderpool.errors import NotFound
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.netlink import Netlink
-from spiderpool.model.worn import WornInterface, WornNamespace
 
 NETNS_FOLDER: Final = Path("/var/run/netns")
 PROC: Final = Path("/proc")

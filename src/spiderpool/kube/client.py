@@ -13,9 +13,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from spiderpool import errors
-from spiderpool.api.core import PartialObject, Pod
-from spiderpool.api.meta import KubeObject, ObjectList
-from spiderpool.api.workloads import Scale
+from spiderpool.api.kubernetes.core import PartialObject, Pod
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectList
+from spiderpool.api.kubernetes.workloads import Scale
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from spiderpool.kube.exchange import JSON, Access, Call, Exchange, Observe
 from spiderpool.kube.execution import LARGEST, PROTOCOLS, Executed, collect, exec_query

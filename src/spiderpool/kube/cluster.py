@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from spiderpool.api.core import PartialObject
-from spiderpool.api.meta import KubeObject
+from spiderpool.api.kubernetes.core import PartialObject
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import NotFound
 
 T = TypeVar("T", bound=KubeObject)

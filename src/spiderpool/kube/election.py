@@ -18,8 +18,8 @@ from typing import Any
 
 import structlog
 
-from spiderpool.api.core import Lease, LeaseSpec
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import Lease, LeaseSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from spiderpool.api.core import Event, EventSource, ObjectReference
-from spiderpool.api.meta import KubeObject, ObjectMeta
+from spiderpool.api.kubernetes.core import Event, EventSource, ObjectReference
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.errors import AlreadyExists, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Cluster
 

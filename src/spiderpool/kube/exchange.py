@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from spiderpool import errors
-from spiderpool.api.meta import KubeObject
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.refusal import read_refusal
 
 # A watch of objects that change carries a bookmark about every minute. Where nothing changes it may be silent, as one is whose

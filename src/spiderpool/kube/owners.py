@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spiderpool.api.core import StatefulSet
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import StatefulSet
+from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.ipam.reclaim import NO_OWNERS, HolderOwners, statefulset_name
 from spiderpool.kube.cluster import Cluster, if_exists
 

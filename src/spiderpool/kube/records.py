@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spiderpool.api.group import LABEL_POOL
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.group import LABEL_POOL
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.labels import label_value
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from spiderpool.api.meta import KubeObject
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Change, Listing, WatchEvent
 
 T = TypeVar("T", bound=KubeObject)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import structlog
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.reserved import Reserved, read_reserved
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from spiderpool.api.core import Job, Pod, ReplicaSet
-from spiderpool.api.meta import KubeObject, OwnerReference
-from spiderpool.api.spiderip import Application
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.kubernetes.core import Job, Pod, ReplicaSet
+from spiderpool.api.kubernetes.meta import KubeObject, OwnerReference
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.owners import application, is_final, next_owner, top_owner

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from spiderpool.api.core import PartialObject
-from spiderpool.api.meta import KubeObject
+from spiderpool.api.kubernetes.core import PartialObject
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import Gone, SpiderpoolError
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, Listing, WatchEvent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import Application, HolderKind, SpiderIP, SpiderIPSpec
+from spiderpool.api.crd.spiderip import Application, HolderKind, SpiderIP, SpiderIPSpec
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.config import Features
 from spiderpool.model.labels import hashed
 from spiderpool.model.pod import holder_kind, is_static

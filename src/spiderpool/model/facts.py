@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.api.core import Namespace, Node, Pod
-from spiderpool.api.spiderip import Application
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.kubernetes.core import Namespace, Node, Pod
 from spiderpool.model.config import Features
 from spiderpool.model.networks import NetworkSelection
 from spiderpool.model.pool import Pool

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
+from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.fields import Fields, read_objects
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from spiderpool.api.core import Pod
-from spiderpool.api.meta import OwnerReference
-from spiderpool.api.spiderip import Application
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import OwnerReference
 
 # A controller that is itself managed by another, and by which.
 MANAGED_BY: Final = {("apps/v1", "ReplicaSet"): ("apps/v1", "Deployment"), ("batch/v1", "Job"): ("batch/v1", "CronJob")}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import Application, HolderKind
+from spiderpool.api.crd.spiderip import Application, HolderKind
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.config import Features
 
 STATIC_POD_ANNOTATION = "kubernetes.io/config.source"  # set by kubelet on mirror pods, whose UID is not the runtime's

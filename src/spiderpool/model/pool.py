@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from spiderpool.addressing.ranges import parse_address, parse_network, parse_ranges
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
-from spiderpool.api.group import (
+from spiderpool.api.crd.group import (
     ANNO_IMPORTED,
     LABEL_INTERFACE,
     LABEL_IP_VERSION,
@@ -21,8 +21,8 @@ from spiderpool.api.group import (
     LABEL_OWNER_APP_UID,
     LABEL_OWNER_SUBNET,
 )
-from spiderpool.api.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
-from spiderpool.api.meta import LabelSelector
+from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
+from spiderpool.api.kubernetes.meta import LabelSelector
 from spiderpool.errors import InvalidRequest
 
 COOL_DOWN_S: Final = 30  # longer than neighbours believe an old MAC (Linux: base_reachable_time, 30 s)

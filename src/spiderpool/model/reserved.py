@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from spiderpool.addressing.ranges import family_of, parse_range
 from spiderpool.addressing.sets import AddressSet, Span
-from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.errors import InvalidRequest
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.api.core import StatefulSet
+from spiderpool.api.kubernetes.core import StatefulSet
 
 POD_NAME: Final = re.compile(r"(.*)-([0-9]+)")  # reference ipam.md 3.6
 

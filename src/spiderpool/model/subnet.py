@@ -11,8 +11,8 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_ranges, render_ranges
 from spiderpool.addressing.sets import AddressSet, IPNetwork
-from spiderpool.api.ippool import Route
-from spiderpool.api.subnet import SpiderSubnet, SubnetStatus
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.pool import NO_NETWORK, read_range
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.api.coordinator import PHASE_NOT_READY, PHASE_SYNCED, CoordinatorStatus, PodCIDRType
+from spiderpool.api.crd.coordinator import PHASE_NOT_READY, PHASE_SYNCED, CoordinatorStatus, PodCIDRType
 from spiderpool.wiring.controlplane import Cidrs, ClusterCidrs, read_cidrs
 
 NO_SERVICES: Final = (

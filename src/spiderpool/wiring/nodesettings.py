@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.model.nodesettings import ChangedSetting, NodeRecord
+from spiderpool.api.agent.node import ChangedSetting, NodeRecord
 
 NEIGHBOURS: Final = "28160"  # the reference's; each pod has permanent neighbours on its node
 TUNED: Final[Mapping[int, Mapping[str, str]]] = {

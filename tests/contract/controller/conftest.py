@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from spiderlab.pki import issue, make_authority
-from spiderpool.api.core import Namespace
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.clean import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient

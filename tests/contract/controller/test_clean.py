@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from spiderpool.api.core import Namespace
-from spiderpool.api.group import FINALIZER
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.crd.group import FINALIZER
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.clean import CustomResourceDefinition, ValidatingWebhookConfiguration
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient

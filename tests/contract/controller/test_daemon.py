@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Event, Lease, Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import KubeObject, ObjectMeta, Resource
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Event, Lease, Pod
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.errors import NotFound, Rejected
 from spiderpool.kube.client import KubeClient
 from tests.contract.controller.conftest import Start

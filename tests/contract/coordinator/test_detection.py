@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.agent.ipamplugin import IpamPlugin
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import Exhausted, TryAgain, WireConflict
 from tests.contract.coordinator.stage import PodNics, Stage
-from tests.unit.agent.world import CONFIG, World, new_world
+from tests.unit.agent.testbed import CONFIG, World, new_world
 
 PREFIX = {4: "10.6.0.0/16", 6: "fd00:6::/64"}
 TAKEN = {4: "10.6.9.1", 6: "fd00:6::901"}

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-from spiderpool.api.core import ConfigMap, Pod
-from spiderpool.api.meta import KubeObject, ObjectMeta, Resource
-from spiderpool.api.spiderip import Holder, SpiderIP, SpiderIPSpec
+from spiderpool.api.crd.spiderip import Holder, SpiderIP, SpiderIPSpec
+from spiderpool.api.kubernetes.core import ConfigMap, Pod
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.errors import TooManyRequests, UnknownOutcome
 from spiderpool.kube.cluster import Cluster
 from tests.apiserver.control_plane import ControlPlane

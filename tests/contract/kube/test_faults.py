@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from spiderpool.api.core import ConfigMap
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import ConfigMap
 from spiderpool.errors import AlreadyExists, NotFound, TooManyRequests, UnknownOutcome, Unreachable
 from tests.apiserver.proxy import Fault
 from tests.contract.kube.stage import RealStage, Stage, config_map, record

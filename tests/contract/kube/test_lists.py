@@ -8,9 +8,9 @@ from contextlib import aclosing
 
 import pytest
 
-from spiderpool.api.core import ConfigMap, PartialObject, Pod
-from spiderpool.api.meta import KubeObject
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import ConfigMap, PartialObject, Pod
+from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import Gone, Rejected
 from spiderpool.kube import client
 from spiderpool.kube.cluster import Change, Listing, WatchEvent

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from spiderpool.api.core import ConfigMap
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import KubeObject, ObjectMeta, Resource
-from spiderpool.api.spiderip import SpiderIP
-from spiderpool.api.workloads import Deployment
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import ConfigMap
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
+from spiderpool.api.kubernetes.workloads import Deployment
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, Rejected
 from spiderpool.kube.cluster import PatchType
 from tests.contract.kube.stage import Stage, config_map, record

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spiderpool.api.core import ConfigMap, Event, Lease
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import ConfigMap, Event, Lease
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.events import EventRecorder

@@ -17,12 +17,12 @@ import msgspec
 
 from spiderpool.agent.attach import MetaPlugin
 from spiderpool.agent.server import Peer
-from spiderpool.api.core import (
+from spiderpool.api.kubernetes.core import (
     NetworkAttachmentDefinition,
     NetworkAttachmentDefinitionSpec,
     Pod,
 )
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.request import Call, CniRequest, parse_call
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.routes import DefaultRoute, default_routes

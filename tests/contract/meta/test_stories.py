@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.api.core import NetworkAttachmentDefinition, Pod
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Pod
 from spiderpool.errors import (
     BadEnvironment,
     Conflict,

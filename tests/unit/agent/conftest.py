@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.unit.agent.world import World, new_world
+from tests.unit.agent.testbed import World, new_world
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.agent.claim import SLOTS
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Exhausted, TooManyRequests, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.records import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_facts, make_pod, make_record
-from tests.unit.agent.world import SHORT, World, ips
+from tests.unit.agent.testbed import SHORT, World, ips
 
 
 def strangers(world: World, *addresses: str) -> None:

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Event, Pod, PodIP
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Event, Pod, PodIP
 from spiderpool.errors import Unreachable
-from spiderpool.model.worn import WornInterface, WornNamespace
 from tests.fakes.objects import make_facts, make_pod, make_pool, make_record
 from tests.unit.agent.test_endpoints import until
-from tests.unit.agent.world import World, ips
+from tests.unit.agent.testbed import World, ips
 
 
 def restore(world: World) -> tuple[SpiderIP, ...]:

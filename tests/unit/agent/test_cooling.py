@@ -13,16 +13,16 @@ from msgspec.structs import replace
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.cooling import Cooling
-from spiderpool.api.core import Pod
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Exhausted, UnknownOutcome
 from spiderpool.ipam.records import let_go, record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_facts, make_pod, make_record, make_statefulset
-from tests.unit.agent.world import Agent, World, ips
+from tests.unit.agent.testbed import Agent, World, ips
 
 NONE = AddressSet.empty(4)
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from spiderpool.agent.facts import PodCall
-from spiderpool.api.coordinator import SpiderCoordinator
+from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.cni.coordinatorconf import read_coordinator
 from spiderpool.errors import Unreachable
 from tests.unit.agent.client import ask
 from tests.unit.agent.test_endpoints import until
-from tests.unit.agent.world import Agent, World
+from tests.unit.agent.testbed import Agent, World
 
 POD = {"podName": "web-1", "podNamespace": "ns"}
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_statefulset
 from tests.unit.agent.test_lease import ippools
-from tests.unit.agent.world import Agent, World, ips
+from tests.unit.agent.testbed import Agent, World, ips
 
 WRITES = frozenset({"create", "replace", "patch", "delete"})
 

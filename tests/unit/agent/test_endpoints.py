@@ -10,13 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 import spiderpool.agent.endpoints as endpoints_module
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, UnknownOutcome, Unreachable
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_statefulset
-from tests.unit.agent.world import World, ips
+from tests.unit.agent.testbed import World, ips
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> None:

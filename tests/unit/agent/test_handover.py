@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod
-from spiderpool.api.group import LABEL_NODE
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, TryAgain, UnknownOutcome
 from spiderpool.ipam.records import record_of
 from spiderpool.model.pool import Pool
 from tests.fakes.cluster import Call
 from tests.fakes.objects import STATEFULSET, make_facts, make_pod, make_record, make_statefulset
-from tests.unit.agent.world import World, ips, with_owner
+from tests.unit.agent.testbed import World, ips, with_owner
 
 
 async def restart(world: World, pod: Pod, uid: str = "second", node: str = "node2", **more: Any) -> Pod:

@@ -18,8 +18,8 @@ from spiderpool.agent.install import (
     is_being_removed,
     read_install_settings,
 )
-from spiderpool.api.core import Pod
-from spiderpool.api.meta import ObjectMeta, OwnerReference
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.errors import InvalidRequest, SpiderpoolError, Unreachable
 from tests.fakes.cluster import FakeCluster
 

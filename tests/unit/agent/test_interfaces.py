@@ -8,9 +8,9 @@ import msgspec
 
 from spiderpool.agent.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.server import dispatcher, listen_on_port
-from spiderpool.model.worn import NodeInterfaces, WornInterface, WornNamespace
+from spiderpool.api.agent.interfaces import NodeInterfaces, WornInterface, WornNamespace
 from tests.fakes.objects import make_pod
-from tests.unit.agent.test_ports import free_port, get
+from tests.unit.agent.api.test_ports import free_port, get
 
 MIRROR = make_pod(
     "etcd", uid="object", annotations={"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "of-the-file"}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.core import Pod
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
 from tests.fakes.objects import make_pod
 from tests.unit.agent.client import ask
 from tests.unit.agent.test_endpoints import until
-from tests.unit.agent.world import World, with_owner
+from tests.unit.agent.testbed import World, with_owner
 
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-1;K8S_POD_INFRA_CONTAINER_ID=c-1;K8S_POD_UID=uid-web-1"
 ENV = {

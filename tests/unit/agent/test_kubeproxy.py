@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spiderpool.agent.kubeproxy import KubeProxyWatch
-from spiderpool.api.core import Node
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import Node
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import TryAgain
 from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 

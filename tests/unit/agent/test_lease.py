@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Event, Namespace, Pod, ReplicaSet
-from spiderpool.api.meta import KubeObject, ObjectMeta, OwnerReference
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Event, Namespace, Pod, ReplicaSet
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, OwnerReference
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, NotFound, TooManyRequests, TryAgain
 from tests.fakes.objects import make_namespace, make_pod
-from tests.unit.agent.world import CONFIG, World, ips, with_owner
+from tests.unit.agent.testbed import CONFIG, World, ips, with_owner
 
 
 def ippools(*items: dict[str, Any]) -> dict[str, Any]:

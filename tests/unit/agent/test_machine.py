@@ -14,12 +14,12 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from spiderpool.api.core import Pod
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Exhausted, SpiderpoolError, TooManyRequests, UnknownOutcome
 from tests.fakes.objects import make_statefulset
 from tests.unit.agent.test_lease import ippools
-from tests.unit.agent.world import Agent, World, new_world, sandbox_of
+from tests.unit.agent.testbed import Agent, World, new_world, sandbox_of
 
 Shapes = dict[str, tuple[dict[str, Any], tuple[str, ...]]]
 

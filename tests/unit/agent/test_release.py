@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod, StatefulSet
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod, StatefulSet
 from spiderpool.errors import InvalidRequest, TooManyRequests, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.records import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_pod, make_statefulset
-from tests.unit.agent.world import World, ips
+from tests.unit.agent.testbed import World, ips
 
 
 def end(world: World, pod: Pod) -> Pod:

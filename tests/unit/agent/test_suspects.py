@@ -10,16 +10,16 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.agent import suspects
-from spiderpool.api.core import Pod
-from spiderpool.api.group import ANNO_SUSPECT, ANNO_WORN
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
+from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
 from spiderpool.ipam.records import hand_over, let_go, marked, put_in_place, record_of, suspicion_of
 from spiderpool.ipam.wishes import Request
-from spiderpool.model.worn import WornInterface, WornNamespace
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.test_endpoints import until
-from tests.unit.agent.world import Agent, World
+from tests.unit.agent.testbed import Agent, World
 
 QUESTION = "pod gone: pod ns/web-1 does not exist"
 

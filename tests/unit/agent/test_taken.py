@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.agent.taken import Taken
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Unreachable
 from spiderpool.kube.cluster import Change
 from tests.fakes.cluster import FakeCluster

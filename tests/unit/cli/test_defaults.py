@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.api.ippool import IPPoolSpec
-from spiderpool.api.subnet import SubnetSpec
+from spiderpool.api.crd.ippool import IPPoolSpec
+from spiderpool.api.crd.subnet import SubnetSpec
 from spiderpool.cli.defaults import read_defaults
 from spiderpool.errors import InvalidRequest
 

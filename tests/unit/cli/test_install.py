@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.core import Lease
-from spiderpool.api.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
+from spiderpool.api.kubernetes.core import Lease
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli import install
 from spiderpool.cli.objects import (
     CustomResourceDefinition,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.api.coordinator import SpiderCoordinator
-from spiderpool.api.core import NetworkAttachmentDefinition
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.multusconfig import SpiderMultusConfig
+from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.multusconfig import SpiderMultusConfig
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.cli.networks import create_coordinator, create_default_network, make_default_network, read_coordinator
 from spiderpool.errors import InvalidRequest
 from tests.fakes.cluster import FakeCluster

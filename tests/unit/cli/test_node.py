@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.agent.node import ChangedSetting, NodeReport
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.agents import LABEL, AgentPod, AgentSpec, AgentStatus
 from spiderpool.cli.node import read_reports, show
 from spiderpool.errors import NotFound, Unreachable
-from spiderpool.model.nodesettings import ChangedSetting, NodeReport
 from tests.fakes.cluster import FakeCluster
 
 FILTER = "net.ipv4.conf.all.rp_filter"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
-from spiderpool.api.ippool import Route
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.coordinatorconf import read_coordinator
 from spiderpool.cni.coordinatorspec import complete_coordinator, normalise, validate_coordinator
 

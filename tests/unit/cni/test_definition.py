@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.definition import definition_name, render_annotations, render_config
 from spiderpool.errors import InvalidRequest
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.injection import Demand, InjectedPod, Injection, patch_pod, plan_injection, read_demand
 from spiderpool.errors import InvalidRequest
 from tests.fakes.patches import json_patch

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.multusconfig import complete_config, injection_problem, managed_by_another, validate_config
 
 MACVLAN = {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}}

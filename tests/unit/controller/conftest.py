@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from spiderpool.addressing.ranges import cidr_label
-from spiderpool.api.core import Pod, PodSpec, PodStatus
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER, LABEL_IPPOOL_CIDR
-from spiderpool.api.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import KubeObject, ObjectMeta
-from spiderpool.api.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER, LABEL_IPPOOL_CIDR
+from spiderpool.api.crd.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
+from spiderpool.api.crd.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.kubernetes.core import Pod, PodSpec, PodStatus
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.world import World
 from spiderpool.ipam.records import record_of
 from spiderpool.kube.watch import Mirror

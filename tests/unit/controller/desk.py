@@ -11,14 +11,14 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.core import Pod
-from spiderpool.api.group import FINALIZER
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.reservedip import SpiderReservedIP
-from spiderpool.api.spiderip import HolderKind, SpiderIP
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
-from spiderpool.api.workloads import Deployment, Workload
+from spiderpool.api.crd.group import FINALIZER
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.workloads import Deployment, Workload
 from spiderpool.controller.applications import ForeignApplications, NativeApplications
 from spiderpool.controller.autopools import AutoPools
 from spiderpool.controller.fence import FencedCluster

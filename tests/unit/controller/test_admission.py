@@ -15,11 +15,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
-from spiderpool.api.core import NetworkAttachmentDefinition, Pod
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.admission import admission_app
 from spiderpool.controller.goagents import list_go_agents
 from spiderpool.controller.neighbours import STORED_WITHIN_S, Neighbours

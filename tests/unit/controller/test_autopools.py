@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject, ObjectMeta, OwnerReference, Resource
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.spiderip import IPState, SpiderIP
-from spiderpool.api.subnet import SpiderSubnet
-from spiderpool.api.workloads import CronJob, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, OwnerReference, Resource
+from spiderpool.api.kubernetes.workloads import CronJob, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 from spiderpool.controller.poolclaims import STALE_S
 from spiderpool.errors import UnknownOutcome
 from tests.unit.controller.conftest import make_pool, make_record

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.api.core import Job, Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import KubeObject, ObjectMeta
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Job, Pod
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.clean import (
     CustomResourceDefinition,
     MutatingWebhookConfiguration,

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from spiderpool.api.coordinator import CoordinatorSpec, CoordinatorStatus, PodCIDRType, SpiderCoordinator
-from spiderpool.api.core import ConfigMap
-from spiderpool.api.meta import KubeObject, ObjectMeta
+from spiderpool.api.crd.coordinator import CoordinatorSpec, CoordinatorStatus, PodCIDRType, SpiderCoordinator
+from spiderpool.api.kubernetes.core import ConfigMap
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.coordinators import (
     GATHER_S,
     SERVICE_KINDS,

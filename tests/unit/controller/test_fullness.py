@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.group import LABEL_OWNER_APP_NAME
-from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.controller.fullness import Fullness
 from spiderpool.ipam.usage import is_nearly_full
 from tests.unit.controller.conftest import Scene, Told, make_pool, settle

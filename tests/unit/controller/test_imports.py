@@ -7,12 +7,12 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import EndpointCurrent, EndpointIP, EndpointStatus, SpiderEndpoint
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER
-from spiderpool.api.ippool import Route, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import Application, HolderKind, SpiderIP
+from spiderpool.api.crd.endpoint import EndpointCurrent, EndpointIP, EndpointStatus, SpiderEndpoint
+from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER
+from spiderpool.api.crd.ippool import Route, SpiderIPPool
+from spiderpool.api.crd.spiderip import Application, HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.imports import LOOK_AGAIN_S, Imports
 from spiderpool.controller.projection import Projection
 from spiderpool.errors import Unreachable

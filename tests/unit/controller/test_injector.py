@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from spiderpool.api.core import Namespace
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.multusconfig import CNIType, MasterConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import CNIType, MasterConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.admission import admission_app
 from spiderpool.controller.injector import PodInjector
 from spiderpool.errors import Unreachable

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import SpiderIP
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
-from spiderpool.api.workloads import Deployment
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.workloads import Deployment
 from spiderpool.controller.fence import FencedCluster
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics

@@ -5,10 +5,10 @@ from __future__ import annotations
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
-from spiderpool.api.group import LABEL_OWNER_APP_NAME
-from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.metrics import Metrics, metrics_app
 from spiderpool.ipam.reclaim import Trigger
 from tests.unit.controller.conftest import make_pool

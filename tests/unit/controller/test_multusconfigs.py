@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.multusconfig import CNIType, IpoibConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import CNIType, IpoibConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.multusconfigs import GOING_S, MultusConfigs
 from tests.unit.controller.conftest import Scene, settle
 

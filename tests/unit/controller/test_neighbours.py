@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.controller.neighbours import Neighbours
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.pools import GATHER_S, PoolKeeper, in_use_message
 from spiderpool.errors import NotFound
 from tests.unit.controller.conftest import Scene, make_pool, make_record, settle

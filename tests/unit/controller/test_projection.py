@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.spiderip import IPState
+from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.crd.spiderip import IPState
 from spiderpool.controller.projection import LARGE_GAP_S, SMALL_GAP_S, SMALL_POOL, Projection, Unrest, Written, write_due_s
 from spiderpool.errors import Conflict
 from tests.unit.controller.conftest import Scene, make_pool, make_record, settle

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.core import Node, NodeCondition, NodeStatus, Ordinals, Pod, PodIP, StatefulSet, StatefulSetSpec
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.group import ANNO_WORN
-from spiderpool.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import ANNO_WORN
+from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Ordinals, Pod, PodIP, StatefulSet, StatefulSetSpec
+from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.reclaim import STATIC_LOOK_S, Reclaim
 from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
 from spiderpool.ipam.cooldown import QUARANTINE_S

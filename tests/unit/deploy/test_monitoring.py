@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spiderpool.agent.metrics import Metrics as AgentMetrics
-from spiderpool.api.ippool import IPPoolStatus
+from spiderpool.api.crd.ippool import IPPoolStatus
 from spiderpool.controller.metrics import Metrics as ControllerMetrics
 from tests.fakes.objects import make_ippool
 from tests.unit.deploy.chart import Rendered, render

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.api.ippool import Route
-from spiderpool.api.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.errors import Exhausted
 from spiderpool.ipam.allocation import attach_routes, candidates
 from spiderpool.model.claim import Claimant, ClaimKey

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod
-from spiderpool.api.endpoint import SpiderEndpoint
-from spiderpool.api.ippool import IPPoolStatus, SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import HolderKind, IPState, SpiderIP
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.agent.interfaces import NodeInterfaces, WornInterface, WornNamespace
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.audit import Difference, Kind, compare, lasting
 from spiderpool.ipam.autopool import subnet_reference
 from spiderpool.ipam.books import Books
@@ -24,7 +25,6 @@ from spiderpool.ipam.reclaim import HolderOwners
 from spiderpool.ipam.records import let_go, record_of
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet, subnet_status
-from spiderpool.model.worn import NodeInterfaces, WornInterface, WornNamespace
 from tests.fakes.objects import (
     DEPLOYMENT,
     STATEFULSET,

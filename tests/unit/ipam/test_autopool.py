@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.addressing.ranges import parse_ranges
-from spiderpool.api.ippool import Route
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.spiderip import Application
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import Application
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.autopool import (
     App,
     PoolPlan,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spiderpool.api.spiderip import IPState
+from spiderpool.api.crd.spiderip import IPState
 from spiderpool.ipam.cooldown import release, rest_s
 from spiderpool.ipam.records import let_go
 from spiderpool.model.pool import Pool

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.ranges import parse_ranges, render_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.workloads import CronJob, DaemonSet, Deployment, Job, StatefulSet, Workload
+from spiderpool.api.kubernetes.workloads import CronJob, DaemonSet, Deployment, Job, StatefulSet, Workload
 from spiderpool.errors import Exhausted, InvalidRequest, TryAgain
 from spiderpool.ipam.elastic import Holding, IPNumber, lowest, parse_number, replicas_of, resize
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiderpool.api.core import Namespace
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.ipam.selection import select_wish
 from spiderpool.ipam.subnetwish import read_pool_wish

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.core import PartialObject, Pod, PodIP, StatefulSet
-from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
+from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
+from spiderpool.api.kubernetes.core import PartialObject, Pod, PodIP, StatefulSet
 from spiderpool.ipam.reclaim import (
     SILENCE_S,
     WORN_LOOK_S,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.ippool import Route
-from spiderpool.api.meta import ObjectMeta, OwnerReference
-from spiderpool.api.spiderip import Holder, HolderKind, IPState, SpiderIP
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
+from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.ipam.answer import render_answer
 from spiderpool.ipam.projection import endpoint_of, pool_status
 from spiderpool.ipam.records import hand_over, let_go, put_in_place, record_of

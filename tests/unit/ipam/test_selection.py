@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.group import LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
 from spiderpool.ipam.filters import application_labels
 from spiderpool.ipam.records import describe_holder

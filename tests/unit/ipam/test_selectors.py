@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from spiderpool.api.meta import LabelSelector
+from spiderpool.api.kubernetes.meta import LabelSelector
 from spiderpool.ipam.selectors import matches, render_selector, selector_problems
 
 LABELS = {"app": "web", "tier": "front"}

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.group import FINALIZER
-from spiderpool.api.subnet import SpiderSubnet
+from spiderpool.api.crd.group import FINALIZER
+from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.ipam.subnet_validation import (
     forbid_subnet_update,
     mutate_subnet,

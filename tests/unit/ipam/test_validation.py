@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.group import ANNO_IMPORTED, FINALIZER, LABEL_OWNER_APP_NAME
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER, LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.validation import (
     FieldError,
     Kind,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.ippool import Route
+from spiderpool.api.crd.ippool import Route
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.wishes import NicWish, Request, Source, Wish, read_wish
 from spiderpool.model.config import Features

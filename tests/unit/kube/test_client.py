@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from spiderpool import errors
-from spiderpool.api.core import ConfigMap, Node, PartialObject, Pod
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import ConfigMap, Node, PartialObject, Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.kube import client as client_module
 from spiderpool.kube import exchange
 from spiderpool.kube.client import KubeClient

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from spiderpool.api.core import Lease, LeaseSpec
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import Lease, LeaseSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import UnknownOutcome, Unreachable
 from spiderpool.kube.election import Election, Times
 from tests.fakes.cluster import FakeCluster

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.core import Event, Node, ObjectReference, Pod
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import Event, Node, ObjectReference, Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Forbidden, Unreachable
 from spiderpool.kube.events import EventRecorder, Ledger, cut
 from tests.fakes.cluster import FakeCluster

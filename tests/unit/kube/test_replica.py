@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.core import ConfigMap
-from spiderpool.api.meta import ObjectMeta
+from spiderpool.api.kubernetes.core import ConfigMap
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.kube.cluster import Change, Listing, WatchEvent
 from spiderpool.kube.replica import Replica
 

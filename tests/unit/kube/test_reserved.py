@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from spiderpool.addressing.ranges import parse_address
-from spiderpool.api.reservedip import SpiderReservedIP
+from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.watch import Mirror
 from tests.fakes.cluster import FakeCluster

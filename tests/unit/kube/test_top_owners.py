@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.core import Pod, ReplicaSet
-from spiderpool.api.meta import OwnerReference
+from spiderpool.api.kubernetes.core import Pod, ReplicaSet
+from spiderpool.api.kubernetes.meta import OwnerReference
 from spiderpool.kube.top_owners import TopOwners
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_pod

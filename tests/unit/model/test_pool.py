@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.group import ANNO_IMPORTED, LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.group import ANNO_IMPORTED, LABEL_OWNER_APP_NAME
 from tests.fakes.objects import make_pool
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.addressing.ranges import parse_address, parse_ranges
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.model.reserved import read_reserved
 
 BAD = ("10.6.0.0/24", "10.6.0.9-10.6.0.1", "10.6.0.1-fd00::1", "", "nonsense", "fe80::1%eth0")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.addressing.ranges import parse_ranges
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.model.subnet import Grant, Subnet, read_grants, subnet_status
 
 TOTAL = parse_ranges(4, ["10.6.0.1-10.6.0.20"])

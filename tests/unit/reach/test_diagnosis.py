@@ -10,7 +10,7 @@ import pytest
 from spiderpool.reach.diagnosis import Flow, Reason, diagnose
 from spiderpool.reach.matrix import Stage, Transfer
 from spiderpool.reach.station import Neighbour, Station
-from tests.unit.reach.world import (
+from tests.unit.connectivity.testbed import (
     INVALID_DROP,
     POD1,
     POD1_STATION,

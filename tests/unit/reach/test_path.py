@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.reach.path import End, find_route, walk
 from spiderpool.reach.station import Neighbour, Route, Station
-from tests.unit.reach.world import (
+from tests.unit.connectivity.testbed import (
     NODE1,
     NODE2_STATION,
     NODE3,

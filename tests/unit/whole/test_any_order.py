@@ -23,21 +23,21 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.agent import suspects
-from spiderpool.api.core import Node, NodeCondition, NodeStatus, Pod, StatefulSet, StatefulSetSpec
-from spiderpool.api.group import ANNO_WORN
-from spiderpool.api.ippool import SpiderIPPool
-from spiderpool.api.meta import ObjectMeta
-from spiderpool.api.reservedip import ReservedIPSpec, SpiderReservedIP
-from spiderpool.api.spiderip import SpiderIP
+from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
+from spiderpool.api.crd.group import ANNO_WORN
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Pod, StatefulSet, StatefulSetSpec
+from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.reclaim import Reclaim
 from spiderpool.controller.world import World as Leadership
 from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
 from spiderpool.ipam import reclaim
 from spiderpool.ipam.records import suspicion_of
 from spiderpool.kube.watch import Mirror
-from spiderpool.model.worn import WornInterface, WornNamespace
 from tests.fakes.cluster import FakeCluster
-from tests.unit.agent.world import CONFIG, Agent, World, ips, new_world, with_owner
+from tests.unit.agent.testbed import CONFIG, Agent, World, ips, new_world, with_owner
 
 NODES: Final = ("node1", "node2")
 POOLS: Final = ("blue", "red")

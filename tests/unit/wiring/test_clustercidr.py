@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.api.coordinator import CoordinatorStatus, PodCIDRType
+from spiderpool.api.crd.coordinator import CoordinatorStatus, PodCIDRType
 from spiderpool.wiring.clustercidr import NO_MANAGER, Sources, judge, resolve_kind
 from spiderpool.wiring.controlplane import ClusterCidrs
 

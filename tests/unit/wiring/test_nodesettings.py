@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.model.nodesettings import ChangedSetting, NodeRecord
+from spiderpool.api.agent.node import ChangedSetting, NodeRecord
 from spiderpool.wiring.nodesettings import (
     KEPT,
     TCP_BE_LIBERAL,

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from spiderpool.api.core import NetworkAttachmentDefinition, Node
-from spiderpool.api.ippool import SpiderIPPool
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Node
 from spiderpool.cli.agents import AgentPod, list_agents
 from spiderpool.cli.connectivity.manifests import Probe, Recipe, plan_probes
 from spiderpool.cli.connectivity.scene import Scene, families_of, read_networks

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from spiderpool.api.core import Namespace, Pod, PodIP
-from spiderpool.api.meta import Kube, KubeObject, ObjectMeta, Resource
+from spiderpool.api.kubernetes.core import Namespace, Pod, PodIP
+from spiderpool.api.kubernetes.meta import Kube, KubeObject, ObjectMeta, Resource
 from spiderpool.reach.matrix import Kind
 
 LABEL: Final = "spiderpool.spidernet.io/connectivity"  # on the namespace and all pods: what may be deleted

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from spiderpool.api.core import Event, Namespace
+from spiderpool.api.kubernetes.core import Event, Namespace
 from spiderpool.cli.connectivity.manifests import (
     LABEL,
     NETWORK_STATUS,

@@ -1,0 +1,44 @@
+"""What the kernel of a node says about addresses: the answer of the agent's `GET /v1/interfaces`, read by `spiderpoolctl`."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface
+
+import msgspec
+
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.kubernetes.meta import Kube
+
+
+class WornInterface(Kube, frozen=True, kw_only=True):
+    """One interface: its addresses of global scope without a lifetime, each with its prefix length."""
+
+    nic: str
+    mac: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+class WornNamespace(Kube, frozen=True, kw_only=True):
+    """
+    One network namespace.
+
+    `path`: a file that names it, on its node. `pod_uid`: of the pod whose processes live in it; empty when there are none.
+    `containers`: their identifiers as the runtime has them, the oldest process first, which is the sandbox's.
+    """
+
+    path: str
+    pod_uid: str = msgspec.field(default="", name="podUID")
+    containers: tuple[str, ...] = ()
+    interfaces: tuple[WornInterface, ...] = ()
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, IPAddress]]:
+        """Every NIC with every address of its."""
+        return frozenset((link.nic, ip_interface(text).ip) for link in self.interfaces for text in link.addresses)
+
+
+class NodeInterfaces(Kube, frozen=True, kw_only=True):
+    """All network namespaces of a node's pods, the node's own left out."""
+
+    node: str
+    namespaces: tuple[WornNamespace, ...] = ()

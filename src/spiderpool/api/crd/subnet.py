@@ -1,0 +1,40 @@
+"""SpiderSubnet: addresses from which pools are cut, by hand or automatically for applications (reference ipam.md 1.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from spiderpool.api.crd.group import spiderpool_resource
+from spiderpool.api.crd.ippool import RangeSpec
+from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
+
+
+class SubnetSpec(RangeSpec, frozen=True, kw_only=True):
+    """What the user asks of a subnet; only `subnet` is required."""
+
+
+class SubnetStatus(Kube, frozen=True, kw_only=True):
+    """
+    Which pools the subnet's addresses are given to.
+
+    Written by the controller's leader alone, before the pools themselves: what stands here is decided, whether the pool has
+    it already or not. The counts follow from it.
+    """
+
+    controlled_ippools: Annotated[
+        str | None,
+        msgspec.Meta(description='JSON object {"<pool>":{"ips":["A-B"],"application":"<key>"}}; absent if none'),
+    ] = msgspec.field(default=None, name="controlledIPPools")
+    total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="totalIPCount")
+    allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="allocatedIPCount")
+
+
+class SpiderSubnet(KubeObject, frozen=True, kw_only=True):
+    """A subnet whose addresses are given to pools."""
+
+    resource: ClassVar[Resource] = spiderpool_resource("SpiderSubnet", "spidersubnets")
+
+    spec: SubnetSpec
+    status: SubnetStatus = SubnetStatus()

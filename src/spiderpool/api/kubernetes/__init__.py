@@ -1,0 +1,1 @@
+"""The few fields of Kubernetes' own objects that this project reads."""

@@ -1,0 +1,178 @@
+"""Exact addresses through the agent: `ipam.spidernet.io/ip`, `ips` and `IP` alike."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Event, Pod
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool
+from spiderpool.ipam.records import let_go
+from tests.fakes.objects import make_facts, make_pod, make_record, make_statefulset
+from tests.unit.agent.test_endpoints import until
+from tests.unit.agent.testbed import World, ips
+
+IP = "ipam.spidernet.io/ip"
+IPPOOL = "ipam.spidernet.io/ippool"
+
+
+async def test_a_pinned_pod_gets_its_address_by_one_create(world: World) -> None:
+    """A pin costs nothing more than any other ADD."""
+    world.pool()
+    pod = world.pod(annotations={IP: "10.6.0.15"})
+
+    async with world.agent() as agent:
+        answer = await agent.add(pod)
+
+    assert ["10.6.0.15"] == ips(answer)
+    assert 1 == world.cluster.count("create", SpiderIP)
+
+
+async def test_both_families_and_all_nics_are_pinned(world: World) -> None:
+    """Each NIC and family gets the address that the annotation gives it; what is not pinned is free."""
+    world.pool("blue", default=False)
+    world.pool("six", "fd00::/64", default=False)
+    world.pool("red", "10.7.0.0/16", default=False, ips=["10.7.0.10-10.7.0.19"])
+    pod = world.pod(
+        annotations={
+            "ipam.spidernet.io/ippools": [
+                {"interface": "eth0", "ipv4": ["blue"], "ipv6": ["six"]},
+                {"interface": "net1", "ipv4": ["red"]},
+            ],
+            "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
+            IP: [{"interface": "eth0", "ipv6": ["fd00::13"]}, {"interface": "net1", "ipv4": ["10.7.0.17"]}],
+        }
+    )
+
+    async with world.agent() as agent:
+        await agent.add(pod)
+
+    held = world.held()
+    assert {"fd00::13", "10.7.0.17"} < set(held)
+    assert 3 == len(held)
+
+
+async def test_a_held_address_is_refused_with_its_holder(world: World) -> None:
+    """The second pod hears in error and Event who has its address, on which interface and node."""
+    world.pool()
+    first = world.pod("web-1", annotations={IP: "10.6.0.15"}, node="node2")
+    second = world.pod("web-2", annotations={IP: "10.6.0.15"})
+    words = "10.6.0.15, which is asked for, is held by pod ns/web-1 (eth0, node node2)"
+
+    async with world.agent("node2") as two, world.agent("node1") as one:
+        await two.add(first)
+        with pytest.raises(AddressHeld) as caught:
+            await one.add(second)
+        await until(lambda: bool(world.cluster.all(Event)))
+
+    assert words in caught.value.message
+    assert [("IPAddressHeld", "web-2")] == [(e.reason, e.involved_object.name) for e in world.cluster.all(Event)]
+    assert ["web-1"] == list(world.held().values())
+
+
+async def test_an_address_of_no_pool_is_refused(world: World) -> None:
+    """An address that no pool of the pod has is no request that a pool could serve."""
+    world.pool("blue", default=False)
+    pod = world.pod(annotations={IPPOOL: {"ipv4": ["blue"]}, IP: "10.6.9.9"})
+
+    async with world.agent() as agent:
+        with pytest.raises(NoPool, match=r"blue does not have 10\.6\.9\.9, which is asked for"):
+            await agent.add(pod)
+
+
+async def test_the_pool_that_has_the_address_serves_whatever_its_place(world: World) -> None:
+    """Of several pools the one with the pinned address gives it."""
+    world.pool("blue", default=False)
+    world.pool("red", "10.7.0.0/16", default=False, ips=["10.7.0.10"])
+    pod = world.pod(annotations={IPPOOL: {"ipv4": ["blue", "red"]}, IP: "10.7.0.10"})
+
+    async with world.agent() as agent:
+        assert ["10.7.0.10"] == ips(await agent.add(pod))
+
+
+async def test_a_reserved_address_is_refused(world: World) -> None:
+    """A reservation binds pins as well."""
+    world.pool()
+    world.cluster.seed(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.15",))))
+    pod = world.pod(annotations={IP: "10.6.0.15"})
+
+    async with world.agent() as agent:
+        with pytest.raises(Exhausted, match=r"10\.6\.0\.15, which is asked for, is reserved by a SpiderReservedIP"):
+            await agent.add(pod)
+
+
+async def test_a_pinned_address_that_rests_is_taken(world: World) -> None:
+    """Who wants exactly this address need not wait until it has rested, whoever had it."""
+    world.pool()
+    other = make_record("10.6.0.15", facts=make_facts(pod=make_pod("other", uid="other", node="node2")))
+    world.cluster.seed(let_go(other, IPState.COOLING, "2026-01-01T00:00:00Z"))
+    pod = world.pod(annotations={IP: "10.6.0.15"})
+
+    async with world.agent() as agent:
+        assert ["10.6.0.15"] == ips(await agent.add(pod))
+
+
+async def test_a_pinned_pod_waits_for_its_predecessor(world: World) -> None:
+    """A pod that is made anew gets the address of the one before it as soon as that is released, on whatever node."""
+    world.pool()
+    first = world.pod("web-1", annotations={IP: "10.6.0.15"}, node="node2")
+    second = world.pod("web-2", annotations={IP: "10.6.0.15"})
+
+    async with world.agent("node2") as two, world.agent("node1", wait_s=2) as one:
+        await two.add(first)
+        adding = asyncio.create_task(one.add(second))
+        await asyncio.sleep(0.1)
+        world.cluster.drop(Pod, "web-1", "ns")
+        await asyncio.sleep(0.01)
+        await two.delete(first)
+        assert ["10.6.0.15"] == ips(await adding)
+
+
+def db(world: World, number: int, pin: Any, **more: Any) -> Pod:
+    """Have a pod of StatefulSet db with a pin."""
+    return world.pod(f"db-{number}", stateful=True, annotations={IP: pin}, **more)
+
+
+async def test_the_ordinals_of_a_statefulset_walk_the_list(world: World) -> None:
+    """Replica i gets address i, counted from where the ordinals start; a replica beyond the list is refused."""
+    world.pool()
+    world.cluster.seed(make_statefulset("db", replicas=3, start=5))
+    pin = ["10.6.0.18", "10.6.0.12-10.6.0.13"]
+
+    async with world.agent() as agent:
+        got = [ips(await agent.add(db(world, number, pin))) for number in (7, 5, 6)]
+        with pytest.raises(InvalidRequest, match="3 IPv4 addresses are listed, none for replica 4"):
+            await agent.add(db(world, 8, pin))
+
+    assert [["10.6.0.13"], ["10.6.0.18"], ["10.6.0.12"]] == got
+
+
+async def test_a_changed_pin_takes_effect_at_restart(world: World) -> None:
+    """A StatefulSet's pod that is made anew with another pin gets that address, and lets the old one go."""
+    world.pool()
+    world.cluster.seed(make_statefulset("db", replicas=1))
+
+    async with world.agent() as agent:
+        await agent.add(db(world, 0, "10.6.0.12", uid="first"))
+        world.cluster.drop(Pod, "db-0", "ns")
+        await asyncio.sleep(0.01)
+        assert ["10.6.0.13"] == ips(await agent.add(db(world, 0, "10.6.0.13", uid="second")))
+
+    assert {"10.6.0.13": "db-0"} == world.held()
+
+
+async def test_a_pin_of_the_call_is_the_same_wish(world: World) -> None:
+    """CNI_ARGS `IP` and `ips` name eth0's address; another one than the annotation's is refused."""
+    world.pool()
+    pod = world.pod(annotations={IP: "10.6.0.15"})
+
+    async with world.agent() as agent:
+        with pytest.raises(InvalidRequest, match=r"asks for 10\.6\.0\.15 on eth0, the CNI call .* for 10\.6\.0\.16"):
+            await agent.add(pod, ips=(ip_address("10.6.0.16"),))
+        assert ["10.6.0.15"] == ips(await agent.add(pod, ips=(ip_address("10.6.0.15"),)))

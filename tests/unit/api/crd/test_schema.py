@@ -1,0 +1,203 @@
+"""The custom resource definitions say what the types say, and what other tools rely on (reference ipam.md 1)."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spiderpool.api.crd.schema import main, render_crds
+
+DEPLOYED = Path(__file__).parents[4] / "deploy" / "crds"
+
+
+@cache
+def crd(plural: str) -> dict[str, Any]:
+    """Give one rendered definition."""
+    document: dict[str, Any] = yaml.safe_load(render_crds()[f"spiderpool.spidernet.io_{plural}.yaml"])
+    return document
+
+
+def schema(plural: str, *path: str) -> dict[str, Any]:
+    """Give the schema of a field."""
+    found: dict[str, Any] = crd(plural)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for key in path:
+        found = found["items"] if key == "[]" else found["properties"][key]
+    return found
+
+
+def test_files_are_current() -> None:
+    """`deploy/crds` holds exactly what the types render to; `make crds` writes it."""
+    assert render_crds() == {path.name: path.read_text() for path in DEPLOYED.glob("*.yaml")}
+
+
+def test_writing(tmp_path: Path) -> None:
+    """The command writes one file a definition."""
+    main([str(tmp_path)])
+
+    assert sorted(render_crds()) == sorted(path.name for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("plural", "kind", "short", "scope", "subresources"),
+    [
+        ("spiderippools", "SpiderIPPool", "sp", "Cluster", {"status": {}}),
+        ("spidersubnets", "SpiderSubnet", "ss", "Cluster", {"status": {}}),
+        ("spiderreservedips", "SpiderReservedIP", "sr", "Cluster", None),
+        ("spiderendpoints", "SpiderEndpoint", "se", "Namespaced", None),
+        ("spiderips", "SpiderIP", "sip", "Cluster", None),
+        ("spidercoordinators", "SpiderCoordinator", "scc", "Cluster", {"status": {}}),
+        ("spidermultusconfigs", "SpiderMultusConfig", "smc", "Namespaced", None),
+    ],
+)
+def test_names(plural: str, kind: str, short: str, scope: str, subresources: dict[str, Any] | None) -> None:
+    """Names, scope and status subresource are the reference's."""
+    document = crd(plural)
+    names, (version,) = document["spec"]["names"], document["spec"]["versions"]
+
+    assert f"{plural}.spiderpool.spidernet.io" == document["metadata"]["name"]
+    assert (kind, plural, kind.lower(), [short], ["spiderpool"]) == (
+        names["kind"],
+        names["plural"],
+        names["singular"],
+        names["shortNames"],
+        names["categories"],
+    )
+    assert (scope, "v2beta1", subresources) == (document["spec"]["scope"], version["name"], version.get("subresources"))
+
+
+@pytest.mark.parametrize(
+    ("plural", "columns"),
+    [
+        (
+            "spiderippools",
+            "VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT DEFAULT DISABLE* NodeName* MultusName* APP-NAMESPACE*",
+        ),
+        ("spidersubnets", "VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT"),
+        ("spiderreservedips", "VERSION"),
+        ("spiderendpoints", "INTERFACE IPV4POOL IPV4 IPV6POOL IPV6 NODE"),
+        ("spiderips", "ADDRESS POOL NAMESPACE POD NIC NODE STATE AGE CONTAINER*"),
+        ("spidercoordinators", ""),
+        ("spidermultusconfigs", ""),
+    ],
+)
+def test_columns(plural: str, columns: str) -> None:
+    """`kubectl get` shows the reference's columns; those with a star only with `-o wide`."""
+    shown = crd(plural)["spec"]["versions"][0].get("additionalPrinterColumns", [])
+
+    assert columns.split() == [column["name"] + "*" * ("priority" in column) for column in shown]
+
+
+def test_fields_of_a_pool() -> None:
+    """Only the subnet is required; flags default to false; the family is 4 or 6; counts are not negative."""
+    spec, status = schema("spiderippools", "spec"), schema("spiderippools", "status")
+
+    assert ["subnet"] == spec["required"]
+    assert [4, 6] == spec["properties"]["ipVersion"]["enum"]
+    assert [False, False] == [spec["properties"][key]["default"] for key in ("default", "disable")]
+    assert ["dst", "gw"] == spec["properties"]["routes"]["items"]["required"]
+    assert {"type": "array", "items": {"type": "string"}} == spec["properties"]["namespaceName"]
+    assert spec["properties"]["podAffinity"]["x-kubernetes-map-type"] == "atomic"
+    assert status["properties"]["allocatedIPs"]["type"] == "string"
+    assert status["properties"]["totalIPCount"] == {"type": "integer", "format": "int64", "minimum": 0}
+
+
+def test_fields_of_an_endpoint() -> None:
+    """Required keys and the VLAN's bounds are the reference's."""
+    status = schema("spiderendpoints", "status")
+    entry = schema("spiderendpoints", "status", "current", "ips", "[]")
+
+    assert ["current", "ownerControllerType", "ownerControllerName"] == status["required"]
+    assert ["interface"] == entry["required"]
+    assert entry["properties"]["vlan"] == {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094, "default": 0}
+
+
+def test_rules_of_a_record() -> None:
+    """Address, pool and family never change, and the name is tied to the address."""
+    spec, whole = schema("spiderips", "spec"), schema("spiderips")
+    immutable = [key for key, field in spec["properties"].items() if "x-kubernetes-validations" in field]
+
+    assert ["ip", "pool", "family"] == immutable
+    assert "self.metadata.name == self.spec.ip" in whole["x-kubernetes-validations"][0]["rule"]
+    assert ["Held", "Cooling", "Quarantined"] == spec["properties"]["state"]["enum"]
+
+
+def test_fields_of_a_coordinator() -> None:
+    """Defaults, closed sets and limits are those of datapath.md 3.1; what the API server does not fill in has no default."""
+    spec, status = schema("spidercoordinators", "spec"), schema("spidercoordinators", "status")
+    defaults = {key: field["default"] for key, field in spec["properties"].items() if "default" in field}
+
+    assert {"mode": "auto", "tunePodRoutes": True, "hostRuleTable": 500, "podRPFilter": 0, "txQueueLen": 0} == defaults
+    assert ["auto", "underlay", "overlay", "disabled"] == spec["properties"]["mode"]["enum"]
+    assert ["auto", "cluster", "calico", "cilium", "none"] == spec["properties"]["podCIDRType"]["enum"]
+    assert {"type": "integer", "format": "int64", "minimum": 1} == spec["properties"]["vethMTU"]
+    assert ["dst", "gw"] == spec["properties"]["policyRoutes"]["items"]["required"]
+    assert {"hijackCIDR", "podMACPrefix", "podDefaultRouteNIC", "vethLinkAddress"} <= spec["properties"].keys()
+    assert ["phase"] == status["required"]
+    assert ["phase", "reason", "overlayPodCIDR", "serviceCIDR"] == list(status["properties"])
+
+
+def defaults_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """Give the defaults of an object's own fields."""
+    return {key: field["default"] for key, field in fields["properties"].items() if "default" in field}
+
+
+def test_fields_of_a_network() -> None:
+    """Plugins, blocks and the defaults of the definition are those of datapath.md 4.1."""
+    spec = schema("spidermultusconfigs", "spec")
+    plugins = ["macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom"]
+
+    assert plugins == spec["properties"]["cniType"]["enum"]
+    assert {"cniType": "custom", "enableCoordinator": True, "disableIPAM": False} == defaults_of(spec)
+    assert schema("spidercoordinators", "spec") == spec["properties"]["coordinator"]
+
+
+@pytest.mark.parametrize(
+    ("block", "required", "defaults"),
+    [
+        ("macvlan", ["master"], {"mtu": 0}),
+        ("ipvlan", ["master"], {"mtu": 0}),
+        ("vlan", ["master"], {"mtu": 0, "vlanMode": "manual"}),
+        ("sriov", ["resourceName"], {"mtu": 0, "rdmaIsolation": False}),
+        ("ibsriov", ["resourceName"], {"linkState": "enable", "rdmaIsolation": True, "enableIbKubernetes": False}),
+        ("ipoib", ["master"], {}),
+        ("ovs", ["bridge"], {}),
+    ],
+)
+def test_blocks_of_a_network(block: str, required: list[str], defaults: dict[str, Any]) -> None:
+    """Required fields and defaults of each block are those of datapath.md 4.1; every block may name pools."""
+    fields = schema("spidermultusconfigs", "spec", block)
+
+    assert (required, defaults) == (fields["required"], defaults_of(fields))
+    assert {"matchMasterSubnet": False} == defaults_of(fields["properties"]["ippools"])
+
+
+def test_limits_of_a_network() -> None:
+    """VLANs end at 4094, bonds have the modes 0 to 6 and need a name."""
+    macvlan = schema("spidermultusconfigs", "spec", "macvlan")["properties"]
+
+    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094} == macvlan["vlanID"]
+    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 6} == macvlan["bond"]["properties"]["mode"]
+    assert ["name", "mode"] == macvlan["bond"]["required"]
+
+
+PLURALS = ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips", "spidercoordinators", "spidermultusconfigs"]
+
+
+@pytest.mark.parametrize("plural", PLURALS)
+def test_schemas_are_structural(plural: str) -> None:
+    """Every node has a type, and neither references nor alternatives occur, as apiextensions/v1 demands."""
+
+    def walk(node: dict[str, Any]) -> None:
+        assert "type" in node
+        assert not {"$ref", "anyOf", "oneOf", "allOf"} & set(node)
+        for child in [
+            *node.get("properties", {}).values(),
+            *(node[key] for key in ("items", "additionalProperties") if key in node),
+        ]:
+            walk(child)
+
+    walk(schema(plural))
