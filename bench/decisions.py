@@ -39,8 +39,8 @@ from spiderpool.controller.review import PoolReviewer, Question
 from spiderpool.controller.settings import read_settings
 from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.errors import AlreadyExists
-from spiderpool.ipam.autopool import App, PoolPlan, build_pool
-from spiderpool.ipam.elastic import IPNumber
+from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
+from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
 from spiderpool.kube.watch import Mirror

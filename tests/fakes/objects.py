@@ -11,12 +11,12 @@ from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
-from spiderpool.ipam.records import claim_record
-from spiderpool.ipam.wishes import NicWish, Request, Source
+from spiderpool.ipam.pod_request import NicWish, Request, Source
 from spiderpool.model.claim import Claimant, ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import claim_record
 
 FEATURES = Features(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
 DEPLOYMENT = Application(api_version="apps/v1", kind="Deployment", name="web", uid="d-uid")

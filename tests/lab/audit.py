@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from spiderlab import Lab, binaries
+from spiderpool.audit.comparison import Difference, Kind, compare
 from spiderpool.cli.books import Reading, asking_for_interfaces, read_books
-from spiderpool.ipam.audit import Difference, Kind, compare
 from spiderpool.kube.connect import connect
 
 PROGRAM: Final = Path(sys.executable).with_name("spiderpoolctl")

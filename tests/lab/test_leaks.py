@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from spiderlab import Lab
-from spiderpool.ipam.audit import Kind
+from spiderpool.audit.comparison import Kind
 from tests.fakes.mutations import IP, NAMESPACE_POOLS, NETWORKS, VALID, slips
 from tests.lab import audit, manifests
 from tests.lab.hostagent import Answer, HostAgent, Sandbox, paper_pod, spec_for, vanish

@@ -11,7 +11,7 @@ import json
 import pytest
 
 from spiderlab import Lab
-from spiderpool.ipam.audit import Kind
+from spiderpool.audit.comparison import Kind
 from tests.lab import audit, manifests
 from tests.lab.kube import Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL

@@ -23,13 +23,13 @@ from spiderpool.agent.taken import Taken
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, TryAgain, UnknownOutcome, Unreachable
-from spiderpool.ipam.allocation import candidates
-from spiderpool.ipam.records import describe_holder, put_in_place
+from spiderpool.ipam.candidates import candidates
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import describe_holder, put_in_place
 
 # Creates at a time: enough for any node; more of them only wait in the API server, and lose to each other (decision 0009).
 SLOTS: Final = 8

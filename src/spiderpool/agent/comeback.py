@@ -28,7 +28,6 @@ from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
-from spiderpool.ipam.records import nic_record, pod_holder, pool_record, put_in_place, record_of
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.top_owners import TopOwners
@@ -37,6 +36,7 @@ from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import nic_record, pod_holder, pool_record, put_in_place, record_of
 
 log = structlog.get_logger(__name__)
 

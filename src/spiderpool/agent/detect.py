@@ -24,7 +24,7 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.request import Call
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain, UnknownOutcome, WireConflict
-from spiderpool.ipam.answer import detections
+from spiderpool.ipam.response import detections
 from spiderpool.kernel import probe
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import RouteSocket

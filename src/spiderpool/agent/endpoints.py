@@ -25,11 +25,11 @@ from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError, UnknownOutcome
-from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.labels import label_value
+from spiderpool.records.derived import kept_endpoint, merge_endpoint
 
 WORKERS: Final = 10
 QUIET_S: Final = 0.5  # after the last CNI call: in a burst over many nodes another one's may still run

@@ -21,8 +21,8 @@ from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
-from spiderpool.ipam.autopool import App
-from spiderpool.ipam.pins import needs_position
+from spiderpool.ipam.automatic_pool import App
+from spiderpool.ipam.fixed_addresses import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.top_owners import TopOwners

@@ -15,13 +15,13 @@ from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.crd.group import LABEL_KEY
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
-from spiderpool.ipam.reclaim import Action, judge_handover
-from spiderpool.ipam.records import hand_over
-from spiderpool.ipam.wishes import Request
+from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
+from spiderpool.records.build import hand_over
+from spiderpool.records.lifecycle import Action, judge_handover
 
 ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the node that had the pod before
 

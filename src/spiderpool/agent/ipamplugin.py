@@ -19,8 +19,8 @@ from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call, ipam_config, wanted_ips
 from spiderpool.cni.result import Ip, Result, Route, parse_result, render
 from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
-from spiderpool.ipam.answer import IpamAddResponse
-from spiderpool.ipam.wishes import Request
+from spiderpool.ipam.pod_request import Request
+from spiderpool.ipam.response import IpamAddResponse
 
 
 @dataclass(frozen=True, slots=True)

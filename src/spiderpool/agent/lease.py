@@ -23,17 +23,17 @@ from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
-from spiderpool.ipam.allocation import attach_routes
-from spiderpool.ipam.answer import IpamAddResponse, render_answer
-from spiderpool.ipam.records import claim_record
+from spiderpool.ipam.candidates import attach_routes
+from spiderpool.ipam.pod_request import NicWish, Request, Wish, read_wish
+from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
-from spiderpool.ipam.subnetwish import wants_subnets
-from spiderpool.ipam.wishes import NicWish, Request, Wish, read_wish
+from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import claim_record
 
 R = TypeVar("R")
 

@@ -33,8 +33,8 @@ from spiderpool.api.agent.socket import (
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Exhausted, InvalidRequest, NotAvailable, NotFound, SpiderpoolError
-from spiderpool.ipam.answer import IpamAddResponse, sorted_records
-from spiderpool.ipam.wishes import Request
+from spiderpool.ipam.pod_request import Request
+from spiderpool.ipam.response import IpamAddResponse, sorted_records
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.claim import Claimant
 

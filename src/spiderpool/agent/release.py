@@ -19,10 +19,10 @@ from spiderpool.agent.patience import Patience
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
-from spiderpool.ipam.reclaim import Action, Verdict, judge_release
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.owners import read_owners
 from spiderpool.model.pod import is_alive
+from spiderpool.records.lifecycle import Action, Verdict, judge_release
 
 ATTEMPTS: Final = 5
 REMEMBERED: Final = 10_000  # pods seen to be deleted; a DEL comes within seconds or minutes

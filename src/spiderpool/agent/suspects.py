@@ -25,10 +25,10 @@ from spiderpool.api.crd.group import ANNO_WORN
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError
-from spiderpool.ipam.reclaim import WORN_LOOK_S, Action, Verdict, judge_suspect
-from spiderpool.ipam.records import marked, suspicion_of, unmarked
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.claim import ClaimKey
+from spiderpool.records.build import marked, suspicion_of, unmarked
+from spiderpool.records.lifecycle import WORN_LOOK_S, Action, Verdict, judge_suspect
 
 GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
 RETRY_S: Final = 5.0

@@ -17,14 +17,14 @@ from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Node, Pod, StatefulSet
 from spiderpool.api.kubernetes.kubevirt import VirtualMachineInstance
 from spiderpool.api.kubernetes.meta import KubeObject
+from spiderpool.audit.snapshot import Books
 from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.errors import SpiderpoolError
-from spiderpool.ipam.books import Books
-from spiderpool.ipam.reclaim import NO_OWNERS, HolderOwners, statefulset_name
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.owners import read_machine
 from spiderpool.model.pod import is_alive
+from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
 Ask = Callable[[AgentPod], Awaitable[NodeInterfaces]]

@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
+from spiderpool.audit.comparison import Difference, compare, lasting
+from spiderpool.audit.snapshot import Books
 from spiderpool.cli import session
 from spiderpool.cli.books import Ask, Reading, Unread, asking_for_interfaces, read_books
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.ipam.audit import Difference, compare, lasting
-from spiderpool.ipam.books import Books
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 

@@ -16,18 +16,18 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Namespace, NetworkAttachmentDefinition, Node, Pod, StatefulSet
+from spiderpool.audit.explanation import Explanation, ask_all, explain_pod
+from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
 from spiderpool.cli.agents import Installation, read_installation
 from spiderpool.cli.manifest import read_pod
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.cni.keys import lookup
 from spiderpool.errors import InvalidRequest, NotFound
-from spiderpool.ipam.autopool import App
-from spiderpool.ipam.explanation import Explanation, ask_all, explain_pod
+from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.filters import DEFAULT_NIC
-from spiderpool.ipam.pins import needs_position
-from spiderpool.ipam.usage import Usage, count_usage
-from spiderpool.ipam.wishes import Request
+from spiderpool.ipam.fixed_addresses import needs_position
+from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.records import list_pool_records

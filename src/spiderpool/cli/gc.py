@@ -15,17 +15,17 @@ import typer
 
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.audit.comparison import LOST, Difference, Kind, compare, remembers
+from spiderpool.audit.snapshot import Books
 from spiderpool.cli import session
 from spiderpool.cli.books import Reading, Unread, read_books
 from spiderpool.cli.ip import give_back
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
-from spiderpool.ipam.audit import LOST, Difference, Kind, compare, remembers
-from spiderpool.ipam.books import Books
-from spiderpool.ipam.projection import kept_endpoint, merge_endpoint
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.top_owners import TopOwners
+from spiderpool.records.derived import kept_endpoint, merge_endpoint
 
 MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})
 

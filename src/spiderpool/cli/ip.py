@@ -16,13 +16,11 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
+from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
-from spiderpool.ipam.reclaim import Action, Verdict, judge_leak
-from spiderpool.ipam.records import pod_holder, pool_record, record_of
-from spiderpool.ipam.usage import Usage, count_usage
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.owners import read_owners
@@ -33,6 +31,8 @@ from spiderpool.model.config import Features
 from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
 from spiderpool.model.reserved import read_reserved
+from spiderpool.records.build import pod_holder, pool_record, record_of
+from spiderpool.records.lifecycle import Action, Verdict, judge_leak
 
 app = typer.Typer(no_args_is_help=True, help="Addresses: who holds them, giving them back, recording them by hand.")
 

@@ -11,13 +11,13 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from spiderpool.admission.coordinators import complete_coordinator, validate_coordinator
 from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.install import Say, create_once
-from spiderpool.cni.coordinatorspec import complete_coordinator, validate_coordinator
 from spiderpool.cni.definition import definition_name
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.errors import InvalidRequest

@@ -1,7 +1,7 @@
 """
 The admission webhooks on port 5722: AdmissionReview in, AdmissionReview out.
 
-What is allowed is decided by `ipam.validation`; here are the protocol, the facts that a decision needs, and the words.
+What is allowed is decided by `admission.pools`; here are the protocol, the facts that a decision needs, and the words.
 A mutating webhook never refuses (reference ipam.md 5): what it cannot read is left to the validating one.
 """
 
@@ -16,12 +16,12 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from spiderpool.admission.pools import render_errors
 from spiderpool.api.crd.group import GROUP, VERSION
 from spiderpool.api.kubernetes.meta import Kube, KubeObject
 from spiderpool.controller.jsonpatch import diff
 from spiderpool.controller.review import Opinion, Question, Reviewer
 from spiderpool.errors import SpiderpoolError
-from spiderpool.ipam.validation import render_errors
 
 T = TypeVar("T", bound=KubeObject)
 

@@ -13,7 +13,7 @@ import msgspec
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.workloads import Workload
 from spiderpool.controller.admission import AdmissionAnswer, AdmissionRequest
-from spiderpool.ipam.wishes import malformed
+from spiderpool.ipam.pod_request import malformed
 
 LONGEST: Final = 256  # characters that kubectl shows of a warning; the API server cuts all of them off beyond 4096
 

@@ -18,9 +18,9 @@ from spiderpool.api.kubernetes.meta import KubeObject, OwnerReference, Resource
 from spiderpool.api.kubernetes.workloads import WORKLOADS, Workload
 from spiderpool.controller.world import World
 from spiderpool.errors import Forbidden, NotFound
-from spiderpool.ipam.autopool import App
-from spiderpool.ipam.elastic import replicas_of
-from spiderpool.ipam.subnetwish import wants_subnets
+from spiderpool.ipam.automatic_pool import App
+from spiderpool.ipam.pool_size import replicas_of
+from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.watch import MetadataMirror, Mirror
 from spiderpool.model.config import ThirdPartyKind

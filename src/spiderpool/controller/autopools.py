@@ -34,7 +34,7 @@ from spiderpool.controller.poolclaims import PoolClaims
 from spiderpool.controller.subnetbooks import Book, SubnetBooks
 from spiderpool.controller.world import BY_POOL, Tell, World
 from spiderpool.errors import Exhausted, InvalidRequest, NotFound, TryAgain
-from spiderpool.ipam.autopool import (
+from spiderpool.ipam.automatic_pool import (
     PoolPlan,
     build_pool,
     label_key_of,
@@ -42,8 +42,8 @@ from spiderpool.ipam.autopool import (
     pool_changes,
     pool_names,
 )
-from spiderpool.ipam.elastic import Holding, IPNumber, resize
-from spiderpool.ipam.subnetwish import PoolWish, read_pool_wish
+from spiderpool.ipam.pool_size import Holding, IPNumber, resize
+from spiderpool.ipam.subnet_request import PoolWish, read_pool_wish
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.labels import label_value

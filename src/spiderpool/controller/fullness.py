@@ -11,8 +11,8 @@ from typing import Final
 
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.audit.usage import is_nearly_full
 from spiderpool.controller.world import Tell, World
-from spiderpool.ipam.usage import is_nearly_full
 from spiderpool.kube.cluster import Change
 
 NEARLY_FULL: Final = "PoolNearlyFull"

@@ -1,13 +1,13 @@
-"""The webhook of new pods: `/mutate--v1-pod`. What a pod gets is decided by `cni.injection`."""
+"""The webhook of new pods: `/mutate--v1-pod`. What a pod gets is decided by `admission.pod_injection`."""
 
 from __future__ import annotations
 
 import msgspec
 import structlog
 
+from spiderpool.admission.pod_injection import InjectedPod, patch_pod, plan_injection, read_demand
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import Namespace
-from spiderpool.cni.injection import InjectedPod, patch_pod, plan_injection, read_demand
 from spiderpool.controller.admission import AdmissionAnswer, AdmissionRequest, Status, patched
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.kube.cluster import Cluster

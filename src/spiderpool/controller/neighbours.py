@@ -20,11 +20,11 @@ from typing import Final
 
 from spiderpool.addressing.ranges import cidr_label
 from spiderpool.addressing.sets import AddressSet, IPNetwork
+from spiderpool.admission.pool_index import PoolIndex
 from spiderpool.api.crd.group import LABEL_IPPOOL_CIDR
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.ipam.poolindex import PoolIndex
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool

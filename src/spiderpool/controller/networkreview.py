@@ -1,13 +1,17 @@
-"""What the webhooks of coordinators and networks look at; decisions are in `cni.coordinatorspec` and `cni.multusconfig`."""
+"""
+What the webhooks of coordinators and networks look at.
+
+Decisions are in `admission.coordinators` and `admission.multusconfigs`.
+"""
 
 from __future__ import annotations
 
+from spiderpool.admission.coordinators import complete_coordinator, validate_coordinator
+from spiderpool.admission.multusconfigs import complete_config, managed_by_another, validate_config
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
-from spiderpool.cni.coordinatorspec import complete_coordinator, validate_coordinator
 from spiderpool.cni.definition import definition_name
-from spiderpool.cni.multusconfig import complete_config, managed_by_another, validate_config
 from spiderpool.controller.review import FINE, Opinion, Question
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster

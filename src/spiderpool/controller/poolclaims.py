@@ -17,8 +17,8 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.controller.world import BY_POOL, World
 from spiderpool.errors import AlreadyExists, NotFound, TryAgain
-from spiderpool.ipam.records import build_record
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import build_record
 
 STALE_S: Final = 3.0  # agents have seen an edit after this time: their watches are behind by milliseconds
 AT_A_TIME: Final = 8

@@ -18,9 +18,9 @@ from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import BY_POOL, World
-from spiderpool.ipam.projection import pool_status
 from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import Pool
+from spiderpool.records.derived import pool_status
 
 SMALL_POOL: Final = 200  # records
 SMALL_GAP_S: Final = 1.0

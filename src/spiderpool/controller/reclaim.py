@@ -4,7 +4,7 @@ Reclaim of addresses whose pods are gone, have ended, or hang in deletion.
 A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is judged some seconds later,
 from live objects. On a Ready node the node is asked first: a mark on the record, which the node's agent answers by releasing
 it when no namespace wears the address any more. On a lost node, and when the agent stays silent, time decides. Every write is
-conditional on the state that was judged. The judgements are `ipam.reclaim`'s; durations run on this process' monotonic
+conditional on the state that was judged. The judgements are `records.lifecycle`'s; durations run on this process' monotonic
 clock, from when it first saw a state.
 """
 
@@ -27,7 +27,12 @@ from spiderpool.controller.orphans import drop_endpoint, drop_orphans
 from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.cooldown import release, rest_s
-from spiderpool.ipam.reclaim import (
+from spiderpool.kube.cluster import Change, if_exists
+from spiderpool.kube.owners import read_owners
+from spiderpool.model.claim import ClaimKey
+from spiderpool.model.pool import Pool
+from spiderpool.records.build import marked, suspicion_of, unmarked
+from spiderpool.records.lifecycle import (
     RULES,
     SECOND_LOOK_S,
     Next,
@@ -39,11 +44,6 @@ from spiderpool.ipam.reclaim import (
     judge_leak,
     next_step,
 )
-from spiderpool.ipam.records import marked, suspicion_of, unmarked
-from spiderpool.kube.cluster import Change, if_exists
-from spiderpool.kube.owners import read_owners
-from spiderpool.model.claim import ClaimKey
-from spiderpool.model.pool import Pool
 
 T = TypeVar("T", bound=KubeObject)
 

@@ -1,5 +1,5 @@
 """
-What each kind's webhooks look at before they decide. The decisions are `ipam.validation`'s.
+What each kind's webhooks look at before they decide. The decisions are `admission.pools`'s.
 
 A change that leaves the specification as it is gets no field errors: an object that older rules let in can still be
 labelled, marked and deleted.
@@ -14,15 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec.structs import replace
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.crd.group import ANNO_IMPORTED
-from spiderpool.api.crd.ippool import SpiderIPPool
-from spiderpool.api.crd.reservedip import SpiderReservedIP
-from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.controller.neighbours import Neighbours
-from spiderpool.controller.subnetlookup import SubnetLookup
-from spiderpool.controller.takeover import read_allocations
-from spiderpool.ipam.autopool import is_granted
-from spiderpool.ipam.validation import (
+from spiderpool.admission.pools import (
     FieldError,
     forbid_pool_update,
     forbid_reserved_update,
@@ -32,6 +24,14 @@ from spiderpool.ipam.validation import (
     validate_pool_delete,
     validate_reserved,
 )
+from spiderpool.api.crd.group import ANNO_IMPORTED
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.kubernetes.meta import KubeObject
+from spiderpool.controller.neighbours import Neighbours
+from spiderpool.controller.subnetlookup import SubnetLookup
+from spiderpool.controller.takeover import read_allocations
+from spiderpool.ipam.automatic_pool import is_granted
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.records import list_pool_records
 from spiderpool.model.config import Features

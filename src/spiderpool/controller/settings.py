@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.reclaim import Rules
 from spiderpool.model.environment import Environment, read_flag, read_log_level, read_number, read_port, read_required
+from spiderpool.records.lifecycle import Rules
 
 WHOLE: Final = 100  # percent
 

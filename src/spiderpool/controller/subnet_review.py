@@ -1,16 +1,16 @@
-"""What the webhooks of SpiderSubnets look at before they decide; the decisions are `ipam.subnet_validation`'s."""
+"""What the webhooks of SpiderSubnets look at before they decide; the decisions are `admission.subnets`'s."""
 
 from __future__ import annotations
 
-from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.controller.neighbours import Neighbours
-from spiderpool.controller.review import FINE, Opinion, Question
-from spiderpool.ipam.subnet_validation import (
+from spiderpool.admission.subnets import (
     forbid_subnet_update,
     mutate_subnet,
     validate_subnet,
     validate_subnet_delete,
 )
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.controller.neighbours import Neighbours
+from spiderpool.controller.review import FINE, Opinion, Question
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.config import Features
 from spiderpool.model.subnet import Subnet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.ipam.autopool import controlling_subnet
+from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from spiderpool.admission.pools import adopted
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
@@ -17,9 +18,8 @@ from spiderpool.controller.subnetbooks import Book, SubnetBooks
 from spiderpool.controller.subnetlookup import BY_CIDR, fits
 from spiderpool.controller.world import Tell, World
 from spiderpool.errors import NotFound, Rejected
-from spiderpool.ipam.autopool import controlling_subnet
-from spiderpool.ipam.grants import settle_grants
-from spiderpool.ipam.validation import adopted
+from spiderpool.ipam.automatic_pool import controlling_subnet
+from spiderpool.ipam.subnet_grants import settle_grants
 from spiderpool.kube.cluster import Change, PatchType
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.pool import Pool

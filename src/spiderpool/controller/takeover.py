@@ -18,8 +18,8 @@ from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, Holder, HolderKind, SpiderIP
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.records import nic_record, pool_record
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import nic_record, pool_record
 
 STATIC_OWNERS: Final = {"StatefulSet": "apps/v1", "VirtualMachineInstance": "kubevirt.io/v1"}
 

@@ -11,12 +11,12 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.ipam.reclaim import statefulset_name
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.replica import Subscriber
 from spiderpool.kube.watch import MetadataMirror, Mirror
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
+from spiderpool.records.lifecycle import statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
-from spiderpool.ipam.records import let_go
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import let_go
 
 QUARANTINE_S: Final = 300.0  # long enough for the other user of the address to be found, short enough to heal by itself
 

@@ -12,10 +12,10 @@ from typing import Final
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, PREFIX
 from spiderpool.api.kubernetes.meta import LabelSelector
-from spiderpool.ipam.autopool import application_labels
-from spiderpool.ipam.selectors import matches, render_selector, selector_problems
-from spiderpool.ipam.wishes import NicWish
+from spiderpool.ipam.automatic_pool import application_labels
+from spiderpool.ipam.pod_request import NicWish
 from spiderpool.model.facts import Facts
+from spiderpool.model.label_selectors import matches, render_selector, selector_problems
 from spiderpool.model.networks import nic_name, parse_default_network
 from spiderpool.model.pod import full_name
 from spiderpool.model.pool import Pool

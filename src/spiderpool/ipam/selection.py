@@ -14,10 +14,10 @@ from typing import Final
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.api.crd.group import ANNO_IPPOOL, ANNO_IPPOOLS
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, PoolPending, SpiderpoolError, TryAgain
-from spiderpool.ipam.autopool import App
+from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.filters import refusal_of
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
-from spiderpool.ipam.wishes import NicWish, Source, Wish
+from spiderpool.ipam.pod_request import NicWish, Source, Wish
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name
 from spiderpool.model.pool import Pool

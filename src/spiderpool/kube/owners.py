@@ -5,8 +5,8 @@ from __future__ import annotations
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import StatefulSet
 from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
-from spiderpool.ipam.reclaim import NO_OWNERS, HolderOwners, statefulset_name
 from spiderpool.kube.cluster import Cluster, if_exists
+from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_name
 
 
 async def read_owners(cluster: Cluster, record: SpiderIP) -> HolderOwners:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from spiderpool.agent.claim import SLOTS
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Exhausted, TooManyRequests, TryAgain, UnknownOutcome, Unreachable
-from spiderpool.ipam.records import record_of
+from spiderpool.records.build import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_facts, make_pod, make_record
 from tests.unit.agent.testbed import SHORT, World, ips

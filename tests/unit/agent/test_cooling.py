@@ -19,7 +19,7 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Exhausted, UnknownOutcome
-from spiderpool.ipam.records import let_go, record_of
+from spiderpool.records.build import let_go, record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_facts, make_pod, make_record, make_statefulset
 from tests.unit.agent.testbed import Agent, World, ips

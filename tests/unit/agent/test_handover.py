@@ -12,8 +12,8 @@ from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, TryAgain, UnknownOutcome
-from spiderpool.ipam.records import record_of
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import STATEFULSET, make_facts, make_pod, make_record, make_statefulset
 from tests.unit.agent.testbed import World, ips, with_owner

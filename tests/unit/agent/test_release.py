@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod, StatefulSet
 from spiderpool.errors import InvalidRequest, TooManyRequests, TryAgain, UnknownOutcome, Unreachable
-from spiderpool.ipam.records import record_of
+from spiderpool.records.build import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import make_pod, make_statefulset
 from tests.unit.agent.testbed import World, ips

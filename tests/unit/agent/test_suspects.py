@@ -15,8 +15,8 @@ from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
-from spiderpool.ipam.records import hand_over, let_go, marked, put_in_place, record_of, suspicion_of
-from spiderpool.ipam.wishes import Request
+from spiderpool.ipam.pod_request import Request
+from spiderpool.records.build import hand_over, let_go, marked, put_in_place, record_of, suspicion_of
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.test_endpoints import until
 from tests.unit.agent.testbed import Agent, World

@@ -20,8 +20,8 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import OwnerReference
-from spiderpool.ipam.answer import IpamAddResponse
-from spiderpool.ipam.wishes import Request
+from spiderpool.ipam.pod_request import Request
+from spiderpool.ipam.response import IpamAddResponse
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster

@@ -19,6 +19,8 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import ConfigMap, NetworkAttachmentDefinition, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.audit.comparison import Kind
+from spiderpool.audit.usage import Usage
 from spiderpool.cli import ctl, gc, session
 from spiderpool.cli.agents import AgentPod, read_installation
 from spiderpool.cli.books import Unread, read_books
@@ -27,14 +29,12 @@ from spiderpool.cli.explain import check_options, networks_of, read_ipam, tell
 from spiderpool.cli.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
 from spiderpool.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, Unreachable
-from spiderpool.ipam.audit import Kind
-from spiderpool.ipam.autopool import App, PoolPlan, build_pool
-from spiderpool.ipam.elastic import IPNumber
-from spiderpool.ipam.projection import endpoint_of, pool_status
-from spiderpool.ipam.records import let_go
-from spiderpool.ipam.usage import Usage
+from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
+from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
+from spiderpool.records.build import let_go
+from spiderpool.records.derived import endpoint_of, pool_status
 from tests.fakes.cluster import Call, FakeCluster
 from tests.fakes.objects import (
     DEPLOYMENT,

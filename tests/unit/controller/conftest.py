@@ -16,9 +16,9 @@ from spiderpool.api.crd.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod, PodSpec, PodStatus
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.world import World
-from spiderpool.ipam.records import record_of
 from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
+from spiderpool.records.build import record_of
 from tests.fakes.cluster import FakeCluster
 
 FEATURES = Features(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
+from spiderpool.audit.usage import is_nearly_full
 from spiderpool.controller.fullness import Fullness
-from spiderpool.ipam.usage import is_nearly_full
 from tests.unit.controller.conftest import Scene, Told, make_pool, settle
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import InvalidRequest, SpiderpoolError
+from spiderpool.ipam.pod_request import Request, malformed, read_wish
 from spiderpool.ipam.selection import select_wish
-from spiderpool.ipam.subnetwish import read_pool_wish
-from spiderpool.ipam.wishes import Request, malformed, read_wish
+from spiderpool.ipam.subnet_request import read_pool_wish
 from tests.fakes.mutations import NAMESPACE_POOLS, VALID, slips
 from tests.fakes.objects import FEATURES, make_facts, make_pod, make_pool
 

@@ -13,12 +13,12 @@ from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
 from spiderpool.ipam.filters import application_labels
-from spiderpool.ipam.records import describe_holder
+from spiderpool.ipam.pod_request import NicWish, Source, Wish
 from spiderpool.ipam.selection import Selection, explain, failure_of, require_pools, select_pools, select_wish
-from spiderpool.ipam.wishes import NicWish, Source, Wish
 from spiderpool.model.config import Features
 from spiderpool.model.networks import parse_networks
 from spiderpool.model.pool import Pool
+from spiderpool.records.build import describe_holder
 from tests.fakes.objects import (
     DEPLOYMENT,
     make_facts,

@@ -33,9 +33,9 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.reclaim import Reclaim
 from spiderpool.controller.world import World as Leadership
 from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
-from spiderpool.ipam import reclaim
-from spiderpool.ipam.records import suspicion_of
 from spiderpool.kube.watch import Mirror
+from spiderpool.records import lifecycle
+from spiderpool.records.build import suspicion_of
 from tests.fakes.cluster import FakeCluster
 from tests.unit.agent.testbed import CONFIG, Agent, World, ips, new_world, with_owner
 
@@ -568,7 +568,7 @@ def test_any_order(steps: list[str], seed: int) -> None:
         # Agents answer the controller at once: its time passes faster than ours.
         patch.setattr(suspects, "GATHER_S", 0.0)
         patch.setattr(suspects, "RETRY_S", 0.002)
-        patch.setattr(reclaim, "WORN_LOOK_S", 0.01)
+        patch.setattr(lifecycle, "WORN_LOOK_S", 0.01)
         story = AnyOrder(Random(seed))  # noqa: S311 - a story, not a secret
         try:
             for step in ("scale", "scale", "kubelets", *steps):

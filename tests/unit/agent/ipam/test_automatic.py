@@ -17,8 +17,8 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Exhausted, InvalidRequest, PoolPending
-from spiderpool.ipam.autopool import App, PoolPlan, build_pool
-from spiderpool.ipam.elastic import IPNumber
+from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
+from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.model.subnet import Subnet
 from tests.unit.agent.testbed import CONFIG, World, ips
 

@@ -12,7 +12,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.workloads import Deployment
-from spiderpool.ipam.autopool import controlling_subnet
+from spiderpool.ipam.automatic_pool import controlling_subnet
 from tests.unit.controller.conftest import make_pool
 from tests.unit.controller.desk import Desk
 

@@ -1,0 +1,1 @@
+"""What an object may say: defaults that are filled in and errors by field. Pure."""

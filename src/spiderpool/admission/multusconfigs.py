@@ -1,0 +1,361 @@
+"""
+Admission of SpiderMultusConfigs: what is filled in, what is refused.
+
+Fields of errors are the reference's names, also where they are not those of the object (`spec.macvlanConfig`). Numbers that are
+out of range do not get here: the definition's schema and the types refuse them.
+Source: reference datapath.md 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from spiderpool.admission.coordinators import normalise, spec_errors
+from spiderpool.admission.pools import FieldError, Kind
+from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec
+from spiderpool.api.crd.multusconfig import (
+    ANNO_CNI_VERSION,
+    ANNO_CNICONFIG_NAME,
+    ANNO_CR_NAME,
+    ANNO_NETWORK_INJECT,
+    ANNO_RDMA_INJECT,
+    CNIType,
+    DefaultPools,
+    IbSriovConfig,
+    IpoibConfig,
+    MasterConfig,
+    MultusConfigSpec,
+    OvsConfig,
+    SpiderMultusConfig,
+    SriovConfig,
+    VlanConfig,
+    VlanMode,
+)
+from spiderpool.cni.coordinatorconf import LARGEST_MTU
+from spiderpool.cni.definition import block_of, read_chained
+from spiderpool.cni.request import NO_IFNAME, valid_ifname, valid_network_name
+from spiderpool.errors import InvalidRequest
+from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.wiring.ifacer import read_options
+
+M = TypeVar("M", bound=MasterConfig)
+
+CNI_VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
+DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")  # RFC 1123
+ANNOTATIONS: Final = "metadata.annotations"
+INJECTIONS: Final = (ANNO_RDMA_INJECT, ANNO_NETWORK_INJECT)
+FIELDS: Final = {
+    CNIType.MACVLAN: "spec.macvlanConfig",
+    CNIType.IPVLAN: "spec.ipvlanConfig",
+    CNIType.VLAN: "spec.vlan",
+    CNIType.SRIOV: "spec.sriovConfig",
+    CNIType.IB_SRIOV: "spec.ibsriovConfig",
+    CNIType.IPOIB: "spec.ipoibConfig",
+    CNIType.OVS: "spec.ovsConfig",
+    CNIType.CUSTOM: "spec.customCniTypeConfig",
+}
+
+
+def complete_config(new: SpiderMultusConfig) -> SpiderMultusConfig:
+    """Fill in what a network leaves open; what cannot be read stays for the validator."""
+    if new.metadata.deletion_timestamp is not None:
+        return new
+    annotations = new.metadata.annotations
+    # the pod webhook finds networks by label; a value that no label may have is left to the validator
+    labels = {key: annotations[key] for key in INJECTIONS if LABEL_VALUE.fullmatch(annotations.get(key, " "))}
+    metadata = replace(new.metadata, labels={**new.metadata.labels, **labels}) if labels else new.metadata
+    return replace(new, metadata=metadata, spec=_complete_spec(new.spec))
+
+
+def _complete_spec(spec: MultusConfigSpec) -> MultusConfigSpec:
+    """Fill in a specification."""
+    custom = spec.type is CNIType.CUSTOM
+    return replace(
+        spec,
+        cni_type=spec.type,
+        enable_coordinator=False if custom else spec.enable_coordinator is not False,
+        disable_ipam=bool(spec.disable_ipam),
+        coordinator=None if custom else _complete_coordinator(spec.coordinator),
+        chain_cni_json_data=spec.chain_cni_json_data or (),
+        custom_cni=spec.custom_cni or "" if custom else spec.custom_cni,
+        macvlan=_complete_master(spec.macvlan),
+        ipvlan=_complete_master(spec.ipvlan),
+        vlan=_complete_vlan(spec.vlan),
+        sriov=_complete_sriov(spec.sriov),
+        ibsriov=replace(spec.ibsriov, pkey=spec.ibsriov.pkey or "") if spec.ibsriov else None,
+        ovs=replace(spec.ovs, vlan=spec.ovs.vlan or 0) if spec.ovs else None,
+    )
+
+
+def _complete_coordinator(spec: CoordinatorSpec | None) -> CoordinatorSpec:
+    """Give the settings that a network without any has."""
+    if spec is None:
+        return CoordinatorSpec(mode=CoordinatorMode.AUTO, tune_pod_routes=True, pod_rp_filter=0)
+    return normalise(spec)
+
+
+def _complete_master(block: M | None, *, vlan: bool = True) -> M | None:
+    """Fill in the block of a plugin that works on a node's interface."""
+    if block is None:
+        return None
+    bond = replace(block.bond, options=block.bond.options or "") if block.bond else None
+    vlan_id = block.vlan_id or 0 if vlan else block.vlan_id
+    return replace(block, vlan_id=vlan_id, bond=bond, rdma_resource_name=block.rdma_resource_name or "")
+
+
+def _complete_vlan(block: VlanConfig | None) -> VlanConfig | None:
+    """Fill in the VLAN plugin's block: with `auto`, the pool says which VLAN."""
+    if block is None:
+        return None
+    mode = block.vlan_mode or VlanMode.MANUAL
+    return _complete_master(replace(block, vlan_mode=mode), vlan=mode is VlanMode.MANUAL)
+
+
+def _complete_sriov(block: SriovConfig | None) -> SriovConfig | None:
+    """Fill in SR-IOV's block."""
+    if block is None:
+        return None
+    return replace(
+        block,
+        vlan_id=block.vlan_id or 0,
+        min_tx_rate_mbps=block.min_tx_rate_mbps or 0,
+        max_tx_rate_mbps=block.max_tx_rate_mbps or 0,
+    )
+
+
+def validate_config(old: SpiderMultusConfig | None, new: SpiderMultusConfig) -> list[FieldError]:
+    """
+    Give everything that is wrong with a new or changed network by itself, after `complete_config`.
+
+    Args:
+        old: None when it is created.
+        new: what is to be stored.
+    """
+    if new.metadata.deletion_timestamp is not None:
+        return []
+    spec = new.spec
+    errors = [*_annotation_errors(new), *(_rename_errors(old, new) if old else ()), *_block_errors(spec)]
+    for index, text in enumerate(spec.chain_cni_json_data or ()):
+        try:
+            read_chained(text)
+        except InvalidRequest as error:
+            errors.append(FieldError(f"spec.chainCNIJsonData[{index}]", Kind.INVALID, text, error.message))
+    if spec.coordinator is not None and spec.type is not CNIType.CUSTOM:
+        errors += spec_errors(spec.coordinator, "spec.coordinator")
+    return errors
+
+
+def managed_by_another(config: SpiderMultusConfig, definition: str, other: str) -> FieldError:
+    """Refuse a network whose definition is another network's."""
+    namespace = config.metadata.namespace
+    why = (
+        f"the net-attach-def {namespace}/{definition} already exists and is managed by SpiderMultusConfig {namespace}/{other}."
+    )
+    return FieldError(ANNOTATIONS, Kind.INVALID, definition, why)
+
+
+def injection_problem(config: SpiderMultusConfig, key: str) -> str | None:
+    """
+    Say why a network cannot be put into pods, None when it can.
+
+    Args:
+        config: the network.
+        key: the annotation that asks for it: of RDMA resources, or of networks.
+    """
+    spec = config.spec
+    if spec.type in (CNIType.OVS, CNIType.CUSTOM):
+        return f"{key}: cniType {spec.type} is not supported"
+    named, pools = resource_of(spec), pools_of(spec)
+    if key == ANNO_RDMA_INJECT and not named:
+        return f"{key}: needs a resource name, and cniType {spec.type} here has none"
+    if (key == ANNO_RDMA_INJECT or named) and not (pools and (pools.ipv4 or pools.ipv6)):
+        return f"{key}: needs at least one IPPool in ippools"
+    return None
+
+
+def resource_of(spec: MultusConfigSpec) -> str:
+    """Name the resource that a pod on this network needs from a device plugin; empty when it needs none."""
+    match block_of(spec):
+        case MasterConfig() as block:
+            return block.rdma_resource_name or ""
+        case SriovConfig() | IbSriovConfig() as block:
+            return block.resource_name
+    return ""
+
+
+def pools_of(spec: MultusConfigSpec) -> DefaultPools | None:
+    """Give the network's own pools."""
+    match block_of(spec):
+        case MasterConfig() | SriovConfig() | IbSriovConfig() | IpoibConfig() | OvsConfig() as block:
+            return block.ippools
+    return None
+
+
+def _annotation_errors(new: SpiderMultusConfig) -> Iterator[FieldError]:
+    """Check the annotations that shape the definition."""
+    found = new.metadata.annotations
+    name, version, network = (found.get(key) for key in (ANNO_CR_NAME, ANNO_CNI_VERSION, ANNO_CNICONFIG_NAME))
+    if name is not None and not DNS_NAME.fullmatch(name):
+        why = f"{ANNO_CR_NAME}: is no name of an object: lower-case letters, digits, '-' and '.' (RFC 1123)"
+        yield FieldError(ANNOTATIONS, Kind.INVALID, name, why)
+    if version is not None and version not in CNI_VERSIONS:
+        why = f"{ANNO_CNI_VERSION}: supported values: {', '.join(CNI_VERSIONS)}"
+        yield FieldError(ANNOTATIONS, Kind.INVALID, version, why)
+    if network and not valid_network_name(network):
+        why = f"{ANNO_CNICONFIG_NAME}: write letters, digits, '_', '.', '-', the first a letter or digit"
+        yield FieldError(ANNOTATIONS, Kind.INVALID, network, why)
+    yield from _injection_errors(new, found)
+
+
+def _injection_errors(new: SpiderMultusConfig, found: Mapping[str, str]) -> Iterator[FieldError]:
+    """Check what a network that is put into pods must have."""
+    for key in INJECTIONS:
+        if key not in found:
+            continue
+        if not LABEL_VALUE.fullmatch(found[key]):
+            why = f"{key}: is no label value: at most 63 letters, digits, '-', '_' or '.', first and last a letter or digit"
+            yield FieldError(ANNOTATIONS, Kind.INVALID, found[key], why)
+        elif problem := injection_problem(new, key):
+            yield FieldError(ANNOTATIONS, Kind.INVALID, found[key], problem)
+
+
+def _rename_errors(old: SpiderMultusConfig, new: SpiderMultusConfig) -> Iterator[FieldError]:
+    """Refuse another name of the definition; giving it up is allowed."""
+    before, after = (config.metadata.annotations.get(ANNO_CR_NAME) for config in (old, new))
+    if after is None or after == before:
+        return
+    why = f"{ANNO_CR_NAME}: cannot be " + ("added to an existing object" if before is None else f"changed from {before}")
+    yield FieldError(ANNOTATIONS, Kind.FORBIDDEN, after, why)
+
+
+def _block_errors(spec: MultusConfigSpec) -> Iterator[FieldError]:
+    """Check that the plugin's own block is there, that no other is, and what it says."""
+    present = {
+        CNIType.MACVLAN: spec.macvlan,
+        CNIType.IPVLAN: spec.ipvlan,
+        CNIType.VLAN: spec.vlan,
+        CNIType.SRIOV: spec.sriov,
+        CNIType.IB_SRIOV: spec.ibsriov,
+        CNIType.IPOIB: spec.ipoib,
+        CNIType.OVS: spec.ovs,
+        CNIType.CUSTOM: spec.custom_cni or None,
+    }
+    for kind, other in present.items():
+        if kind is not spec.type and other is not None:
+            why = f"cniType is {spec.type}: only its own settings may be given"
+            yield FieldError(FIELDS[kind], Kind.FORBIDDEN, "", why)
+    where, block = FIELDS[spec.type], present[spec.type]
+    if block is None:
+        if spec.type is not CNIType.CUSTOM:
+            yield FieldError(where, Kind.REQUIRED, "", f"cniType is {spec.type}, and its settings are missing")
+        return
+    yield from (FieldError(where, Kind.INVALID, value, why) for value, why in _problems(block))
+
+
+Problem = tuple[str, str]
+
+
+def _problems(block: object) -> Iterator[Problem]:
+    """Walk (value, what is wrong with it) of a block."""
+    match block:
+        case str():
+            yield from _custom_problems(block)
+        case MasterConfig():
+            yield from _master_problems(block)
+        case SriovConfig():
+            yield from _sriov_problems(block)
+        case IbSriovConfig() if not block.resource_name:
+            yield "", "resourceName is empty; name the resource of a device plugin"
+        case IpoibConfig():
+            yield from _name_problems("master", block.master)
+        case OvsConfig():
+            yield from _ovs_problems(block)
+    if isinstance(block, MasterConfig | IbSriovConfig | IpoibConfig | OvsConfig):
+        yield from _pool_problems(block.ippools)
+
+
+def _custom_problems(text: str) -> Iterator[Problem]:
+    """Check that a custom configuration is JSON."""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        yield text, f"customCNI is not JSON: {error}"
+
+
+def _pool_problems(pools: DefaultPools | None) -> Iterator[Problem]:
+    """Check what only SR-IOV may ask for."""
+    if pools is not None and pools.match_master_subnet:
+        yield "true", "ippools.matchMasterSubnet is for sriov only"
+
+
+def _master_problems(block: MasterConfig) -> Iterator[Problem]:
+    """Check interfaces, bond and VLAN."""
+    if not block.master or not all(block.master):
+        yield ",".join(block.master), "master needs at least one name of an interface, and none may be empty"
+    for name in filter(None, block.master):
+        yield from _name_problems("master", name)
+    yield from _mtu_problems(block.mtu)
+    yield from _bond_problems(block)
+    if len(set(block.master)) < len(block.master):
+        yield ",".join(block.master), "master names an interface twice"
+    if len(block.master) > 1 and not (block.bond and block.bond.name):
+        yield ",".join(block.master), "several masters need a bond with a name"
+    if isinstance(block, VlanConfig):
+        if block.vlan_mode is VlanMode.AUTO and block.vlan_id is not None:
+            yield str(block.vlan_id), "vlanID cannot be given with vlanMode auto: the IPPool says which VLAN"
+        if block.vlan_mode is not VlanMode.AUTO and block.vlan_id is None:
+            yield "", "vlanMode manual needs vlanID"
+
+
+def _name_problems(key: str, name: str) -> Iterator[Problem]:
+    """Check a name of an interface of the nodes."""
+    if not name:
+        yield "", f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the nodes"
+    elif not valid_ifname(name):
+        yield name, f"{key} {NO_IFNAME}"
+
+
+def _mtu_problems(mtu: int | None) -> Iterator[Problem]:
+    """Check an MTU; 0 is the master's."""
+    if mtu is not None and mtu > LARGEST_MTU:
+        yield str(mtu), f"mtu must be {LARGEST_MTU} or less, the kernel refuses more"
+
+
+def _bond_problems(block: MasterConfig) -> Iterator[Problem]:
+    """Check what `ifacer` will make: bond and VLAN. With one master there is no bond."""
+    bond = block.bond if len(block.master) > 1 else None
+    if bond is not None and bond.name:
+        yield from _name_problems("bond.name", bond.name)
+    if bond is not None:
+        try:
+            read_options(bond.options or "")
+        except InvalidRequest as error:
+            yield bond.options or "", error.message.removeprefix("ifacer: ")
+    if isinstance(block, VlanConfig) or not block.vlan_id:
+        return
+    base = bond.name if bond is not None else "".join(block.master[:1])
+    if valid_ifname(base) and not valid_ifname(f"{base}.{block.vlan_id}"):
+        yield f"{base}.{block.vlan_id}", "the VLAN's interface would have this name, and the kernel takes at most 15 characters"
+
+
+def _sriov_problems(block: SriovConfig) -> Iterator[Problem]:
+    """Check SR-IOV."""
+    if not block.resource_name:
+        yield "", "resourceName is empty; name the resource of a device plugin"
+    yield from _mtu_problems(block.mtu)
+    low, high = block.min_tx_rate_mbps or 0, block.max_tx_rate_mbps or 0
+    if low > high:
+        yield str(low), f"minTxRateMbps must not be above maxTxRateMbps, which is {high}"
+
+
+def _ovs_problems(block: OvsConfig) -> Iterator[Problem]:
+    """Check Open vSwitch."""
+    yield from _name_problems("bridge", block.bridge)
+    for index, item in enumerate(block.trunk):
+        if item.min_id is not None and item.max_id is not None and item.min_id > item.max_id:
+            yield str(item.min_id), f"trunk[{index}].minID must not be above maxID, which is {item.max_id}"

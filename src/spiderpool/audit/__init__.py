@@ -1,0 +1,1 @@
+"""Comparison of everything that is known about addresses, and the explanation of one pod's addresses. Pure."""

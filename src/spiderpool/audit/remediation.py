@@ -1,0 +1,47 @@
+"""The command lines that mend what the audit finds."""
+
+from __future__ import annotations
+
+from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.audit.snapshot import Books
+
+
+def delete_pod(pod: Pod) -> str:
+    """Delete a pod; its owner makes it anew."""
+    return f"kubectl --namespace {pod.metadata.namespace} delete pod {pod.metadata.name}"
+
+
+def move_off(record: SpiderIP, books: Books) -> str:
+    """Make a holder take another address: a static one keeps its own over the restart, so that is released."""
+    pod = books.living(record)
+    release = f"spiderpoolctl ip release --ip {record.spec.ip} --force"
+    if pod is None:
+        return release
+    return f"{delete_pod(pod)} && {release}" if record.spec.static else delete_pod(pod)
+
+
+def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
+    """Write a record by hand for what a pod wears."""
+    meta = pod.metadata
+    return (
+        f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} --containerid {container} "
+        f"--node {pod.spec.node_name} --interface {nic}"
+    )
+
+
+def restart_controller(namespace: str) -> str:
+    """Begin the controller anew, which then writes all that is derived."""
+    return f"kubectl --namespace {namespace} rollout restart deployment spiderpool-controller"
+
+
+def restart_agents(namespace: str) -> str:
+    """Begin the agents anew; each makes the records again that living pods of its node have lost."""
+    return f"kubectl --namespace {namespace} rollout restart daemonset spiderpool-agent"
+
+
+def remove_namespace(namespace: WornNamespace, node: str) -> str:
+    """Remove a network namespace that outlived its pod, on its node."""
+    name = namespace.path.rpartition("/")[2]
+    return f"ip netns delete {name}  # on node {node}" if "/netns/" in namespace.path else f"reboot node {node}"

@@ -1,0 +1,93 @@
+"""What a pod template says about automatic pools: annotations `subnets`, `subnet`, `ippool-ip-number`, `ippool-reclaim`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from spiderpool.api.crd.group import ANNO_IPPOOL_IP_NUMBER, ANNO_IPPOOL_RECLAIM, ANNO_SUBNET, ANNO_SUBNETS
+from spiderpool.errors import InvalidRequest
+from spiderpool.ipam.patterns import repeated
+from spiderpool.ipam.pool_size import IPNumber, parse_number
+from spiderpool.model.environment import FALSE_TEXTS, TRUE_TEXTS
+from spiderpool.model.fields import Fields, read_json, read_objects
+
+DEFAULT_NIC: Final = "eth0"
+EXAMPLE: Final = '{"interface":"eth0","ipv4":["subnet-a"],"ipv6":["subnet-b"]}'
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetWish:
+    """Where the addresses of one NIC come from: names of subnets by family, IPv4 first; only families that are asked for."""
+
+    nic: str
+    subnets: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWish:
+    """All that a template says; `number` is None where it does not say how many addresses."""
+
+    nics: tuple[SubnetWish, ...]
+    number: IPNumber | None
+    reclaim: bool
+
+
+def wants_subnets(annotations: Mapping[str, str]) -> str | None:
+    """Give the annotation that asks for automatic pools, None when there is none; `subnets` wins (reference ipam.md 2.2)."""
+    return next((key for key in (ANNO_SUBNETS, ANNO_SUBNET) if key in annotations), None)
+
+
+def read_pool_wish(annotations: Mapping[str, str]) -> PoolWish:
+    """Read a template's annotations; raises `InvalidRequest` naming the annotation, the item and what to write."""
+    number, reclaim = annotations.get(ANNO_IPPOOL_IP_NUMBER), annotations.get(ANNO_IPPOOL_RECLAIM)
+    try:
+        parsed = None if number is None else parse_number(number)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"wrong input: annotation {ANNO_IPPOOL_IP_NUMBER}: {error.message}") from None
+    if reclaim is not None and reclaim not in TRUE_TEXTS | FALSE_TEXTS:
+        raise InvalidRequest(f'wrong input: annotation {ANNO_IPPOOL_RECLAIM}: the value is "{reclaim}"; write true or false')
+    return PoolWish(read_subnets(annotations), parsed, reclaim=reclaim not in FALSE_TEXTS)
+
+
+def read_subnets(annotations: Mapping[str, str]) -> tuple[SubnetWish, ...]:
+    """Read which subnets the NICs of a pod want; none when no annotation says so."""
+    key = wants_subnets(annotations)
+    if key is None:
+        return ()
+    try:
+        if key == ANNO_SUBNET:
+            fields = Fields(read_json(annotations[key], EXAMPLE), "the value")
+            return (_nic(fields, fields.text("interface") or DEFAULT_NIC),)
+        return _nics(read_objects(annotations[key], f"[{EXAMPLE}]"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"wrong input: annotation {key}: {error.message}") from None
+
+
+def _nics(items: list[Fields]) -> tuple[SubnetWish, ...]:
+    """Read the items of `subnets`; no interface and, in one family, no subnet comes twice (reference ipam.md 4.5)."""
+    if not items:
+        raise InvalidRequest(f"the list is empty; write [{EXAMPLE}], or remove the annotation")
+    wishes = tuple(_nic(fields, fields.text("interface")) for fields in items)
+    twice = repeated(wish.nic for wish in wishes)
+    if twice is not None:
+        raise InvalidRequest(f"interface {twice} is listed twice; list it once")
+    for family in (4, 6):
+        twice = repeated(wish.subnets[family] for wish in wishes if family in wish.subnets)
+        if twice is not None:
+            raise InvalidRequest(f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of its own")
+    return wishes
+
+
+def _nic(fields: Fields, nic: str) -> SubnetWish:
+    """Read one item; only the first subnet of each family counts."""
+    if not nic:
+        raise InvalidRequest(f'{fields.where} has no "interface"; write {EXAMPLE}')
+    lists = {4: fields.texts("ipv4") or [], 6: fields.texts("ipv6") or []}
+    if any("" in names for names in lists.values()):
+        raise InvalidRequest(f"{fields.where} has an empty subnet name; write the name of a SpiderSubnet")
+    subnets = {family: names[0] for family, names in lists.items() if names}
+    if not subnets:
+        raise InvalidRequest(f"{fields.where} names no subnet; write {EXAMPLE}")
+    return SubnetWish(nic, subnets)
