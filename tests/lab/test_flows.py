@@ -20,8 +20,8 @@ import pytest
 from spiderlab import Lab
 from spiderlab.topology import CLIENT, CLIENT_ADDRESS, CLIENT_ADDRESS6, ENS192, ROUTER
 from spiderpool.cli.connectivity.inside.survey import look
-from spiderpool.reach.path import Walk, walk
-from spiderpool.reach.station import Ends, read_surveys
+from spiderpool.connectivity.packet_path import Walk, walk
+from spiderpool.connectivity.survey import Ends, read_surveys
 from tests.lab import manifests
 from tests.lab.flows import (
     PORT,

@@ -17,8 +17,8 @@ from spiderpool.admission.pools import FieldError, Kind
 from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import Route
-from spiderpool.cni.coordinatorconf import KERNEL_TABLES, LARGEST_LENGTH, LARGEST_MTU, LARGEST_TABLE, is_for_a_link
 from spiderpool.cni.request import NO_IFNAME, valid_ifname
+from spiderpool.datapath.coordinator_config import KERNEL_TABLES, LARGEST_LENGTH, LARGEST_MTU, LARGEST_TABLE, is_for_a_link
 from spiderpool.errors import InvalidRequest
 
 T = TypeVar("T")

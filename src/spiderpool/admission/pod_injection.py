@@ -14,9 +14,9 @@ from spiderpool.admission.multusconfigs import injection_problem, resource_of
 from spiderpool.api.crd.group import ANNO_NETWORKS
 from spiderpool.api.crd.multusconfig import ANNO_NETWORK_INJECT, ANNO_RDMA_INJECT, MasterConfig, SpiderMultusConfig, SriovConfig
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
-from spiderpool.cni.definition import block_of, definition_name
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.networks.definition import block_of, definition_name
 
 KEYS: Final = (ANNO_RDMA_INJECT, ANNO_NETWORK_INJECT)  # the first that is found counts
 ONE: Final = "1"

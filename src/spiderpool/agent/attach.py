@@ -16,14 +16,14 @@ from spiderpool.agent.attachment import READY_S, Attachment
 from spiderpool.agent.caller import host_of
 from spiderpool.agent.podnetworks import Reports
 from spiderpool.agent.server import Peer
-from spiderpool.cni.cache import CachedResult
-from spiderpool.cni.gc import Attachment as Living
-from spiderpool.cni.gc import valid_attachments
-from spiderpool.cni.metaconf import MetaConfig, parse_meta_config
 from spiderpool.cni.request import Call, parse_args
+from spiderpool.cni.valid_attachments import Attachment as Living
+from spiderpool.cni.valid_attachments import valid_attachments
 from spiderpool.errors import DelegateFailed, SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
+from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
+from spiderpool.networks.result_cache import CachedResult
 
 RUNTIME_IFNAME: Final = "eth0"  # what every runtime calls the default network's interface
 

@@ -24,13 +24,9 @@ from spiderpool.agent.podnetworks import PodNetworks, Reports, title
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.cni.cache import CachedResult, cached_result, parse_delegates, render_delegates
-from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import NetworkConfig, read_config
-from spiderpool.cni.plan import BOTH, Delegate, RouteChange, route_change, with_default_routes
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import document, parse_result, render
-from spiderpool.cni.status import Attached, network_status
 from spiderpool.errors import (
     BadEnvironment,
     CheckFailed,
@@ -47,6 +43,10 @@ from spiderpool.errors import (
 from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
+from spiderpool.networks.delegates import BOTH, Delegate, RouteChange, route_change, with_default_routes
+from spiderpool.networks.meta_config import MetaConfig
+from spiderpool.networks.network_status import Attached, network_status
+from spiderpool.networks.result_cache import CachedResult, cached_result, parse_delegates, render_delegates
 
 READY_S: Final = 45.0
 READY_PAUSE_S: Final = 1.0

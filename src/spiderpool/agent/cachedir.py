@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from spiderpool.cni.cache import RESULTS, CachedResult, parse_result_file, render_result_file, result_file
 from spiderpool.errors import SpiderpoolError, Undecodable
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.networks.result_cache import RESULTS, CachedResult, parse_result_file, render_result_file, result_file
 
 R = TypeVar("R")
 _FOLDER_MODE: Final = 0o700

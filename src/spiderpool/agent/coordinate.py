@@ -24,22 +24,22 @@ from spiderpool.agent.ipamplugin import read_pod
 from spiderpool.agent.marks import Marks
 from spiderpool.agent.server import Peer
 from spiderpool.agent.unbroken import unbroken
-from spiderpool.cni.coordinatorconf import default_nic, read_coordinator
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, parse_result, render
+from spiderpool.datapath.coordinator_config import default_nic, read_coordinator
+from spiderpool.datapath.coordinator_plan import plan_attachment
+from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
+from spiderpool.datapath.diff import Operation, Put, diff, undone
+from spiderpool.datapath.layout import VETH, host_end_name
+from spiderpool.datapath.namespace import Kind, Plan, Rule, Setting, VethPair, View
+from spiderpool.datapath.removal import plan_removal
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, NotFound, SpiderpoolError, Unsupported
 from spiderpool.kernel import wires as kernel
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.probe import announce
 from spiderpool.kernel.rtnetlink import RouteSocket
 from spiderpool.kernel.wires import Wires, describe
-from spiderpool.wiring.coordinator import plan_attachment
-from spiderpool.wiring.diff import Operation, Put, diff, undone
-from spiderpool.wiring.layout import VETH, host_end_name
-from spiderpool.wiring.objects import Kind, Plan, Rule, Setting, VethPair, View
-from spiderpool.wiring.removal import plan_removal
-from spiderpool.wiring.settings import CoordinatorSettings, Mode
 
 # Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the event loop from its turns.
 WORKERS: Final = 2

@@ -14,15 +14,15 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from spiderpool.cni.gc import Attachment, render_attachments
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, plugin_input
-from spiderpool.cni.plan import Delegate, delegate_env
 from spiderpool.cni.request import Call
+from spiderpool.cni.valid_attachments import Attachment, render_attachments
 from spiderpool.cni.versions import FIRST_WITH_CHECK, at_least
 from spiderpool.errors import DelegateFailed, IncompatibleVersion, NotFound, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
+from spiderpool.networks.delegates import Delegate, delegate_env
 
 # A plugin may wait for an address longer than for anything else; the ADD as a whole has its own limit.
 PLUGIN_TIME_S: Final = 90.0

@@ -17,9 +17,9 @@ import msgspec
 import structlog
 
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.cni.plan import Delegate, Network, device_info_file, device_plugin_file
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.networks.delegates import Delegate, Network, device_info_file, device_plugin_file
 
 CHECKPOINT: Final = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 _FILE_MODE: Final = 0o444

@@ -30,7 +30,7 @@ from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
-from spiderpool.model.networks import parse_networks
+from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pod import is_mirror
 from spiderpool.model.pool import Pool, application_of
 from spiderpool.model.statefulset import position_of

@@ -12,9 +12,9 @@ from spiderpool.agent.server import Peer
 from spiderpool.agent.unbroken import unbroken
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
+from spiderpool.datapath.ifacer import NodeLink, Step, Wish, plan_steps, read_wish, undo_steps
 from spiderpool.errors import CheckFailed, SpiderpoolError
 from spiderpool.kernel.nodelinks import apply_step, read_links
-from spiderpool.wiring.ifacer import NodeLink, Step, Wish, plan_steps, read_wish, undo_steps
 
 log = structlog.get_logger(__name__)
 

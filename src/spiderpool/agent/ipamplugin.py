@@ -14,10 +14,10 @@ from spiderpool.agent.facts import PodCall
 from spiderpool.agent.operations import Ipam
 from spiderpool.agent.server import Peer
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.cni.gc import Attachment, valid_attachments
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call, ipam_config, wanted_ips
 from spiderpool.cni.result import Ip, Result, Route, parse_result, render
+from spiderpool.cni.valid_attachments import Attachment, valid_attachments
 from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
 from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.response import IpamAddResponse

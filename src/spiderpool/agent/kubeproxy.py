@@ -1,4 +1,4 @@
-"""Watching what becomes of INVALID packets on this node; what it means is decided by `wiring.kubeproxy`."""
+"""Watching what becomes of INVALID packets on this node; what it means is decided by `datapath.invalid_packets`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import structlog
 
 from spiderpool.agent.sysctl import NodeSettings
 from spiderpool.api.kubernetes.core import Node
+from spiderpool.datapath.invalid_packets import CHAIN, Fate, Findings, Verdict, chain_rules, judge_invalid
+from spiderpool.datapath.kernel_settings import TCP_BE_LIBERAL
 from spiderpool.errors import TryAgain
 from spiderpool.kernel.iptables import has_ipvs_services, read_chain
-from spiderpool.wiring.kubeproxy import CHAIN, Fate, Findings, Verdict, chain_rules, judge_invalid
-from spiderpool.wiring.nodesettings import TCP_BE_LIBERAL
 
 LOOK_AGAIN_S: Final = 60.0
 TELL_AGAIN_S: Final = 1800.0  # API servers keep Events for an hour

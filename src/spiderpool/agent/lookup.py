@@ -12,7 +12,6 @@ from typing import Final
 
 from spiderpool.agent.patience import Patience
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
-from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import (
     LIST_SUFFIX,
     ConfFile,
@@ -23,10 +22,11 @@ from spiderpool.cni.netconf import (
     parse_file,
     with_plugin_files,
 )
-from spiderpool.cni.plan import Network
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, Unreachable
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
+from spiderpool.networks.delegates import Network
+from spiderpool.networks.meta_config import MetaConfig
 
 RESOURCE_NAME: Final = "k8s.v1.cni.cncf.io/resourceName"
 PATIENCE: Final = Patience(busy_s=20.0, absent_s=2.5)

@@ -20,12 +20,12 @@ from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.settings import Settings, read_settings
 from spiderpool.agent.sysctl import NodeSettings
 from spiderpool.api.kubernetes.core import Node
+from spiderpool.datapath.kernel_settings import wanted_settings
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.model.config import Config, parse_config
-from spiderpool.wiring.nodesettings import wanted_settings
 
 FIRST_ANSWER_S: Final = 30.0  # the original asks 15 times, 2 s each (reference ipam.md 3.10)
 TURN_S: Final = 0.001  # how long a thread may compute while the event loop waits; Python's own 5 ms add up with each thread

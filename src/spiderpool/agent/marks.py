@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
+from spiderpool.datapath.mangle_rules import RESTORE, RULES, SAVE, missing_rules, present_rules, restore_input
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
-from spiderpool.wiring.mangle import RESTORE, RULES, SAVE, missing_rules, present_rules, restore_input
 
 FOLDERS: Final = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 _TIMEOUT_S: Final = 20.0

@@ -14,8 +14,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from spiderpool.datapath.invalid_packets import Fate, Findings, Verdict
 from spiderpool.errors import Exhausted, InvalidRequest, NoPool
-from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 
 SCOPE: Final = "spiderpool-agent"
 SERVICE: Final = "spiderpool.spidernet.io"

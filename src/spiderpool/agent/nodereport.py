@@ -9,7 +9,7 @@ from aiohttp import web
 from spiderpool.agent.server import Routes, json_response
 from spiderpool.agent.sysctl import NodeSettings
 from spiderpool.api.agent.node import NodeReport
-from spiderpool.wiring.kubeproxy import Verdict
+from spiderpool.datapath.invalid_packets import Verdict
 
 PATH = "/v1/node"
 

@@ -14,15 +14,15 @@ from spiderpool.agent.devices import Devices
 from spiderpool.agent.lookup import PATIENCE, Networks
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.cni.metaconf import MetaConfig
 from spiderpool.cni.netconf import read_config
-from spiderpool.cni.plan import Delegate, Network, plan_delegates
 from spiderpool.cni.request import Call
 from spiderpool.errors import InvalidRequest, NotFound, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.networks import NetworkSelection, parse_default_network, parse_networks
+from spiderpool.model.network_selection import NetworkSelection, parse_default_network, parse_networks
 from spiderpool.model.pod import is_mirror
+from spiderpool.networks.delegates import Delegate, Network, plan_delegates
+from spiderpool.networks.meta_config import MetaConfig
 
 
 class Reports(Protocol):

@@ -1,5 +1,5 @@
 """
-Kernel settings of the node: written as `wiring.nodesettings` decides, recorded before, put back when Spiderpool leaves.
+Kernel settings of the node: written as `datapath.kernel_settings` decides, recorded before, put back when Spiderpool leaves.
 
 The record lives as long as the settings do: in `/var/run`, which a start of the node empties.
 """
@@ -16,7 +16,7 @@ import structlog
 
 from spiderpool.agent.files import write_at_once
 from spiderpool.api.agent.node import NodeRecord
-from spiderpool.wiring.nodesettings import plan_changes, plan_undo
+from spiderpool.datapath.kernel_settings import plan_changes, plan_undo
 
 ROOT: Final = Path("/proc/sys")
 RECORD: Final = "node-settings.json"

@@ -34,7 +34,7 @@ from spiderpool.kube.records import list_pool_records
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts
-from spiderpool.model.networks import nic_name, parse_default_network, parse_networks
+from spiderpool.model.network_selection import nic_name, parse_default_network, parse_networks
 from spiderpool.model.pool import Pool
 from spiderpool.model.reserved import Reserved, read_reserved
 from spiderpool.model.statefulset import position_of

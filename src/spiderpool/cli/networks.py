@@ -18,12 +18,12 @@ from spiderpool.api.crd.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigS
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.install import Say, create_once
-from spiderpool.cni.definition import definition_name
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.errors import InvalidRequest
 from spiderpool.kernel.folders import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.environment import Environment, read_flag, read_number
+from spiderpool.networks.definition import definition_name
 
 PREFIX: Final = "SPIDERPOOL_INIT_DEFAULT_COORDINATOR_"
 CNI_DIR: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_DIR"

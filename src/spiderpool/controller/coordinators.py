@@ -23,12 +23,8 @@ from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell
-from spiderpool.errors import Forbidden, InvalidRequest, NotFound
-from spiderpool.kernel.folders import read_texts
-from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.kube.watch import Mirror
-from spiderpool.wiring.clustercidr import Sources, judge, resolve_kind
-from spiderpool.wiring.controlplane import (
+from spiderpool.datapath.cluster_cidrs import Sources, judge, resolve_kind
+from spiderpool.datapath.control_plane import (
     Cidrs,
     ClusterCidrs,
     Started,
@@ -36,6 +32,10 @@ from spiderpool.wiring.controlplane import (
     read_kubeadm,
     read_manager,
 )
+from spiderpool.errors import Forbidden, InvalidRequest, NotFound
+from spiderpool.kernel.folders import read_texts
+from spiderpool.kube.cluster import Cluster, if_exists
+from spiderpool.kube.watch import Mirror
 
 KUBE_SYSTEM: Final = "kube-system"
 KUBEADM: Final = "kubeadm-config"

@@ -16,12 +16,12 @@ from typing import Any, Final
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
-from spiderpool.cni.definition import definition_name, render_annotations, render_config
 from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.watch import Mirror
+from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
 RESYNC_S: Final = 60.0
 GOING_S: Final = 5.0  # a definition that is being deleted: the reference's delay

@@ -11,10 +11,10 @@ from spiderpool.admission.multusconfigs import complete_config, managed_by_anoth
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
-from spiderpool.cni.definition import definition_name
 from spiderpool.controller.review import FINE, Opinion, Question
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
+from spiderpool.networks.definition import definition_name
 
 
 class CoordinatorReviewer:

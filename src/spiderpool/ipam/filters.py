@@ -16,7 +16,7 @@ from spiderpool.ipam.automatic_pool import application_labels
 from spiderpool.ipam.pod_request import NicWish
 from spiderpool.model.facts import Facts
 from spiderpool.model.label_selectors import matches, render_selector, selector_problems
-from spiderpool.model.networks import nic_name, parse_default_network
+from spiderpool.model.network_selection import nic_name, parse_default_network
 from spiderpool.model.pod import full_name
 from spiderpool.model.pool import Pool
 

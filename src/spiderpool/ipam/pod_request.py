@@ -35,7 +35,7 @@ from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.subnet_request import SubnetWish, read_pool_wish, read_subnets, wants_subnets
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
-from spiderpool.model.networks import NetworkSelection, nic_name, parse_default_network, parse_networks
+from spiderpool.model.network_selection import NetworkSelection, nic_name, parse_default_network, parse_networks
 
 T = TypeVar("T")
 Patterns = Mapping[int, tuple[str, ...]]  # family -> names of pools, or wildcards; only families that are wanted and enabled

@@ -10,6 +10,20 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
+from spiderpool.datapath.namespace import (
+    IPV4,
+    IPV6,
+    LINK_SCOPE,
+    Address,
+    Item,
+    Kind,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+    Setting,
+    VethPair,
+)
 from spiderpool.kernel.rtnetlink import (
     APPEND,
     CREATE,
@@ -34,20 +48,6 @@ from spiderpool.kernel.rtnetlink import (
     read_number,
     read_text,
     text,
-)
-from spiderpool.wiring.objects import (
-    IPV4,
-    IPV6,
-    LINK_SCOPE,
-    Address,
-    Item,
-    Kind,
-    Link,
-    Neighbour,
-    Route,
-    Rule,
-    Setting,
-    VethPair,
 )
 
 FAMILIES: Final = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}

@@ -1,4 +1,4 @@
-"""Interfaces of the node that networks stand on: read, and made as `wiring.ifacer` plans. Functions block."""
+"""Interfaces of the node that networks stand on: read, and made as `datapath.ifacer` plans. Functions block."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step, Value
 from spiderpool.errors import SpiderpoolError, Unsupported
 from spiderpool.kernel.netlink import KernelRefusal, Netlink
-from spiderpool.wiring.ifacer import Bond, Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step, Value
 
 IFF_UP: Final = 1
 # The kernel's names where they are not the option's own (include/uapi/linux/if_link.h).

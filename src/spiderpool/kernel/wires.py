@@ -13,6 +13,24 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
+from spiderpool.datapath.coordinator_plan import DISABLE_IPV6, RP_FILTER
+from spiderpool.datapath.diff import Drop, Operation, Put
+from spiderpool.datapath.namespace import (
+    IPV4,
+    IPV6,
+    Address,
+    Item,
+    Kind,
+    Link,
+    Neighbour,
+    Picture,
+    Route,
+    Rule,
+    Setting,
+    VethPair,
+    View,
+    link_settings,
+)
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kernel import items as wire
 from spiderpool.kernel.namespaces import Namespaces
@@ -28,24 +46,6 @@ from spiderpool.kernel.rtnetlink import (
     Refusal,
     RouteSocket,
     containing,
-)
-from spiderpool.wiring.coordinator import DISABLE_IPV6, RP_FILTER
-from spiderpool.wiring.diff import Drop, Operation, Put
-from spiderpool.wiring.objects import (
-    IPV4,
-    IPV6,
-    Address,
-    Item,
-    Kind,
-    Link,
-    Neighbour,
-    Picture,
-    Route,
-    Rule,
-    Setting,
-    VethPair,
-    View,
-    link_settings,
 )
 
 SYSCTLS: Final = (RP_FILTER, DISABLE_IPV6)

@@ -16,7 +16,7 @@ from spiderpool.kernel import wires as kernel
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import attributes
 from tests.contract.coordinator.stage import PodNics, Stage, dual
-from tests.unit.cni.test_coordinatorconf import WRONG
+from tests.unit.datapath.test_coordinator_config import WRONG
 
 BOTH = ("10.6.168.172/16", "fd00:6::172/64")
 

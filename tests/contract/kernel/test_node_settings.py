@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from spiderpool.agent.sysctl import NodeSettings
+from spiderpool.datapath.invalid_packets import CHAIN, Fate, Findings, chain_rules, judge_invalid
+from spiderpool.datapath.kernel_settings import wanted_settings
 from spiderpool.kernel.iptables import read_chain
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.wiring.kubeproxy import CHAIN, Fate, Findings, chain_rules, judge_invalid
-from spiderpool.wiring.nodesettings import wanted_settings
 
 FILTER = "net.ipv4.conf.all.rp_filter"
 NAME = "test-settings"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from spiderlab.binaries import program
-from spiderpool.cni.gc import KEYS
+from spiderpool.cni.valid_attachments import KEYS
 from spiderpool.errors import DelegateFailed
 from tests.contract.meta.node import Node, PodNetns
 

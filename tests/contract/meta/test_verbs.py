@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.cni.gc import KEYS
+from spiderpool.cni.valid_attachments import KEYS
 from spiderpool.errors import CheckFailed, DelegateFailed, IncompatibleVersion, NotAvailable, TryAgain
 from tests.contract.meta.node import Node, PodNetns
 

@@ -13,7 +13,7 @@ from spiderpool.admission.coordinators import complete_coordinator, normalise, v
 from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.cni.coordinatorconf import read_coordinator
+from spiderpool.datapath.coordinator_config import read_coordinator
 
 GOING = "2026-01-01T00:00:00Z"
 

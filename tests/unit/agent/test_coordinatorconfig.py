@@ -10,7 +10,7 @@ import pytest
 
 from spiderpool.agent.facts import PodCall
 from spiderpool.api.crd.coordinator import SpiderCoordinator
-from spiderpool.cni.coordinatorconf import read_coordinator
+from spiderpool.datapath.coordinator_config import read_coordinator
 from spiderpool.errors import Unreachable
 from tests.unit.agent.client import ask
 from tests.unit.agent.test_endpoints import until

@@ -12,8 +12,8 @@ import pytest
 from spiderpool.agent.ifacer import Ifacer
 from spiderpool.agent.server import Peer
 from spiderpool.cni.request import Call, CniArgs
+from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step
 from spiderpool.errors import CheckFailed, InvalidRequest, SpiderpoolError, Unsupported
-from spiderpool.wiring.ifacer import Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step
 
 
 class Node:

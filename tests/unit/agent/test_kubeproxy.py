@@ -5,8 +5,8 @@ from __future__ import annotations
 from spiderpool.agent.kubeproxy import KubeProxyWatch
 from spiderpool.api.kubernetes.core import Node
 from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.datapath.invalid_packets import Fate, Findings, Verdict
 from spiderpool.errors import TryAgain
-from spiderpool.wiring.kubeproxy import Fate, Findings, Verdict
 
 DROP = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
 DROPPING = Findings((DROP,), liberal=False)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from spiderpool.agent.nodereport import node_routes
 from spiderpool.agent.sysctl import NodeSettings
-from spiderpool.wiring.kubeproxy import Fate, Verdict
+from spiderpool.datapath.invalid_packets import Fate, Verdict
 from tests.unit.agent.test_sysctl import FILTER, node
 
 

@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Final
 
-from spiderpool.reach.station import ALL_MARKS, LOCAL, MAIN, Counter, Ends, Link, Route, Rule, Station, Tracked
+from spiderpool.connectivity.survey import ALL_MARKS, LOCAL, MAIN, Counter, Ends, Link, Route, Rule, Station, Tracked
 
 POD1, POD2, POD2_NET1, POD3 = "10.233.100.1", "10.233.101.2", "10.7.200.1", "10.7.200.2"
 NODE1, NODE2, NODE3 = "10.7.168.71", "10.7.168.72", "10.7.168.73"

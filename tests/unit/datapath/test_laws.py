@@ -10,9 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from spiderpool.wiring.coordinator import plan_attachment
-from spiderpool.wiring.diff import Drop, Put, applied, diff, undone
-from spiderpool.wiring.objects import (
+from spiderpool.datapath.coordinator_plan import plan_attachment
+from spiderpool.datapath.coordinator_settings import CoordinatorSettings, PolicyRoute
+from spiderpool.datapath.diff import Drop, Put, applied, diff, undone
+from spiderpool.datapath.namespace import (
     MAIN_TABLE,
     Item,
     Kind,
@@ -22,7 +23,6 @@ from spiderpool.wiring.objects import (
     Setting,
     Wanted,
 )
-from spiderpool.wiring.settings import CoordinatorSettings, PolicyRoute
 from tests.unit.datapath.testbed import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, World
 
 IPS = st.ip_addresses(v=4)

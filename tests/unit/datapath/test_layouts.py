@@ -10,8 +10,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from spiderpool.wiring.objects import Kind, Route, Setting
-from spiderpool.wiring.settings import CoordinatorSettings
+from spiderpool.datapath.coordinator_settings import CoordinatorSettings
+from spiderpool.datapath.namespace import Kind, Route, Setting
 from tests.unit.datapath.testbed import (
     HIJACK,
     NODE_ADDRESSES,

@@ -7,11 +7,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from spiderpool.datapath.coordinator_plan import fixed_mac, plan_attachment
+from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode, PolicyRoute
+from spiderpool.datapath.mangle_rules import RULES, missing_rules, present_rules, restore_input
+from spiderpool.datapath.namespace import Address, Item, Kind, Plan, Route, Setting
 from spiderpool.errors import InvalidRequest
-from spiderpool.wiring.coordinator import fixed_mac, plan_attachment
-from spiderpool.wiring.mangle import RULES, missing_rules, present_rules, restore_input
-from spiderpool.wiring.objects import Address, Item, Kind, Plan, Route, Setting
-from spiderpool.wiring.settings import CoordinatorSettings, Mode, PolicyRoute
 from tests.unit.datapath.test_layouts import overlay, underlay_one, underlay_two
 from tests.unit.datapath.testbed import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, World
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.wiring.coordinator import DEFAULTS, plan_attachment
-from spiderpool.wiring.diff import Operation, applied, diff
-from spiderpool.wiring.layout import VETH, host_end_name
-from spiderpool.wiring.objects import (
+from spiderpool.datapath.coordinator_plan import DEFAULTS, plan_attachment
+from spiderpool.datapath.coordinator_settings import CoordinatorSettings
+from spiderpool.datapath.diff import Operation, applied, diff
+from spiderpool.datapath.layout import VETH, host_end_name
+from spiderpool.datapath.namespace import (
     IPV6,
     LINK_SCOPE,
     MAIN_TABLE,
@@ -27,8 +28,7 @@ from spiderpool.wiring.objects import (
     View,
     link_settings,
 )
-from spiderpool.wiring.removal import plan_removal
-from spiderpool.wiring.settings import CoordinatorSettings
+from spiderpool.datapath.removal import plan_removal
 
 CONTAINER = "db6cd3880ab1234567890"
 CALI = "calicd43bf782ac"

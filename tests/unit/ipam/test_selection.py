@@ -16,7 +16,7 @@ from spiderpool.ipam.filters import application_labels
 from spiderpool.ipam.pod_request import NicWish, Source, Wish
 from spiderpool.ipam.selection import Selection, explain, failure_of, require_pools, select_pools, select_wish
 from spiderpool.model.config import Features
-from spiderpool.model.networks import parse_networks
+from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder
 from tests.fakes.objects import (

@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
+from spiderpool.datapath.ifacer import Bond, MakeVlan, read_options
 from spiderpool.kernel import nodelinks
 from spiderpool.kernel.nodelinks import bond_message, vlan_message
-from spiderpool.wiring.ifacer import Bond, MakeVlan, read_options
 
 IFINFOMSG = 16 + 16  # netlink's header and ours
 IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO = 3, 5, 18

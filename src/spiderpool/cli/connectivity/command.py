@@ -20,10 +20,10 @@ from spiderpool.cli.connectivity.manifests import Probe, Recipe, plan_probes
 from spiderpool.cli.connectivity.scene import Scene, families_of, read_networks
 from spiderpool.cli.connectivity.trial import Trial
 from spiderpool.cli.session import Output, OutputOption, print_json, run
+from spiderpool.connectivity.matrix import FAMILIES, Kind, Result, exit_code, plan_cases, plan_placements
+from spiderpool.connectivity.table import Names, render_report, to_json
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
-from spiderpool.reach.matrix import FAMILIES, Kind, Result, exit_code, plan_cases, plan_placements
-from spiderpool.reach.table import Names, render_report, to_json
 
 COULD_NOT_RUN: Final = 2
 NO_NETWORK: Final = "none"

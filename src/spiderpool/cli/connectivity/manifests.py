@@ -12,7 +12,7 @@ import msgspec
 
 from spiderpool.api.kubernetes.core import Namespace, Pod, PodIP
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, ObjectMeta, Resource
-from spiderpool.reach.matrix import Kind
+from spiderpool.connectivity.matrix import Kind
 
 LABEL: Final = "spiderpool.spidernet.io/connectivity"  # on the namespace and all pods: what may be deleted
 NAME_LABEL: Final = "spiderpool.spidernet.io/connectivity-pod"

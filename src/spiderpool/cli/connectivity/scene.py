@@ -23,9 +23,9 @@ from spiderpool.cli.connectivity.manifests import (
     render_pod,
     render_service,
 )
+from spiderpool.connectivity.matrix import Goal, IPAddress, Kind
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Cluster
-from spiderpool.reach.matrix import Goal, IPAddress, Kind
 
 POLL_S: Final = 0.5
 READY_S: Final = 90.0

@@ -14,11 +14,11 @@ import msgspec
 from spiderpool.cli.agents import AgentPod
 from spiderpool.cli.connectivity.manifests import CONTAINER, GIVE, PORT, TAKE, TRANSFER_COMMAND, Probe
 from spiderpool.cli.connectivity.scene import Scene
+from spiderpool.connectivity.diagnosis import Diagnosis, Flow, Reason, diagnose
+from spiderpool.connectivity.matrix import Case, Goal, IPAddress, Kind, Result, Stage, Transfer
+from spiderpool.connectivity.survey import Station, read_surveys
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
-from spiderpool.reach.diagnosis import Diagnosis, Flow, Reason, diagnose
-from spiderpool.reach.matrix import Case, Goal, IPAddress, Kind, Result, Stage, Transfer
-from spiderpool.reach.station import Station, read_surveys
 
 SLACK_S: Final = 30.0  # for starting a program in a container of a busy node, besides its own time
 SURVEY: Final = ("python3", "-m", "spiderpool.cli.connectivity.inside.survey")

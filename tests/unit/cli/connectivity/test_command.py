@@ -40,9 +40,9 @@ from spiderpool.cli.connectivity.manifests import (
 from spiderpool.cli.connectivity.scene import Scene, read_addresses
 from spiderpool.cli.connectivity.trial import Report, read_report
 from spiderpool.cli.session import Output
+from spiderpool.connectivity.matrix import Goal, Kind, Stage
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
-from spiderpool.reach.matrix import Goal, Kind, Stage
 from tests.fakes.cluster import FakeCluster
 
 NETWORK = "kube-system/macvlan-conf-ens192"

@@ -15,11 +15,11 @@ from spiderpool.cli.agents import AgentPod, AgentSpec, Container
 from spiderpool.cli.connectivity.manifests import TRANSFER_COMMAND, Recipe, plan_probes, render_pod
 from spiderpool.cli.connectivity.scene import Scene
 from spiderpool.cli.connectivity.trial import Trial
+from spiderpool.connectivity.diagnosis import Reason
+from spiderpool.connectivity.matrix import Case, Goal, Kind, Placement
 from spiderpool.errors import Forbidden, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.execution import Executed
-from spiderpool.reach.diagnosis import Reason
-from spiderpool.reach.matrix import Case, Goal, Kind, Placement
 from tests.fakes.cluster import FakeCluster
 
 RECIPE = Recipe("test", "spiderpool:1", "Never")

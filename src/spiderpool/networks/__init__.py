@@ -1,0 +1,1 @@
+"""Several networks of one pod: NetworkAttachmentDefinitions, delegates, their results and status. Pure."""

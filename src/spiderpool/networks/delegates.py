@@ -1,0 +1,244 @@
+"""
+What a meta plugin's ADD will do: delegates with interface names, values for them, and what happens to default routes.
+
+Pure: networks come resolved, results come from elsewhere.
+Source: reference meta-plugin.md 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Final
+
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.cni.netconf import NetworkConfig, with_cni_args, with_device
+from spiderpool.cni.request import CniArgs, valid_ifname
+from spiderpool.cni.result import Result, Route
+from spiderpool.errors import BadEnvironment, InvalidRequest
+from spiderpool.model.network_selection import Bandwidth, NetworkSelection, PortMapping
+
+BOTH = frozenset({4, 6})
+DEFAULT_NETWORKS: Final[Mapping[int, IPv4Network | IPv6Network]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+DEVICE_INFO_DIR = "/var/run/k8s.cni.cncf.io/devinfo"
+_CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "infinibandGUID", "deviceID", "CNIDeviceInfoFile")
+_OWN_ARGS = ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """
+    A network that a pod gets, resolved to its configuration.
+
+    `name` is what status and Events call it. `device_id` comes from a device plugin for `resource_name`.
+    """
+
+    name: str
+    config: NetworkConfig
+    selection: NetworkSelection | None = None
+    resource_name: str = ""
+    device_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """
+    One network as it is called: everything that ADD, CHECK and DEL of it need to say the same.
+
+    `gateways`: None = the element says nothing about default routes. `lose`: families whose default routes it must give
+    up. `capability_args`: values for `runtimeConfig`, before each plugin's own choice.
+    """
+
+    name: str
+    config: NetworkConfig
+    ifname: str
+    requested_ifname: str = ""
+    ips: tuple[str, ...] = ()
+    mac: str = ""
+    infiniband_guid: str = ""
+    gateways: tuple[IPAddress, ...] | None = None
+    lose: frozenset[int] = frozenset()
+    device_id: str = ""
+    resource_name: str = ""
+    capability_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChange:
+    """What happens to the default routes of one interface: those families go, then one route for each gateway comes."""
+
+    remove: frozenset[int]
+    add: tuple[IPAddress, ...]
+
+
+def plan_delegates(
+    networks: Sequence[Network], ifname: str, container_id: str, runtime_config: Mapping[str, Any]
+) -> tuple[Delegate, ...]:
+    """
+    Turn networks into delegates, the default network first.
+
+    Raises:
+        BadEnvironment: a requested interface name that no kernel takes.
+        InvalidRequest: two networks would get one interface name.
+    """
+    delegates = [_plan(network, i, ifname, container_id, runtime_config) for i, network in enumerate(networks)]
+    _refuse_same_names(delegates)
+    if all(delegate.gateways is None for delegate in delegates[1:]):
+        # A key in the default network's own element alone replaces its gateway and concerns nobody else.
+        return tuple(delegates)
+    return tuple(replace(delegate, lose=_losses(delegate)) for delegate in delegates)
+
+
+def route_change(delegate: Delegate) -> RouteChange | None:
+    """
+    Say what happens to a delegate's default routes, None when nothing does.
+
+    Whoever is marked, or brings gateways, gives up its default routes of both families. An owner with an empty list
+    keeps the default routes that its own plugin made.
+    """
+    if delegate.gateways:
+        return RouteChange(BOTH, delegate.gateways)
+    if delegate.gateways is None and delegate.lose:
+        return RouteChange(BOTH, ())
+    return None
+
+
+def with_default_routes(result: Result, lost: Collection[int], gateways: Sequence[IPAddress]) -> Result:
+    """Give a result as it is true after its default routes were changed."""
+    kept = [route for route in result.routes if route.dst not in {DEFAULT_NETWORKS[family] for family in lost}]
+    new = [Route(DEFAULT_NETWORKS[gateway.version], gateway) for gateway in gateways]
+    return replace(result, routes=(*kept, *new))
+
+
+def automatic_ifname(index: int, default: str) -> str:
+    """Give the interface name of a delegate that asks for none; its position counts, named ones take a number too."""
+    return default if index == 0 else f"net{index}"
+
+
+def delegate_args(args: CniArgs, delegate: Delegate, command: str) -> str:
+    """
+    Give a delegate's `CNI_ARGS`: who the pod is, every foreign key of the call, and on ADD what the element asks for.
+
+    Each key stands there once; the pod's own keys also when empty.
+    """
+    values = {
+        "IgnoreUnknown": "true",
+        "K8S_POD_NAMESPACE": args.namespace,
+        "K8S_POD_NAME": args.name,
+        "K8S_POD_INFRA_CONTAINER_ID": args.infra_container_id,
+        "K8S_POD_UID": args.uid,
+    }
+    values |= {key: value for key, value in args.pairs if key not in _OWN_ARGS}
+    if command == "ADD":
+        if delegate.mac:
+            values["MAC"] = delegate.mac
+        if delegate.ips:
+            values["IP"] = ",".join(delegate.ips)
+    return ";".join(f"{key}={value}" for key, value in values.items())
+
+
+def delegate_env(
+    env: Mapping[str, str], delegate: Delegate, command: str, bin_dir: str, args: CniArgs, netns: str
+) -> dict[str, str]:
+    """Give the environment of one delegate's plugins: the caller's, with what this delegate has of its own."""
+    path = ":".join(part for part in (bin_dir, env.get("CNI_PATH", "")) if part)
+    return {
+        **env,
+        "CNI_COMMAND": command,
+        "CNI_NETNS": netns,
+        "CNI_IFNAME": delegate.ifname,
+        "CNI_PATH": path,
+        "CNI_ARGS": delegate_args(args, delegate, command),
+    }
+
+
+def device_info_file(name: str, container_id: str, ifname: str) -> str:
+    """Give the path where a plugin tells about the device that it used."""
+    return f"{DEVICE_INFO_DIR}/cni/" + f"{name}-{container_id}_{ifname}".replace("/", "-")
+
+
+def device_plugin_file(resource_name: str, device_id: str) -> str:
+    """Give the path where a device plugin tells about a device."""
+    return f"{DEVICE_INFO_DIR}/dp/" + f"{resource_name}-{device_id}-device.json".replace("/", "-")
+
+
+def _plan(network: Network, index: int, ifname: str, container_id: str, runtime_config: Mapping[str, Any]) -> Delegate:
+    selection = network.selection or NetworkSelection(namespace="", name="")
+    if selection.interface and not valid_ifname(selection.interface):
+        raise BadEnvironment(
+            f"network {network.name}: interface {selection.interface!r} is no interface name; "
+            "write 1 to 15 characters without '/', ':' and blanks"
+        )
+    if index == 0 and selection.interface:
+        raise InvalidRequest(
+            f"default network {network.name}: interface {selection.interface} is asked for, but the runtime names it {ifname}; "
+            "remove the interface"
+        )
+    name = selection.interface or automatic_ifname(index, ifname)
+    device_id = network.device_id or selection.device_id
+    info_file = device_info_file(network.name, container_id, name) if device_id else ""
+    return Delegate(
+        name=network.name,
+        config=with_device(with_cni_args(network.config, selection.cni_args), network.device_id),
+        ifname=name,
+        requested_ifname=selection.interface,
+        ips=selection.ips,
+        mac=selection.mac,
+        infiniband_guid=selection.infiniband_guid,
+        gateways=selection.default_route,
+        device_id=device_id,
+        resource_name=network.resource_name,
+        capability_args=_capability_args(selection, runtime_config, device_id, info_file, default=index == 0),
+    )
+
+
+def _capability_args(
+    selection: NetworkSelection, runtime_config: Mapping[str, Any], device_id: str, info_file: str, *, default: bool
+) -> dict[str, Any]:
+    supplied = {key: runtime_config[key] for key in _CAPABILITIES if runtime_config.get(key)}
+    if default:
+        return supplied
+    # The runtime's port mappings are the pod's hostPorts: they lead to the default network and nowhere else.
+    supplied.pop("portMappings", None)
+    own = {
+        "portMappings": [_port_mapping(item) for item in selection.port_mappings],
+        "bandwidth": _bandwidth(selection.bandwidth),
+        "ips": list(selection.ips),
+        "mac": selection.mac,
+        "infinibandGUID": selection.infiniband_guid,
+        "deviceID": device_id,
+        "CNIDeviceInfoFile": info_file,
+    }
+    return supplied | {key: value for key, value in own.items() if value}
+
+
+def _port_mapping(item: PortMapping) -> dict[str, Any]:
+    body: dict[str, Any] = {"hostPort": item.host_port, "containerPort": item.container_port}
+    return body | {key: value for key, value in (("protocol", item.protocol), ("hostIP", item.host_ip)) if value}
+
+
+def _bandwidth(item: Bandwidth | None) -> dict[str, int] | None:
+    if item is None:
+        return None
+    return {
+        "ingressRate": item.ingress_rate,
+        "ingressBurst": item.ingress_burst,
+        "egressRate": item.egress_rate,
+        "egressBurst": item.egress_burst,
+    }
+
+
+def _refuse_same_names(delegates: Sequence[Delegate]) -> None:
+    seen: dict[str, Delegate] = {}
+    for delegate in delegates:
+        other = seen.setdefault(delegate.ifname, delegate)
+        if other is not delegate:
+            raise InvalidRequest(
+                f"networks {other.name} and {delegate.name} would both be interface {delegate.ifname}; "
+                "ask for another interface name for one of them"
+            )
+
+
+def _losses(delegate: Delegate) -> frozenset[int]:
+    return BOTH - {gateway.version for gateway in delegate.gateways or ()}

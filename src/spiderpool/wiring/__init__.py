@@ -1,1 +1,0 @@
-"""Decisions about a pod's links and routes: pure."""

@@ -1,0 +1,162 @@
+"""What the system's own tools print becomes values."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from spiderpool.connectivity.survey import (
+    Counter,
+    Ends,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+    Tracked,
+    drops_invalid,
+    read_conntrack,
+    read_drops,
+    read_surveys,
+)
+from spiderpool.errors import Undecodable
+
+
+def ends(source: str, source_port: int, destination: str, destination_port: int) -> Ends:
+    """Make one direction of a connection."""
+    return Ends(ip_address(source), source_port, ip_address(destination), destination_port)
+
+
+SURVEY = {
+    "node": "node3",
+    "pod": "pod3",
+    "links": [
+        {},
+        {
+            "ifindex": 4,
+            "link_index": 13,
+            "ifname": "veth0",
+            "link_netnsid": 0,
+            "linkinfo": {"info_kind": "veth"},
+            "addr_info": [{"family": "inet6", "local": "fe80::1", "prefixlen": 64}, {}],
+        },
+    ],
+    "rules4": [
+        {"priority": 0, "src": "all", "table": "local"},
+        {"priority": 998, "src": "10.2.0.0", "srclen": 16, "dst": "10.3.0.1", "iif": "a", "table": "254"},
+        {"priority": 1000, "src": "all", "fwmark": "0x1", "fwmask": "0xff", "table": "100"},
+    ],
+    "rules6": [{"priority": 32766, "src": "all", "table": "main"}],
+    "routes4": [
+        {"dst": "default", "gateway": "10.7.0.1", "dev": "eth0", "flags": []},
+        {"type": "blackhole", "dst": "10.233.100.0/26", "flags": []},
+        {"type": "local", "dst": "10.7.200.2", "dev": "eth0", "table": "local", "prefsrc": "10.7.200.2"},
+    ],
+    "routes6": [
+        {"dst": "default", "metric": 1024, "table": "100", "nexthops": [{"gateway": "fd00::1", "dev": "net1"}, {"dev": "eth0"}]}
+    ],
+    "neighbours": [{"dst": "10.7.168.73", "dev": "veth0", "lladdr": "ee:ee:ee:ee:ee:ee", "state": ["PERMANENT"]}],
+    "rp_filter": {"all": 0, "eth0": 2},
+}
+
+
+def test_survey() -> None:
+    """Links, rules, routes and neighbours of `ip -j`, with the tables' numbers as names."""
+    (found,) = read_surveys(json.dumps([SURVEY]))
+
+    assert ("node3", "pod3", "pod pod3") == (found.node, found.pod, found.name)
+    assert (Link("veth0", 4, "veth", 13, (ip_address("fe80::1"),)),) == found.links
+    assert (
+        Rule(0, 4, "local"),
+        Rule(998, 4, "main", ip_network("10.2.0.0/16"), ip_network("10.3.0.1/32"), entered="a"),
+        Rule(1000, 4, "100", mark=1, mask=0xFF),
+        Rule(32766, 6, "main"),
+    ) == found.rules
+    assert (
+        Route(ip_network("0.0.0.0/0"), "eth0", ip_address("10.7.0.1")),
+        Route(ip_network("10.233.100.0/26"), type="blackhole"),
+        Route(ip_network("10.7.200.2/32"), "eth0", None, "local", "local", ip_address("10.7.200.2")),
+        Route(ip_network("::/0"), "net1", ip_address("fd00::1"), "100", metric=1024),
+    ) == found.routes
+    assert (Neighbour(ip_address("10.7.168.73"), "veth0", ("PERMANENT",)),) == found.neighbours
+    assert not found.neighbours[0].is_missing
+    assert 2 == found.reverse_filter("eth0")
+    assert 0 == found.reverse_filter("veth0")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '[{"node": 3}]', '[{"node": "a", "neighbours": [{"dst": "nonsense"}]}]'])
+def test_survey_that_is_none(text: str) -> None:
+    """What is no survey is an error with a sentence."""
+    with pytest.raises(Undecodable, match="survey of a node"):
+        read_surveys(text)
+
+
+PROC = (
+    "ipv4     2 tcp      6 117 SYN_SENT src=10.7.200.2 dst=10.233.100.1 sport=40000 dport=80 [UNREPLIED] "
+    "src=10.233.100.1 dst=10.7.200.2 sport=80 dport=40000 mark=0 zone=0 use=2\n"
+    "ipv6     10 tcp      6 431999 ESTABLISHED src=fd00::1 dst=fd00::2 sport=1 dport=2 src=fd00::2 dst=fd00::3 sport=2 dport=9 "
+    "[ASSURED] mark=1 zone=0 use=2\n"
+    "ipv4     2 icmp     1 29 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=1 src=10.0.0.2 dst=10.0.0.1 type=0 code=0 id=1\n"
+    "ipv4     2 udp      17 29 src=10.0.0.1 dst=10.0.0.2 sport=5 dport=53 src=10.0.0.2 dst=10.0.0.1 sport=53 dport=5 mark=0\n"
+)
+TOOL = (
+    "tcp      6 117 SYN_SENT src=10.7.200.2 dst=10.233.100.1 sport=40000 dport=80 [UNREPLIED] "
+    "src=10.233.100.1 dst=10.7.200.2 sport=80 dport=40000 mark=0 use=1\n"
+)
+HALF = Tracked(
+    "tcp",
+    "SYN_SENT",
+    ends("10.7.200.2", 40000, "10.233.100.1", 80),
+    ends("10.233.100.1", 80, "10.7.200.2", 40000),
+    replied=False,
+    assured=False,
+)
+
+
+def test_conntrack() -> None:
+    """Connections with state, both directions, what was seen of them, and mark; what has no ports is left out."""
+    six = ends("fd00::1", 1, "fd00::2", 2)
+    whole = Tracked("tcp", "ESTABLISHED", six, ends("fd00::2", 2, "fd00::3", 9), replied=True, assured=True, mark=1)
+    name = Tracked(
+        "udp", "", ends("10.0.0.1", 5, "10.0.0.2", 53), ends("10.0.0.2", 53, "10.0.0.1", 5), replied=True, assured=False
+    )
+
+    assert [HALF, whole, name] == list(read_conntrack(PROC))
+
+
+def test_conntrack_tool() -> None:
+    """`conntrack -L` prints the same words."""
+    assert [HALF] == list(read_conntrack(TOOL))
+
+
+SAVED = """# Generated by iptables-save v1.8.9
+*filter
+:FORWARD ACCEPT [0:0]
+:KUBE-FORWARD - [0:0]
+[7:420] -A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+[9:540] -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+[3:180] -A KUBE-FORWARD -m conntrack --ctstate INVALID -m nfacct --nfacct-name ct_state_invalid_dropped_pkts -j DROP
+[1:60] -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+"""
+
+
+def test_drops() -> None:
+    """The rules that drop what is INVALID, with their packets, in each form that kube-proxy writes."""
+    assert [9, 3] == [counter.packets for counter in read_drops(4, SAVED)]
+    assert Counter(4, "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP", 9) == next(read_drops(4, SAVED))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("-A FORWARD -m conntrack --ctstate INVALID -j DROP", True),
+        ("-A FORWARD -m conntrack --ctstate INVALID,NEW -j DROP", True),
+        ("-A FORWARD -m conntrack --ctstate INVALID -j LOG", False),
+        ("-A FORWARD -m conntrack --ctstate ESTABLISHED -j DROP", False),
+    ],
+)
+def test_drops_invalid(rule: str, expected: bool) -> None:
+    """Only a rule that both matches INVALID and drops counts."""
+    assert expected == drops_invalid(rule)

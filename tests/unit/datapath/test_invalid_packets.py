@@ -1,0 +1,45 @@
+"""What becomes of packets that conntrack calls INVALID; rules as kube-proxy writes them (datapath.md 6.1, S3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from spiderpool.datapath.invalid_packets import Fate, Findings, chain_rules, judge_invalid
+
+CHAIN = "-N KUBE-FORWARD"
+DROP = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
+COUNTED = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP"
+ACCEPT = '-A KUBE-FORWARD -m comment --comment "kubernetes forwarding rules" -m mark --mark 0x4000/0x4000 -j ACCEPT'
+ESTABLISHED = '-A KUBE-FORWARD -m comment --comment "x" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT'
+
+
+@pytest.mark.parametrize(
+    ("findings", "fate", "words"),
+    [
+        (Findings((CHAIN, DROP, ACCEPT), liberal=False), Fate.DROPPED, "restart kube-proxy"),
+        (Findings((CHAIN, COUNTED, ACCEPT), liberal=False), Fate.DROPPED, "coordinator.tcpBeLiberal=true"),
+        (
+            Findings((CHAIN, DROP, ACCEPT), liberal=True),
+            Fate.DROPPED,
+            "still drops packets of ctstate INVALID: restart kube-proxy",
+        ),
+        (Findings((CHAIN, ACCEPT, ESTABLISHED), liberal=True), Fate.FORWARDED, "no rule"),
+        (Findings((CHAIN, ACCEPT, ESTABLISHED), liberal=False), Fate.DROPPED_SOON, "after its next start"),
+        (Findings((CHAIN, ACCEPT), liberal=False, ipvs=True), Fate.FORWARDED, "no rule"),
+        (Findings((CHAIN, ACCEPT), liberal=None), Fate.FORWARDED, "no rule"),
+        (Findings((), liberal=False), Fate.FORWARDED, "kube-proxy has no chain KUBE-FORWARD of iptables here"),
+    ],
+)
+def test_fate(findings: Findings, fate: Fate, words: str) -> None:
+    """The rule drops; without it the kernel's setting decides what its next start brings; ipvs and nftables have no rule."""
+    verdict = judge_invalid(findings)
+
+    assert fate is verdict.fate
+    assert words in verdict.sentence
+
+
+def test_rules_of_the_chain() -> None:
+    """Rules of other chains, which may jump to it, are none of its own."""
+    lines = [CHAIN, "-A FORWARD -j KUBE-FORWARD", DROP, "-A KUBE-FIREWALL -m conntrack --ctstate INVALID -j DROP"]
+
+    assert (CHAIN, DROP) == chain_rules(lines)

@@ -1,0 +1,91 @@
+"""The meta plugin's configuration, with Multus' keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spiderpool.errors import InvalidRequest, Unsupported
+from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
+
+
+def test_defaults() -> None:
+    """Defaults are those of Multus (reference meta-plugin.md 6)."""
+    config = parse_meta_config({"clusterNetwork": "x"})
+
+    assert MetaConfig(cluster_network="x") == config
+    assert ("/etc/cni/multus/net.d", "/var/lib/cni/multus", "/opt/cni/bin", "kube-system") == (
+        config.conf_dir,
+        config.cni_dir,
+        config.bin_dir,
+        config.namespace,
+    )
+    assert (["kube-system"], ["default"]) == (list(config.system_namespaces), list(config.allowed_namespaces))
+
+
+def test_all_keys() -> None:
+    """Letter case of keys does not matter, unknown ones are ignored, a given list replaces the default."""
+    config = parse_meta_config(
+        {
+            "clusternetwork": "x",
+            "DefaultNetworks": ["y"],
+            "confDir": "/c",
+            "cniDir": "/d",
+            "binDir": "/b",
+            "multusNamespace": "m",
+            "systemNamespaces": [],
+            "namespaceIsolation": True,
+            "globalNamespaces": " a, b,",
+            "readinessIndicatorFile": "/r",
+            "retryDeleteOnError": True,
+            "runtimeConfig": {"mac": "m"},
+            "logLevel": "debug",
+            "kubeconfig": "/k",
+        }
+    )
+
+    assert (
+        MetaConfig(
+            cluster_network="x",
+            default_networks=("y",),
+            conf_dir="/c",
+            cni_dir="/d",
+            bin_dir="/b",
+            namespace="m",
+            system_namespaces=frozenset(),
+            namespace_isolation=True,
+            allowed_namespaces=frozenset({"a", "b"}),
+            readiness_file="/r",
+            retry_delete_on_error=True,
+            runtime_config={"mac": "m"},
+        )
+        == config
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, "neither clusterNetwork nor delegates"),
+        ({"clusterNetwork": 1}, "clusterNetwork is 1, write a string"),
+        ({"clusterNetwork": "x", "defaultNetworks": "y"}, "defaultNetworks is 'y', write a list"),
+        ({"clusterNetwork": "x", "defaultNetworks": [""]}, "write a list of names"),
+        ({"delegates": ["x"]}, "write a list of CNI configurations"),
+        ({"clusterNetwork": "x", "namespaceIsolation": "true"}, "namespaceIsolation is 'true', write true or false"),
+    ],
+)
+def test_refused(document: dict[str, Any], words: str) -> None:
+    """A wrong value is refused with its key, what it has and what to write."""
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_meta_config(document)
+
+    assert words in refusal.value.message
+
+
+def test_unsupported() -> None:
+    """A key of Multus that is known and missing here is refused with code 2."""
+    with pytest.raises(Unsupported, match="auxiliaryCNIChainName") as refusal:
+        parse_meta_config({"clusterNetwork": "x", "auxiliaryCNIChainName": "y"})
+
+    assert 2 == refusal.value.cni_code
