@@ -9,7 +9,7 @@ import msgspec
 
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.kube.connect import from_kubeconfig
-from spiderpool.kube.exchange import JSON, Call, Exchange
+from spiderpool.kube.transport import JSON, Call, Exchange
 
 
 class Api:

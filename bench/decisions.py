@@ -43,7 +43,7 @@ from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
 from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Config
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Grant, Subnet, subnet_status

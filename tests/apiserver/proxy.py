@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from spiderpool.kube.exchange import Access, abort
+from spiderpool.kube.transport import Access, abort
 
 
 class Fault(enum.Enum):

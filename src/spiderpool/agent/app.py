@@ -45,7 +45,7 @@ from spiderpool.agent.taken import Taken
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.kernel.inventory import worn
+from spiderpool.kernel.pod_namespaces import worn
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.model.config import Config

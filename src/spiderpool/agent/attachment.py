@@ -342,7 +342,7 @@ class Attachment:
 
 def _change_routes(ifname: str, change: RouteChange) -> bool:
     # Loaded by the first pod that needs it, in its thread: 12 MB and half a second that most nodes are spared.
-    from spiderpool.kernel.routes import move_default_routes  # noqa: PLC0415
+    from spiderpool.kernel.default_routes import move_default_routes  # noqa: PLC0415
 
     return move_default_routes(ifname, change.remove, change.add)
 

@@ -26,7 +26,7 @@ from spiderpool.errors import AlreadyExists, Conflict, NotFound, TryAgain, Unkno
 from spiderpool.ipam.candidates import candidates
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder, put_in_place

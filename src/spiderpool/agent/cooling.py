@@ -11,7 +11,7 @@ from zlib import crc32
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.kube.replica import version
+from spiderpool.kube.informer_store import version
 
 
 class Cooling:

@@ -16,8 +16,8 @@ from spiderpool.agent.taken import Taken
 from spiderpool.api.crd.group import LABEL_STATE
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.kube.records import pool_selector
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
+from spiderpool.kube.pool_records import pool_selector
 
 IDLE_S: Final = 30.0  # after the last ADD that found the pool full
 PATIENCE_S: Final = 2.0  # for the first list; it is a hint, and the ADD asks again

@@ -35,11 +35,11 @@ from spiderpool.datapath.layout import VETH, host_end_name
 from spiderpool.datapath.namespace import Kind, Plan, Rule, Setting, VethPair, View
 from spiderpool.datapath.removal import plan_removal
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, NotFound, SpiderpoolError, Unsupported
-from spiderpool.kernel import wires as kernel
+from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.kernel.probe import announce
+from spiderpool.kernel.neighbour_probe import announce
+from spiderpool.kernel.pod_network import Wires, describe
 from spiderpool.kernel.rtnetlink import RouteSocket
-from spiderpool.kernel.wires import Wires, describe
 
 # Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the event loop from its turns.
 WORKERS: Final = 2

@@ -15,7 +15,7 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
 from spiderpool.ipam.cooldown import release
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.pool import Pool
 
 REMEMBERED: Final = 10_000  # own deletions; the watch tells of each within seconds

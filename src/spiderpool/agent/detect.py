@@ -25,10 +25,10 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.request import Call
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain, UnknownOutcome, WireConflict
 from spiderpool.ipam.response import detections
-from spiderpool.kernel import probe
+from spiderpool.kernel import neighbour_probe
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.pod_network import find_link, set_up
 from spiderpool.kernel.rtnetlink import RouteSocket
-from spiderpool.kernel.wires import find_link, set_up
 
 ATTEMPTS: Final = 3  # addresses that one ADD tries for a slot when it meets one in use after the other
 # While a virtual machine migrates, two pods wear its address (reference ipam.md 3.6).
@@ -159,19 +159,19 @@ def look(inquiry: Inquiry) -> Findings:
         log.info("wire is not asked", interface=inquiry.ifname, reason=error.message)
         return Findings()
     if not found.conflicts and not found.silent:
-        probe.announce(inquiry.ifname, inquiry.announced)
+        neighbour_probe.announce(inquiry.ifname, inquiry.announced)
     return found
 
 
 def ask(inquiry: Inquiry) -> Findings:
     """Ask for conflicts first: nobody may learn of an address that is somebody else's."""
-    taken = probe.ask(inquiry.ifname, _questions(inquiry.conflicts), tries=probe.CONFLICT_TRIES)
+    taken = neighbour_probe.ask(inquiry.ifname, _questions(inquiry.conflicts), tries=neighbour_probe.CONFLICT_TRIES)
     if taken:
         return Findings(taken)
-    questions = [probe.Question(gateway, own) for own, gateway in inquiry.gateways.items()]
-    answered = probe.ask(inquiry.ifname, questions, tries=probe.GATEWAY_TRIES)
+    questions = [neighbour_probe.Question(gateway, own) for own, gateway in inquiry.gateways.items()]
+    answered = neighbour_probe.ask(inquiry.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES)
     return Findings(silent=tuple(question.target for question in questions if question.target not in answered))
 
 
-def _questions(ips: Iterable[IPAddress]) -> list[probe.Question]:
-    return [probe.Question(ip) for ip in ips]
+def _questions(ips: Iterable[IPAddress]) -> list[neighbour_probe.Question]:
+    return [neighbour_probe.Question(ip) for ip in ips]

@@ -24,9 +24,9 @@ from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.fixed_addresses import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.informer import Mirror
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.top_owners import TopOwners
-from spiderpool.kube.watch import Mirror
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value

@@ -14,7 +14,7 @@ from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
 from spiderpool.datapath.ifacer import NodeLink, Step, Wish, plan_steps, read_wish, undo_steps
 from spiderpool.errors import CheckFailed, SpiderpoolError
-from spiderpool.kernel.nodelinks import apply_step, read_links
+from spiderpool.kernel.node_links import apply_step, read_links
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.cni.request import DEFAULT_SOCKET
 from spiderpool.errors import InvalidRequest, NotFound
-from spiderpool.kernel.folders import read_texts
+from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.environment import read_flag
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from spiderpool.agent.server import Routes, json_response
 from spiderpool.api.agent.interfaces import NodeInterfaces, WornNamespace
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.kernel.inventory import worn
+from spiderpool.kernel.pod_namespaces import worn
 from spiderpool.model.pod import is_mirror
 
 PATH = "/v1/interfaces"

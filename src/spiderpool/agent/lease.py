@@ -28,7 +28,7 @@ from spiderpool.ipam.pod_request import NicWish, Request, Wish, read_wish
 from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
 from spiderpool.ipam.subnet_request import wants_subnets
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name, is_alive

@@ -20,7 +20,7 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.kube.cluster import Change, Cluster, if_exists
-from spiderpool.kube.owners import read_owners
+from spiderpool.kube.holder_owners import read_owners
 from spiderpool.model.pod import is_alive
 from spiderpool.records.lifecycle import Action, Verdict, judge_release
 

@@ -30,7 +30,7 @@ from spiderpool.ipam.fixed_addresses import needs_position
 from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.kube.records import list_pool_records
+from spiderpool.kube.pool_records import list_pool_records
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts

@@ -23,8 +23,8 @@ from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.owners import read_owners
-from spiderpool.kube.records import list_pool_records
+from spiderpool.kube.holder_owners import read_owners
+from spiderpool.kube.pool_records import list_pool_records
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features

@@ -20,7 +20,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.install import Say, create_once
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.errors import InvalidRequest
-from spiderpool.kernel.folders import read_texts
+from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.environment import Environment, read_flag, read_number
 from spiderpool.networks.definition import definition_name

@@ -22,7 +22,7 @@ from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.pool_size import replicas_of
 from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.kube.watch import MetadataMirror, Mirror
+from spiderpool.kube.informer import MetadataMirror, Mirror
 from spiderpool.model.config import ThirdPartyKind
 from spiderpool.model.owners import MANAGED_BY, next_owner
 

@@ -45,7 +45,7 @@ from spiderpool.ipam.automatic_pool import (
 from spiderpool.ipam.pool_size import Holding, IPNumber, resize
 from spiderpool.ipam.subnet_request import PoolWish, read_pool_wish
 from spiderpool.kube.cluster import Change, if_exists
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Place, Pool, application_of
 from spiderpool.model.subnet import Grant

@@ -33,9 +33,9 @@ from spiderpool.datapath.control_plane import (
     read_manager,
 )
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound
-from spiderpool.kernel.folders import read_texts
+from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 
 KUBE_SYSTEM: Final = "kube-system"
 KUBEADM: Final = "kubeadm-config"

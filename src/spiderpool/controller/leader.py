@@ -28,7 +28,7 @@ from spiderpool.controller.subnets import SubnetKeeper
 from spiderpool.controller.world import Tell, World
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Config
 
 COMPONENT = "spiderpool-controller"

@@ -20,7 +20,7 @@ from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import Tell
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
 RESYNC_S: Final = 60.0

@@ -26,7 +26,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Change, Cluster, if_exists
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.pool import Pool
 
 STORED_WITHIN_S: Final = 2.0  # how long a pool that was allowed may take to be stored, or to be refused by somebody else

@@ -15,7 +15,7 @@ from spiderpool.controller.loop import Loop
 from spiderpool.controller.world import BY_POOL, Tell, World
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change
-from spiderpool.kube.records import list_pool_records
+from spiderpool.kube.pool_records import list_pool_records
 from spiderpool.model.pool import is_imported
 
 NAMED_PODS: Final = 10

@@ -28,7 +28,7 @@ from spiderpool.controller.world import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tel
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.ipam.cooldown import release, rest_s
 from spiderpool.kube.cluster import Change, if_exists
-from spiderpool.kube.owners import read_owners
+from spiderpool.kube.holder_owners import read_owners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import marked, suspicion_of, unmarked

@@ -33,7 +33,7 @@ from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.controller.takeover import read_allocations
 from spiderpool.ipam.automatic_pool import is_granted
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.records import list_pool_records
+from spiderpool.kube.pool_records import list_pool_records
 from spiderpool.model.config import Features
 from spiderpool.model.pool import Pool, is_imported
 

@@ -18,8 +18,8 @@ from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.informer import Mirror
 from spiderpool.kube.reserved import ReservedAddresses
-from spiderpool.kube.watch import Mirror
 from spiderpool.model.subnet import Grants, Subnet, subnet_status
 
 

@@ -6,7 +6,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 

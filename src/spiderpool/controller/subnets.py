@@ -21,7 +21,7 @@ from spiderpool.errors import NotFound, Rejected
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.ipam.subnet_grants import settle_grants
 from spiderpool.kube.cluster import Change, PatchType
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.pool import Pool
 
 OF_CIDR: Final = "pools of cidr"

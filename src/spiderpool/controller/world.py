@@ -12,8 +12,8 @@ from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.replica import Subscriber
-from spiderpool.kube.watch import MetadataMirror, Mirror
+from spiderpool.kube.informer import MetadataMirror, Mirror
+from spiderpool.kube.informer_store import Subscriber
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.records.lifecycle import statefulset_name

@@ -1,5 +1,5 @@
 """
-What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure; the kernel's part is `kernel.nodelinks`.
+What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure; the kernel's part is `kernel.node_links`.
 
 What it made stays: pods of other networks may be on it, and a node that starts anew makes it again with the first pod.
 Source: reference datapath.md 1.4; kernel, Documentation/networking/bonding.rst. Where ours differs, decision 0014.

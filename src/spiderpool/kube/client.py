@@ -16,10 +16,10 @@ from spiderpool import errors
 from spiderpool.api.kubernetes.core import PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectList
 from spiderpool.api.kubernetes.workloads import Scale
+from spiderpool.kube.api_status import read_status_event
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
-from spiderpool.kube.exchange import JSON, Access, Call, Exchange, Observe
-from spiderpool.kube.execution import LARGEST, PROTOCOLS, Executed, collect, exec_query
-from spiderpool.kube.refusal import read_status_event
+from spiderpool.kube.exec import LARGEST, PROTOCOLS, Executed, collect, exec_query
+from spiderpool.kube.transport import JSON, Access, Call, Exchange, Observe
 
 T = TypeVar("T", bound=KubeObject)
 D = TypeVar("D")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spiderpool.errors import InvalidRequest
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.credentials import BearerToken, TokenFile
-from spiderpool.kube.exchange import Access, Credentials, Observe
+from spiderpool.kube.transport import Access, Credentials, Observe
 
 if TYPE_CHECKING:
     from lightkube import SingleConfig

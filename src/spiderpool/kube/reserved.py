@@ -8,7 +8,7 @@ import structlog
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.reservedip import SpiderReservedIP
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.reserved import Reserved, read_reserved
 
 log = structlog.get_logger(__name__)

@@ -11,8 +11,8 @@ import pytest
 
 from spiderpool.agent.server import Peer
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
-from spiderpool.kernel import items
-from spiderpool.kernel import wires as kernel
+from spiderpool.kernel import pod_network as kernel
+from spiderpool.kernel import rtnetlink_objects
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import attributes
 from tests.contract.coordinator.stage import PodNics, Stage, dual
@@ -350,7 +350,7 @@ async def test_strangers_cost_nothing(ground: Stage, monkeypatch: pytest.MonkeyP
                 await ground.run(command, pod, "eth0", given)
         return len(decoded)
 
-    monkeypatch.setattr(items, "attributes", counting)
+    monkeypatch.setattr(rtnetlink_objects, "attributes", counting)
     await all_calls()  # makes what all pods share
     alone = await all_calls()
     ground.node.in_node("sh", "-c", f"({STRANGERS}) | ip -b -")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
-from spiderpool.kernel.inventory import OWN, worn
+from spiderpool.kernel.pod_namespaces import OWN, worn
 from tests.contract.meta.node import PodNetns, pod_netns
 
 UID = "2b3a55f4-6a5e-4d0e-9d4e-0c5c0b8e6a11"

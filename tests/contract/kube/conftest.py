@@ -10,7 +10,7 @@ import pytest
 
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect, from_kubeconfig
-from spiderpool.kube.exchange import Access
+from spiderpool.kube.transport import Access
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.proxy import Proxy
 from tests.contract.kube.stage import FakeStage, RealStage, Stage

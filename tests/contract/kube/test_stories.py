@@ -12,7 +12,7 @@ from spiderpool.api.kubernetes.core import ConfigMap, Event, Lease
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.events import EventRecorder
-from spiderpool.kube.watch import MetadataMirror, Mirror
+from spiderpool.kube.informer import MetadataMirror, Mirror
 from tests.apiserver.proxy import Fault
 from tests.contract.kube.stage import Stage, config_map, record
 

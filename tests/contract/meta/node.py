@@ -24,8 +24,8 @@ from spiderpool.api.kubernetes.core import (
 )
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.request import Call, CniRequest, parse_call
+from spiderpool.kernel.default_routes import DefaultRoute, default_routes
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.kernel.routes import DefaultRoute, default_routes
 from tests.fakes.cluster import FakeCluster
 
 _SERIAL = itertools.count()

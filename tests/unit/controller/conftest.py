@@ -16,7 +16,7 @@ from spiderpool.api.crd.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod, PodSpec, PodStatus
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.world import World
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Features
 from spiderpool.records.build import record_of
 from tests.fakes.cluster import FakeCluster

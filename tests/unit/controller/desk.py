@@ -27,7 +27,7 @@ from spiderpool.controller.subnetbooks import SubnetBooks
 from spiderpool.controller.subnets import SubnetKeeper
 from spiderpool.controller.world import World
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Features, ThirdPartyKind
 from spiderpool.model.subnet import Grants, read_grants
 from tests.fakes.cluster import FakeCluster

@@ -28,7 +28,7 @@ from spiderpool.controller.review import PoolReviewer, ReservedReviewer
 from spiderpool.controller.subnet_review import SubnetReviewer
 from spiderpool.controller.subnetlookup import SubnetLookup
 from spiderpool.errors import Unreachable
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Features
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import FEATURES, NAMESPACE, Clock, Scene, make_pod, make_pool, make_record

@@ -22,7 +22,7 @@ from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.settings import read_settings
 from spiderpool.errors import TryAgain
 from spiderpool.kube.election import Election, Times
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record, settle

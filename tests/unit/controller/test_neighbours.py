@@ -9,7 +9,7 @@ import pytest
 
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.controller.neighbours import Neighbours
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.model.pool import Pool
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import make_pool, settle

@@ -15,11 +15,11 @@ from spiderpool import errors
 from spiderpool.api.kubernetes.core import ConfigMap, Node, PartialObject, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.kube import client as client_module
-from spiderpool.kube import exchange
+from spiderpool.kube import transport
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import PatchType
 from spiderpool.kube.credentials import BearerToken
-from spiderpool.kube.exchange import Access
+from spiderpool.kube.transport import Access
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CONFIG_MAP = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="u", resource_version="7"), data={"k": "v"})
@@ -346,7 +346,7 @@ async def test_bookmark_and_error_of_a_watch(server: Server, client: KubeClient)
 
 async def test_watch_that_says_nothing_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quiet cluster is no trouble: the watch ends as if the server ended it, and the next shows whether anybody is there."""
-    monkeypatch.setattr(exchange, "SILENCE_S", 0.1)
+    monkeypatch.setattr(transport, "SILENCE_S", 0.1)
 
     async def quiet(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -363,10 +363,10 @@ async def test_only_aborted_connections_are_overlooked(caplog: pytest.LogCapture
     """What uvloop says of a connection that we ended is no news; any other error of the loop is."""
     loop = asyncio.get_running_loop()
     closed = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
-    exchange.overlook_aborted(loop, {"message": "Fatal error on SSL protocol", "exception": closed})
+    transport.overlook_aborted(loop, {"message": "Fatal error on SSL protocol", "exception": closed})
     assert [] == caplog.messages
 
-    exchange.overlook_aborted(loop, {"message": "Task exception was never retrieved", "exception": RuntimeError("other")})
+    transport.overlook_aborted(loop, {"message": "Task exception was never retrieved", "exception": RuntimeError("other")})
     assert ["Task exception was never retrieved"] == [message.splitlines()[0] for message in caplog.messages]
 
 

@@ -11,9 +11,9 @@ import pytest
 from spiderpool.api.kubernetes.core import ConfigMap, Node, NodeStatus, Pod, PodSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Forbidden, Gone, TooManyRequests, Unreachable
-from spiderpool.kube import watch
+from spiderpool.kube import informer
 from spiderpool.kube.cluster import Change
-from spiderpool.kube.watch import MetadataMirror, Mirror
+from spiderpool.kube.informer import MetadataMirror, Mirror
 from tests.fakes.cluster import FakeCluster
 
 
@@ -259,7 +259,7 @@ async def test_trouble_goes_where_nothing_changes(
     cluster: FakeCluster, mirror: Mirror[ConfigMap], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that stands again is the end of trouble, also when no event comes to tell."""
-    monkeypatch.setattr(watch, "SHORT_WATCH_S", 0.05)
+    monkeypatch.setattr(informer, "SHORT_WATCH_S", 0.05)
     cluster.end_watches(Unreachable("cut"))
     while mirror.trouble is None:
         await asyncio.sleep(0)

@@ -33,7 +33,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.reclaim import Reclaim
 from spiderpool.controller.world import World as Leadership
 from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
-from spiderpool.kube.watch import Mirror
+from spiderpool.kube.informer import Mirror
 from spiderpool.records import lifecycle
 from spiderpool.records.build import suspicion_of
 from tests.fakes.cluster import FakeCluster

@@ -19,7 +19,7 @@ from spiderpool.connectivity.diagnosis import Reason
 from spiderpool.connectivity.matrix import Case, Goal, Kind, Placement
 from spiderpool.errors import Forbidden, SpiderpoolError
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.execution import Executed
+from spiderpool.kube.exec import Executed
 from tests.fakes.cluster import FakeCluster
 
 RECIPE = Recipe("test", "spiderpool:1", "Never")

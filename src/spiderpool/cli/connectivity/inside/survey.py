@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from spiderpool.kernel.inventory import NETNS_FOLDER, PROC, find_namespaces
+from spiderpool.kernel.pod_namespaces import NETNS_FOLDER, PROC, find_namespaces
 
 TIMEOUT_S: Final = 20.0
 FILTERS: Final = "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo $f $(cat $f); done"

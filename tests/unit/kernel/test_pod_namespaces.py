@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.kernel.inventory import read_control_groups
+from spiderpool.kernel.pod_namespaces import read_control_groups
 
 UID = "2b3a55f4-6a5e-4d0e-9d4e-0c5c0b8e6a11"
 ID = "0123456789abcdef" * 4

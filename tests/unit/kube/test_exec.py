@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestServer
 
 from spiderpool.errors import NotFound, SpiderpoolError, TryAgain, Undecodable, Unreachable
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.exchange import Access
-from spiderpool.kube.execution import Executed, exec_query, read_exit_code
+from spiderpool.kube.exec import Executed, exec_query, read_exit_code
+from spiderpool.kube.transport import Access
 
 
 def closing(**status: object) -> bytes:

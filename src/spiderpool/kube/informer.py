@@ -16,7 +16,7 @@ from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import Gone, SpiderpoolError
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, Listing, WatchEvent
-from spiderpool.kube.replica import Key, KeyFunction, Replica, Subscriber
+from spiderpool.kube.informer_store import Key, KeyFunction, Replica, Subscriber
 
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")

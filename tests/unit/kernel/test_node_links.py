@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from spiderpool.datapath.ifacer import Bond, MakeVlan, read_options
-from spiderpool.kernel import nodelinks
-from spiderpool.kernel.nodelinks import bond_message, vlan_message
+from spiderpool.kernel import node_links
+from spiderpool.kernel.node_links import bond_message, vlan_message
 
 IFINFOMSG = 16 + 16  # netlink's header and ours
 IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO = 3, 5, 18
@@ -44,7 +44,7 @@ def test_vlan() -> None:
 
 def test_bond(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bond has its mode and options under the kernel's numbers; an interface among them is its index."""
-    monkeypatch.setattr(nodelinks.socket, "if_nametoindex", {"ens192": 7}.__getitem__)
+    monkeypatch.setattr(node_links.socket, "if_nametoindex", {"ens192": 7}.__getitem__)
     text = "miimon=100;up_delay=200;lacp_rate=fast;primary=ens192;xmit_hash_policy=layer3+4;ad_actor_system=02:00:00:00:00:01"
     found = encoded(bond_message(Bond("bond0", 4, (*read_options(text), ("arp_ip_target", ("10.6.0.1",))))))
     info = attributes(found[IFLA_LINKINFO])

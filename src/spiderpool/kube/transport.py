@@ -16,7 +16,7 @@ from yarl import URL
 
 from spiderpool import errors
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.kube.refusal import read_refusal
+from spiderpool.kube.api_status import read_refusal
 
 # A watch of objects that change carries a bookmark about every minute. Where nothing changes it may be silent, as one is whose
 # other end is gone.

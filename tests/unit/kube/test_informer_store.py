@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spiderpool.api.kubernetes.core import ConfigMap
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.kube.cluster import Change, Listing, WatchEvent
-from spiderpool.kube.replica import Replica
+from spiderpool.kube.informer_store import Replica
 
 NAMES = ("a", "b")
 Steps = list[tuple[str, str]]

@@ -32,7 +32,7 @@ from spiderpool.datapath.namespace import (
     link_settings,
 )
 from spiderpool.errors import NotFound, SpiderpoolError
-from spiderpool.kernel import items as wire
+from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import (
     GET_ADDRESS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.kernel.folders import read_texts
+from spiderpool.kernel.directories import read_texts
 
 
 def test_texts(tmp_path: Path) -> None:
