@@ -22,11 +22,11 @@ from typing import Any
 
 from bench.idle import idle, late_ms
 from bench.load import percentile
-from spiderpool.agent import marks
-from spiderpool.agent.coordinate import CoordinatorPlugin
-from spiderpool.agent.facts import PodCall
+from spiderpool.agent.api.server import Peer
+from spiderpool.agent.coordinator import mangle
+from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
+from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.main import TURN_S
-from spiderpool.agent.server import Peer
 from spiderpool.cni.request import Call, CniRequest, parse_call
 from spiderpool.kernel import programs, rtnetlink
 from spiderpool.kernel.namespaces import Namespaces
@@ -260,7 +260,7 @@ def counted() -> Iterator[Counts]:
         (rtnetlink.RouteSocket, "_send", send, real_send),
         (rtnetlink.RouteSocket, "change", change, real_change),
         (Namespaces, "enter", enter, real_enter),
-        (marks, "run_program", run, real_run),
+        (mangle, "run_program", run, real_run),
     ]
     for owner, name, mine, _ in patches:
         setattr(owner, name, mine)

@@ -12,36 +12,36 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from spiderpool.agent.admit import Turns
-from spiderpool.agent.attach import MetaPlugin
-from spiderpool.agent.claim import Claims
-from spiderpool.agent.comeback import Comeback
-from spiderpool.agent.coolwatch import CoolingWatches
-from spiderpool.agent.coordinate import CoordinatorPlugin
-from spiderpool.agent.coordinatorconfig import CoordinatorConfigs
-from spiderpool.agent.deletions import Deletions
-from spiderpool.agent.detect import Detector
-from spiderpool.agent.endpoints import QUIET_S, Endpoints, name_of
-from spiderpool.agent.facts import FactSource, Mirrors
-from spiderpool.agent.handover import Handover
-from spiderpool.agent.health import health_routes
-from spiderpool.agent.ifacer import Ifacer
-from spiderpool.agent.install import META_PLUGIN
-from spiderpool.agent.interfaces import interface_routes, runtime_uids
-from spiderpool.agent.ipamplugin import IpamPlugin
-from spiderpool.agent.kubeproxy import KubeProxyWatch, looking
-from spiderpool.agent.lease import WAIT_S, Leases
+from spiderpool.agent.api.health import health_routes
+from spiderpool.agent.api.interfaces import interface_routes, runtime_uids
+from spiderpool.agent.api.node_report import node_routes
+from spiderpool.agent.api.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
+from spiderpool.agent.concurrency.keyed_lock import Turns
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
+from spiderpool.agent.coordinator.detection import Detector
+from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
+from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
+from spiderpool.agent.ipam.allocator import WAIT_S, Leases
+from spiderpool.agent.ipam.facts import FactSource, Mirrors
+from spiderpool.agent.ipam.operations import Ipam
+from spiderpool.agent.ipam.plugin import IpamPlugin
+from spiderpool.agent.ipam.pod_events import COMPONENT, Reports
+from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics
-from spiderpool.agent.nodereport import node_routes
-from spiderpool.agent.operations import Ipam
-from spiderpool.agent.patience import Patience
-from spiderpool.agent.release import Releases
-from spiderpool.agent.reports import COMPONENT, Reports
-from spiderpool.agent.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
+from spiderpool.agent.multus.plugin import MetaPlugin
+from spiderpool.agent.node.installation import META_PLUGIN
+from spiderpool.agent.node.kube_proxy import KubeProxyWatch, looking
+from spiderpool.agent.node.sysctl import RECORD, NodeSettings
+from spiderpool.agent.reconcile.endpoints import QUIET_S, Endpoints, name_of
+from spiderpool.agent.reconcile.leak_checks import Look, Suspects
+from spiderpool.agent.reconcile.restore import Comeback
+from spiderpool.agent.records.claims import Claims
+from spiderpool.agent.records.cooling_informers import CoolingWatches
+from spiderpool.agent.records.deletions import Deletions
+from spiderpool.agent.records.handover import Handover
+from spiderpool.agent.records.occupancy import Taken
 from spiderpool.agent.settings import Settings
-from spiderpool.agent.suspects import Look, Suspects
-from spiderpool.agent.sysctl import RECORD, NodeSettings
-from spiderpool.agent.taken import Taken
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod

@@ -15,10 +15,10 @@ import typer
 import uvloop
 
 from spiderpool.agent.app import App, build, serving
-from spiderpool.agent.install import NodeInstaller, is_being_removed, read_install_settings
 from spiderpool.agent.metrics import Metrics
+from spiderpool.agent.node.installation import NodeInstaller, is_being_removed, read_install_settings
+from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.agent.settings import Settings, read_settings
-from spiderpool.agent.sysctl import NodeSettings
 from spiderpool.api.kubernetes.core import Node
 from spiderpool.datapath.kernel_settings import wanted_settings
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from spiderpool.agent import marks
-from spiderpool.agent.coordinate import CoordinatorPlugin
+from spiderpool.agent.coordinator import mangle
+from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.kernel.rtnetlink import RouteSocket
 from tests.contract.coordinator.stage import PodNics, Stage, dual, stage
 
@@ -41,7 +41,7 @@ def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, a
             if next(steps) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        real_send, real_run = RouteSocket._send, marks.run_program
+        real_send, real_run = RouteSocket._send, mangle.run_program
 
         def send(self: RouteSocket, *args: Any, **keys: Any) -> None:
             if not after:
@@ -59,7 +59,7 @@ def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, a
             return outcome
 
         RouteSocket._send = send  # type: ignore[method-assign]
-        marks.run_program = run
+        mangle.run_program = run
         ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
         asyncio.run(ground.run("ADD", pod, nic, given))
     finally:

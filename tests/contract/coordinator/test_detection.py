@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.ipamplugin import IpamPlugin
+from spiderpool.agent.ipam.plugin import IpamPlugin
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import Exhausted, TryAgain, WireConflict

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.server import Peer
+from spiderpool.agent.api.server import Peer
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
 from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel import rtnetlink_objects
@@ -155,7 +155,7 @@ async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.Monk
             await ground.run("ADD", pod, "eth0", given, policyRoutes=[{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}])
         assert before == ground.everything(pod)
 
-        monkeypatch.setattr("spiderpool.agent.marks.FOLDERS", ("/nowhere",))
+        monkeypatch.setattr("spiderpool.agent.coordinator.mangle.FOLDERS", ("/nowhere",))
         with pytest.raises(SpiderpoolError, match="iptables-restore"):
             await ground.run("ADD", pod, "eth0", given)
         monkeypatch.undo()

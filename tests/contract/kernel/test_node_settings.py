@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.sysctl import NodeSettings
+from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.datapath.invalid_packets import CHAIN, Fate, Findings, chain_rules, judge_invalid
 from spiderpool.datapath.kernel_settings import wanted_settings
 from spiderpool.kernel.iptables import read_chain

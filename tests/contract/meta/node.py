@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.agent.attach import MetaPlugin
-from spiderpool.agent.server import Peer
+from spiderpool.agent.api.server import Peer
+from spiderpool.agent.multus.plugin import MetaPlugin
 from spiderpool.api.kubernetes.core import (
     NetworkAttachmentDefinition,
     NetworkAttachmentDefinitionSpec,

@@ -13,7 +13,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_statefulset
-from tests.unit.agent.test_lease import ippools
+from tests.unit.agent.ipam.test_allocator import ippools
 from tests.unit.agent.testbed import Agent, World, ips
 
 WRITES = frozenset({"create", "replace", "patch", "delete"})

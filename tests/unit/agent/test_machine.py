@@ -18,7 +18,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Exhausted, SpiderpoolError, TooManyRequests, UnknownOutcome
 from tests.fakes.objects import make_statefulset
-from tests.unit.agent.test_lease import ippools
+from tests.unit.agent.ipam.test_allocator import ippools
 from tests.unit.agent.testbed import Agent, World, new_world, sandbox_of
 
 Shapes = dict[str, tuple[dict[str, Any], tuple[str, ...]]]

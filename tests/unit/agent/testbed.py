@@ -11,9 +11,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from spiderpool.agent.app import App, build, informed, serving
-from spiderpool.agent.facts import PodCall
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.metrics import Metrics
-from spiderpool.agent.patience import Patience
 from spiderpool.agent.settings import read_settings
 from spiderpool.api.agent.interfaces import WornNamespace
 from spiderpool.api.crd.ippool import SpiderIPPool

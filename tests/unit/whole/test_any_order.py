@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
-from spiderpool.agent import suspects
+from spiderpool.agent.reconcile import leak_checks
 from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
 from spiderpool.api.crd.group import ANNO_WORN
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -566,8 +566,8 @@ def test_any_order(steps: list[str], seed: int) -> None:
     """Any story keeps the laws at every step, and leaves nothing behind."""
     with pytest.MonkeyPatch.context() as patch:
         # Agents answer the controller at once: its time passes faster than ours.
-        patch.setattr(suspects, "GATHER_S", 0.0)
-        patch.setattr(suspects, "RETRY_S", 0.002)
+        patch.setattr(leak_checks, "GATHER_S", 0.0)
+        patch.setattr(leak_checks, "RETRY_S", 0.002)
         patch.setattr(lifecycle, "WORN_LOOK_S", 0.01)
         story = AnyOrder(Random(seed))  # noqa: S311 - a story, not a secret
         try:

@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from spiderpool.agent.health import health_routes
-from spiderpool.agent.server import Peer, dispatcher, listen_on_port
+from spiderpool.agent.api.health import health_routes
+from spiderpool.agent.api.server import Peer, dispatcher, listen_on_port
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import InvalidRequest
 from tests.unit.agent.testbed import World

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
-from spiderpool.agent.lease import first_of
+from spiderpool.agent.ipam.allocator import first_of
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec

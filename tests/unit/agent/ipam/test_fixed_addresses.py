@@ -15,7 +15,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool
 from spiderpool.records.build import let_go
 from tests.fakes.objects import make_facts, make_pod, make_record, make_statefulset
-from tests.unit.agent.test_endpoints import until
+from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.testbed import World, ips
 
 IP = "ipam.spidernet.io/ip"

@@ -16,7 +16,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from tests.unit.agent.client import ask
-from tests.unit.agent.test_endpoints import until
+from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.testbed import World
 
 ADD = {

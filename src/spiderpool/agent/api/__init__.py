@@ -1,0 +1,1 @@
+"""The agent's HTTP servers: the unix socket and the port for probes and reports."""

@@ -1,0 +1,66 @@
+"""`GET /v1/interfaces` on the health port: what the pods of this node wear, as the kernel says (decision 0012)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from aiohttp import web
+
+from spiderpool.agent.api.server import Routes, json_response
+from spiderpool.api.agent.interfaces import NodeInterfaces, WornNamespace
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.kernel.pod_namespaces import worn
+from spiderpool.model.pod import is_mirror
+
+PATH = "/v1/interfaces"
+CONFIG_HASH = "kubernetes.io/config.hash"  # of a mirror pod: the UID under which kubelet runs it
+
+
+Look = Callable[[dict[str, str]], Awaitable[tuple[WornNamespace, ...]]]
+"""Looks into the namespaces of pods, as `kernel.inventory.worn` does."""
+
+
+def interface_routes(node: str, pods: Callable[[], Iterable[Pod]], look: Look = worn) -> Routes:
+    """
+    Make the route.
+
+    Args:
+        node: name of this agent's node.
+        pods: gives the pods of this node as they are now.
+        look: into the kernel.
+    """
+    return {PATH: {"GET": _Interfaces(node, pods, look).handle}}
+
+
+def runtime_uids(pods: Iterable[Pod]) -> dict[str, str]:
+    """Give for each UID that the runtime knows the UID of the pod's object."""
+    return {_runtime_uid(pod): pod.metadata.uid for pod in pods}
+
+
+def _runtime_uid(pod: Pod) -> str:
+    known = pod.metadata.annotations.get(CONFIG_HASH, "") if is_mirror(pod) else ""
+    return known or pod.metadata.uid
+
+
+class _Interfaces:
+    """Looks once for all who ask at the same time: anybody who reaches the port may ask."""
+
+    def __init__(self, node: str, pods: Callable[[], Iterable[Pod]], look: Look) -> None:
+        self._node = node
+        self._pods = pods
+        self._look_into = look
+        self._flight: asyncio.Task[NodeInterfaces] | None = None
+
+    async def handle(self, _: web.BaseRequest) -> web.Response:
+        """Answer."""
+        if self._flight is None:
+            self._flight = asyncio.create_task(self._look())
+            self._flight.add_done_callback(self._landed)
+        return json_response(200, await asyncio.shield(self._flight))
+
+    def _landed(self, _: asyncio.Task[NodeInterfaces]) -> None:
+        self._flight = None
+
+    async def _look(self) -> NodeInterfaces:
+        return NodeInterfaces(node=self._node, namespaces=await self._look_into(runtime_uids(self._pods())))

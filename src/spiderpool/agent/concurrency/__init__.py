@@ -1,0 +1,1 @@
+"""Locks by key, retries and shields: how calls run side by side."""

@@ -1,0 +1,177 @@
+"""
+Looking at the wire before an address is given out: is it in use, does its gateway answer; then telling the wire who has it.
+
+All addresses of a NIC are asked for at once: 0.2 s for conflicts, 0.5 s at most for gateways. An ADD that meets addresses in
+use tries three times, so that detection costs it 1.1 s at most.
+Source: reference datapath.md 1.2 and 2.10; architecture 2, state Quarantined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+
+import structlog
+
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.agent.ipam.allocator import Granted
+from spiderpool.agent.records.deletions import Deletions
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.cni.request import Call
+from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain, UnknownOutcome, WireConflict
+from spiderpool.ipam.response import detections
+from spiderpool.kernel import neighbour_probe
+from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.pod_network import find_link, set_up
+from spiderpool.kernel.rtnetlink import RouteSocket
+
+ATTEMPTS: Final = 3  # addresses that one ADD tries for a slot when it meets one in use after the other
+# While a virtual machine migrates, two pods wear its address (reference ipam.md 3.6).
+ANNO_MIGRATION: Final = "kubevirt.io/migrationJobName"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What to ask about the addresses of one NIC; `gateways` by own address."""
+
+    ifname: str
+    conflicts: tuple[IPAddress, ...] = ()
+    gateways: Mapping[IPAddress, IPAddress] = field(default_factory=dict)
+    announced: tuple[IPAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Who answered: MACs by address in conflict, and the gateways that nobody answered for."""
+
+    conflicts: Mapping[IPAddress, str] = field(default_factory=dict)
+    silent: tuple[IPAddress, ...] = ()
+
+
+class InUse(WireConflict):
+    """Addresses that were about to be given are in use; `set_aside`: they are quarantined, another ADD gets others."""
+
+    def __init__(self, ifname: str, macs: Mapping[IPAddress, str], *, set_aside: bool) -> None:
+        """
+        Say so in the original's words.
+
+        Args:
+            ifname: the NIC.
+            macs: of the others, by address.
+            set_aside: whether these addresses are quarantined.
+        """
+        words = (
+            f"ip conflict: pod's interface {ifname} with an conflicting ip {ip}, {ip} is located at {mac}"
+            for ip, mac in macs.items()
+        )
+        super().__init__("; ".join(words))
+        self.set_aside = set_aside
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Asks the wire about what an ADD is about to answer."""
+
+    deletions: Deletions
+
+    async def verify(self, call: Call, host: Namespaces, granted: Granted) -> None:
+        """
+        Ask about the addresses of the call's NIC, then announce them.
+
+        Args:
+            call: the ADD.
+            host: namespaces of the executable that calls.
+            granted: what it is to get.
+
+        Raises:
+            InUse: somebody else answers for an address.
+            TryAgain: a gateway does not answer.
+        """
+        inquiry = read_inquiry(granted, call.ifname)
+        try:
+            netns = await host.run(lambda: Namespaces.network(call.netns))
+        except NotFound as error:
+            log.debug("wire is not asked", interface=call.ifname, reason=error.message)
+            return
+        with netns:
+            findings = await netns.run(lambda: look(inquiry))
+        if findings.conflicts:
+            raise await self._set_aside(call.ifname, granted, findings.conflicts)
+        if findings.silent:
+            raise TryAgain("; ".join(f"gateway {ip} is unreachable" for ip in findings.silent))
+
+    async def _set_aside(self, ifname: str, granted: Granted, macs: Mapping[IPAddress, str]) -> InUse:
+        """Quarantine addresses in conflict; static ones stay with their pod, which has to wait."""
+        mine = [record for record in granted.records if record.spec.address in macs]
+        loose = [record for record in mine if not record.spec.static]
+        await asyncio.gather(*(self._quarantine(record, macs[record.spec.address]) for record in loose))
+        return InUse(ifname, macs, set_aside=len(loose) == len(mine))
+
+    async def _quarantine(self, record: SpiderIP, mac: str) -> None:
+        with suppress(Conflict, UnknownOutcome):  # changed meanwhile: whoever did knows why
+            await self.deletions.release(record, IPState.QUARANTINED, conflict_mac=mac)
+        log.warning("address in use by somebody else", ip=record.spec.ip, pool=record.spec.pool, mac=mac)
+
+
+def read_inquiry(granted: Granted, ifname: str) -> Inquiry:
+    """Decide what to ask; only the addresses of this NIC are its business."""
+    features, pools = granted.facts.features, granted.facts.pools
+    conflicts: list[IPAddress] = []
+    gateways: dict[IPAddress, IPAddress] = {}
+    mine = [record for record in granted.records if record.spec.holder.nic == ifname]
+    for record in mine:
+        conflict, gateway = detections(record, features, pools)
+        if conflict and not _is_migrating(granted.facts.pod):
+            conflicts.append(record.spec.address)
+        if gateway and record.spec.gateway:
+            gateways[record.spec.address] = ip_address(record.spec.gateway)
+    return Inquiry(ifname, tuple(conflicts), gateways, tuple(record.spec.address for record in mine))
+
+
+def _is_migrating(pod: Pod) -> bool:
+    return ANNO_MIGRATION in pod.metadata.annotations
+
+
+def look(inquiry: Inquiry) -> Findings:
+    """
+    Ask, then announce, in the pod's namespace.
+
+    A NIC that is not there yet cannot be asked: some plugins make it after they have its addresses.
+    """
+    with RouteSocket() as pod:
+        link = find_link(pod, inquiry.ifname)
+        if link is None:
+            return Findings()
+        if not link.up:
+            set_up(pod, link)
+    try:
+        found = ask(inquiry)
+    except SpiderpoolError as error:
+        if inquiry.gateways:
+            raise
+        log.info("wire is not asked", interface=inquiry.ifname, reason=error.message)
+        return Findings()
+    if not found.conflicts and not found.silent:
+        neighbour_probe.announce(inquiry.ifname, inquiry.announced)
+    return found
+
+
+def ask(inquiry: Inquiry) -> Findings:
+    """Ask for conflicts first: nobody may learn of an address that is somebody else's."""
+    taken = neighbour_probe.ask(inquiry.ifname, _questions(inquiry.conflicts), tries=neighbour_probe.CONFLICT_TRIES)
+    if taken:
+        return Findings(taken)
+    questions = [neighbour_probe.Question(gateway, own) for own, gateway in inquiry.gateways.items()]
+    answered = neighbour_probe.ask(inquiry.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES)
+    return Findings(silent=tuple(question.target for question in questions if question.target not in answered))
+
+
+def _questions(ips: Iterable[IPAddress]) -> list[neighbour_probe.Question]:
+    return [neighbour_probe.Question(ip) for ip in ips]

@@ -1,0 +1,1 @@
+"""The IPAM plugin: ADD, DEL and CHECK of addresses."""

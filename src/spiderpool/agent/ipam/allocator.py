@@ -1,0 +1,329 @@
+"""
+ADD: facts once, then decisions, then claims; all addresses of a call or none.
+
+What a pod already holds it gets again, whatever became of pools and annotations since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from spiderpool.addressing.sets import IPAddress, IPNetwork
+from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.ipam.facts import BY_UID, FactSource, PodCall
+from spiderpool.agent.records.claims import Claims, Want
+from spiderpool.agent.records.handover import Handover
+from spiderpool.agent.records.occupancy import Taken
+from spiderpool.api.crd.ippool import Route
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
+from spiderpool.ipam.candidates import attach_routes
+from spiderpool.ipam.pod_request import NicWish, Request, Wish, read_wish
+from spiderpool.ipam.response import IpamAddResponse, render_answer
+from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
+from spiderpool.ipam.subnet_request import wants_subnets
+from spiderpool.kube.informer import Mirror
+from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
+from spiderpool.model.facts import Facts
+from spiderpool.model.pod import full_name, is_alive
+from spiderpool.model.pool import Pool
+from spiderpool.records.build import claim_record
+
+R = TypeVar("R")
+
+WAIT_S: Final = 10.0  # how long an ADD waits for an address when pools are full (issue 3, item 5)
+
+POOL_WAIT_S: Final = 50.0  # 25 times 2 s (reference ipam.md 4.6)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    One ADD after its decisions: `selections` are those of the slots that the pod does not hold yet.
+
+    `resting`: what the pod, or its predecessor, gave back a moment ago.
+    """
+
+    facts: Facts
+    request: Request
+    claimant: Claimant
+    held: Mapping[Slot, SpiderIP]
+    selections: tuple[Selection, ...] = ()
+    nic_wishes: Mapping[str, NicWish] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    resting: tuple[SpiderIP, ...] = ()
+
+    @property
+    def uid(self) -> str:
+        """UID of the pod."""
+        return self.facts.pod.metadata.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What an ADD is about to answer, and what it was decided by."""
+
+    facts: Facts
+    records: tuple[SpiderIP, ...]
+
+
+Verify = Callable[[Granted], Awaitable[None]]
+"""Looks at an answer before it is given; raises to take it back."""
+
+
+class Leases:
+    """Gives pods their addresses."""
+
+    def __init__(
+        self,
+        source: FactSource,
+        records: Mirror[SpiderIP],
+        claims: Claims,
+        handover: Handover,
+        taken: Taken,
+        *,
+        wait_s: float = WAIT_S,
+        pool_wait_s: float = POOL_WAIT_S,
+    ) -> None:
+        """
+        Join what an ADD needs.
+
+        Args:
+            source: of the facts.
+            records: this node's own records.
+            claims: claims single addresses.
+            handover: finds and moves the addresses of static pods.
+            taken: how many addresses of a pool are believed to be held, for error texts.
+            wait_s: how long to wait for an address in full pools.
+            pool_wait_s: how long to wait for an automatic pool that is not there yet.
+        """
+        self._source = source
+        self._records = records
+        self._claims = claims
+        self._handover = handover
+        self._taken = taken
+        self._wait_s = wait_s
+        self._pool_wait_s = pool_wait_s
+
+    async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
+        """Give a pod its addresses; the caller has the pod's turn. What `verify` raises undoes the claims of this call."""
+        facts = await self._source.gather(call)
+        require_alive(facts.pod)
+        if wants_subnets(facts.pod.metadata.annotations):
+            return await self._add_automatic(call, facts, request, verify)
+        return await self._add(facts, request, verify)
+
+    async def _add_automatic(self, call: PodCall, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
+        """
+        Give addresses of the application's own pools, which the controller may be about to make or to enlarge.
+
+        Begun anew whenever these pools change; what the attempt before had claimed it has given back.
+        """
+        deadline = time.monotonic() + self._pool_wait_s
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                answer = await first_of(self._add(facts, request, verify), self._source.automatic_changed(facts, left_s))
+            except PoolPending as error:
+                if not await self._source.automatic_changed(facts, deadline - time.monotonic()):
+                    raise PoolPending(f"{error.message}; waited {self._pool_wait_s:g} s") from None
+                answer = None
+            if answer is not None:
+                return answer
+            facts = await self._source.gather(call)
+            require_alive(facts.pod)
+
+    async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
+        """Decide and claim."""
+        await self._claims.resolve(facts.pod.metadata.uid)
+        ask = read_ask(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
+        ask, superseded = await self._find_again(ask)
+        require_pools(ask.selections)
+        kept = [await self._handover.give(record, facts, request) for record in ask.held.values()]
+        async with all_or_nothing() as undo:
+            made = await self._claim(ask, undo)
+            if verify is not None:
+                await verify(Granted(facts, (*kept, *made)))
+            # Inside: a pod that had both, the old one and the new, would never be asked for the old one again.
+            for record in superseded:
+                await self._claims.let_go(record)
+        return render_answer([*kept, *made], facts.features, facts.pools)
+
+    async def _find_again(self, ask: Ask) -> tuple[Ask, tuple[SpiderIP, ...]]:
+        """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""
+        if not (ask.claimant.static and ask.selections):
+            return ask, ()
+        stored = await self._handover.find(ask.claimant, [(selection.nic, selection.family) for selection in ask.selections])
+        return recall(ask, stored)
+
+    async def _claim(self, ask: Ask, undo: AsyncExitStack) -> list[SpiderIP]:
+        """Claim what is missing, at once where one claim does not depend on another."""
+        deadline = time.monotonic() + self._wait_s
+        if ask.routes:
+            made = await self._claim_in_order(ask, undo, deadline)
+        elif len(ask.selections) == 1:
+            made = [await self._claims.claim(self._want(ask, ask.selections[0]), undo, deadline)]
+        else:
+            wants = [self._want(ask, selection) for selection in ask.selections]
+            made = _raise_first(
+                await asyncio.gather(*(self._claims.claim(want, undo, deadline) for want in wants), return_exceptions=True)
+            )
+        await self._require_all(ask, made)
+        return [record for record in made if record is not None]
+
+    async def _claim_in_order(self, ask: Ask, undo: AsyncExitStack, deadline: float) -> list[SpiderIP | None]:
+        """Claim one after the other: a custom route goes with the first address whose network has its gateway."""
+        made: list[SpiderIP | None] = []
+        homes = [record.spec for record in ask.held.values()]
+        for selection in ask.selections:
+            networks = [ask.facts.pools[spec.pool].subnet for spec in homes if spec.pool in ask.facts.pools]
+            want = self._want(ask, selection, lambda pool, networks=networks: _routes(networks, pool, ask.routes))  # type: ignore[misc]
+            record = await self._claims.claim(want, undo, deadline)
+            made.append(record)
+            if record is not None:
+                homes.append(record.spec)
+        return made
+
+    def _want(self, ask: Ask, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()) -> Want:
+        """Make the claim of one slot."""
+        key = ClaimKey(ask.claimant, selection.nic, selection.family)
+        nic_wish = ask.nic_wishes[selection.nic]
+
+        def build(pool: Pool, ip: IPAddress) -> SpiderIP:
+            return claim_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
+
+        def renew(want: Want) -> Want:
+            facts = replace(ask.facts, pools=self._source.pools, reserved=self._source.reserved)
+            chosen = select_pools(nic_wish, selection.family, facts)
+            return replace(want, selection=chosen, reserved=facts.reserved_of(selection.family))
+
+        resting = tuple(record for record in ask.resting if ClaimKey.of_record(record) == key)
+        return Want(key, ask.uid, selection, ask.facts.reserved_of(selection.family), build, renew, resting)
+
+    async def _require_all(self, ask: Ask, made: Iterable[SpiderIP | None]) -> None:
+        """Raise the one error that tells of all selections that gave nothing."""
+        empty = [selection for selection, record in zip(ask.selections, made, strict=True) if record is None]
+        if empty:
+            held = {pool.name: len(self._taken.of(pool.name)) for selection in empty for pool in selection.pools}
+            holders = await self._claims.holders(ip for selection in empty for ip in selection.ips)
+            raise failure_of(empty, held, ask.facts.reserved, holders)
+
+
+async def first_of(work: Coroutine[Any, Any, R], news: Coroutine[Any, Any, bool]) -> R | None:
+    """Do `work` until `news` come; None when they came first, and `work` has undone what it did."""
+    doing, listening = asyncio.create_task(work), asyncio.create_task(news)
+    try:
+        await asyncio.wait({doing, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done() and listening.result():
+            doing.cancel()
+        await asyncio.wait({doing})
+        return None if doing.cancelled() else doing.result()
+    finally:
+        listening.cancel()
+        doing.cancel()
+        await asyncio.gather(doing, listening, return_exceptions=True)
+
+
+@asynccontextmanager
+async def all_or_nothing() -> AsyncIterator[AsyncExitStack]:
+    """Undo what was done inside when it fails or is cancelled; the undoing itself is not cut off."""
+    undo = AsyncExitStack()
+    try:
+        yield undo
+    except BaseException:
+        await unbroken(undo.aclose())
+        raise
+
+
+def require_alive(pod: Pod) -> None:
+    """Refuse pods that have no use for addresses any more."""
+    if not is_alive(pod):
+        state = "is being deleted" if pod.metadata.deletion_timestamp is not None else f"has ended ({pod.status.phase})"
+        raise InvalidRequest(f"pod {full_name(pod)} {state}; it gets no address")
+
+
+def read_ask(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Ask:
+    """
+    Decide what an ADD has to claim.
+
+    A NIC that holds an address keeps its pod running when its pools or annotations do not allow it any more: then only
+    what it has is given. An address missing beside it (a former ADD was cut off) is claimed where pools allow.
+
+    Args:
+        records: of the pod, in whatever state, as this node knows them.
+    """
+    resting = tuple(record for record in records if record.spec.state is IPState.COOLING)
+    held = {slot_of(record): record for record in records if record.held}
+    claimant = Claimant.of(facts.pod, facts.owner, facts.features)
+    served = {nic for nic, _ in held}
+    try:
+        wish = read_wish(facts.pod, facts.namespace, request, facts.features, facts.position)
+        selections = select_wish(wish, facts)
+    except SpiderpoolError:
+        if request.nic in served:
+            return Ask(facts, request, claimant, held)
+        raise
+    missing = tuple(
+        selection
+        for selection in selections
+        if (selection.nic, selection.family) not in held and (selection.pools or selection.nic not in served)
+    )
+    return Ask(facts, request, claimant, held, missing, _by_nic(wish), wish.routes, resting)
+
+
+def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, ...]]:
+    """
+    Join what a static pod had before into what it holds.
+
+    Returns:
+        The ask without the slots that are found again, and the records that the pod's annotations do not ask for any more
+        (reference ipam.md 3.6, "pool change"): they are released once the new address is there. So is the older one of two
+        that fit one slot, which is what an agent leaves that ended before it had released the other.
+    """
+    wanted = {(selection.nic, selection.family): selection for selection in ask.selections}
+    found, superseded = dict(ask.held), []
+    resting = {record.metadata.name: record for record in (*ask.resting, *stored) if record.spec.state is IPState.COOLING}
+    for record in sorted(stored, key=_age, reverse=True):
+        selection = wanted.get(slot_of(record))
+        if selection is None or not record.held:
+            continue
+        if slot_of(record) not in found and _still_fits(record, selection):
+            found[slot_of(record)] = record
+        else:
+            superseded.append(record)
+    missing = tuple(selection for slot, selection in wanted.items() if slot not in found)
+    return replace(ask, held=found, selections=missing, resting=tuple(resting.values())), tuple(superseded)
+
+
+def _age(record: SpiderIP) -> tuple[str, str]:
+    """Sort key: records made later come later."""
+    return (record.metadata.creation_timestamp or "", record.metadata.name)
+
+
+def _still_fits(record: SpiderIP, selection: Selection) -> bool:
+    return record.spec.pool in selection.looked_at and (not selection.ips or record.spec.address in selection.ips)
+
+
+def _by_nic(wish: Wish) -> dict[str, NicWish]:
+    return {nic_wish.nic: nic_wish for nic_wish in wish.nics}
+
+
+def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """Give the custom routes that go with an address of `pool`: those that no earlier address has."""
+    return attach_routes([*earlier, pool.subnet], routes).per_network[-1]
+
+
+def _raise_first(results: Iterable[SpiderIP | BaseException | None]) -> list[SpiderIP | None]:
+    """Give results of claims that ran together; all have ended when the first error is raised."""
+    made: list[SpiderIP | None] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        made.append(result)
+    return made

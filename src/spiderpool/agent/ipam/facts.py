@@ -1,0 +1,262 @@
+"""
+What the agent knows without asking: mirrors of pools, reservations, namespaces, its own node, and that node's pods and records.
+
+None of it grows with the cluster but the pools and namespaces. `FactSource` makes of it the `Facts` that one ADD decides by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from spiderpool.addressing.sets import AddressSet
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.group import ANNO_NETWORKS, LABEL_NODE
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.reservedip import SpiderReservedIP
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
+from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
+from spiderpool.ipam.automatic_pool import App
+from spiderpool.ipam.fixed_addresses import needs_position
+from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.informer import Mirror
+from spiderpool.kube.reserved import ReservedAddresses
+from spiderpool.kube.top_owners import TopOwners
+from spiderpool.model.config import Features
+from spiderpool.model.facts import Facts
+from spiderpool.model.labels import label_value
+from spiderpool.model.network_selection import parse_networks
+from spiderpool.model.pod import is_mirror
+from spiderpool.model.pool import Pool, application_of
+from spiderpool.model.statefulset import position_of
+
+BY_UID = "uid"
+BY_POD = "pod"
+BY_APPLICATION = "application"
+
+
+@dataclass(frozen=True, slots=True)
+class PodCall:
+    """Which pod a CNI call is about; `uid` is empty when the runtime does not tell."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return (self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Mirrors:
+    """All watches of one agent."""
+
+    def __init__(self, cluster: Cluster, node: str) -> None:
+        """
+        Prepare the watches.
+
+        Args:
+            cluster: the door to the API.
+            node: name of this agent's node.
+        """
+        self.pools = Mirror(cluster, SpiderIPPool)
+        self.reserved = Mirror(cluster, SpiderReservedIP)
+        self.namespaces = Mirror(cluster, Namespace)
+        self.node = Mirror(cluster, Node, fields=f"metadata.name={node}")
+        self.pods = Mirror(cluster, Pod, fields=f"spec.nodeName={node}")
+        # Consistent: a record that a former agent of this node made must be there before the first ADD.
+        self.records = Mirror(cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True)
+        self.records.index(BY_UID, lambda record: record.spec.holder.uid)
+        self.records.index(BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
+        # Addresses do not need it: nothing but the coordinator waits for it.
+        self.coordinators = Mirror(cluster, SpiderCoordinator)
+
+    @property
+    def all(self) -> tuple[Mirror[Any], ...]:
+        """Every mirror that addresses need."""
+        return (self.pools, self.reserved, self.namespaces, self.node, self.pods, self.records)
+
+    async def start(self) -> None:
+        """Begin to watch."""
+        for mirror in (*self.all, self.coordinators):
+            await mirror.start()
+
+    async def synced(self) -> None:
+        """Wait until every first list that addresses need is complete."""
+        await asyncio.gather(*(mirror.synced() for mirror in self.all))
+
+    async def stop(self) -> None:
+        """End all watches."""
+        await asyncio.gather(*(mirror.stop() for mirror in (*self.all, self.coordinators)))
+
+    @property
+    def trouble(self) -> SpiderpoolError | None:
+        """What keeps a mirror from being up to date now."""
+        return next((mirror.trouble for mirror in self.all if mirror.trouble is not None), None)
+
+
+class PoolViews:
+    """Pools and reservations as decisions want them, read again only when their objects change."""
+
+    def __init__(self, mirrors: Mirrors) -> None:
+        """
+        Follow the mirrors from now on.
+
+        Args:
+            mirrors: of pools and reserved addresses.
+        """
+        self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in mirrors.pools}
+        mirrors.pools.index(BY_APPLICATION, application_of)
+        self._mirrors = mirrors
+        self._reserved = ReservedAddresses(mirrors.reserved)
+        mirrors.pools.subscribe(self._pool_changed)
+
+    def _pool_changed(self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        # A new dict each time: an ADD that runs keeps the one that it began with.
+        if new is not None:
+            self.pools = {**self.pools, new.metadata.name: Pool.parse(new)}
+        elif old is not None:
+            self.pools = {name: pool for name, pool in self.pools.items() if name != old.metadata.name}
+
+    @property
+    def reserved(self) -> Mapping[int, AddressSet]:
+        """The reserved addresses by family."""
+        return self._reserved.by_family
+
+    def of_application(self, key: str) -> tuple[Pool, ...]:
+        """Give the automatic pools of an application, by its key in label form."""
+        found = (self.pools.get(pool.metadata.name) for pool in self._mirrors.pools.by_index(BY_APPLICATION, key))
+        return tuple(pool for pool in found if pool is not None)
+
+
+class FactSource:
+    """Reads the facts of one ADD: from the mirrors, live where they do not know enough."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        features: Features,
+        *,
+        node: str,
+        agent_namespace: str,
+        default_network: str | None,
+        patience: Patience,
+    ) -> None:
+        """
+        Join what facts are made of.
+
+        Args:
+            cluster: for live reads.
+            mirrors: synced before the first call.
+            features: the switches of the configuration.
+            node: name of this agent's node.
+            agent_namespace: where networks without a namespace are.
+            default_network: the cluster's default network, None without a meta plugin.
+            patience: how long an API server that cannot serve is borne.
+        """
+        self._cluster = cluster
+        self._patience = patience
+        self._mirrors = mirrors
+        self._features = features
+        self._node = node
+        self._agent_namespace = agent_namespace
+        self._default_network = default_network
+        self._views = PoolViews(mirrors)
+        self.owners = TopOwners(cluster)
+
+    @property
+    def features(self) -> Features:
+        """The switches of the configuration."""
+        return self._features
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools as they are now."""
+        return self._views.pools
+
+    @property
+    def reserved(self) -> Mapping[int, AddressSet]:
+        """The addresses of SpiderReservedIPs as they are now, by family."""
+        return self._views.reserved
+
+    async def gather(self, call: PodCall) -> Facts:
+        """Read everything that deciding an ADD looks at; an API server that is busy or just away is asked again."""
+        return await self._patience.bear(partial(self._gather, call))
+
+    async def _gather(self, call: PodCall) -> Facts:
+        pod = await self.find_pod(call)
+        owner = await self.owner_of(pod)
+        return Facts(
+            pod=pod,
+            owner=owner,
+            automatic=self._views.of_application(App(owner, call.namespace).label_key),
+            features=self._features,
+            node=self._mirrors.node.named(self._node),
+            namespace=await self._find_namespace(call.namespace),
+            pools=self._views.pools,
+            reserved=self._views.reserved,
+            networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), call.namespace),
+            default_network=self._default_network,
+            agent_namespace=self._agent_namespace,
+            position=await self._position_of(pod, owner),
+        )
+
+    async def _position_of(self, pod: Pod, owner: Application) -> int | None:
+        """Give a pod's place among the ordinals of its StatefulSet; read only for those who list exact addresses."""
+        if not needs_position(pod, owner):
+            return None
+        statefulset = await if_exists(self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
+        return None if statefulset is None else position_of(pod.metadata.name, statefulset)
+
+    async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
+        """Wait until the pod's application has other automatic pools than the facts say; false when the time is over."""
+        key = App(facts.owner, facts.pod.metadata.namespace).label_key
+        changed = await self._mirrors.pools.wait_for(
+            lambda _: self._views.of_application(key) != facts.automatic or None, timeout_s
+        )
+        return changed is not None
+
+    async def find_pod(self, call: PodCall) -> Pod:
+        """Give the pod that a call is about; raises `TryAgain` when the API knows another one of that name."""
+        pod = self._mirrors.pods.named(call.name, call.namespace)
+        if pod is None or pod.metadata.uid != call.uid:
+            pod = await self.read_pod(call)
+        if call.uid and pod.metadata.uid != call.uid and not is_mirror(pod):
+            raise TryAgain(
+                f"pod {call}: the runtime starts UID {call.uid}, the API has UID {pod.metadata.uid}; "
+                "one of them is out of date, the runtime will try again"
+            )
+        if pod.spec.node_name != self._node:
+            where = f"bound to node {pod.spec.node_name}" if pod.spec.node_name else "not bound to a node yet"
+            raise TryAgain(f"pod {call} is {where}, this agent serves node {self._node}")
+        return pod
+
+    async def read_pod(self, call: PodCall) -> Pod:
+        """Read a pod live; raises `NotFound`."""
+        try:
+            pod = await self._cluster.get(Pod, call.name, call.namespace)
+        except NotFound:
+            known = self._mirrors.pods.named(call.name, call.namespace)
+            if known is not None:
+                self._mirrors.pods.forget(known)
+            raise NotFound(f"pod {call} does not exist") from None
+        if pod.spec.node_name == self._node:
+            self._mirrors.pods.remember(pod)
+        return pod
+
+    async def owner_of(self, pod: Pod) -> Application:
+        """Give the application that a pod belongs to."""
+        return await self.owners.of(pod)
+
+    async def _find_namespace(self, name: str) -> Namespace:
+        return self._mirrors.namespaces.named(name) or await self._cluster.get(Namespace, name)

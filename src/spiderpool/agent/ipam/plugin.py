@@ -1,0 +1,138 @@
+"""The IPAM plugin `spiderpool` for our own executable: CNI verbs become operations of `Ipam`, answers become CNI results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from spiderpool.agent.api.server import Peer
+from spiderpool.agent.coordinator.detection import Detector
+from spiderpool.agent.ipam.facts import PodCall
+from spiderpool.agent.ipam.operations import Ipam
+from spiderpool.agent.node.caller import host_of
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.cni.keys import lookup
+from spiderpool.cni.request import Call, ipam_config, wanted_ips
+from spiderpool.cni.result import Ip, Result, Route, parse_result, render
+from spiderpool.cni.valid_attachments import Attachment, valid_attachments
+from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
+from spiderpool.ipam.pod_request import Request
+from spiderpool.ipam.response import IpamAddResponse
+
+
+@dataclass(frozen=True, slots=True)
+class IpamPlugin:
+    """Serves the CNI calls of `spiderpool`."""
+
+    ipam: Ipam
+    detector: Detector
+
+    async def __call__(self, call: Call, peer: Peer) -> str:
+        """Serve one call; gives what the executable prints."""
+        match call.command:
+            case "ADD":
+                return await self._add(call, peer)
+            case "DEL":
+                await self.ipam.release(read_pod(call), call.container_id)
+            case "CHECK":
+                check(call, self.ipam.held(read_pod(call)))
+            case "STATUS":
+                await self.ipam.require_ready()
+            case "GC":
+                await self._collect(call)
+            case _:
+                raise Unsupported(f"CNI_COMMAND {call.command} is not supported by spiderpool")
+        return ""
+
+    async def _add(self, call: Call, peer: Peer) -> str:
+        pod, request = read_pod(call), read_request(call)
+        with host_of(peer) as host:
+            answer = await self.ipam.lease(pod, request, lambda granted: self.detector.verify(call, host, granted))
+        return render(to_result(answer, call.ifname), call.cni_version)
+
+    async def _collect(self, call: Call) -> None:
+        """
+        Treat what the runtime does not know any more, on this node and of this network, as deleted.
+
+        The judgement is that of a DEL, so a living pod keeps its addresses. All is tried; the first error is told at the end.
+        """
+        alive = valid_attachments(call.config)
+        stale = {
+            of_pod(record) for record in self.ipam.mirrors.records if record.held and is_stale(record, call.network, alive)
+        }
+        ended = await asyncio.gather(*(self.ipam.release(pod, sandbox) for pod, sandbox in stale), return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+
+
+def read_pod(call: Call) -> PodCall:
+    """Give the pod that a call is about."""
+    if not call.args.namespace or not call.args.name:
+        raise BadEnvironment(
+            "CNI_ARGS has no K8S_POD_NAMESPACE or no K8S_POD_NAME; spiderpool gives addresses to pods of Kubernetes only"
+        )
+    return PodCall(call.args.namespace, call.args.name, call.args.uid)
+
+
+def read_request(call: Call) -> Request:
+    """Give what a call and its configuration ask for."""
+    config = ipam_config(call)
+    return Request(
+        nic=call.ifname,
+        default_ipv4=config.default_ipv4_ippool or (),
+        default_ipv6=config.default_ipv6_ippool or (),
+        clean_gateway=config.clean_gateway,
+        match_master_subnet=config.match_master_subnet,
+        network=call.network,
+        ips=wanted_ips(call),
+        container_id=call.container_id,
+    )
+
+
+def to_result(answer: IpamAddResponse, ifname: str) -> Result:
+    """Keep what is for one interface (reference ipam.md 3.8, last paragraph)."""
+    ips = tuple(
+        Ip(ip_interface(ip.address), ip_address(ip.gateway) if ip.gateway else None)
+        for ip in answer.ips or ()
+        if ip.nic == ifname
+    )
+    if not ips:
+        raise NoPool(f"no IPPool available: no address was allocated for interface {ifname}")
+    routes = tuple(
+        Route(ip_network(route.dst, strict=False), ip_address(route.gw))
+        for route in answer.routes or ()
+        if route.if_name == ifname
+    )
+    return Result(ips=ips, routes=routes)
+
+
+def check(call: Call, held: Iterable[SpiderIP]) -> None:
+    """Raise `CheckFailed` unless the pod still holds what ADD gave to this interface."""
+    mine = {record.spec.address for record in held if record.spec.holder.nic == call.ifname}
+    pod = f"{call.args.namespace}/{call.args.name}"
+    if not mine:
+        raise CheckFailed(f"pod {pod} holds no address for {call.ifname}")
+    previous: Mapping[str, Any] | None = lookup(call.config, "prevResult")
+    if previous is None:
+        return
+    # In a chain other plugins add addresses of theirs: ours must be among them, no more.
+    given = {ip.address.ip for ip in parse_result(previous).ips}
+    missing = sorted(map(str, mine - given))
+    if missing:
+        raise CheckFailed(f"pod {pod} holds {', '.join(missing)} for {call.ifname}, the result of ADD does not have it")
+
+
+def is_stale(record: SpiderIP, network: str, alive: frozenset[Attachment]) -> bool:
+    """Whether a record is of this network and of an interface that the runtime does not know."""
+    holder = record.spec.holder
+    return bool(holder.container_id) and holder.network == network and Attachment(holder.container_id, holder.nic) not in alive
+
+
+def of_pod(record: SpiderIP) -> tuple[PodCall, str]:
+    """Give the pod and the sandbox of a record."""
+    holder = record.spec.holder
+    return PodCall(holder.namespace, holder.name, holder.uid), holder.container_id

@@ -1,0 +1,49 @@
+"""Telling users on their Pod why it gets no address: one Event per pod and reason, with the same text as the CNI error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from spiderpool.agent.ipam.facts import PodCall
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain, Unreachable
+from spiderpool.kube.events import EventRecorder
+
+COMPONENT: Final = "spiderpool-agent"
+
+# What only the runtime and we can mend is no news for a user: kubelet repeats the call.
+_REASONS: Final[tuple[tuple[type[SpiderpoolError], str | None], ...]] = (
+    (AddressHeld, "IPAddressHeld"),
+    (Exhausted, "IPAddressesUsedOut"),
+    (NoPool, "NoIPPoolAvailable"),
+    (InvalidRequest, "WrongInput"),
+    (Unreachable, None),
+    (TryAgain, "IPAllocationPostponed"),
+    (SpiderpoolError, "IPAllocationFailed"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Writes Events about pods; never holds up the caller."""
+
+    recorder: EventRecorder
+    find_pod: Callable[[PodCall], Pod | None]
+
+    def add_failed(self, call: PodCall, error: SpiderpoolError) -> None:
+        """Tell why an ADD failed, if its pod is known and the reason is one for users."""
+        reason = reason_of(error)
+        pod = self.find_pod(call)
+        if reason is not None and pod is not None:
+            self.recorder.warning(pod, reason, error.message)
+
+    def address_lost(self, pod: Pod, message: str) -> None:
+        """Tell that somebody else has an address that a living pod uses."""
+        self.recorder.warning(pod, "IPAddressLost", message)
+
+
+def reason_of(error: SpiderpoolError) -> str | None:
+    """Give the Event's reason for an error, None when it is not for users."""
+    return next(reason for kind, reason in _REASONS if isinstance(error, kind))

@@ -1,0 +1,160 @@
+"""
+DEL: what a container had is given back, unless its pod lives or its holder keeps it (architecture 2, "DEL").
+
+Each record is released on condition of the very state that was judged; changed meanwhile, it is read and judged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.ipam.facts import BY_POD, BY_UID, Mirrors, PodCall
+from spiderpool.agent.records.claims import Claims
+from spiderpool.agent.records.deletions import Deletions
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
+from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.holder_owners import read_owners
+from spiderpool.model.pod import is_alive
+from spiderpool.records.lifecycle import Action, Verdict, judge_release
+
+ATTEMPTS: Final = 5
+REMEMBERED: Final = 10_000  # pods seen to be deleted; a DEL comes within seconds or minutes
+
+Judge = Callable[[SpiderIP], Verdict]
+
+
+class Graveyard:
+    """UIDs of pods that this agent saw being removed: no live read is needed to know that they are gone."""
+
+    def __init__(self) -> None:
+        self._uids: OrderedDict[str, None] = OrderedDict()
+
+    def follow(self, change: Change, old: Pod | None, _new: Pod | None) -> None:
+        """Take in a change of the pods' mirror."""
+        if change is Change.DELETED and old is not None:
+            self._uids[old.metadata.uid] = None
+            while len(self._uids) > REMEMBERED:
+                self._uids.popitem(last=False)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._uids
+
+
+class Releases:
+    """Gives addresses back."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        claims: Claims,
+        *,
+        patience: Patience,
+        deletions: Deletions,
+        on_loss: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Join what a DEL needs.
+
+        Args:
+            cluster: the store.
+            mirrors: this node's pods and records.
+            claims: knows creates that never got an answer.
+            patience: how long an API server that cannot serve is borne.
+            deletions: releases records.
+            on_loss: told of each release that met a changed record.
+        """
+        self._cluster = cluster
+        self._mirrors = mirrors
+        self._claims = claims
+        self._patience = patience
+        self._deletions = deletions
+        self._on_loss = on_loss
+        self._graveyard = Graveyard()
+        mirrors.pods.subscribe(self._graveyard.follow)
+
+    async def delete(self, call: PodCall, container_id: str) -> None:
+        """Give back what a container had; the caller has the pod's turn."""
+        await self._claims.resolve(call.uid)
+        records = self._records_of(call)
+        if records:
+            pod = await self._find_pod(call, records)
+            await asyncio.gather(*(self._settle(record, pod, container_id, call.uid) for record in records))
+        self._claims.drop(call.uid)
+
+    async def delete_all(self, uid: str) -> None:
+        """Give back all that a pod holds, alive or not: its addresses are in use by others on the wire, so nobody gets them."""
+
+        def judge(record: SpiderIP) -> Verdict:
+            mine = record.spec.holder.uid == uid
+            return Verdict(Action.RELEASE if mine else Action.KEEP, "address conflict")
+
+        held = [record for record in self._mirrors.records.by_index(BY_UID, uid) if record.held]
+        await asyncio.gather(*(self._release(record, judge, IPState.QUARANTINED) for record in held))
+
+    def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
+        """Give this node's records of a pod, by UID and by name: a runtime may not tell the UID, or tell another one."""
+        of_uid = self._mirrors.records.by_index(BY_UID, call.uid) if call.uid else ()
+        found = (*of_uid, *self._mirrors.records.by_index(BY_POD, call.key))
+        return tuple({record.metadata.name: record for record in found if record.held}.values())
+
+    async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
+        """Give the live pod of the name, None when it is gone; read live unless the mirror is sure that it ended."""
+        uids = {record.spec.holder.uid for record in records}
+        known = self._mirrors.pods.named(call.name, call.namespace)
+        if known is not None and uids == {known.metadata.uid} and not is_alive(known):
+            return known
+        if known is None and all(uid in self._graveyard for uid in uids):
+            return None
+        try:
+            return await self._patience.bear(partial(self._cluster.get, Pod, call.name, call.namespace))
+        except NotFound:
+            if known is not None:
+                self._mirrors.pods.forget(known)
+            return None
+
+    async def _settle(self, record: SpiderIP, pod: Pod | None, container_id: str, uid: str) -> None:
+        """Judge a record and act on it."""
+        owners = await self._patience.bear(partial(read_owners, self._cluster, record))
+
+        def judge(found: SpiderIP) -> Verdict:
+            return judge_release(found, pod, container_id, uid, owners)
+
+        if pod is None and judge(record).action is not Action.RELEASE:
+            # Nobody asks again for a pod that is gone: what a late watch, or a write without an answer, hides counts too.
+            found = await self._read(record)
+            if found is None:
+                self._deletions.forget(record)
+                return
+            record = found
+        await self._release(record, judge)
+
+    async def _release(self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING) -> None:
+        """Release a record if it is judged so, as long as it is what was judged."""
+        found: SpiderIP | None = record
+        for _ in range(ATTEMPTS):
+            if found is None:
+                self._deletions.forget(record)
+                return
+            if not found.held or judge(found).action is not Action.RELEASE:
+                return
+            try:
+                await self._deletions.release(found, state)
+            except (Conflict, UnknownOutcome):
+                self._on_loss()
+                found = await self._read(found)
+            else:
+                return
+        raise TryAgain(f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+
+    async def _read(self, record: SpiderIP) -> SpiderIP | None:
+        """Read a record again; another record of the same address is somebody else's."""
+        found = await if_exists(self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name)))
+        return found if found is not None and found.metadata.uid == record.metadata.uid else None

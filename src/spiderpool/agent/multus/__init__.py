@@ -1,0 +1,1 @@
+"""The meta plugin: several networks for one pod, by other CNI plugins."""

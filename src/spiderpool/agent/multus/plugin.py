@@ -1,0 +1,123 @@
+"""
+The meta plugin: one CNI call of the runtime becomes calls for all networks that the pod asks for.
+
+Calls for one container run one at a time; the IPAM calls that plugins send back to the agent are not held up by that.
+Source: reference meta-plugin.md 3 to 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from spiderpool.agent.api.server import Peer
+from spiderpool.agent.concurrency.keyed_lock import Turns
+from spiderpool.agent.multus.attachment import READY_S, Attachment
+from spiderpool.agent.multus.pod_networks import Reports
+from spiderpool.agent.node.caller import host_of
+from spiderpool.cni.request import Call, parse_args
+from spiderpool.cni.valid_attachments import Attachment as Living
+from spiderpool.cni.valid_attachments import valid_attachments
+from spiderpool.errors import DelegateFailed, SpiderpoolError
+from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kube.cluster import Cluster
+from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
+from spiderpool.networks.result_cache import CachedResult
+
+RUNTIME_IFNAME: Final = "eth0"  # what every runtime calls the default network's interface
+
+
+class MetaPlugin:
+    """Serves the CNI calls of `spiderpool-multus`."""
+
+    def __init__(self, cluster: Cluster, reports: Reports, turns: Turns | None = None, ready_s: float = READY_S) -> None:
+        """
+        Begin without any container.
+
+        Args:
+            cluster: the door to the API.
+            reports: for Events.
+            turns: hands out turns by container; not those of the IPAM, which the plugins run here wait for.
+            ready_s: how long ADD waits for the readiness file.
+        """
+        self._cluster = cluster
+        self._reports = reports
+        self._turns = turns or Turns()
+        self._ready_s = ready_s
+        self._adding: set[str] = set()  # containers younger than the list that comes with a GC
+
+    async def __call__(self, call: Call, peer: Peer) -> str:
+        """Serve one call; gives what the executable prints."""
+        config = parse_meta_config(call.config)
+        with host_of(peer) as host:
+            attachment = self._attachment(call, config, host)
+            container = ("container", call.container_id)
+            match call.command:
+                case "ADD":
+                    return await self._turns.add(container, call.container_id, lambda: self._add(attachment))
+                case "DEL":
+                    await self._turns.delete(container, call.container_id, attachment.delete)
+                case "CHECK":
+                    async with self._turns.of(container):
+                        await attachment.check()
+                case "STATUS":
+                    await attachment.status()
+                case "GC":
+                    await self._collect(call, config, host)
+        return ""
+
+    async def settle(self) -> None:
+        """End all ADDs, and wait until they have taken back what they made."""
+        await self._turns.settle()
+
+    async def _add(self, attachment: Attachment) -> str:
+        """Run an ADD that may outlive the call which began it: cancelled, it still takes back what it made."""
+        own = attachment.copy()
+        container_id = own.call.container_id
+        with own.host:
+            self._adding.add(container_id)
+            try:
+                return await own.add()
+            finally:
+                self._adding.discard(container_id)
+
+    def _attachment(self, call: Call, config: MetaConfig, host: Namespaces) -> Attachment:
+        return Attachment(self._cluster, self._reports, call, config, host, self._ready_s)
+
+    async def _collect(self, call: Call, config: MetaConfig, host: Namespaces) -> None:
+        """
+        Undo what belongs to containers that the runtime does not know any more, then tell every known network who lives.
+
+        All is tried; what went wrong is reported at the end.
+        """
+        alive = {living.container_id for living in valid_attachments(call.config)}
+        attachment = self._attachment(call, config, host)
+        caches = attachment.caches
+        results = await caches.results()
+        known = {*await caches.containers(), *(result.container_id for result in results)}
+        networks = await attachment.known_networks(sorted(known))
+        wrong = []
+        for container_id in sorted(known - alive - self._adding):
+            stale = self._attachment(_about(call, container_id, results), config, host)
+            try:
+                await self._turns.delete(("container", container_id), container_id, stale.delete)
+            except SpiderpoolError as error:
+                wrong.append(f"container {container_id}: {error.message}")
+        left = await caches.results()
+        for network in networks:
+            living = [Living(result.container_id, result.ifname) for result in left if result.network == network.name]
+            wrong += await attachment.plugins.collect(network, living)
+        if wrong:
+            raise DelegateFailed(" / ".join(wrong))
+
+
+def _about(call: Call, container_id: str, results: Sequence[CachedResult]) -> Call:
+    """Give the DEL of a container that the runtime has forgotten, as far as its kept results tell."""
+    args = next((parse_args(_joined(result.args)) for result in results if result.container_id == container_id), call.args)
+    env = {**call.env, "CNI_COMMAND": "DEL", "CNI_CONTAINERID": container_id}
+    return replace(call, command="DEL", container_id=container_id, netns="", ifname=RUNTIME_IFNAME, args=args, env=env)
+
+
+def _joined(pairs: Sequence[tuple[str, str]]) -> str:
+    return ";".join(["IgnoreUnknown=1", *(f"{key}={value}" for key, value in pairs)])

@@ -1,0 +1,1 @@
+"""The agent's node: CNI files, kernel settings, kube-proxy's rules."""

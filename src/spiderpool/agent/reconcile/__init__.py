@@ -1,0 +1,1 @@
+"""Background tasks of the agent: SpiderEndpoints, leak checks, restore of lost records."""

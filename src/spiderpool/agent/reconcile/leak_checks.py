@@ -1,0 +1,187 @@
+"""
+Records of this node that the controller suspects: released when no namespace wears their address any more (architecture 2).
+
+Nobody else can know that. A pod that lives after all takes the suspicion off; an address that is still worn is told, and looked
+at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from spiderpool.agent.concurrency.keyed_lock import Turns
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.ipam.facts import BY_UID, Mirrors
+from spiderpool.agent.records.deletions import Deletions
+from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.crd.group import ANNO_WORN
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.errors import Conflict, NotFound, SpiderpoolError
+from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.model.claim import ClaimKey
+from spiderpool.records.build import marked, suspicion_of, unmarked
+from spiderpool.records.lifecycle import WORN_LOOK_S, Action, Verdict, judge_suspect
+
+GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
+RETRY_S: Final = 5.0
+
+Look = Callable[[], Awaitable[tuple[WornNamespace, ...]]]
+"""Looks into the namespaces of this node's pods."""
+
+log = structlog.get_logger(__name__)
+
+
+class Suspects:
+    """Answers the controller's questions about this node."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mirrors: Mirrors,
+        deletions: Deletions,
+        turns: Turns,
+        *,
+        node: str,
+        look: Look,
+        patience: Patience,
+    ) -> None:
+        """
+        Follow the records from now on.
+
+        Args:
+            cluster: the store.
+            mirrors: this node's pods and records.
+            deletions: releases records.
+            turns: nothing is released while a call of its pod runs.
+            node: name of this agent's node.
+            look: into the kernel.
+            patience: how long an API server that cannot serve is borne.
+        """
+        self._cluster = cluster
+        self._mirrors = mirrors
+        self._deletions = deletions
+        self._turns = turns
+        self._node = node
+        self._look = look
+        self._patience = patience
+        self._due: dict[str, float] = {}
+        self._news = asyncio.Event()
+        mirrors.records.subscribe(self._follow)
+
+    async def run(self) -> None:
+        """Answer what was asked before, then what is asked; ends by being cancelled."""
+        for record in self._mirrors.records:
+            if self._is_asked(record):  # also where a former agent answered that it was still worn: nobody else looks again
+                self._ask_later(record.metadata.name, 0.0)
+        while True:
+            await self._wait()
+            await asyncio.sleep(GATHER_S)
+            names = [name for name, due_s in self._due.items() if due_s <= time.monotonic()]
+            for name in names:
+                self._due.pop(name, None)
+            await self._answer(names)
+
+    def _follow(self, _change: Change, _old: SpiderIP | None, new: SpiderIP | None) -> None:
+        if new is not None and self._is_asked(new) and ANNO_WORN not in new.metadata.annotations:
+            self._ask_later(new.metadata.name, 0.0)
+
+    def _is_asked(self, record: SpiderIP) -> bool:
+        return record.held and bool(suspicion_of(record)) and record.spec.holder.node == self._node
+
+    def _ask_later(self, name: str, after_s: float) -> None:
+        self._due[name] = time.monotonic() + after_s
+        self._news.set()
+
+    async def _wait(self) -> None:
+        """Wait until something is due."""
+        while not self._due or min(self._due.values()) > time.monotonic():
+            self._news.clear()
+            left_s = min(self._due.values(), default=time.monotonic() + WORN_LOOK_S) - time.monotonic()
+            try:
+                async with asyncio.timeout(max(0.0, left_s)):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _answer(self, names: Iterable[str]) -> None:
+        """
+        Judge records of these names; what cannot be judged now is judged later.
+
+        The look may be older than the judgement: a pod that was dead when its record was marked starts nothing any more.
+        """
+        names = tuple(names)
+        try:
+            worn = await self._look()
+        except (SpiderpoolError, OSError) as error:
+            log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
+            for name in names:
+                self._ask_later(name, RETRY_S)
+            return
+        for name in names:
+            record = self._mirrors.records.named(name)
+            if record is None or not self._is_asked(record):
+                continue
+            try:
+                twin_worn = any(wearer(twin, worn) for twin in self._twins(record))
+                again_s = await self._judge(record, wearer(record, worn), twin_worn=twin_worn)
+            except SpiderpoolError as error:
+                log.info("a suspected address cannot be judged yet", ip=record.spec.ip, reason=error.message)
+                again_s = RETRY_S
+            if again_s is not None:
+                self._ask_later(name, again_s)
+
+    def _twins(self, record: SpiderIP) -> list[SpiderIP]:
+        """Give the other records that the same claim holds."""
+        others = self._mirrors.records.by_index(BY_UID, record.spec.holder.uid)
+        key = ClaimKey.of_record(record)
+        return [o for o in others if o.held and o.metadata.name != record.metadata.name and ClaimKey.of_record(o) == key]
+
+    async def _judge(self, record: SpiderIP, worn_in: str, *, twin_worn: bool) -> float | None:
+        """Judge one record and act on it; gives after which time to look again."""
+        holder = record.spec.holder
+        async with self._turns.of((holder.namespace, holder.name)):
+            pod = await self._pod_of(record)
+            verdict = judge_suspect(record, pod, suspicion_of(record).partition(": ")[0], worn_in, twin_worn=twin_worn)
+            try:
+                return await self._act(record, verdict)
+            except (Conflict, NotFound):
+                return RETRY_S  # it changed meanwhile: if it is still asked for, it is judged again
+
+    async def _act(self, record: SpiderIP, verdict: Verdict) -> float | None:
+        if verdict.action is Action.RELEASE:
+            await self._deletions.release(record, suspicion=suspicion_of(record))
+            return None
+        if not verdict.patience_s:
+            await self._write(unmarked(record))
+            return None
+        if ANNO_WORN not in record.metadata.annotations:
+            await self._write(marked(record, ANNO_WORN, verdict.reason))
+        return verdict.patience_s
+
+    async def _write(self, record: SpiderIP) -> None:
+        self._mirrors.records.remember(await self._patience.bear(lambda: unbroken(self._cluster.replace(record))))
+
+    async def _pod_of(self, record: SpiderIP) -> Pod | None:
+        """Give the live pod that has the holder's UID; a virtual machine's pod has another name than its records."""
+        holder = record.spec.holder
+        if holder.kind is HolderKind.VIRTUAL_MACHINE:
+            return next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
+        pod = await if_exists(self._patience.bear(partial(self._cluster.get, Pod, holder.name, holder.namespace)))
+        return pod if pod is not None and pod.metadata.uid == holder.uid else None
+
+
+def wearer(record: SpiderIP, namespaces: Iterable[WornNamespace]) -> str:
+    """Say which namespace wears the address of a record; empty when none does."""
+    address = record.spec.address
+    for namespace in namespaces:
+        if any(ip == address for _, ip in namespace.pairs):
+            return f"{namespace.path} (pod UID {namespace.pod_uid})" if namespace.pod_uid else namespace.path
+    return ""

@@ -1,0 +1,98 @@
+"""Releasing and deleting records: on condition of the very state that was seen, and known to the rest of the agent at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.records.occupancy import Taken
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.errors import NotFound
+from spiderpool.ipam.cooldown import release
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.informer import Mirror
+from spiderpool.model.pool import Pool
+
+REMEMBERED: Final = 10_000  # own deletions; the watch tells of each within seconds
+
+
+class Deletions:
+    """Releases and deletes records of this node; contains the UIDs of those that it deleted."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        records: Mirror[SpiderIP],
+        taken: Taken,
+        patience: Patience,
+        pools: Callable[[], Mapping[str, Pool]] = dict,
+    ) -> None:
+        """
+        Join what a deletion needs.
+
+        Args:
+            cluster: the store.
+            records: this node's own records.
+            taken: told what becomes free.
+            patience: how long an API server that cannot serve is borne.
+            pools: gives the pools as they are now; they say how long a released address rests.
+        """
+        self._cluster = cluster
+        self._records = records
+        self._taken = taken
+        self._patience = patience
+        self._pools = pools
+        self._own: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._own
+
+    async def release(
+        self, record: SpiderIP, state: IPState = IPState.COOLING, *, suspicion: str = "", conflict_mac: str | None = None
+    ) -> None:
+        """
+        Let an address go, in exactly this state of its record; gone already is as good. Raises `Conflict`, `UnknownOutcome`.
+
+        The address rests, or its record is deleted (`ipam.cooldown.release`). `suspicion` is the reason where the controller
+        asked for the release, `conflict_mac` that of the other user of the address.
+        """
+        pool = self._pools().get(record.spec.pool)
+        released = release(record, pool, datetime.now(UTC), state, suspicion=suspicion, conflict_mac=conflict_mac)
+        if released is None:
+            await self.delete(record)
+            return
+        try:
+            await self._patience.bear(lambda: unbroken(self._replace(released)))
+        except NotFound:
+            self.forget(record)
+
+    async def delete(self, record: SpiderIP) -> None:
+        """Delete a record in exactly this state; gone already is as good. Raises `Conflict`, `UnknownOutcome`."""
+        # Noted first: the watch may tell of the deletion before the answer to it arrives.
+        self._own[record.metadata.uid] = None
+        while len(self._own) > REMEMBERED:
+            self._own.popitem(last=False)
+        await self._patience.bear(partial(self._send, record))
+        self.forget(record)
+
+    def forget(self, record: SpiderIP) -> None:
+        """Drop a record that certainly does not exist any more."""
+        self._records.forget(record)
+        self._taken.free(record)
+
+    async def _replace(self, record: SpiderIP) -> None:
+        written = await self._cluster.replace(record)
+        if self._records.named(record.metadata.name) is not None:  # another node's is none of this mirror's
+            self._records.remember(written)
+
+    async def _send(self, record: SpiderIP) -> None:
+        meta = record.metadata
+        try:
+            await unbroken(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
+        except NotFound:
+            return

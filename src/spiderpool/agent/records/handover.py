@@ -1,0 +1,123 @@
+"""
+Addresses that outlive their pod: finding them again, and giving them to the new pod of the name.
+
+Also gives a living pod's address to its new sandbox: to the record both are the same, one conditional update of the holder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import Final
+
+from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.api.crd.group import LABEL_KEY
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
+from spiderpool.ipam.pod_request import Request
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.informer import Mirror
+from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
+from spiderpool.model.facts import Facts
+from spiderpool.records.build import hand_over
+from spiderpool.records.lifecycle import Action, judge_handover
+
+ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the node that had the pod before
+
+
+class Handover:
+    """Gives records to the pod and sandbox that an ADD is for."""
+
+    def __init__(self, cluster: Cluster, records: Mirror[SpiderIP], patience: Patience) -> None:
+        """
+        Join what a hand-over needs.
+
+        Args:
+            cluster: the store.
+            records: this node's own records.
+            patience: how long an API server that cannot serve is borne.
+        """
+        self._cluster = cluster
+        self._records = records
+        self._patience = patience
+
+    async def find(self, claimant: Claimant, wanted: Collection[Slot]) -> tuple[SpiderIP, ...]:
+        """
+        Give the records of a static holder wherever they are, those that it gave back and that still rest among them.
+
+        Another node may have made them. What a pod had before it was started again the API server has in its memory; where that
+        lacks something that is wanted, etcd is asked, for which the API server has to read all records. News that the memory
+        does not have yet make the hand-over lose, and be repeated.
+
+        Args:
+            wanted: NICs and families that the holder asks for.
+        """
+        found = await self._list(claimant, "0")
+        if set(wanted) <= {slot_of(record) for record in found if record.held}:
+            return found
+        return await self._list(claimant, None)
+
+    async def _list(self, claimant: Claimant, resource_version: str | None) -> tuple[SpiderIP, ...]:
+        """List the records of a holder, from etcd or from the API server's memory ("0")."""
+        listing = await self._patience.bear(
+            partial(
+                self._cluster.list_objects,
+                SpiderIP,
+                labels=f"{LABEL_KEY}={claimant.label}",
+                resource_version=resource_version,
+            )
+        )
+        return tuple(
+            record
+            for record in listing.items
+            if ClaimKey.of_record(record).claimant == claimant and record.spec.state is not IPState.QUARANTINED
+        )
+
+    async def give(self, record: SpiderIP, facts: Facts, request: Request) -> SpiderIP:
+        """Make pod and sandbox of this ADD the holder of a record of theirs; nothing is written when they are already."""
+        for _ in range(ATTEMPTS):
+            if not _is_stale(record, facts, request):
+                return record
+            _refuse_unless_theirs(record, facts)
+            try:
+                written = await self._patience.bear(partial(self._write, hand_over(record, facts.pod, facts.owner, request)))
+            except (Conflict, NotFound, UnknownOutcome):
+                record = await self._read(record)
+            else:
+                return written
+        raise TryAgain(f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+
+    async def _write(self, record: SpiderIP) -> SpiderIP:
+        return await unbroken(self._replace(record))
+
+    async def _replace(self, record: SpiderIP) -> SpiderIP:
+        """Write a record and know it at once: an ADD that is cut off here has a DEL soon, which must find it."""
+        written = await self._cluster.replace(record)
+        self._records.remember(written)
+        return written
+
+    async def _read(self, record: SpiderIP) -> SpiderIP:
+        try:
+            return await self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name))
+        except NotFound:
+            raise TryAgain(f"{record.spec.ip} was released while this ADD took it over") from None
+
+
+def _is_stale(record: SpiderIP, facts: Facts, request: Request) -> bool:
+    """Whether a record names another pod or sandbox than this ADD's, or not the network that the call speaks for."""
+    holder = record.spec.holder
+    if holder.uid != facts.pod.metadata.uid or holder.node != facts.pod.spec.node_name:
+        return True
+    if request.container_id and holder.container_id != request.container_id:
+        return True
+    return bool(request.network) and holder.nic == request.nic and holder.network != request.network
+
+
+def _refuse_unless_theirs(record: SpiderIP, facts: Facts) -> None:
+    """Refuse to give away what belongs to somebody else; a new sandbox of the same pod is always right."""
+    if record.spec.holder.uid == facts.pod.metadata.uid and record.held:
+        return
+    verdict = judge_handover(record, facts.pod)
+    if verdict.action is not Action.HAND_OVER:
+        raise TryAgain(verdict.reason)

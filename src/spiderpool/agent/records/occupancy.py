@@ -1,0 +1,221 @@
+"""
+What this agent believes is taken, per pool: a hint that saves lost creates, never a reason to decide anything.
+
+Own records are known from their mirror; others' by losing to them, and when that happens often by a list of the pool's records
+(architecture 2, "What an agent watches").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from spiderpool.addressing.ranges import parse_record_name
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.agent.records.cooling import Cooling
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.kube.cluster import Change, Cluster
+from spiderpool.kube.pool_records import pool_selector
+
+LOSSES: Final = 3  # so many lost creates in one pool are worth a list
+# A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small pool, which is full soon,
+# is worth a list more often than a large one. Waiting in a full pool is not.
+LEAST_BETWEEN_LISTS_S: Final = 0.5
+MOST_BETWEEN_LISTS_S: Final = 2.0
+PER_RECORD_S: Final = 0.001
+FORGET_S: Final = 30.0  # after the last loss
+
+
+@dataclass(slots=True)
+class PoolView:
+    """Addresses of one pool that are believed to be taken, as numbers; a container of addresses."""
+
+    own: set[int] = field(default_factory=set)
+    trials: set[int] = field(default_factory=set)
+    others: set[int] = field(default_factory=set)
+    lost: dict[int, float] = field(default_factory=dict)  # learned by losing, and when
+    cooling: Cooling = field(default_factory=Cooling)  # released: nobody's, but not free while others are
+    freed: int = 0  # grows whenever an address may have become free: a walk that found nothing need not be repeated before
+    listed_s: float = -MOST_BETWEEN_LISTS_S
+    lost_s: float = 0.0
+    losses: int = 0  # since the last list
+    flight: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def trying(self, ip: IPAddress) -> Iterator[None]:
+        """Keep other claims of this agent away from an address while one tries it."""
+        number = int(ip)
+        self.trials.add(number)
+        try:
+            yield
+        finally:
+            self.trials.discard(number)
+            self.freed += not self.has(number)
+
+    def __contains__(self, ip: object) -> bool:
+        return self.has(int(ip))  # type: ignore[call-overload]
+
+    def has(self, number: int) -> bool:
+        """Whether the address of this number is believed to be taken; cheaper than `in` in a walk over a full pool."""
+        return (
+            number in self.own
+            or number in self.trials
+            or number in self.others
+            or number in self.lost
+            or number in self.cooling
+        )
+
+    def __len__(self) -> int:
+        return sum(number not in self.cooling for number in self.own | self.others | self.lost.keys())
+
+    @property
+    def between_lists_s(self) -> float:
+        """How long one list is good for while creates are lost."""
+        return min(MOST_BETWEEN_LISTS_S, max(LEAST_BETWEEN_LISTS_S, PER_RECORD_S * len(self.others)))
+
+
+class Taken:
+    """The views of all pools that this agent takes addresses from."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Begin with knowing nothing.
+
+        Args:
+            cluster: for lists.
+            clock: monotonic seconds.
+        """
+        self._cluster = cluster
+        self._clock = clock
+        self._views: dict[str, PoolView] = {}
+        self.epoch = 0
+        self.news = asyncio.Event()  # set, and replaced, each time that an address may have become free
+
+    def of(self, pool: str) -> PoolView:
+        """Give the view of a pool; what was learned long ago is dropped."""
+        view = self._views.get(pool)
+        if view is None:
+            view = self._views[pool] = PoolView()
+        elif (view.lost or view.others) and self._clock() - view.lost_s > FORGET_S:
+            view.lost.clear()
+            view.others.clear()
+            view.freed += 1
+        return view
+
+    def follow(self, _change: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """
+        Take in a change of this node's own records.
+
+        A record that left may have gone to another node: it is not known as taken any more, that is all.
+        """
+        if new is None:
+            if old is not None:
+                view = self.of(old.spec.pool)
+                view.own.discard(int(old.spec.address))
+                view.cooling.drop(old)
+                view.freed += 1
+                self._announce()
+        elif new.spec.state is IPState.COOLING:
+            self.of(new.spec.pool).own.discard(int(new.spec.address))
+            self.rests(new)
+        else:
+            view = self.of(new.spec.pool)
+            view.own.add(int(new.spec.address))
+            view.cooling.drop(new)
+
+    def rests(self, record: SpiderIP) -> None:
+        """Learn that an address was released, on whatever node, and may be taken when nothing else is free."""
+        view = self.of(record.spec.pool)
+        if int(record.spec.address) not in view.own and view.cooling.put(record):
+            self._announce()
+
+    def rests_no_more(self, record: SpiderIP) -> None:
+        """
+        Learn that a released address does not rest any more: in a full pool somebody took it, nearly always.
+
+        So nobody walks through the pool because of that; the next list tells if it has become free.
+        """
+        self.of(record.spec.pool).cooling.drop(record)
+
+    def changed(self) -> None:
+        """Learn that pools or reservations changed: a pool that was full may not be any more."""
+        self.epoch += 1
+        self._announce()
+
+    def state(self, pool: str) -> tuple[int, int]:
+        """Give what changes whenever an address of a pool may have become free."""
+        return (self.epoch, self.of(pool).freed)
+
+    async def lose(self, pool: str, ip: IPAddress) -> None:
+        """Learn that somebody else has an address; after several losses, all who lose meanwhile wait for one list."""
+        view = self.of(pool)
+        view.lost_s = self._clock()
+        view.lost[int(ip)] = view.lost_s
+        view.losses += 1
+        due = view.losses >= LOSSES and self._clock() - view.listed_s >= view.between_lists_s
+        if due or view.flight is not None:
+            await self._look(pool, view)
+
+    def free(self, record: SpiderIP) -> None:
+        """Learn that an address is free: this agent deleted its record, or saw that there is none."""
+        view, number = self.of(record.spec.pool), int(record.spec.address)
+        view.own.discard(number)
+        view.others.discard(number)
+        view.lost.pop(number, None)
+        view.cooling.drop(record)
+        view.freed += 1
+        self._announce()
+
+    async def refresh(self, pool: str) -> bool:
+        """List a pool's records unless that was done just now; whether there is news."""
+        view = self.of(pool)
+        if view.flight is None and self._clock() - view.listed_s < MOST_BETWEEN_LISTS_S:
+            return False
+        await self._look(pool, view)
+        return True
+
+    async def wait(self, news: asyncio.Event, pools: Iterable[str], timeout_s: float) -> None:
+        """
+        Wait until an address may have become free: one of this node's did, or it is time to list again.
+
+        Args:
+            news: `news` as it was before the pools were found full.
+            pools: their names.
+            timeout_s: the longest wait.
+        """
+        due_s = min((self.of(pool).listed_s for pool in pools), default=0.0) + MOST_BETWEEN_LISTS_S - self._clock()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, min(timeout_s, due_s))):
+                await news.wait()
+
+    def _announce(self) -> None:
+        self.news.set()
+        self.news = asyncio.Event()
+
+    async def _look(self, pool: str, view: PoolView) -> None:
+        """Join the list that is under way, or begin one."""
+        if view.flight is None:
+            view.listed_s, view.losses = self._clock(), 0
+            view.flight = asyncio.create_task(self._list(pool, view))
+            view.flight.add_done_callback(lambda flight: _landed(view, flight))
+        await asyncio.shield(view.flight)
+
+    async def _list(self, pool: str, view: PoolView) -> None:
+        began = self._clock()
+        # From the API server's memory, names only: the name says the address.
+        names = await self._cluster.list_names(SpiderIP, labels=pool_selector(pool))
+        view.others = {int(parse_record_name(name)) for name in names}
+        view.lost = {number: at for number, at in view.lost.items() if at >= began}
+        view.lost_s = self._clock()
+        view.freed += 1
+
+
+def _landed(view: PoolView, flight: asyncio.Task[None]) -> None:
+    """End a list; one that failed told nothing, so that the next one is due."""
+    view.flight = None
+    if flight.cancelled() or flight.exception() is not None:
+        view.listed_s = -MOST_BETWEEN_LISTS_S
