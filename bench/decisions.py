@@ -34,10 +34,10 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
-from spiderpool.controller.neighbours import Neighbours
-from spiderpool.controller.review import PoolReviewer, Question
 from spiderpool.controller.settings import read_settings
-from spiderpool.controller.subnetlookup import SubnetLookup
+from spiderpool.controller.subnets.lookup import SubnetLookup
+from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.pool_review import PoolReviewer, Question
 from spiderpool.errors import AlreadyExists
 from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
 from spiderpool.ipam.pool_size import IPNumber

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.controller.applications import ForeignApplications, NativeApplications
-from spiderpool.controller.autopools import AutoPools
-from spiderpool.controller.coordinators import Coordinators, CoordinatorSettings
-from spiderpool.controller.fence import FencedCluster
-from spiderpool.controller.fullness import Fullness
-from spiderpool.controller.imports import Imports
-from spiderpool.controller.loop import Loop
 from spiderpool.controller.metrics import Metrics
-from spiderpool.controller.multusconfigs import MultusConfigs
-from spiderpool.controller.pools import PoolKeeper
-from spiderpool.controller.projection import Projection
-from spiderpool.controller.reclaim import Reclaim
+from spiderpool.controller.networks.coordinators import Coordinators, CoordinatorSettings
+from spiderpool.controller.networks.multusconfigs import MultusConfigs
+from spiderpool.controller.pools.deletion import PoolKeeper
+from spiderpool.controller.pools.imports import Imports
+from spiderpool.controller.pools.pool_status import Projection
+from spiderpool.controller.pools.usage_events import Fullness
+from spiderpool.controller.reclaim.reclaimer import Reclaim
+from spiderpool.controller.runtime.context import Tell, World
+from spiderpool.controller.runtime.fenced_cluster import FencedCluster
+from spiderpool.controller.runtime.workqueue import Loop
 from spiderpool.controller.settings import Settings
-from spiderpool.controller.subnetbooks import SubnetBooks
-from spiderpool.controller.subnets import SubnetKeeper
-from spiderpool.controller.world import Tell, World
+from spiderpool.controller.subnets.applications import ForeignApplications, NativeApplications
+from spiderpool.controller.subnets.automatic_pools import AutoPools
+from spiderpool.controller.subnets.keeper import SubnetKeeper
+from spiderpool.controller.subnets.ledger import SubnetBooks
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.kube.informer import Mirror

@@ -21,21 +21,21 @@ import uvloop
 
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.controller.admission import admission_app
-from spiderpool.controller.advice import advise
-from spiderpool.controller.clean import Remains, clean
-from spiderpool.controller.goagents import list_go_agents
+from spiderpool.controller.cleanup import Remains, clean
 from spiderpool.controller.health import Probe, Probes, all_of, health_app, webhook_probe
-from spiderpool.controller.injector import PodInjector
 from spiderpool.controller.leader import COMPONENT, Leader
 from spiderpool.controller.metrics import Metrics, metrics_app
-from spiderpool.controller.neighbours import Neighbours
-from spiderpool.controller.networkreview import CoordinatorReviewer, MultusConfigReviewer
-from spiderpool.controller.review import PoolReviewer, ReservedReviewer, Reviewer
-from spiderpool.controller.serving import Certificate, Listener, follow_certificate, server_context
+from spiderpool.controller.pools.legacy_agents import list_go_agents
+from spiderpool.controller.runtime.listener import Certificate, Listener, follow_certificate, server_context
 from spiderpool.controller.settings import Settings, read_settings
-from spiderpool.controller.subnet_review import SubnetReviewer
-from spiderpool.controller.subnetlookup import SubnetLookup
+from spiderpool.controller.subnets.lookup import SubnetLookup
+from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
+from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.pod_injector import PodInjector
+from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer, Reviewer
+from spiderpool.controller.webhooks.server import admission_app
+from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
+from spiderpool.controller.webhooks.warnings import advise
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.client import KubeClient

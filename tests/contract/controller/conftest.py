@@ -13,7 +13,7 @@ import pytest
 from spiderlab.pki import issue, make_authority
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.controller.clean import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from spiderpool.controller.cleanup import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect

@@ -11,7 +11,7 @@ from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.controller.clean import CustomResourceDefinition, ValidatingWebhookConfiguration
+from spiderpool.controller.cleanup import CustomResourceDefinition, ValidatingWebhookConfiguration
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from tests.apiserver.control_plane import ControlPlane

@@ -15,7 +15,7 @@ from spiderpool.api.crd.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod, PodSpec, PodStatus
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
-from spiderpool.controller.world import World
+from spiderpool.controller.runtime.context import World
 from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Features
 from spiderpool.records.build import record_of

@@ -19,13 +19,13 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment, Workload
-from spiderpool.controller.applications import ForeignApplications, NativeApplications
-from spiderpool.controller.autopools import AutoPools
-from spiderpool.controller.fence import FencedCluster
-from spiderpool.controller.pools import PoolKeeper
-from spiderpool.controller.subnetbooks import SubnetBooks
-from spiderpool.controller.subnets import SubnetKeeper
-from spiderpool.controller.world import World
+from spiderpool.controller.pools.deletion import PoolKeeper
+from spiderpool.controller.runtime.context import World
+from spiderpool.controller.runtime.fenced_cluster import FencedCluster
+from spiderpool.controller.subnets.applications import ForeignApplications, NativeApplications
+from spiderpool.controller.subnets.automatic_pools import AutoPools
+from spiderpool.controller.subnets.keeper import SubnetKeeper
+from spiderpool.controller.subnets.ledger import SubnetBooks
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Mirror
 from spiderpool.model.config import Features, ThirdPartyKind

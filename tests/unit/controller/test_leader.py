@@ -16,9 +16,9 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
-from spiderpool.controller.fence import FencedCluster
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
+from spiderpool.controller.runtime.fenced_cluster import FencedCluster
 from spiderpool.controller.settings import read_settings
 from spiderpool.errors import TryAgain
 from spiderpool.kube.election import Election, Times

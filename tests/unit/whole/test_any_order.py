@@ -30,8 +30,8 @@ from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Pod, StatefulSet, StatefulSetSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.controller.reclaim import Reclaim
-from spiderpool.controller.world import World as Leadership
+from spiderpool.controller.reclaim.reclaimer import Reclaim
+from spiderpool.controller.runtime.context import World as Leadership
 from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
 from spiderpool.kube.informer import Mirror
 from spiderpool.records import lifecycle

@@ -16,7 +16,7 @@ from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
-from spiderpool.controller.poolclaims import STALE_S
+from spiderpool.controller.pools.leaving_addresses import STALE_S
 from spiderpool.model.pool import Pool
 from tests.unit.controller.conftest import make_pool, make_record
 from tests.unit.controller.desk import NUMBER, SUBNET, Desk

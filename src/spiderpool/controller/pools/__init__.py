@@ -1,0 +1,1 @@
+"""Reconcilers of SpiderIPPools: status, deletion, usage Events, import of former allocations."""

@@ -1,0 +1,68 @@
+"""
+Pools that are nearly full: an Event when that begins, and one when it is over.
+
+Read from the pools' status, which is derived: nothing decides from it, and looking costs nothing. Automatic pools are left out,
+since they are made as large as their application, so nearly full is how they should be.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
+from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.audit.usage import is_nearly_full
+from spiderpool.controller.runtime.context import Tell, World
+from spiderpool.kube.cluster import Change
+
+NEARLY_FULL: Final = "PoolNearlyFull"
+RELAXED: Final = "PoolRelaxed"
+
+
+class Fullness:
+    """Tells on each pool that it is nearly full, and that it is not any more."""
+
+    def __init__(self, world: World, warn: Tell, inform: Tell, *, percent: int) -> None:
+        """
+        Prepare.
+
+        Args:
+            world: the mirrors.
+            warn: writes a warning.
+            inform: writes good news.
+            percent: of a pool's addresses; 0 = never tell.
+        """
+        self._world = world
+        self._warn = warn
+        self._inform = inform
+        self._percent = percent
+        self._full: set[str] = set()  # UIDs
+
+    def start(self) -> None:
+        """Follow the pools and look at each once."""
+        self._world.follow(self._world.pools, self._on_pool)
+        for pool in self._world.pools:
+            self._look_at(pool)
+
+    def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        """A pool came, changed or went."""
+        if new is not None:
+            self._look_at(new)
+        elif old is not None:
+            self._full.discard(old.metadata.uid)
+
+    def _look_at(self, pool: SpiderIPPool) -> None:
+        """Tell when it begins and when it ends."""
+        uid, status = pool.metadata.uid, pool.status
+        held, total = status.allocated_ip_count or 0, status.total_ip_count or 0
+        was = uid in self._full
+        now = LABEL_OWNER_APP_NAME not in pool.metadata.labels and is_nearly_full(held, total, self._percent, was=was)
+        if now == was:
+            return
+        numbers = f"pool {pool.metadata.name}: {held} of {total} addresses are held"
+        if now:
+            self._full.add(uid)
+            self._warn(pool, NEARLY_FULL, f"{numbers}; when none is left pods wait: add addresses, or a further pool")
+        else:
+            self._full.discard(uid)
+            self._inform(pool, RELAXED, f"{numbers}: not nearly full any more")

@@ -1,0 +1,1 @@
+"""Reclaim of addresses whose pods are gone."""

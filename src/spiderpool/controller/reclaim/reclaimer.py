@@ -1,0 +1,373 @@
+"""
+Reclaim of addresses whose pods are gone, have ended, or hang in deletion.
+
+A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is judged some seconds later,
+from live objects. On a Ready node the node is asked first: a mark on the record, which the node's agent answers by releasing
+it when no namespace wears the address any more. On a lost node, and when the agent stays silent, time decides. Every write is
+conditional on the state that was judged. The judgements are `records.lifecycle`'s; durations run on this process' monotonic
+clock, from when it first saw a state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import structlog
+
+from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN
+from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.kubernetes.core import Node, PartialObject, Pod
+from spiderpool.api.kubernetes.meta import KubeObject
+from spiderpool.controller.reclaim.orphans import drop_endpoint, drop_orphans
+from spiderpool.controller.runtime.context import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
+from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.errors import Conflict, NotFound
+from spiderpool.ipam.cooldown import release, rest_s
+from spiderpool.kube.cluster import Change, if_exists
+from spiderpool.kube.holder_owners import read_owners
+from spiderpool.model.claim import ClaimKey
+from spiderpool.model.pool import Pool
+from spiderpool.records.build import marked, suspicion_of, unmarked
+from spiderpool.records.lifecycle import (
+    RULES,
+    SECOND_LOOK_S,
+    Next,
+    NodeState,
+    Rules,
+    Step,
+    Trigger,
+    Verdict,
+    judge_leak,
+    next_step,
+)
+
+T = TypeVar("T", bound=KubeObject)
+
+RECORDS: Final = "records"
+ENDPOINTS: Final = "endpoints"
+STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
+
+RECLAIMED: Final = "IPReclaimed"
+STILL_WORN: Final = "IPStillWorn"
+
+log = structlog.get_logger("spiderpool.controller")
+
+Count = Callable[[Trigger | None], None]
+"""Told of each reclaimed address why it was, and of each attempt that failed (None)."""
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """Since when a state of a record is seen, and since when its node's agent is asked."""
+
+    of: tuple[str, ...]
+    since: float
+    asked: float | None = None
+
+
+class Reclaim:
+    """Gives back the addresses of pods that are gone; static holders are judged by their owner."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        tell: Tell,
+        count: Count,
+        workers: int = 1,
+        scan_s: float = 600.0,
+        enabled: bool = True,
+        rules: Rules = RULES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Prepare.
+
+        Args:
+            world: mirrors and door.
+            tell: writes an Event.
+            count: counts.
+            workers: records judged at the same time.
+            scan_s: seconds between two looks at everything.
+            enabled: whether addresses that are held are looked at; those that rest always are.
+            rules: the switches.
+            clock: monotonic seconds.
+        """
+        self._world = world
+        self._tell = tell
+        self._count = count
+        self._enabled = enabled
+        self._rules = rules
+        self._clock = clock
+        self._suspicions: dict[str, Suspicion] = {}
+        self._blank: frozenset[tuple[str, str]] = frozenset()
+        self._deleting: set[str] = set()
+        self._scan_s = scan_s
+        self.loop = Loop("reclaim", self._reconcile, workers=workers, clock=clock)
+        self.rounds = Loop("reclaim rounds", self._round, clock=clock)
+
+    def start(self) -> None:
+        """Follow records, pods and StatefulSets, and look at everything now and from time to time."""
+        self._world.follow(self._world.records, self._on_record)
+        self._world.follow(self._world.pods, self._on_pod)
+        self._world.follow(self._world.ended, self._on_ended)
+        self._world.follow(self._world.statefulsets, self._on_statefulset)
+        self.rounds.add(RECORDS)
+        self.rounds.add(ENDPOINTS)
+
+    # --- what makes us look -------------------------------------------------------------------------------------------------
+
+    async def _round(self, key: str) -> float:
+        """Look at everything of one kind: leadership begins with it, and it is repeated in case an event was missed."""
+        if key == RECORDS:
+            if self._enabled and self._rules.blank:
+                await self._find_blank()
+            self._look_at(self._world.records)
+        else:
+            await drop_orphans(self._world)
+        return self._scan_s
+
+    async def _find_blank(self) -> None:
+        """Find the pods that run and have no address in their status; the mirrors have metadata only."""
+        listing = await self._world.cluster.list_objects(Pod, fields="status.phase=Running", resource_version="0")
+        self._blank = frozenset(pod.key for pod in listing.items if not pod.status.pod_ips and not pod.spec.host_network)
+
+    def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """A record came, changed or went; a new pod's record may come before its pod, which the second look clears up."""
+        if old is not None and old.held and suspicion_of(old):
+            self._see_answer(old, new)
+        if new is not None:
+            self._look_at([new])
+        for record in (old, new):
+            if record is not None and record.held:
+                self._look_at(self._twins(record))
+
+    def _on_pod(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
+        """A pod went, another one has its name, or it is in deletion now."""
+        if old is None:
+            return
+        if new is None or new.metadata.uid != old.metadata.uid or new.metadata.deletion_timestamp is not None:
+            self._look_at(self._world.records.by_index(BY_HOLDER, old.key))
+
+    def _on_ended(self, _: Change, __: PartialObject | None, new: PartialObject | None) -> None:
+        """A pod finished."""
+        if new is not None:
+            self._look_at(self._world.records.by_index(BY_HOLDER, new.key))
+
+    def _on_statefulset(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
+        """A StatefulSet went, or its specification changed: it may not want all its pods any more."""
+        either = new or old
+        if either is not None and (old is None or new is None or old.metadata.generation != new.metadata.generation):
+            self._look_at(self._world.records.by_index(BY_STATEFULSET, either.key))
+
+    def _look_at(self, records: Iterable[SpiderIP]) -> None:
+        """Queue the records among some that look leaked."""
+        for record in records:
+            if self._looks(record) is not None or suspicion_of(record):
+                self.loop.add(record.metadata.name)
+
+    def _looks(self, record: SpiderIP) -> str | None:
+        """
+        Say in a word what the mirrors know against a record, None when there is nothing.
+
+        A virtual machine has no pod of its name, so it always looks leaked; its objects are read then.
+        """
+        holder = record.spec.holder
+        if not record.held:
+            return record.spec.state
+        if not record.held_by_workload or not self._enabled:
+            return None
+        key = (holder.namespace, holder.name)
+        pod, ended = self._world.pods.get(key), self._world.ended.get(key)
+        words = {
+            "gone": pod is None or pod.metadata.uid != holder.uid,
+            "ending": pod is not None and pod.metadata.deletion_timestamp is not None,
+            "ended": ended is not None and ended.metadata.uid == holder.uid,
+            "blank": key in self._blank,
+            "twice": bool(self._twins(record)),
+        }
+        return next((word for word, true in words.items() if true), None)
+
+    def _twins(self, record: SpiderIP) -> list[SpiderIP]:
+        """Give the other records that the same claim holds: a write of a dead agent may come late."""
+        held = self._world.records.by_index(BY_CLAIM, ClaimKey.of_record(record))
+        return [other for other in held if other.metadata.name != record.metadata.name]
+
+    # --- what we do ---------------------------------------------------------------------------------------------------------
+
+    async def _reconcile(self, name: str) -> float | None:
+        """Look at one record: note a suspicion, and after some time, if it still stands, judge it from live objects."""
+        record = self._world.records.named(name)
+        looks = None if record is None else self._looks(record)
+        if record is None or looks is None:
+            self._suspicions.pop(name, None)
+            if record is not None and record.held and suspicion_of(record):
+                await self._write(unmarked(record))
+            return None
+        suspicion = self._suspicion_of(record, looks)
+        rest = suspicion.since + self._first_rest_s(record, looks) - self._clock()
+        if rest > 0:
+            return rest
+        if not record.held:
+            await self._delete(record)
+            return None
+        return await self._settle(record, suspicion)
+
+    async def _settle(self, record: SpiderIP, suspicion: Suspicion) -> float | None:
+        """Judge a held record, and do what comes next."""
+        node = await self._node_of(record)
+        verdict = await self._judge(record, node)
+        now = self._clock()
+        if suspicion.asked is None and suspicion_of(record):
+            suspicion.asked = now  # by a former leader
+        step = next_step(
+            verdict,
+            node,
+            seen_s=now - suspicion.since,
+            asked_s=None if suspicion.asked is None else now - suspicion.asked,
+            answer=record.metadata.annotations.get(ANNO_WORN, ""),
+            name=record.spec.holder.node,
+        )
+        return await self._do(step, record, verdict, suspicion)
+
+    async def _do(self, step: Next, record: SpiderIP, verdict: Verdict, suspicion: Suspicion) -> float | None:
+        """Carry a step out, and say when to look again."""
+        match step.step:
+            case Step.KEEP:
+                self._suspicions.pop(record.metadata.name, None)
+                if suspicion_of(record):
+                    await self._write(unmarked(record))
+                return STATIC_LOOK_S if record.spec.static else None
+            case Step.ASK:
+                await self._write(marked(record, ANNO_SUSPECT, f"{verdict.trigger}: {step.reason}"))
+                suspicion.asked = self._clock()
+            case Step.RELEASE:
+                await self._release(record, verdict.trigger or Trigger.POD_GONE, step.reason)
+                return None
+            case Step.WAIT:
+                pass
+        return step.wait_s
+
+    def _suspicion_of(self, record: SpiderIP, looks: str) -> Suspicion:
+        """Give since when a record looks like this; another holder, or another look, begins anew."""
+        holder, meta = record.spec.holder, record.metadata
+        of = (meta.uid, record.spec.state_since or "", holder.uid, holder.container_id, holder.node, looks)
+        known = self._suspicions.get(meta.name)
+        if known is None or known.of != of:
+            known = self._suspicions[meta.name] = Suspicion(of, self._clock())
+        return known
+
+    def _first_rest_s(self, record: SpiderIP, looks: str) -> float:
+        """Tell how long a record rests before anything is read for it; the live objects may ask for more."""
+        if not record.held:
+            return rest_s(record, self._pool_of(record))
+        pod = self._world.pods.named(record.spec.holder.name, record.spec.holder.namespace)
+        grace = pod.metadata.deletion_grace_period_seconds if pod is not None and looks == "ending" else None
+        return SECOND_LOOK_S + self._rules.additional_s + (grace or 0)
+
+    def _pool_of(self, record: SpiderIP) -> Pool | None:
+        pool = self._world.pools.named(record.spec.pool)
+        return None if pool is None else Pool.parse(pool)
+
+    # --- reading ------------------------------------------------------------------------------------------------------------
+
+    async def _judge(self, record: SpiderIP, node: NodeState) -> Verdict:
+        """Read the live objects that decide, and decide."""
+        holder = record.spec.holder
+        if holder.kind is HolderKind.VIRTUAL_MACHINE:
+            return judge_leak(record, None, await read_owners(self._world.cluster, record), node=node, rules=self._rules)
+        pod = await if_exists(self._world.cluster.get(Pod, holder.name, holder.namespace))
+        owners = await read_owners(self._world.cluster, record)
+        return judge_leak(record, pod, owners, node=node, rules=self._rules, twins=self._twins(record))
+
+    async def _node_of(self, record: SpiderIP) -> NodeState:
+        """Read the node that a record names."""
+        name = record.spec.holder.node
+        node = await if_exists(self._world.cluster.get(Node, name)) if name else None
+        if node is None:
+            return NodeState.GONE
+        return NodeState.READY if node.ready else NodeState.LOST
+
+    # --- writing ------------------------------------------------------------------------------------------------------------
+
+    async def _write(self, record: SpiderIP) -> None:
+        """Write a mark, or its end, on condition of what was judged; the watch brings it back to us."""
+        try:
+            self._world.records.remember(await self._world.cluster.replace(record))
+        except NotFound:
+            return  # released meanwhile
+
+    async def _release(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
+        """Let an address go, on condition that its record is the one that was judged."""
+        released = release(record, self._pool_of(record), datetime.now(UTC))
+        try:
+            if released is None:
+                await self._delete(record)
+            else:
+                self._world.records.remember(await self._world.cluster.replace(released))
+        except NotFound:
+            return  # its own node was faster
+        except Conflict:
+            self._count(None)
+            raise
+        self._reclaimed(record, trigger, reason)
+        if record.spec.static:
+            await drop_endpoint(self._world, record)
+
+    async def _delete(self, record: SpiderIP) -> None:
+        """Delete a record on condition that it is the one that was looked at. Raises `NotFound` for one that was held."""
+        meta = record.metadata
+        self._deleting.add(meta.uid)
+        try:
+            await self._world.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+        except NotFound:
+            self._world.records.forget(record)
+            if record.held:
+                raise
+        else:
+            self._world.records.forget(record)
+        finally:
+            self._deleting.discard(meta.uid)
+        self._suspicions.pop(meta.name, None)
+
+    def _see_answer(self, old: SpiderIP, new: SpiderIP | None) -> None:
+        """Take in what became of a record whose node was asked: released, or still worn."""
+        trigger, _, reason = suspicion_of(old).partition(": ")
+        gone = new is None and old.metadata.uid not in self._deleting
+        if gone or (new is not None and not new.held and suspicion_of(new)):
+            self._reclaimed(old, _trigger(trigger), f"{reason}; no namespace of node {old.spec.holder.node} wears it")
+        elif (
+            new is not None and (worn := new.metadata.annotations.get(ANNO_WORN)) and ANNO_WORN not in old.metadata.annotations
+        ):
+            self._say(old, STILL_WORN, f"{_whose(old)} stays: {reason}, but {worn}")
+
+    def _reclaimed(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
+        """Log, count and tell."""
+        log.info("address reclaimed", ip=record.spec.ip, pool=record.spec.pool, trigger=trigger, reason=reason)
+        self._count(trigger)
+        self._say(record, RECLAIMED, f"{_whose(record)} is reclaimed: {reason}")
+
+    def _say(self, record: SpiderIP, reason: str, text: str) -> None:
+        """Tell on the pool, and on the holder's pod if it exists: it may be gone, and its namespace too."""
+        holder = record.spec.holder
+        pod = self._world.pods.named(holder.name, holder.namespace)
+        pool = self._world.pools.named(record.spec.pool)
+        if pool is not None:
+            self._tell(pool, reason, text)
+        if pod is not None and pod.metadata.uid == holder.uid:
+            self._tell(Pod(metadata=pod.metadata), reason, text)
+
+
+def _whose(record: SpiderIP) -> str:
+    """Name an address and its holder."""
+    holder = record.spec.holder
+    return f"{record.spec.ip} of {holder.namespace}/{holder.name} ({holder.nic or 'unnamed interface'})"
+
+
+def _trigger(text: str) -> Trigger:
+    """Read the trigger that a mark names; one of another version is taken for the commonest."""
+    return Trigger(text) if text in set(Trigger) else Trigger.POD_GONE

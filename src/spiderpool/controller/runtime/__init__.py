@@ -1,0 +1,1 @@
+"""What every reconciler needs: work queue, fenced writes, shared informers, ports."""

@@ -1,0 +1,1 @@
+"""Reconcilers of SpiderSubnets and of the automatic pools cut from them."""

@@ -1,0 +1,81 @@
+"""
+What the webhooks of coordinators and networks look at.
+
+Decisions are in `admission.coordinators` and `admission.multusconfigs`.
+"""
+
+from __future__ import annotations
+
+from spiderpool.admission.coordinators import complete_coordinator, validate_coordinator
+from spiderpool.admission.multusconfigs import complete_config, managed_by_another, validate_config
+from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.multusconfig import SpiderMultusConfig
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
+from spiderpool.controller.webhooks.pool_review import FINE, Opinion, Question
+from spiderpool.errors import NotFound
+from spiderpool.kube.cluster import Cluster
+from spiderpool.networks.definition import definition_name
+
+
+class CoordinatorReviewer:
+    """Coordinators: nothing but themselves matters."""
+
+    kind = SpiderCoordinator
+
+    async def complete(self, question: Question[SpiderCoordinator]) -> SpiderCoordinator | None:
+        """Fill in a coordinator."""
+        return None if question.new is None else complete_coordinator(question.new)
+
+    async def judge(self, question: Question[SpiderCoordinator]) -> Opinion:
+        """Decide on a create or an update."""
+        old, new = question.old, question.new
+        if new is None or (old is not None and new.spec in (old.spec, complete_coordinator(old).spec)):
+            return FINE
+        return Opinion(errors=tuple(validate_coordinator(new)))
+
+
+class MultusConfigReviewer:
+    """Networks: their definition may be another network's, which is read live."""
+
+    kind = SpiderMultusConfig
+
+    def __init__(self, cluster: Cluster) -> None:
+        """
+        Prepare.
+
+        Args:
+            cluster: the door.
+        """
+        self._cluster = cluster
+
+    async def complete(self, question: Question[SpiderMultusConfig]) -> SpiderMultusConfig | None:
+        """Fill in a network."""
+        return None if question.new is None else complete_config(question.new)
+
+    async def judge(self, question: Question[SpiderMultusConfig]) -> Opinion:
+        """Decide on a create or an update."""
+        old, new = question.old, question.new
+        if new is None or (old is not None and _says_the_same(old, new)):
+            return FINE
+        errors = validate_config(old, new)
+        if not errors and (other := await self._owner_of(new)):
+            errors.append(managed_by_another(new, definition_name(new), other))
+        return Opinion(errors=tuple(errors))
+
+    async def _owner_of(self, config: SpiderMultusConfig) -> str:
+        """Name the other network that this one's definition belongs to; empty when it belongs to nobody else."""
+        try:
+            found = await self._cluster.get_metadata(
+                NetworkAttachmentDefinition, definition_name(config), config.metadata.namespace
+            )
+        except NotFound:
+            return ""
+        kind = SpiderMultusConfig.resource.kind
+        owners = (owner.name for owner in found.metadata.owner_references if owner.kind == kind)
+        return next((name for name in owners if name != config.metadata.name), "")
+
+
+def _says_the_same(old: SpiderMultusConfig, new: SpiderMultusConfig) -> bool:
+    """Whether an update changes nothing that is checked."""
+    same_spec = new.spec in (old.spec, complete_config(old).spec)
+    return same_spec and old.metadata.annotations == new.metadata.annotations

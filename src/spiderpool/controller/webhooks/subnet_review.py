@@ -1,0 +1,68 @@
+"""What the webhooks of SpiderSubnets look at before they decide; the decisions are `admission.subnets`'s."""
+
+from __future__ import annotations
+
+from spiderpool.admission.subnets import (
+    forbid_subnet_update,
+    mutate_subnet,
+    validate_subnet,
+    validate_subnet_delete,
+)
+from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.pool_review import FINE, Opinion, Question
+from spiderpool.kube.cluster import Cluster
+from spiderpool.model.config import Features
+from spiderpool.model.subnet import Subnet
+
+
+class SubnetReviewer:
+    """Subnets: compared with each other and with all pools, both read live when one is created."""
+
+    kind = SpiderSubnet
+
+    def __init__(self, cluster: Cluster, neighbours: Neighbours, features: Features) -> None:
+        """
+        Prepare.
+
+        Args:
+            cluster: the door.
+            neighbours: the pools.
+            features: the configuration's switches.
+        """
+        self._cluster = cluster
+        self._neighbours = neighbours
+        self._features = features
+
+    async def complete(self, question: Question[SpiderSubnet]) -> SpiderSubnet | None:
+        """Fill in a subnet."""
+        return None if question.new is None else mutate_subnet(question.new)
+
+    async def judge(self, question: Question[SpiderSubnet]) -> Opinion:
+        """Decide on a create, an update or a delete."""
+        match question:
+            case Question(old=SpiderSubnet() as old, new=None):
+                return Opinion(forbidden=validate_subnet_delete(old, self._features))
+            case Question(old=None, new=SpiderSubnet() as new):
+                if not self._features.enable_spider_subnet:
+                    return Opinion(forbidden="enableSpiderSubnet is false in the configuration; nobody would serve it")
+                return await self._judge_new(new)
+            case Question(old=SpiderSubnet() as old, new=SpiderSubnet() as new):
+                return self._judge_update(old, new)
+        return FINE
+
+    async def _judge_new(self, new: SpiderSubnet) -> Opinion:
+        """Compare a new subnet with all that exists."""
+        listing = await self._cluster.list_objects(SpiderSubnet)
+        others = [Subnet.parse(subnet) for subnet in listing.items]
+        pools = await self._neighbours.within(Subnet.parse(new).network)
+        return Opinion(errors=tuple(validate_subnet(None, new, others, pools, self._features)))
+
+    def _judge_update(self, old: SpiderSubnet, new: SpiderSubnet) -> Opinion:
+        """Decide on an update: the request carries the status, which says what pools have."""
+        forbidden = forbid_subnet_update(old, new)
+        if forbidden is not None:
+            return Opinion(forbidden=forbidden)
+        if new.spec in (old.spec, mutate_subnet(old).spec):
+            return FINE
+        return Opinion(errors=tuple(validate_subnet(old, new, (), (), self._features)))
