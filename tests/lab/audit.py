@@ -11,7 +11,7 @@ from typing import Final
 
 from spiderlab import Lab, binaries
 from spiderpool.audit.comparison import Difference, Kind, compare
-from spiderpool.cli.books import Reading, asking_for_interfaces, read_books
+from spiderpool.cli.snapshot_reader import Reading, asking_for_interfaces, read_books
 from spiderpool.kube.connect import connect
 
 PROGRAM: Final = Path(sys.executable).with_name("spiderpoolctl")

@@ -21,13 +21,14 @@ from spiderpool.api.kubernetes.core import ConfigMap, NetworkAttachmentDefinitio
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.audit.comparison import Kind
 from spiderpool.audit.usage import Usage
-from spiderpool.cli import ctl, gc, session
+from spiderpool.cli import main, session
 from spiderpool.cli.agents import AgentPod, read_installation
-from spiderpool.cli.books import Unread, read_books
-from spiderpool.cli.check import Report, audit, summary
-from spiderpool.cli.explain import check_options, networks_of, read_ipam, tell
-from spiderpool.cli.ip import ByHand, find, give_back, record
+from spiderpool.cli.commands import gc
+from spiderpool.cli.commands.check import Report, audit, summary
+from spiderpool.cli.commands.explain import check_options, networks_of, read_ipam, tell
+from spiderpool.cli.commands.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
+from spiderpool.cli.snapshot_reader import Unread, read_books
 from spiderpool.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, Unreachable
 from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
 from spiderpool.ipam.pool_size import IPNumber
@@ -722,7 +723,7 @@ def command(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(session, "_connected", connected)
 
     def run(*words: str) -> tuple[int, str]:
-        result = CliRunner().invoke(ctl.app, words)
+        result = CliRunner().invoke(main.app, words)
         return result.exit_code, result.output
 
     return run
@@ -740,12 +741,12 @@ def test_command_show(lab: Lab, command: Any) -> None:
 
 def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each difference with cause and mend, then what was compared; the exit code says it too."""
-    monkeypatch.setattr("spiderpool.cli.check.asking_for_interfaces", lambda _: lab.ask)
+    monkeypatch.setattr("spiderpool.cli.commands.check.asking_for_interfaces", lambda _: lab.ask)
     lab.good()
     assert (0, True) == ((found := command("check"))[0], found[1].startswith("all agree ("))
 
     lab.wears()
-    monkeypatch.setattr("spiderpool.cli.check.Books.lag_s", 0.0)
+    monkeypatch.setattr("spiderpool.cli.commands.check.Books.lag_s", 0.0)
     code, text = command("check")
 
     assert 1 == code
@@ -782,7 +783,7 @@ def test_command_gc(lab: Lab, command: Any) -> None:
 
 def test_command_help(command: Any, tmp_path: Any) -> None:
     """Every command describes itself, and all of them go into one file."""
-    path = tmp_path / "ctl.md"
+    path = tmp_path / "main.md"
     assert 0 == command("generate-markdown", "--markdown-path", str(path))[0]
 
     text = path.read_text()

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from spiderpool.agent.settings import read_settings as read_agent_settings
-from spiderpool.cli.defaults import read_defaults
 from spiderpool.controller.settings import read_settings as read_controller_settings
+from spiderpool.installer.defaults import read_defaults
 from spiderpool.model.config import parse_config
 from tests.unit.deploy.chart import CHART, NAMESPACE, ROOT, Rendered, env_of, helm, refusal, render
 

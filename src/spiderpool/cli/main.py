@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from spiderpool.cli import ip, node
-from spiderpool.cli.check import check
+from spiderpool.cli.commands import ip, node
+from spiderpool.cli.commands.check import check
+from spiderpool.cli.commands.explain import explain
+from spiderpool.cli.commands.gc import gc
 from spiderpool.cli.connectivity.command import connectivity
-from spiderpool.cli.explain import explain
-from spiderpool.cli.gc import gc
 from spiderpool.cli.markdown import render_markdown
 from spiderpool.cli.session import COMMAND
 

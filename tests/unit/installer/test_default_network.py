@@ -11,8 +11,13 @@ from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
-from spiderpool.cli.networks import create_coordinator, create_default_network, make_default_network, read_coordinator
 from spiderpool.errors import InvalidRequest
+from spiderpool.installer.default_network import (
+    create_coordinator,
+    create_default_network,
+    make_default_network,
+    read_coordinator,
+)
 from tests.fakes.cluster import FakeCluster
 
 PREFIX = "SPIDERPOOL_INIT_DEFAULT_COORDINATOR_"

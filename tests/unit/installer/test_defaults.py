@@ -6,8 +6,8 @@ import pytest
 
 from spiderpool.api.crd.ippool import IPPoolSpec
 from spiderpool.api.crd.subnet import SubnetSpec
-from spiderpool.cli.defaults import read_defaults
 from spiderpool.errors import InvalidRequest
+from spiderpool.installer.defaults import read_defaults
 
 BASE = {
     "SPIDERPOOL_NAMESPACE": "kube-system",

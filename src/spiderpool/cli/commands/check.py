@@ -11,8 +11,8 @@ import msgspec
 from spiderpool.audit.comparison import Difference, compare, lasting
 from spiderpool.audit.snapshot import Books
 from spiderpool.cli import session
-from spiderpool.cli.books import Ask, Reading, Unread, asking_for_interfaces, read_books
 from spiderpool.cli.session import Output, OutputOption
+from spiderpool.cli.snapshot_reader import Ask, Reading, Unread, asking_for_interfaces, read_books
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 

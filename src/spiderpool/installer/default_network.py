@@ -17,9 +17,9 @@ from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.cli.install import Say, create_once
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.errors import InvalidRequest
+from spiderpool.installer.steps import Say, create_once
 from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.environment import Environment, read_flag, read_number

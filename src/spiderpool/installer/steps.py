@@ -14,8 +14,8 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Lease
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
-from spiderpool.cli.objects import CustomResourceDefinition, DaemonSet, Deployment, EndpointSlice
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
+from spiderpool.installer.objects import CustomResourceDefinition, DaemonSet, Deployment, EndpointSlice
 from spiderpool.kube.cluster import Cluster
 
 POLL_S: Final = 1.0

@@ -11,8 +11,9 @@ import pytest
 from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.kubernetes.core import Lease
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.cli import install
-from spiderpool.cli.objects import (
+from spiderpool.errors import InvalidRequest, Rejected, Unreachable
+from spiderpool.installer import steps
+from spiderpool.installer.objects import (
     CustomResourceDefinition,
     DaemonSet,
     DefinitionCondition,
@@ -22,7 +23,6 @@ from spiderpool.cli.objects import (
     EndpointSlice,
     ServiceEndpoint,
 )
-from spiderpool.errors import InvalidRequest, Rejected, Unreachable
 from tests.fakes.cluster import FakeCluster
 
 NAME = "spiderips.spiderpool.spidernet.io"
@@ -32,7 +32,7 @@ ESTABLISHED = DefinitionStatus(conditions=(DefinitionCondition(type="Established
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """Give an empty cluster, and do not wait long between two looks."""
-    monkeypatch.setattr(install, "POLL_S", 0.01)
+    monkeypatch.setattr(steps, "POLL_S", 0.01)
     return FakeCluster()
 
 
@@ -57,7 +57,7 @@ def definition(spec: dict[str, Any], status: DefinitionStatus = ESTABLISHED) -> 
 async def test_pools_are_created(cluster: FakeCluster) -> None:
     """Each pool is created and reported."""
     said: list[str] = []
-    await install.create_defaults(cluster, [pool()], said.append)
+    await steps.create_defaults(cluster, [pool()], said.append)
     assert ["10.6.0.0/16"] == [found.spec.subnet for found in cluster.all(SpiderIPPool)]
     assert ["pool default-v4-ippool created: 10.6.0.0/16, no addresses yet"] == said
 
@@ -65,7 +65,7 @@ async def test_pools_are_created(cluster: FakeCluster) -> None:
 async def test_pools_that_exist_stay(cluster: FakeCluster) -> None:
     """A pool of that name that the user changed stays as the user left it, and the next one is still created."""
     cluster.seed(pool(subnet="10.9.0.0/16"))
-    await install.create_defaults(cluster, [pool(), pool("default-v6-ippool", "fd00::/64")], lambda _: None)
+    await steps.create_defaults(cluster, [pool(), pool("default-v6-ippool", "fd00::/64")], lambda _: None)
     assert ["10.9.0.0/16", "fd00::/64"] == [found.spec.subnet for found in cluster.all(SpiderIPPool)]
 
 
@@ -74,7 +74,7 @@ async def test_waits_for_a_ready_backend(cluster: FakeCluster, ready: bool | Non
     """A backend that is not ready does not count; one whose state is not given does."""
     cluster.seed(backend(ready=False))
     said: list[str] = []
-    waiting = asyncio.create_task(install.wait_for_controller(cluster, "kube-system", "spiderpool-controller", said.append))
+    waiting = asyncio.create_task(steps.wait_for_controller(cluster, "kube-system", "spiderpool-controller", said.append))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     cluster.drop(EndpointSlice, "spiderpool-controller-x", "kube-system")
@@ -87,7 +87,7 @@ async def test_steps_are_repeated(cluster: FakeCluster) -> None:
     """A webhook that does not answer yet is asked again."""
     cluster.faults.fail_next("create", SpiderIPPool, Unreachable("failed calling webhook: connection refused"))
     said: list[str] = []
-    await install.until_done(lambda: install.create_defaults(cluster, [pool()], said.append), said.append)
+    await steps.until_done(lambda: steps.create_defaults(cluster, [pool()], said.append), said.append)
     assert ["default-v4-ippool"] == [found.metadata.name for found in cluster.all(SpiderIPPool)]
     assert "failed calling webhook: connection refused; trying again" == said[0]
 
@@ -96,13 +96,13 @@ async def test_refusals_are_final(cluster: FakeCluster) -> None:
     """What the webhook refuses is refused the next time as well: the job ends with its words."""
     cluster.faults.fail_next("create", SpiderIPPool, Rejected("spec.ips: Forbidden: overlaps pool blue"))
     with pytest.raises(Rejected, match="overlaps pool blue"):
-        await install.until_done(lambda: install.create_defaults(cluster, [pool()], lambda _: None), lambda _: None)
+        await steps.until_done(lambda: steps.create_defaults(cluster, [pool()], lambda _: None), lambda _: None)
 
 
 async def test_definitions_are_created(cluster: FakeCluster) -> None:
     """A missing CRD is created, and the step waits until it is served."""
     applied = asyncio.create_task(
-        install.apply_definitions(cluster, [definition({"scope": "Cluster"}, DefinitionStatus())], lambda _: None)
+        steps.apply_definitions(cluster, [definition({"scope": "Cluster"}, DefinitionStatus())], lambda _: None)
     )
     await asyncio.sleep(0.05)
     assert not applied.done()
@@ -116,14 +116,14 @@ async def test_definitions_are_updated(cluster: FakeCluster) -> None:
     old = {"versions": [{"name": "v2beta1", "schema": {"properties": {"old": {}, "kept": {}}}}], "scope": "Cluster"}
     new = {"versions": [{"name": "v2beta1", "schema": {"properties": {"kept": {}}}}], "scope": "Cluster"}
     cluster.seed(definition(old))
-    await install.apply_definitions(cluster, [definition(new)], lambda _: None)
+    await steps.apply_definitions(cluster, [definition(new)], lambda _: None)
     assert [new] == [found.spec for found in cluster.all(CustomResourceDefinition)]
 
 
 async def test_others_definitions_stay(cluster: FakeCluster) -> None:
     """A CRD that belongs to another project is not touched when the cluster has it."""
     cluster.seed(definition({"scope": "Namespaced"}))
-    await install.apply_definitions(cluster, [definition({"scope": "Cluster"})], lambda _: None, only_if_absent=True)
+    await steps.apply_definitions(cluster, [definition({"scope": "Cluster"})], lambda _: None, only_if_absent=True)
     assert [{"scope": "Namespaced"}] == [found.spec for found in cluster.all(CustomResourceDefinition)]
     assert 0 == cluster.count("patch")
 
@@ -134,16 +134,16 @@ def workload(kind: type[DaemonSet | Deployment], *finalizers: str) -> DaemonSet 
     return kind(metadata=ObjectMeta(name=name, namespace="kube-system", finalizers=finalizers))
 
 
-async def remove(cluster: FakeCluster, say: install.Say) -> None:
+async def remove(cluster: FakeCluster, say: steps.Say) -> None:
     """Remove agents and controllers."""
-    await install.remove_programs(cluster, "kube-system", "spiderpool-agent", "spiderpool-controller", say)
+    await steps.remove_programs(cluster, "kube-system", "spiderpool-agent", "spiderpool-controller", say)
 
 
 async def test_programs_are_deleted_in_the_foreground(cluster: FakeCluster) -> None:
     """Agents are seen as being deleted until the last one is gone; only then controllers go, and their lease."""
     cluster.seed(workload(DaemonSet, "foregroundDeletion"))
     cluster.seed(workload(Deployment))
-    cluster.seed(Lease(metadata=ObjectMeta(name=install.LEASE, namespace="kube-system")))
+    cluster.seed(Lease(metadata=ObjectMeta(name=steps.LEASE, namespace="kube-system")))
     said: list[str] = []
     removing = asyncio.create_task(remove(cluster, said.append))
     await asyncio.sleep(0.05)
@@ -180,7 +180,7 @@ async def test_a_lost_answer_does_not_stop_the_removal(cluster: FakeCluster) -> 
     """An API server that is away for a moment costs a repetition."""
     cluster.seed(workload(DaemonSet))
     cluster.faults.fail_next("delete", DaemonSet, Unreachable("connection refused"))
-    await install.until_done(lambda: remove(cluster, lambda _: None), lambda _: None)
+    await steps.until_done(lambda: remove(cluster, lambda _: None), lambda _: None)
     assert () == cluster.all(DaemonSet)
 
 
@@ -188,7 +188,7 @@ def test_folder_is_read(tmp_path: Path) -> None:
     """All documents of all files are taken, empty ones skipped."""
     text = "kind: CustomResourceDefinition\nmetadata: {name: a}\nspec: {scope: Cluster}\n"
     (tmp_path / "a.yaml").write_text(f"---\n{text}---\n---\n{text.replace('name: a', 'name: b')}")
-    assert ["a", "b"] == [found.metadata.name for found in install.read_definitions(tmp_path)]
+    assert ["a", "b"] == [found.metadata.name for found in steps.read_definitions(tmp_path)]
 
 
 @pytest.mark.parametrize(
@@ -200,4 +200,4 @@ def test_folder_is_refused(tmp_path: Path, text: str | None, words: str) -> None
     if text is not None:
         (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InvalidRequest, match=words):
-        install.read_definitions(tmp_path)
+        steps.read_definitions(tmp_path)

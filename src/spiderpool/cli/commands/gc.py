@@ -18,9 +18,9 @@ from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.audit.comparison import LOST, Difference, Kind, compare, remembers
 from spiderpool.audit.snapshot import Books
 from spiderpool.cli import session
-from spiderpool.cli.books import Reading, Unread, read_books
-from spiderpool.cli.ip import give_back
+from spiderpool.cli.commands.ip import give_back
 from spiderpool.cli.session import Output, OutputOption
+from spiderpool.cli.snapshot_reader import Reading, Unread, read_books
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster

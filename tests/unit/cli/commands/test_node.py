@@ -7,7 +7,7 @@ import pytest
 from spiderpool.api.agent.node import ChangedSetting, NodeReport
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.agents import LABEL, AgentPod, AgentSpec, AgentStatus
-from spiderpool.cli.node import read_reports, show
+from spiderpool.cli.commands.node import read_reports, show
 from spiderpool.errors import NotFound, Unreachable
 from tests.fakes.cluster import FakeCluster
 

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
-from spiderpool.cli.defaults import read_defaults
-from spiderpool.cli.install import (
+from spiderpool.errors import SpiderpoolError
+from spiderpool.installer.default_network import create_coordinator, create_default_network
+from spiderpool.installer.defaults import read_defaults
+from spiderpool.installer.steps import (
     apply_definitions,
     create_defaults,
     read_definitions,
@@ -20,8 +22,6 @@ from spiderpool.cli.install import (
     until_done,
     wait_for_controller,
 )
-from spiderpool.cli.networks import create_coordinator, create_default_network
-from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 

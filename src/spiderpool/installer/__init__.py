@@ -1,0 +1,1 @@
+"""What the chart's jobs run before, after and at the end of an installation."""
