@@ -13,10 +13,10 @@ from spiderpool.agent.concurrency.shield import unbroken
 from spiderpool.agent.records.occupancy import Taken
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
-from spiderpool.ipam.cooldown import release
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Mirror
 from spiderpool.model.pool import Pool
+from spiderpool.records.cooldown import release
 
 REMEMBERED: Final = 10_000  # own deletions; the watch tells of each within seconds
 

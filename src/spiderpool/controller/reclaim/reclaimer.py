@@ -26,12 +26,12 @@ from spiderpool.controller.reclaim.orphans import drop_endpoint, drop_orphans
 from spiderpool.controller.runtime.context import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
 from spiderpool.controller.runtime.workqueue import Loop
 from spiderpool.errors import Conflict, NotFound
-from spiderpool.ipam.cooldown import release, rest_s
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.holder_owners import read_owners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import marked, suspicion_of, unmarked
+from spiderpool.records.cooldown import release, rest_s
 from spiderpool.records.lifecycle import (
     RULES,
     SECOND_LOOK_S,

@@ -20,9 +20,9 @@ from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineIns
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.reclaim.reclaimer import STATIC_LOOK_S, Reclaim
 from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
-from spiderpool.ipam.cooldown import QUARANTINE_S
 from spiderpool.model.pool import COOL_DOWN_S
 from spiderpool.records.build import let_go, marked, suspicion_of
+from spiderpool.records.cooldown import QUARANTINE_S
 from spiderpool.records.lifecycle import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
 from tests.fakes.cluster import Call, FakeCluster
 from tests.unit.controller.conftest import Clock, Scene, Told, make_pod, make_pool, make_record, settle

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from spiderpool.api.crd.spiderip import IPState
-from spiderpool.ipam.cooldown import release, rest_s
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import let_go
+from spiderpool.records.cooldown import release, rest_s
 from tests.fakes.objects import make_pool, make_record
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
