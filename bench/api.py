@@ -9,7 +9,7 @@ import msgspec
 
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.kube.connect import from_kubeconfig
-from spiderpool.kube.transport import JSON, Call, Exchange
+from spiderpool.kube.transport import JSON, Call, Transport
 
 
 class Api:
@@ -19,7 +19,7 @@ class Api:
         """Take the server and the identity of a kubeconfig."""
         access = from_kubeconfig(kubeconfig)
         self._server = access.server
-        self._exchange = Exchange(access, user_agent="spiderpool-bench", limit=100, timeout_s=60, observe=None)
+        self._exchange = Transport(access, user_agent="spiderpool-bench", limit=100, timeout_s=60, observe=None)
 
     async def __aenter__(self) -> Self:
         """Give itself; the first request connects."""

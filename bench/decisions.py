@@ -36,14 +36,14 @@ from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.settings import read_settings
 from spiderpool.controller.subnets.lookup import SubnetLookup
-from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, Question
 from spiderpool.errors import AlreadyExists
 from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
 from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Config
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Grant, Subnet, subnet_status
@@ -82,7 +82,7 @@ class Scene:
     """An API server, a leader that works on it, and the reviewer of a webhook."""
 
     client: KubeClient
-    pools: Mirror[SpiderIPPool]
+    pools: Informer[SpiderIPPool]
     reviewer: PoolReviewer
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -129,10 +129,10 @@ async def _scene(plane: ControlPlane) -> AsyncIterator[Scene]:
     """Have a leader at work, and an application with its pool."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(str(plane.kubeconfig), user_agent="bench"))
-        pools, subnets = Mirror(client, SpiderIPPool), Mirror(client, SpiderSubnet)
-        for mirror in (pools, subnets):
-            await mirror.start()
-            stack.push_async_callback(mirror.stop)
+        pools, subnets = Informer(client, SpiderIPPool), Informer(client, SpiderSubnet)
+        for informer in (pools, subnets):
+            await informer.start()
+            stack.push_async_callback(informer.stop)
         await _furnish(client)
         environ = {"SPIDERPOOL_POD_NAMESPACE": NAMESPACE, "SPIDERPOOL_POD_NAME": "bench"}
         leader = Leader(client, pools, read_settings(environ), CONFIG, Metrics("bench", pools), lambda: True, subnets)
@@ -143,7 +143,7 @@ async def _scene(plane: ControlPlane) -> AsyncIterator[Scene]:
             return []
 
         lookup = SubnetLookup(client, subnets)
-        scene = Scene(client, pools, PoolReviewer(client, Neighbours(client, pools), CONFIG.features, no_go_agents, lookup))
+        scene = Scene(client, pools, PoolReviewer(client, OtherPools(client, pools), CONFIG.features, no_go_agents, lookup))
         pools.subscribe(lambda *_: scene.changed.set())
         await scene.resize(2)
         yield scene

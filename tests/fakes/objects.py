@@ -11,7 +11,7 @@ from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
-from spiderpool.ipam.pod_request import NicWish, Request, Source
+from spiderpool.ipam.pod_request import NicRequest, Request, Source
 from spiderpool.model.claim import Claimant, ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
@@ -83,11 +83,11 @@ def make_facts(*pools: Pool, pod: Pod | None = None, **more: Any) -> Facts:
     return Facts(pod=pod or make_pod(), pools={pool.name: pool for pool in pools}, **more)
 
 
-def make_wish(nic: str = "eth0", **more: Any) -> NicWish:
+def make_pod_request(nic: str = "eth0", **more: Any) -> NicRequest:
     """Make the wish of one NIC; `patterns` by default names the pool `blue`."""
     more.setdefault("patterns", {4: ("blue",)})
     more.setdefault("source", Source.IPPOOL)
-    return NicWish(nic=nic, **more)
+    return NicRequest(nic=nic, **more)
 
 
 def make_key(facts: Facts, nic: str = "eth0", family: int = 4) -> ClaimKey:
@@ -101,6 +101,6 @@ def make_record(ip: str = "10.6.0.10", pool: Pool | None = None, facts: Facts | 
     facts = facts or make_facts(pool)
     nic = more.get("nic", "eth0")
     request = Request(nic=nic, container_id=more.get("container_id", "sandbox-1"), network=more.get("network", "macvlan"))
-    wish = make_wish(nic, clean_gateway=more.get("clean_gateway", False))
+    pod_request = make_pod_request(nic, clean_gateway=more.get("clean_gateway", False))
     address = pool.total.at(0).__class__(ip)
-    return claim_record(pool, address, make_key(facts, nic, pool.family), facts, wish, request, more.get("routes", ()))
+    return claim_record(pool, address, make_key(facts, nic, pool.family), facts, pod_request, request, more.get("routes", ()))

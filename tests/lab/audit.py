@@ -11,7 +11,7 @@ from typing import Final
 
 from spiderlab import Lab, binaries
 from spiderpool.audit.comparison import Difference, Kind, compare
-from spiderpool.cli.snapshot_reader import Reading, asking_for_interfaces, read_books
+from spiderpool.cli.snapshot_reader import Reading, asking_for_interfaces, read_snapshot
 from spiderpool.kube.connect import connect
 
 PROGRAM: Final = Path(sys.executable).with_name("spiderpoolctl")
@@ -22,7 +22,7 @@ def read(lab: Lab) -> Reading:
 
     async def work() -> Reading:
         async with connect(str(lab.kubeconfig), user_agent="spiderpoolctl") as client:
-            return await read_books(client, asking_for_interfaces(client))
+            return await read_snapshot(client, asking_for_interfaces(client))
 
     return asyncio.run(work())
 
@@ -30,13 +30,13 @@ def read(lab: Lab) -> Reading:
 def complaints(lab: Lab) -> list[str]:
     """Give what one reading has to complain about, books that cannot be read included."""
     reading = read(lab)
-    differences = [f"{each.kind} {each.subject}: {each.text}" for each in compare(reading.books)]
-    return differences + [f"not read: {unread.book}: {unread.reason}" for unread in reading.unread]
+    differences = [f"{each.kind} {each.subject}: {each.text}" for each in compare(reading.snapshot)]
+    return differences + [f"not read: {unread.part}: {unread.reason}" for unread in reading.unread]
 
 
 def find(lab: Lab, kind: Kind, subject: object) -> Difference | None:
     """Give the difference of a kind about a subject, None when one reading does not have it."""
-    found = (each for each in compare(read(lab).books) if each.identity == (kind, str(subject)))
+    found = (each for each in compare(read(lab).snapshot) if each.identity == (kind, str(subject)))
     return next(found, None)
 
 

@@ -25,7 +25,7 @@ from spiderlab.progress import Progress
 from tests.lab import manifests
 from tests.lab.endings import Endings
 from tests.lab.kube import Kube
-from tests.lab.patience import until_none
+from tests.lab.retry import until_none
 from tests.lab.story import Story, sweep_pools
 
 RUN_LOCK = Path("/run/spiderlab-tests.lock")

@@ -66,7 +66,7 @@ def netns_of(pod: Pod) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class Transport:
     """What came of a transfer: how far it came, both ends as the client saw them, the client as the server saw it."""
 
     stage: str  # connect, transfer, done
@@ -77,12 +77,12 @@ class Exchange:
 
 def exchange(
     netns: str, address: IPAddress, port: int = PORT, *, source: IPAddress | None = None, timeout_s: float = 5
-) -> Exchange:
+) -> Transport:
     """Transfer some KB both ways; the answer tells how the server saw us."""
     return within(netns, lambda: _exchange(address, port, source, timeout_s))
 
 
-def _exchange(address: IPAddress, port: int, source: IPAddress | None, timeout_s: float) -> Exchange:
+def _exchange(address: IPAddress, port: int, source: IPAddress | None, timeout_s: float) -> Transport:
     stage = "connect"
     with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as connection:
         connection.settimeout(timeout_s)
@@ -97,7 +97,7 @@ def _exchange(address: IPAddress, port: int, source: IPAddress | None, timeout_s
             if len(answer) == TAKE:
                 stage, seen = "done", ip_address(answer.decode().strip())
         host, number = connection.getsockname()[:2]
-    return Exchange(stage, ip_address(host), number, seen)
+    return Transport(stage, ip_address(host), number, seen)
 
 
 def _answer(connection: socket.socket, peer: str) -> None:

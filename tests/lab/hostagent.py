@@ -28,7 +28,7 @@ import yaml
 from tests.lab import manifests
 from tests.lab.kube import Kube, Refused, Thing, path_of
 from tests.lab.networks import IPAddress
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Pod, Story
 
 NAMESPACE: Final = "kube-system"

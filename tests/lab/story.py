@@ -18,7 +18,7 @@ from tests.lab import audit, manifests
 from tests.lab.inside import Inside, processes_of
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.networks import ENS192, IPAddress, Underlay
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 
 START_S = 60  # image is there; ADD, DAD of an IPv6 address and a busy machine take their time
 OF_SUBNET = "ipam.spidernet.io/owner-spider-subnet"
@@ -268,8 +268,8 @@ class Story:
         """Name running pods whose kernel and records differ."""
         for uid, thing in things.items():
             held = {(record.nic, record.ip) for record in records if record.uid == uid}
-            if is_running(thing) and (wears := Inside(uid).underlay()) != held:
-                yield f"pod {thing['metadata']['name']} wears {_pairs(wears)} and holds {_pairs(held)}"
+            if is_running(thing) and (uses := Inside(uid).underlay()) != held:
+                yield f"pod {thing['metadata']['name']} wears {_pairs(uses)} and holds {_pairs(held)}"
 
     def _records_without_pod(self, things: Mapping[str, Thing], records: Sequence[Record]) -> Iterator[str]:
         """Name records whose holder is gone and not awaited."""

@@ -11,7 +11,7 @@ from tests.lab import manifests
 from tests.lab.inside import Route, fetch
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192, ENS224, IPAddress, Underlay
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Pod, Story
 
 
@@ -97,8 +97,8 @@ def _assert_network_status(story: Story, pod: Pod, layout: Layout) -> None:
         underlay = layout.nics.get(nic)
         # The installation made a definition for the default network (reference meta-plugin.md 4: NAD = <ns>/<name>).
         assert entry["name"] == (f"{story.namespace}/on-{underlay.master}" if underlay else "kube-system/k8s-pod-network")
-        wears = [text.partition("/")[0] for text in pod.inside.addresses()[nic]]
-        assert sorted(entry["ips"]) == sorted(wears)
+        uses = [text.partition("/")[0] for text in pod.inside.addresses()[nic]]
+        assert sorted(entry["ips"]) == sorted(uses)
         assert entry["mac"] == pod.inside.mac(nic)
         assert entry.get("default", False) is (nic == "eth0")
         if underlay:

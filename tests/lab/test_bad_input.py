@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NAMESPACE_POOLS, NETWORKS, ROUTES
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Story, kubelet_says
 
 Cases = dict[str, tuple[dict[str, object], tuple[str, ...]]]

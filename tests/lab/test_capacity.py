@@ -6,7 +6,7 @@ import time
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192, ENS224
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story, is_ours
 from tests.lab.test_sources import pools_of
 
@@ -20,9 +20,9 @@ def test_twenty_pods_into_twenty_addresses(story: Story) -> None:
 
     pods = story.wait_replicas("many", 20, within_s=120)
 
-    worn = [pod.address("eth0") for pod in pods]
-    assert 20 == len(set(worn))
-    assert sorted(worn) == [record.ip for record in story.records(pool)]
+    in_use = [pod.address("eth0") for pod in pods]
+    assert 20 == len(set(in_use))
+    assert sorted(in_use) == [record.ip for record in story.records(pool)]
     assert {"node1", "node2", "node3"} == {record.node for record in story.records(pool)}
 
 

@@ -14,7 +14,7 @@ from tests.lab.kube import Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS, pod_spec
 from tests.lab.manifests import pod as pod_manifest
 from tests.lab.networks import ENS192, ENS224, Underlay
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
 ECHO = r"""

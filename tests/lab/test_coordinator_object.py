@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, multus_config
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Story
 
 pytestmark = pytest.mark.still

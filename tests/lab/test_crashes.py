@@ -16,7 +16,7 @@ from tests.lab.hostagent import Answer, HostAgent, PaperNode, Sandbox, clear_nod
 from tests.lab.kube import Kube
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192, ENS224
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 from tests.lab.wire import Moment, Wire
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, NETWORKS
 from tests.lab.networks import ENS224
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Story, kubelet_says
 from tests.lab.test_sources import pools_of
 

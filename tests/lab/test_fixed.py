@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import ENS192
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Story, kubelet_says
 
 IP = "ipam.spidernet.io/ip"
@@ -22,9 +22,9 @@ def test_pinned_addresses(story: Story) -> None:
         "ipv6": [story.pool_of("v6", str(ENS192.network(6)), [f"{six[0]}-{six[-1]}"])],
     }
     network = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: pools}
-    pins = [f"{four[2]}", f"{four[0]}", f"{six[1]}-{six[2]}"]
+    fixed = [f"{four[2]}", f"{four[0]}", f"{six[1]}-{six[2]}"]
     parallel = {"serviceName": "db", "podManagementPolicy": "Parallel"}
-    story.workload("StatefulSet", "db", 2, network | {IP: pins}, **parallel)
+    story.workload("StatefulSet", "db", 2, network | {IP: fixed}, **parallel)
     first, second = story.wait_replicas("db", 2)
 
     assert {("eth0", four[2]), ("eth0", six[1])} == first.inside.underlay()
@@ -48,14 +48,14 @@ def test_stateful_set_made_again_has_its_addresses(story: Story) -> None:
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
     parallel = {"serviceName": "db", "podManagementPolicy": "Parallel"}
     story.workload("StatefulSet", "db", 2, annotations, **parallel)
-    worn = {pod.name: pod.address("eth0") for pod in story.wait_replicas("db", 2)}
+    in_use = {pod.name: pod.address("eth0") for pod in story.wait_replicas("db", 2)}
 
     story.kube.delete("StatefulSet", "db", story.namespace, propagationPolicy="Foreground")
     until_none(story.records, "nothing is held", within_s=40)
-    assert sorted(worn.values()) == [record.ip for record in story.records(pool, states=("Cooling",))]
+    assert sorted(in_use.values()) == [record.ip for record in story.records(pool, states=("Cooling",))]
     story.workload("StatefulSet", "db", 2, annotations, **parallel)
 
-    assert worn == {pod.name: pod.address("eth0") for pod in story.wait_replicas("db", 2)}
+    assert in_use == {pod.name: pod.address("eth0") for pod in story.wait_replicas("db", 2)}
 
 
 def test_full_pool_comes_back(story: Story) -> None:

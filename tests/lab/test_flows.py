@@ -25,9 +25,9 @@ from spiderpool.connectivity.survey import Ends, read_surveys
 from tests.lab import manifests
 from tests.lab.flows import (
     PORT,
-    Exchange,
     Servers,
     Taps,
+    Transport,
     connections,
     exchange,
     host_end,
@@ -36,7 +36,7 @@ from tests.lab.flows import (
 )
 from tests.lab.networks import ENS192 as UNDERLAY
 from tests.lab.networks import IPAddress
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Pod, Story
 
 pytestmark = pytest.mark.still
@@ -76,12 +76,12 @@ class Stage:
         """Give a node's address."""
         return node_address(self.lab, node, nic, family)
 
-    def ask(self, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Exchange:
+    def ask(self, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Transport:
         """Transfer some KB from a place."""
         self.taps.forget()
         return exchange(self.places[place], address, port, **more)
 
-    def predicts(self, pod: str, done: Exchange, address: IPAddress) -> tuple[Path, Path]:
+    def predicts(self, pod: str, done: Transport, address: IPAddress) -> tuple[Path, Path]:
         """Give both paths as the product works them out when a transfer failed, from routes, rules and connections."""
         looks = [look(node.name, "", self.places[node.name]) for node in self.lab.nodes]
         looks += [look(each.node, name, self.places[name]) for name, each in self.pods.items()]
@@ -91,7 +91,7 @@ class Stage:
         server = next(station for station in world if station.name == request.hops[-1].station)
         return _path(request), _path(walk(world, server, request.last.reversed()))
 
-    def shows(self, done: Exchange, seen: IPAddress | None, request: Path, answer: Path, port: int = PORT) -> None:
+    def shows(self, done: Transport, seen: IPAddress | None, request: Path, answer: Path, port: int = PORT) -> None:
         """
         Assert how far a transfer came, whom the server saw, and both paths; taps are a little late.
 
@@ -167,7 +167,7 @@ def _pods(story: Story) -> dict[str, Pod]:
     return pods
 
 
-def wait_for_service(stage: Stage, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Exchange:
+def wait_for_service(stage: Stage, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Transport:
     """Ask until kube-proxy knows the Service there; it hears of endpoints a little after they run."""
     done = until(
         lambda: answer if (answer := stage.ask(place, address, port, **more)).stage == "done" else None,

@@ -18,7 +18,7 @@ from spiderlab.lab import LabNode
 from tests.lab import manifests
 from tests.lab.kube import KINDS, Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Story, is_running
 from tests.lab.test_node_settings import report, sysctl
 
@@ -225,7 +225,7 @@ def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
     """
     story = Story(kube, lab, f"uninstall-{os.getpid()}")
     pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}})
-    worn = pod.inside.underlay()
+    in_use = pod.inside.underlay()
     changed = {node.name: report(node)["settings"] for node in lab.nodes}
 
     lab.helm("uninstall", "spiderpool", "-n", RELEASE_NAMESPACE, "--wait", "--timeout", "180s", timeout_s=200)
@@ -236,7 +236,7 @@ def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
         back = {setting["key"]: setting["before"] for setting in changed[node.name] if not setting["kept"]}
         assert back == {key: sysctl(node, key) for key in back}
     until_none(lambda: _definitions_of_networks(kube), "definitions went with their networks", within_s=60)
-    assert worn == pod.inside.underlay()
+    assert in_use == pod.inside.underlay()
     plain = story.pod("plain")
     assert set() == plain.inside.underlay()
     story.delete(plain, pod)

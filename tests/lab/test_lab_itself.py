@@ -20,7 +20,7 @@ from spiderlab.errors import LabError
 from spiderlab.processes import run
 from spiderlab.progress import Progress
 from spiderlab.topology import HOST_LINK, NODE_NETWORK
-from tests.lab.patience import until
+from tests.lab.retry import until
 
 COMMAND = Path(sys.executable).with_name("spiderlab")
 POD = """

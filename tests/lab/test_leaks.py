@@ -23,9 +23,9 @@ from tests.lab.hostagent import Answer, HostAgent, Sandbox, paper_pod, spec_for,
 from tests.lab.kube import Kube
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, ROUTES
 from tests.lab.networks import IPAddress
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
-from tests.lab.test_reclaim import is_ready, node_of_paper, pod_with_address, worn
+from tests.lab.test_reclaim import in_use, is_ready, node_of_paper, pod_with_address
 
 pytestmark = pytest.mark.still
 
@@ -88,7 +88,7 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
     namesake = paper_pod(story, READY, "namesake", annotations)
     _stateful_set(story, "small", 0, annotations)
 
-    with worn(kept):
+    with in_use(kept):
         vanish(unheard)
         leaks.record("record only", name="never-was")
         leaks.record("wrong UID", name="namesake")
@@ -104,7 +104,9 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
 
         leaks.record("one key twice", name="living", uid=living.uid)
         pair = ", ".join(map(str, sorted([kept, leaks.made["one key twice"]])))
-        until(lambda: audit.find(lab, Kind.ONE_KEY_TWICE, pair), "the audit names the two", seen=lambda: audit.complaints(lab))
+        until(
+            lambda: audit.find(lab, Kind.DUPLICATE_CLAIM, pair), "the audit names the two", seen=lambda: audit.complaints(lab)
+        )
         until(lambda: {record.ip for record in story.records()} == {kept}, "the idle one is back", within_s=WITHIN_S)
         until_none(
             lambda: story.kube.get("SpiderEndpoint", "left-0", story.namespace), "no endpoint is left", within_s=WITHIN_S

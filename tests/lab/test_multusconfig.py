@@ -13,7 +13,7 @@ from tests.lab import manifests
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS, multus_config
 from tests.lab.networks import ENS192, ENS224
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Story
 
 MACVLAN = {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}}

@@ -10,7 +10,7 @@ from tests.lab.inside import Route, fetch
 from tests.lab.kube import Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Story
 
 GATEWAYS = {family: str(ENS192.gateway(family)) for family in (4, 6)}

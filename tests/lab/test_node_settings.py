@@ -11,7 +11,7 @@ from spiderlab import Lab
 from spiderlab.lab import LabNode
 from tests.lab import audit
 from tests.lab.kube import Kube, Thing
-from tests.lab.patience import until
+from tests.lab.retry import until
 
 pytestmark = pytest.mark.still
 

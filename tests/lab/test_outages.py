@@ -26,7 +26,7 @@ from tests.lab.inside import Inside, processes_of
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192, ENS224, IPAddress
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
 RELEASE_NAMESPACE: Final = "kube-system"
@@ -89,19 +89,19 @@ def sandboxes(story: Story) -> dict[str, set[str]]:
     return found
 
 
-def wait_worn(worn: dict[str, set[tuple[str, IPAddress]]], within_s: float = LATER_S) -> None:
+def wait_in_use(in_use: dict[str, set[tuple[str, IPAddress]]], within_s: float = LATER_S) -> None:
     """Wait until the kernels of pods, by UID, have these addresses."""
 
-    def wears(uid: str) -> set[tuple[str, IPAddress]]:
+    def uses(uid: str) -> set[tuple[str, IPAddress]]:
         try:
             return Inside(uid).underlay()
         except AssertionError:
             return set()  # no process, or one that is just ending
 
     def seen() -> dict[str, set[tuple[str, IPAddress]]]:
-        return {uid: wears(uid) for uid in worn}
+        return {uid: uses(uid) for uid in in_use}
 
-    until(lambda: seen() == worn, "the pods wear their addresses again", within_s=within_s, seen=seen)
+    until(lambda: seen() == in_use, "the pods wear their addresses again", within_s=within_s, seen=seen)
 
 
 def wait_started_again(story: Story, *pods: Pod) -> None:
@@ -187,12 +187,12 @@ def test_node_reboot(story: Story) -> None:
     pods = pods_on(story, "node3", 2, two_nics(story))
     story.wait_running(*pods)
     before, boxes = held(story), sandboxes(story)
-    worn = {pod.uid: pod.inside.underlay() for pod in pods}
-    assert [4, 4] == [len(pairs) for pairs in worn.values()]
+    in_use = {pod.uid: pod.inside.underlay() for pod in pods}
+    assert [4, 4] == [len(pairs) for pairs in in_use.values()]
 
     story.lab.node("node3").reboot()
 
-    wait_worn(worn)
+    wait_in_use(in_use)
     wait_started_again(story, *pods)
     assert before == held(story)
     assert all(not boxes[name] & now for name, now in sandboxes(story).items())
@@ -203,13 +203,13 @@ def test_containerd_restart(story: Story) -> None:
     annotations = two_nics(story)
     (pod,) = pods_on(story, "node2", 1, annotations)
     story.wait_running(pod)
-    before, boxes, worn = held(story), sandboxes(story), {pod.uid: pod.inside.underlay()}
+    before, boxes, in_use = held(story), sandboxes(story), {pod.uid: pod.inside.underlay()}
 
     story.lab.node("node2").restart_containerd()
 
     new = story.pod("new", annotations, node="node2", wait=False)
     story.wait_running(new, pod, within_s=LATER_S)
-    wait_worn(worn, within_s=5)
+    wait_in_use(in_use, within_s=5)
     assert before.items() <= held(story).items()
     assert boxes[pod.name] == sandboxes(story)[pod.name]
 
@@ -218,7 +218,7 @@ def test_killed_sandbox(story: Story) -> None:
     """A pod whose sandbox is killed gets a new one with the same addresses, by the same records."""
     (pod,) = pods_on(story, "node2", 1, two_nics(story))
     story.wait_running(pod)
-    before, worn = held(story), {pod.uid: pod.inside.underlay()}
+    before, in_use = held(story), {pod.uid: pod.inside.underlay()}
     (box,) = sandboxes(story)[pod.name]
 
     for process in _processes_in(pod, box):
@@ -226,7 +226,7 @@ def test_killed_sandbox(story: Story) -> None:
 
     until(lambda: box not in sandboxes(story)[pod.name], "the pod has a new sandbox", within_s=LATER_S, seen=story.words)
     wait_started_again(story, pod)
-    wait_worn(worn)
+    wait_in_use(in_use)
     assert before == held(story)
 
 

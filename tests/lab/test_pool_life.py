@@ -11,7 +11,7 @@ from tests.lab.inside import Route
 from tests.lab.kube import Refused
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import ENS192
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Story
 
 FINALIZER = "spiderpool.spidernet.io"

@@ -20,7 +20,7 @@ import pytest
 
 from spiderlab import Lab
 from tests.lab.networks import ENS192
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Story
 
 pytestmark = pytest.mark.still

@@ -18,13 +18,13 @@ from tests.lab.hostagent import HostAgent, PaperNode, Sandbox, clear_node, paper
 from tests.lab.kube import Kube
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import IPAddress
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
 pytestmark = pytest.mark.still
 
 NODE: Final = "reclaim-a"
-WORN: Final = "ipam.spidernet.io/still-worn"
+IN_USE: Final = "ipam.spidernet.io/still-worn"
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def told(story: Story, reason: str) -> list[str]:
 
 
 @contextmanager
-def worn(ip: IPAddress) -> Iterator[None]:
+def in_use(ip: IPAddress) -> Iterator[None]:
     """Have a network namespace on this machine, as a lost DEL leaves it, that wears an address."""
     name = f"leak-{os.getpid()}"
     _run("ip", "netns", "add", name)
@@ -94,14 +94,14 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
     free = next(ip for ip in _pool_addresses(story) if ip not in {record.ip for record in story.records()})
     story.kube.create(_record(story, free))
 
-    with worn(pods["worn"][1]):
+    with in_use(pods["worn"][1]):
         vanish(pods["gone"][0], pods["replaced"][0], pods["worn"][0])
         story.kube.delete("Pod", "hanging", story.namespace, gracePeriodSeconds=1)
         again = paper_pod(story, NODE, "replaced", annotations)
         left = {kept, pods["worn"][1]}
         until(lambda: {record.ip for record in story.records()} == left, "the leaks are back", within_s=50, seen=story.records)
-        until(lambda: _mark(story, pods["worn"][1], WORN), "the agent says that the address is worn")
-        assert "/var/run/netns/leak-" in _mark(story, pods["worn"][1], WORN)
+        until(lambda: _mark(story, pods["worn"][1], IN_USE), "the agent says that the address is worn")
+        assert "/var/run/netns/leak-" in _mark(story, pods["worn"][1], IN_USE)
 
     until(lambda: {record.ip for record in story.records()} == {kept}, "the worn one is back too", within_s=60)
     assert told(story, "IPReclaimed")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, SUBNET
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Story
 
 pytestmark = [pytest.mark.still, pytest.mark.soak, pytest.mark.timeout(1800)]

@@ -8,7 +8,7 @@ from spiderlab import Lab
 from tests.lab.inside import Route, fetch
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NAMESPACE_POOLS, NETWORKS, ROUTES
 from tests.lab.networks import ENS192, ENS224
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Pod, Story
 
 

@@ -16,7 +16,7 @@ from tests.lab import audit, manifests
 from tests.lab.kube import Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import ENS192, IPAddress
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
 pytestmark = pytest.mark.still
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.still
 NODE = "node1"
 
 
-def mend(lab: Lab, kind: Kind, subject: object) -> None:
+def remedy(lab: Lab, kind: Kind, subject: object) -> None:
     """Wait until the audit names a difference, run the command that it names, and wait until all agree again."""
     difference = until(
         lambda: audit.find(lab, kind, subject), f"the audit names {kind} {subject}", seen=lambda: audit.complaints(lab)
     )
-    done = audit.run_command(lab, difference.mend)
-    assert done.returncode == 0, f"{difference.mend}: {done.stdout}{done.stderr}"
-    until_none(lambda: audit.complaints(lab), f"{kind} {subject} is mended by: {difference.mend}", within_s=40)
+    done = audit.run_command(lab, difference.remedy)
+    assert done.returncode == 0, f"{difference.remedy}: {done.stdout}{done.stderr}"
+    until_none(lambda: audit.complaints(lab), f"{kind} {subject} is mended by: {difference.remedy}", within_s=40)
 
 
 def record_by_hand(story: Story, ip: IPAddress, pool: str, like: Thing, **holder: str) -> None:
@@ -67,7 +67,7 @@ def test_check(story: Story, lab: Lab) -> None:
     (difference,) = json.loads(done.stdout)["differences"]
     assert ("Endpoint", f"{story.namespace}/{pod.name}") == (difference["kind"], difference["subject"])
     assert f"no endpoint; held are {ip} on eth0" == difference["text"]
-    mend(lab, Kind.ENDPOINT, f"{story.namespace}/{pod.name}")
+    remedy(lab, Kind.ENDPOINT, f"{story.namespace}/{pod.name}")
 
     shown = audit.ctl(lab, "ip", "show", "--pool", pool)
     assert [str(ip), pool, "Held", f"{story.namespace}/{pod.name}"] == shown.stdout.splitlines()[1].split()[:4]
@@ -85,17 +85,17 @@ def test_records_that_are_wrong(story: Story, lab: Lab) -> None:
     # Of nobody. The controller mends that by itself some seconds later, so it may be gone before the command comes.
     record_by_hand(story, others[0], pool, mine, name="never-was", uid="00000000-0000-0000-0000-000000000000")
     leak = until(lambda: audit.find(lab, Kind.LEAK, others[0]), f"the audit names the leak {others[0]}")
-    assert f"spiderpoolctl ip release --ip {others[0]}" == leak.mend
-    done = audit.run_command(lab, leak.mend)
+    assert f"spiderpoolctl ip release --ip {others[0]}" == leak.remedy
+    done = audit.run_command(lab, leak.remedy)
     assert done.returncode == 0 or "has no record" in done.stderr, done.stderr
     until_none(lambda: audit.complaints(lab), "the leak is given back", within_s=30)
 
     record_by_hand(story, others[1], pool, mine)
-    mend(lab, Kind.ONE_KEY_TWICE, ", ".join(map(str, sorted([ip, others[1]]))))
+    remedy(lab, Kind.DUPLICATE_CLAIM, ", ".join(map(str, sorted([ip, others[1]]))))
     assert {("eth0", ip)} == story.sips_of(pod)
 
     story.kube.patch("SpiderIP", str(ip), {"spec": {"holder": {"containerID": "f" * 64}}})
-    mend(lab, Kind.OTHER_SANDBOX, ip)
+    remedy(lab, Kind.OTHER_SANDBOX, ip)
     assert mine["spec"]["holder"]["containerID"] == sip(story, ip)["spec"]["holder"]["containerID"]
 
 
@@ -106,16 +106,16 @@ def test_interfaces_that_are_wrong(story: Story, lab: Lab) -> None:
     stray = pool_ips(story, six)[0]
 
     pod.inside.run("ip", "address", "add", f"{stray}/64", "dev", "eth0", "nodad")
-    mend(lab, Kind.UNRECORDED, stray)
+    remedy(lab, Kind.UNRECORDED, stray)
     assert {("eth0", ip), ("eth0", stray)} == story.sips_of(pod)
 
     thief = story.pod("thief", {DEFAULT_NETWORK: f"{story.namespace}/lan", IPPOOL: {"ipv4": [pool]}}, node="node2")
     thief.inside.run("ip", "address", "add", f"{ip}/16", "dev", "eth0")
-    mend(lab, Kind.FOREIGN, ip)
+    remedy(lab, Kind.FOREIGN, ip)
     assert thief.thing is None
 
     pod.inside.run("ip", "address", "delete", f"{ip}/16", "dev", "eth0")
-    mend(lab, Kind.NOT_WORN, ip)
+    remedy(lab, Kind.NOT_ASSIGNED, ip)
     assert pod.thing is None
 
 
@@ -136,7 +136,7 @@ def test_a_namespace_that_is_left(story: Story, lab: Lab) -> None:
         f"namespace /var/run/netns/cni-left on node {NODE}, of no pod that exists, wears it on eth0; no record says so"
         == difference.text
     )
-    command, _, where = difference.mend.partition("  # ")
+    command, _, where = difference.remedy.partition("  # ")
     assert f"on node {NODE}" == where
     assert 0 == node.exec(command.split()).returncode
     until_none(lambda: audit.complaints(lab), "the namespace is gone")
@@ -148,7 +148,7 @@ def test_pool_deleted_by_force(story: Story, lab: Lab) -> None:
     story.kube.delete("SpiderIPPool", pool)
     story.kube.patch("SpiderIPPool", pool, {"metadata": {"finalizers": None}})
 
-    mend(lab, Kind.POOL_GONE, ip)
+    remedy(lab, Kind.POOL_GONE, ip)
 
     assert pod.thing is None
 
@@ -161,7 +161,7 @@ def test_static_record_of_an_earlier_pod(story: Story, lab: Lab) -> None:
     ip = pod.address("eth0")
     story.kube.patch("SpiderIP", str(ip), {"spec": {"holder": {"uid": "00000000-0000-0000-0000-000000000000"}}})
 
-    mend(lab, Kind.NOT_HANDED_OVER, ip)
+    remedy(lab, Kind.NOT_HANDED_OVER, ip)
 
     (again,) = story.wait_replicas("db", 1)
     assert {("eth0", ip)} == again.inside.underlay()

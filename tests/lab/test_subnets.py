@@ -14,7 +14,7 @@ from tests.lab.inside import Route, fetch
 from tests.lab.kube import Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IP_NUMBER, NETWORKS, SUBNET, SUBNETS
 from tests.lab.networks import ENS192, ENS224, IPAddress, Underlay
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
 pytestmark = [pytest.mark.still, pytest.mark.usefixtures("free_underlays")]
@@ -73,7 +73,7 @@ def test_transcript(story: Story) -> None:
         story.kube.need("SpiderIPPool", pool)["spec"]["ips"] for pool in pools
     ]
     assert [(3, 10), (3, 10)] == [counts(story, name) for name in names]
-    assert_worn(story, pods, pools)
+    assert_in_use(story, pods, pools)
     for pod in pods:
         assert f"{pod.address('eth0')}/16" == pod.inside.addresses()["eth0"][0]
         assert f"{pod.address('net1')}/16" == pod.inside.addresses()["net1"][0]
@@ -85,18 +85,18 @@ def test_transcript(story: Story) -> None:
         story.kube.delete("Pod", pod.name, story.namespace)
     until(lambda: not old & _uids(story, "test-app"), "the old pods are gone")
     pods = story.wait_replicas("test-app", 2)
-    assert_worn(story, pods, pools)
+    assert_in_use(story, pods, pools)
     after = [story.kube.need("SpiderIPPool", pool) for pool in pools]
     assert [(pool["metadata"]["uid"], pool["spec"]) for pool in before] == [
         (pool["metadata"]["uid"], pool["spec"]) for pool in after
     ]
     until(lambda: shown(story) == dict.fromkeys(pools, (2, 3)), "2 of 3 again", seen=lambda: shown(story))
 
-    worn = {pod.uid: pod.inside.underlay() for pod in pods}
+    in_use = {pod.uid: pod.inside.underlay() for pod in pods}
     scale(story, "Deployment", "test-app", 3)
     grown = story.wait_replicas("test-app", 3)
     until(lambda: shown(story) == dict.fromkeys(pools, (3, 4)), "both pools show 3 of 4", seen=lambda: shown(story))
-    assert worn == {pod.uid: pod.inside.underlay() for pod in grown if pod.uid in worn}
+    assert in_use == {pod.uid: pod.inside.underlay() for pod in grown if pod.uid in in_use}
     assert_reached(story, grown[0])
 
     scale(story, "Deployment", "test-app", 2)
@@ -108,13 +108,13 @@ def test_transcript(story: Story) -> None:
     until(lambda: [counts(story, name) for name in names] == [(0, 10)] * 2, "the subnets have all addresses back")
 
 
-def assert_worn(story: Story, pods: list[Pod], pools: list[str]) -> None:
+def assert_in_use(story: Story, pods: list[Pod], pools: list[str]) -> None:
     """Check that each pod's addresses on eth0 and net1 are of these two pools, and the pod's own."""
     things = [story.kube.need("SpiderIPPool", pool) for pool in pools]
     for nic, thing in zip(("eth0", "net1"), things, strict=True):
-        worn = [pod.address(nic) for pod in pods]
-        assert len(set(worn)) == len(pods)
-        assert [True] * len(pods) == [inside(ip, thing) for ip in worn]
+        in_use = [pod.address(nic) for pod in pods]
+        assert len(set(in_use)) == len(pods)
+        assert [True] * len(pods) == [inside(ip, thing) for ip in in_use]
 
 
 def assert_routed(pod: Pod) -> None:
@@ -169,15 +169,15 @@ def test_stateful_set(story: Story) -> None:
     end = tail(story, "StatefulSet", "db")
     assert [f"auto4-db-eth0-{end}", f"auto6-db-eth0-{end}"] == [pool["metadata"]["name"] for pool in story.auto_pools()]
     assert [(3, 10), (3, 10)] == [counts(story, four), counts(story, six)]  # the chart's default: replicas + 1
-    worn = {pod.name: pod.inside.underlay() for pod in pods}
+    in_use = {pod.name: pod.inside.underlay() for pod in pods}
 
     story.delete(pods[1])
-    assert worn == {pod.name: pod.inside.underlay() for pod in story.wait_replicas("db", 2)}
+    assert in_use == {pod.name: pod.inside.underlay() for pod in story.wait_replicas("db", 2)}
 
     scale(story, "StatefulSet", "db", 1)
     until(lambda: counts(story, four) == counts(story, six) == (2, 10), "the pools shrink to 2", within_s=60)
     (pod,) = story.wait_replicas("db", 1)
-    assert worn["db-0"] == pod.inside.underlay()
+    assert in_use["db-0"] == pod.inside.underlay()
 
 
 def test_job_with_fixed_number(story: Story) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS
-from tests.lab.patience import until
+from tests.lab.retry import until
 from tests.lab.story import Pod, Story
 
 

@@ -6,11 +6,11 @@ from tests.lab import manifests
 from tests.lab.inside import fetch
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS224, IPAddress
-from tests.lab.patience import until, until_none
+from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
 HOST = "kubernetes.io/hostname"
-Worn = dict[str, set[tuple[str, IPAddress]]]
+InUse = dict[str, set[tuple[str, IPAddress]]]
 
 
 def two_nics(story: Story) -> dict[str, object]:
@@ -27,7 +27,7 @@ def two_nics(story: Story) -> dict[str, object]:
     return {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224), IPPOOLS: items}
 
 
-def worn_by(pods: list[Pod]) -> Worn:
+def in_use_by(pods: list[Pod]) -> InUse:
     """Give what each pod wears, by its name."""
     return {pod.name: pod.inside.underlay() for pod in pods}
 
@@ -42,15 +42,15 @@ def test_stateful_set_keeps_addresses_on_another_node(story: Story) -> None:
     parallel = {"serviceName": "db", "podManagementPolicy": "Parallel"}
     story.workload("StatefulSet", "db", 2, two_nics(story), selector={HOST: "node1"}, **parallel)
     before = story.wait_replicas("db", 2, within_s=90)
-    worn = worn_by(before)
-    assert [4, 4] == [len(pairs) for pairs in worn.values()]
+    in_use = in_use_by(before)
+    assert [4, 4] == [len(pairs) for pairs in in_use.values()]
 
     story.kube.patch("StatefulSet", "db", in_template(nodeSelector={HOST: "node2"}), story.namespace)
     uids = {pod.uid for pod in before}
     until(lambda: _on(story, "db", "node2", other_than=uids) == 2, "both pods run on node2", within_s=90, seen=story.words)
 
     after = story.wait_replicas("db", 2)
-    assert worn == worn_by(after)
+    assert in_use == in_use_by(after)
     assert {"node2"} == {record.node for record in story.records()}
     for pod in after:
         for family in (4, 6):
@@ -71,25 +71,25 @@ def test_stateful_set_keeps_addresses_by_order(story: Story) -> None:
     networks = {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224)}
     story.workload("StatefulSet", "db", 1, networks | {IPPOOLS: items}, serviceName="db")
     (pod,) = story.wait_replicas("db", 1)
-    worn = pod.inside.underlay()
+    in_use = pod.inside.underlay()
 
     story.kube.delete("Pod", pod.name, story.namespace)
     until(lambda: pod.thing is None, "the old pod is gone")
 
     (again,) = story.wait_replicas("db", 1)
-    assert worn == again.inside.underlay()
+    assert in_use == again.inside.underlay()
 
 
 def test_stateful_set_scaled_down_releases(story: Story) -> None:
     """Scaling down frees the addresses of the ordinals that go, and only those; scaling to 0 and deleting frees all."""
     story.workload("StatefulSet", "db", 2, two_nics(story), serviceName="db", podManagementPolicy="Parallel")
-    worn = worn_by(story.wait_replicas("db", 2, within_s=90))
+    in_use = in_use_by(story.wait_replicas("db", 2, within_s=90))
 
     story.kube.patch("StatefulSet", "db", {"spec": {"replicas": 1}}, story.namespace)
     until(lambda: _holders(story) == {"db-0"}, "only db-0 holds addresses", seen=story.records)
 
     (pod,) = story.wait_replicas("db", 1)
-    assert worn["db-0"] == pod.inside.underlay()
+    assert in_use["db-0"] == pod.inside.underlay()
     story.kube.delete("StatefulSet", "db", story.namespace, propagationPolicy="Background")
     until_none(story.records, "a deleted StatefulSet holds nothing", within_s=40)
 

@@ -53,7 +53,7 @@ class Permutation:
         """Give the turn at which a position comes: the inverse of `at`."""
         return (position - self.start) * pow(self.step, -1, self.n) % self.n
 
-    def turns(self, positions: Iterable[int]) -> Iterator[tuple[int, int]]:
+    def pod_locks(self, positions: Iterable[int]) -> Iterator[tuple[int, int]]:
         """Give (turn, position) for many positions; the inverse is computed once."""
         inverse = pow(self.step, -1, self.n)
         return (((position - self.start) * inverse % self.n, position) for position in positions)

@@ -16,14 +16,14 @@ from spiderpool.agent.api.health import health_routes
 from spiderpool.agent.api.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.api.node_report import node_routes
 from spiderpool.agent.api.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
-from spiderpool.agent.concurrency.keyed_lock import Turns
-from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.detection import Detector
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
-from spiderpool.agent.ipam.allocator import WAIT_S, Leases
-from spiderpool.agent.ipam.facts import FactSource, Mirrors
+from spiderpool.agent.ipam.allocator import WAIT_S, Allocator
+from spiderpool.agent.ipam.facts import FactSource, Informers
 from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.ipam.plugin import IpamPlugin
 from spiderpool.agent.ipam.pod_events import COMPONENT, Reports
@@ -34,18 +34,18 @@ from spiderpool.agent.node.installation import META_PLUGIN
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch, looking
 from spiderpool.agent.node.sysctl import RECORD, NodeSettings
 from spiderpool.agent.reconcile.endpoints import QUIET_S, Endpoints, name_of
-from spiderpool.agent.reconcile.leak_checks import Look, Suspects
-from spiderpool.agent.reconcile.restore import Comeback
+from spiderpool.agent.reconcile.leak_checks import LeakChecks, Look
+from spiderpool.agent.reconcile.restore import Restore
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.handover import Handover
-from spiderpool.agent.records.occupancy import Taken
+from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.agent.settings import Settings
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.kernel.pod_namespaces import worn
+from spiderpool.kernel.pod_namespaces import in_use
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.model.config import Config
@@ -64,7 +64,7 @@ class App:
 
     settings: Settings
     socket: Path
-    mirrors: Mirrors
+    informers: Informers
     claims: Claims
     watches: CoolingWatches
     ipam: Ipam
@@ -72,8 +72,8 @@ class App:
     detector: Detector
     coordinator: CoordinatorPlugin
     endpoints: Endpoints
-    comeback: Comeback
-    suspects: Suspects
+    restore: Restore
+    leak_checks: LeakChecks
     recorder: EventRecorder
     metrics: Metrics
     node_settings: NodeSettings
@@ -87,7 +87,7 @@ def build(
     cluster: Cluster,
     metrics: Metrics,
     *,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
     wait_s: float = WAIT_S,
     quiet_s: float = QUIET_S,
     look: Look | None = None,
@@ -100,106 +100,106 @@ def build(
         config: the configuration file.
         cluster: the door to the API.
         metrics: what is counted.
-        patience: how long an API server that cannot serve is borne.
+        retry: how long an API server that cannot serve is borne.
         wait_s: how long an ADD waits for an address in full pools.
         quiet_s: how long no CNI call must have been before endpoints have their turn.
         look: into the namespaces of the node's pods; None = as they are.
     """
-    patience = patience or Patience()
-    mirrors = Mirrors(cluster, settings.node)
-    taken = Taken(cluster)
-    mirrors.records.subscribe(taken.follow)
+    retry = retry or RetryPolicy()
+    informers = Informers(cluster, settings.node)
+    occupancy = Occupancy(cluster)
+    informers.records.subscribe(occupancy.follow)
     source = FactSource(
         cluster,
-        mirrors,
+        informers,
         config.features,
         node=settings.node,
         agent_namespace=settings.namespace,
         default_network=settings.default_network,
-        patience=patience,
+        retry=retry,
     )
     recorder = EventRecorder(cluster, COMPONENT, host=settings.node)
-    reports = Reports(recorder, lambda call: mirrors.pods.named(call.name, call.namespace))
-    turns = Turns(metrics.allocation_wait.observe, metrics.release_wait.observe)
+    reports = Reports(recorder, lambda call: informers.pods.named(call.name, call.namespace))
+    pod_locks = KeyedLock(metrics.allocation_wait.observe, metrics.release_wait.observe)
     endpoints = Endpoints(
         cluster,
-        mirrors,
+        informers,
         source.owners,
         node=settings.node,
-        is_busy=lambda: turns.busy,
-        is_served=turns.is_served,
-        patience=patience,
+        is_busy=lambda: pod_locks.busy,
+        is_served=pod_locks.is_served,
+        retry=retry,
         quiet_s=quiet_s,
     )
-    mirrors.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
-    mirrors.pools.subscribe(lambda _, old, new: _pool_changed(taken, old, new))
-    mirrors.reserved.subscribe(lambda *_: taken.changed())
-    deletions = Deletions(cluster, mirrors.records, taken, patience, lambda: source.pools)
-    watches = CoolingWatches(cluster, taken, node=settings.node)
+    informers.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
+    informers.pools.subscribe(lambda _, old, new: _pool_changed(occupancy, old, new))
+    informers.reserved.subscribe(lambda *_: occupancy.changed())
+    deletions = Deletions(cluster, informers.records, occupancy, retry, lambda: source.pools)
+    watches = CoolingWatches(cluster, occupancy, node=settings.node)
     claims = Claims(
         cluster,
-        mirrors.records,
-        taken,
+        informers.records,
+        occupancy,
         watches,
-        patience=patience,
+        retry=retry,
         deletions=deletions,
         on_loss=metrics.lost_creates.inc,
     )
-    configs = CoordinatorConfigs(mirrors, source)
+    configs = CoordinatorConfigs(informers, source)
     ipam = Ipam(
         cluster=cluster,
-        mirrors=mirrors,
+        informers=informers,
         source=source,
-        leases=Leases(
+        leases=Allocator(
             source,
-            mirrors.records,
+            informers.records,
             claims,
-            Handover(cluster, mirrors.records, patience),
-            taken,
+            Handover(cluster, informers.records, retry),
+            occupancy,
             wait_s=wait_s,
             pool_wait_s=settings.pool_wait_s,
         ),
-        releases=Releases(cluster, mirrors, claims, patience=patience, deletions=deletions, on_loss=metrics.lost_releases.inc),
-        turns=turns,
+        releases=Releases(cluster, informers, claims, retry=retry, deletions=deletions, on_loss=metrics.lost_releases.inc),
+        pod_locks=pod_locks,
         metrics=metrics,
         reports=reports,
         configs=configs,
         release_conflict_ips=settings.release_conflict_ips,
     )
-    look = look or (lambda: worn(runtime_uids(mirrors.pods)))
-    suspects = Suspects(
+    look = look or (lambda: in_use(runtime_uids(informers.pods)))
+    leak_checks = LeakChecks(
         cluster,
-        mirrors,
+        informers,
         deletions,
-        turns,
+        pod_locks,
         node=settings.node,
         look=look,
-        patience=patience,
+        retry=retry,
     )
-    comeback = Comeback(
+    restore = Restore(
         cluster,
-        mirrors,
+        informers,
         source.owners,
         deletions,
         node=settings.node,
         features=config.features,
         pools=lambda: source.pools,
-        patience=patience,
-        turns=turns,
+        retry=retry,
+        pod_locks=pod_locks,
         look=look,
         on_lost=lambda pod, text: _lost(metrics, reports, pod, text),
     )
     node_settings = NodeSettings(Path(config.ipam_unix_socket_path).parent / RECORD)
     kube_proxy = KubeProxyWatch(
         looking(node_settings, config.features.families),
-        lambda: mirrors.node.named(settings.node),
+        lambda: informers.node.named(settings.node),
         recorder.warning,
         metrics.packets_invalid,
     )
     return App(
         settings=settings,
         socket=Path(config.ipam_unix_socket_path),
-        mirrors=mirrors,
+        informers=informers,
         claims=claims,
         watches=watches,
         ipam=ipam,
@@ -207,8 +207,8 @@ def build(
         detector=Detector(deletions),
         coordinator=CoordinatorPlugin(configs, counted=metrics.coordinator_call),
         endpoints=endpoints,
-        comeback=comeback,
-        suspects=suspects,
+        restore=restore,
+        leak_checks=leak_checks,
         recorder=recorder,
         metrics=metrics,
         node_settings=node_settings,
@@ -221,7 +221,7 @@ def build(
 async def serving(app: App) -> AsyncIterator[None]:
     """Run an agent: kubelet's probes first, the socket when everything is known; all ends in the opposite order."""
     async with AsyncExitStack() as stack:
-        interfaces = interface_routes(app.settings.node, lambda: app.mirrors.pods)
+        interfaces = interface_routes(app.settings.node, lambda: app.informers.pods)
         node = node_routes(app.settings.node, app.node_settings, lambda: app.kube_proxy.verdict or app.kube_proxy.trouble)
         health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces, **node})
         await _open(stack, listen_on_port(health, app.settings.health_port))
@@ -236,7 +236,7 @@ async def serving(app: App) -> AsyncIterator[None]:
         }
         await _open(stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket))
         # Before the socket closes: ADDs that run take back what they made, and tell their callers.
-        stack.push_async_callback(app.ipam.turns.settle)
+        stack.push_async_callback(app.ipam.pod_locks.settle)
         stack.push_async_callback(app.coordinator.settle)
         stack.push_async_callback(app.meta.settle)
         app.started.set()
@@ -249,16 +249,16 @@ async def serving(app: App) -> AsyncIterator[None]:
 async def informed(app: App) -> AsyncIterator[None]:
     """Run all of an agent but its listeners: inside, it knows its node and keeps its projections."""
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(app.mirrors.stop)
+        stack.push_async_callback(app.informers.stop)
         stack.push_async_callback(app.watches.stop)
-        await app.mirrors.start()
-        await app.mirrors.synced()
-        app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
+        await app.informers.start()
+        await app.informers.synced()
+        app.claims.inherit(frozenset(pod.metadata.uid for pod in app.informers.pods))
         stack.push_async_callback(app.recorder.stop)
         await app.recorder.start()
-        _run(stack, app.endpoints.run(app.comeback.looked))
-        _run(stack, app.comeback.run())
-        _run(stack, app.suspects.run())
+        _run(stack, app.endpoints.run(app.restore.looked))
+        _run(stack, app.restore.run())
+        _run(stack, app.leak_checks.run())
         yield
 
 
@@ -300,10 +300,10 @@ def _lost(metrics: Metrics, reports: Reports, pod: Pod, text: str) -> None:
     reports.address_lost(pod, text)
 
 
-def _pool_changed(taken: Taken, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+def _pool_changed(occupancy: Occupancy, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
     """Wake who waits for an address when what a pool gives may have changed; its status is written all the time."""
     if old is None or new is None or (old.spec, is_imported(old)) != (new.spec, is_imported(new)):
-        taken.changed()
+        occupancy.changed()
 
 
 def _note(endpoints: Endpoints, *records: SpiderIP | None) -> None:

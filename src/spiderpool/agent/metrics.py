@@ -14,7 +14,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from spiderpool.datapath.invalid_packets import Fate, Findings, Verdict
+from spiderpool.datapath.invalid_packets import Fate, ProbeResult, Verdict
 from spiderpool.errors import Exhausted, InvalidRequest, NoPool
 
 SCOPE: Final = "spiderpool-agent"
@@ -112,7 +112,7 @@ class Metrics:
         )
         self._tcp_be_liberal = self._gauge("node_conntrack_tcp_be_liberal", "the kernel setting of that name")
 
-    def packets_invalid(self, verdict: Verdict, findings: Findings) -> None:
+    def packets_invalid(self, verdict: Verdict, findings: ProbeResult) -> None:
         """Note what becomes of packets that conntrack calls INVALID."""
         self._drops_invalid.set(verdict.fate is Fate.DROPPED)
         self._tcp_be_liberal.set(bool(findings.liberal))

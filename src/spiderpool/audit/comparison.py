@@ -3,7 +3,7 @@ The audit: four books of the same addresses are compared, and every difference g
 
 The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status; what SpiderSubnets say of their
 pools counts here as well); the interfaces, as agents read them from their kernels. Books are read one after another, so a
-difference counts only when a second reading has it too (`lasting`); projections may lag behind by `Books.lag_s`.
+difference counts only when a second reading has it too (`lasting`); projections may lag behind by `Snapshot.lag_s`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ipaddress import ip_interface
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -30,7 +30,7 @@ from spiderpool.audit.remediation import (
     restart_agents,
     restart_controller,
 )
-from spiderpool.audit.snapshot import Books, Name, Slot
+from spiderpool.audit.snapshot import Name, Slot, Snapshot
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.ipam.subnet_grants import misgiven
 from spiderpool.model.claim import ClaimKey, slot_of
@@ -48,13 +48,13 @@ class Kind(enum.StrEnum):
 
     LEAK = "Leak"  # a record whose holder is gone
     NOT_HANDED_OVER = "NotHandedOver"  # a static record that names the pod before the one that lives
-    ONE_KEY_TWICE = "OneKeyTwice"  # two addresses for the same claim
+    DUPLICATE_CLAIM = "OneKeyTwice"  # two addresses for the same claim
     POOL_GONE = "PoolGone"  # a record of a pool that does not exist
     OUTSIDE_POOL = "OutsidePool"  # a record whose address its pool does not have
     UNRECORDED = "Unrecorded"  # an address on an interface that nobody holds
     FOREIGN = "Foreign"  # an address on an interface of somebody who is not its holder
     OTHER_NIC = "OtherNIC"  # an address on another interface of its holder than the record says
-    NOT_WORN = "NotWorn"  # an address that its running holder does not wear
+    NOT_ASSIGNED = "NotWorn"  # an address that its running holder does not wear
     OTHER_SANDBOX = "OtherSandbox"  # a record made for a sandbox that the pod does not run in
     ENDPOINT = "Endpoint"  # a SpiderEndpoint that is not what the records say
     POOL_STATUS = "PoolStatus"  # a pool's status that is not what the records say
@@ -67,14 +67,14 @@ class Difference:
     """
     One difference.
 
-    `subject`: the address, endpoint or pool. `text`: what the books say. `cause`: how that comes. `mend`: a command line.
+    `subject`: the address, endpoint or pool. `text`: what the books say. `cause`: how that comes. `remedy`: a command line.
     """
 
     kind: Kind
     subject: str
     text: str
     cause: str
-    mend: str
+    remedy: str
 
     @property
     def identity(self) -> tuple[Kind, str]:
@@ -82,18 +82,18 @@ class Difference:
         return self.kind, self.subject
 
 
-def compare(books: Books) -> tuple[Difference, ...]:
+def compare(snapshot: Snapshot) -> tuple[Difference, ...]:
     """Give every difference of the books, addresses first, in the order of `Kind`."""
-    leaks = tuple(find_leaks(books))
+    leaks = tuple(find_leaks(snapshot))
     leaked = {leak.subject for leak in leaks}
     found = [
         *leaks,
-        *(d for record in books.held if record.spec.ip not in leaked for d in _record(record, books)),
-        *_twice(books, leaked),
-        *_interfaces(books),
-        *_endpoints(books),
-        *_pools(books),
-        *_subnets(books),
+        *(d for record in snapshot.held if record.spec.ip not in leaked for d in _record(record, snapshot)),
+        *_twice(snapshot, leaked),
+        *_interfaces(snapshot),
+        *_endpoints(snapshot),
+        *_pools(snapshot),
+        *_subnets(snapshot),
     ]
     order = list(Kind)
     return tuple(sorted(found, key=lambda d: (order.index(d.kind), d.subject)))
@@ -105,14 +105,14 @@ def lasting(first: Iterable[Difference], second: Iterable[Difference]) -> tuple[
     return tuple(difference for difference in second if difference.identity in known)
 
 
-def find_leaks(books: Books) -> Iterator[Difference]:
+def find_leaks(snapshot: Snapshot) -> Iterator[Difference]:
     """Find records whose holder is gone; the judgement is that of the controller's reclaim."""
-    for record in books.held:
+    for record in snapshot.held:
         holder = record.spec.holder
-        pod = books.pod_named.get((holder.namespace, holder.name))
-        verdict = judge_leak(record, pod, books.owners.get(record.metadata.name, NO_OWNERS))
+        pod = snapshot.pod_named.get((holder.namespace, holder.name))
+        verdict = judge_leak(record, pod, snapshot.owners.get(record.metadata.name, NO_OWNERS))
         ended = pod is not None and pod.metadata.uid == holder.uid
-        if verdict.action is Action.RELEASE and (not ended or _is_taken_down(record, books)):
+        if verdict.action is Action.RELEASE and (not ended or _is_taken_down(record, snapshot)):
             yield Difference(
                 Kind.LEAK,
                 record.spec.ip,
@@ -122,28 +122,28 @@ def find_leaks(books: Books) -> Iterator[Difference]:
             )
 
 
-def _is_taken_down(record: SpiderIP, books: Books) -> bool:
+def _is_taken_down(record: SpiderIP, snapshot: Snapshot) -> bool:
     """Whether nothing is left of a pod that has ended: its namespace goes after its DEL; on a lost node nobody makes one."""
     node = record.spec.holder.node
-    if (books.nodes is not None and node not in books.nodes) or node in books.lost:
+    if (snapshot.nodes is not None and node not in snapshot.nodes) or node in snapshot.lost:
         return True
-    return node in books.read_nodes and record.spec.address not in books.worn_addresses
+    return node in snapshot.read_nodes and record.spec.address not in snapshot.addresses_in_use
 
 
 # --- records against pods and pools -----------------------------------------------------------------------------------------
 
 
-def _record(record: SpiderIP, books: Books) -> Iterator[Difference]:
+def _record(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
     """Compare one record that is no leak."""
-    yield from _handed_over(record, books)
-    yield from _in_its_pool(record, books)
-    yield from _worn_by_holder(record, books)
+    yield from _handed_over(record, snapshot)
+    yield from _in_its_pool(record, snapshot)
+    yield from _in_use_by_holder(record, snapshot)
 
 
-def _handed_over(record: SpiderIP, books: Books) -> Iterator[Difference]:
+def _handed_over(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
     """A static address follows its pod's name: a running pod of that name with another UID must have taken it over."""
     holder, spec = record.spec.holder, record.spec
-    pod = books.pod_named.get((holder.namespace, holder.name))
+    pod = snapshot.pod_named.get((holder.namespace, holder.name))
     if pod is not None and spec.static and pod.metadata.uid != holder.uid and _runs(pod):
         yield Difference(
             Kind.NOT_HANDED_OVER,
@@ -154,17 +154,17 @@ def _handed_over(record: SpiderIP, books: Books) -> Iterator[Difference]:
         )
 
 
-def _in_its_pool(record: SpiderIP, books: Books) -> Iterator[Difference]:
+def _in_its_pool(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
     """Every record has a pool, and the pool its address."""
     spec = record.spec
-    pool = books.parsed.get(spec.pool)
+    pool = snapshot.parsed.get(spec.pool)
     if pool is None:
         yield Difference(
             Kind.POOL_GONE,
             spec.ip,
             f"{_holding(record)} from pool {spec.pool}, which does not exist",
             "the pool was deleted by force, its finalizer removed by hand",
-            move_off(record, books),
+            move_off(record, snapshot),
         )
     elif pool.broken is None and spec.address not in pool.total:
         yield Difference(
@@ -172,22 +172,22 @@ def _in_its_pool(record: SpiderIP, books: Books) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} from pool {spec.pool}, which does not have it",
             "the pool was edited while the address was claimed, or past the webhook",
-            f"kubectl edit spiderippool {spec.pool}  # add {spec.ip}; or: {move_off(record, books)}",
+            f"kubectl edit spiderippool {spec.pool}  # add {spec.ip}; or: {move_off(record, snapshot)}",
         )
 
 
-def _twice(books: Books, leaked: set[str]) -> Iterator[Difference]:
+def _twice(snapshot: Snapshot, leaked: set[str]) -> Iterator[Difference]:
     """One claim has one address."""
     claims: dict[ClaimKey, list[SpiderIP]] = defaultdict(list)
-    for record in books.held:
+    for record in snapshot.held:
         if record.spec.ip not in leaked:
             claims[ClaimKey.of_record(record)].append(record)
     for records in claims.values():
         if len(records) > 1:
             ips = sorted(record.spec.address for record in records)
-            spare = next((r for r in records if not _wears(r, books)), records[-1])
+            spare = next((r for r in records if not _uses(r, snapshot)), records[-1])
             yield Difference(
-                Kind.ONE_KEY_TWICE,
+                Kind.DUPLICATE_CLAIM,
                 ", ".join(map(str, ips)),
                 f"all are held by {_holder(records[0])} for {records[0].spec.holder.nic}, IPv{records[0].spec.family}",
                 "an agent ended between claiming one address and giving back another",
@@ -198,17 +198,17 @@ def _twice(books: Books, leaked: set[str]) -> Iterator[Difference]:
 # --- records against interfaces ---------------------------------------------------------------------------------------------
 
 
-def _worn_by_holder(record: SpiderIP, books: Books) -> Iterator[Difference]:
+def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
     """A running pod wears what it holds, in the sandbox for which it was claimed."""
-    spec, pod = record.spec, books.living(record)
-    if pod is None or not _runs(pod) or pod.spec.host_network or pod.spec.node_name not in books.read_nodes:
+    spec, pod = record.spec, snapshot.living(record)
+    if pod is None or not _runs(pod) or pod.spec.host_network or pod.spec.node_name not in snapshot.read_nodes:
         return
-    namespaces = books.worn.get(spec.holder.uid, ())
-    worn = {slot for namespace in namespaces for slot in namespace.pairs}
-    if spec.address not in {ip for _, ip in worn}:
-        seen = f"wears {_slots(worn)}" if namespaces else f"has no network namespace on node {pod.spec.node_name}"
+    namespaces = snapshot.in_use.get(spec.holder.uid, ())
+    in_use = {slot for namespace in namespaces for slot in namespace.pairs}
+    if spec.address not in {ip for _, ip in in_use}:
+        seen = f"wears {_slots(in_use)}" if namespaces else f"has no network namespace on node {pod.spec.node_name}"
         yield Difference(
-            Kind.NOT_WORN,
+            Kind.NOT_ASSIGNED,
             spec.ip,
             f"{_holding(record)} on {spec.holder.nic}; the pod {seen}",
             "the address was taken off the interface, or the interface was never made",
@@ -226,33 +226,33 @@ def _worn_by_holder(record: SpiderIP, books: Books) -> Iterator[Difference]:
         )
 
 
-def _interfaces(books: Books) -> Iterator[Difference]:
+def _interfaces(snapshot: Snapshot) -> Iterator[Difference]:
     """Whatever wears an address of a pool must hold it."""
-    for node, namespace in ((each.node, namespace) for each in books.interfaces for namespace in each.namespaces):
-        pod = books.pod_of.get(namespace.pod_uid)
+    for node, namespace in ((each.node, namespace) for each in snapshot.interfaces for namespace in each.namespaces):
+        pod = snapshot.pod_of.get(namespace.pod_uid)
         if pod is not None and not is_alive(pod):
             continue  # it is being taken down
         for nic, ip in _in_order(namespace.pairs):
-            yield from _one_worn(nic, ip, node, namespace, pod, books)
+            yield from _one_in_use(nic, ip, node, namespace, pod, snapshot)
 
 
-def _one_worn(
-    nic: str, ip: IPAddress, node: str, namespace: WornNamespace, pod: Pod | None, books: Books
+def _one_in_use(
+    nic: str, ip: IPAddress, node: str, namespace: InUseNamespace, pod: Pod | None, snapshot: Snapshot
 ) -> Iterator[Difference]:
     """Compare one address on one interface with its record."""
-    record = books.record_of.get(ip)
-    pool = books.in_pools(ip)
+    record = snapshot.record_of.get(ip)
+    pool = snapshot.in_pools(ip)
     if record is None and pool is None:
         return  # none of ours
-    if not namespace.pod_uid and record is not None and _is_ending(record, books):
+    if not namespace.pod_uid and record is not None and _is_ending(record, snapshot):
         return  # its sandbox has no process any more, and is being taken down
-    wearer = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} on node {node}, of no pod that exists,"
+    user_of = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} on node {node}, of no pod that exists,"
     if record is None or not record.held:
         state = "no record says so" if record is None else f"the record is {record.spec.state}"
         yield Difference(
             Kind.UNRECORDED,
             str(ip),
-            f"{wearer} wears it on {nic}; {state}",
+            f"{user_of} wears it on {nic}; {state}",
             "the record was deleted while the pod ran" if pod else "the namespace outlived its pod: its DEL never came",
             record_by_hand(str(ip), pod, nic, next(iter(namespace.containers), "unknown"))
             if pod
@@ -262,7 +262,7 @@ def _one_worn(
         yield Difference(
             Kind.FOREIGN,
             str(ip),
-            f"{wearer} wears it on {nic}; {_holding(record)}",
+            f"{user_of} wears it on {nic}; {_holding(record)}",
             "two may use it at once: the wearer got it before its record was lost, or by other means than Spiderpool",
             delete_pod(pod) if pod else remove_namespace(namespace, node),
         )
@@ -270,54 +270,54 @@ def _one_worn(
         yield Difference(
             Kind.OTHER_NIC,
             str(ip),
-            f"{wearer} wears it on {nic}; {_holding(record)} on {record.spec.holder.nic}",
+            f"{user_of} wears it on {nic}; {_holding(record)} on {record.spec.holder.nic}",
             "the interface was given another name",
             delete_pod(pod),
         )
 
 
-def _is_ending(record: SpiderIP, books: Books) -> bool:
+def _is_ending(record: SpiderIP, snapshot: Snapshot) -> bool:
     """Whether the pod that holds an address exists and has ended."""
-    pod = books.living(record)
+    pod = snapshot.living(record)
     return pod is not None and not is_alive(pod)
 
 
-def _wears(record: SpiderIP, books: Books) -> bool:
+def _uses(record: SpiderIP, snapshot: Snapshot) -> bool:
     """Whether an interface of its holder has the address of a record."""
-    namespaces = books.worn.get(record.spec.holder.uid, ())
+    namespaces = snapshot.in_use.get(record.spec.holder.uid, ())
     return any(record.spec.address == ip for namespace in namespaces for _, ip in namespace.pairs)
 
 
 # --- what is derived --------------------------------------------------------------------------------------------------------
 
 
-def _endpoints(books: Books) -> Iterator[Difference]:
+def _endpoints(snapshot: Snapshot) -> Iterator[Difference]:
     """Every holder has an endpoint that says what it holds, and nobody else has one."""
     held: dict[Name, list[SpiderIP]] = defaultdict(list)
-    for record in books.held:
+    for record in snapshot.held:
         held[record.spec.holder.namespace, record.spec.holder.name].append(record)
-    shown = {endpoint.key: endpoint for endpoint in books.endpoints}
+    shown = {endpoint.key: endpoint for endpoint in snapshot.endpoints}
     for key in sorted(held.keys() | shown.keys()):
-        problem = _endpoint(held.get(key, []), shown.get(key), books)
+        problem = _endpoint(held.get(key, []), shown.get(key), snapshot)
         if problem is not None:
             text, cause = problem
-            mend = restart_agents(books.namespace) if cause == LOST else "spiderpoolctl gc --apply"
-            yield Difference(Kind.ENDPOINT, f"{key[0]}/{key[1]}", text, cause, mend)
+            remedy = restart_agents(snapshot.namespace) if cause == LOST else "spiderpoolctl gc --apply"
+            yield Difference(Kind.ENDPOINT, f"{key[0]}/{key[1]}", text, cause, remedy)
 
 
-def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, books: Books) -> tuple[str, str] | None:
+def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, snapshot: Snapshot) -> tuple[str, str] | None:
     """Say what is wrong with one endpoint, and how that comes."""
     holds = {(record.spec.holder.nic, record.spec.address) for record in records}
     if endpoint is None:
-        pods = [pod for record in records if (pod := books.living(record)) is not None]
+        pods = [pod for record in records if (pod := snapshot.living(record)) is not None]
         if not any(_runs(pod) for pod in pods):
             return None  # nothing to be read from it yet, or no more
         return f"no endpoint; held are {_slots(holds)}", "the endpoint was deleted by hand, or the node's agent cannot write it"
     shows = frozenset(slots_of(endpoint))
-    if remembers(endpoint, records, books):
+    if remembers(endpoint, records, snapshot):
         return f"the endpoint shows {_slots(shows)}; held are {_slots(holds)}", LOST
     if shows != holds:
-        orphan = not records and books.pod_named.get(endpoint.key) is None
+        orphan = not records and snapshot.pod_named.get(endpoint.key) is None
         cause = "it outlived its pod" if orphan else "it was edited by hand, or the node's agent cannot write it"
         return f"the endpoint shows {_slots(shows)}; held are {_slots(holds)}", cause
     uid = endpoint.status.current.uid if endpoint.status else ""
@@ -327,13 +327,13 @@ def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, books: B
     return None
 
 
-def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], books: Books) -> bool:
+def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], snapshot: Snapshot) -> bool:
     """Whether an endpoint is all that tells what a living pod wears: its records are made from it again."""
-    pod = books.pod_of.get(endpoint.status.current.uid) if endpoint.status else None
+    pod = snapshot.pod_of.get(endpoint.status.current.uid) if endpoint.status else None
     held = set(map(slot_of, records))
     lost = [ip for nic, ip in slots_of(endpoint) if (nic, ip.version) not in held]
-    worn = {ip for each in books.worn.get(pod.metadata.uid, ()) for _, ip in each.pairs} if pod is not None else set()
-    return pod is not None and _runs(pod) and any(ip in worn or pod.spec.node_name not in books.read_nodes for ip in lost)
+    in_use = {ip for each in snapshot.in_use.get(pod.metadata.uid, ()) for _, ip in each.pairs} if pod is not None else set()
+    return pod is not None and _runs(pod) and any(ip in in_use or pod.spec.node_name not in snapshot.read_nodes for ip in lost)
 
 
 def slots_of(endpoint: SpiderEndpoint) -> Iterator[Slot]:
@@ -347,12 +347,12 @@ def slots_of(endpoint: SpiderEndpoint) -> Iterator[Slot]:
                 continue
 
 
-def _pools(books: Books) -> Iterator[Difference]:
+def _pools(snapshot: Snapshot) -> Iterator[Difference]:
     """Every pool's status is what its records say."""
     records: dict[str, list[SpiderIP]] = defaultdict(list)
-    for record in books.records:
+    for record in snapshot.records:
         records[record.spec.pool].append(record)
-    for pool in books.pools:
+    for pool in snapshot.pools:
         name = pool.metadata.name
         if not is_imported(pool):
             yield Difference(
@@ -360,15 +360,15 @@ def _pools(books: Books) -> Iterator[Difference]:
                 name,
                 "its status has allocations that no records stand for, so nothing is allocated from it",
                 "allocations of Go Spiderpool wait to be taken over: one of its agents runs, or no controller leads",
-                f"kubectl --namespace {books.namespace} get pods,leases,events",
+                f"kubectl --namespace {snapshot.namespace} get pods,leases,events",
             )
         elif ANNO_IMPORTED in pool.metadata.annotations:
-            yield from _status(pool, records[name], books)
+            yield from _status(pool, records[name], snapshot)
 
 
-def _status(pool: SpiderIPPool, records: list[SpiderIP], books: Books) -> Iterator[Difference]:
+def _status(pool: SpiderIPPool, records: list[SpiderIP], snapshot: Snapshot) -> Iterator[Difference]:
     """Compare one pool's status; a map that is left out is no difference where the counts agree (it has a limit)."""
-    expected, shown = pool_status(records, books.parsed[pool.metadata.name]), pool.status
+    expected, shown = pool_status(records, snapshot.parsed[pool.metadata.name]), pool.status
     counts = (expected.allocated_ip_count or 0, expected.total_ip_count or 0)
     seen = (shown.allocated_ip_count or 0, shown.total_ip_count or 0)
     if seen == counts and shown.allocated_ips in {None, expected.allocated_ips}:
@@ -382,18 +382,18 @@ def _status(pool: SpiderIPPool, records: list[SpiderIP], books: Books) -> Iterat
         pool.metadata.name,
         text,
         "no controller leads, or the leader cannot write the status",
-        restart_controller(books.namespace),
+        restart_controller(snapshot.namespace),
     )
 
 
-def _subnets(books: Books) -> Iterator[Difference]:
+def _subnets(snapshot: Snapshot) -> Iterator[Difference]:
     """Every subnet's status is what its pools have."""
     owned: dict[str, list[Pool]] = defaultdict(list)
-    for pool in books.pools:
+    for pool in snapshot.pools:
         owner = controlling_subnet(pool)
         if owner is not None:
-            owned[owner.uid].append(books.parsed[pool.metadata.name])
-    for obj in books.subnets:
+            owned[owner.uid].append(snapshot.parsed[pool.metadata.name])
+    for obj in snapshot.subnets:
         subnet = Subnet.parse(obj)
         for pool_name, text in misgiven(subnet, obj.status, owned[subnet.uid]):
             yield Difference(
@@ -401,7 +401,7 @@ def _subnets(books: Books) -> Iterator[Difference]:
                 f"{subnet.name}/{pool_name}" if pool_name else subnet.name,
                 text,
                 "no controller leads, or the leader cannot write the status or the pool",
-                restart_controller(books.namespace),
+                restart_controller(snapshot.namespace),
             )
 
 

@@ -10,8 +10,8 @@ import msgspec
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.audit.usage import Usage
 from spiderpool.errors import SpiderpoolError
-from spiderpool.ipam.pod_request import Request, Wish, read_wish
-from spiderpool.ipam.selection import Selection, select_wish
+from spiderpool.ipam.pod_request import PodRequest, Request, read_pod_request
+from spiderpool.ipam.selection import Selection, select_for_pod
 from spiderpool.model.claim import Claimant, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name
@@ -66,8 +66,8 @@ def ask_all(facts: Facts, requests: Iterable[Request]) -> Asked:
     problems: dict[str, None] = {}
     for request in requests:
         try:
-            wish: Wish = read_wish(facts.pod, facts.namespace, request, facts.features, facts.position)
-            found = select_wish(wish, facts)
+            pod_request: PodRequest = read_pod_request(facts.pod, facts.namespace, request, facts.features, facts.position)
+            found = select_for_pod(pod_request, facts)
         except SpiderpoolError as error:
             problems[f"{request.nic}: {error.message}"] = None
         else:

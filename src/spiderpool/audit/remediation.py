@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.audit.snapshot import Books
+from spiderpool.audit.snapshot import Snapshot
 
 
 def delete_pod(pod: Pod) -> str:
@@ -13,9 +13,9 @@ def delete_pod(pod: Pod) -> str:
     return f"kubectl --namespace {pod.metadata.namespace} delete pod {pod.metadata.name}"
 
 
-def move_off(record: SpiderIP, books: Books) -> str:
+def move_off(record: SpiderIP, snapshot: Snapshot) -> str:
     """Make a holder take another address: a static one keeps its own over the restart, so that is released."""
-    pod = books.living(record)
+    pod = snapshot.living(record)
     release = f"spiderpoolctl ip release --ip {record.spec.ip} --force"
     if pod is None:
         return release
@@ -41,7 +41,7 @@ def restart_agents(namespace: str) -> str:
     return f"kubectl --namespace {namespace} rollout restart daemonset spiderpool-agent"
 
 
-def remove_namespace(namespace: WornNamespace, node: str) -> str:
+def remove_namespace(namespace: InUseNamespace, node: str) -> str:
     """Remove a network namespace that outlived its pod, on its node."""
     name = namespace.path.rpartition("/")[2]
     return f"ip netns delete {name}  # on node {node}" if "/netns/" in namespace.path else f"reboot node {node}"

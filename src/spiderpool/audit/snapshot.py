@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.api.agent.interfaces import NodeInterfaces, WornNamespace
+from spiderpool.api.agent.interfaces import InUseNamespace, NodeInterfaces
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -28,7 +28,7 @@ Slot = tuple[str, IPAddress]
 
 
 @dataclass(frozen=True)
-class Books:
+class Snapshot:
     """
     All books, read.
 
@@ -74,9 +74,9 @@ class Books:
         return {pool.metadata.name: Pool.parse(pool) for pool in self.pools}
 
     @cached_property
-    def worn(self) -> Mapping[str, tuple[WornNamespace, ...]]:
+    def in_use(self) -> Mapping[str, tuple[InUseNamespace, ...]]:
         """Network namespaces by pod UID."""
-        found: dict[str, list[WornNamespace]] = defaultdict(list)
+        found: dict[str, list[InUseNamespace]] = defaultdict(list)
         for node in self.interfaces:
             for each in node.namespaces:
                 found[each.pod_uid].append(each)
@@ -88,9 +88,9 @@ class Books:
         return frozenset(node.node for node in self.interfaces)
 
     @cached_property
-    def worn_addresses(self) -> frozenset[IPAddress]:
+    def addresses_in_use(self) -> frozenset[IPAddress]:
         """Every address on any interface that is known."""
-        return frozenset(ip for each in self.worn.values() for namespace in each for _, ip in namespace.pairs)
+        return frozenset(ip for each in self.in_use.values() for namespace in each for _, ip in namespace.pairs)
 
     @cached_property
     def has_large_pool(self) -> bool:

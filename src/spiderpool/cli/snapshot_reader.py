@@ -17,7 +17,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Node, Pod, StatefulSet
 from spiderpool.api.kubernetes.kubevirt import VirtualMachineInstance
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.audit.snapshot import Books
+from spiderpool.audit.snapshot import Snapshot
 from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import KubeClient
@@ -27,7 +27,7 @@ from spiderpool.model.pod import is_alive
 from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
-Ask = Callable[[AgentPod], Awaitable[NodeInterfaces]]
+Fetch = Callable[[AgentPod], Awaitable[NodeInterfaces]]
 """Asks an agent what the pods of its node wear."""
 
 PATH: Final = "/v1/interfaces"
@@ -36,7 +36,7 @@ PATH: Final = "/v1/interfaces"
 class Unread(msgspec.Struct, frozen=True):
     """A book that could not be read, and why."""
 
-    book: str
+    part: str
     reason: str
 
 
@@ -44,7 +44,7 @@ class Unread(msgspec.Struct, frozen=True):
 class Reading:
     """Books as far as they could be read."""
 
-    books: Books
+    snapshot: Snapshot
     unread: tuple[Unread, ...] = ()
 
 
@@ -72,12 +72,12 @@ class _Reader:
             return NO_OWNERS
 
 
-def asking_for_interfaces(client: KubeClient) -> Ask:
+def asking_for_interfaces(client: KubeClient) -> Fetch:
     """Make the way to ask agents what the pods of their nodes wear."""
     return asking(client, PATH, NodeInterfaces)
 
 
-async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
+async def read_snapshot(cluster: Cluster, ask: Fetch | None) -> Reading:
     """
     Read all books; those that cannot be read are named in the result.
 
@@ -102,8 +102,8 @@ async def read_books(cluster: Cluster, ask: Ask | None) -> Reading:
     )
     lost = frozenset(node.metadata.name for node in nodes or () if not node.ready)
     namespace = agents[0].metadata.namespace if agents else "kube-system"
-    books = Books(pods, records, pools, endpoints, owners, interfaces, names, namespace, subnets, lost)
-    return Reading(books, tuple(reader.unread))
+    snapshot = Snapshot(pods, records, pools, endpoints, owners, interfaces, names, namespace, subnets, lost)
+    return Reading(snapshot, tuple(reader.unread))
 
 
 async def _agents(reader: _Reader) -> tuple[AgentPod, ...]:
@@ -145,7 +145,7 @@ async def _owners(reader: _Reader, static: list[SpiderIP]) -> dict[str, HolderOw
 
 
 async def _interfaces(
-    reader: _Reader, agents: tuple[AgentPod, ...], ask: Ask, busy: frozenset[str]
+    reader: _Reader, agents: tuple[AgentPod, ...], ask: Fetch, busy: frozenset[str]
 ) -> tuple[NodeInterfaces, ...]:
     """Ask every agent; a busy node without an agent is a book that is missing."""
     answers = await asyncio.gather(*(ask(agent) for agent in agents), return_exceptions=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from spiderpool.connectivity.matrix import IPAddress, Transfer
 from spiderpool.connectivity.packet_path import End, Walk, World, walk
-from spiderpool.connectivity.survey import Ends, Station, Tracked
+from spiderpool.connectivity.survey import Ends, NamespaceSurvey, Tracked
 
 
 class Reason(StrEnum):
@@ -71,7 +71,7 @@ class Flow:
     """A transfer that failed, and between whom."""
 
     transfer: Transfer
-    client: Station
+    client: NamespaceSurvey
     service: IPAddress | None = None  # when a Service was asked
 
     @property
@@ -134,7 +134,7 @@ def _by_invalid(before: World, after: World, packet: Ends, request: Walk, reply:
     return None
 
 
-def _half_seen(station: Station, packet: Ends, request: Walk) -> Tracked | None:
+def _half_seen(station: NamespaceSurvey, packet: Ends, request: Walk) -> Tracked | None:
     """Find the connection where no answer of it was seen."""
     for ends in (packet, request.last):
         tracked = station.connection(ends)
@@ -143,15 +143,15 @@ def _half_seen(station: Station, packet: Ends, request: Walk) -> Tracked | None:
     return None
 
 
-def _risen(before: World, station: Station, family: int) -> int:
+def _risen(before: World, station: NamespaceSurvey, family: int) -> int:
     """Count the packets that the rules dropped meanwhile; a count that fell was started anew by kube-proxy."""
-    earlier = next((each for each in before if each.name == station.name), Station(station.node))
+    earlier = next((each for each in before if each.name == station.name), NamespaceSurvey(station.node))
     counts = {counter.rule: counter.packets for counter in earlier.drops if counter.family == family}
     rises = [(counter.packets, counts.get(counter.rule, 0)) for counter in station.drops if counter.family == family]
     return sum(now - then if now >= then else now for now, then in rises)
 
 
-def _invalid_words(station: Station, tracked: Tracked, rule: str, risen: int) -> str:
+def _invalid_words(station: NamespaceSurvey, tracked: Tracked, rule: str, risen: int) -> str:
     dropped = f"; the rule dropped {risen} packets meanwhile" if risen else ""
     return (
         f"answers do not pass {station.name}, so its conntrack ({tracked.state}, unreplied) takes what follows for INVALID, "

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from spiderpool.connectivity.matrix import IPAddress
-from spiderpool.connectivity.survey import Ends, Link, Route, Rule, Station
+from spiderpool.connectivity.survey import Ends, Link, NamespaceSurvey, Route, Rule
 
 LONGEST: Final = 16  # hops; a packet that goes on has met a loop
 LOOPBACK: Final = "lo"  # what the kernel takes for the incoming interface of its own packets
@@ -21,7 +21,7 @@ STRICT, LOOSE = 1, 2  # values of rp_filter (kernel documentation, ip-sysctl)
 _CHILDREN: Final = frozenset({"macvlan", "ipvlan"})
 _REFUSALS: Final = frozenset({"blackhole", "unreachable", "prohibit", "throw"})
 
-World = Sequence[Station]
+World = Sequence[NamespaceSurvey]
 
 
 class End(StrEnum):
@@ -75,7 +75,7 @@ class Walk:
 class Step:
     """A packet at the door of a namespace; `entered` is empty where it was born."""
 
-    station: Station
+    station: NamespaceSurvey
     packet: Ends
     entered: str = ""
 
@@ -88,7 +88,7 @@ class Stop:
     why: str
 
 
-def walk(world: World, start: Station, packet: Ends, *, service: IPAddress | None = None) -> Walk:
+def walk(world: World, start: NamespaceSurvey, packet: Ends, *, service: IPAddress | None = None) -> Walk:
     """
     Follow a packet.
 
@@ -158,7 +158,9 @@ def _leave(world: World, step: Step, after: Ends, route: Route) -> tuple[Hop, St
 # --- routing --------------------------------------------------------------------------------------------------------------
 
 
-def find_route(station: Station, destination: IPAddress, source: IPAddress | None, entered: str, mark: int = 0) -> Route | None:
+def find_route(
+    station: NamespaceSurvey, destination: IPAddress, source: IPAddress | None, entered: str, mark: int = 0
+) -> Route | None:
     """
     Choose the route of a packet as the kernel does: rules by priority, in a table the longest prefix, then the smallest metric.
 
@@ -189,12 +191,12 @@ def _matches(rule: Rule, destination: IPAddress, source: IPAddress | None, enter
     )
 
 
-def _best(station: Station, table: str, destination: IPAddress) -> Route | None:
+def _best(station: NamespaceSurvey, table: str, destination: IPAddress) -> Route | None:
     fitting = [route for route in station.routes if route.table == table and destination in route.destination]
     return min(fitting, key=lambda route: (-route.destination.prefixlen, route.metric), default=None)
 
 
-def _reverse_path(station: Station, packet: Ends, entered: str) -> Stop | None:
+def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop | None:
     """Refuse a packet as the reverse path filter does; IPv6 has none of its own."""
     strictness = station.reverse_filter(entered) if entered and packet.source.version == 4 else 0  # noqa: PLR2004
     if strictness not in {STRICT, LOOSE}:
@@ -206,7 +208,7 @@ def _reverse_path(station: Station, packet: Ends, entered: str) -> Stop | None:
     return Stop(End.REVERSE_PATH, f"rp_filter={strictness} of {entered} in {station.name} {wanted}")
 
 
-def _restored_mark(station: Station, packet: Ends) -> int:
+def _restored_mark(station: NamespaceSurvey, packet: Ends) -> int:
     """Give the mark that an answer gets back from its connection (datapath.md 2.6)."""
     tracked = station.connection(packet)
     return tracked.mark if tracked and tracked.reply == packet else 0
@@ -215,7 +217,7 @@ def _restored_mark(station: Station, packet: Ends) -> int:
 # --- translation ----------------------------------------------------------------------------------------------------------
 
 
-def _rewritten(station: Station, packet: Ends) -> Ends:
+def _rewritten(station: NamespaceSurvey, packet: Ends) -> Ends:
     """Replace the destination before routing, as conntrack remembers it."""
     tracked = station.connection(packet)
     if tracked is None or station.pod:
@@ -224,7 +226,7 @@ def _rewritten(station: Station, packet: Ends) -> Ends:
     return replace(packet, destination=other.source, destination_port=other.source_port)
 
 
-def _source_rewritten(station: Station, before: Ends, after: Ends) -> Ends:
+def _source_rewritten(station: NamespaceSurvey, before: Ends, after: Ends) -> Ends:
     """Replace the source after routing."""
     tracked = station.connection(before)
     if tracked is None:
@@ -236,7 +238,7 @@ def _source_rewritten(station: Station, before: Ends, after: Ends) -> Ends:
 # --- wires ----------------------------------------------------------------------------------------------------------------
 
 
-def _other_half(world: World, station: Station, link: Link) -> tuple[Station, Link] | None:
+def _other_half(world: World, station: NamespaceSurvey, link: Link) -> tuple[NamespaceSurvey, Link] | None:
     """Find the other end of a veth pair; numbers of interfaces repeat between nodes, so both ends must name each other."""
     if link.kind != "veth" or link.peer is None:
         return None
@@ -252,18 +254,18 @@ def _other_half(world: World, station: Station, link: Link) -> tuple[Station, Li
     )
 
 
-def _owner(world: World, station: Station, address: IPAddress) -> tuple[Station, Link] | None:
+def _owner(world: World, station: NamespaceSurvey, address: IPAddress) -> tuple[NamespaceSurvey, Link] | None:
     """Find who answers for an address on a wire."""
     return next(_owners(world, station, address), None)
 
 
-def _owners(world: World, station: Station, address: IPAddress) -> Iterator[tuple[Station, Link]]:
+def _owners(world: World, station: NamespaceSurvey, address: IPAddress) -> Iterator[tuple[NamespaceSurvey, Link]]:
     for other in world:
         if other != station:
             yield from ((other, link) for link in other.links if address in link.addresses)
 
 
-def _are_parent_and_child(station: Station, link: Link, other: Station, end: Link) -> bool:
+def _are_parent_and_child(station: NamespaceSurvey, link: Link, other: NamespaceSurvey, end: Link) -> bool:
     if station.node != other.node or bool(station.pod) == bool(other.pod):
         return False
     return (link.kind in _CHILDREN and link.peer == end.index) or (end.kind in _CHILDREN and end.peer == link.index)

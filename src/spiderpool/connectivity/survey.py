@@ -115,7 +115,7 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class NamespaceSurvey:
     """One namespace; `pod` is empty for a node's own."""
 
     node: str
@@ -234,7 +234,7 @@ class Survey(msgspec.Struct, frozen=True):
     rp_filter: dict[str, int] = {}
 
 
-def read_surveys(text: str | bytes) -> tuple[Station, ...]:
+def read_surveys(text: str | bytes) -> tuple[NamespaceSurvey, ...]:
     """Read what the survey of one node printed. Raises `Undecodable`."""
     try:
         surveys = msgspec.json.decode(text, type=tuple[Survey, ...])
@@ -243,9 +243,9 @@ def read_surveys(text: str | bytes) -> tuple[Station, ...]:
         raise Undecodable(f"survey of a node: {error}") from error
 
 
-def read_survey(survey: Survey) -> Station:
+def read_survey(survey: Survey) -> NamespaceSurvey:
     """Read one namespace."""
-    return Station(
+    return NamespaceSurvey(
         node=survey.node,
         pod=survey.pod,
         links=tuple(_link(link) for link in survey.links if link.ifname),

@@ -18,17 +18,17 @@ from spiderpool.controller.pools.imports import Imports
 from spiderpool.controller.pools.pool_status import Projection
 from spiderpool.controller.pools.usage_events import Fullness
 from spiderpool.controller.reclaim.reclaimer import Reclaim
-from spiderpool.controller.runtime.context import Tell, World
+from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.controller.runtime.fenced_cluster import FencedCluster
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.settings import Settings
 from spiderpool.controller.subnets.applications import ForeignApplications, NativeApplications
 from spiderpool.controller.subnets.automatic_pools import AutoPools
 from spiderpool.controller.subnets.keeper import SubnetKeeper
-from spiderpool.controller.subnets.ledger import SubnetBooks
+from spiderpool.controller.subnets.ledger import SubnetLedger
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Config
 
 COMPONENT = "spiderpool-controller"
@@ -44,58 +44,58 @@ class Leader:
     """
 
     cluster: Cluster
-    pools: Mirror[SpiderIPPool]
+    pools: Informer[SpiderIPPool]
     settings: Settings
     config: Config
     metrics: Metrics
     leading: Callable[[], bool]
-    subnets: Mirror[SpiderSubnet] | None = None
+    subnets: Informer[SpiderSubnet] | None = None
     following: bool = False
 
     async def work(self) -> None:
         """Reconcile until cancelled."""
         fenced = FencedCluster(self.cluster, self.leading)
         async with AsyncExitStack() as stack:
-            tell = await stack.enter_async_context(_recorder(fenced))
-            world = await stack.enter_async_context(World(fenced, self.pools, self.config.features))
+            record_event = await stack.enter_async_context(_recorder(fenced))
+            context = await stack.enter_async_context(Context(fenced, self.pools, self.config.features))
             self.following = True
             stack.callback(self._stop_following)
-            loops = self._start(world, tell) + await self._start_networks(stack, fenced, tell)
+            queues = self._start(context, record_event) + await self._start_networks(stack, fenced, record_event)
             async with asyncio.TaskGroup() as tasks:
-                for loop in loops:
-                    tasks.create_task(loop.run(), name=loop.name)
+                for queue in queues:
+                    tasks.create_task(queue.run(), name=queue.name)
                 if self.subnets is not None:
-                    tasks.create_task(self._keep_subnets(world, tell, self.subnets), name="subnets")
+                    tasks.create_task(self._keep_subnets(context, record_event, self.subnets), name="subnets")
 
     def _stop_following(self) -> None:
         """Note that leadership is over."""
         self.following = False
 
-    def _start(self, world: World, recorder: EventRecorder) -> list[Loop]:
+    def _start(self, context: Context, recorder: EventRecorder) -> list[WorkQueue]:
         """Start every concern and give their loops."""
-        settings, tell = self.settings, recorder.warning
-        imports = Imports(world, tell, settings.namespace)
-        keeper = PoolKeeper(world, tell, workers=settings.pool_workers)
+        settings, record_event = self.settings, recorder.warning
+        imports = Imports(context, record_event, settings.namespace)
+        keeper = PoolKeeper(context, record_event, workers=settings.pool_workers)
         projection = Projection(
-            world, limit=settings.max_allocated_ips, workers=settings.pool_workers, resync_s=settings.pool_resync_s
+            context, limit=settings.max_allocated_ips, workers=settings.pool_workers, resync_s=settings.pool_resync_s
         )
         reclaim = Reclaim(
-            world,
-            tell=tell,
+            context,
+            record_event=record_event,
             count=self.metrics.count_reclaim,
             workers=settings.reclaim.workers,
             scan_s=settings.reclaim.scan_s,
             enabled=settings.reclaim.enabled,
             rules=settings.reclaim.rules,
         )
-        fullness = Fullness(world, tell, recorder.normal, percent=settings.nearly_full_percent)
+        fullness = Fullness(context, record_event, recorder.normal, percent=settings.nearly_full_percent)
         for concern in (imports, keeper, projection, reclaim, fullness):
             concern.start()
-        return [imports.loop, keeper.loop, projection.loop, reclaim.loop, reclaim.rounds]
+        return [imports.queue, keeper.queue, projection.queue, reclaim.queue, reclaim.rounds]
 
-    async def _start_networks(self, stack: AsyncExitStack, cluster: Cluster, recorder: EventRecorder) -> list[Loop]:
+    async def _start_networks(self, stack: AsyncExitStack, cluster: Cluster, recorder: EventRecorder) -> list[WorkQueue]:
         """Start what keeps coordinators and networks, as far as it is switched on, and give the loops."""
-        settings, loops = self.settings.networks, []
+        settings, queues = self.settings.networks, []
         if settings.coordinator is not None:
             where = CoordinatorSettings(
                 settings.coordinator, settings.cni_dir, settings.cilium, float(settings.coordinator_resync_s)
@@ -103,52 +103,57 @@ class Leader:
             coordinators = Coordinators(cluster, recorder.warning, where)
             stack.push_async_callback(coordinators.stop)
             await coordinators.start()
-            loops.append(coordinators.loop)
+            queues.append(coordinators.queue)
         if settings.multus_configs:
             configs = MultusConfigs(cluster, recorder.warning, resync_s=float(settings.multus_configs_resync_s))
             stack.push_async_callback(configs.stop)
             await configs.start()
-            loops.append(configs.loop)
-        return loops
+            queues.append(configs.queue)
+        return queues
 
-    async def _keep_subnets(self, world: World, recorder: EventRecorder, subnets: Mirror[SpiderSubnet]) -> None:
+    async def _keep_subnets(self, context: Context, recorder: EventRecorder, subnets: Informer[SpiderSubnet]) -> None:
         """Keep subnets and automatic pools; what they need and cannot have (a kind, a right) holds up nothing else."""
-        settings, tell = self.settings, recorder.warning
+        settings, record_event = self.settings, recorder.warning
         async with AsyncExitStack() as stack:
-            reserved = Mirror(world.cluster, SpiderReservedIP)
+            reserved = Informer(context.cluster, SpiderReservedIP)
             stack.push_async_callback(reserved.stop)
             await reserved.start()
-            for mirror in (subnets, reserved):
-                await mirror.synced()
-            books = SubnetBooks(world.cluster, subnets, reserved)
+            for informer in (subnets, reserved):
+                await informer.synced()
+            ledger = SubnetLedger(context.cluster, subnets, reserved)
             automatic = self.config.enable_auto_pool_for_application
             keeper = SubnetKeeper(
-                world,
+                context,
                 subnets,
-                books,
-                tell,
+                ledger,
+                record_event,
                 automatic=automatic,
                 workers=settings.subnet_workers,
                 resync_s=settings.subnet_resync_s,
             )
             keeper.start()
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks.create_task(keeper.loop.run(), name=keeper.loop.name)
+            tasks.create_task(keeper.queue.run(), name=keeper.queue.name)
             if automatic:
-                pools = await self._start_pools(stack, world, tell, books, subnets)
-                tasks.create_task(pools.loop.run(), name=pools.loop.name)
+                pools = await self._start_pools(stack, context, record_event, ledger, subnets)
+                tasks.create_task(pools.queue.run(), name=pools.queue.name)
             await asyncio.Event().wait()
 
     async def _start_pools(
-        self, stack: AsyncExitStack, world: World, tell: Tell, books: SubnetBooks, subnets: Mirror[SpiderSubnet]
+        self,
+        stack: AsyncExitStack,
+        context: Context,
+        record_event: RecordEvent,
+        ledger: SubnetLedger,
+        subnets: Informer[SpiderSubnet],
     ) -> AutoPools:
         """Start what keeps automatic pools."""
         redundancy = self.config.cluster_subnet_auto_pool_default_redundant_ip_number
         workers = self.settings.application_workers
-        pools = AutoPools(world, books, tell, redundancy=redundancy, workers=workers)
-        natives = await stack.enter_async_context(NativeApplications(world.cluster, pools.notify))
+        pools = AutoPools(context, ledger, record_event, redundancy=redundancy, workers=workers)
+        natives = await stack.enter_async_context(NativeApplications(context.cluster, pools.notify))
         kinds = self.config.auto_pool_third_party_controllers
-        foreigns = await stack.enter_async_context(ForeignApplications(world, kinds, pools.notify))
+        foreigns = await stack.enter_async_context(ForeignApplications(context, kinds, pools.notify))
         pools.start(subnets, natives, foreigns)
         return pools
 

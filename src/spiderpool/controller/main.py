@@ -30,7 +30,7 @@ from spiderpool.controller.runtime.listener import Certificate, Listener, follow
 from spiderpool.controller.settings import Settings, read_settings
 from spiderpool.controller.subnets.lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
-from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pod_injector import PodInjector
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer, Reviewer
 from spiderpool.controller.webhooks.server import admission_app
@@ -42,12 +42,12 @@ from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Config, parse_config
 
 LEASE: Final = "spiderpool-controller-leases"
 FAREWELL_S: Final = 2.0  # of the webhooks: the API server keeps connections, and a webhook that cannot be asked refuses
-API_PATIENCE_S: Final = 30.0  # less than the startup probe's minute: then our own words are the last in the log
+API_WAIT_S: Final = 30.0  # less than the startup probe's minute: then our own words are the last in the log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = structlog.get_logger("spiderpool.controller")
@@ -136,7 +136,7 @@ def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
     return Certificate(cert, key)
 
 
-async def wait_for_api(cluster: Cluster, patience_s: float = API_PATIENCE_S, kubeconfig: str | None = None) -> None:
+async def wait_for_api(cluster: Cluster, patience_s: float = API_WAIT_S, kubeconfig: str | None = None) -> None:
     """Wait until the API server serves our kinds; refused credentials, and what does not pass in time, end the start."""
     source = f"kubeconfig {kubeconfig}" if kubeconfig else "service account"
     backoff, deadline = Backoff(last_s=2.0), time.monotonic() + patience_s
@@ -191,7 +191,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(connect(settings.kubeconfig, user_agent=COMPONENT))
             await wait_for_api(cluster, kubeconfig=settings.kubeconfig)
-            pools = Mirror(cluster, SpiderIPPool)
+            pools = Informer(cluster, SpiderIPPool)
             await pools.start()
             stack.push_async_callback(pools.stop)
             subnets = await self._follow_subnets(stack, cluster)
@@ -215,11 +215,11 @@ class Daemon:
         times = Times(chosen.duration_s, chosen.renew_s, chosen.retry_s, chosen.gap_s)
         return Election(cluster, LEASE, self.settings.namespace, self.settings.pod_name, times=times)
 
-    async def _follow_subnets(self, stack: AsyncExitStack, cluster: KubeClient) -> Mirror[SpiderSubnet] | None:
+    async def _follow_subnets(self, stack: AsyncExitStack, cluster: KubeClient) -> Informer[SpiderSubnet] | None:
         """Begin to follow the subnets, unless that feature is off."""
         if not self.config.enable_spider_subnet:
             return None
-        subnets = Mirror(cluster, SpiderSubnet)
+        subnets = Informer(cluster, SpiderSubnet)
         await subnets.start()
         stack.push_async_callback(subnets.stop)
         return subnets
@@ -229,8 +229,8 @@ class Daemon:
         stack: AsyncExitStack,
         tasks: asyncio.TaskGroup,
         cluster: KubeClient,
-        pools: Mirror[SpiderIPPool],
-        subnets: Mirror[SpiderSubnet] | None,
+        pools: Informer[SpiderIPPool],
+        subnets: Informer[SpiderSubnet] | None,
     ) -> Probe | None:
         """Open the webhook port and give the probe that watches it."""
         if self.certificate is None:
@@ -239,12 +239,12 @@ class Daemon:
             )
             return None
         features, namespace = self.config.features, self.settings.namespace
-        neighbours = Neighbours(cluster, pools)
+        other_pools = OtherPools(cluster, pools)
         lookup = None if subnets is None else SubnetLookup(cluster, subnets)
         reviewers: list[Reviewer[Any]] = [
-            PoolReviewer(cluster, neighbours, features, lambda: list_go_agents(cluster, namespace), lookup),
+            PoolReviewer(cluster, other_pools, features, lambda: list_go_agents(cluster, namespace), lookup),
             ReservedReviewer(features),
-            SubnetReviewer(cluster, neighbours, features),
+            SubnetReviewer(cluster, other_pools, features),
             CoordinatorReviewer(),
             MultusConfigReviewer(cluster),
         ]

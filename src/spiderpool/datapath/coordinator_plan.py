@@ -99,7 +99,7 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
         veth=layout.veth,
         pod=Wanted(present, absent),
         node=plan_node(view, settings, layout),
-        marks=layout.families if marked else (),
+        mangle_rules=layout.families if marked else (),
         announce=tuple(address.ip for address in layout.ips) if settings.mac_prefix else (),
         notes=(*tuning.notes, *_missing_gateways(layout), *_left_out(settings)),
     )

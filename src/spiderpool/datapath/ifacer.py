@@ -66,7 +66,7 @@ class Bond:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InterfaceRequest:
     """What the configuration asks for; VLAN 0 is none."""
 
     interfaces: tuple[str, ...]
@@ -139,7 +139,7 @@ class _Config(msgspec.Struct):
     bond: _BondConfig | None = None
 
 
-def read_wish(config: Mapping[str, Any]) -> Wish:
+def read_interface_request(config: Mapping[str, Any]) -> InterfaceRequest:
     """
     Read the plugin's configuration.
 
@@ -157,10 +157,10 @@ def read_wish(config: Mapping[str, Any]) -> Wish:
     if not 0 <= found.vlan_id <= LARGEST_VLAN:
         raise InvalidRequest(f"ifacer: vlanID is {found.vlan_id}; it must be 0 (none) to {LARGEST_VLAN}")
     bond = _read_bond(found.bond) if found.bond is not None and len(found.interfaces) > 1 else None
-    wish = Wish(found.interfaces, found.vlan_id, bond)
-    if (name := vlan_name(wish)) and len(name.encode()) > NAME_BYTES:
+    interface_request = InterfaceRequest(found.interfaces, found.vlan_id, bond)
+    if (name := vlan_name(interface_request)) and len(name.encode()) > NAME_BYTES:
         raise InvalidRequest(f"ifacer: interface name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}")
-    return wish
+    return interface_request
 
 
 def _read_bond(found: _BondConfig) -> Bond:
@@ -217,31 +217,33 @@ def _read_addresses(text: str) -> tuple[str, ...]:
         raise InvalidRequest(f'ifacer: bond.options: arp_ip_target is {text!r}; write ["10.6.0.1"]') from None
 
 
-def vlan_name(wish: Wish) -> str:
+def vlan_name(interface_request: InterfaceRequest) -> str:
     """Name the VLAN interface; empty when there is to be none."""
-    base = _base(wish)
-    return f"{base}.{wish.vlan_id}" if base and wish.vlan_id else ""
+    base = _base(interface_request)
+    return f"{base}.{interface_request.vlan_id}" if base and interface_request.vlan_id else ""
 
 
-def _base(wish: Wish) -> str:
+def _base(interface_request: InterfaceRequest) -> str:
     """Name the interface that a VLAN would be on; several interfaces without a bond have none."""
-    if len(wish.interfaces) == 1:
-        return wish.interfaces[0]
-    return wish.bond.name if wish.bond is not None else ""
+    if len(interface_request.interfaces) == 1:
+        return interface_request.interfaces[0]
+    return interface_request.bond.name if interface_request.bond is not None else ""
 
 
-def plan_steps(wish: Wish, links: Mapping[str, NodeLink]) -> list[Step]:
+def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink]) -> list[Step]:
     """
     Decide what is missing on a node; nothing when all is there.
 
     Args:
-        wish: what is asked for.
+        interface_request: what is asked for.
         links: the node's interfaces by name.
     Raises:
         InvalidRequest: an interface does not exist, a name belongs to something else, or the VLAN has another name.
     """
-    steps = _bond_steps(wish.bond, wish.interfaces, links) if wish.bond is not None else []
-    return steps + _vlan_steps(wish, links)
+    steps = (
+        _bond_steps(interface_request.bond, interface_request.interfaces, links) if interface_request.bond is not None else []
+    )
+    return steps + _vlan_steps(interface_request, links)
 
 
 def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, NodeLink]) -> list[Step]:
@@ -271,20 +273,22 @@ def _bond_steps(bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, Nod
     return [MakeBond(bond), *(Enslave(name, bond.name) for name in slaves), SetUp(bond.name)]
 
 
-def _vlan_steps(wish: Wish, links: Mapping[str, NodeLink]) -> list[Step]:
+def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink]) -> list[Step]:
     """Make a VLAN interface, or see that it is up."""
-    name, base = vlan_name(wish), _base(wish)
+    name, base = vlan_name(interface_request), _base(interface_request)
     if not name:
         return []
     for link in links.values():
-        if link.parent == base and link.vlan_id == wish.vlan_id and link.name != name:
-            raise InvalidRequest(f"ifacer: VLAN {wish.vlan_id} of {base} exists as {link.name}; the kernel has it only once")
+        if link.parent == base and link.vlan_id == interface_request.vlan_id and link.name != name:
+            raise InvalidRequest(
+                f"ifacer: VLAN {interface_request.vlan_id} of {base} exists as {link.name}; the kernel has it only once"
+            )
     there = links.get(name)
     if there is not None:
         return [] if there.up else [SetUp(name)]
-    made_now = wish.bond is not None and base not in links  # by the steps before these, which set it up too
+    made_now = interface_request.bond is not None and base not in links  # by the steps before these, which set it up too
     parent: list[Step] = [] if made_now or _need(base, links).up else [SetUp(base)]
-    return [*parent, MakeVlan(name, base, wish.vlan_id), SetUp(name)]
+    return [*parent, MakeVlan(name, base, interface_request.vlan_id), SetUp(name)]
 
 
 def _need(name: str, links: Mapping[str, NodeLink]) -> NodeLink:

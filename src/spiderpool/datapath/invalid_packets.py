@@ -30,7 +30,7 @@ class Fate(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ProbeResult:
     """
     What a node has.
 
@@ -51,7 +51,7 @@ class Verdict:
     sentence: str
 
 
-def judge_invalid(findings: Findings) -> Verdict:
+def judge_invalid(findings: ProbeResult) -> Verdict:
     """Decide what becomes of INVALID packets on a node."""
     if any(_drops(rule) for rule in findings.rules):
         if findings.liberal:

@@ -204,13 +204,13 @@ class Plan:
     """
     All that one call does. `veth` None: the pair is there, or not needed.
 
-    `marks` are the families whose mangle rules are needed; `announce` are addresses to be told to the neighbourhood.
+    `mangle_rules` are the families whose mangle rules are needed; `announce` are addresses to be told to the neighbourhood.
     """
 
     veth: VethPair | None = None
     pod: Wanted = Wanted()
     node: Wanted = Wanted()
-    marks: tuple[int, ...] = ()
+    mangle_rules: tuple[int, ...] = ()
     announce: tuple[IPAddress, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -44,8 +44,12 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
     if view.ifname == settings.default_nic:
         # An ADD that was cut off may have the mangle rules and not yet the rule for the mark.
         ruled = {rule.family for rule in _mark_rules(view.pod)}
-        marks = tuple(sorted(ruled | {ip.version for ip in ips})) if ruled or view.pod.link(VETH) else ()
-        return Plan(pod=Wanted(absent=frozenset(_reply_objects(view.pod))), node=Wanted(absent=frozenset(there)), marks=marks)
+        mangle_rules = tuple(sorted(ruled | {ip.version for ip in ips})) if ruled or view.pod.link(VETH) else ()
+        return Plan(
+            pod=Wanted(absent=frozenset(_reply_objects(view.pod))),
+            node=Wanted(absent=frozenset(there)),
+            mangle_rules=mangle_rules,
+        )
     nics = extra_nics(view.pod, settings, view.ifname)
     absent, present = _own_objects(view.pod, view.ifname, ips, nics)
     inner = VETH if view.pod.link(VETH) else settings.default_nic

@@ -13,7 +13,7 @@ from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, PREFIX
 from spiderpool.api.kubernetes.meta import LabelSelector
 from spiderpool.ipam.automatic_pool import application_labels
-from spiderpool.ipam.pod_request import NicWish
+from spiderpool.ipam.pod_request import NicRequest
 from spiderpool.model.facts import Facts
 from spiderpool.model.label_selectors import matches, render_selector, selector_problems
 from spiderpool.model.network_selection import nic_name, parse_default_network
@@ -23,13 +23,13 @@ from spiderpool.model.pool import Pool
 DEFAULT_NIC: Final = "eth0"  # the name that runtimes give to the NIC of the default network
 
 
-def refusal_of(pool: Pool, nic_wish: NicWish, family: int, facts: Facts) -> str | None:
+def refusal_of(pool: Pool, nic_request: NicRequest, family: int, facts: Facts) -> str | None:
     """Give the first reason against a pool, None when there is none."""
     reason = _state(pool, family) or _node(pool, facts) or _namespace(pool, facts) or _pod(pool, facts)
     # an automatic pool that belongs to the pod's application is for all its networks
     if reason is None and not (pool.auto and pool.pod_affinity is not None):
-        reason = _network(pool, nic_wish.nic, facts) or _master(pool, nic_wish, facts)
-    return reason or _wanted(pool, nic_wish, family)
+        reason = _network(pool, nic_request.nic, facts) or _master(pool, nic_request, facts)
+    return reason or _wanted(pool, nic_request, family)
 
 
 def _state(pool: Pool, family: int) -> str | None:
@@ -100,20 +100,20 @@ def _network_of(nic: str, facts: Facts) -> str | None:
     return next((n.full_name for index, n in enumerate(networks, 1) if nic_name(networks, index) == nic), None)
 
 
-def _master(pool: Pool, nic_wish: NicWish, facts: Facts) -> str | None:
+def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> str | None:
     """Judge by the addresses of the physical NIC, if the plugin asks for that and the pool names no network."""
-    if not nic_wish.match_master_subnet or pool.multus_names:
+    if not nic_request.match_master_subnet or pool.multus_names:
         return None
     masters = facts.master_addresses or ()
     if any(ip in AddressSet.network(pool.subnet) for ip in masters):
         return None
     shown = ", ".join(map(str, masters)) or "no address"
-    return f"is for subnet {pool.subnet}, the master of {nic_wish.nic} has {shown} (match_master_subnet)"
+    return f"is for subnet {pool.subnet}, the master of {nic_request.nic} has {shown} (match_master_subnet)"
 
 
-def _wanted(pool: Pool, nic_wish: NicWish, family: int) -> str | None:
+def _wanted(pool: Pool, nic_request: NicRequest, family: int) -> str | None:
     """Judge by the exact addresses that the user asks for."""
-    ips = nic_wish.ips_of(family)
+    ips = nic_request.ips_of(family)
     if not ips or any(ip in pool.usable for ip in ips):
         return None
     return f"does not have {' or '.join(map(str, ips))}, which is asked for"

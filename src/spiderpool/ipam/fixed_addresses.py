@@ -35,12 +35,12 @@ FIRST_NIC: Final = "eth0"
 EXAMPLE: Final = '10.6.0.10, ["10.6.0.10-10.6.0.12"] or [{"interface":"eth0","ipv4":["10.6.0.10"]}]'
 LONGEST_LIST: Final = 65_536  # addresses of a family: more than a StatefulSet can have pods
 
-Lists = Mapping[int, "Pins"]
+Lists = Mapping[int, "FixedAddresses"]
 """By family."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pins:
+class FixedAddresses:
     """A list of addresses of one family, in the order that the user wrote; ranges stay ranges."""
 
     family: int
@@ -61,21 +61,21 @@ class Pins:
 
 
 @dataclass(frozen=True, slots=True)
-class PinItem:
+class FixedAddressItem:
     """The lists of one NIC; `interface` is empty in the mode without names."""
 
     interface: str
     lists: Lists
 
 
-def read_pins(text: str) -> tuple[PinItem, ...]:
+def read_fixed_addresses(text: str) -> tuple[FixedAddressItem, ...]:
     """Read the annotation; raises `InvalidRequest` with the item and what to write."""
     value = _value_of(text)
     if isinstance(value, dict):
         fields = Fields(value, "the value")
-        return (PinItem(fields.text("interface") or FIRST_NIC, _lists_of(fields)),)
+        return (FixedAddressItem(fields.text("interface") or FIRST_NIC, _lists_of(fields)),)
     if all(isinstance(item, str) for item in value):
-        return (PinItem(FIRST_NIC, _by_family(value, "the value")),)
+        return (FixedAddressItem(FIRST_NIC, _by_family(value, "the value")),)
     items = tuple(_item(item, f"item {number}") for number, item in enumerate(value, 1))
     _check_names(items)
     return items
@@ -89,7 +89,7 @@ def choose(lists: Lists, position: int | None, where: str) -> tuple[IPAddress, .
         position: of the pod among the ordinals of its StatefulSet, from 0; None = it belongs to none.
         where: begins the message of an error.
     """
-    return tuple(_choose_one(pins, position, where) for _, pins in sorted(lists.items()))
+    return tuple(_choose_one(fixed, position, where) for _, fixed in sorted(lists.items()))
 
 
 def by_family(ips: Iterable[IPAddress]) -> Lists:
@@ -97,7 +97,7 @@ def by_family(ips: Iterable[IPAddress]) -> Lists:
     numbers: dict[int, list[tuple[int, int]]] = {}
     for ip in ips:
         numbers.setdefault(ip.version, []).append((int(ip), int(ip)))
-    return {family: Pins(family, tuple(spans)) for family, spans in numbers.items()}
+    return {family: FixedAddresses(family, tuple(spans)) for family, spans in numbers.items()}
 
 
 def needs_position(pod: Pod, owner: Application) -> bool:
@@ -106,20 +106,21 @@ def needs_position(pod: Pod, owner: Application) -> bool:
     return asks and (owner.api_version, owner.kind) == ("apps/v1", "StatefulSet")
 
 
-def _choose_one(pins: Pins, position: int | None, where: str) -> IPAddress:
+def _choose_one(fixed: FixedAddresses, position: int | None, where: str) -> IPAddress:
     if position is None:
-        if pins.size > 1:
+        if fixed.size > 1:
             raise InvalidRequest(
-                f"wrong input: {where}: {pins.size} IPv{pins.family} addresses are listed, and this pod takes one; "
+                f"wrong input: {where}: {fixed.size} IPv{fixed.family} addresses are listed, "
+                "and this pod takes one; "
                 "lists are for the ordinals of a StatefulSet"
             )
-        return pins.at(0)
-    if position >= pins.size:
+        return fixed.at(0)
+    if position >= fixed.size:
         raise InvalidRequest(
-            f"wrong input: {where}: {pins.size} IPv{pins.family} addresses are listed, none for replica {position + 1} of the "
-            "StatefulSet; list one for each"
+            f"wrong input: {where}: {fixed.size} IPv{fixed.family} addresses are listed, "
+            f"none for replica {position + 1} of the StatefulSet; list one for each"
         )
-    return pins.at(position)
+    return fixed.at(position)
 
 
 def _value_of(text: str) -> dict[str, object] | list[object]:
@@ -138,12 +139,12 @@ def _value_of(text: str) -> dict[str, object] | list[object]:
     return value
 
 
-def _item(value: object, where: str) -> PinItem:
+def _item(value: object, where: str) -> FixedAddressItem:
     fields = Fields(value, where)
-    return PinItem(fields.text("interface"), _lists_of(fields))
+    return FixedAddressItem(fields.text("interface"), _lists_of(fields))
 
 
-def _check_names(items: tuple[PinItem, ...]) -> None:
+def _check_names(items: tuple[FixedAddressItem, ...]) -> None:
     """Refuse names in some items only, and a name twice."""
     names = [item.interface for item in items if item.interface]
     if names and len(names) != len(items):
@@ -155,12 +156,12 @@ def _check_names(items: tuple[PinItem, ...]) -> None:
 
 def _lists_of(fields: Fields) -> Lists:
     """Read `ipv4` and `ipv6` of one NIC."""
-    lists: dict[int, Pins] = {}
+    lists: dict[int, FixedAddresses] = {}
     for key, family in (("ipv4", 4), ("ipv6", 6)):
-        for found, pins in _by_family(fields.texts(key) or (), f'{fields.where}: "{key}"').items():
+        for found, fixed in _by_family(fields.texts(key) or (), f'{fields.where}: "{key}"').items():
             if found != family:
                 raise InvalidRequest(f'{fields.where}: "{key}" has an IPv{found} address; write it under "ipv{found}"')
-            lists[family] = pins
+            lists[family] = fixed
     if not lists:
         raise InvalidRequest(f"{fields.where} names no address; write {EXAMPLE}")
     return lists
@@ -174,7 +175,7 @@ def _by_family(items: Iterable[object], where: str) -> Lists:
         spans.setdefault(family, []).append(span)
     for family, listed in spans.items():
         _check_list(family, listed, where)
-    return {family: Pins(family, tuple(listed)) for family, listed in spans.items()}
+    return {family: FixedAddresses(family, tuple(listed)) for family, listed in spans.items()}
 
 
 def _span(text: str, where: str) -> tuple[int, tuple[int, int]]:

@@ -1,5 +1,5 @@
 """
-What a pod asks for: annotations, namespace and CNI configuration become one `Wish`.
+What a pod asks for: annotations, namespace and CNI configuration become one `PodRequest`.
 
 The first source that says something decides alone; families are never merged over sources (reference ipam.md 2.2). Which pools
 the wish may have is decided in `selection`.
@@ -30,9 +30,9 @@ from spiderpool.api.crd.group import (
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.core import Namespace, Pod
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.fixed_addresses import Lists, PinItem, by_family, choose, read_pins
+from spiderpool.ipam.fixed_addresses import FixedAddressItem, Lists, by_family, choose, read_fixed_addresses
 from spiderpool.ipam.patterns import repeated
-from spiderpool.ipam.subnet_request import SubnetWish, read_pool_wish, read_subnets, wants_subnets
+from spiderpool.ipam.subnet_request import SubnetRequest, read_automatic_request, read_subnets, wants_subnets
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
 from spiderpool.model.network_selection import NetworkSelection, nic_name, parse_default_network, parse_networks
@@ -73,7 +73,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class NicWish:
+class NicRequest:
     """
     What one NIC asks for.
 
@@ -94,11 +94,11 @@ class NicWish:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PodRequest:
     """What a call asks for: `nic` is the caller's; annotation `ippools` asks for the other NICs of the pod at once."""
 
     nic: str
-    nics: tuple[NicWish, ...]
+    nics: tuple[NicRequest, ...]
     routes: tuple[Route, ...]
 
     @property
@@ -107,7 +107,9 @@ class Wish:
         return self.nics[0].source
 
 
-def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features: Features, position: int | None = None) -> Wish:
+def read_pod_request(
+    pod: Pod, namespace: Namespace | None, request: Request, features: Features, position: int | None = None
+) -> PodRequest:
     """
     Read what a pod asks for; raises `InvalidRequest` naming the annotation, the item and what to write.
 
@@ -117,18 +119,18 @@ def read_wish(pod: Pod, namespace: Namespace | None, request: Request, features:
     annotations = pod.metadata.annotations
     routes = _parsed(annotations, ANNO_ROUTES, _read_routes) or ()
     networks = parse_networks(annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
-    exact = _Exact(_parsed(annotations, ANNO_IP, read_pins) or (), request, networks, position)
+    exact = _Exact(_parsed(annotations, ANNO_IP, read_fixed_addresses) or (), request, networks, position)
     subnets = _subnet_source(annotations, features)
     items = None if subnets else _parsed(annotations, ANNO_IPPOOLS, _read_ippools)
     if items is not None:
-        nics = _nic_wishes(items, request, exact, features)
+        nics = _nic_requests(items, request, exact, features)
     else:
         if subnets is not None:
             source, patterns = subnets, _subnets_of(request.nic, read_subnets(annotations), subnets)
         else:
             source, patterns = _one_nic(annotations, namespace, request)
-        nics = (_nic_wish(request.nic, source, patterns, request.clean_gateway, request, exact, features),)
-    return Wish(request.nic, nics, routes)
+        nics = (_nic_request(request.nic, source, patterns, request.clean_gateway, request, exact, features),)
+    return PodRequest(request.nic, nics, routes)
 
 
 def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
@@ -138,10 +140,10 @@ def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
     A sentence for each annotation, the same that an ADD would fail with; whether pools exist and are free is not asked here.
     """
     readers: tuple[Callable[[], object], ...] = (
-        lambda: read_pool_wish(annotations),
+        lambda: read_automatic_request(annotations),
         lambda: _parsed(annotations, ANNO_IPPOOLS, _read_ippools),
         lambda: _parsed(annotations, ANNO_IPPOOL, _read_ippool),
-        lambda: _parsed(annotations, ANNO_IP, read_pins),
+        lambda: _parsed(annotations, ANNO_IP, read_fixed_addresses),
         lambda: _parsed(annotations, ANNO_ROUTES, _read_routes),
         lambda: parse_networks(annotations.get(ANNO_NETWORKS, ""), namespace),
         lambda: parse_default_network(annotations.get(ANNO_DEFAULT_NETWORK) or "any", namespace),
@@ -157,7 +159,7 @@ def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
 class _Exact:
     """Where exact addresses come from: the annotation `ip`, the call, the network selections."""
 
-    items: tuple[PinItem, ...]
+    items: tuple[FixedAddressItem, ...]
     request: Request
     networks: tuple[NetworkSelection, ...]
     position: int | None
@@ -197,12 +199,12 @@ def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source
     return Source.SUBNETS if key == ANNO_SUBNETS else Source.SUBNET
 
 
-def _subnets_of(nic: str, wishes: tuple[SubnetWish, ...], source: Source) -> Patterns | None:
+def _subnets_of(nic: str, wishes: tuple[SubnetRequest, ...], source: Source) -> Patterns | None:
     """Give the subnets of the caller's NIC, as the names that its wish has."""
-    for wish in wishes:
-        if wish.nic == nic:
-            return {family: (name,) for family, name in wish.subnets.items()}
-    listed = ", ".join(wish.nic for wish in wishes)
+    for pod_request in wishes:
+        if pod_request.nic == nic:
+            return {family: (name,) for family, name in pod_request.subnets.items()}
+    listed = ", ".join(pod_request.nic for pod_request in wishes)
     raise InvalidRequest(
         f"wrong input: {source}: no item is for interface {nic}, only for {listed}; list all with {ANNO_SUBNETS}"
     )
@@ -245,7 +247,7 @@ def _read_ippools(text: str) -> list[_Item]:
     return items
 
 
-def _nic_wishes(items: list[_Item], request: Request, exact: _Exact, features: Features) -> tuple[NicWish, ...]:
+def _nic_requests(items: list[_Item], request: Request, exact: _Exact, features: Features) -> tuple[NicRequest, ...]:
     """Give every NIC of `ippools` its wish; items without names belong to eth0 and to the networks in their order."""
     by_order = not items[0].interface
     names = ["eth0" if index == 0 else nic_name(exact.networks, index) for index in range(len(items))]
@@ -259,7 +261,7 @@ def _nic_wishes(items: list[_Item], request: Request, exact: _Exact, features: F
             f"wrong input: {Source.IPPOOLS}: no item is for interface {request.nic}, only for {listed}; add one"
         )
     return tuple(
-        _nic_wish(nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, exact, features)
+        _nic_request(nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, exact, features)
         for nic, item in zip(nics, items, strict=True)
     )
 
@@ -281,7 +283,7 @@ def _one_nic(annotations: Mapping[str, str], namespace: Namespace | None, reques
     return Source.DEFAULT, None
 
 
-def _nic_wish(
+def _nic_request(
     nic: str,
     source: Source,
     patterns: Patterns | None,
@@ -289,7 +291,7 @@ def _nic_wish(
     request: Request,
     exact: _Exact,
     features: Features,
-) -> NicWish:
+) -> NicRequest:
     """Put a NIC's wish together: disabled families drop out, an exact address needs pools of its family."""
     mine = nic == request.nic
     if patterns is not None:
@@ -301,7 +303,7 @@ def _nic_wish(
                 f"wrong input: {ip} is asked for on {nic}, and {source} names no IPv{ip.version} pool that is enabled; "
                 "name the pool that has it"
             )
-    return NicWish(nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips)
+    return NicRequest(nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips)
 
 
 def _ips_of_network(nic: str, networks: tuple[NetworkSelection, ...]) -> tuple[IPAddress, ...]:

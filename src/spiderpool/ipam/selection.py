@@ -17,7 +17,7 @@ from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, Po
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.filters import refusal_of
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
-from spiderpool.ipam.pod_request import NicWish, Source, Wish
+from spiderpool.ipam.pod_request import NicRequest, PodRequest, Source
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name
 from spiderpool.model.pool import Pool
@@ -59,7 +59,7 @@ class Selection:
         return frozenset([pool.name for pool in self.pools] + [refusal.pool for refusal in self.refusals])
 
 
-def select_wish(wish: Wish, facts: Facts) -> tuple[Selection, ...]:
+def select_for_pod(pod_request: PodRequest, facts: Facts) -> tuple[Selection, ...]:
     """
     Select for every NIC and family of a wish, IPv4 before IPv6.
 
@@ -67,28 +67,28 @@ def select_wish(wish: Wish, facts: Facts) -> tuple[Selection, ...]:
     """
     selections = tuple(
         selection
-        for nic_wish in wish.nics
-        for selection in (select_pools(nic_wish, family, facts) for family in _families(nic_wish, facts))
+        for nic_request in pod_request.nics
+        for selection in (select_pools(nic_request, family, facts) for family in _families(nic_request, facts))
         if selection.looked_at
     )
-    if not any(selection.nic == wish.nic for selection in selections):
-        mine = next(nic_wish for nic_wish in wish.nics if nic_wish.nic == wish.nic)
-        raise NoPool(f"no IPPool available: {wish.nic} ({mine.source}): {_nothing(mine, facts)}")
+    if not any(selection.nic == pod_request.nic for selection in selections):
+        mine = next(nic_request for nic_request in pod_request.nics if nic_request.nic == pod_request.nic)
+        raise NoPool(f"no IPPool available: {pod_request.nic} ({mine.source}): {_nothing(mine, facts)}")
     return selections
 
 
-def select_pools(nic_wish: NicWish, family: int, facts: Facts) -> Selection:
+def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selection:
     """
     Judge every pool that a wish names for a family.
 
     Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed wildcard.
     """
-    if nic_wish.source in AUTOMATIC and not any(_automatic(nic_wish, family, facts)):
-        refusal = Refusal(*_pending(nic_wish, family, facts), again=True)
-        return Selection(nic_wish.nic, family, nic_wish.source, (), (refusal,), nic_wish.ips_of(family))
+    if nic_request.source in AUTOMATIC and not any(_automatic(nic_request, family, facts)):
+        refusal = Refusal(*_pending(nic_request, family, facts), again=True)
+        return Selection(nic_request.nic, family, nic_request.source, (), (refusal,), nic_request.ips_of(family))
     pools, refusals = [], []
-    for pool in _candidates(nic_wish, family, facts):
-        reason = refusal_of(pool, nic_wish, family, facts)
+    for pool in _candidates(nic_request, family, facts):
+        reason = refusal_of(pool, nic_request, family, facts)
         if reason is not None:
             refusals.append(Refusal(pool.name, f"{pool.name} {reason}"))
         elif not pool.imported:
@@ -96,41 +96,41 @@ def select_pools(nic_wish: NicWish, family: int, facts: Facts) -> Selection:
             refusals.append(Refusal(pool.name, f"{pool.name} {reason}", again=True))
         else:
             pools.append(pool)
-    return Selection(nic_wish.nic, family, nic_wish.source, tuple(pools), tuple(refusals), nic_wish.ips_of(family))
+    return Selection(nic_request.nic, family, nic_request.source, tuple(pools), tuple(refusals), nic_request.ips_of(family))
 
 
-def _families(nic_wish: NicWish, facts: Facts) -> Iterable[int]:
+def _families(nic_request: NicRequest, facts: Facts) -> Iterable[int]:
     """Give the families that a wish names."""
-    return facts.features.families if nic_wish.patterns is None else sorted(nic_wish.patterns)
+    return facts.features.families if nic_request.patterns is None else sorted(nic_request.patterns)
 
 
-def _candidates(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
+def _candidates(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]:
     """Give the pools that a wish names for a family, in the order of trial."""
-    if nic_wish.source in AUTOMATIC:
-        return _automatic(nic_wish, family, facts)
-    if nic_wish.patterns is None:
+    if nic_request.source in AUTOMATIC:
+        return _automatic(nic_request, family, facts)
+    if nic_request.patterns is None:
         defaults = (pool for pool in facts.pools.values() if pool.default and pool.family == family)
         return sorted(defaults, key=lambda pool: (_specific(pool), pool.name))
     try:
-        names = [name for pattern in nic_wish.patterns.get(family, ()) for name in _expand(pattern, family, facts.pools)]
+        names = [name for pattern in nic_request.patterns.get(family, ()) for name in _expand(pattern, family, facts.pools)]
     except InvalidRequest as error:
-        raise InvalidRequest(f"wrong input: {nic_wish.source}: {error.message}") from None
+        raise InvalidRequest(f"wrong input: {nic_request.source}: {error.message}") from None
     twice = repeated(names)
     if twice is not None:
-        where = f"{nic_wish.nic} IPv{family}"
-        raise InvalidRequest(f"wrong input: {nic_wish.source}: IPPool {twice} is listed twice for {where}; list it once")
+        where = f"{nic_request.nic} IPv{family}"
+        raise InvalidRequest(f"wrong input: {nic_request.source}: IPPool {twice} is listed twice for {where}; list it once")
     return [facts.pools[name] for name in names]
 
 
-def _automatic(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
+def _automatic(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]:
     """Give the automatic pool of the pod's application; one that is being deleted belongs to the past."""
     if facts.owner.kind == "Pod":
         raise InvalidRequest(
-            f"wrong input: {nic_wish.source}: pod {full_name(facts.pod)} has no controller, and automatic pools are for "
+            f"wrong input: {nic_request.source}: pod {full_name(facts.pod)} has no controller, and automatic pools are for "
             f"applications; name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
         )
-    (subnet,) = (nic_wish.patterns or {})[family]
-    place = App(facts.owner, facts.pod.metadata.namespace).place(subnet, nic_wish.nic, family)
+    (subnet,) = (nic_request.patterns or {})[family]
+    place = App(facts.owner, facts.pod.metadata.namespace).place(subnet, nic_request.nic, family)
     return [
         pool
         for pool in facts.automatic
@@ -138,9 +138,9 @@ def _automatic(nic_wish: NicWish, family: int, facts: Facts) -> list[Pool]:
     ]
 
 
-def _pending(nic_wish: NicWish, family: int, facts: Facts) -> tuple[str, str]:
+def _pending(nic_request: NicRequest, family: int, facts: Facts) -> tuple[str, str]:
     """Say that a pool is not there yet: the subnet that it will be of, and a sentence."""
-    (subnet,) = (nic_wish.patterns or {})[family]
+    (subnet,) = (nic_request.patterns or {})[family]
     owner, namespace = facts.owner, facts.pod.metadata.namespace
     reason = f"SpiderSubnet {subnet} has no pool yet for {owner.kind} {namespace}/{owner.name}, whose Events may say why"
     return f"subnet/{subnet}", reason
@@ -170,16 +170,16 @@ def _specific(pool: Pool) -> tuple[bool, ...]:
     return tuple(not present for present in restrictions)
 
 
-def _nothing(nic_wish: NicWish, facts: Facts) -> str:
+def _nothing(nic_request: NicRequest, facts: Facts) -> str:
     """Say why a wish names no pool at all."""
     families = " or ".join(f"IPv{family}" for family in facts.features.families)
     if not families:
         return "neither IPv4 nor IPv6 is enabled in the configuration"
-    if nic_wish.patterns is None:
+    if nic_request.patterns is None:
         return f"no {families} pool has default: true; name pools by annotation or make one the default"
-    patterns = [pattern for names in nic_wish.patterns.values() for pattern in names]
+    patterns = [pattern for names in nic_request.patterns.values() for pattern in names]
     if not patterns:
-        return f"names no {families} pool for {nic_wish.nic}"
+        return f"names no {families} pool for {nic_request.nic}"
     return f"no {families} pool matches {', '.join(patterns)}"
 
 

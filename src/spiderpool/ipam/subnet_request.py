@@ -18,7 +18,7 @@ EXAMPLE: Final = '{"interface":"eth0","ipv4":["subnet-a"],"ipv6":["subnet-b"]}'
 
 
 @dataclass(frozen=True, slots=True)
-class SubnetWish:
+class SubnetRequest:
     """Where the addresses of one NIC come from: names of subnets by family, IPv4 first; only families that are asked for."""
 
     nic: str
@@ -26,10 +26,10 @@ class SubnetWish:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolWish:
+class AutomaticRequest:
     """All that a template says; `number` is None where it does not say how many addresses."""
 
-    nics: tuple[SubnetWish, ...]
+    nics: tuple[SubnetRequest, ...]
     number: IPNumber | None
     reclaim: bool
 
@@ -39,7 +39,7 @@ def wants_subnets(annotations: Mapping[str, str]) -> str | None:
     return next((key for key in (ANNO_SUBNETS, ANNO_SUBNET) if key in annotations), None)
 
 
-def read_pool_wish(annotations: Mapping[str, str]) -> PoolWish:
+def read_automatic_request(annotations: Mapping[str, str]) -> AutomaticRequest:
     """Read a template's annotations; raises `InvalidRequest` naming the annotation, the item and what to write."""
     number, reclaim = annotations.get(ANNO_IPPOOL_IP_NUMBER), annotations.get(ANNO_IPPOOL_RECLAIM)
     try:
@@ -48,10 +48,10 @@ def read_pool_wish(annotations: Mapping[str, str]) -> PoolWish:
         raise InvalidRequest(f"wrong input: annotation {ANNO_IPPOOL_IP_NUMBER}: {error.message}") from None
     if reclaim is not None and reclaim not in TRUE_TEXTS | FALSE_TEXTS:
         raise InvalidRequest(f'wrong input: annotation {ANNO_IPPOOL_RECLAIM}: the value is "{reclaim}"; write true or false')
-    return PoolWish(read_subnets(annotations), parsed, reclaim=reclaim not in FALSE_TEXTS)
+    return AutomaticRequest(read_subnets(annotations), parsed, reclaim=reclaim not in FALSE_TEXTS)
 
 
-def read_subnets(annotations: Mapping[str, str]) -> tuple[SubnetWish, ...]:
+def read_subnets(annotations: Mapping[str, str]) -> tuple[SubnetRequest, ...]:
     """Read which subnets the NICs of a pod want; none when no annotation says so."""
     key = wants_subnets(annotations)
     if key is None:
@@ -65,22 +65,22 @@ def read_subnets(annotations: Mapping[str, str]) -> tuple[SubnetWish, ...]:
         raise InvalidRequest(f"wrong input: annotation {key}: {error.message}") from None
 
 
-def _nics(items: list[Fields]) -> tuple[SubnetWish, ...]:
+def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
     """Read the items of `subnets`; no interface and, in one family, no subnet comes twice (reference ipam.md 4.5)."""
     if not items:
         raise InvalidRequest(f"the list is empty; write [{EXAMPLE}], or remove the annotation")
     wishes = tuple(_nic(fields, fields.text("interface")) for fields in items)
-    twice = repeated(wish.nic for wish in wishes)
+    twice = repeated(pod_request.nic for pod_request in wishes)
     if twice is not None:
         raise InvalidRequest(f"interface {twice} is listed twice; list it once")
     for family in (4, 6):
-        twice = repeated(wish.subnets[family] for wish in wishes if family in wish.subnets)
+        twice = repeated(pod_request.subnets[family] for pod_request in wishes if family in pod_request.subnets)
         if twice is not None:
             raise InvalidRequest(f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of its own")
     return wishes
 
 
-def _nic(fields: Fields, nic: str) -> SubnetWish:
+def _nic(fields: Fields, nic: str) -> SubnetRequest:
     """Read one item; only the first subnet of each family counts."""
     if not nic:
         raise InvalidRequest(f'{fields.where} has no "interface"; write {EXAMPLE}')
@@ -90,4 +90,4 @@ def _nic(fields: Fields, nic: str) -> SubnetWish:
     subnets = {family: names[0] for family, names in lists.items() if names}
     if not subnets:
         raise InvalidRequest(f"{fields.where} names no subnet; write {EXAMPLE}")
-    return SubnetWish(nic, subnets)
+    return SubnetRequest(nic, subnets)

@@ -54,7 +54,7 @@ class Question:
     sender: IPAddress | None = None
 
 
-def ask(ifname: str, questions: Iterable[Question], *, tries: int, wait_s: float = WAIT_S) -> dict[IPAddress, str]:
+def solicit(ifname: str, questions: Iterable[Question], *, tries: int, wait_s: float = WAIT_S) -> dict[IPAddress, str]:
     """
     Ask all at once, again those that got no answer, until all have one or the tries are over.
 

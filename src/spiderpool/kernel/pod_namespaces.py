@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.errors import NotFound
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.netlink import Netlink
@@ -47,7 +47,7 @@ class _Found:
     containers: dict[str, None] = field(default_factory=dict)  # a dict keeps the order
 
 
-async def worn(pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: Path = PROC) -> tuple[WornNamespace, ...]:
+async def in_use(pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: Path = PROC) -> tuple[InUseNamespace, ...]:
     """
     Look into every network namespace of this node's pods.
 
@@ -120,7 +120,7 @@ def _inode(path: Path) -> Inode | None:
     return found.st_dev, found.st_ino
 
 
-def _look_into(found: Iterable[_Found]) -> Iterator[WornNamespace]:
+def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
     """Enter one namespace after the other; one that vanishes meanwhile, or is none, is left out."""
     for each in found:
         try:
@@ -128,12 +128,12 @@ def _look_into(found: Iterable[_Found]) -> Iterator[WornNamespace]:
                 namespace.enter()
         except NotFound:
             continue
-        yield WornNamespace(
+        yield InUseNamespace(
             path=each.path, pod_uid=each.uid, containers=tuple(each.containers), interfaces=tuple(read_interfaces())
         )
 
 
-def read_interfaces() -> Iterator[WornInterface]:
+def read_interfaces() -> Iterator[InUseInterface]:
     """Read the interfaces of this thread's namespace, loopback left out."""
     with Netlink() as netlink:
         links = list(netlink.dump(RTM_GETLINK, ifinfmsg()))
@@ -141,7 +141,7 @@ def read_interfaces() -> Iterator[WornInterface]:
     for link in links:
         if not link["flags"] & _LOOPBACK:
             mine = (address for address in addresses if address["index"] == link["index"])
-            yield WornInterface(
+            yield InUseInterface(
                 nic=link.get_attr("IFLA_IFNAME"),
                 mac=link.get_attr("IFLA_ADDRESS") or "",
                 addresses=tuple(sorted(_text(address) for address in mine if _is_given(address))),

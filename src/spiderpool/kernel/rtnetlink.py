@@ -66,12 +66,12 @@ class Refusal(SpiderpoolError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request: type, flags beside "request" and "acknowledge", and the body. `bear` are errors that are no errors."""
+    """One request: type, flags beside "request" and "acknowledge", and the body. `run` are errors that are no errors."""
 
     kind: int
     flags: int
     body: bytes
-    bear: frozenset[int] = frozenset()
+    run: frozenset[int] = frozenset()
 
 
 Keep = Callable[[bytes, int, int], bool]
@@ -151,7 +151,7 @@ class RouteSocket:
                     continue
                 waiting -= 1
                 code = -struct.unpack_from("=i", part)[0]
-                if code and code not in messages[position].bear and refused is None:
+                if code and code not in messages[position].run and refused is None:
                     refused = _refusal(part, code, position)
         if refused is not None:
             raise refused

@@ -19,7 +19,7 @@ from spiderpool.api.kubernetes.workloads import Scale
 from spiderpool.kube.api_status import read_status_event
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from spiderpool.kube.exec import LARGEST, PROTOCOLS, Executed, collect, exec_query
-from spiderpool.kube.transport import JSON, Access, Call, Exchange, Observe
+from spiderpool.kube.transport import JSON, Access, Call, Observe, Transport
 
 T = TypeVar("T", bound=KubeObject)
 D = TypeVar("D")
@@ -49,7 +49,7 @@ class KubeClient:
         observe: Observe | None = None,
     ) -> None:
         self._server = access.server.rstrip("/")
-        self._exchange = Exchange(access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe)
+        self._exchange = Transport(access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe)
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import Gone, SpiderpoolError
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, Listing, WatchEvent
-from spiderpool.kube.informer_store import Key, KeyFunction, Replica, Subscriber
+from spiderpool.kube.informer_store import InformerStore, Key, KeyFunction, Subscriber
 
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
@@ -29,7 +29,7 @@ SHORT_WATCH_S = 10.0
 _log = structlog.get_logger(__name__)
 
 
-class Mirror(Generic[T]):
+class Informer(Generic[T]):
     """
     The objects that match, as the API server tells them; a little late, but never behind one's own writes.
 
@@ -64,12 +64,12 @@ class Mirror(Generic[T]):
         self._namespace = namespace
         self._labels = labels
         self._fields = fields
-        self._replica: Replica[T] = Replica(time.monotonic)
+        self._store: InformerStore[T] = InformerStore(time.monotonic)
         self._position = _Position(consistent=consistent)
         self._task: asyncio.Task[None] | None = None
         self._synced = asyncio.Event()
         self._changed = asyncio.Event()
-        self._replica.subscribe(lambda *_: self._wake())
+        self._store.subscribe(lambda *_: self._wake())
         self.trouble: SpiderpoolError | None = None
 
     async def start(self) -> None:
@@ -96,35 +96,35 @@ class Mirror(Generic[T]):
 
     def get(self, key: Key) -> T | None:
         """Give the object of that (namespace, name)."""
-        return self._replica.objects.get(key)
+        return self._store.objects.get(key)
 
     def named(self, name: str, namespace: str = "") -> T | None:
         """Give the object of that name."""
-        return self._replica.objects.get((namespace, name))
+        return self._store.objects.get((namespace, name))
 
     def values(self) -> ValuesView[T]:
         """Give all objects, a live view: copy it before you await while walking it."""
-        return self._replica.objects.values()
+        return self._store.objects.values()
 
     def __len__(self) -> int:
-        return len(self._replica.objects)
+        return len(self._store.objects)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(tuple(self._replica.objects.values()))
+        return iter(tuple(self._store.objects.values()))
 
     def index(self, name: str, keyfunc: KeyFunction[T]) -> None:
         """Keep objects findable by what `keyfunc` gives; None = not in this index."""
-        self._replica.index(name, keyfunc)
+        self._store.index(name, keyfunc)
 
     def by_index(self, name: str, value: Hashable) -> tuple[T, ...]:
         """Give the objects for which the index's function gave `value`."""
-        return self._replica.by_index(name, value)
+        return self._store.by_index(name, value)
 
     def subscribe(self, subscriber: Subscriber[T]) -> Callable[[], None]:
         """Call `subscriber` at every change from now on; the result ends that."""
-        return self._replica.subscribe(subscriber)
+        return self._store.subscribe(subscriber)
 
-    async def wait_for(self, predicate: Callable[[Mirror[T]], R | None], timeout_s: float) -> R | None:
+    async def wait_for(self, predicate: Callable[[Informer[T]], R | None], timeout_s: float) -> R | None:
         """Give the first true result of `predicate`, asked now and after each change; None when the time is over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -135,15 +135,15 @@ class Mirror(Generic[T]):
 
     def remember(self, obj: T) -> None:
         """Take in what the API server answered to a write of one's own; older news of it are ignored from now on."""
-        self._replica.put(obj)
+        self._store.put(obj)
 
     def forget(self, obj: KubeObject) -> None:
         """Drop an object that one's own deletion removed (it had no finalizers); it does not come back by older news."""
-        self._replica.bury(obj)
+        self._store.bury(obj)
 
     def dismiss(self, obj: T) -> None:
         """Drop what one's own write moved out of the selection; it may come back in a later version."""
-        self._replica.apply(WatchEvent(Change.DELETED, obj))
+        self._store.apply(WatchEvent(Change.DELETED, obj))
 
     def _list(self, resource_version: str | None) -> _Listed[T]:
         return self._cluster.list_objects(
@@ -181,7 +181,7 @@ class Mirror(Generic[T]):
 
     async def _relist(self) -> None:
         listing = await self._list(self._position.list_from)
-        self._replica.replace(listing, restored=self._position.restored)
+        self._store.replace(listing, restored=self._position.restored)
         self._position.listed(listing.resource_version)
         self.trouble = None
         self._synced.set()
@@ -198,7 +198,7 @@ class Mirror(Generic[T]):
                 async for event in events:
                     any_came, self.trouble = True, None
                     if event.change is not Change.BOOKMARK:
-                        self._replica.apply(event)
+                        self._store.apply(event)
                     self._position.seen = event.object.metadata.resource_version
         finally:
             stands.cancel()
@@ -244,7 +244,7 @@ class _Position:
             self.must_list = self.restored = True
 
 
-class MetadataMirror(Mirror[PartialObject]):
+class MetadataInformer(Informer[PartialObject]):
     """A mirror of metadata only."""
 
     def __init__(
@@ -257,7 +257,7 @@ class MetadataMirror(Mirror[PartialObject]):
         fields: str = "",
         consistent: bool = False,
     ) -> None:
-        """Prepare a mirror; arguments as `Mirror`."""
+        """Prepare a mirror; arguments as `Informer`."""
         super().__init__(cluster, PartialObject, namespace=namespace, labels=labels, fields=fields, consistent=consistent)
         self._whole_kind = kind
         self._noun = kind.resource.plural

@@ -16,7 +16,7 @@ KeyFunction = Callable[[T], Hashable | None]
 Subscriber = Callable[[Change, T | None, T | None], None]
 """Called with the change, the object before (None when added) and after (None when deleted); must not block or raise."""
 
-GRAVE_S = 300.0  # as long as an API server remembers events (etcd's compaction, every 5 minutes)
+TOMBSTONE_S = 300.0  # as long as an API server remembers events (etcd's compaction, every 5 minutes)
 
 
 def version(resource_version: str) -> int:
@@ -29,7 +29,7 @@ def version(resource_version: str) -> int:
     return int(resource_version or 0)
 
 
-class Replica(Generic[T]):
+class InformerStore(Generic[T]):
     """Objects by key, with indexes and subscribers; later news win, whatever order they arrive in."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -44,7 +44,7 @@ class Replica(Generic[T]):
         self._indexes: dict[str, _Index[T]] = {}
         self._subscribers: list[Subscriber[T]] = []
         # UID → (version up to which news are old, when it was dug); in the order of digging.
-        self._graves: dict[str, tuple[float, float]] = {}
+        self._tombstones: dict[str, tuple[float, float]] = {}
 
     def index(self, name: str, function: KeyFunction[T]) -> None:
         """Keep objects findable by what `function` gives."""
@@ -67,7 +67,7 @@ class Replica(Generic[T]):
         seen = version(obj.metadata.resource_version)
         if old is not None and seen <= version(old.metadata.resource_version):
             return
-        if seen <= self._graves.get(obj.metadata.uid, (-1, 0))[0]:
+        if seen <= self._tombstones.get(obj.metadata.uid, (-1, 0))[0]:
             return
         self._change(obj.key, obj)
 
@@ -103,7 +103,7 @@ class Replica(Generic[T]):
             restored: its versions have gone back (a backup of etcd came back): what it says goes.
         """
         if restored:
-            self._graves.clear()
+            self._tombstones.clear()
         listed = {obj.key: obj for obj in listing.items}
         taken = version(listing.resource_version)
         for key, old in list(self.objects.items()):
@@ -115,10 +115,10 @@ class Replica(Generic[T]):
 
     def _dig(self, uid: str, until: float) -> None:
         now = self._clock()
-        while self._graves and (eldest := next(iter(self._graves))) and self._graves[eldest][1] < now - GRAVE_S:
-            del self._graves[eldest]
-        known = self._graves.pop(uid, (-1, 0))[0]
-        self._graves[uid] = (max(until, known), now)
+        while self._tombstones and (eldest := next(iter(self._tombstones))) and self._tombstones[eldest][1] < now - TOMBSTONE_S:
+            del self._tombstones[eldest]
+        known = self._tombstones.pop(uid, (-1, 0))[0]
+        self._tombstones[uid] = (max(until, known), now)
 
     def _change(self, key: Key, new: T | None) -> None:
         old = self.objects.get(key)

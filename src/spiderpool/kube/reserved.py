@@ -8,7 +8,7 @@ import structlog
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.reservedip import SpiderReservedIP
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.reserved import Reserved, read_reserved
 
 log = structlog.get_logger(__name__)
@@ -17,16 +17,16 @@ log = structlog.get_logger(__name__)
 class ReservedAddresses:
     """Reserved addresses by family, read again when a SpiderReservedIP changes."""
 
-    def __init__(self, mirror: Mirror[SpiderReservedIP]) -> None:
+    def __init__(self, informer: Informer[SpiderReservedIP]) -> None:
         """
         Follow a mirror for as long as it lives.
 
         Args:
-            mirror: of SpiderReservedIPs; it may still be empty.
+            informer: of SpiderReservedIPs; it may still be empty.
         """
-        self._mirror = mirror
+        self._mirror = informer
         self._reserved = Reserved()
-        mirror.subscribe(lambda *_: self._read())
+        informer.subscribe(lambda *_: self._read())
         self._read()
 
     @property

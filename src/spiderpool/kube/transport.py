@@ -79,7 +79,7 @@ class _CutOff(aiohttp.ClientError):
     """A connection that ended under a write."""
 
 
-class Exchange:
+class Transport:
     """Sends calls over one pool of kept connections; `limit` bounds them, watches included."""
 
     def __init__(self, access: Access, *, user_agent: str, limit: int, timeout_s: float, observe: Observe | None) -> None:

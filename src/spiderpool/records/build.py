@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.endpoint import EndpointIP
-from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
+from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.ipam.pod_request import NicWish, Request
+from spiderpool.ipam.pod_request import NicRequest, Request
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
@@ -106,7 +106,7 @@ def claim_record(
     ip: IPAddress,
     key: ClaimKey,
     facts: Facts,
-    nic_wish: NicWish,
+    nic_request: NicRequest,
     request: Request,
     routes: tuple[Route, ...] = (),
 ) -> SpiderIP:
@@ -118,7 +118,7 @@ def claim_record(
         ip: the address.
         key: the claim that the record answers.
         facts: what the ADD decides by.
-        nic_wish: what the pod asks for on this NIC.
+        nic_request: what the pod asks for on this NIC.
         request: the CNI call.
         routes: custom routes of the pod that go with this address; the pool's own come before them.
     """
@@ -131,7 +131,9 @@ def claim_record(
         # The call speaks for its own NIC only. Which networks the other NICs are on is known when their calls come.
         network=(request.network or "") if key.nic == request.nic else "",
     )
-    return pool_record(pool, ip, holder, static=key.static, clean_gateway=nic_wish.clean_gateway, routes=pool.routes + routes)
+    return pool_record(
+        pool, ip, holder, static=key.static, clean_gateway=nic_request.clean_gateway, routes=pool.routes + routes
+    )
 
 
 def pod_holder(
@@ -166,7 +168,7 @@ def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderI
     """Make the object around a specification: its name is the address, its labels serve selection only; a suspicion ends."""
     base = metadata or ObjectMeta(name=record_name_of(spec))
     labels = {key: value for key, value in base.labels.items() if key not in OWN_LABELS}
-    annotations = {key: value for key, value in base.annotations.items() if key not in (ANNO_SUSPECT, ANNO_WORN)}
+    annotations = {key: value for key, value in base.annotations.items() if key not in (ANNO_SUSPECT, ANNO_IN_USE)}
     return SpiderIP(
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
@@ -214,7 +216,7 @@ def let_go(record: SpiderIP, state: IPState, since: str, *, suspicion: str = "",
 
 
 def marked(record: SpiderIP, key: str, text: str) -> SpiderIP:
-    """Write the controller's question (`ANNO_SUSPECT`) or the agent's answer (`ANNO_WORN`) on a record, conditionally."""
+    """Write the controller's question (`ANNO_SUSPECT`) or the agent's answer (`ANNO_IN_USE`) on a record, conditionally."""
     annotations = {**record.metadata.annotations, key: text}
     return replace(record, metadata=replace(record.metadata, annotations=annotations))
 

@@ -71,7 +71,7 @@ RULES: Final = Rules()
 SECOND_LOOK_S: Final = 5.0  # the node's own DEL is usually on its way
 DEFAULT_GRACE_S: Final = 30.0  # Kubernetes' own default of terminationGracePeriodSeconds
 SILENCE_S: Final = 30.0  # an agent that serves answers within a second or two
-WORN_LOOK_S: Final = 15.0
+IN_USE_CHECK_S: Final = 15.0
 
 
 class Step(enum.StrEnum):
@@ -198,7 +198,7 @@ def next_step(
     if verdict.trigger is Trigger.TWICE:
         # Only the node knows which one its living pod wears; nothing else may decide.
         step = Step.ASK if asked_s is None and node is NodeState.READY else Step.WAIT
-        return Next(step, verdict.reason, WORN_LOOK_S)
+        return Next(step, verdict.reason, IN_USE_CHECK_S)
     if node is not NodeState.READY:
         where = f"node {name} {node}" if name else "no node is known"
         return Next(Step.RELEASE, f"{verdict.reason}; {where}")
@@ -210,31 +210,31 @@ def _ask(reason: str, asked_s: float | None, answer: str, name: str) -> Next:
     if asked_s is None:
         return Next(Step.ASK, reason, SILENCE_S)
     if answer:
-        return Next(Step.WAIT, f"{reason}; {answer}", WORN_LOOK_S)
+        return Next(Step.WAIT, f"{reason}; {answer}", IN_USE_CHECK_S)
     if asked_s < SILENCE_S:
         return Next(Step.WAIT, reason, SILENCE_S - asked_s)
     return Next(Step.RELEASE, f"{reason}; the agent of node {name} did not answer for {SILENCE_S:g} s")
 
 
-def judge_suspect(record: SpiderIP, pod: Pod | None, trigger: str, worn_in: str, *, twin_worn: bool = False) -> Verdict:
+def judge_leak_check(record: SpiderIP, pod: Pod | None, trigger: str, in_use_in: str, *, twin_in_use: bool = False) -> Verdict:
     """
     Judge, on its own node, a record that the controller suspects.
 
     Args:
         pod: the live pod that has the holder's UID, None when there is none.
         trigger: of the suspicion.
-        worn_in: which namespace of this node wears the address; empty when none does.
-        twin_worn: whether another address that the same claim holds is worn.
+        in_use_in: which namespace of this node wears the address; empty when none does.
+        twin_in_use: whether another address that the same claim holds is worn.
     Returns:
         What to do; a `patience_s` asks for another look after that time.
     """
     lives = pod is not None and is_alive(pod)
-    if lives and trigger == Trigger.TWICE and not worn_in and not twin_worn:
-        return replace(_keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=WORN_LOOK_S)
+    if lives and trigger == Trigger.TWICE and not in_use_in and not twin_in_use:
+        return replace(_keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=IN_USE_CHECK_S)
     if pod is not None and lives and trigger not in (Trigger.NO_ADDRESS, Trigger.TWICE):
         return _keep(f"pod {full_name(pod)} lives")
-    if worn_in:
-        return replace(_keep(f"{record.spec.ip} is still worn in {worn_in}"), patience_s=WORN_LOOK_S)
+    if in_use_in:
+        return replace(_keep(f"{record.spec.ip} is still worn in {in_use_in}"), patience_s=IN_USE_CHECK_S)
     return _release(f"no namespace of node {record.spec.holder.node} wears {record.spec.ip}")
 
 

@@ -18,7 +18,7 @@ from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
 from tests.apiserver.control_plane import ControlPlane
-from tests.contract.controller.replica import Replica
+from tests.contract.controller.replica import InformerStore
 
 WEBHOOKS = "spiderpool-controller"
 KINDS = {"spiderippools": "spiderippool", "spiderreservedips": "spiderreservedip"}
@@ -50,7 +50,7 @@ async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
         yield client
 
 
-Start = Callable[..., Replica]
+Start = Callable[..., InformerStore]
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     """Start controllers; all end with the test."""
     with ExitStack() as stack:
 
-        def begin(name: str = "one", **options: Any) -> Replica:
+        def begin(name: str = "one", **options: Any) -> InformerStore:
             options = {"certificate": None, **options}
-            replica = Replica.start(name, control_plane.kubeconfig, tmp_path, **options)
+            replica = InformerStore.start(name, control_plane.kubeconfig, tmp_path, **options)
             stack.callback(replica.kill)
             return replica
 
@@ -68,7 +68,7 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-async def controller(cluster: KubeClient, start: Start, tmp_path: Path) -> AsyncIterator[Replica]:
+async def controller(cluster: KubeClient, start: Start, tmp_path: Path) -> AsyncIterator[InformerStore]:
     """Give a ready controller that the API server asks about every write."""
     authority = make_authority("webhooks")
     serving = issue(authority, "spiderpool-controller", serves=("127.0.0.1", "localhost"))

@@ -21,7 +21,7 @@ PROGRAM = str(Path(sys.executable).parent / "spiderpool-controller")
 
 
 @dataclass(slots=True)
-class Replica:
+class InformerStore:
     """One running controller; ends by its process id."""
 
     name: str
@@ -32,7 +32,9 @@ class Replica:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, name: str, kubeconfig: Path, folder: Path, certificate: tuple[Path, Path] | None, **environ: str) -> Replica:
+    def start(
+        cls, name: str, kubeconfig: Path, folder: Path, certificate: tuple[Path, Path] | None, **environ: str
+    ) -> InformerStore:
         """Start a controller; with a certificate it serves webhooks."""
         config = folder / "conf.yml"
         config.write_text(CONFIG)

@@ -15,12 +15,12 @@ from spiderpool.controller.cleanup import CustomResourceDefinition, ValidatingWe
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from tests.apiserver.control_plane import ControlPlane
-from tests.contract.controller.replica import Replica, environment, free_ports
+from tests.contract.controller.replica import InformerStore, environment, free_ports
 from tests.contract.controller.test_command import run
 from tests.unit.controller.conftest import make_record
 
 
-async def test_clean_leaves_nothing(control_plane: ControlPlane, cluster: KubeClient, controller: Replica) -> None:
+async def test_clean_leaves_nothing(control_plane: ControlPlane, cluster: KubeClient, controller: InformerStore) -> None:
     """`clean` removes webhooks, objects with finalizers and definitions, says each step, and can be run again."""
     await cluster.create(Namespace(metadata=ObjectMeta(name="ns")))
     spec = IPPoolSpec(subnet="10.28.0.0/16", ips=("10.28.0.1-10.28.0.9",))

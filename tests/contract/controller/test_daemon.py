@@ -19,7 +19,7 @@ from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.errors import NotFound, Rejected
 from spiderpool.kube.client import KubeClient
 from tests.contract.controller.conftest import Start
-from tests.contract.controller.replica import Replica
+from tests.contract.controller.replica import InformerStore
 from tests.unit.controller.conftest import make_record
 
 
@@ -60,7 +60,7 @@ async def exists(cluster: KubeClient, kind: type[KubeObject], name: str, namespa
     return True
 
 
-async def test_pool_is_completed_and_counted(cluster: KubeClient, controller: Replica) -> None:
+async def test_pool_is_completed_and_counted(cluster: KubeClient, controller: InformerStore) -> None:
     """A pool gets family, label, finalizer, mark and merged ranges by admission, and its total by the leader."""
     created = await cluster.create(pool("complete", "10.20.0.0/16", "10.20.0.9", "10.20.0.1-10.20.0.8"))
 
@@ -150,7 +150,9 @@ async def _gone(cluster: KubeClient, kind: type[KubeObject], name: str, namespac
     return not await exists(cluster, kind, name, namespace)
 
 
-async def test_status_follows_records_and_leaks_come_back(cluster: KubeClient, controller: Replica, namespace: str) -> None:
+async def test_status_follows_records_and_leaks_come_back(
+    cluster: KubeClient, controller: InformerStore, namespace: str
+) -> None:
     """The status shows who holds what; the address of a pod that is gone is reclaimed within seconds and counted."""
     await cluster.create(pool("leaky", "10.24.0.0/16", "10.24.0.1-10.24.0.9", cool_down_seconds=0))
     living, leaving = [await cluster.create(pod(namespace, name)) for name in ("living", "leaving")]
@@ -253,7 +255,7 @@ async def test_another_replica_takes_over(cluster: KubeClient, start: Start) -> 
     await until(lambda: leads("three"))
 
 
-async def test_api_server_restart_is_survived(cluster: KubeClient, controller: Replica, control_plane: Any) -> None:
+async def test_api_server_restart_is_survived(cluster: KubeClient, controller: InformerStore, control_plane: Any) -> None:
     """When the API server goes and comes back, the controller serves and projects again by itself."""
     await asyncio.to_thread(control_plane.kill_api_server)
     await asyncio.sleep(3)
@@ -265,7 +267,7 @@ async def test_api_server_restart_is_survived(cluster: KubeClient, controller: R
     assert controller.process.poll() is None
 
 
-async def test_probes_and_log(controller: Replica) -> None:
+async def test_probes_and_log(controller: InformerStore) -> None:
     """Probes answer as documented, and every line of the log is JSON."""
     assert [200, 200, 200] == [controller.probe(what)[0] for what in ("startup", "readiness", "liveness")]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in controller.log_lines())

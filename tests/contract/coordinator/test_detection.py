@@ -16,7 +16,7 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import Exhausted, TryAgain, WireConflict
 from tests.contract.coordinator.stage import PodNics, Stage
-from tests.unit.agent.testbed import CONFIG, World, new_world
+from tests.unit.agent.simulation import CONFIG, Simulation, new_simulation
 
 PREFIX = {4: "10.6.0.0/16", 6: "fd00:6::/64"}
 TAKEN = {4: "10.6.9.1", 6: "fd00:6::901"}
@@ -29,9 +29,9 @@ BOTH = pytest.mark.parametrize("family", [4, 6])
 class Scene:
     """An agent whose pods are on the stage."""
 
-    def __init__(self, ground: Stage, world: World, plugin: IpamPlugin) -> None:
+    def __init__(self, ground: Stage, simulation: Simulation, plugin: IpamPlugin) -> None:
         """Join them."""
-        self.ground, self.world, self.plugin = ground, world, plugin
+        self.ground, self.simulation, self.plugin = ground, simulation, plugin
 
     async def add(self, pod: PodNics, name: str = "web-1", ifname: str = "eth0") -> Any:
         """Let the macvlan plugin ask for the addresses of a NIC that it has just made."""
@@ -49,17 +49,17 @@ class Scene:
 
     def states(self) -> dict[str, tuple[IPState, str | None]]:
         """Give state and foreign MAC of all records."""
-        records = self.world.cluster.all(SpiderIP)
+        records = self.simulation.cluster.all(SpiderIP)
         return {record.spec.ip: (record.spec.state, record.spec.conflict_mac) for record in records}
 
 
 @asynccontextmanager
 async def scene(ground: Stage, folder: Path, *, conflict: bool = True, gateway: bool = False) -> AsyncIterator[Scene]:
     """Run an agent with these switches."""
-    world = new_world(folder)
+    simulation = new_simulation(folder)
     config = replace(CONFIG, enable_ip_conflict_detection=conflict, enable_gateway_detection=gateway)
-    async with world.agent(config=config) as agent:
-        yield Scene(ground, world, IpamPlugin(agent.app.ipam, agent.app.detector))
+    async with simulation.agent(config=config) as agent:
+        yield Scene(ground, simulation, IpamPlugin(agent.app.ipam, agent.app.detector))
 
 
 @BOTH
@@ -69,13 +69,13 @@ async def test_address_in_use(ground: Stage, tmp_path: Path, family: int) -> Non
         occupant.macvlan("eth0", "ens192", f"{TAKEN[family]}/{PREFIX[family].partition('/')[2]}", gateways=False)
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path) as here:
-            here.world.pool("p", PREFIX[family], ips=[TAKEN[family]])
-            here.world.pod()
+            here.simulation.pool("p", PREFIX[family], ips=[TAKEN[family]])
+            here.simulation.pod()
 
             with pytest.raises(Exhausted, match=f"{TAKEN[family]} is located at {occupant.mac('eth0')}"):
                 await here.add(pod)
             assert {TAKEN[family]: (IPState.QUARANTINED, occupant.mac("eth0"))} == here.states()
-            here.world.pool("q", PREFIX[family], ips=[FREE[family]])
+            here.simulation.pool("q", PREFIX[family], ips=[FREE[family]])
             result = await here.add(pod)
 
             assert [FREE[family]] == [ip["address"].partition("/")[0] for ip in result["ips"]]
@@ -89,13 +89,13 @@ async def test_another_address_in_the_same_call(ground: Stage, tmp_path: Path, f
         occupant.macvlan("eth0", "ens192", f"{TAKEN[family]}/{PREFIX[family].partition('/')[2]}", gateways=False)
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path) as here:
-            here.world.pool("p", PREFIX[family], ips=[TAKEN[family], FREE[family]])
-            here.world.pod()
+            here.simulation.pool("p", PREFIX[family], ips=[TAKEN[family], FREE[family]])
+            here.simulation.pod()
 
             result = await here.add(pod)
 
             assert [FREE[family]] == [ip["address"].partition("/")[0] for ip in result["ips"]]
-            assert {FREE[family]} == set(here.world.held())
+            assert {FREE[family]} == set(here.simulation.held())
 
 
 async def test_static_address_in_use(ground: Stage, tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ async def test_static_address_in_use(ground: Stage, tmp_path: Path) -> None:
         occupant.macvlan("eth0", "ens192", f"{TAKEN[4]}/16", gateways=False)
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path) as here:
-            here.world.pool("p", PREFIX[4], ips=[TAKEN[4]])
-            here.world.pod("db-0", stateful=True)
+            here.simulation.pool("p", PREFIX[4], ips=[TAKEN[4]])
+            here.simulation.pod("db-0", stateful=True)
 
             with pytest.raises(WireConflict, match=f"pod's interface eth0 with an conflicting ip {TAKEN[4]}"):
                 await here.add(pod, "db-0")
@@ -120,12 +120,14 @@ async def test_switched_off(ground: Stage, tmp_path: Path, pool: bool | None) ->
         occupant.macvlan("eth0", "ens192", f"{TAKEN[4]}/16", gateways=False)
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path, conflict=pool is False) as here:
-            here.world.pool("p", PREFIX[4], ips=[TAKEN[4]], **({} if pool is None else {"enableIPConflictDetection": pool}))
-            here.world.pod()
+            here.simulation.pool(
+                "p", PREFIX[4], ips=[TAKEN[4]], **({} if pool is None else {"enableIPConflictDetection": pool})
+            )
+            here.simulation.pod()
 
             await here.add(pod)
 
-            assert {TAKEN[4]} == set(here.world.held())
+            assert {TAKEN[4]} == set(here.simulation.held())
 
 
 @BOTH
@@ -134,15 +136,15 @@ async def test_gateway(ground: Stage, tmp_path: Path, family: int) -> None:
     with ground.pod() as pod:
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path, gateway=True) as here:
-            here.world.pool("p", PREFIX[family], ips=[FREE[family]], gateway=NOBODY[family])
-            here.world.pod()
+            here.simulation.pool("p", PREFIX[family], ips=[FREE[family]], gateway=NOBODY[family])
+            here.simulation.pod()
             with pytest.raises(TryAgain, match=f"gateway {NOBODY[family]} is unreachable"):
                 await here.add(pod)
-            assert {} == here.world.held()
+            assert {} == here.simulation.held()
 
-            here.world.pool("p", PREFIX[family], ips=[FREE[family]], gateway=GATEWAY[family])
+            here.simulation.pool("p", PREFIX[family], ips=[FREE[family]], gateway=GATEWAY[family])
             await here.add(pod)
-            assert {FREE[family]} == set(here.world.held())
+            assert {FREE[family]} == set(here.simulation.held())
 
 
 @BOTH
@@ -151,8 +153,8 @@ async def test_announcement(ground: Stage, tmp_path: Path, family: int) -> None:
     with ground.pod() as pod:
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path, conflict=False) as here:
-            here.world.pool("p", PREFIX[family], ips=[FREE[family]])
-            here.world.pod()
+            here.simulation.pool("p", PREFIX[family], ips=[FREE[family]])
+            here.simulation.pod()
             old = ("lladdr", "02:00:00:00:00:09", "dev", "brens192", "nud", "stale")
             for ip in (FREE[family], TAKEN[family]):
                 ground.switch.ip("neigh", "add", ip, *old)

@@ -7,8 +7,8 @@ The expected lines are the reference's, kept beside the same test of the plan al
 from __future__ import annotations
 
 from tests.contract.coordinator.stage import PodNics, Stage, dual
+from tests.unit.datapath.simulation import shown, shown_rules
 from tests.unit.datapath.test_layouts import BUILTIN, MAIN_A, MAIN_D, TABLE_100_A, TABLE_101_B
-from tests.unit.datapath.testbed import shown, shown_rules
 
 MANGLE = [
     "-A PREROUTING -i veth0 -m conntrack --ctstate NEW -j MARK --set-xmark 0x1/0xffffffff",

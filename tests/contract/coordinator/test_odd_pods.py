@@ -173,23 +173,23 @@ async def test_odd_pod(ground: Stage, odd: Callable[[Stage, PodNics], Nics], def
     await ground.warm_up("10.6.0.99/16", "fd00:6::99/64")
     with ground.pod() as pod:
         nics = odd(ground, pod)
-        wish = {"podDefaultRouteNic": default_route} if default_route in {name for name, _ in nics} else {}
+        pod_request = {"podDefaultRouteNic": default_route} if default_route in {name for name, _ in nics} else {}
         done: list[tuple[str, Any, tuple[set[str], ...]]] = []
         for name, make in nics:
             before = ground.everything(pod)
             given = make()
             bare = ground.everything(pod)
             with pytest.raises(SpiderpoolError, match="cannot add route"):
-                await ground.run("ADD", pod, name, given, **wish, **REFUSED)
+                await ground.run("ADD", pod, name, given, **pod_request, **REFUSED)
             assert bare == ground.everything(pod)
-            await ground.run("ADD", pod, name, given, **wish)
+            await ground.run("ADD", pod, name, given, **pod_request)
             whole = ground.everything(pod)
-            await ground.run("ADD", pod, name, given, **wish)
+            await ground.run("ADD", pod, name, given, **pod_request)
             assert whole == ground.everything(pod)
             done.append((name, given, before))
 
         for name, given, _ in done:
-            assert await ground.run("CHECK", pod, name, given, **wish) is None
+            assert await ground.run("CHECK", pod, name, given, **pod_request) is None
         for name, given, before in reversed(done):
             await ground.run("DEL", pod, name, given)
             pod.netns.ip("link", "delete", name)

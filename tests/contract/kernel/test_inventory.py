@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
-from spiderpool.kernel.pod_namespaces import OWN, worn
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
+from spiderpool.kernel.pod_namespaces import OWN, in_use
 from tests.contract.meta.node import PodNetns, pod_netns
 
 UID = "2b3a55f4-6a5e-4d0e-9d4e-0c5c0b8e6a11"
@@ -49,9 +49,9 @@ class Node:
         """Let the runtime keep a namespace."""
         (self.files / name).symlink_to(netns)
 
-    async def look(self, *uids: str) -> tuple[WornNamespace, ...]:
+    async def look(self, *uids: str) -> tuple[InUseNamespace, ...]:
         """Look, knowing pods of these UIDs."""
-        return await worn({uid: uid for uid in uids}, folder=self.files, proc=self.proc)
+        return await in_use({uid: uid for uid in uids}, folder=self.files, proc=self.proc)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_a_pod_and_its_namespace(node: Node, pod: PodNetns) -> None:
     (found,) = await node.look(UID)
 
     assert (str(node.files / "cni-1"), UID, (SANDBOX, CONTAINER)) == (found.path, found.pod_uid, found.containers)
-    assert WornInterface(nic="eth0", mac=MAC, addresses=("10.6.0.9/16", "fd00:6::9/64")) in found.interfaces
+    assert InUseInterface(nic="eth0", mac=MAC, addresses=("10.6.0.9/16", "fd00:6::9/64")) in found.interfaces
     assert "lo" not in [link.nic for link in found.interfaces]
 
 

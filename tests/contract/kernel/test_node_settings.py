@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from spiderpool.agent.node.sysctl import NodeSettings
-from spiderpool.datapath.invalid_packets import CHAIN, Fate, Findings, chain_rules, judge_invalid
+from spiderpool.datapath.invalid_packets import CHAIN, Fate, ProbeResult, chain_rules, judge_invalid
 from spiderpool.datapath.kernel_settings import wanted_settings
 from spiderpool.kernel.iptables import read_chain
 from spiderpool.kernel.namespaces import Namespaces
@@ -81,5 +81,5 @@ def test_rule_of_kube_proxy(inside: Callable[[Callable[[], Any]], Any]) -> None:
     subprocess.run(["ip", "netns", "exec", NAME, "iptables-nft-restore"], input=RULES.encode(), check=True)  # noqa: S603, S607
     found = inside(look)
 
-    assert Fate.DROPPED is judge_invalid(Findings(found, liberal=False)).fate
+    assert Fate.DROPPED is judge_invalid(ProbeResult(found, liberal=False)).fate
     assert 3 == len(found)

@@ -12,7 +12,7 @@ from spiderpool.api.kubernetes.core import ConfigMap, Event, Lease
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.events import EventRecorder
-from spiderpool.kube.informer import MetadataMirror, Mirror
+from spiderpool.kube.informer import Informer, MetadataInformer
 from tests.apiserver.proxy import Fault
 from tests.contract.kube.stage import Stage, config_map, record
 
@@ -20,62 +20,62 @@ WAIT_S = 20.0
 
 
 @pytest.fixture
-async def mirror(stage: Stage) -> AsyncIterator[Mirror[ConfigMap]]:
+async def informer(stage: Stage) -> AsyncIterator[Informer[ConfigMap]]:
     """Give a synced mirror of the test's ConfigMaps; one, `first`, exists before."""
     await stage.other.create(config_map(stage, "first", v="1"))
-    mirror = Mirror(stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True)
-    await mirror.start()
-    await mirror.synced()
-    yield mirror
-    await mirror.stop()
+    informer = Informer(stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True)
+    await informer.start()
+    await informer.synced()
+    yield informer
+    await informer.stop()
 
 
-async def shows(stage: Stage, mirror: Mirror[ConfigMap], *expected: str) -> bool:
+async def shows(stage: Stage, informer: Informer[ConfigMap], *expected: str) -> bool:
     """Wait until a mirror shows just these names."""
     names = {f"{stage.run}-{name}" for name in expected}
-    return bool(await mirror.wait_for(lambda m: {obj.metadata.name for obj in m.values()} == names, WAIT_S))
+    return bool(await informer.wait_for(lambda m: {obj.metadata.name for obj in m.values()} == names, WAIT_S))
 
 
-async def test_mirror_follows_others(stage: Stage, mirror: Mirror[ConfigMap]) -> None:
+async def test_mirror_follows_others(stage: Stage, informer: Informer[ConfigMap]) -> None:
     """What others create, change and delete is shown."""
-    assert await shows(stage, mirror, "first")
+    assert await shows(stage, informer, "first")
     second = await stage.other.create(config_map(stage, "second"))
     await stage.other.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "2"}}, namespace="default")
-    assert await shows(stage, mirror, "first", "second")
-    assert await mirror.wait_for(lambda m: m.named(f"{stage.run}-first", "default").data == {"v": "2"}, WAIT_S)
+    assert await shows(stage, informer, "first", "second")
+    assert await informer.wait_for(lambda m: m.named(f"{stage.run}-first", "default").data == {"v": "2"}, WAIT_S)
     await stage.other.delete(ConfigMap, second.metadata.name, "default")
-    assert await shows(stage, mirror, "first")
+    assert await shows(stage, informer, "first")
 
 
-async def test_mirror_survives_a_restart_of_the_api_server(stage: Stage, mirror: Mirror[ConfigMap]) -> None:
+async def test_mirror_survives_a_restart_of_the_api_server(stage: Stage, informer: Informer[ConfigMap]) -> None:
     """What happened before, during and after a restart is shown; nothing that still exists was reported as deleted."""
     changes = []
-    mirror.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name[len(stage.run) + 1 :])))
+    informer.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name[len(stage.run) + 1 :])))
     await stage.other.create(config_map(stage, "before"))
     await stage.down()
     await stage.up()
     await stage.other.create(config_map(stage, "after"))
-    assert await shows(stage, mirror, "first", "before", "after")
+    assert await shows(stage, informer, "first", "before", "after")
     assert [(Change.ADDED, "before"), (Change.ADDED, "after")] == changes
 
 
-async def test_own_writes_are_ahead_of_a_lagging_watch(stage: Stage, mirror: Mirror[ConfigMap]) -> None:
+async def test_own_writes_are_ahead_of_a_lagging_watch(stage: Stage, informer: Informer[ConfigMap]) -> None:
     """While the watch lags, own creation, change and deletion are visible, and its old news undo none of them."""
     stage.hold_watch()
     mine = await stage.cluster.create(config_map(stage, "mine"))
-    mirror.remember(mine)
+    informer.remember(mine)
     await stage.other.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "theirs"}}, namespace="default")
-    mirror.remember(await stage.cluster.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "mine"}}, namespace="default"))
+    informer.remember(await stage.cluster.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "mine"}}, namespace="default"))
     doomed = await stage.cluster.create(config_map(stage, "doomed"))
-    mirror.remember(doomed)
+    informer.remember(doomed)
     await stage.cluster.delete(ConfigMap, doomed.metadata.name, "default", uid=doomed.metadata.uid)
-    mirror.forget(doomed)
-    assert await shows(stage, mirror, "first", "mine")
+    informer.forget(doomed)
+    assert await shows(stage, informer, "first", "mine")
     changes = []
-    mirror.subscribe(lambda change, _old, new: changes.append((change, new and new.data)))
+    informer.subscribe(lambda change, _old, new: changes.append((change, new and new.data)))
     stage.release_watch()
     await stage.other.create(config_map(stage, "last", v="9"))
-    assert await shows(stage, mirror, "first", "mine", "last")
+    assert await shows(stage, informer, "first", "mine", "last")
     assert [(Change.ADDED, {"v": "9"})] == changes
 
 
@@ -83,14 +83,14 @@ async def test_mirror_waits_out_a_refusal(stage: Stage) -> None:
     """429 on the first list delays the mirror and does not end it."""
     await stage.other.create(record(stage))
     stage.fail_next("list", SpiderIP, Fault.REFUSE)
-    mirror = MetadataMirror(stage.cluster, SpiderIP, labels=f"run={stage.run}")
+    informer = MetadataInformer(stage.cluster, SpiderIP, labels=f"run={stage.run}")
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await mirror.start()
-    await mirror.synced()
+    await informer.start()
+    await informer.synced()
     assert loop.time() - began >= 2
-    assert await mirror.wait_for(lambda m: len(m) == 1, WAIT_S)
-    await mirror.stop()
+    assert await informer.wait_for(lambda m: len(m) == 1, WAIT_S)
+    await informer.stop()
 
 
 async def test_election_between_two(stage: Stage) -> None:

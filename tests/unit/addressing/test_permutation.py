@@ -29,7 +29,7 @@ def test_both_ways(n: int, seed: bytes, data: st.DataObject) -> None:
 
     assert 0 <= order.at(turn) < n
     assert turn == order.turn(order.at(turn))
-    assert [(turn, order.at(turn))] == list(order.turns([order.at(turn)]))
+    assert [(turn, order.at(turn))] == list(order.pod_locks([order.at(turn)]))
 
 
 @given(HUGE, SEEDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.unit.agent.testbed import World, new_world
+from tests.unit.agent.simulation import Simulation, new_simulation
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,6 @@ def plain_log() -> Iterator[None]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def simulation(tmp_path: Path) -> Simulation:
     """Give a cluster of two nodes without pods and pools."""
-    return new_world(tmp_path)
+    return new_simulation(tmp_path)

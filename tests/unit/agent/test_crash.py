@@ -14,7 +14,7 @@ from spiderpool.api.kubernetes.core import Pod
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_statefulset
 from tests.unit.agent.ipam.test_allocator import ippools
-from tests.unit.agent.testbed import Agent, World, ips
+from tests.unit.agent.simulation import Agent, Simulation, ips
 
 WRITES = frozenset({"create", "replace", "patch", "delete"})
 
@@ -63,12 +63,12 @@ class DyingCluster:
             await asyncio.Event().wait()
 
 
-async def until_death(world: World, dying: DyingCluster, work: Callable[[Agent], Awaitable[Any]]) -> bool:
+async def until_death(simulation: Simulation, dying: DyingCluster, work: Callable[[Agent], Awaitable[Any]]) -> bool:
     """Run an agent's work until it ends or the agent dies; whether it died."""
-    app = world.make("node1", cluster=dying)  # type: ignore[arg-type]
-    await app.mirrors.start()
-    await app.mirrors.synced()
-    app.claims.inherit(frozenset(pod.metadata.uid for pod in app.mirrors.pods))
+    app = simulation.make("node1", cluster=dying)  # type: ignore[arg-type]
+    await app.informers.start()
+    await app.informers.synced()
+    app.claims.inherit(frozenset(pod.metadata.uid for pod in app.informers.pods))
     working = asyncio.ensure_future(work(Agent(app)))
     dead = asyncio.ensure_future(dying.dead.wait())
     await asyncio.wait({working, dead}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,106 +84,108 @@ async def until_death(world: World, dying: DyingCluster, work: Callable[[Agent],
     return died
 
 
-def two_nics(world: World) -> Pod:
+def two_nics(simulation: Simulation) -> Pod:
     """Have a pod of four addresses: two NICs, two families."""
-    world.pool("blue", default=False)
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"], default=False)
-    world.pool("six", "fd00::/64", default=False)
-    world.pool("seven", "fd07::/64", ips=["fd07::10-fd07::19"], default=False)
+    simulation.pool("blue", default=False)
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"], default=False)
+    simulation.pool("six", "fd00::/64", default=False)
+    simulation.pool("seven", "fd07::/64", ips=["fd07::10-fd07::19"], default=False)
     annotations = {
         **ippools(
             {"interface": "eth0", "ipv4": ["blue"], "ipv6": ["six"]}, {"interface": "net1", "ipv4": ["red"], "ipv6": ["seven"]}
         ),
         "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
     }
-    return world.pod(annotations=annotations)
+    return simulation.pod(annotations=annotations)
 
 
 @pytest.mark.parametrize("after_commit", [False, True])
 @pytest.mark.parametrize("k", range(1, 6))
-async def test_an_add_that_dies_at_write_k_is_repeated(world: World, k: int, after_commit: bool) -> None:
+async def test_an_add_that_dies_at_write_k_is_repeated(simulation: Simulation, k: int, after_commit: bool) -> None:
     """An ADD makes four writes; whichever it dies at, the next agent gives four addresses and has no fifth."""
-    pod = two_nics(world)
-    dying = DyingCluster(world.cluster, k, after_commit=after_commit)
+    pod = two_nics(simulation)
+    dying = DyingCluster(simulation.cluster, k, after_commit=after_commit)
 
-    died = await until_death(world, dying, lambda agent: agent.add(pod))
-    before = set(world.held())
-    async with world.agent() as agent:
+    died = await until_death(simulation, dying, lambda agent: agent.add(pod))
+    before = set(simulation.held())
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
         assert (k <= 4) == died
-        assert before <= set(ips(answer)) == set(world.held())
-        assert 4 == len(world.held())
+        assert before <= set(ips(answer)) == set(simulation.held())
+        assert 4 == len(simulation.held())
 
-        world.cluster.drop(Pod, "web-1", "ns")
+        simulation.cluster.drop(Pod, "web-1", "ns")
         await agent.delete(pod)
 
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
 @pytest.mark.parametrize("after_commit", [False, True])
 @pytest.mark.parametrize("k", range(1, 5))
-async def test_a_failing_add_that_dies_while_it_takes_back_leaks_nothing(world: World, k: int, after_commit: bool) -> None:
+async def test_a_failing_add_that_dies_while_it_takes_back_leaks_nothing(
+    simulation: Simulation, k: int, after_commit: bool
+) -> None:
     """An ADD whose second NIC is full creates and deletes; killed at either write, nothing is held once the pod is gone."""
-    world.pool("blue", default=False)
-    world.pool("red", "10.7.0.0/16", ips=[], default=False)
+    simulation.pool("blue", default=False)
+    simulation.pool("red", "10.7.0.0/16", ips=[], default=False)
     annotations = {
         **ippools({"interface": "eth0", "ipv4": ["blue"]}, {"interface": "net1", "ipv4": ["red"]}),
         "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
     }
-    pod = world.pod(annotations=annotations)
-    dying = DyingCluster(world.cluster, k, after_commit=after_commit)
+    pod = simulation.pod(annotations=annotations)
+    dying = DyingCluster(simulation.cluster, k, after_commit=after_commit)
 
     async def add(agent: Agent) -> None:
         with suppress(Exception):
             await agent.add(pod)
 
-    died = await until_death(world, dying, add)
-    async with world.agent() as agent:
+    died = await until_death(simulation, dying, add)
+    async with simulation.agent() as agent:
         await asyncio.gather(agent.add(pod), return_exceptions=True)
 
         assert (k <= 2) == died
-        assert 1 >= len(world.held())
+        assert 1 >= len(simulation.held())
 
-        world.cluster.drop(Pod, "web-1", "ns")
+        simulation.cluster.drop(Pod, "web-1", "ns")
         await agent.delete(pod)
 
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
 @pytest.mark.parametrize("after_commit", [False, True])
 @pytest.mark.parametrize("k", range(1, 6))
-async def test_a_del_that_dies_at_write_k_is_repeated(world: World, k: int, after_commit: bool) -> None:
+async def test_a_del_that_dies_at_write_k_is_repeated(simulation: Simulation, k: int, after_commit: bool) -> None:
     """A DEL makes four deletes; whichever it dies at, the repeated DEL leaves nothing."""
-    pod = two_nics(world)
-    async with world.agent() as agent:
+    pod = two_nics(simulation)
+    async with simulation.agent() as agent:
         await agent.add(pod)
-    world.cluster.drop(Pod, "web-1", "ns")
-    dying = DyingCluster(world.cluster, k, after_commit=after_commit)
+    simulation.cluster.drop(Pod, "web-1", "ns")
+    dying = DyingCluster(simulation.cluster, k, after_commit=after_commit)
 
-    died = await until_death(world, dying, lambda agent: agent.delete(pod))
-    async with world.agent() as agent:
+    died = await until_death(simulation, dying, lambda agent: agent.delete(pod))
+    async with simulation.agent() as agent:
         await agent.delete(pod)
 
     assert (k <= 4) == died
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
 @pytest.mark.parametrize("after_commit", [False, True])
-async def test_a_hand_over_that_dies_is_repeated(world: World, after_commit: bool) -> None:
+async def test_a_hand_over_that_dies_is_repeated(simulation: Simulation, after_commit: bool) -> None:
     """A static pod's ADD on its new node is one write; killed before or after it, the next agent gives the same address."""
-    world.pool()
-    world.cluster.seed(make_statefulset("db", replicas=2))
-    first = world.pod("db-1", uid="first", node="node2", stateful=True)
-    async with world.agent("node2") as two:
+    simulation.pool()
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
+    first = simulation.pod("db-1", uid="first", node="node2", stateful=True)
+    async with simulation.agent("node2") as two:
         before = await two.add(first)
-    world.cluster.drop(Pod, "db-1", "ns")
-    second = world.pod("db-1", uid="second", stateful=True)
-    dying = DyingCluster(world.cluster, 1, after_commit=after_commit)
+    simulation.cluster.drop(Pod, "db-1", "ns")
+    second = simulation.pod("db-1", uid="second", stateful=True)
+    dying = DyingCluster(simulation.cluster, 1, after_commit=after_commit)
 
-    assert await until_death(world, dying, lambda agent: agent.add(second))
-    async with world.agent() as agent:
+    assert await until_death(simulation, dying, lambda agent: agent.add(second))
+    async with simulation.agent() as agent:
         after = await agent.add(second)
 
     assert before == after
-    assert ["second"] == [record.spec.holder.uid for record in world.cluster.all(SpiderIP)]
+    assert ["second"] == [record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)]

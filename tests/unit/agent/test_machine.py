@@ -19,7 +19,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Exhausted, SpiderpoolError, TooManyRequests, UnknownOutcome
 from tests.fakes.objects import make_statefulset
 from tests.unit.agent.ipam.test_allocator import ippools
-from tests.unit.agent.testbed import Agent, World, new_world, sandbox_of
+from tests.unit.agent.simulation import Agent, Simulation, new_simulation, sandbox_of
 
 Shapes = dict[str, tuple[dict[str, Any], tuple[str, ...]]]
 
@@ -69,21 +69,21 @@ class TwoNodes(RuleBasedStateMachine):
         super().__init__()
         self.folder = TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.world: World = new_world(Path(self.folder.name))
+        self.simulation: Simulation = new_simulation(Path(self.folder.name))
         self.stack = AsyncExitStack()
         self.agents: dict[str, Agent] = {}
         self.stops: dict[str, AsyncExitStack] = {}
-        self.worn: dict[tuple[str, str], list[str]] = {}  # UID and NIC of a pod → addresses
+        self.in_use: dict[tuple[str, str], list[str]] = {}  # UID and NIC of a pod → addresses
         self.sandboxes: dict[str, int] = {}
         self.names = 0
         self.busy = False  # several ADDs at a time: one may have an address for a moment that it gives back
         self.make_pools()
-        self.world.cluster.seed(make_statefulset("db", replicas=len(DB)))
+        self.simulation.cluster.seed(make_statefulset("db", replicas=len(DB)))
         self.run(self._start_agents())
 
     def make_pools(self) -> None:
         """Have the pools that the shapes ask for."""
-        self.world.pool(BLUE, ips=[f"10.6.0.1-10.6.0.{ADDRESSES}"])
+        self.simulation.pool(BLUE, ips=[f"10.6.0.1-10.6.0.{ADDRESSES}"])
 
     def run(self, work: Any) -> Any:
         """Run something to its end."""
@@ -95,11 +95,11 @@ class TwoNodes(RuleBasedStateMachine):
 
     async def _start_agent(self, node: str) -> None:
         self.stops[node] = AsyncExitStack()
-        self.agents[node] = await self.stops[node].enter_async_context(self.world.agent(node, wait_s=0))
+        self.agents[node] = await self.stops[node].enter_async_context(self.simulation.agent(node, wait_s=0))
 
     def living(self) -> list[Pod]:
         """Give the pods that the API knows."""
-        return list(self.world.cluster.all(Pod))
+        return list(self.simulation.cluster.all(Pod))
 
     @rule(name=st.sampled_from(WEB + DB), node=st.sampled_from(NODES), data=st.data())
     def create(self, name: str, node: str, data: st.DataObject) -> None:
@@ -108,7 +108,7 @@ class TwoNodes(RuleBasedStateMachine):
             self.names += 1
             shape = data.draw(st.sampled_from(sorted(self.shapes)))
             more = {"annotations": self.shapes[shape][0], "labels": {"shape": shape}}
-            self.world.pod(name, uid=f"{name}#{self.names}", node=node, stateful=name in DB, **more)
+            self.simulation.pod(name, uid=f"{name}#{self.names}", node=node, stateful=name in DB, **more)
 
     @precondition(lambda self: self.living())
     @rule(data=st.data(), count=st.integers(min_value=1, max_value=3))
@@ -116,47 +116,47 @@ class TwoNodes(RuleBasedStateMachine):
         """Let runtimes ADD at the same time, for first or further sandboxes; each may lose patience midway."""
         living = self.living()
         pods = data.draw(st.lists(st.sampled_from(living), min_size=1, max_size=count, unique_by=lambda pod: pod.metadata.uid))
-        patience = [data.draw(st.sampled_from([None, None, 0, 2, 5, 9])) for _ in pods]
-        self.run(self._add_all(pods, patience))
+        retry = [data.draw(st.sampled_from([None, None, 0, 2, 5, 9])) for _ in pods]
+        self.run(self._add_all(pods, retry))
 
-    async def _add_all(self, pods: list[Pod], patience: list[int | None]) -> None:
+    async def _add_all(self, pods: list[Pod], retry: list[int | None]) -> None:
         self.busy = len(pods) > 1
         async with asyncio.TaskGroup() as tasks:
-            for pod, turns in zip(pods, patience, strict=True):
-                tasks.create_task(self._start_sandbox(pod, turns))
+            for pod, pod_locks in zip(pods, retry, strict=True):
+                tasks.create_task(self._start_sandbox(pod, pod_locks))
 
-    async def _start_sandbox(self, pod: Pod, turns: int | None) -> None:
+    async def _start_sandbox(self, pod: Pod, pod_locks: int | None) -> None:
         """Attach one NIC after the other; the first that fails ends it."""
         for nic in self.shapes[pod.metadata.labels["shape"]][1]:
-            if not await self._add(pod, nic, turns):
+            if not await self._add(pod, nic, pod_locks):
                 return
 
-    async def _add(self, pod: Pod, nic: str, turns: int | None) -> bool:
+    async def _add(self, pod: Pod, nic: str, pod_locks: int | None) -> bool:
         """Attach a NIC, or hang up after so many turns of the loop."""
         agent, slot = self.agents[pod.spec.node_name], (pod.metadata.uid, nic)
         adding = asyncio.create_task(agent.add(pod, nic, container=self._sandbox(pod)))
-        if turns is not None:
-            for _ in range(turns):
+        if pod_locks is not None:
+            for _ in range(pod_locks):
                 await asyncio.sleep(0)
             adding.cancel()
         try:
             answer = await adding
         except Exhausted:
-            assert slot not in self.worn
+            assert slot not in self.in_use
             assert self.busy or self.is_full()
             return False
         except (SpiderpoolError, asyncio.CancelledError):
-            async with agent.app.ipam.turns.of(pod.key):
+            async with agent.app.ipam.pod_locks.of(pod.key):
                 return False  # what it made is taken back by now
         given = sorted(ip.address.partition("/")[0] for ip in answer.ips or () if ip.nic == nic)
         assert given
-        assert self.worn.get(slot, given) == given  # asking twice changes nothing
-        self.worn[slot] = given
+        assert self.in_use.get(slot, given) == given  # asking twice changes nothing
+        self.in_use[slot] = given
         return True
 
     def is_full(self) -> bool:
         """Whether a pod that is told so, and was alone, met a full pool."""
-        return len(self.world.cluster.all(SpiderIP)) >= ADDRESSES
+        return len(self.simulation.cluster.all(SpiderIP)) >= ADDRESSES
 
     @precondition(lambda self: self.living())
     @rule(data=st.data())
@@ -173,8 +173,8 @@ class TwoNodes(RuleBasedStateMachine):
     def remove(self, data: st.DataObject, deletes: int) -> None:
         """Let a pod go, and the runtime repeat the DEL of each of its sandboxes until it succeeds."""
         pod = data.draw(st.sampled_from(self.living()))
-        self.world.cluster.drop(Pod, pod.metadata.name, "ns")
-        self.worn = {slot: given for slot, given in self.worn.items() if slot[0] != pod.metadata.uid}
+        self.simulation.cluster.drop(Pod, pod.metadata.name, "ns")
+        self.in_use = {slot: given for slot, given in self.in_use.items() if slot[0] != pod.metadata.uid}
         for _ in range(deletes):
             self.run(self._until_done(pod))
 
@@ -210,29 +210,29 @@ class TwoNodes(RuleBasedStateMachine):
             after_commit = False
         else:
             error = UnknownOutcome("cut")
-        self.world.cluster.faults.fail_next(verb, SpiderIP, error, after_commit=after_commit)
+        self.simulation.cluster.faults.fail_next(verb, SpiderIP, error, after_commit=after_commit)
 
     @rule(held=st.booleans())
     def lag(self, held: bool) -> None:
         """Let watches stand still, or go on."""
         if held:
-            self.world.cluster.hold_watch()
+            self.simulation.cluster.hold_watch()
         else:
-            self.world.cluster.release_watch()
+            self.simulation.cluster.release_watch()
             self.run(asyncio.sleep(0.002))
 
     @invariant()
     def every_pod_keeps_its_own_address(self) -> None:
         """What a living pod wears is held by it alone."""
-        specs = [record.spec for record in self.world.cluster.all(SpiderIP) if record.held]
+        specs = [record.spec for record in self.simulation.cluster.all(SpiderIP) if record.held]
         held = {spec.ip: (spec.holder.uid, spec.holder.nic) for spec in specs}
-        for slot, given in self.worn.items():
+        for slot, given in self.in_use.items():
             assert {slot} == {held.get(ip) for ip in given}
 
     @invariant()
     def nothing_is_held_for_nobody(self) -> None:
         """Each held address belongs to a living pod, or to a static one that its StatefulSet wants; one a NIC and family."""
-        records = [record for record in self.world.cluster.all(SpiderIP) if record.held]
+        records = [record for record in self.simulation.cluster.all(SpiderIP) if record.held]
         living = {pod.metadata.uid for pod in self.living()}
         holders = [record.spec.holder for record in records]
         assert all(holder.uid in living or holder.name in DB for holder in holders)
@@ -241,13 +241,13 @@ class TwoNodes(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let all pods go, and stop."""
-        self.world.cluster.faults._planned.clear()
-        self.world.cluster.release_watch()
+        self.simulation.cluster.faults._planned.clear()
+        self.simulation.cluster.release_watch()
         for pod in self.living():
-            self.world.cluster.drop(Pod, pod.metadata.name, "ns")
+            self.simulation.cluster.drop(Pod, pod.metadata.name, "ns")
             self.run(self._until_done(pod))
         try:
-            assert set(self.world.held().values()) <= set(DB)
+            assert set(self.simulation.held().values()) <= set(DB)
         finally:
             self.run(self._stop())
             self.runner.close()
@@ -273,12 +273,12 @@ class SeveralNics(TwoNodes):
     def make_pools(self) -> None:
         """Have two default pools, one a family, and one for those who name it."""
         super().make_pools()
-        self.world.pool(SIX, "fd00::/64", ips=[f"fd00::1-fd00::{SIZES[SIX]}"])
-        self.world.pool(GREEN, "10.7.0.0/16", ips=[f"10.7.0.1-10.7.0.{SIZES[GREEN]}"], default=False)
+        self.simulation.pool(SIX, "fd00::/64", ips=[f"fd00::1-fd00::{SIZES[SIX]}"])
+        self.simulation.pool(GREEN, "10.7.0.0/16", ips=[f"10.7.0.1-10.7.0.{SIZES[GREEN]}"], default=False)
 
     def is_full(self) -> bool:
         """Whether some pool is full, or was while this very pod had its last address for the other NIC."""
-        used = [record.spec.pool for record in self.world.cluster.all(SpiderIP)]
+        used = [record.spec.pool for record in self.simulation.cluster.all(SpiderIP)]
         return any(size - used.count(pool) <= 1 for pool, size in SIZES.items())
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.api.agent.interfaces import NodeInterfaces, WornInterface, WornNamespace
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace, NodeInterfaces
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
@@ -17,7 +17,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.audit.comparison import Difference, Kind, compare, lasting
-from spiderpool.audit.snapshot import Books
+from spiderpool.audit.snapshot import Snapshot
 from spiderpool.ipam.automatic_pool import subnet_reference
 from spiderpool.ipam.subnet_grants import settle_grants
 from spiderpool.model.pool import Pool
@@ -43,13 +43,13 @@ STATIC_POD = make_pod("db-1", uid="uid-2")
 STATIC = make_record("10.6.0.11", facts=make_facts(pod=STATIC_POD, owner=STATEFULSET))
 
 
-def wears(*texts: str, uid: str = "uid-1", nic: str = "eth0", node: str = "node1", **more: Any) -> NodeInterfaces:
+def uses(*texts: str, uid: str = "uid-1", nic: str = "eth0", node: str = "node1", **more: Any) -> NodeInterfaces:
     """Make what a node's agent says about one namespace."""
-    namespace = WornNamespace(
+    namespace = InUseNamespace(
         path=more.get("path", f"/var/run/netns/cni-{uid}"),
         pod_uid=uid,
         containers=more.get("containers", ("sandbox-1",)),
-        interfaces=(WornInterface(nic=nic, addresses=texts),),
+        interfaces=(InUseInterface(nic=nic, addresses=texts),),
     )
     return NodeInterfaces(node=node, namespaces=(namespace,))
 
@@ -66,16 +66,16 @@ def pool_with(*records: SpiderIP, name: str = "blue", **spec: Any) -> SpiderIPPo
     return replace(pool, status=pool_status(records, Pool.parse(pool)))
 
 
-def books(**more: Any) -> Books:
+def snapshot(**more: Any) -> Snapshot:
     """Make books that agree about one pod and its address; keywords replace one of them."""
     agreed: dict[str, Any] = {
         "pods": (POD,),
         "records": (RECORD,),
         "pools": (pool_with(*more.get("records", (RECORD,))),),
         "endpoints": endpoints((RECORD, POD)),
-        "interfaces": (wears(f"{IP}/16"),),
+        "interfaces": (uses(f"{IP}/16"),),
     }
-    return Books(**(agreed | more))
+    return Snapshot(**(agreed | more))
 
 
 def kinds(found: tuple[Difference, ...]) -> list[Kind]:
@@ -91,12 +91,12 @@ def the_one(found: tuple[Difference, ...]) -> Difference:
 
 def test_books_that_agree() -> None:
     """A pod that holds, wears and shows one address, and a pool that counts it."""
-    assert () == compare(books())
+    assert () == compare(snapshot())
 
 
 def test_books_of_nobody() -> None:
     """An empty cluster agrees with itself."""
-    assert () == compare(Books())
+    assert () == compare(Snapshot())
 
 
 def test_static_holders_agree() -> None:
@@ -105,8 +105,8 @@ def test_static_holders_agree() -> None:
     shown = endpoints((STATIC, STATIC_POD))
     status = (pool_with(STATIC),)
 
-    living = Books((STATIC_POD,), (STATIC,), status, shown, owners, (wears("10.6.0.11/16", uid="uid-2"),))
-    awaited = Books((), (STATIC,), status, shown, owners, (NodeInterfaces(node="node1"),))
+    living = Snapshot((STATIC_POD,), (STATIC,), status, shown, owners, (uses("10.6.0.11/16", uid="uid-2"),))
+    awaited = Snapshot((), (STATIC,), status, shown, owners, (NodeInterfaces(node="node1"),))
 
     assert () == compare(living)
     assert () == compare(awaited)
@@ -130,12 +130,12 @@ LEAKS = {
 def test_leaks(case: str) -> None:
     """Every record whose holder is gone, by the words of the controller's own verdict."""
     pods, record, owners, reason = LEAKS[case]
-    found = compare(Books(pods, (record,), (pool_with(record),), owners=owners, interfaces=(NodeInterfaces(node="node1"),)))
+    found = compare(Snapshot(pods, (record,), (pool_with(record),), owners=owners, interfaces=(NodeInterfaces(node="node1"),)))
 
     leak = the_one(tuple(each for each in found if each.kind is not Kind.ENDPOINT))
     assert (Kind.LEAK, record.spec.ip) == leak.identity
     assert reason in leak.cause
-    assert f"spiderpoolctl ip release --ip {record.spec.ip}" == leak.mend
+    assert f"spiderpoolctl ip release --ip {record.spec.ip}" == leak.remedy
 
 
 ENDED = make_pod(phase="Succeeded", restart="Never")
@@ -144,21 +144,21 @@ ENDED = make_pod(phase="Succeeded", restart="Never")
 @pytest.mark.parametrize(
     ("interfaces", "nodes"),
     [
-        ((wears(f"{IP}/16"),), {"node1"}),
-        ((wears(f"{IP}/16", uid="", path="/var/run/netns/cni-1"),), {"node1"}),
+        ((uses(f"{IP}/16"),), {"node1"}),
+        ((uses(f"{IP}/16", uid="", path="/var/run/netns/cni-1"),), {"node1"}),
         ((), {"node1"}),
     ],
 )
 def test_pods_that_are_taken_down(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
     """A pod that has ended holds its address until its DEL: while something wears it, and where nobody can tell."""
-    found = compare(Books((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes)))
+    found = compare(Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes)))
     assert () == found
 
 
 def test_pods_that_ended_on_a_lost_node() -> None:
     """Nobody takes down what ends on a node that is not Ready: its address is given back by time, and is a leak until then."""
     found = the_one(
-        compare(Books((ENDED,), (RECORD,), (pool_with(RECORD),), nodes=frozenset({"node1"}), lost=frozenset({"node1"})))
+        compare(Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), nodes=frozenset({"node1"}), lost=frozenset({"node1"})))
     )
     assert (Kind.LEAK, IP) == found.identity
 
@@ -166,17 +166,17 @@ def test_pods_that_ended_on_a_lost_node() -> None:
 @pytest.mark.parametrize(("interfaces", "nodes"), [((NodeInterfaces(node="node1"),), {"node1"}), ((), {"node2"})])
 def test_pods_that_ended(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
     """A pod that has ended and of which nothing is left, or whose node is gone: its release was lost."""
-    found = the_one(compare(Books((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes))))
+    found = the_one(compare(Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes))))
 
     assert (Kind.LEAK, IP) == found.identity
     assert "which has ended" in found.text
-    assert f"spiderpoolctl ip release --ip {IP} --force" == found.mend
+    assert f"spiderpoolctl ip release --ip {IP} --force" == found.remedy
 
 
 def test_imported_without_a_pod() -> None:
     """A record that was taken over for a pod that never came back knows no sandbox; it is a leak like any other."""
     imported = make_record(container_id="")
-    assert Kind.LEAK in kinds(compare(Books((), (imported,), (pool_with(imported),))))
+    assert Kind.LEAK in kinds(compare(Snapshot((), (imported,), (pool_with(imported),))))
 
 
 @pytest.mark.parametrize("state", [IPState.COOLING, IPState.QUARANTINED])
@@ -184,7 +184,7 @@ def test_nobody_holds_what_cools(state: IPState) -> None:
     """Records that are not Held have no holder, so they are no leak, no endpoint shows them, no pool counts them."""
     record = let_go(RECORD, state, "2025-01-01T00:00:00Z")
 
-    assert () == compare(Books((), (record,), (pool_with(record),)))
+    assert () == compare(Snapshot((), (record,), (pool_with(record),)))
 
 
 def test_what_the_controller_claims() -> None:
@@ -192,32 +192,32 @@ def test_what_the_controller_claims() -> None:
     holder = replace(RECORD.spec.holder, kind=HolderKind.POOL, name="blue", uid="")
     moving = replace(RECORD, spec=replace(RECORD.spec, holder=holder))
 
-    assert () == compare(Books((), (moving,), (pool_with(moving),)))
+    assert () == compare(Snapshot((), (moving,), (pool_with(moving),)))
 
 
 def test_not_handed_over() -> None:
     """A static record names the pod before the one that runs."""
     owners = {STATIC.metadata.name: HolderOwners(statefulset=make_statefulset())}
     again = make_pod("db-1", uid="uid-3")
-    found = compare(Books((again,), (STATIC,), (pool_with(STATIC),), endpoints((STATIC, STATIC_POD)), owners))
+    found = compare(Snapshot((again,), (STATIC,), (pool_with(STATIC),), endpoints((STATIC, STATIC_POD)), owners))
 
     assert Kind.NOT_HANDED_OVER is the_one(found).kind
-    assert "kubectl --namespace ns delete pod db-1" == found[0].mend
+    assert "kubectl --namespace ns delete pod db-1" == found[0].remedy
 
 
 def test_one_key_twice() -> None:
     """Two addresses for one NIC and family: the one that is not worn can be given back."""
     second = make_record("10.6.0.12")
-    found = compare(books(records=(RECORD, second)))
+    found = compare(snapshot(records=(RECORD, second)))
 
-    twice = next(each for each in found if each.kind is Kind.ONE_KEY_TWICE)
+    twice = next(each for each in found if each.kind is Kind.DUPLICATE_CLAIM)
     assert "10.6.0.10, 10.6.0.12" == twice.subject
-    assert "spiderpoolctl ip release --ip 10.6.0.12 --force" == twice.mend
+    assert "spiderpoolctl ip release --ip 10.6.0.12 --force" == twice.remedy
 
 
 def test_pool_gone() -> None:
     """The pool was deleted by force."""
-    found = the_one(compare(books(pools=())))
+    found = the_one(compare(snapshot(pools=())))
     assert (Kind.POOL_GONE, IP) == found.identity
     assert "from pool blue, which does not exist" in found.text
 
@@ -225,36 +225,36 @@ def test_pool_gone() -> None:
 def test_outside_its_pool() -> None:
     """A claim that raced with an edit of its pool."""
     edited = pool_with(RECORD, ips=["10.6.0.30-10.6.0.39"])
-    found = the_one(compare(books(pools=(edited,))))
+    found = the_one(compare(snapshot(pools=(edited,))))
     assert (Kind.OUTSIDE_POOL, IP) == found.identity
-    assert f"add {IP}" in found.mend
+    assert f"add {IP}" in found.remedy
 
 
 def test_worn_without_a_record() -> None:
     """The record was deleted while the pod runs: it can be written again by hand."""
-    found = the_one(compare(books(records=(), endpoints=())))
+    found = the_one(compare(snapshot(records=(), endpoints=())))
 
     assert (Kind.UNRECORDED, IP) == found.identity
     assert (
         "spiderpoolctl ip set --ip 10.6.0.10 --pod web-1 --namespace ns --containerid sandbox-1 --node node1 --interface eth0"
-        == found.mend
+        == found.remedy
     )
 
 
 def test_released_and_still_worn() -> None:
     """A record that cools while its pod wears the address."""
     cooling = let_go(RECORD, IPState.COOLING, "2025-01-01T00:00:00Z")
-    found = the_one(compare(books(records=(cooling,), endpoints=())))
+    found = the_one(compare(snapshot(records=(cooling,), endpoints=())))
     assert (Kind.UNRECORDED, IP) == found.identity
     assert "the record is Cooling" in found.text
 
 
 def test_a_namespace_without_a_pod() -> None:
     """What a lost DEL leaves: the namespace is to be deleted on its node."""
-    left = wears(f"{IP}/16", uid="", path="/var/run/netns/cni-7")
-    found = the_one(compare(Books((), (), (pool_with(),), interfaces=(left,))))
+    left = uses(f"{IP}/16", uid="", path="/var/run/netns/cni-7")
+    found = the_one(compare(Snapshot((), (), (pool_with(),), interfaces=(left,))))
     assert (Kind.UNRECORDED, IP) == found.identity
-    assert "ip netns delete cni-7  # on node node1" == found.mend
+    assert "ip netns delete cni-7  # on node node1" == found.remedy
 
 
 def test_worn_by_somebody_else() -> None:
@@ -262,53 +262,53 @@ def test_worn_by_somebody_else() -> None:
     thief = make_pod("thief", uid="uid-9")
     both = NodeInterfaces(
         node="node1",
-        namespaces=wears(f"{IP}/16").namespaces + wears(f"{IP}/16", uid="uid-9").namespaces,
+        namespaces=uses(f"{IP}/16").namespaces + uses(f"{IP}/16", uid="uid-9").namespaces,
     )
-    found = the_one(compare(books(pods=(POD, thief), interfaces=(both,))))
+    found = the_one(compare(snapshot(pods=(POD, thief), interfaces=(both,))))
 
     assert (Kind.FOREIGN, IP) == found.identity
     assert "pod ns/thief wears it on eth0; held by pod ns/web-1" == found.text
-    assert "kubectl --namespace ns delete pod thief" == found.mend
+    assert "kubectl --namespace ns delete pod thief" == found.remedy
 
 
 def test_on_another_nic() -> None:
     """The record says eth0, the kernel net1."""
-    found = the_one(compare(books(interfaces=(wears(f"{IP}/16", nic="net1"),))))
+    found = the_one(compare(snapshot(interfaces=(uses(f"{IP}/16", nic="net1"),))))
     assert (Kind.OTHER_NIC, IP) == found.identity
 
 
 @pytest.mark.parametrize(
     ("interfaces", "words"),
     [
-        (wears(), "the pod wears nothing"),
-        (wears("10.200.0.1/24"), "the pod wears 10.200.0.1 on eth0"),
+        (uses(), "the pod wears nothing"),
+        (uses("10.200.0.1/24"), "the pod wears 10.200.0.1 on eth0"),
         (NodeInterfaces(node="node1"), "has no network namespace on node node1"),
     ],
 )
 def test_not_worn(interfaces: NodeInterfaces, words: str) -> None:
     """The pod runs and does not have the address that it holds."""
-    found = the_one(compare(books(interfaces=(interfaces,))))
-    assert (Kind.NOT_WORN, IP) == found.identity
+    found = the_one(compare(snapshot(interfaces=(interfaces,))))
+    assert (Kind.NOT_ASSIGNED, IP) == found.identity
     assert words in found.text
 
 
 @pytest.mark.parametrize("pod", [make_pod(phase="Pending"), make_pod(node="node9")])
 def test_what_is_not_known_is_no_difference(pod: Pod) -> None:
     """A pod that is being started may wear nothing yet; of a node whose agent did not answer nothing is known."""
-    assert () == compare(books(pods=(pod,), interfaces=(NodeInterfaces(node="node1"),), endpoints=endpoints((RECORD, pod))))
+    assert () == compare(snapshot(pods=(pod,), interfaces=(NodeInterfaces(node="node1"),), endpoints=endpoints((RECORD, pod))))
 
 
 def test_a_pod_that_ends() -> None:
     """While a pod is taken down its namespace may wear what is released already."""
     ending = make_pod(deleted=True)
-    assert () == compare(Books((ending,), (), (pool_with(),), interfaces=(wears(f"{IP}/16"),)))
+    assert () == compare(Snapshot((ending,), (), (pool_with(),), interfaces=(uses(f"{IP}/16"),)))
 
 
 def test_other_sandbox() -> None:
     """The pod runs in a sandbox that the record does not know: its DEL would not release the address."""
-    found = the_one(compare(books(interfaces=(wears(f"{IP}/16", containers=("sandbox-2", "app")),))))
+    found = the_one(compare(snapshot(interfaces=(uses(f"{IP}/16", containers=("sandbox-2", "app")),))))
     assert (Kind.OTHER_SANDBOX, IP) == found.identity
-    assert "--containerid sandbox-2" in found.mend
+    assert "--containerid sandbox-2" in found.remedy
 
 
 def test_both_families() -> None:
@@ -317,11 +317,11 @@ def test_both_families() -> None:
     pools = (pool_with(RECORD), pool_with(six, name="six", subnet="fd00::/64"))
     shown = endpoint_of([RECORD, six], POD, DEPLOYMENT)
     assert shown is not None
-    both = books(
+    both = snapshot(
         records=(RECORD, six),
         pools=pools,
         endpoints=(shown,),
-        interfaces=(wears(f"{IP}/16", "fd00::10/64", "10.6.0.12/16", "fd00::12/64"),),
+        interfaces=(uses(f"{IP}/16", "fd00::10/64", "10.6.0.12/16", "fd00::12/64"),),
     )
 
     assert [(Kind.UNRECORDED, "10.6.0.12"), (Kind.UNRECORDED, "fd00::12")] == [each.identity for each in compare(both)]
@@ -329,7 +329,7 @@ def test_both_families() -> None:
 
 def test_addresses_of_others() -> None:
     """Addresses of no pool are none of ours: an overlay's, a node's."""
-    assert () == compare(books(interfaces=(wears(f"{IP}/16", "10.244.1.7/24"),)))
+    assert () == compare(snapshot(interfaces=(uses(f"{IP}/16", "10.244.1.7/24"),)))
 
 
 ENDPOINTS = {
@@ -346,13 +346,18 @@ ENDPOINTS = {
 def test_endpoints(case: str) -> None:
     """An endpoint that is not what the records say can be written again."""
     shown, text = ENDPOINTS[case]
-    found = the_one(compare(books(endpoints=shown)))
-    assert (Kind.ENDPOINT, "ns/web-1", text, "spiderpoolctl gc --apply") == (found.kind, found.subject, found.text, found.mend)
+    found = the_one(compare(snapshot(endpoints=shown)))
+    assert (Kind.ENDPOINT, "ns/web-1", text, "spiderpoolctl gc --apply") == (
+        found.kind,
+        found.subject,
+        found.text,
+        found.remedy,
+    )
 
 
 def test_endpoint_only() -> None:
     """An endpoint without a record and without a pod outlived its pod."""
-    found = the_one(compare(Books((), (), (pool_with(),), endpoints((RECORD, POD)))))
+    found = the_one(compare(Snapshot((), (), (pool_with(),), endpoints((RECORD, POD)))))
     assert (Kind.ENDPOINT, "it outlived its pod") == (found.kind, found.cause)
 
 
@@ -366,7 +371,7 @@ def test_endpoint_only() -> None:
 )
 def test_pool_status(status: IPPoolStatus, text: str) -> None:
     """Counts and map of a pool's status."""
-    found = the_one(compare(books(pools=(replace(make_ippool(), status=status),))))
+    found = the_one(compare(snapshot(pools=(replace(make_ippool(), status=status),))))
     assert (Kind.POOL_STATUS, "blue") == found.identity
     assert text in found.text
 
@@ -374,7 +379,7 @@ def test_pool_status(status: IPPoolStatus, text: str) -> None:
 def test_a_status_without_its_map() -> None:
     """Above its limit the map is left out; the counts tell."""
     status = IPPoolStatus(total_ip_count=10, allocated_ip_count=1)
-    assert () == compare(books(pools=(replace(make_ippool(), status=status),)))
+    assert () == compare(snapshot(pools=(replace(make_ippool(), status=status),)))
 
 
 def subnet_with(*pools: SpiderIPPool, **status: Any) -> SpiderSubnet:
@@ -395,7 +400,7 @@ def under(pool: SpiderIPPool) -> SpiderIPPool:
 def test_a_subnet_and_its_pools_agree() -> None:
     """What the status gives to a pool is what the pool has; a pool of somebody else is not looked for."""
     mine, other = under(pool_with(RECORD)), make_ippool("other", ips=["10.6.1.0-10.6.1.9"], status={"totalIPCount": 10})
-    assert () == compare(books(pools=(mine, other), subnets=(subnet_with(mine),)))
+    assert () == compare(snapshot(pools=(mine, other), subnets=(subnet_with(mine),)))
 
 
 @pytest.mark.parametrize(
@@ -426,21 +431,21 @@ def test_a_subnet_and_its_pools_agree() -> None:
 def test_subnet_status(subject: str, status: dict[str, Any], text: str) -> None:
     """Entries and counts of a subnet's status, each against the pools; whoever leads writes it anew."""
     mine = under(pool_with(RECORD))
-    found = the_one(compare(books(pools=(mine,), subnets=(subnet_with(mine, **status),))))
+    found = the_one(compare(snapshot(pools=(mine,), subnets=(subnet_with(mine, **status),))))
     assert (Kind.SUBNET_STATUS, subject) == found.identity
     assert text == found.text
-    assert "kubectl --namespace kube-system rollout restart deployment spiderpool-controller" == found.mend
+    assert "kubectl --namespace kube-system rollout restart deployment spiderpool-controller" == found.remedy
 
 
 def test_not_imported() -> None:
     """Allocations of Go Spiderpool that nobody took over yet."""
     waiting = make_ippool("old", annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"a/b","podUid":"u"}}'})
-    assert [Kind.NOT_IMPORTED] == kinds(compare(Books(pools=(waiting,))))
+    assert [Kind.NOT_IMPORTED] == kinds(compare(Snapshot(pools=(waiting,))))
 
 
 def test_a_new_pool() -> None:
     """A pool that the controller has not marked yet has no status to compare."""
-    assert () == compare(Books(pools=(make_ippool(annotations={}),)))
+    assert () == compare(Snapshot(pools=(make_ippool(annotations={}),)))
 
 
 def test_lasting() -> None:
@@ -457,7 +462,7 @@ def test_time_of_projections(count: int, lag_s: float) -> None:
     """The status of a pool with more than 200 records is written once in 10 s, others once in 1 s (architecture 2)."""
     pool = make_pool(ips=["10.6.1.0-10.6.1.255"])
     records = tuple(make_record(f"10.6.1.{number}", pool) for number in range(count))
-    assert lag_s == Books(records=records).lag_s
+    assert lag_s == Snapshot(records=records).lag_s
 
 
 POOL_IPS = st.integers(10, 19).map(lambda number: f"10.6.0.{number}")
@@ -474,26 +479,26 @@ def test_consistent_books_agree(held: dict[str, int]) -> None:
     shown = [
         endpoint_of([r for r in records if r.spec.holder.uid == pod.metadata.uid], pod, DEPLOYMENT) for pod in pods.values()
     ]
-    worn = [
-        WornNamespace(
+    in_use = [
+        InUseNamespace(
             path=f"/var/run/netns/{pod.metadata.name}",
             pod_uid=pod.metadata.uid,
             containers=("sandbox-1",),
             interfaces=tuple(
-                WornInterface(nic=r.spec.holder.nic, addresses=(f"{r.spec.ip}/16",))
+                InUseInterface(nic=r.spec.holder.nic, addresses=(f"{r.spec.ip}/16",))
                 for r in records
                 if r.spec.holder.uid == pod.metadata.uid
             ),
         )
         for pod in pods.values()
     ]
-    whole = Books(
+    whole = Snapshot(
         tuple(pods.values()),
         tuple(records),
         (pool_with(*records),),
         tuple(endpoint for endpoint in shown if endpoint is not None),
         {},
-        (NodeInterfaces(node="node1", namespaces=tuple(worn)),),
+        (NodeInterfaces(node="node1", namespaces=tuple(in_use)),),
     )
     assert () == compare(whole)
 
@@ -504,10 +509,10 @@ def test_a_lost_record_is_found(held: dict[str, int], lost: st.DataObject) -> No
     gone = lost.draw(st.sampled_from(sorted(held)))
     pods = {number: make_pod(f"p{number}", uid=f"u{number}") for number in set(held.values())}
     records = tuple(record_of(make_record(ip, facts=make_facts(pod=pods[n])).spec) for ip, n in held.items() if ip != gone)
-    worn = NodeInterfaces(
+    in_use = NodeInterfaces(
         node="node1",
-        namespaces=tuple(wears(f"{ip}/16", uid=f"u{n}", path=f"/{ip}").namespaces[0] for ip, n in held.items()),
+        namespaces=tuple(uses(f"{ip}/16", uid=f"u{n}", path=f"/{ip}").namespaces[0] for ip, n in held.items()),
     )
-    found = compare(Books(tuple(pods.values()), records, (pool_with(*records),), interfaces=(worn,)))
+    found = compare(Snapshot(tuple(pods.values()), records, (pool_with(*records),), interfaces=(in_use,)))
 
     assert [gone] == [difference.subject for difference in found if difference.kind is Kind.UNRECORDED]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from spiderpool.addressing.ranges import parse_address, parse_ranges
-from spiderpool.api.agent.interfaces import NodeInterfaces, WornInterface, WornNamespace
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace, NodeInterfaces
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -28,7 +28,7 @@ from spiderpool.cli.commands.check import Report, audit, summary
 from spiderpool.cli.commands.explain import check_options, networks_of, read_ipam, tell
 from spiderpool.cli.commands.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
-from spiderpool.cli.snapshot_reader import Unread, read_books
+from spiderpool.cli.snapshot_reader import Unread, read_snapshot
 from spiderpool.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, Unreachable
 from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
 from spiderpool.ipam.pool_size import IPNumber
@@ -83,12 +83,12 @@ class Lab:
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
-        self.worn: dict[str, NodeInterfaces] = {}
+        self.in_use: dict[str, NodeInterfaces] = {}
         self.seed(make_node("node1"), make_namespace("ns"), agent_on("node1"))
         self.seed(
             msgspec.convert({"metadata": {"name": "my-conf", "namespace": "spider"}, "data": {"conf.yml": CONF}}, ConfigMap)
         )
-        self.wears()
+        self.uses()
 
     def seed(self, *objects: Any) -> None:
         """Put objects into the cluster."""
@@ -101,20 +101,20 @@ class Lab:
         pool = make_ippool()
         endpoint = endpoint_of([record], make_pod(), DEPLOYMENT)
         self.seed(replace(pool, status=pool_status([record], Pool.parse(pool))), make_pod(), record, endpoint)
-        self.wears("10.6.0.10/16")
+        self.uses("10.6.0.10/16")
         return self.cluster.all(SpiderIP)[0]
 
-    def wears(self, *texts: str) -> None:
+    def uses(self, *texts: str) -> None:
         """Let the pod's eth0 wear addresses."""
-        eth0 = WornInterface(nic="eth0", addresses=texts)
-        namespace = WornNamespace(path="/var/run/netns/a", pod_uid="uid-1", containers=("sandbox-1",), interfaces=(eth0,))
-        self.worn["node1"] = NodeInterfaces(node="node1", namespaces=(namespace,))
+        eth0 = InUseInterface(nic="eth0", addresses=texts)
+        namespace = InUseNamespace(path="/var/run/netns/a", pod_uid="uid-1", containers=("sandbox-1",), interfaces=(eth0,))
+        self.in_use["node1"] = NodeInterfaces(node="node1", namespaces=(namespace,))
 
     async def ask(self, agent: AgentPod) -> NodeInterfaces:
         """Answer for an agent."""
-        if agent.spec.node_name not in self.worn:
+        if agent.spec.node_name not in self.in_use:
             raise Unreachable(f"agent {agent.metadata.name} does not answer")
-        return self.worn[agent.spec.node_name]
+        return self.in_use[agent.spec.node_name]
 
     async def check(self) -> Report:
         """Check, without waiting between the two readings."""
@@ -167,14 +167,14 @@ async def test_check_reads_subnets(lab: Lab) -> None:
 async def test_check_looks_twice(lab: Lab) -> None:
     """What is mended between the two readings is no difference; the wait is what projections may take."""
     lab.good()
-    lab.wears()
+    lab.uses()
     waits = []
 
-    async def mend(seconds: float) -> None:
+    async def remedy(seconds: float) -> None:
         waits.append(seconds)
-        lab.wears("10.6.0.10/16")
+        lab.uses("10.6.0.10/16")
 
-    assert 0 == (await audit(lab.cluster, lab.ask, mend)).exit_code
+    assert 0 == (await audit(lab.cluster, lab.ask, remedy)).exit_code
     assert [2.0] == waits
 
 
@@ -186,14 +186,14 @@ async def test_check_without_a_book(lab: Lab, kind: type[Any]) -> None:
     report = await lab.check()
 
     assert (2, ()) == (report.exit_code, report.differences)
-    assert kind.resource.plural in [unread.book for unread in report.unread]
+    assert kind.resource.plural in [unread.part for unread in report.unread]
     assert summary(report).startswith("incomplete: ")
 
 
 async def test_check_without_an_agents_answer(lab: Lab) -> None:
     """Exit code 2; what the other books say is compared all the same."""
     lab.good()
-    lab.worn.clear()
+    lab.in_use.clear()
     report = await lab.check()
 
     assert (2, (Unread("interfaces of node node1", "agent agent-node1 does not answer"),)) == (report.exit_code, report.unread)
@@ -215,10 +215,10 @@ async def test_owners_of_static_holders(lab: Lab) -> None:
     for name, ip in (("db-1", "10.6.0.11"), ("db-7", "10.6.0.17")):
         lab.seed(make_record(ip, facts=make_facts(pod=make_pod(name, uid=name), owner=STATEFULSET)))
     lab.seed(make_statefulset())
-    reading = await read_books(lab.cluster, None)
+    reading = await read_snapshot(lab.cluster, None)
 
-    assert {"10.6.0.11", "10.6.0.17"} == set(reading.books.owners)
-    assert ["10.6.0.17"] == [each.subject for each in gc.mendable(reading.books) if each.kind is Kind.LEAK]
+    assert {"10.6.0.11", "10.6.0.17"} == set(reading.snapshot.owners)
+    assert ["10.6.0.17"] == [each.subject for each in gc.remediable(reading.snapshot) if each.kind is Kind.LEAK]
 
 
 async def test_where_agents_answer(lab: Lab) -> None:
@@ -349,10 +349,10 @@ async def test_release_is_conditional(lab: Lab) -> None:
 async def test_release_meets_another_writer(lab: Lab) -> None:
     """A record that was only marked while it was judged is judged anew, and goes."""
     lab.seed(make_record())
-    marks = iter(["suspected"])
+    mangle_rules = iter(["suspected"])
 
     async def mark(call: Call) -> None:
-        if call.verb == "delete" and (text := next(marks, "")):
+        if call.verb == "delete" and (text := next(mangle_rules, "")):
             await lab.cluster.patch(SpiderIP, call.name, {"metadata": {"annotations": {"note": text}}})
 
     lab.cluster.on_write(mark)
@@ -428,15 +428,15 @@ async def test_gc(lab: Lab) -> None:
     await lab.cluster.delete(SpiderEndpoint, "web-1", "ns")
     leak = make_record("10.6.0.11", facts=make_facts(pod=make_pod("gone", uid="uid-2")))
     lab.seed(leak, endpoint_of([leak], make_pod("gone", uid="uid-2"), DEPLOYMENT))
-    steps = gc.planned(await read_books(lab.cluster, None))
+    steps = gc.planned(await read_snapshot(lab.cluster, None))
 
     assert [("Leak", "10.6.0.11", "planned"), ("Endpoint", "ns/web-1", "planned")] == [
         (step.kind, step.subject, step.outcome) for step in steps
     ]
     assert 2 == len(lab.cluster.all(SpiderIP))
 
-    await gc.mend(lab.cluster, await read_books(lab.cluster, None))
-    await gc.mend(lab.cluster, await read_books(lab.cluster, None))
+    await gc.remedy(lab.cluster, await read_snapshot(lab.cluster, None))
+    await gc.remedy(lab.cluster, await read_snapshot(lab.cluster, None))
 
     assert ["10.6.0.10"] == [found.spec.ip for found in lab.cluster.all(SpiderIP)]
     assert ["web-1"] == [found.metadata.name for found in lab.cluster.all(SpiderEndpoint)]
@@ -448,14 +448,14 @@ async def test_gc_leaves_an_endpoint_that_remembers(lab: Lab) -> None:
     record = lab.good()
     lab.cluster.drop(SpiderIP, record.metadata.name)
 
-    reading = await read_books(lab.cluster, None)
-    (step,) = await gc.mend(lab.cluster, reading)
+    reading = await read_snapshot(lab.cluster, None)
+    (step,) = await gc.remedy(lab.cluster, reading)
     (difference,) = [each for each in (await lab.check()).differences if each.kind is Kind.ENDPOINT]
 
     assert "failed" == step.outcome
     assert "the endpoint is what they are made from" in step.detail
     assert 1 == len(lab.cluster.all(SpiderEndpoint))
-    assert "kubectl --namespace spider rollout restart daemonset spiderpool-agent" == difference.mend
+    assert "kubectl --namespace spider rollout restart daemonset spiderpool-agent" == difference.remedy
 
 
 async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
@@ -467,7 +467,7 @@ async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
     meta = replace(shown.metadata, labels={"team": "a"}, finalizers=("spiderpool.spidernet.io",))
     await lab.cluster.replace(replace(shown, metadata=meta, status=other.status))
 
-    assert ["done"] == [step.outcome for step in await gc.mend(lab.cluster, await read_books(lab.cluster, None))]
+    assert ["done"] == [step.outcome for step in await gc.remedy(lab.cluster, await read_snapshot(lab.cluster, None))]
     assert 0 == (await lab.check()).exit_code
     (mended,) = lab.cluster.all(SpiderEndpoint)
     assert {"team": "a", "ipam.spidernet.io/node": "node1"} == mended.metadata.labels
@@ -478,12 +478,12 @@ async def test_gc_goes_on_after_a_failure(lab: Lab) -> None:
     """What cannot be mended is told and does not stop the next."""
     for number in (1, 2):
         lab.seed(make_record(f"10.6.0.1{number}", facts=make_facts(pod=make_pod(f"gone-{number}", uid=f"uid-{number}"))))
-    reading = await read_books(lab.cluster, None)
+    reading = await read_snapshot(lab.cluster, None)
     lab.cluster.faults.fail_next("delete", SpiderIP, Forbidden("not yours"))
 
     assert ["failed not yours", "done"] == [
         f"{step.outcome} {step.detail}" if step.outcome is gc.Outcome.FAILED else str(step.outcome)
-        for step in await gc.mend(lab.cluster, reading)
+        for step in await gc.remedy(lab.cluster, reading)
     ]
 
 
@@ -745,8 +745,8 @@ def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) 
     lab.good()
     assert (0, True) == ((found := command("check"))[0], found[1].startswith("all agree ("))
 
-    lab.wears()
-    monkeypatch.setattr("spiderpool.cli.commands.check.Books.lag_s", 0.0)
+    lab.uses()
+    monkeypatch.setattr("spiderpool.cli.commands.check.Snapshot.lag_s", 0.0)
     code, text = command("check")
 
     assert 1 == code

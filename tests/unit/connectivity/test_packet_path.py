@@ -8,8 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spiderpool.connectivity.packet_path import End, find_route, walk
-from spiderpool.connectivity.survey import Neighbour, Route, Station
-from tests.unit.connectivity.testbed import (
+from spiderpool.connectivity.survey import NamespaceSurvey, Neighbour, Route
+from tests.unit.connectivity.simulation import (
     NODE1,
     NODE2_STATION,
     NODE3,
@@ -22,7 +22,7 @@ from tests.unit.connectivity.testbed import (
     POD3,
     POD3_STATION,
     SERVICE,
-    WORLD,
+    SIMULATION,
     ends,
     link,
     routes,
@@ -32,14 +32,16 @@ from tests.unit.connectivity.testbed import (
 )
 
 
-def way(start: Station, source: str, destination: str, world: tuple[Station, ...] = WORLD) -> list[str]:
+def way(start: NamespaceSurvey, source: str, destination: str, world: tuple[NamespaceSurvey, ...] = SIMULATION) -> list[str]:
     """Give the hops of a packet that arrives."""
     done = walk(world, start, ends(source, destination))
     assert End.ARRIVED is done.end, done.why
     return [str(hop) for hop in done.hops]
 
 
-def way_back(start: Station, source: str, destination: str, world: tuple[Station, ...] = WORLD) -> list[str]:
+def way_back(
+    start: NamespaceSurvey, source: str, destination: str, world: tuple[NamespaceSurvey, ...] = SIMULATION
+) -> list[str]:
     """Give the hops of an answer that arrives."""
     done = walk(world, start, ends(source, destination, 80, 40000))
     assert End.ARRIVED is done.end, done.why
@@ -65,7 +67,7 @@ def test_s1_overlay_to_the_overlay_address() -> None:
 def test_s1_overlay_to_the_underlay_address() -> None:
     """S1: node1 masquerades and sends to net1 directly; net1 answers node1, which hands the answer on."""
     connection = tracked(ends(POD1, POD2_NET1), ends(POD2_NET1, NODE1, 80, 40000))
-    world = seen(WORLD, "node node1", connection)
+    world = seen(SIMULATION, "node node1", connection)
 
     assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[net1] pod pod2"] == way(POD1_STATION, POD1, POD2_NET1, world)
     assert ["pod pod2 [net1]", "[ens192] node node1 [cali1]", "[eth0] pod pod1"] == way_back(
@@ -75,7 +77,7 @@ def test_s1_overlay_to_the_underlay_address() -> None:
 
 def test_s1_without_masquerade() -> None:
     """S1 without natOutgoing: net1 sends the answer to its gateway, where it is lost (table 101 has no hijack routes)."""
-    answer = walk(WORLD, POD2_STATION, ends(POD2_NET1, POD1, 80, 40000))
+    answer = walk(SIMULATION, POD2_STATION, ends(POD2_NET1, POD1, 80, 40000))
 
     assert (End.UNSEEN, "net1", ip_address("10.7.0.1")) == (answer.end, answer.hops[0].left, answer.hops[0].next)
 
@@ -97,7 +99,7 @@ def test_own_node_by_table_500() -> None:
 def test_s2_multi_to_service_of_overlay() -> None:
     """S2: node2 replaces the Service address, nothing replaces the source; the answer comes back the same way."""
     connection = tracked(ends(POD2, SERVICE), ends(POD1, POD2, 80, 40000))
-    world = seen(WORLD, "node node2", connection)
+    world = seen(SIMULATION, "node node2", connection)
 
     assert [
         "pod pod2 [eth0]",
@@ -124,7 +126,7 @@ def test_s3_underlay_to_overlay() -> None:
 def test_s4_underlay_to_service_of_overlay() -> None:
     """S4, lines 3, 4 and 5: node3 replaces both addresses, so the answer passes it and enters by veth0."""
     connection = tracked(ends(POD3, SERVICE), ends(POD1, NODE3, 80, 50000))
-    world = seen(WORLD, "node node3", connection)
+    world = seen(SIMULATION, "node node3", connection)
 
     request = walk(world, POD3_STATION, ends(POD3, SERVICE))
     assert ("pod pod3", "node node3", "node node1", "pod pod1") == request.stations
@@ -152,11 +154,11 @@ def test_s5_node_port_local() -> None:
     """S5: a connection that entered by veth0 has mark 1; its answer leaves by veth0, not by the default route."""
     outside = "10.9.0.2"
     marked = tracked(ends(outside, POD3), ends(POD3, outside, 80, 40000), mark=1)
-    world = seen(WORLD, "pod pod3", marked)
+    world = seen(SIMULATION, "pod pod3", marked)
     pod3 = world[-1]
 
     assert "pod pod3 [veth0]" == str(walk(world, pod3, ends(POD3, outside, 80, 40000)).hops[0])
-    assert "pod pod3 [eth0]" == str(walk(WORLD, POD3_STATION, ends(POD3, outside, 80, 40000)).hops[0])
+    assert "pod pod3 [eth0]" == str(walk(SIMULATION, POD3_STATION, ends(POD3, outside, 80, 40000)).hops[0])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,9 @@ def test_metric_decides_between_equal_routes() -> None:
         Route(ip_network("fd00::/64"), "fast", metric=256),
         Route(ip_network("fd00::/48"), "wide", metric=1),
     )
-    here = Station("node", rules=tuple(replace(rule, family=6) for rule in POD1_STATION.rules), routes=(wide, slow, fast))
+    here = NamespaceSurvey(
+        "node", rules=tuple(replace(rule, family=6) for rule in POD1_STATION.rules), routes=(wide, slow, fast)
+    )
 
     assert fast == find_route(here, ip_address("fd00::1"), None, "")
 
@@ -213,15 +217,15 @@ def test_no_route() -> None:
 
 def test_blackhole() -> None:
     """A pod that is gone leaves its node's blackhole behind."""
-    done = walk(WORLD, POD1_STATION, ends(POD1, "10.233.100.9"))
+    done = walk(SIMULATION, POD1_STATION, ends(POD1, "10.233.100.9"))
 
     assert (End.NO_ROUTE, "blackhole 10.233.100.0/26 to 10.233.100.9 in node node1") == (done.end, done.why)
 
 
 def test_no_neighbour() -> None:
     """An address that nobody answers for ends the way at whoever asked for it."""
-    node1 = replace(WORLD[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("FAILED",)),))
-    done = walk((node1, *WORLD[1:]), POD1_STATION, ends(POD1, "10.7.200.99"))
+    node1 = replace(SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("FAILED",)),))
+    done = walk((node1, *SIMULATION[1:]), POD1_STATION, ends(POD1, "10.7.200.99"))
 
     assert (End.NO_NEIGHBOUR, "node node1") == (done.end, done.hops[-1].station)
 
@@ -231,7 +235,7 @@ def test_reverse_path_filter(strictness: int, end: End) -> None:
     """The answer of S3 enters by eth0 while the way back leads by veth0: strict filters drop it, loose ones do not."""
     pod3 = replace(POD3_STATION, filters={"all": 0, "eth0": strictness})
 
-    assert end is walk((*WORLD[:-1], pod3), POD1_STATION, ends(POD1, POD3, 80, 40000)).end
+    assert end is walk((*SIMULATION[:-1], pod3), POD1_STATION, ends(POD1, POD3, 80, 40000)).end
 
 
 def test_parent_and_child() -> None:
@@ -244,7 +248,7 @@ def test_parent_and_child() -> None:
 
 def test_service_without_translation() -> None:
     """A Service address that no node replaces ends at the node that should have done it."""
-    done = walk(WORLD, POD3_STATION, ends(POD3, SERVICE), service=ip_address(SERVICE))
+    done = walk(SIMULATION, POD3_STATION, ends(POD3, SERVICE), service=ip_address(SERVICE))
 
     assert (End.NO_TRANSLATION, "node node3") == (done.end, done.hops[-1].station)
 

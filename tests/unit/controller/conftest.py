@@ -15,8 +15,8 @@ from spiderpool.api.crd.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod, PodSpec, PodStatus
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
-from spiderpool.controller.runtime.context import World
-from spiderpool.kube.informer import Mirror
+from spiderpool.controller.runtime.context import Context
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Features
 from spiderpool.records.build import record_of
 from tests.fakes.cluster import FakeCluster
@@ -108,9 +108,9 @@ def make_pod(name: str = "p", uid: str = "u", *, namespace: str = "ns", phase: s
     )
 
 
-async def settle(turns: int = 25) -> None:
+async def settle(pod_locks: int = 25) -> None:
     """Let the mirrors take in what happened."""
-    for _ in range(turns):
+    for _ in range(pod_locks):
         await asyncio.sleep(0)
 
 
@@ -123,12 +123,12 @@ class Scene:
     told: Told
     stack: AsyncExitStack
 
-    async def lead(self) -> World:
+    async def lead(self) -> Context:
         """Begin a leadership with fresh mirrors."""
-        pools = Mirror(self.cluster, SpiderIPPool)
+        pools = Informer(self.cluster, SpiderIPPool)
         await pools.start()
         self.stack.push_async_callback(pools.stop)
-        return await self.stack.enter_async_context(World(self.cluster, pools, FEATURES))
+        return await self.stack.enter_async_context(Context(self.cluster, pools, FEATURES))
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass, and the mirrors take in what happened."""

@@ -20,14 +20,14 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment, Workload
 from spiderpool.controller.pools.deletion import PoolKeeper
-from spiderpool.controller.runtime.context import World
+from spiderpool.controller.runtime.context import Context
 from spiderpool.controller.runtime.fenced_cluster import FencedCluster
 from spiderpool.controller.subnets.applications import ForeignApplications, NativeApplications
 from spiderpool.controller.subnets.automatic_pools import AutoPools
 from spiderpool.controller.subnets.keeper import SubnetKeeper
-from spiderpool.controller.subnets.ledger import SubnetBooks
+from spiderpool.controller.subnets.ledger import SubnetLedger
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Features, ThirdPartyKind
 from spiderpool.model.subnet import Grants, read_grants
 from tests.fakes.cluster import FakeCluster
@@ -71,24 +71,24 @@ class Desk:
         await self._stack.aclose()
         stack = self._stack = AsyncExitStack()
         door: Cluster = FencedCluster(self.cluster, self._may_write)
-        mirrors = [Mirror(door, SpiderIPPool), Mirror(door, SpiderSubnet), Mirror(door, SpiderReservedIP)]
-        for mirror in mirrors:
-            await mirror.start()
-            stack.push_async_callback(mirror.stop)
-            await mirror.synced()
-        pools, subnets, reserved = mirrors
-        world = await stack.enter_async_context(World(door, pools, FEATURES))  # type: ignore[arg-type]
-        books = SubnetBooks(door, subnets, reserved)  # type: ignore[arg-type]
-        subnet_keeper = SubnetKeeper(world, subnets, books, self.told, automatic=True, clock=self.clock)  # type: ignore[arg-type]
-        keeper = PoolKeeper(world, self.told, clock=self.clock)
-        auto = AutoPools(world, books, self.told, redundancy=1, clock=self.clock)
+        informers = [Informer(door, SpiderIPPool), Informer(door, SpiderSubnet), Informer(door, SpiderReservedIP)]
+        for informer in informers:
+            await informer.start()
+            stack.push_async_callback(informer.stop)
+            await informer.synced()
+        pools, subnets, reserved = informers
+        context = await stack.enter_async_context(Context(door, pools, FEATURES))  # type: ignore[arg-type]
+        ledger = SubnetLedger(door, subnets, reserved)  # type: ignore[arg-type]
+        subnet_keeper = SubnetKeeper(context, subnets, ledger, self.told, automatic=True, clock=self.clock)  # type: ignore[arg-type]
+        keeper = PoolKeeper(context, self.told, clock=self.clock)
+        auto = AutoPools(context, ledger, self.told, redundancy=1, clock=self.clock)
         natives = await stack.enter_async_context(NativeApplications(door, auto.notify))
-        foreigns = ForeignApplications(world, [CLONE_SET], auto.notify, clock=self.clock)
+        foreigns = ForeignApplications(context, [CLONE_SET], auto.notify, clock=self.clock)
         await stack.enter_async_context(foreigns)
         subnet_keeper.start()
         keeper.start()
         auto.start(subnets, natives, foreigns)  # type: ignore[arg-type]
-        self._loops = [subnet_keeper.loop, auto.loop, keeper.loop]
+        self._loops = [subnet_keeper.queue, auto.queue, keeper.queue]
 
     def _may_write(self) -> bool:
         """Count a write, or refuse it: as a leader that ends between two writes."""
@@ -102,8 +102,8 @@ class Desk:
         for _ in range(rounds):
             self.clock.now += seconds
             await settle()
-            for loop in self._loops:
-                await loop.run_due()
+            for queue in self._loops:
+                await queue.run_due()
         await settle()
 
     # --- what users do ------------------------------------------------------------------------------------------------------

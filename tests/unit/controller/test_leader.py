@@ -22,7 +22,7 @@ from spiderpool.controller.runtime.fenced_cluster import FencedCluster
 from spiderpool.controller.settings import read_settings
 from spiderpool.errors import TryAgain
 from spiderpool.kube.election import Election, Times
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record, settle
@@ -35,10 +35,10 @@ TIMES = Times(duration_s=0.3, renew_s=0.2, retry_s=0.02, gap_s=0.02)
 
 @asynccontextmanager
 async def replica(
-    cluster: FakeCluster, name: str, config: Config = CONFIG, subnets: Mirror[SpiderSubnet] | None = None
+    cluster: FakeCluster, name: str, config: Config = CONFIG, subnets: Informer[SpiderSubnet] | None = None
 ) -> AsyncIterator[tuple[Election, Leader, asyncio.Task[None]]]:
     """Run a replica."""
-    pools = Mirror(cluster, SpiderIPPool)
+    pools = Informer(cluster, SpiderIPPool)
     await pools.start()
     election = Election(cluster, "leases", "ns", name, times=TIMES)
     leader = Leader(cluster, pools, read_settings(REQUIRED), config, Metrics("1", pools), lambda: election.leading, subnets)
@@ -59,7 +59,7 @@ async def test_subnets_are_the_leaders_work(scene: Scene) -> None:
     app = {"metadata": {"name": "web", "namespace": "ns", "uid": "a-bcdef"}, "spec": {"replicas": 1, "template": template}}
     scene.cluster.seed(msgspec.convert(app, Deployment))
     scene.cluster.seed(make_pool("blue", ips=("10.7.0.10",), subnet="10.7.0.0/16", gateway=None))
-    subnets = Mirror(scene.cluster, SpiderSubnet)
+    subnets = Informer(scene.cluster, SpiderSubnet)
     async with replica(scene.cluster, "one", config, subnets):
         await until(lambda: counted(scene, "blue"))  # while the mirror of subnets has not even begun
         spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",))
@@ -141,7 +141,7 @@ async def test_mirrors_end_with_leadership(scene: Scene) -> None:
     before = len(asyncio.all_tasks())
     async with replica(scene.cluster, "one") as (_, leader, task):
         await until(lambda: leader.following)
-        subscribers = leader.pools._replica._subscribers
+        subscribers = leader.pools._store._subscribers
         during = len(subscribers)
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from spiderpool.datapath.ifacer import (
     Bond,
     Enslave,
+    InterfaceRequest,
     MakeBond,
     MakeVlan,
     NodeLink,
     Remove,
     SetUp,
     Step,
-    Wish,
     plan_steps,
+    read_interface_request,
     read_options,
-    read_wish,
     undo_steps,
 )
 from spiderpool.errors import InvalidRequest
@@ -35,7 +35,7 @@ def link(name: str, **values: Any) -> NodeLink:
 
 def plan(config: dict[str, Any], *links: NodeLink) -> list[Step]:
     """Plan over a node with these interfaces."""
-    return plan_steps(read_wish(config), {one.name: one for one in links})
+    return plan_steps(read_interface_request(config), {one.name: one for one in links})
 
 
 def test_nothing_to_make() -> None:
@@ -108,8 +108,8 @@ def test_bond_without_a_name() -> None:
     """A bond has the reference's name when it is given none; with one interface there is no bond."""
     config = {"interfaces": ["ens192", "ens224"], "bond": {"mode": 4}}
 
-    assert Bond("sp_bond0", 4) == read_wish(config).bond
-    assert read_wish({"interfaces": ["ens192"], "bond": BOND}).bond is None
+    assert Bond("sp_bond0", 4) == read_interface_request(config).bond
+    assert read_interface_request({"interfaces": ["ens192"], "bond": BOND}).bond is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_bond_without_a_name() -> None:
 def test_wrong_configurations(config: dict[str, Any], words: str) -> None:
     """Each key that is not as it must be is named with what it has."""
     with pytest.raises(InvalidRequest) as caught:
-        read_wish(config)
+        read_interface_request(config)
 
     assert words in caught.value.message
 
@@ -188,9 +188,9 @@ NAMES = st.sampled_from(["a", "b", "bond0"])
 @given(st.sampled_from([("a",), ("a", "b")]), st.integers(0, 3), st.booleans(), st.booleans())
 def test_a_second_pod_finds_everything(interfaces: tuple[str, ...], vlan_id: int, bonded: bool, up: bool) -> None:
     """After the steps of a plan were carried out, nothing is left to do."""
-    wish = Wish(interfaces, vlan_id, Bond("bond0", 1) if bonded and len(interfaces) > 1 else None)
+    interface_request = InterfaceRequest(interfaces, vlan_id, Bond("bond0", 1) if bonded and len(interfaces) > 1 else None)
     links = {name: link(name, up=up) for name in ("a", "b")}
-    for step in plan_steps(wish, links):
+    for step in plan_steps(interface_request, links):
         match step:
             case MakeVlan():
                 assert links[step.parent].up
@@ -202,4 +202,4 @@ def test_a_second_pod_finds_everything(interfaces: tuple[str, ...], vlan_id: int
             case Enslave():
                 assert links[step.bond].kind == "bond"
 
-    assert [] == plan_steps(wish, links)
+    assert [] == plan_steps(interface_request, links)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.datapath.invalid_packets import Fate, Findings, chain_rules, judge_invalid
+from spiderpool.datapath.invalid_packets import Fate, ProbeResult, chain_rules, judge_invalid
 
 CHAIN = "-N KUBE-FORWARD"
 DROP = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
@@ -16,21 +16,21 @@ ESTABLISHED = '-A KUBE-FORWARD -m comment --comment "x" -m conntrack --ctstate R
 @pytest.mark.parametrize(
     ("findings", "fate", "words"),
     [
-        (Findings((CHAIN, DROP, ACCEPT), liberal=False), Fate.DROPPED, "restart kube-proxy"),
-        (Findings((CHAIN, COUNTED, ACCEPT), liberal=False), Fate.DROPPED, "coordinator.tcpBeLiberal=true"),
+        (ProbeResult((CHAIN, DROP, ACCEPT), liberal=False), Fate.DROPPED, "restart kube-proxy"),
+        (ProbeResult((CHAIN, COUNTED, ACCEPT), liberal=False), Fate.DROPPED, "coordinator.tcpBeLiberal=true"),
         (
-            Findings((CHAIN, DROP, ACCEPT), liberal=True),
+            ProbeResult((CHAIN, DROP, ACCEPT), liberal=True),
             Fate.DROPPED,
             "still drops packets of ctstate INVALID: restart kube-proxy",
         ),
-        (Findings((CHAIN, ACCEPT, ESTABLISHED), liberal=True), Fate.FORWARDED, "no rule"),
-        (Findings((CHAIN, ACCEPT, ESTABLISHED), liberal=False), Fate.DROPPED_SOON, "after its next start"),
-        (Findings((CHAIN, ACCEPT), liberal=False, ipvs=True), Fate.FORWARDED, "no rule"),
-        (Findings((CHAIN, ACCEPT), liberal=None), Fate.FORWARDED, "no rule"),
-        (Findings((), liberal=False), Fate.FORWARDED, "kube-proxy has no chain KUBE-FORWARD of iptables here"),
+        (ProbeResult((CHAIN, ACCEPT, ESTABLISHED), liberal=True), Fate.FORWARDED, "no rule"),
+        (ProbeResult((CHAIN, ACCEPT, ESTABLISHED), liberal=False), Fate.DROPPED_SOON, "after its next start"),
+        (ProbeResult((CHAIN, ACCEPT), liberal=False, ipvs=True), Fate.FORWARDED, "no rule"),
+        (ProbeResult((CHAIN, ACCEPT), liberal=None), Fate.FORWARDED, "no rule"),
+        (ProbeResult((), liberal=False), Fate.FORWARDED, "kube-proxy has no chain KUBE-FORWARD of iptables here"),
     ],
 )
-def test_fate(findings: Findings, fate: Fate, words: str) -> None:
+def test_fate(findings: ProbeResult, fate: Fate, words: str) -> None:
     """The rule drops; without it the kernel's setting decides what its next start brings; ipvs and nftables have no rule."""
     verdict = judge_invalid(findings)
 

@@ -23,7 +23,7 @@ from spiderpool.datapath.namespace import (
     Setting,
     Wanted,
 )
-from tests.unit.datapath.testbed import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, World
+from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation
 
 IPS = st.ip_addresses(v=4)
 DEVICES = st.sampled_from(["eth0", "net1", "veth0"])
@@ -135,34 +135,38 @@ def stories(draw: Callable[..., object]) -> Story:
     return Story(bool(overlay), families, int(nics), settings, gateways)  # type: ignore[arg-type,call-overload]
 
 
-def new_world(story: Story) -> World:
+def new_simulation(story: Story) -> Simulation:
     """Make an empty pod on a node of the pod's families."""
     families = sorted({family for nic in story.families[: story.nics] for family in nic})
-    return World.with_node(*(pair for family in families for pair in {4: NODE_ADDRESSES, 6: NODE_ADDRESSES_6}[family]))
+    return Simulation.with_node(*(pair for family in families for pair in {4: NODE_ADDRESSES, 6: NODE_ADDRESSES_6}[family]))
 
 
-def begin(story: Story) -> World:
+def begin(story: Story) -> Simulation:
     """Make the pod with its first NIC."""
-    world = new_world(story)
+    simulation = new_simulation(story)
     if story.overlay:
-        world.add_calico("10.233.100.2/32")
+        simulation.add_calico("10.233.100.2/32")
     else:
-        make_nic(world, "eth0", story, {4: "10.6.168.172/16", 6: "fd00:6::172/64"}, {4: "10.6.0.1", 6: "fd00:6::1"}, rank=0)
-    return world
+        make_nic(
+            simulation, "eth0", story, {4: "10.6.168.172/16", 6: "fd00:6::172/64"}, {4: "10.6.0.1", 6: "fd00:6::1"}, rank=0
+        )
+    return simulation
 
 
-def make_nic(world: World, name: str, story: Story, cidrs: dict[int, str], gateways: dict[int, str], *, rank: int) -> None:
+def make_nic(
+    simulation: Simulation, name: str, story: Story, cidrs: dict[int, str], gateways: dict[int, str], *, rank: int
+) -> None:
     """Make a NIC with addresses of the story's families, and its default routes when it is to have them."""
     families = story.families[rank]
     ways = (gateways[family] for family in families) if story.gateways[rank] else ()
-    world.add_nic(name, *(cidrs[family] for family in families), gateways=tuple(ways))
+    simulation.add_nic(name, *(cidrs[family] for family in families), gateways=tuple(ways))
 
 
-def add_nic(world: World, number: int, story: Story) -> str:
+def add_nic(simulation: Simulation, number: int, story: Story) -> str:
     """Add an additional NIC."""
     name, net = f"net{number}", 6 + number
     cidrs = {4: f"10.{net}.212.145/16", 6: f"fd00:{net}::145/64"}
-    make_nic(world, name, story, cidrs, {4: f"10.{net}.0.1", 6: f"fd00:{net}::1"}, rank=number)
+    make_nic(simulation, name, story, cidrs, {4: f"10.{net}.0.1", 6: f"fd00:{net}::1"}, rank=number)
     return name
 
 
@@ -170,28 +174,28 @@ def add_nic(world: World, number: int, story: Story) -> str:
 @given(story=stories())
 def test_delete_takes_back(story: Story) -> None:
     """After ADDs of all NICs, and DELs in the opposite order, all routes, rules and neighbours are as before."""
-    world = begin(story)
-    empty = visible(world if story.overlay else new_world(story))
+    simulation = begin(story)
+    empty = visible(simulation if story.overlay else new_simulation(story))
     done: list[tuple[str, frozenset[Item]]] = []
     if not story.overlay:
-        world.add("eth0", story.settings)
+        simulation.add("eth0", story.settings)
     for number in range(1, story.nics):
-        before = visible(world)
-        name = add_nic(world, number, story)
+        before = visible(simulation)
+        name = add_nic(simulation, number, story)
         done.append((name, before))
-        world.add(name, story.settings)
+        simulation.add(name, story.settings)
 
     for name, before in reversed(done):
-        world.delete(name, story.settings)
-        world.remove_nic(name)
-        assert before == visible(world)
+        simulation.delete(name, story.settings)
+        simulation.remove_nic(name)
+        assert before == visible(simulation)
     if not story.overlay:
-        world.delete("eth0", story.settings)
-        world.remove_nic("eth0")
-    assert empty == visible(world)
-    node_rules = {rule for rule in world.node if isinstance(rule, Rule) and rule.table == 500}
+        simulation.delete("eth0", story.settings)
+        simulation.remove_nic("eth0")
+    assert empty == visible(simulation)
+    node_rules = {rule for rule in simulation.node if isinstance(rule, Rule) and rule.table == 500}
     assert len(node_rules) <= 2
-    assert () == world.marks
+    assert () == simulation.mangle_rules
 
 
 @given(story=stories())
@@ -199,44 +203,44 @@ def test_all_stay_whole(story: Story) -> None:
     """After the ADDs of all NICs, CHECK finds nothing missing at any of them: a later NIC does not undo an earlier one."""
     # Where only the last NIC has a default route, an ADD of the one before it would now find it, and tell the two apart.
     assume(story.nics < len(story.gateways) or all(story.gateways))
-    world = begin(story)
+    simulation = begin(story)
     names = [] if story.overlay else ["eth0"]
     for name in names:
-        world.add(name, story.settings)
+        simulation.add(name, story.settings)
     for number in range(1, story.nics):
-        names.append(add_nic(world, number, story))
-        world.add(names[-1], story.settings)
+        names.append(add_nic(simulation, number, story))
+        simulation.add(names[-1], story.settings)
 
     for name in names:
-        plan = plan_attachment(world.view(name), story.settings)
-        assert (None, []) == (plan.veth, world.operations(plan))
+        plan = plan_attachment(simulation.view(name), story.settings)
+        assert (None, []) == (plan.veth, simulation.operations(plan))
 
 
 @given(story=stories())
 def test_one_way_everywhere(story: Story) -> None:
     """No table of the pod gets a second default route of a family from the coordinator: two would share the traffic."""
-    world = begin(story)
-    ways = default_routes(world)
+    simulation = begin(story)
+    ways = default_routes(simulation)
     if not story.overlay:
-        world.add("eth0", story.settings)
+        simulation.add("eth0", story.settings)
     for number in range(1, story.nics):
-        name = add_nic(world, number, story)
-        ways |= default_routes(world)
-        world.add(name, story.settings)
+        name = add_nic(simulation, number, story)
+        ways |= default_routes(simulation)
+        simulation.add(name, story.settings)
 
-    made = default_routes(world) - ways
-    assert len(made) == len({route.place for route in made} - {route.place for route in default_routes(world) & ways})
+    made = default_routes(simulation) - ways
+    assert len(made) == len({route.place for route in made} - {route.place for route in default_routes(simulation) & ways})
 
 
-def default_routes(world: World) -> set[Route]:
+def default_routes(simulation: Simulation) -> set[Route]:
     """Give all default routes of the pod."""
-    return {item for item in world.pod if isinstance(item, Route) and item.is_default}
+    return {item for item in simulation.pod if isinstance(item, Route) and item.is_default}
 
 
-def visible(world: World) -> frozenset[Item]:
+def visible(simulation: Simulation) -> frozenset[Item]:
     """Give what DEL takes back: all but settings, and the one rule of the node that all pods share."""
-    kept = {item for item in world.pod if not isinstance(item, Setting)}
-    return frozenset(kept | {item for item in world.node if not (isinstance(item, Rule) and item.table == 500)})
+    kept = {item for item in simulation.pod if not isinstance(item, Setting)}
+    return frozenset(kept | {item for item in simulation.node if not (isinstance(item, Rule) and item.table == 500)})
 
 
 @given(story=stories(), half=st.integers(0, 60))
@@ -244,15 +248,15 @@ def test_cut_off(story: Story, half: int) -> None:
     """An ADD that was cut off after any operation is completed by the next one, to the same end as one that was not."""
     whole, cut = begin(story), begin(story)
     names = [] if story.overlay else ["eth0"]
-    for world in (whole, cut):
+    for simulation in (whole, cut):
         for name in names:
-            world.add(name, story.settings)
+            simulation.add(name, story.settings)
     if story.nics > 1:
-        for world in (whole, cut):
-            add_nic(world, 1, story)
+        for simulation in (whole, cut):
+            add_nic(simulation, 1, story)
         cut.add_partly("net1", story.settings, half)
-        for world in (whole, cut):
-            world.add("net1", story.settings)
+        for simulation in (whole, cut):
+            simulation.add("net1", story.settings)
 
     assert whole.pod == cut.pod
     assert whole.node == cut.node

@@ -12,11 +12,11 @@ import pytest
 
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.namespace import Kind, Route, Setting
-from tests.unit.datapath.testbed import (
+from tests.unit.datapath.simulation import (
     HIJACK,
     NODE_ADDRESSES,
     NODE_ADDRESSES_6,
-    World,
+    Simulation,
     shown,
     shown_rules,
 )
@@ -50,93 +50,93 @@ default via 10.7.0.1 dev net1
 """
 
 
-def underlay_one(*extra: tuple[str, str], settings: CoordinatorSettings = SETTINGS) -> World:
+def underlay_one(*extra: tuple[str, str], settings: CoordinatorSettings = SETTINGS) -> Simulation:
     """Make layout A."""
-    world = World.with_node(*NODE_ADDRESSES, *extra)
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *extra)
     cidrs = ("10.6.168.172/16", "fd00:6::172/64") if extra else ("10.6.168.172/16",)
-    world.add_nic("eth0", *cidrs, gateways=("10.6.0.1", "fd00:6::1") if extra else ("10.6.0.1",))
-    world.add("eth0", settings)
-    return world
+    simulation.add_nic("eth0", *cidrs, gateways=("10.6.0.1", "fd00:6::1") if extra else ("10.6.0.1",))
+    simulation.add("eth0", settings)
+    return simulation
 
 
-def underlay_two(*extra: tuple[str, str], settings: CoordinatorSettings = SETTINGS) -> World:
+def underlay_two(*extra: tuple[str, str], settings: CoordinatorSettings = SETTINGS) -> Simulation:
     """Make layout B."""
-    world = underlay_one(*extra, settings=settings)
+    simulation = underlay_one(*extra, settings=settings)
     cidrs = ("10.7.168.173/16", "fd00:7::173/64") if extra else ("10.7.168.173/16",)
-    world.add_nic("net1", *cidrs, gateways=("10.7.0.1", "fd00:7::1") if extra else ("10.7.0.1",))
-    world.add("net1", settings)
-    return world
+    simulation.add_nic("net1", *cidrs, gateways=("10.7.0.1", "fd00:7::1") if extra else ("10.7.0.1",))
+    simulation.add("net1", settings)
+    return simulation
 
 
-def overlay(cidr: str = "10.233.100.2/32", settings: CoordinatorSettings = SETTINGS) -> World:
+def overlay(cidr: str = "10.233.100.2/32", settings: CoordinatorSettings = SETTINGS) -> Simulation:
     """Make layout D."""
-    world = World.with_node()
-    world.add_calico(cidr)
-    world.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
-    world.add("net1", settings)
-    return world
+    simulation = Simulation.with_node()
+    simulation.add_calico(cidr)
+    simulation.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
+    simulation.add("net1", settings)
+    return simulation
 
 
-def mac_of(world: World, name: str) -> str:
+def mac_of(simulation: Simulation, name: str) -> str:
     """Give the MAC of a link, wherever it is."""
-    return next(link.mac for link in (*world.pod_links, *world.node_links) if link.name == name)
+    return next(link.mac for link in (*simulation.pod_links, *simulation.node_links) if link.name == name)
 
 
 def test_a() -> None:
     """Underlay, one NIC."""
-    world = underlay_one()
+    simulation = underlay_one()
 
-    assert shown_rules(BUILTIN + "1000:	from all fwmark 0x1 lookup 100") == world.pod_rules()
-    assert shown(MAIN_A) == world.pod_routes()
-    assert shown(TABLE_100_A) == world.pod_routes(100)
-    assert set() == world.pod_routes(101)
-    host_mac, pod_mac = mac_of(world, HOST), mac_of(world, "veth0")
+    assert shown_rules(BUILTIN + "1000:	from all fwmark 0x1 lookup 100") == simulation.pod_rules()
+    assert shown(MAIN_A) == simulation.pod_routes()
+    assert shown(TABLE_100_A) == simulation.pod_routes(100)
+    assert set() == simulation.pod_routes(101)
+    host_mac, pod_mac = mac_of(simulation, HOST), mac_of(simulation, "veth0")
     assert {
         f"10.6.168.121 dev veth0 lladdr {host_mac} PERMANENT",
         f"10.7.168.71 dev veth0 lladdr {host_mac} PERMANENT",
-    } == world.neighbours(world.pod)
-    assert (4,) == world.marks
-    assert shown_rules(BUILTIN + "1000: from all lookup 500") == world.node_rules()
-    assert {f"10.6.168.172 dev {HOST} scope link"} == world.node_routes(500)
-    assert {f"10.6.168.172 dev {HOST} lladdr {pod_mac} PERMANENT"} == world.neighbours(world.node)
+    } == simulation.neighbours(simulation.pod)
+    assert (4,) == simulation.mangle_rules
+    assert shown_rules(BUILTIN + "1000: from all lookup 500") == simulation.node_rules()
+    assert {f"10.6.168.172 dev {HOST} scope link"} == simulation.node_routes(500)
+    assert {f"10.6.168.172 dev {HOST} lladdr {pod_mac} PERMANENT"} == simulation.neighbours(simulation.node)
 
 
 def test_b() -> None:
     """Underlay, two NICs; this is the modern answer to the second article."""
-    world = underlay_two()
+    simulation = underlay_two()
 
     rules = "999:	from 10.7.168.173 lookup 101\n1000:	from all fwmark 0x1 lookup 100"
-    assert shown_rules(BUILTIN + rules) == world.pod_rules()
-    assert shown(MAIN_A + "10.7.0.0/16 dev net1 proto kernel scope link src 10.7.168.173") == world.pod_routes()
-    assert shown(TABLE_100_A) == world.pod_routes(100)
-    assert shown(TABLE_101_B) == world.pod_routes(101)
+    assert shown_rules(BUILTIN + rules) == simulation.pod_rules()
+    assert shown(MAIN_A + "10.7.0.0/16 dev net1 proto kernel scope link src 10.7.168.173") == simulation.pod_routes()
+    assert shown(TABLE_100_A) == simulation.pod_routes(100)
+    assert shown(TABLE_101_B) == simulation.pod_routes(101)
     assert shown(
         """
         10.6.168.172 dev vethdb6cd3880ab scope link
         10.7.168.173 dev vethdb6cd3880ab scope link
         """
-    ) == world.node_routes(500)
+    ) == simulation.node_routes(500)
 
 
 def test_b_third_nic() -> None:
     """A third NIC has the rule 998 and table 102, likewise; the source there is eth0's address."""
-    world = underlay_two()
-    world.add_nic("net2", "10.8.168.174/16", gateways=("10.8.0.1",))
+    simulation = underlay_two()
+    simulation.add_nic("net2", "10.8.168.174/16", gateways=("10.8.0.1",))
 
-    world.add("net2", SETTINGS)
+    simulation.add("net2", SETTINGS)
 
-    assert shown("998: from 10.8.168.174 lookup 102") <= world.pod_rules()
+    assert shown("998: from 10.8.168.174 lookup 102") <= simulation.pod_rules()
     expected = TABLE_101_B.replace("net1", "net2").replace("10.7.168.173", "10.8.168.174").replace("10.7.0.", "10.8.0.")
-    assert shown(expected) == world.pod_routes(102)
+    assert shown(expected) == simulation.pod_routes(102)
 
 
 def test_c() -> None:
     """Underlay, two NICs, the second has the default route."""
     settings = CoordinatorSettings(hijack=HIJACK, default_route_nic="net1")
-    world = underlay_two(settings=settings)
+    simulation = underlay_two(settings=settings)
 
-    assert shown("999: from 10.6.168.172 lookup 101") <= world.pod_rules()
-    assert {"default via 10.7.0.1 dev net1"} == {line for line in world.pod_routes() if "default" in line}
+    assert shown("999: from 10.6.168.172 lookup 101") <= simulation.pod_rules()
+    assert {"default via 10.7.0.1 dev net1"} == {line for line in simulation.pod_routes() if "default" in line}
     assert shown(
         """
         default via 10.6.0.1 dev eth0
@@ -147,7 +147,7 @@ def test_c() -> None:
         10.233.64.0/18 via 10.6.168.121 dev veth0 src 10.6.168.172
         169.254.0.0/16 via 10.6.168.121 dev veth0 src 10.6.168.172
         """
-    ) == world.pod_routes(101)
+    ) == simulation.pod_routes(101)
 
 
 MAIN_D = """
@@ -164,12 +164,12 @@ default via 169.254.1.1 dev eth0
 
 def test_d() -> None:
     """Overlay."""
-    world = overlay()
+    simulation = overlay()
 
     rules = "32764:	from 10.233.100.2 lookup 100\n32765:	from 10.6.212.145 lookup 101"
-    assert shown_rules(BUILTIN + rules) == world.pod_rules()
-    assert shown(MAIN_D) == world.pod_routes()
-    assert {"default via 169.254.1.1 dev eth0"} == world.pod_routes(100)
+    assert shown_rules(BUILTIN + rules) == simulation.pod_rules()
+    assert shown(MAIN_D) == simulation.pod_routes()
+    assert {"default via 169.254.1.1 dev eth0"} == simulation.pod_routes(100)
     assert shown(
         """
         default via 10.6.0.1 dev net1
@@ -177,35 +177,37 @@ def test_d() -> None:
         10.6.168.121 dev eth0 scope link src 10.233.100.2
         10.7.168.71 dev eth0 scope link src 10.233.100.2
         """
-    ) == world.pod_routes(101)
+    ) == simulation.pod_routes(101)
     assert {
         "10.6.168.121 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT",
         "10.7.168.71 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT",
-    } == world.neighbours(world.pod)
-    assert () == world.marks
-    assert {"10.6.212.145 dev calicd43bf782ac scope link"} == world.node_routes(500)
-    assert {f"10.6.212.145 dev calicd43bf782ac lladdr {mac_of(world, 'eth0')} PERMANENT"} == world.neighbours(world.node)
+    } == simulation.neighbours(simulation.pod)
+    assert () == simulation.mangle_rules
+    assert {"10.6.212.145 dev calicd43bf782ac scope link"} == simulation.node_routes(500)
+    assert {f"10.6.212.145 dev calicd43bf782ac lladdr {mac_of(simulation, 'eth0')} PERMANENT"} == simulation.neighbours(
+        simulation.node
+    )
 
 
 def test_d_with_a_tunnel_address() -> None:
     """An address of the node on its tunnel device adds one more route to the node."""
-    world = World.with_node(*NODE_ADDRESSES, ("vxlan.calico", "10.233.100.0/32"))
-    world.add_calico("10.233.100.2/32")
-    world.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
+    simulation = Simulation.with_node(*NODE_ADDRESSES, ("vxlan.calico", "10.233.100.0/32"))
+    simulation.add_calico("10.233.100.2/32")
+    simulation.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
 
-    world.add("net1", SETTINGS)
+    simulation.add("net1", SETTINGS)
 
-    assert "10.233.100.0 dev eth0 scope link src 10.233.100.2" in world.pod_routes()
+    assert "10.233.100.0 dev eth0 scope link src 10.233.100.2" in simulation.pod_routes()
 
 
 def test_d_second_additional_nic() -> None:
     """A second additional NIC has the rule 32763 and table 102 with the cluster's networks."""
-    world = overlay()
-    world.add_nic("net2", "10.7.212.146/16", gateways=("10.7.0.1",))
+    simulation = overlay()
+    simulation.add_nic("net2", "10.7.212.146/16", gateways=("10.7.0.1",))
 
-    world.add("net2", SETTINGS)
+    simulation.add("net2", SETTINGS)
 
-    assert shown("32763: from 10.7.212.146 lookup 102") <= world.pod_rules()
+    assert shown("32763: from 10.7.212.146 lookup 102") <= simulation.pod_rules()
     assert shown(
         """
         default via 10.7.0.1 dev net2
@@ -216,86 +218,86 @@ def test_d_second_additional_nic() -> None:
         10.233.64.0/18 via 10.6.168.121 dev eth0 src 10.233.100.2
         169.254.0.0/16 via 10.6.168.121 dev eth0 src 10.233.100.2
         """
-    ) == world.pod_routes(102)
+    ) == simulation.pod_routes(102)
 
 
 def test_e() -> None:
     """Overlay, the additional NIC has the default route: eth0's routes are all in table 101, table 100 is not used."""
-    world = overlay("10.233.100.4/32", CoordinatorSettings(hijack=HIJACK, default_route_nic="net1"))
+    simulation = overlay("10.233.100.4/32", CoordinatorSettings(hijack=HIJACK, default_route_nic="net1"))
 
-    assert shown_rules(BUILTIN + "32765: from 10.233.100.4 lookup 101") == world.pod_rules()
-    assert {"default via 10.6.0.1 dev net1"} == {line for line in world.pod_routes() if "default" in line}
+    assert shown_rules(BUILTIN + "32765: from 10.233.100.4 lookup 101") == simulation.pod_rules()
+    assert {"default via 10.6.0.1 dev net1"} == {line for line in simulation.pod_routes() if "default" in line}
     moved = {line for line in shown(MAIN_D.replace("10.233.100.2", "10.233.100.4")) if "net1" not in line}
-    assert moved == world.pod_routes(101)
-    assert set() == world.pod_routes(100)
+    assert moved == simulation.pod_routes(101)
+    assert set() == simulation.pod_routes(100)
 
 
 def test_f() -> None:
     """Dual stack: IPv6 beside B, with metric 1024 and no source."""
-    world = underlay_two(*NODE_ADDRESSES_6)
+    simulation = underlay_two(*NODE_ADDRESSES_6)
 
     assert {
         "0: lookup local",
         "999: from fd00:7::173 lookup 101",
         "1000: fwmark 0x1 lookup 100",
         "32766: lookup main",
-    } == world.pod_rules(6)
-    assert {"default via fd00:6::121 dev veth0 metric 1024"} == world.pod_routes(100, 6)
+    } == simulation.pod_rules(6)
+    assert {"default via fd00:6::121 dev veth0 metric 1024"} == simulation.pod_routes(100, 6)
     assert {
         "default via fd00:7::1 dev net1 metric 1024",
         "fd00:7::/64 dev net1 metric 1024",
         "fd00:6::121 dev veth0 metric 1024",
         "fd00:7::71 dev veth0 metric 1024",
-    } == world.pod_routes(101, 6)
+    } == simulation.pod_routes(101, 6)
     assert {
         "default via fd00:6::1 dev eth0 metric 1024",
         "fd00:6::/64 dev eth0 metric 256",
         "fd00:7::/64 dev net1 metric 256",
         "fd00:6::121 dev veth0 metric 1024",
         "fd00:7::71 dev veth0 metric 1024",
-    } == world.pod_routes(family=6)
-    assert "1000: lookup 500" in world.node_rules(6)
-    assert {f"fd00:6::172 dev {HOST} metric 1024", f"fd00:7::173 dev {HOST} metric 1024"} == world.node_routes(500, 6)
-    assert (4, 6) == world.marks
-    assert shown(TABLE_101_B) == world.pod_routes(101)
-    assert Setting(Kind.SYSCTL, "net.ipv6.conf.all.disable_ipv6", "0") in world.pod
+    } == simulation.pod_routes(family=6)
+    assert "1000: lookup 500" in simulation.node_rules(6)
+    assert {f"fd00:6::172 dev {HOST} metric 1024", f"fd00:7::173 dev {HOST} metric 1024"} == simulation.node_routes(500, 6)
+    assert (4, 6) == simulation.mangle_rules
+    assert shown(TABLE_101_B) == simulation.pod_routes(101)
+    assert Setting(Kind.SYSCTL, "net.ipv6.conf.all.disable_ipv6", "0") in simulation.pod
 
 
 @pytest.mark.parametrize("default", ["", "net1"])
 def test_a_nic_of_one_family(default: str) -> None:
     """An IPv4 NIC beside a dual-stack one moves and copies nothing of IPv6, whoever has the default route."""
-    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
-    world.add_calico("10.233.100.2/32", "fd00:64::2/128")
-    world.pod |= {Route(ip_network("::/0"), "eth0", gateway=ip_address("fe80::1"), metric=1024)}
-    before = world.pod_routes(family=6), world.pod_rules(6)
-    world.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    simulation.add_calico("10.233.100.2/32", "fd00:64::2/128")
+    simulation.pod |= {Route(ip_network("::/0"), "eth0", gateway=ip_address("fe80::1"), metric=1024)}
+    before = simulation.pod_routes(family=6), simulation.pod_rules(6)
+    simulation.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
 
-    world.add("net1", CoordinatorSettings(hijack=HIJACK, default_route_nic=default))
+    simulation.add("net1", CoordinatorSettings(hijack=HIJACK, default_route_nic=default))
 
-    assert before == (world.pod_routes(family=6), world.pod_rules(6))
-    assert set() == world.pod_routes(100, 6) | world.pod_routes(101, 6)
-    assert ["net1" if default else "eth0"] == [line.split()[-1] for line in world.pod_routes() if "default" in line]
+    assert before == (simulation.pod_routes(family=6), simulation.pod_rules(6))
+    assert set() == simulation.pod_routes(100, 6) | simulation.pod_routes(101, 6)
+    assert ["net1" if default else "eth0"] == [line.split()[-1] for line in simulation.pod_routes() if "default" in line]
 
 
 def test_ipv6_alone() -> None:
     """A pod with IPv6 only has nothing of IPv4, in either namespace."""
-    world = World.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
-    world.add_nic("eth0", "fd00:6::172/64", gateways=("fd00:6::1",))
-    world.add("eth0", SETTINGS)
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    simulation.add_nic("eth0", "fd00:6::172/64", gateways=("fd00:6::1",))
+    simulation.add("eth0", SETTINGS)
 
-    assert (6,) == world.marks
-    assert {"default via fd00:6::121 dev veth0 metric 1024"} == world.pod_routes(100, 6)
-    assert set() == world.pod_routes() | world.node_routes(500)
-    assert "1000: lookup 500" in world.node_rules(6)
-    assert "1000: lookup 500" not in world.node_rules(4)
+    assert (6,) == simulation.mangle_rules
+    assert {"default via fd00:6::121 dev veth0 metric 1024"} == simulation.pod_routes(100, 6)
+    assert set() == simulation.pod_routes() | simulation.node_routes(500)
+    assert "1000: lookup 500" in simulation.node_rules(6)
+    assert "1000: lookup 500" not in simulation.node_rules(4)
 
 
 def test_g() -> None:
     """Two underlay NICs without tuning: no rule, both defaults stay in main, table 101 has the node and the cluster."""
-    world = underlay_two(settings=CoordinatorSettings(hijack=HIJACK, tune_pod_routes=False))
+    simulation = underlay_two(settings=CoordinatorSettings(hijack=HIJACK, tune_pod_routes=False))
 
-    assert shown_rules(BUILTIN + "1000: from all fwmark 0x1 lookup 100") == world.pod_rules()
+    assert shown_rules(BUILTIN + "1000: from all fwmark 0x1 lookup 100") == simulation.pod_rules()
     assert {"default via 10.7.0.1 dev net1", "default via 10.6.0.1 dev eth0"} == {
-        line for line in world.pod_routes() if "default" in line
+        line for line in simulation.pod_routes() if "default" in line
     }
-    assert {line for line in shown(TABLE_101_B) if "net1" not in line} == world.pod_routes(101)
+    assert {line for line in shown(TABLE_101_B) if "net1" not in line} == simulation.pod_routes(101)

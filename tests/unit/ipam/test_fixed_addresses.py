@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.fixed_addresses import Pins, choose, read_pins
+from spiderpool.ipam.fixed_addresses import FixedAddresses, choose, read_fixed_addresses
 
 TEN, ELEVEN = ip_address("10.6.0.10"), ip_address("10.6.0.11")
 SIX, SEVEN = ip_address("fd00::6"), ip_address("fd00::7")
@@ -25,7 +25,7 @@ def text(value: Any) -> str:
 
 def chosen(value: Any, position: int | None = None) -> dict[str, tuple[IPAddress, ...]]:
     """Give the addresses of each NIC; items without names by number."""
-    items = read_pins(text(value))
+    items = read_fixed_addresses(text(value))
     return {item.interface or str(number): choose(item.lists, position, "here") for number, item in enumerate(items)}
 
 
@@ -96,10 +96,10 @@ def test_refusals(value: Any, position: int | None, words: str) -> None:
 def test_positions_walk_the_list_as_it_is_written(items: list[tuple[int, int]]) -> None:
     """Law: the positions of a list give its ranges one after the other, each upwards."""
     spans = tuple((low, low + more) for low, more in items)
-    pins = Pins(4, spans)
+    fixed = FixedAddresses(4, spans)
 
     assert [number for low, high in spans for number in range(low, high + 1)] == [
-        int(pins.at(position)) for position in range(pins.size)
+        int(fixed.at(position)) for position in range(fixed.size)
     ]
 
 
@@ -119,7 +119,7 @@ def test_damaged_annotations(valid: str, data: st.DataObject) -> None:
     end = data.draw(st.integers(start, min(len(valid), start + 4)))
     damaged = valid[:start] + data.draw(st.text('[]{}":,-/0af. \x00ü', max_size=3)) + valid[end:]
     try:
-        sizes = [pins.size for item in read_pins(damaged) for pins in item.lists.values()]
+        sizes = [fixed.size for item in read_fixed_addresses(damaged) for fixed in item.lists.values()]
     except InvalidRequest as error:
         sizes = [len(error.message)]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import InvalidRequest, SpiderpoolError
-from spiderpool.ipam.pod_request import Request, malformed, read_wish
-from spiderpool.ipam.selection import select_wish
-from spiderpool.ipam.subnet_request import read_pool_wish
+from spiderpool.ipam.pod_request import Request, malformed, read_pod_request
+from spiderpool.ipam.selection import select_for_pod
+from spiderpool.ipam.subnet_request import read_automatic_request
 from tests.fakes.mutations import NAMESPACE_POOLS, VALID, slips
 from tests.fakes.objects import FEATURES, make_facts, make_pod, make_pool
 
@@ -28,12 +28,12 @@ def read(key: str, text: str) -> str | None:
     namespace = Namespace(metadata=ObjectMeta(name="ns", annotations={key: text} if key == NAMESPACE_POOLS else {}))
     complaints = list(malformed(of_pod, "ns"))
     try:
-        read_pool_wish(of_pod)
-        wish = read_wish(pod, namespace, Request(nic="eth0"), FEATURES, position=0)
+        read_automatic_request(of_pod)
+        pod_request = read_pod_request(pod, namespace, Request(nic="eth0"), FEATURES, position=0)
     except InvalidRequest as error:
         return error.message
     with suppress(SpiderpoolError):  # there is no such pool, or none for this pod: that is another matter
-        select_wish(wish, make_facts(*POOLS, pod=pod))
+        select_for_pod(pod_request, make_facts(*POOLS, pod=pod))
     return complaints[0] if complaints else None
 
 

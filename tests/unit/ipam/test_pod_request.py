@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spiderpool.api.crd.ippool import Route
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.pod_request import NicWish, Request, Source, Wish, read_wish
+from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, Source, read_pod_request
 from spiderpool.model.config import Features
 from tests.fakes.objects import FEATURES, make_namespace, make_pod
 
@@ -25,10 +25,10 @@ V4_ONLY = Features(enable_ipv4=True)
 AUTO = Features(enable_ipv4=True, enable_ipv6=True, enable_spider_subnet=True, enable_auto_pool_for_application=True)
 
 
-def read(annotations: dict[str, Any], *, nic: str = "eth0", features: Features = FEATURES, **more: Any) -> Wish:
+def read(annotations: dict[str, Any], *, nic: str = "eth0", features: Features = FEATURES, **more: Any) -> PodRequest:
     """Read the wish of a pod with annotations; keywords `namespace` and those of a request."""
     namespace = more.pop("namespace", None)
-    return read_wish(make_pod(annotations=annotations), namespace, Request(nic, **more), features)
+    return read_pod_request(make_pod(annotations=annotations), namespace, Request(nic, **more), features)
 
 
 def refusal(annotations: dict[str, Any], **more: Any) -> str:
@@ -51,24 +51,24 @@ def test_precedence() -> None:
     for first, (source, _, _) in enumerate(sources):
         annotations = {key: value for _, pod, _ in sources[first:] for key, value in pod.items()}
         request = {key: value for _, _, call in sources[first:] for key, value in call.items()}
-        wish = read(annotations, **request)
+        pod_request = read(annotations, **request)
 
-        assert source is wish.source
-        assert expected[first] == wish.nics[0].patterns
+        assert source is pod_request.source
+        assert expected[first] == pod_request.nics[0].patterns
 
 
 def test_families_are_never_merged() -> None:
     """A namespace that names only an IPv4 pool gets only IPv4, whatever the CNI configuration names for IPv6."""
-    wish = read({}, namespace=make_namespace(ipv4='["c"]', ipv6="[]"), default_ipv6=("e",))
+    pod_request = read({}, namespace=make_namespace(ipv4='["c"]', ipv6="[]"), default_ipv6=("e",))
 
-    assert {4: ("c",)} == wish.nics[0].patterns
+    assert {4: ("c",)} == pod_request.nics[0].patterns
 
 
 def test_disabled_families_drop_out() -> None:
     """Pools of a disabled family are dropped silently."""
-    wish = read({IPPOOL: {"ipv4": ["a"], "ipv6": ["b"]}}, features=V4_ONLY)
+    pod_request = read({IPPOOL: {"ipv4": ["a"], "ipv6": ["b"]}}, features=V4_ONLY)
 
-    assert {4: ("a",)} == wish.nics[0].patterns
+    assert {4: ("a",)} == pod_request.nics[0].patterns
 
 
 def test_named_nics() -> None:
@@ -77,21 +77,21 @@ def test_named_nics() -> None:
         {"interface": "eth0", "ipv4": ["a", "b*"], "cleangateway": True},
         {"interface": "net1", "ipv4": ["c"], "ipv6": ["d"]},
     ]
-    wish = read({IPPOOLS: items}, nic="net1", clean_gateway=True, match_master_subnet=True)
+    pod_request = read({IPPOOLS: items}, nic="net1", clean_gateway=True, match_master_subnet=True)
 
-    assert wish.nic == "net1"
-    assert wish.nics == (
-        NicWish("eth0", Source.IPPOOLS, {4: ("a", "b*")}, clean_gateway=True),
-        NicWish("net1", Source.IPPOOLS, {4: ("c",), 6: ("d",)}, clean_gateway=False, match_master_subnet=True),
+    assert pod_request.nic == "net1"
+    assert pod_request.nics == (
+        NicRequest("eth0", Source.IPPOOLS, {4: ("a", "b*")}, clean_gateway=True),
+        NicRequest("net1", Source.IPPOOLS, {4: ("c",), 6: ("d",)}, clean_gateway=False, match_master_subnet=True),
     )
 
 
 def test_nics_by_order() -> None:
     """Without names, items belong to eth0 and to the networks in their order, under the networks' interface names."""
-    wish = read({IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["b"]}, {}], NETWORKS: "n1@data,n2"}, nic="data")
+    pod_request = read({IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["b"]}, {}], NETWORKS: "n1@data,n2"}, nic="data")
 
-    assert ["eth0", "data", "net2"] == [nic.nic for nic in wish.nics]
-    assert [{4: ("a",)}, {4: ("b",)}, {}] == [nic.patterns for nic in wish.nics]
+    assert ["eth0", "data", "net2"] == [nic.nic for nic in pod_request.nics]
+    assert [{4: ("a",)}, {4: ("b",)}, {}] == [nic.patterns for nic in pod_request.nics]
 
 
 def test_clean_gateway_of_the_configuration() -> None:
@@ -104,10 +104,10 @@ def test_exact_addresses() -> None:
     """Addresses of the call count for its NIC; those of a network selection for the NIC of that network."""
     items = [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"], "ipv6": ["d"]}]
     networks = [{"name": "n", "ips": ["10.7.0.9/16", "fd00::9"]}]
-    wish = read({IPPOOLS: items, NETWORKS: networks}, ips=(ip_address("10.6.0.9"),))
+    pod_request = read({IPPOOLS: items, NETWORKS: networks}, ips=(ip_address("10.6.0.9"),))
 
-    assert [(ip_address("10.6.0.9"),), (ip_address("10.7.0.9"), ip_address("fd00::9"))] == [nic.ips for nic in wish.nics]
-    assert (ip_address("fd00::9"),) == wish.nics[1].ips_of(6)
+    assert [(ip_address("10.6.0.9"),), (ip_address("10.7.0.9"), ip_address("fd00::9"))] == [nic.ips for nic in pod_request.nics]
+    assert (ip_address("fd00::9"),) == pod_request.nics[1].ips_of(6)
 
 
 def test_pinned_addresses() -> None:
@@ -128,9 +128,9 @@ def test_an_ordinal_picks_from_a_list() -> None:
     pools = {IPPOOL: {"ipv4": ["a"], "ipv6": ["b"]}}
     lists = ["10.6.0.8-10.6.0.9", "fd00::8", "fd00::9"]
     pod = make_pod("db-1", annotations={**pools, IP: lists})
-    wish = read_wish(pod, None, Request("eth0"), FEATURES, position=1)
+    pod_request = read_pod_request(pod, None, Request("eth0"), FEATURES, position=1)
 
-    assert (ip_address("10.6.0.9"), ip_address("fd00::9")) == wish.nics[0].ips
+    assert (ip_address("10.6.0.9"), ip_address("fd00::9")) == pod_request.nics[0].ips
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_pins_that_cannot_be(annotations: dict[str, Any], request_ips: tuple[str
 
 def test_routes() -> None:
     """Routes are checked and written as networks."""
-    wish = read({ROUTES: [{"dst": "10.9.1.1/16", "gw": "10.6.0.1"}, {"DST": "::/0", "gw": "fd00::1"}]})
+    pod_request = read({ROUTES: [{"dst": "10.9.1.1/16", "gw": "10.6.0.1"}, {"DST": "::/0", "gw": "fd00::1"}]})
 
-    assert (Route(dst="10.9.0.0/16", gw="10.6.0.1"), Route(dst="::/0", gw="fd00::1")) == wish.routes
+    assert (Route(dst="10.9.0.0/16", gw="10.6.0.1"), Route(dst="::/0", gw="fd00::1")) == pod_request.routes
 
 
 def test_subnet_annotations() -> None:
@@ -177,8 +177,8 @@ def test_subnets_come_first() -> None:
     assert "no item is for interface net1, only for eth0" in refusal(one, features=AUTO, nic="net1")
 
 
-def _asked(wish: Wish) -> tuple[Source, Any]:
-    return wish.source, wish.nics[0].patterns
+def _asked(pod_request: PodRequest) -> tuple[Source, Any]:
+    return pod_request.source, pod_request.nics[0].patterns
 
 
 @pytest.mark.parametrize(

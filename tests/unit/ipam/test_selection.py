@@ -13,8 +13,8 @@ from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
 from spiderpool.ipam.filters import application_labels
-from spiderpool.ipam.pod_request import NicWish, Source, Wish
-from spiderpool.ipam.selection import Selection, explain, failure_of, require_pools, select_pools, select_wish
+from spiderpool.ipam.pod_request import NicRequest, PodRequest, Source
+from spiderpool.ipam.selection import Selection, explain, failure_of, require_pools, select_for_pod, select_pools
 from spiderpool.model.config import Features
 from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pool import Pool
@@ -25,15 +25,15 @@ from tests.fakes.objects import (
     make_namespace,
     make_node,
     make_pod,
+    make_pod_request,
     make_pool,
     make_record,
-    make_wish,
 )
 
 
-def reason_against(pool: Pool, wish: NicWish | None = None, **facts: Any) -> str | None:
+def reason_against(pool: Pool, pod_request: NicRequest | None = None, **facts: Any) -> str | None:
     """Give the reason against the pool `blue`, None when it may be used."""
-    selection = select_pools(wish or make_wish(), 4, make_facts(pool, **facts))
+    selection = select_pools(pod_request or make_pod_request(), 4, make_facts(pool, **facts))
     return selection.refusals[0].reason if selection.refusals else None
 
 
@@ -109,14 +109,14 @@ def test_networks_of_other_nics() -> None:
     networks = parse_networks("a/n1@data,n2", "ns")
     facts: dict[str, Any] = {"networks": networks, "agent_namespace": "kube-system"}
 
-    assert reason_against(make_pool(multusName=["a/n1"]), make_wish("data"), **facts) is None
-    assert reason_against(make_pool(multusName=["ns/n2"]), make_wish("net2"), **facts) is None
+    assert reason_against(make_pool(multusName=["a/n1"]), make_pod_request("data"), **facts) is None
+    assert reason_against(make_pool(multusName=["ns/n2"]), make_pod_request("net2"), **facts) is None
     assert (
-        reason_against(make_pool(multusName=["n2"]), make_wish("net2"), **facts)
+        reason_against(make_pool(multusName=["n2"]), make_pod_request("net2"), **facts)
         == "blue is for network kube-system/n2, net2 of this pod is on ns/n2"
     )
     assert (
-        reason_against(make_pool(), make_wish("net1"), **facts) == "blue cannot be used on net1: annotation "
+        reason_against(make_pool(), make_pod_request("net1"), **facts) == "blue cannot be used on net1: annotation "
         "k8s.v1.cni.cncf.io/networks of this pod asks for no network with that interface"
     )
 
@@ -147,23 +147,23 @@ def test_application_labels() -> None:
 
 def test_master_subnet() -> None:
     """With match_master_subnet the physical NIC must have an address in the subnet, unless the pool names networks."""
-    wish = make_wish(match_master_subnet=True)
+    pod_request = make_pod_request(match_master_subnet=True)
     near, far = (ip_address("10.6.1.1"),), (ip_address("10.7.1.1"),)
 
-    assert reason_against(make_pool(), wish, master_addresses=near) is None
-    assert reason_against(make_pool(multusName=["a/b"]), wish, master_addresses=far, default_network="a/b") is None
+    assert reason_against(make_pool(), pod_request, master_addresses=near) is None
+    assert reason_against(make_pool(multusName=["a/b"]), pod_request, master_addresses=far, default_network="a/b") is None
     assert (
-        reason_against(make_pool(), wish, master_addresses=far)
+        reason_against(make_pool(), pod_request, master_addresses=far)
         == "blue is for subnet 10.6.0.0/16, the master of eth0 has 10.7.1.1 (match_master_subnet)"
     )
 
 
 def test_exact_addresses() -> None:
     """A pool without the address that is asked for is refused."""
-    assert reason_against(make_pool(), make_wish(ips=(ip_address("10.6.0.10"),))) is None
-    assert reason_against(make_pool(), make_wish(ips=(ip_address("fd00::1"),))) is None
+    assert reason_against(make_pool(), make_pod_request(ips=(ip_address("10.6.0.10"),))) is None
+    assert reason_against(make_pool(), make_pod_request(ips=(ip_address("fd00::1"),))) is None
     assert (
-        reason_against(make_pool(), make_wish(ips=(ip_address("10.6.0.9"),)))
+        reason_against(make_pool(), make_pod_request(ips=(ip_address("10.6.0.9"),)))
         == "blue does not have 10.6.0.9, which is asked for"
     )
 
@@ -173,8 +173,8 @@ def test_order_as_written() -> None:
     pools = [
         make_pool(name, podAffinity={"matchLabels": {"a": "b"}} if name == "x2" else None) for name in ("b", "x2", "x1", "a")
     ]
-    wish = make_wish(patterns={4: ("b", "x*", "a")})
-    selection = select_pools(wish, 4, make_facts(*pools, pod=make_pod(labels={"a": "b"})))
+    pod_request = make_pod_request(patterns={4: ("b", "x*", "a")})
+    selection = select_pools(pod_request, 4, make_facts(*pools, pod=make_pod(labels={"a": "b"})))
 
     assert ["b", "x1", "x2", "a"] == [pool.name for pool in selection.pools]
 
@@ -183,9 +183,9 @@ def test_wildcards_stay_in_their_family() -> None:
     """A wildcard matches pools of its family; one that matches none leaves the selection without pools."""
     facts = make_facts(make_pool("x4"), make_pool("x6", "fd00::/64"))
 
-    assert {"x4"} == select_pools(make_wish(patterns={4: ("x*",)}), 4, facts).looked_at
-    assert {"x6"} == select_pools(make_wish(patterns={6: ("x?",)}), 6, facts).looked_at
-    assert not select_pools(make_wish(patterns={4: ("y*",)}), 4, facts).looked_at
+    assert {"x4"} == select_pools(make_pod_request(patterns={4: ("x*",)}), 4, facts).looked_at
+    assert {"x6"} == select_pools(make_pod_request(patterns={6: ("x?",)}), 6, facts).looked_at
+    assert not select_pools(make_pod_request(patterns={4: ("y*",)}), 4, facts).looked_at
 
 
 def test_order_of_default_pools() -> None:
@@ -201,8 +201,8 @@ def test_order_of_default_pools() -> None:
         make_pool("g-node-ns", default=True, nodeName=["node1"], namespaceName=["ns"]),
         make_pool("z", default=False),
     ]
-    wish = make_wish(patterns=None, source=Source.DEFAULT)
-    selection = select_pools(wish, 4, make_facts(*pools, default_network="k/n"))
+    pod_request = make_pod_request(patterns=None, source=Source.DEFAULT)
+    selection = select_pools(pod_request, 4, make_facts(*pools, default_network="k/n"))
 
     assert ["f-pod", "g-node-ns", "e-node", "d-ns", "c-multus", "a", "b"] == [pool.name for pool in selection.pools]
 
@@ -220,7 +220,7 @@ def test_order_of_default_pools() -> None:
 def test_wrong_names(names: tuple[str, ...], words: str) -> None:
     """A name that no pool has, a repetition and a malformed wildcard are wrong input."""
     with pytest.raises(InvalidRequest) as refusal:
-        select_pools(make_wish(patterns={4: names}), 4, make_facts(make_pool()))
+        select_pools(make_pod_request(patterns={4: names}), 4, make_facts(make_pool()))
 
     assert refusal.value.message.startswith("wrong input: annotation ipam.spidernet.io/ippool: ")
     assert words in refusal.value.message
@@ -246,7 +246,7 @@ def test_nothing_is_lost(specs: list[dict[str, Any]], order: list[int]) -> None:
     """Every pool that is named is either usable, in the order written, or refused with a reason that begins with its name."""
     pools = [make_pool(f"p{number}", **spec) for number, spec in enumerate(specs)]
     names = [f"p{number}" for number in order if number < len(pools)]
-    selection = select_pools(make_wish(patterns={4: tuple(names)}), 4, make_facts(*pools))
+    selection = select_pools(make_pod_request(patterns={4: tuple(names)}), 4, make_facts(*pools))
     usable, refused = [pool.name for pool in selection.pools], [refusal.pool for refusal in selection.refusals]
 
     assert sorted(names) == sorted(usable + refused)
@@ -254,22 +254,24 @@ def test_nothing_is_lost(specs: list[dict[str, Any]], order: list[int]) -> None:
     assert all(refusal.reason.startswith(f"{refusal.pool} ") for refusal in selection.refusals)
 
 
-def wish_of(*nics: NicWish) -> Wish:
+def pod_request_of(*nics: NicRequest) -> PodRequest:
     """Make a wish whose first NIC is the caller's."""
-    return Wish(nics[0].nic, nics, ())
+    return PodRequest(nics[0].nic, nics, ())
 
 
 def test_a_wish_of_several_nics() -> None:
     """Every NIC and family is selected for, IPv4 first; what names no pool is skipped on other NICs."""
     facts = make_facts(make_pool(), make_pool("six", "fd00::/64"), networks=parse_networks("n1,n2,n3", "ns"))
-    wish = wish_of(
-        make_wish(patterns={6: ("six",), 4: ("blue",)}),
-        make_wish("net1", patterns={}),
-        make_wish("net2", patterns={4: ("zz*",)}),
-        make_wish("net3", patterns={4: ("b*",)}),
+    pod_request = pod_request_of(
+        make_pod_request(patterns={6: ("six",), 4: ("blue",)}),
+        make_pod_request("net1", patterns={}),
+        make_pod_request("net2", patterns={4: ("zz*",)}),
+        make_pod_request("net3", patterns={4: ("b*",)}),
     )
 
-    assert [("eth0", 4), ("eth0", 6), ("net3", 4)] == [(chosen.nic, chosen.family) for chosen in select_wish(wish, facts)]
+    assert [("eth0", 4), ("eth0", 6), ("net3", 4)] == [
+        (chosen.nic, chosen.family) for chosen in select_for_pod(pod_request, facts)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -288,15 +290,17 @@ def test_a_wish_of_several_nics() -> None:
 def test_a_wish_for_nothing(patterns: dict[int, tuple[str, ...]] | None, features: Features, words: str) -> None:
     """A caller whose wish names no pool at all is told so."""
     with pytest.raises(NoPool) as refusal:
-        select_wish(wish_of(make_wish(patterns=patterns)), make_facts(make_pool(), features=features))
+        select_for_pod(pod_request_of(make_pod_request(patterns=patterns)), make_facts(make_pool(), features=features))
 
     assert refusal.value.message.startswith("no IPPool available: eth0 ")
     assert words in refusal.value.message
 
 
-def chosen(*pools: Pool, **wish: Any) -> Selection:
+def chosen(*pools: Pool, **pod_request: Any) -> Selection:
     """Select among all of some pools."""
-    return select_pools(make_wish(patterns={4: tuple(pool.name for pool in pools)}, **wish), 4, make_facts(*pools))
+    return select_pools(
+        make_pod_request(patterns={4: tuple(pool.name for pool in pools)}, **pod_request), 4, make_facts(*pools)
+    )
 
 
 def test_words_for_no_pool() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.pool_size import IPNumber
-from spiderpool.ipam.subnet_request import PoolWish, SubnetWish, read_pool_wish, read_subnets
+from spiderpool.ipam.subnet_request import AutomaticRequest, SubnetRequest, read_automatic_request, read_subnets
 
 SUBNETS = "ipam.spidernet.io/subnets"
 SUBNET = "ipam.spidernet.io/subnet"
@@ -27,27 +27,30 @@ def write(annotations: dict[str, Any]) -> dict[str, str]:
 def test_several_nics() -> None:
     """Each item is a NIC; of each list only the first subnet counts."""
     items = [{"interface": "eth0", "ipv4": ["a", "b"], "ipv6": ["c"]}, {"interface": "net1", "ipv4": ["d"], "ipv6": []}]
-    wish = read_pool_wish(write({SUBNETS: items, NUMBER: "+1"}))
+    pod_request = read_automatic_request(write({SUBNETS: items, NUMBER: "+1"}))
 
     assert (
-        PoolWish((SubnetWish("eth0", {4: "a", 6: "c"}), SubnetWish("net1", {4: "d"})), IPNumber(1, flexible=True), True) == wish
+        AutomaticRequest(
+            (SubnetRequest("eth0", {4: "a", 6: "c"}), SubnetRequest("net1", {4: "d"})), IPNumber(1, flexible=True), True
+        )
+        == pod_request
     )
 
 
 def test_one_nic() -> None:
     """`subnet` is for eth0 unless it names another interface; `subnets` wins where both are written."""
-    assert (SubnetWish("eth0", {4: "a"}),) == read_subnets(write({SUBNET: {"ipv4": ["a"]}}))
-    assert (SubnetWish("net1", {6: "a"}),) == read_subnets(write({SUBNET: {"interface": "net1", "ipv6": ["a"]}}))
+    assert (SubnetRequest("eth0", {4: "a"}),) == read_subnets(write({SUBNET: {"ipv4": ["a"]}}))
+    assert (SubnetRequest("net1", {6: "a"}),) == read_subnets(write({SUBNET: {"interface": "net1", "ipv6": ["a"]}}))
     both = write({SUBNET: {"ipv4": ["a"]}, SUBNETS: [{"interface": "eth0", "ipv4": ["b"]}]})
-    assert (SubnetWish("eth0", {4: "b"}),) == read_subnets(both)
+    assert (SubnetRequest("eth0", {4: "b"}),) == read_subnets(both)
     assert () == read_subnets({})
 
 
 @pytest.mark.parametrize(("text", "reclaim"), [("true", True), ("1", True), ("F", False), ("False", False), ("0", False)])
 def test_reclaim(text: str, reclaim: bool) -> None:
     """Pools go with their application unless told otherwise, in the words of Go's ParseBool."""
-    assert reclaim is read_pool_wish({RECLAIM: text}).reclaim
-    assert read_pool_wish({}).reclaim
+    assert reclaim is read_automatic_request({RECLAIM: text}).reclaim
+    assert read_automatic_request({}).reclaim
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,7 @@ def test_reclaim(text: str, reclaim: bool) -> None:
 def test_refusals(annotations: dict[str, Any], words: str) -> None:
     """Each mistake is refused with the annotation, the item and what to write."""
     with pytest.raises(InvalidRequest) as caught:
-        read_pool_wish(write(annotations))
+        read_automatic_request(write(annotations))
     assert words in caught.value.message
 
 
@@ -98,7 +101,7 @@ def test_any_text(key: str, text: str) -> None:
     """Any text is read or refused with a sentence that names the annotation."""
     words = f"wrong input: annotation {key}: "
     try:
-        read_pool_wish({key: text})
+        read_automatic_request({key: text})
     except InvalidRequest as error:
         words = error.message[: len(words)]
     assert words == f"wrong input: annotation {key}: "

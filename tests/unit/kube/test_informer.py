@@ -11,9 +11,9 @@ import pytest
 from spiderpool.api.kubernetes.core import ConfigMap, Node, NodeStatus, Pod, PodSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Forbidden, Gone, TooManyRequests, Unreachable
-from spiderpool.kube import informer
+from spiderpool.kube import informer as informer_module
 from spiderpool.kube.cluster import Change
-from spiderpool.kube.informer import MetadataMirror, Mirror
+from spiderpool.kube.informer import Informer, MetadataInformer
 from tests.fakes.cluster import FakeCluster
 
 
@@ -29,44 +29,44 @@ def cluster() -> FakeCluster:
 
 
 @pytest.fixture
-async def mirror(cluster: FakeCluster) -> AsyncIterator[Mirror[ConfigMap]]:
+async def informer(cluster: FakeCluster) -> AsyncIterator[Informer[ConfigMap]]:
     """Give a synced mirror of all ConfigMaps; one, `first`, exists before."""
     cluster.seed(config_map("first", a="1"))
-    mirror = Mirror(cluster, ConfigMap)
-    await mirror.start()
-    await mirror.synced()
-    yield mirror
-    await mirror.stop()
+    informer = Informer(cluster, ConfigMap)
+    await informer.start()
+    await informer.synced()
+    yield informer
+    await informer.stop()
 
 
-def names(mirror: Mirror[ConfigMap]) -> list[str]:
+def names(informer: Informer[ConfigMap]) -> list[str]:
     """Give the names that a mirror shows."""
-    return sorted(obj.metadata.name for obj in mirror.values())
+    return sorted(obj.metadata.name for obj in informer.values())
 
 
-async def shows(mirror: Mirror[ConfigMap], *expected: str) -> bool:
+async def shows(informer: Informer[ConfigMap], *expected: str) -> bool:
     """Wait until a mirror shows just these names."""
-    return bool(await mirror.wait_for(lambda m: names(m) == sorted(expected), 1.0))
+    return bool(await informer.wait_for(lambda m: names(m) == sorted(expected), 1.0))
 
 
-async def test_shows_what_was_there_and_what_comes(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_shows_what_was_there_and_what_comes(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """Objects from before the start and from after it are both shown."""
     await cluster.create(config_map("second"))
-    assert await shows(mirror, "first", "second")
-    assert {"a": "1"} == mirror.get(("default", "first")).data
+    assert await shows(informer, "first", "second")
+    assert {"a": "1"} == informer.get(("default", "first")).data
 
 
-async def test_tells_subscribers_before_and_after(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_tells_subscribers_before_and_after(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """A subscriber gets the kind of change with the object before and after, until it leaves."""
     seen = []
-    leave = mirror.subscribe(lambda change, old, new: seen.append((change, old and old.data, new and new.data)))
+    leave = informer.subscribe(lambda change, old, new: seen.append((change, old and old.data, new and new.data)))
     await cluster.create(config_map("x", v="1"))
     await cluster.patch(ConfigMap, "x", {"data": {"v": "2"}}, namespace="default")
     await cluster.delete(ConfigMap, "x", "default")
-    await mirror.wait_for(lambda _: len(seen) == 3, 1.0)
+    await informer.wait_for(lambda _: len(seen) == 3, 1.0)
     leave()
     await cluster.create(config_map("y"))
-    await shows(mirror, "first", "y")
+    await shows(informer, "first", "y")
     expected = [
         (Change.ADDED, None, {"v": "1"}),
         (Change.MODIFIED, {"v": "1"}, {"v": "2"}),
@@ -75,91 +75,91 @@ async def test_tells_subscribers_before_and_after(cluster: FakeCluster, mirror: 
     assert expected == seen
 
 
-async def test_index_follows_changes(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_index_follows_changes(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """An index finds objects by their present value, those from before it included."""
-    mirror.index("a", lambda obj: obj.data.get("a"))
-    assert ["first"] == [obj.metadata.name for obj in mirror.by_index("a", "1")]
+    informer.index("a", lambda obj: obj.data.get("a"))
+    assert ["first"] == [obj.metadata.name for obj in informer.by_index("a", "1")]
     await cluster.patch(ConfigMap, "first", {"data": {"a": "2"}}, namespace="default")
-    assert await mirror.wait_for(lambda m: m.by_index("a", "2"), 1.0)
-    assert () == mirror.by_index("a", "1")
+    assert await informer.wait_for(lambda m: m.by_index("a", "2"), 1.0)
+    assert () == informer.by_index("a", "1")
     await cluster.delete(ConfigMap, "first", "default")
-    assert await shows(mirror)
-    assert () == mirror.by_index("a", "2")
+    assert await shows(informer)
+    assert () == informer.by_index("a", "2")
 
 
 async def test_field_selector_is_passed_on(cluster: FakeCluster) -> None:
     """A mirror of one node's pods shows no others, and drops one that leaves the selection."""
     for name, node in (("p1", "a"), ("p2", "b")):
         cluster.seed(Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(node_name=node)))
-    mirror = Mirror(cluster, Pod, fields="spec.nodeName=a")
-    await mirror.start()
-    await mirror.synced()
-    assert ["p1"] == [pod.metadata.name for pod in mirror]
-    await mirror.stop()
+    informer = Informer(cluster, Pod, fields="spec.nodeName=a")
+    await informer.start()
+    await informer.synced()
+    assert ["p1"] == [pod.metadata.name for pod in informer]
+    await informer.stop()
 
 
 async def test_metadata_mirror_knows_no_spec(cluster: FakeCluster) -> None:
     """A mirror of metadata carries names and labels of any kind, and follows changes."""
     cluster.seed(Pod(metadata=ObjectMeta(name="p", namespace="default", labels={"app": "x"}), spec=PodSpec(node_name="a")))
-    mirror = MetadataMirror(cluster, Pod)
-    await mirror.start()
-    await mirror.synced()
-    assert {"app": "x"} == mirror.named("p", "default").metadata.labels
+    informer = MetadataInformer(cluster, Pod)
+    await informer.start()
+    await informer.synced()
+    assert {"app": "x"} == informer.named("p", "default").metadata.labels
     await cluster.patch(Pod, "p", {"metadata": {"labels": {"app": "y"}}}, namespace="default")
-    assert await mirror.wait_for(lambda m: m.named("p", "default").metadata.labels == {"app": "y"}, 1.0)
-    await mirror.stop()
+    assert await informer.wait_for(lambda m: m.named("p", "default").metadata.labels == {"app": "y"}, 1.0)
+    await informer.stop()
 
 
-async def test_own_create_is_visible_at_once(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_own_create_is_visible_at_once(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """While the watch lags, a remembered object is shown, and its late event changes nothing."""
     cluster.hold_watch()
     seen = []
-    mirror.remember(await cluster.create(config_map("mine")))
-    assert ["first", "mine"] == names(mirror)
-    mirror.subscribe(lambda change, _old, _new: seen.append(change))
+    informer.remember(await cluster.create(config_map("mine")))
+    assert ["first", "mine"] == names(informer)
+    informer.subscribe(lambda change, _old, _new: seen.append(change))
     cluster.release_watch()
     await cluster.create(config_map("last"))
-    await shows(mirror, "first", "last", "mine")
+    await shows(informer, "first", "last", "mine")
     assert [Change.ADDED] == seen
 
 
-async def test_own_update_is_not_undone_by_older_event(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_own_update_is_not_undone_by_older_event(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """Another's earlier change that arrives after one's own later one is ignored."""
     cluster.hold_watch()
     await cluster.patch(ConfigMap, "first", {"data": {"a": "theirs"}}, namespace="default")
-    mirror.remember(await cluster.patch(ConfigMap, "first", {"data": {"a": "mine"}}, namespace="default"))
+    informer.remember(await cluster.patch(ConfigMap, "first", {"data": {"a": "mine"}}, namespace="default"))
     values = []
-    mirror.subscribe(lambda _change, _old, new: values.append(new.data["a"]))
+    informer.subscribe(lambda _change, _old, new: values.append(new.data["a"]))
     cluster.release_watch()
     await cluster.patch(ConfigMap, "first", {"data": {"a": "later"}}, namespace="default")
-    await mirror.wait_for(lambda _: values, 1.0)
+    await informer.wait_for(lambda _: values, 1.0)
     assert ["later"] == values
 
 
-async def test_own_deletion_is_not_undone_by_older_event(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_own_deletion_is_not_undone_by_older_event(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """An object that one deleted does not reappear from its own creation, modification or an older list."""
     cluster.hold_watch()
     created = await cluster.create(config_map("mine"))
-    mirror.remember(created)
+    informer.remember(created)
     await cluster.patch(ConfigMap, "mine", {"data": {"b": "2"}}, namespace="default")
     await cluster.delete(ConfigMap, "mine", "default")
-    mirror.forget(created)
+    informer.forget(created)
     added = []
-    mirror.subscribe(lambda change, _old, new: added.append((change, new and new.metadata.name)))
+    informer.subscribe(lambda change, _old, new: added.append((change, new and new.metadata.name)))
     cluster.release_watch()
     await cluster.create(config_map("last"))
-    await shows(mirror, "first", "last")
+    await shows(informer, "first", "last")
     assert [(Change.ADDED, "last")] == added
 
 
-async def test_same_name_after_own_deletion_is_shown(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_same_name_after_own_deletion_is_shown(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """A new object of the deleted one's name is another object."""
-    first = mirror.named("first", "default")
+    first = informer.named("first", "default")
     await cluster.delete(ConfigMap, "first", "default")
-    mirror.forget(first)
-    assert [] == names(mirror)
+    informer.forget(first)
+    assert [] == names(informer)
     await cluster.create(config_map("first", a="new"))
-    assert await shows(mirror, "first")
+    assert await shows(informer, "first")
 
 
 async def test_object_that_left_the_selection_may_come_back(cluster: FakeCluster) -> None:
@@ -167,47 +167,47 @@ async def test_object_that_left_the_selection_may_come_back(cluster: FakeCluster
     cluster.seed(
         msgspec.structs.replace(config_map("x"), metadata=ObjectMeta(name="x", namespace="default", labels={"n": "a"}))
     )
-    mirror = Mirror(cluster, ConfigMap, labels="n=a")
-    await mirror.start()
-    await mirror.synced()
+    informer = Informer(cluster, ConfigMap, labels="n=a")
+    await informer.start()
+    await informer.synced()
     for node, there in (("b", False), ("a", True)):
         await cluster.patch(ConfigMap, "x", {"metadata": {"labels": {"n": node}}}, namespace="default")
-        assert await mirror.wait_for(lambda m, there=there: (len(m) == 1) is there, 1.0)
-    await mirror.stop()
+        assert await informer.wait_for(lambda m, there=there: (len(m) == 1) is there, 1.0)
+    await informer.stop()
 
 
-async def test_relists_when_position_is_gone(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_relists_when_position_is_gone(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """After 410 the mirror lists again and reports what it missed, deletions too."""
     changes = []
-    mirror.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name)))
+    informer.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name)))
     cluster.stop()
     cluster.start()
     await cluster.create(config_map("second"))
     await cluster.delete(ConfigMap, "first", "default")
     cluster.compact()
-    assert await shows(mirror, "second")
+    assert await shows(informer, "second")
     assert {(Change.DELETED, "first"), (Change.ADDED, "second")} == set(changes)
     assert 2 == cluster.count("list")
 
 
-async def test_own_write_survives_an_older_list(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_own_write_survives_an_older_list(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """A list from the API server's memory that is older than one's own creation does not remove it."""
     cluster.hold_watch()
-    mirror.remember(await cluster.create(config_map("mine")))
+    informer.remember(await cluster.create(config_map("mine")))
     cluster.end_watches(Gone("too old"))
-    assert await mirror.wait_for(lambda _: cluster.count("list") == 2 and cluster.count("watch") == 2, 1.0)
-    assert ["first", "mine"] == names(mirror)
+    assert await informer.wait_for(lambda _: cluster.count("list") == 2 and cluster.count("watch") == 2, 1.0)
+    assert ["first", "mine"] == names(informer)
 
 
-async def test_goes_on_without_a_list_when_the_watch_breaks(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_goes_on_without_a_list_when_the_watch_breaks(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """A broken watch is taken up where it was: no list, nothing lost."""
     cluster.end_watches(Unreachable("cut"))
     await cluster.create(config_map("second"))
-    assert await shows(mirror, "first", "second")
+    assert await shows(informer, "first", "second")
     assert 1 == cluster.count("list")
 
 
-async def test_bookmark_moves_the_position(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_bookmark_moves_the_position(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """After a bookmark, a history that ends there is no reason to list again."""
     await asyncio.sleep(0.01)
     cluster.bookmark()
@@ -215,72 +215,72 @@ async def test_bookmark_moves_the_position(cluster: FakeCluster, mirror: Mirror[
     cluster.compact()
     cluster.end_watches()
     await cluster.create(config_map("second"))
-    assert await shows(mirror, "first", "second")
+    assert await shows(informer, "first", "second")
     assert 1 == cluster.count("list")
 
 
-async def test_restored_backup_replaces_everything(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_restored_backup_replaces_everything(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """When the API server's versions have gone back, a consistent list is the truth."""
-    mirror.remember(msgspec.structs.replace(mirror.named("first", "default"), metadata=ObjectMeta(
+    informer.remember(msgspec.structs.replace(informer.named("first", "default"), metadata=ObjectMeta(
         name="lost", namespace="default", uid="u-lost", resource_version="900000")))  # fmt: skip
-    mirror._position.seen = "900000"
+    informer._position.seen = "900000"
     cluster.end_watches(Gone("too old"))
-    assert await shows(mirror, "first")
+    assert await shows(informer, "first")
 
 
 async def test_waits_as_long_as_the_server_asks(cluster: FakeCluster) -> None:
     """429 with Retry-After keeps the mirror quiet for that time."""
     cluster.faults.fail_next("list", Node, TooManyRequests("wait", retry_after_s=0.3))
-    mirror = Mirror(cluster, Node)
+    informer = Informer(cluster, Node)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await mirror.start()
-    await mirror.synced()
+    await informer.start()
+    await informer.synced()
     assert loop.time() - began >= 0.3
-    await mirror.stop()
+    await informer.stop()
 
 
 async def test_trouble_is_told_and_goes(cluster: FakeCluster) -> None:
     """A refusal is kept in `trouble` until a list succeeds."""
     cluster.faults.fail_next("list", Node, Forbidden("no"))
     cluster.seed(Node(metadata=ObjectMeta(name="n"), status=NodeStatus()))
-    mirror = Mirror(cluster, Node)
-    await mirror.start()
-    while mirror.trouble is None:
+    informer = Informer(cluster, Node)
+    await informer.start()
+    while informer.trouble is None:
         await asyncio.sleep(0)
-    assert "no" == mirror.trouble.message
-    assert not mirror.is_synced
-    await mirror.synced()
-    assert mirror.trouble is None
-    await mirror.stop()
+    assert "no" == informer.trouble.message
+    assert not informer.is_synced
+    await informer.synced()
+    assert informer.trouble is None
+    await informer.stop()
 
 
 async def test_trouble_goes_where_nothing_changes(
-    cluster: FakeCluster, mirror: Mirror[ConfigMap], monkeypatch: pytest.MonkeyPatch
+    cluster: FakeCluster, informer: Informer[ConfigMap], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that stands again is the end of trouble, also when no event comes to tell."""
-    monkeypatch.setattr(informer, "SHORT_WATCH_S", 0.05)
+    monkeypatch.setattr(informer_module, "SHORT_WATCH_S", 0.05)
     cluster.end_watches(Unreachable("cut"))
-    while mirror.trouble is None:
+    while informer.trouble is None:
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        while mirror.trouble is not None:
+        while informer.trouble is not None:
             await asyncio.sleep(0.01)
 
 
-async def test_failing_subscriber_does_not_end_the_mirror(cluster: FakeCluster, mirror: Mirror[ConfigMap]) -> None:
+async def test_failing_subscriber_does_not_end_the_mirror(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
     """After a subscriber raised, later changes still arrive."""
 
     def broken(_change: Change, _old: ConfigMap | None, new: ConfigMap | None) -> None:
         if new is not None and new.metadata.name == "bad":
             raise RuntimeError("subscriber")
 
-    mirror.subscribe(broken)
+    informer.subscribe(broken)
     await cluster.create(config_map("bad"))
     await cluster.create(config_map("good"))
-    assert await shows(mirror, "bad", "first", "good")
+    assert await shows(informer, "bad", "first", "good")
 
 
-async def test_wait_for_gives_up(mirror: Mirror[ConfigMap]) -> None:
+async def test_wait_for_gives_up(informer: Informer[ConfigMap]) -> None:
     """None when the time is over and the predicate never held."""
-    assert await mirror.wait_for(lambda m: m.named("never"), 0.05) is None
+    assert await informer.wait_for(lambda m: m.named("never"), 0.05) is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spiderpool.api.kubernetes.core import ConfigMap
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.kube.cluster import Change, Listing, WatchEvent
-from spiderpool.kube.informer_store import Replica
+from spiderpool.kube.informer_store import InformerStore
 
 NAMES = ("a", "b")
 Steps = list[tuple[str, str]]
@@ -60,7 +60,7 @@ def test_own_writes_are_never_undone(  # noqa: C901 - a line for each thing that
     steps: Steps, chance: random.Random
 ) -> None:
     """After each own write the replica shows it or something later; when all events are read it shows what the server has."""
-    world, replica, read = World(), Replica[ConfigMap](lambda: 0.0), 0
+    world, replica, read = World(), InformerStore[ConfigMap](lambda: 0.0), 0
     replica.index("uid", lambda obj: obj.metadata.uid)
     for action, name in steps:
         if action == "mine":
@@ -90,7 +90,7 @@ def test_own_writes_are_never_undone(  # noqa: C901 - a line for each thing that
 
 def test_restored_backup_goes_back() -> None:
     """After a restore, versions that are lower than what was known are the truth, and graves are forgotten."""
-    replica = Replica[ConfigMap](lambda: 0.0)
+    replica = InformerStore[ConfigMap](lambda: 0.0)
     old = ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid="u", resource_version="5"))
     new = ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid="u", resource_version="50"))
     lost = ConfigMap(metadata=ObjectMeta(name="b", namespace="n", uid="u2", resource_version="51"))
@@ -105,8 +105,8 @@ def test_restored_backup_goes_back() -> None:
 def test_graves_are_forgotten_after_five_minutes() -> None:
     """The memory of deletions does not grow without end."""
     now = 0.0
-    replica = Replica[ConfigMap](lambda: now)
+    replica = InformerStore[ConfigMap](lambda: now)
     for i in range(100):
         now = i * 10.0
         replica.bury(ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid=str(i), resource_version="1")))
-    assert 31 == len(replica._graves)
+    assert 31 == len(replica._tombstones)

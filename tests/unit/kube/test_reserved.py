@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.api.crd.reservedip import SpiderReservedIP
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.kube.reserved import ReservedAddresses
 from tests.fakes.cluster import FakeCluster
 
@@ -23,31 +23,31 @@ def reservation(name: str, *items: str) -> SpiderReservedIP:
 
 
 @pytest.fixture
-async def mirror() -> Any:
+async def informer() -> Any:
     """A synced mirror of one object, of which one item cannot be read."""
     cluster = FakeCluster()
     cluster.seed(reservation("a", "bad", "10.6.0.10"))
-    mirror = Mirror(cluster, SpiderReservedIP)
-    await mirror.start()
-    await mirror.synced()
-    yield mirror
-    await mirror.stop()
+    informer = Informer(cluster, SpiderReservedIP)
+    await informer.start()
+    await informer.synced()
+    yield informer
+    await informer.stop()
 
 
-async def test_the_addresses_follow_the_objects(mirror: Mirror[SpiderReservedIP]) -> None:
+async def test_the_addresses_follow_the_objects(informer: Informer[SpiderReservedIP]) -> None:
     """What was there counts, and what comes later."""
-    reserved = ReservedAddresses(mirror)
+    reserved = ReservedAddresses(informer)
     assert (True, False) == (TEN in reserved.by_family[4], ELEVEN in reserved.by_family[4])
 
-    mirror.remember(msgspec.convert(later(reservation("b", "10.6.0.11")), SpiderReservedIP))
+    informer.remember(msgspec.convert(later(reservation("b", "10.6.0.11")), SpiderReservedIP))
     assert (True, True) == (TEN in reserved.by_family[4], ELEVEN in reserved.by_family[4])
 
 
-async def test_a_bad_item_is_logged_once(mirror: Mirror[SpiderReservedIP]) -> None:
+async def test_a_bad_item_is_logged_once(informer: Informer[SpiderReservedIP]) -> None:
     """A change of another object does not repeat the warning."""
     with capture_logs() as logs:
-        ReservedAddresses(mirror)
-        mirror.remember(msgspec.convert(later(reservation("b", "10.6.0.11")), SpiderReservedIP))
+        ReservedAddresses(informer)
+        informer.remember(msgspec.convert(later(reservation("b", "10.6.0.11")), SpiderReservedIP))
 
     (warning,) = logs
     assert "warning" == warning["log_level"]

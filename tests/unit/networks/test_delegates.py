@@ -32,7 +32,7 @@ CONFIG = parse_definition('{"cniVersion":"1.0.0","type":"macvlan"}', "n", "netwo
 DEFAULT = Network("cluster", CONFIG)
 
 
-def wish(name: str = "a", **more: Any) -> Network:
+def pod_request(name: str = "a", **more: Any) -> Network:
     """A network that a pod asks for."""
     keys = {key: more.pop(key) for key in ("resource_name", "device_id") if key in more}
     return Network(f"ns/{name}", CONFIG, NetworkSelection("ns", name, **more), **keys)
@@ -55,27 +55,27 @@ def plan(*networks: Network, runtime: dict[str, Any] | None = None) -> tuple[Del
 )
 def test_names(wishes: list[str], names: list[str]) -> None:
     """An automatic name has the position's number; a network with a name of its own uses up its number too."""
-    assert names == [delegate.ifname for delegate in plan(*(wish(interface=name) for name in wishes))]
+    assert names == [delegate.ifname for delegate in plan(*(pod_request(interface=name) for name in wishes))]
 
 
 @pytest.mark.parametrize("wishes", [["net2", ""], ["eth0"], ["x", "x"]])
 def test_names_collide(wishes: list[str]) -> None:
     """Two networks cannot be one interface."""
     with pytest.raises(InvalidRequest, match="would both be interface"):
-        plan(*(wish(interface=name) for name in wishes))
+        plan(*(pod_request(interface=name) for name in wishes))
 
 
 @pytest.mark.parametrize("name", [".", "..", "a:b", "x" * 16])
 def test_impossible_name(name: str) -> None:
     """A name that no kernel takes is an error of code 4."""
     with pytest.raises(BadEnvironment):
-        plan(wish(interface=name))
+        plan(pod_request(interface=name))
 
 
 def test_default_network_keeps_its_name() -> None:
     """The default network's interface is the runtime's to name."""
     with pytest.raises(InvalidRequest, match="remove the interface"):
-        plan_delegates([wish(interface="x")], "eth0", "c1", {})
+        plan_delegates([pod_request(interface="x")], "eth0", "c1", {})
 
 
 RUNTIME = {"portMappings": [{"hostPort": 1}], "bandwidth": {"ingressRate": 1}, "unknown": 1, "ips": []}
@@ -83,7 +83,7 @@ RUNTIME = {"portMappings": [{"hostPort": 1}], "bandwidth": {"ingressRate": 1}, "
 
 def test_runtime_values() -> None:
     """The pod's hostPorts lead to the default network only; what else the runtime supplies reaches every network."""
-    default, second = plan(wish(), runtime=RUNTIME)
+    default, second = plan(pod_request(), runtime=RUNTIME)
 
     assert {"portMappings": [{"hostPort": 1}], "bandwidth": {"ingressRate": 1}} == default.capability_args
     assert {"bandwidth": {"ingressRate": 1}} == second.capability_args
@@ -91,7 +91,7 @@ def test_runtime_values() -> None:
 
 def test_values_of_an_element() -> None:
     """An element's values override the runtime's, in the runtime's spelling."""
-    element = wish(
+    element = pod_request(
         ips=("10.6.0.5/16",),
         mac="02:00:00:00:00:01",
         infiniband_guid="24:8a:07:03:00:8d:ae:2e",
@@ -116,7 +116,7 @@ def test_values_of_an_element() -> None:
 
 def test_devices() -> None:
     """A device plugin's device goes into the configuration and wins over the element's, which goes into the capability."""
-    handed, asked = plan(wish(resource_name="x/y", device_id="0000:2"), wish("b"))[1:]
+    handed, asked = plan(pod_request(resource_name="x/y", device_id="0000:2"), pod_request("b"))[1:]
     assert ("0000:2", "0000:2") == (handed.config.plugins[0]["deviceID"], handed.config.plugins[0]["pciBusID"])
     assert "deviceID" not in asked.config.plugins[0]
     assert "deviceID" not in asked.capability_args
@@ -131,7 +131,7 @@ def test_device_files() -> None:
 def changes(*gateways: list[str] | None) -> list[RouteChange | None]:
     """Give the changes for networks with `default-route` keys, the default network first."""
     elements = [None if texts is None else tuple(ip_address(text) for text in texts) for texts in gateways]
-    networks = [wish(f"n{index}", default_route=value) for index, value in enumerate(elements)]
+    networks = [pod_request(f"n{index}", default_route=value) for index, value in enumerate(elements)]
     return [route_change(delegate) for delegate in plan_delegates(networks, "eth0", "c1", {})]
 
 
@@ -182,7 +182,7 @@ def test_arguments(pairs: list[tuple[str, str]], command: str) -> None:
     """Every key stands there once, the pod's five always; foreign keys and values that hold '=' survive."""
     pairs = [(key, "10.0.0.1" if key == "IP" else value) for key, value in pairs]
     args = parse_args(";".join(["IgnoreUnknown=1", *(f"{key}={value}" for key, value in pairs)]))
-    delegate = plan(wish(mac="02:00:00:00:00:01", ips=("10.6.0.5/16", "fd00::5")))[1]
+    delegate = plan(pod_request(mac="02:00:00:00:00:01", ips=("10.6.0.5/16", "fd00::5")))[1]
 
     split = (item.partition("=") for item in delegate_args(args, delegate, command).split(";"))
     got = [(key, value) for key, _, value in split]
@@ -202,7 +202,7 @@ def test_environment() -> None:
     """A delegate has the caller's environment, its own interface, and our folder before the caller's."""
     env = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_PATH": "/p", "PATH": "/bin"}
 
-    got = delegate_env(env, plan(wish())[1], "DEL", "/opt/cni/bin", parse_args(""), "")
+    got = delegate_env(env, plan(pod_request())[1], "DEL", "/opt/cni/bin", parse_args(""), "")
 
     assert {
         "CNI_COMMAND": "DEL",

@@ -12,8 +12,8 @@ from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, PodIP, StatefulSet
 from spiderpool.records.build import let_go, record_of
 from spiderpool.records.lifecycle import (
+    IN_USE_CHECK_S,
     SILENCE_S,
-    WORN_LOOK_S,
     Action,
     HolderOwners,
     NodeState,
@@ -23,8 +23,8 @@ from spiderpool.records.lifecycle import (
     Verdict,
     judge_handover,
     judge_leak,
+    judge_leak_check,
     judge_release,
-    judge_suspect,
     next_step,
     statefulset_name,
 )
@@ -301,7 +301,7 @@ LEAK = Verdict(Action.RELEASE, "pod ns/web-1 does not exist", Trigger.POD_GONE, 
         (NodeState.READY, 5.0, None, "", Step.ASK, SILENCE_S, "does not exist"),
         (NodeState.READY, 9.0, 4.0, "", Step.WAIT, SILENCE_S - 4, "does not exist"),
         (NodeState.READY, 90.0, SILENCE_S, "", Step.RELEASE, 0.0, "the agent of node n did not answer for 30 s"),
-        (NodeState.READY, 9000.0, 8000.0, "still worn", Step.WAIT, WORN_LOOK_S, "does not exist; still worn"),
+        (NodeState.READY, 9000.0, 8000.0, "still worn", Step.WAIT, IN_USE_CHECK_S, "does not exist; still worn"),
         (NodeState.LOST, 5.0, None, "", Step.RELEASE, 0.0, "node n is not Ready"),
         (NodeState.LOST, 9.0, 4.0, "still worn", Step.RELEASE, 0.0, "node n is not Ready"),
         (NodeState.GONE, 5.0, None, "", Step.RELEASE, 0.0, "node n does not exist"),
@@ -355,12 +355,12 @@ def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(uid: str,
 
 
 @pytest.mark.parametrize(
-    ("worn_in", "twin_worn", "action"),
+    ("in_use_in", "twin_in_use", "action"),
     [("", True, Action.RELEASE), ("", False, Action.KEEP), ("/var/run/netns/x", True, Action.KEEP), ("/x", False, Action.KEEP)],
 )
-def test_the_node_keeps_the_one_that_is_worn(worn_in: str, twin_worn: bool, action: Action) -> None:
+def test_the_node_keeps_the_one_that_is_worn(in_use_in: str, twin_in_use: bool, action: Action) -> None:
     """Of two addresses of one claim that goes which is not worn while the other one is."""
-    assert action is judge_suspect(STATELESS, make_pod(), Trigger.TWICE, worn_in, twin_worn=twin_worn).action
+    assert action is judge_leak_check(STATELESS, make_pod(), Trigger.TWICE, in_use_in, twin_in_use=twin_in_use).action
 
 
 def test_next_step_of_a_record_that_stays() -> None:
@@ -371,19 +371,19 @@ def test_next_step_of_a_record_that_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pod", "trigger", "worn_in", "action", "again_s"),
+    ("pod", "trigger", "in_use_in", "action", "again_s"),
     [
         (None, "pod gone", "", Action.RELEASE, 0),
-        (None, "pod gone", "/var/run/netns/cni-1", Action.KEEP, WORN_LOOK_S),
+        (None, "pod gone", "/var/run/netns/cni-1", Action.KEEP, IN_USE_CHECK_S),
         (make_pod(), "pod gone", "", Action.KEEP, 0),
         (make_pod(), "pod gone", "/var/run/netns/cni-1", Action.KEEP, 0),
         (make_pod(deleted=True), "pod terminating", "", Action.RELEASE, 0),
         (make_pod(), "pod without address", "", Action.RELEASE, 0),
-        (make_pod(), "pod without address", "/var/run/netns/cni-1", Action.KEEP, WORN_LOOK_S),
+        (make_pod(), "pod without address", "/var/run/netns/cni-1", Action.KEEP, IN_USE_CHECK_S),
     ],
 )
-def test_the_word_of_the_node(pod: Pod | None, trigger: str, worn_in: str, action: Action, again_s: float) -> None:
+def test_the_word_of_the_node(pod: Pod | None, trigger: str, in_use_in: str, action: Action, again_s: float) -> None:
     """The node releases what no namespace wears and no living pod has; what is worn it looks at again."""
-    verdict = judge_suspect(STATELESS, pod, trigger, worn_in)
+    verdict = judge_leak_check(STATELESS, pod, trigger, in_use_in)
 
     assert (action, again_s) == (verdict.action, verdict.patience_s)

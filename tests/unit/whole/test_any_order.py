@@ -23,21 +23,21 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.agent.reconcile import leak_checks
-from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
-from spiderpool.api.crd.group import ANNO_WORN
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
+from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Pod, StatefulSet, StatefulSetSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.reclaim.reclaimer import Reclaim
-from spiderpool.controller.runtime.context import World as Leadership
+from spiderpool.controller.runtime.context import Context as Leadership
 from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.records import lifecycle
 from spiderpool.records.build import suspicion_of
 from tests.fakes.cluster import FakeCluster
-from tests.unit.agent.testbed import CONFIG, Agent, World, ips, new_world, with_owner
+from tests.unit.agent.simulation import CONFIG, Agent, Simulation, ips, new_simulation, with_owner
 
 NODES: Final = ("node1", "node2")
 POOLS: Final = ("blue", "red")
@@ -120,12 +120,12 @@ class Box:
     """A pod's sandbox as the node has it, and what that wears, until its namespace or its node ends."""
 
     pod: Pod
-    wears: set[str] = field(default_factory=set)
+    uses: set[str] = field(default_factory=set)
 
     @property
     def interfaces(self) -> tuple[str, ...]:
         """What the kernel says of its addresses."""
-        return tuple(f"{ip}/24" for ip in self.wears)
+        return tuple(f"{ip}/24" for ip in self.uses)
 
 
 class AnyOrder:
@@ -135,8 +135,8 @@ class AnyOrder:
         self.choices = choices
         self.folder = TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.world: World = new_world(Path(self.folder.name))
-        self.cluster = self.world.cluster
+        self.simulation: Simulation = new_simulation(Path(self.folder.name))
+        self.cluster = self.simulation.cluster
         self.clock = Clock()
         self.agents: dict[str, tuple[Agent, Mortal, AsyncExitStack]] = {}
         self.apps = {
@@ -152,7 +152,9 @@ class AnyOrder:
         self.late = False
         self.numbers = 0
         for pool in POOLS:
-            self.world.pool(pool, f"{RANGES[pool]}0/24", default=False, ips=[f"{RANGES[pool]}{FIRST}-{RANGES[pool]}{LAST}"])
+            self.simulation.pool(
+                pool, f"{RANGES[pool]}0/24", default=False, ips=[f"{RANGES[pool]}{FIRST}-{RANGES[pool]}{LAST}"]
+            )
         for node in NODES:
             self._node(node, ready=True)
         self.cluster.seed(
@@ -174,25 +176,25 @@ class AnyOrder:
     async def _start_agent(self, node: str) -> None:
         door, stack = Mortal(self.cluster), AsyncExitStack()
         agent = await stack.enter_async_context(
-            self.world.agent(node, cluster=door, wait_s=0, look=lambda: self._look(node), config=CONFIG)  # type: ignore[arg-type]
+            self.simulation.agent(node, cluster=door, wait_s=0, look=lambda: self._look(node), config=CONFIG)  # type: ignore[arg-type]
         )
         self.agents[node] = (agent, door, stack)
 
-    async def _look(self, node: str) -> tuple[WornNamespace, ...]:
+    async def _look(self, node: str) -> tuple[InUseNamespace, ...]:
         """Give what the namespaces of a node wear."""
         return tuple(
-            WornNamespace(path=uid, pod_uid=uid, interfaces=(WornInterface(nic="eth0", addresses=box.interfaces),))
+            InUseNamespace(path=uid, pod_uid=uid, interfaces=(InUseInterface(nic="eth0", addresses=box.interfaces),))
             for uid, box in self.boxes.items()
             if box.pod.spec.node_name == node
         )
 
     async def _lead(self) -> Controller:
         door, stack = Mortal(self.cluster), AsyncExitStack()
-        pools = Mirror(door, SpiderIPPool)  # type: ignore[arg-type]
+        pools = Informer(door, SpiderIPPool)  # type: ignore[arg-type]
         await pools.start()
         stack.push_async_callback(pools.stop)
         leadership = await stack.enter_async_context(Leadership(door, pools, CONFIG.features))  # type: ignore[arg-type]
-        worker = Reclaim(leadership, tell=lambda *_: None, count=lambda _: None, clock=self.clock)
+        worker = Reclaim(leadership, record_event=lambda *_: None, count=lambda _: None, clock=self.clock)
         worker.start()
         return Controller(door, worker, stack)
 
@@ -219,14 +221,14 @@ class AnyOrder:
             await self._bury()
             await self._hear_agents()
         if self.late:  # agents do not see the questions: time decides, though a namespace may be left
-            self.forgiven |= {ip for uid, box in self.boxes.items() if not self._lives(uid) for ip in box.wears}
+            self.forgiven |= {ip for uid, box in self.boxes.items() if not self._lives(uid) for ip in box.uses}
 
     async def _hear_agents(self) -> None:
         """Give agents the time to answer: ours passes slower than the controller's."""
         await asyncio.sleep(0.003)
         for _ in range(200):
             asked = [record for record in self.cluster.all(SpiderIP) if record.held and suspicion_of(record)]
-            if self.late or all(ANNO_WORN in r.metadata.annotations or r.spec.holder.node in self.lost for r in asked):
+            if self.late or all(ANNO_IN_USE in r.metadata.annotations or r.spec.holder.node in self.lost for r in asked):
                 return
             await asyncio.sleep(0.002)
 
@@ -297,7 +299,7 @@ class AnyOrder:
         self.numbers += 1
         where = self.choices.choice(ready)
         annotations = {IPPOOL: {"ipv4": list(app.pools)}}
-        pod = self.world.pod(name, uid=f"{name}#{self.numbers}", node=where, annotations=annotations, stateful=app.static)
+        pod = self.simulation.pod(name, uid=f"{name}#{self.numbers}", node=where, annotations=annotations, stateful=app.static)
         if not app.static:
             self.cluster.seed(
                 with_owner(replace(pod, metadata=replace(pod.metadata, resource_version="")), "Deployment", app.name)
@@ -368,7 +370,7 @@ class AnyOrder:
 
     async def _start(self, node: str, pod: Pod) -> None:
         uid = pod.metadata.uid
-        if uid in self.boxes and self.boxes[uid].wears:
+        if uid in self.boxes and self.boxes[uid].uses:
             return
         reserved = self._reserved()
         had = {record.spec.ip for record in self.cluster.all(SpiderIP) if record.spec.holder.uid == uid and record.held}
@@ -485,20 +487,20 @@ class AnyOrder:
         A static pod takes its address over as soon as it has its new UID (architecture 2, "Hand-over"): what a lost DEL
         left of itself may wear it beside.
         """
-        worn = {
+        in_use = {
             (ip, name if name.startswith("db-") else uid)
             for uid, box in self.boxes.items()
             for name in [box.pod.metadata.name]
-            for ip in box.wears
+            for ip in box.uses
             if self._lives(uid) or ip not in self.forgiven
         }
-        assert len(worn) == len({ip for ip, _ in worn})
+        assert len(in_use) == len({ip for ip, _ in in_use})
 
     def what_a_living_pod_wears_is_its_own(self) -> None:
         """The record of an address that a living pod wears names this pod."""
         held = {record.spec.ip: record.spec.holder.uid for record in self.cluster.all(SpiderIP) if record.held}
         for uid, box in self.boxes.items():
-            assert not self._lives(uid) or {uid} == {held.get(ip) for ip in box.wears}
+            assert not self._lives(uid) or {uid} == {held.get(ip) for ip in box.uses}
 
     def addresses_are_of_their_pool(self) -> None:
         """A held address is one of its pool's, unless its claim raced with a user's edit."""
@@ -568,7 +570,7 @@ def test_any_order(steps: list[str], seed: int) -> None:
         # Agents answer the controller at once: its time passes faster than ours.
         patch.setattr(leak_checks, "GATHER_S", 0.0)
         patch.setattr(leak_checks, "RETRY_S", 0.002)
-        patch.setattr(lifecycle, "WORN_LOOK_S", 0.01)
+        patch.setattr(lifecycle, "IN_USE_CHECK_S", 0.01)
         story = AnyOrder(Random(seed))  # noqa: S311 - a story, not a secret
         try:
             for step in ("scale", "scale", "kubelets", *steps):

@@ -34,13 +34,13 @@ def health_routes(is_started: Callable[[], bool], socket: Path) -> Routes:
 
     return {
         "/v1/runtime/startup": {"GET": startup},
-        "/v1/runtime/readiness": {"GET": _ask(socket)},
-        "/v1/runtime/liveness": {"GET": _ask(socket)},
+        "/v1/runtime/readiness": {"GET": _plan(socket)},
+        "/v1/runtime/liveness": {"GET": _plan(socket)},
         **not_here(ELSEWHERE),
     }
 
 
-def _ask(socket: Path) -> Handle:
+def _plan(socket: Path) -> Handle:
     """Make a handler that passes on what the socket says."""
 
     async def handle(_: web.BaseRequest) -> web.Response:

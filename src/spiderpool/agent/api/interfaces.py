@@ -8,20 +8,20 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 from spiderpool.agent.api.server import Routes, json_response
-from spiderpool.api.agent.interfaces import NodeInterfaces, WornNamespace
+from spiderpool.api.agent.interfaces import InUseNamespace, NodeInterfaces
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.kernel.pod_namespaces import worn
+from spiderpool.kernel.pod_namespaces import in_use
 from spiderpool.model.pod import is_mirror
 
 PATH = "/v1/interfaces"
 CONFIG_HASH = "kubernetes.io/config.hash"  # of a mirror pod: the UID under which kubelet runs it
 
 
-Look = Callable[[dict[str, str]], Awaitable[tuple[WornNamespace, ...]]]
-"""Looks into the namespaces of pods, as `kernel.inventory.worn` does."""
+Look = Callable[[dict[str, str]], Awaitable[tuple[InUseNamespace, ...]]]
+"""Looks into the namespaces of pods, as `kernel.inventory.in_use` does."""
 
 
-def interface_routes(node: str, pods: Callable[[], Iterable[Pod]], look: Look = worn) -> Routes:
+def interface_routes(node: str, pods: Callable[[], Iterable[Pod]], look: Look = in_use) -> Routes:
     """
     Make the route.
 

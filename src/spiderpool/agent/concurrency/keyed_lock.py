@@ -25,14 +25,14 @@ ADD_TIME_S: Final = 90.0
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Lock:
     """The turn of one pod, and how many calls wait for it or have it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     calls: int = 0
 
 
-class Turns:
+class KeyedLock:
     """Hands out turns, and keeps the ADDs that run."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Turns:
             on_delete_wait: the same of each DEL.
             add_time_s: how long an ADD may take.
         """
-        self._turns: dict[PodName, _Turn] = {}
+        self._pod_locks: dict[PodName, _Lock] = {}
         self._adds: dict[str, set[asyncio.Task[Any]]] = {}
         self._on_add_wait = on_add_wait
         self._on_delete_wait = on_delete_wait
@@ -58,16 +58,16 @@ class Turns:
     @property
     def busy(self) -> bool:
         """Whether a call runs or waits for its turn."""
-        return bool(self._turns)
+        return bool(self._pod_locks)
 
     def is_served(self, pod: PodName) -> bool:
         """Whether a call of this pod runs or waits for its turn."""
-        return pod in self._turns
+        return pod in self._pod_locks
 
     @asynccontextmanager
     async def of(self, pod: PodName, on_wait: Callable[[float], None] = lambda _: None) -> AsyncIterator[None]:
         """Wait for the pod's turn and have it; `on_wait` is told how long that took, seconds."""
-        turn = self._turns.setdefault(pod, _Turn())
+        turn = self._pod_locks.setdefault(pod, _Lock())
         turn.calls += 1
         began = time.monotonic()
         try:
@@ -77,7 +77,7 @@ class Turns:
         finally:
             turn.calls -= 1
             if not turn.calls:
-                del self._turns[pod]
+                del self._pod_locks[pod]
 
     async def add(self, pod: PodName, container: str, story: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """

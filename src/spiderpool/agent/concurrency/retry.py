@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """
     Limits of repeating what certainly did not happen.
 
@@ -27,7 +27,7 @@ class Patience:
     busy_s: float = 60.0
     absent_s: float = 5.0
 
-    async def bear(self, work: Callable[[], Awaitable[R]]) -> R:
+    async def run(self, work: Callable[[], Awaitable[R]]) -> R:
         """Do `work`, again and again while the API server cannot; an unknown outcome is the caller's to resolve."""
         began, refused, backoff = time.monotonic(), None, Backoff(first_s=0.1, last_s=2.0)
         while True:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 
-async def unbroken(work: Coroutine[Any, Any, R]) -> R:
+async def shielded(work: Coroutine[Any, Any, R]) -> R:
     """Run `work` to its end; a cancellation of the caller, or several, is raised after that."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

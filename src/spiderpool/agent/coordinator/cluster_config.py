@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.agent.ipam.facts import FactSource, Mirrors, PodCall
+from spiderpool.agent.ipam.facts import FactSource, Informers, PodCall
 from spiderpool.api.crd.coordinator import PHASE_SYNCED, SpiderCoordinator
 from spiderpool.api.crd.group import ANNO_DEFAULT_ROUTE_NIC
 from spiderpool.api.crd.ippool import Route
@@ -41,7 +41,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 class CoordinatorConfigs:
     """Where a pod's settings come from."""
 
-    mirrors: Mirrors
+    informers: Informers
     source: FactSource
 
     async def config_of(self, call: PodCall) -> CoordinatorConfig:
@@ -52,7 +52,7 @@ class CoordinatorConfigs:
             SpiderpoolError: there is no SpiderCoordinator, it is not synced, or the pod cannot be read.
         """
         coordinator = self.coordinator()
-        pod = self.mirrors.pods.named(call.name, call.namespace) or await self.source.read_pod(call)
+        pod = self.informers.pods.named(call.name, call.namespace) or await self.source.read_pod(call)
         return render_config(coordinator, pod)
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
@@ -62,10 +62,10 @@ class CoordinatorConfigs:
     def coordinator(self) -> SpiderCoordinator:
         """Give the cluster's settings when they can be used."""
         # The controller keeps one of them; a further one has no phase and must not stop the cluster's pods.
-        found = sorted(self.mirrors.coordinators, key=lambda one: (not (one.status and one.status.phase), one.metadata.name))
+        found = sorted(self.informers.coordinators, key=lambda one: (not (one.status and one.status.phase), one.metadata.name))
         # What is mirrored serves while a watch is interrupted: nothing comes by it for minutes when nothing changes.
-        if not found and self.mirrors.coordinators.trouble is not None:
-            raise TryAgain(f"SpiderCoordinators cannot be read: {self.mirrors.coordinators.trouble.message}")
+        if not found and self.informers.coordinators.trouble is not None:
+            raise TryAgain(f"SpiderCoordinators cannot be read: {self.informers.coordinators.trouble.message}")
         if not found:
             raise SpiderpoolError("no SpiderCoordinator exists; create one named default")
         status = found[0].status
@@ -81,7 +81,7 @@ class CoordinatorConfigs:
 def render_config(coordinator: SpiderCoordinator, pod: Pod) -> CoordinatorConfig:
     """Join cluster settings, detected networks and the pod's wish for its default route."""
     spec, status = coordinator.spec, coordinator.status
-    wish = pod.metadata.annotations.get(ANNO_DEFAULT_ROUTE_NIC, "")
+    pod_request = pod.metadata.annotations.get(ANNO_DEFAULT_ROUTE_NIC, "")
     return CoordinatorConfig(
         mode=spec.mode or "auto",
         overlay_pod_cidr=(status.overlay_pod_cidr if status else None) or (),
@@ -90,7 +90,7 @@ def render_config(coordinator: SpiderCoordinator, pod: Pod) -> CoordinatorConfig
         hijack_cidr=spec.hijack_cidr,
         policy_routes=spec.policy_routes,
         pod_mac_prefix=spec.pod_mac_prefix or "",
-        pod_default_route_nic=wish or spec.pod_default_route_nic or "",
+        pod_default_route_nic=pod_request or spec.pod_default_route_nic or "",
         host_rule_table=spec.host_rule_table,
         pod_rp_filter=spec.pod_rp_filter,
         tx_queue_len=spec.tx_queue_len,

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class ProbeRequest:
     """What to ask about the addresses of one NIC; `gateways` by own address."""
 
     ifname: str
@@ -48,7 +48,7 @@ class Inquiry:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ProbeResult:
     """Who answered: MACs by address in conflict, and the gateways that nobody answered for."""
 
     conflicts: Mapping[IPAddress, str] = field(default_factory=dict)
@@ -94,14 +94,14 @@ class Detector:
             InUse: somebody else answers for an address.
             TryAgain: a gateway does not answer.
         """
-        inquiry = read_inquiry(granted, call.ifname)
+        probe_request = read_probe_request(granted, call.ifname)
         try:
             netns = await host.run(lambda: Namespaces.network(call.netns))
         except NotFound as error:
             log.debug("wire is not asked", interface=call.ifname, reason=error.message)
             return
         with netns:
-            findings = await netns.run(lambda: look(inquiry))
+            findings = await netns.run(lambda: look(probe_request))
         if findings.conflicts:
             raise await self._set_aside(call.ifname, granted, findings.conflicts)
         if findings.silent:
@@ -120,7 +120,7 @@ class Detector:
         log.warning("address in use by somebody else", ip=record.spec.ip, pool=record.spec.pool, mac=mac)
 
 
-def read_inquiry(granted: Granted, ifname: str) -> Inquiry:
+def read_probe_request(granted: Granted, ifname: str) -> ProbeRequest:
     """Decide what to ask; only the addresses of this NIC are its business."""
     features, pools = granted.facts.features, granted.facts.pools
     conflicts: list[IPAddress] = []
@@ -132,45 +132,47 @@ def read_inquiry(granted: Granted, ifname: str) -> Inquiry:
             conflicts.append(record.spec.address)
         if gateway and record.spec.gateway:
             gateways[record.spec.address] = ip_address(record.spec.gateway)
-    return Inquiry(ifname, tuple(conflicts), gateways, tuple(record.spec.address for record in mine))
+    return ProbeRequest(ifname, tuple(conflicts), gateways, tuple(record.spec.address for record in mine))
 
 
 def _is_migrating(pod: Pod) -> bool:
     return ANNO_MIGRATION in pod.metadata.annotations
 
 
-def look(inquiry: Inquiry) -> Findings:
+def look(probe_request: ProbeRequest) -> ProbeResult:
     """
     Ask, then announce, in the pod's namespace.
 
     A NIC that is not there yet cannot be asked: some plugins make it after they have its addresses.
     """
     with RouteSocket() as pod:
-        link = find_link(pod, inquiry.ifname)
+        link = find_link(pod, probe_request.ifname)
         if link is None:
-            return Findings()
+            return ProbeResult()
         if not link.up:
             set_up(pod, link)
     try:
-        found = ask(inquiry)
+        found = solicit(probe_request)
     except SpiderpoolError as error:
-        if inquiry.gateways:
+        if probe_request.gateways:
             raise
-        log.info("wire is not asked", interface=inquiry.ifname, reason=error.message)
-        return Findings()
+        log.info("wire is not asked", interface=probe_request.ifname, reason=error.message)
+        return ProbeResult()
     if not found.conflicts and not found.silent:
-        neighbour_probe.announce(inquiry.ifname, inquiry.announced)
+        neighbour_probe.announce(probe_request.ifname, probe_request.announced)
     return found
 
 
-def ask(inquiry: Inquiry) -> Findings:
+def solicit(probe_request: ProbeRequest) -> ProbeResult:
     """Ask for conflicts first: nobody may learn of an address that is somebody else's."""
-    taken = neighbour_probe.ask(inquiry.ifname, _questions(inquiry.conflicts), tries=neighbour_probe.CONFLICT_TRIES)
-    if taken:
-        return Findings(taken)
-    questions = [neighbour_probe.Question(gateway, own) for own, gateway in inquiry.gateways.items()]
-    answered = neighbour_probe.ask(inquiry.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES)
-    return Findings(silent=tuple(question.target for question in questions if question.target not in answered))
+    occupancy = neighbour_probe.solicit(
+        probe_request.ifname, _questions(probe_request.conflicts), tries=neighbour_probe.CONFLICT_TRIES
+    )
+    if occupancy:
+        return ProbeResult(occupancy)
+    questions = [neighbour_probe.Question(gateway, own) for own, gateway in probe_request.gateways.items()]
+    answered = neighbour_probe.solicit(probe_request.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES)
+    return ProbeResult(silent=tuple(question.target for question in questions if question.target not in answered))
 
 
 def _questions(ips: Iterable[IPAddress]) -> list[neighbour_probe.Question]:

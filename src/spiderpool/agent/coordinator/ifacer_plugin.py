@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from spiderpool.agent.api.server import Peer
-from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
-from spiderpool.datapath.ifacer import NodeLink, Step, Wish, plan_steps, read_wish, undo_steps
+from spiderpool.datapath.ifacer import InterfaceRequest, NodeLink, Step, plan_steps, read_interface_request, undo_steps
 from spiderpool.errors import CheckFailed, SpiderpoolError
 from spiderpool.kernel.node_links import apply_step, read_links
 
@@ -32,22 +32,22 @@ class Ifacer:
         del peer  # the agent is in the node's network namespace
         match call.command:
             case "ADD":
-                await self._add(read_wish(call.config))
+                await self._add(read_interface_request(call.config))
                 return render(Result(), call.cni_version)
             case "CHECK":
-                await self._check(read_wish(call.config))
+                await self._check(read_interface_request(call.config))
         return ""
 
-    async def _add(self, wish: Wish) -> None:
+    async def _add(self, interface_request: InterfaceRequest) -> None:
         """Make what is missing; whoever hangs up meanwhile, it is not left half done."""
         async with self._turn:
-            await unbroken(asyncio.to_thread(self._make, wish))
+            await shielded(asyncio.to_thread(self._make, interface_request))
 
-    def _make(self, wish: Wish) -> None:
+    def _make(self, interface_request: InterfaceRequest) -> None:
         """Carry out a plan; when a step fails, take back those before it: the next ADD would take half a bond for a whole."""
         links = self.read()
         done: list[Step] = []
-        for step in plan_steps(wish, links):
+        for step in plan_steps(interface_request, links):
             try:
                 self.apply(step)
             except SpiderpoolError:
@@ -63,7 +63,7 @@ class Ifacer:
         except SpiderpoolError as error:
             log.warning("part of a failed ADD stays", step=str(step), reason=error.message)
 
-    async def _check(self, wish: Wish) -> None:
+    async def _check(self, interface_request: InterfaceRequest) -> None:
         """Raise `CheckFailed` when something is missing."""
-        if missing := plan_steps(wish, await asyncio.to_thread(self.read)):
+        if missing := plan_steps(interface_request, await asyncio.to_thread(self.read)):
             raise CheckFailed(f"ifacer: not as ADD left it: {missing[0]}")

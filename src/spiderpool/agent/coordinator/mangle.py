@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class MangleRules:
     """The mangle rules of one pod; `inside` is the pod's network with the node's files."""
 
     inside: Namespaces

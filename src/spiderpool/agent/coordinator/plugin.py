@@ -18,9 +18,9 @@ import structlog
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.api.server import Peer
-from spiderpool.agent.concurrency.keyed_lock import Turns
-from spiderpool.agent.concurrency.shield import unbroken
-from spiderpool.agent.coordinator.mangle import Marks
+from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.coordinator.mangle import MangleRules
 from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.ipam.plugin import read_pod
 from spiderpool.agent.node.caller import host_of
@@ -66,7 +66,7 @@ class Done:
     pair: VethPair | None = None
     pod: list[Operation] = field(default_factory=list)
     node: list[Operation] = field(default_factory=list)
-    marks: tuple[int, ...] = ()
+    mangle_rules: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class CoordinatorPlugin:
     def __init__(
         self,
         configs: Configs,
-        turns: Turns | None = None,
+        pod_locks: KeyedLock | None = None,
         counted: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
         """
@@ -92,12 +92,12 @@ class CoordinatorPlugin:
 
         Args:
             configs: the cluster's settings.
-            turns: hands out turns by container; not those of the IPAM or the meta plugin, which wait for this one.
+            pod_locks: hands out turns by container; not those of the IPAM or the meta plugin, which wait for this one.
             counted: is around each call, and given its command.
         """
         self._configs = configs
         self._counted = counted
-        self._turns = turns or Turns()
+        self._pod_locks = pod_locks or KeyedLock()
         self._workers = ThreadPoolExecutor(WORKERS, "wiring")
         self._at_work = asyncio.Semaphore(AT_WORK)  # first come, first served
 
@@ -107,11 +107,11 @@ class CoordinatorPlugin:
         with self._counted(call.command), host_of(peer) as host:
             match call.command:
                 case "ADD":
-                    return await self._turns.add(container, call.container_id, self._adding(call, host))
+                    return await self._pod_locks.add(container, call.container_id, self._adding(call, host))
                 case "DEL":
-                    await self._turns.delete(container, call.container_id, lambda: unbroken(self._delete(call, host)))
+                    await self._pod_locks.delete(container, call.container_id, lambda: shielded(self._delete(call, host)))
                 case "CHECK":
-                    async with self._turns.of(container):
+                    async with self._pod_locks.of(container):
                         await self._check(call, host)
                 case "STATUS" | "GC":
                     pass  # nothing is kept here: what it makes ends with the pod's namespace
@@ -121,7 +121,7 @@ class CoordinatorPlugin:
 
     async def settle(self) -> None:
         """End all ADDs, and wait until they have taken back what they made."""
-        await self._turns.settle()
+        await self._pod_locks.settle()
         self._workers.shutdown(wait=False)
 
     # --- ADD --------------------------------------------------------------------------------------------------------------
@@ -163,28 +163,28 @@ class CoordinatorPlugin:
 
     async def _wire(self, wires: Wires, call: Call, settings: CoordinatorSettings, host: Namespaces) -> Plan:
         done = Done()
-        marks = Marks(wires.inside(host))
+        mangle_rules = MangleRules(wires.inside(host))
         try:
             begun = await self._work(lambda: begin(wires, call, settings, done))
             families = tuple(sorted({item.family for op in begun.last if isinstance(item := op.item, Rule)}))
             if families:
-                done.marks = families
-                await marks.make(families, fresh=begun.plan.veth is not None)
+                done.mangle_rules = families
+                await mangle_rules.make(families, fresh=begun.plan.veth is not None)
                 done.pod += begun.last
                 await self._work(lambda: kernel.change_pod(wires, begun.last, begun.view.pod.links))
             if begun.plan.announce:
                 await wires.pod_namespace.run(lambda: announce(call.ifname, begun.plan.announce))
         except BaseException:
-            await unbroken(self._undo(wires, done, marks))
+            await shielded(self._undo(wires, done, mangle_rules))
             raise
         return begun.plan
 
-    async def _undo(self, wires: Wires, done: Done, marks: Marks) -> None:
+    async def _undo(self, wires: Wires, done: Done, mangle_rules: MangleRules) -> None:
         """Take back what was done; each part on its own, so that one that fails does not spare the others."""
         steps: list[Callable[[], Awaitable[object]]] = [
             lambda: self._work(lambda: kernel.change_pod(wires, undone(done.pod), ())),
             lambda: self._work(lambda: kernel.change_node(wires, undone(done.node), ())),
-            lambda: marks.remove(done.marks),
+            lambda: mangle_rules.remove(done.mangle_rules),
         ]
         if done.pair is not None:
             host = done.pair.host
@@ -206,8 +206,8 @@ class CoordinatorPlugin:
         async with self._at_work:
             with closing(await self._open(call, host)) as wires:
                 missing = await self._work(lambda: find_missing(wires, call, settings))
-                families = missing.plan.marks
-                wrong = [*missing.words, *(await Marks(wires.inside(host)).missing(families))]
+                families = missing.plan.mangle_rules
+                wrong = [*missing.words, *(await MangleRules(wires.inside(host)).missing(families))]
         if wrong:
             raise CheckFailed(f"interface {call.ifname}: {len(wrong)} missing or wrong: {'; '.join(wrong)}")
 
@@ -226,11 +226,11 @@ class CoordinatorPlugin:
                 return
             with closing(wires):
                 plan = await self._work(lambda: take_apart(wires, call, nic))
-                await Marks(wires.inside(host)).remove(plan.marks)
+                await MangleRules(wires.inside(host)).remove(plan.mangle_rules)
 
     async def _work(self, work: Callable[[], R]) -> R:
         """Do netlink work in one of the few threads; it is never left half done."""
-        return await unbroken(_in(self._workers, work))
+        return await shielded(_in(self._workers, work))
 
 
 async def _in(workers: ThreadPoolExecutor, work: Callable[[], R]) -> R:

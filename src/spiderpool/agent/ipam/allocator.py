@@ -14,21 +14,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
-from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.ipam.facts import BY_UID, FactSource, PodCall
-from spiderpool.agent.records.claims import Claims, Want
+from spiderpool.agent.records.claims import AddressRequest, Claims
 from spiderpool.agent.records.handover import Handover
-from spiderpool.agent.records.occupancy import Taken
+from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.candidates import attach_routes
-from spiderpool.ipam.pod_request import NicWish, Request, Wish, read_wish
+from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, read_pod_request
 from spiderpool.ipam.response import IpamAddResponse, render_answer
-from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_pools, select_wish
+from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_for_pod, select_pools
 from spiderpool.ipam.subnet_request import wants_subnets
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import full_name, is_alive
@@ -43,7 +43,7 @@ POOL_WAIT_S: Final = 50.0  # 25 times 2 s (reference ipam.md 4.6)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AllocationPlan:
     """
     One ADD after its decisions: `selections` are those of the slots that the pod does not hold yet.
 
@@ -55,7 +55,7 @@ class Ask:
     claimant: Claimant
     held: Mapping[Slot, SpiderIP]
     selections: tuple[Selection, ...] = ()
-    nic_wishes: Mapping[str, NicWish] = field(default_factory=dict)
+    nic_requests: Mapping[str, NicRequest] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     resting: tuple[SpiderIP, ...] = ()
 
@@ -77,16 +77,16 @@ Verify = Callable[[Granted], Awaitable[None]]
 """Looks at an answer before it is given; raises to take it back."""
 
 
-class Leases:
+class Allocator:
     """Gives pods their addresses."""
 
     def __init__(
         self,
         source: FactSource,
-        records: Mirror[SpiderIP],
+        records: Informer[SpiderIP],
         claims: Claims,
         handover: Handover,
-        taken: Taken,
+        occupancy: Occupancy,
         *,
         wait_s: float = WAIT_S,
         pool_wait_s: float = POOL_WAIT_S,
@@ -99,7 +99,7 @@ class Leases:
             records: this node's own records.
             claims: claims single addresses.
             handover: finds and moves the addresses of static pods.
-            taken: how many addresses of a pool are believed to be held, for error texts.
+            occupancy: how many addresses of a pool are believed to be held, for error texts.
             wait_s: how long to wait for an address in full pools.
             pool_wait_s: how long to wait for an automatic pool that is not there yet.
         """
@@ -107,7 +107,7 @@ class Leases:
         self._records = records
         self._claims = claims
         self._handover = handover
-        self._taken = taken
+        self._occupancy = occupancy
         self._wait_s = wait_s
         self._pool_wait_s = pool_wait_s
 
@@ -142,12 +142,12 @@ class Leases:
     async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
         """Decide and claim."""
         await self._claims.resolve(facts.pod.metadata.uid)
-        ask = read_ask(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
-        ask, superseded = await self._find_again(ask)
-        require_pools(ask.selections)
-        kept = [await self._handover.give(record, facts, request) for record in ask.held.values()]
+        plan = read_plan(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
+        plan, superseded = await self._find_again(plan)
+        require_pools(plan.selections)
+        kept = [await self._handover.give(record, facts, request) for record in plan.held.values()]
         async with all_or_nothing() as undo:
-            made = await self._claim(ask, undo)
+            made = await self._claim(plan, undo)
             if verify is not None:
                 await verify(Granted(facts, (*kept, *made)))
             # Inside: a pod that had both, the old one and the new, would never be asked for the old one again.
@@ -155,64 +155,73 @@ class Leases:
                 await self._claims.let_go(record)
         return render_answer([*kept, *made], facts.features, facts.pools)
 
-    async def _find_again(self, ask: Ask) -> tuple[Ask, tuple[SpiderIP, ...]]:
+    async def _find_again(self, plan: AllocationPlan) -> tuple[AllocationPlan, tuple[SpiderIP, ...]]:
         """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""
-        if not (ask.claimant.static and ask.selections):
-            return ask, ()
-        stored = await self._handover.find(ask.claimant, [(selection.nic, selection.family) for selection in ask.selections])
-        return recall(ask, stored)
+        if not (plan.claimant.static and plan.selections):
+            return plan, ()
+        stored = await self._handover.find(plan.claimant, [(selection.nic, selection.family) for selection in plan.selections])
+        return recall(plan, stored)
 
-    async def _claim(self, ask: Ask, undo: AsyncExitStack) -> list[SpiderIP]:
+    async def _claim(self, plan: AllocationPlan, undo: AsyncExitStack) -> list[SpiderIP]:
         """Claim what is missing, at once where one claim does not depend on another."""
         deadline = time.monotonic() + self._wait_s
-        if ask.routes:
-            made = await self._claim_in_order(ask, undo, deadline)
-        elif len(ask.selections) == 1:
-            made = [await self._claims.claim(self._want(ask, ask.selections[0]), undo, deadline)]
+        if plan.routes:
+            made = await self._claim_in_order(plan, undo, deadline)
+        elif len(plan.selections) == 1:
+            made = [await self._claims.claim(self._address_request(plan, plan.selections[0]), undo, deadline)]
         else:
-            wants = [self._want(ask, selection) for selection in ask.selections]
+            address_requests = [self._address_request(plan, selection) for selection in plan.selections]
             made = _raise_first(
-                await asyncio.gather(*(self._claims.claim(want, undo, deadline) for want in wants), return_exceptions=True)
+                await asyncio.gather(
+                    *(self._claims.claim(address_request, undo, deadline) for address_request in address_requests),
+                    return_exceptions=True,
+                )
             )
-        await self._require_all(ask, made)
+        await self._require_all(plan, made)
         return [record for record in made if record is not None]
 
-    async def _claim_in_order(self, ask: Ask, undo: AsyncExitStack, deadline: float) -> list[SpiderIP | None]:
+    async def _claim_in_order(self, plan: AllocationPlan, undo: AsyncExitStack, deadline: float) -> list[SpiderIP | None]:
         """Claim one after the other: a custom route goes with the first address whose network has its gateway."""
         made: list[SpiderIP | None] = []
-        homes = [record.spec for record in ask.held.values()]
-        for selection in ask.selections:
-            networks = [ask.facts.pools[spec.pool].subnet for spec in homes if spec.pool in ask.facts.pools]
-            want = self._want(ask, selection, lambda pool, networks=networks: _routes(networks, pool, ask.routes))  # type: ignore[misc]
-            record = await self._claims.claim(want, undo, deadline)
+        homes = [record.spec for record in plan.held.values()]
+        for selection in plan.selections:
+            networks = [plan.facts.pools[spec.pool].subnet for spec in homes if spec.pool in plan.facts.pools]
+            address_request = self._address_request(
+                plan,
+                selection,
+                lambda pool, networks=networks: _routes(networks, pool, plan.routes),  # type: ignore[misc]
+            )
+            record = await self._claims.claim(address_request, undo, deadline)
             made.append(record)
             if record is not None:
                 homes.append(record.spec)
         return made
 
-    def _want(self, ask: Ask, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()) -> Want:
+    def _address_request(
+        self, plan: AllocationPlan, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()
+    ) -> AddressRequest:
         """Make the claim of one slot."""
-        key = ClaimKey(ask.claimant, selection.nic, selection.family)
-        nic_wish = ask.nic_wishes[selection.nic]
+        key = ClaimKey(plan.claimant, selection.nic, selection.family)
+        nic_request = plan.nic_requests[selection.nic]
 
         def build(pool: Pool, ip: IPAddress) -> SpiderIP:
-            return claim_record(pool, ip, key, ask.facts, nic_wish, ask.request, routes(pool))
+            return claim_record(pool, ip, key, plan.facts, nic_request, plan.request, routes(pool))
 
-        def renew(want: Want) -> Want:
-            facts = replace(ask.facts, pools=self._source.pools, reserved=self._source.reserved)
-            chosen = select_pools(nic_wish, selection.family, facts)
-            return replace(want, selection=chosen, reserved=facts.reserved_of(selection.family))
+        def renew(address_request: AddressRequest) -> AddressRequest:
+            facts = replace(plan.facts, pools=self._source.pools, reserved=self._source.reserved)
+            chosen = select_pools(nic_request, selection.family, facts)
+            return replace(address_request, selection=chosen, reserved=facts.reserved_of(selection.family))
 
-        resting = tuple(record for record in ask.resting if ClaimKey.of_record(record) == key)
-        return Want(key, ask.uid, selection, ask.facts.reserved_of(selection.family), build, renew, resting)
+        resting = tuple(record for record in plan.resting if ClaimKey.of_record(record) == key)
+        return AddressRequest(key, plan.uid, selection, plan.facts.reserved_of(selection.family), build, renew, resting)
 
-    async def _require_all(self, ask: Ask, made: Iterable[SpiderIP | None]) -> None:
+    async def _require_all(self, plan: AllocationPlan, made: Iterable[SpiderIP | None]) -> None:
         """Raise the one error that tells of all selections that gave nothing."""
-        empty = [selection for selection, record in zip(ask.selections, made, strict=True) if record is None]
+        empty = [selection for selection, record in zip(plan.selections, made, strict=True) if record is None]
         if empty:
-            held = {pool.name: len(self._taken.of(pool.name)) for selection in empty for pool in selection.pools}
+            held = {pool.name: len(self._occupancy.of(pool.name)) for selection in empty for pool in selection.pools}
             holders = await self._claims.holders(ip for selection in empty for ip in selection.ips)
-            raise failure_of(empty, held, ask.facts.reserved, holders)
+            raise failure_of(empty, held, plan.facts.reserved, holders)
 
 
 async def first_of(work: Coroutine[Any, Any, R], news: Coroutine[Any, Any, bool]) -> R | None:
@@ -237,7 +246,7 @@ async def all_or_nothing() -> AsyncIterator[AsyncExitStack]:
     try:
         yield undo
     except BaseException:
-        await unbroken(undo.aclose())
+        await shielded(undo.aclose())
         raise
 
 
@@ -248,7 +257,7 @@ def require_alive(pod: Pod) -> None:
         raise InvalidRequest(f"pod {full_name(pod)} {state}; it gets no address")
 
 
-def read_ask(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Ask:
+def read_plan(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> AllocationPlan:
     """
     Decide what an ADD has to claim.
 
@@ -263,21 +272,21 @@ def read_ask(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Ask
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
     served = {nic for nic, _ in held}
     try:
-        wish = read_wish(facts.pod, facts.namespace, request, facts.features, facts.position)
-        selections = select_wish(wish, facts)
+        pod_request = read_pod_request(facts.pod, facts.namespace, request, facts.features, facts.position)
+        selections = select_for_pod(pod_request, facts)
     except SpiderpoolError:
         if request.nic in served:
-            return Ask(facts, request, claimant, held)
+            return AllocationPlan(facts, request, claimant, held)
         raise
     missing = tuple(
         selection
         for selection in selections
         if (selection.nic, selection.family) not in held and (selection.pools or selection.nic not in served)
     )
-    return Ask(facts, request, claimant, held, missing, _by_nic(wish), wish.routes, resting)
+    return AllocationPlan(facts, request, claimant, held, missing, _by_nic(pod_request), pod_request.routes, resting)
 
 
-def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, ...]]:
+def recall(plan: AllocationPlan, stored: Iterable[SpiderIP]) -> tuple[AllocationPlan, tuple[SpiderIP, ...]]:
     """
     Join what a static pod had before into what it holds.
 
@@ -286,9 +295,9 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
         (reference ipam.md 3.6, "pool change"): they are released once the new address is there. So is the older one of two
         that fit one slot, which is what an agent leaves that ended before it had released the other.
     """
-    wanted = {(selection.nic, selection.family): selection for selection in ask.selections}
-    found, superseded = dict(ask.held), []
-    resting = {record.metadata.name: record for record in (*ask.resting, *stored) if record.spec.state is IPState.COOLING}
+    wanted = {(selection.nic, selection.family): selection for selection in plan.selections}
+    found, superseded = dict(plan.held), []
+    resting = {record.metadata.name: record for record in (*plan.resting, *stored) if record.spec.state is IPState.COOLING}
     for record in sorted(stored, key=_age, reverse=True):
         selection = wanted.get(slot_of(record))
         if selection is None or not record.held:
@@ -298,7 +307,7 @@ def recall(ask: Ask, stored: Iterable[SpiderIP]) -> tuple[Ask, tuple[SpiderIP, .
         else:
             superseded.append(record)
     missing = tuple(selection for slot, selection in wanted.items() if slot not in found)
-    return replace(ask, held=found, selections=missing, resting=tuple(resting.values())), tuple(superseded)
+    return replace(plan, held=found, selections=missing, resting=tuple(resting.values())), tuple(superseded)
 
 
 def _age(record: SpiderIP) -> tuple[str, str]:
@@ -310,8 +319,8 @@ def _still_fits(record: SpiderIP, selection: Selection) -> bool:
     return record.spec.pool in selection.looked_at and (not selection.ips or record.spec.address in selection.ips)
 
 
-def _by_nic(wish: Wish) -> dict[str, NicWish]:
-    return {nic_wish.nic: nic_wish for nic_wish in wish.nics}
+def _by_nic(pod_request: PodRequest) -> dict[str, NicRequest]:
+    return {nic_request.nic: nic_request for nic_request in pod_request.nics}
 
 
 def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.group import ANNO_NETWORKS, LABEL_NODE
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -24,7 +24,7 @@ from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.fixed_addresses import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.config import Features
@@ -57,7 +57,7 @@ class PodCall:
         return f"{self.namespace}/{self.name}"
 
 
-class Mirrors:
+class Informers:
     """All watches of one agent."""
 
     def __init__(self, cluster: Cluster, node: str) -> None:
@@ -68,57 +68,57 @@ class Mirrors:
             cluster: the door to the API.
             node: name of this agent's node.
         """
-        self.pools = Mirror(cluster, SpiderIPPool)
-        self.reserved = Mirror(cluster, SpiderReservedIP)
-        self.namespaces = Mirror(cluster, Namespace)
-        self.node = Mirror(cluster, Node, fields=f"metadata.name={node}")
-        self.pods = Mirror(cluster, Pod, fields=f"spec.nodeName={node}")
+        self.pools = Informer(cluster, SpiderIPPool)
+        self.reserved = Informer(cluster, SpiderReservedIP)
+        self.namespaces = Informer(cluster, Namespace)
+        self.node = Informer(cluster, Node, fields=f"metadata.name={node}")
+        self.pods = Informer(cluster, Pod, fields=f"spec.nodeName={node}")
         # Consistent: a record that a former agent of this node made must be there before the first ADD.
-        self.records = Mirror(cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True)
+        self.records = Informer(cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True)
         self.records.index(BY_UID, lambda record: record.spec.holder.uid)
         self.records.index(BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
         # Addresses do not need it: nothing but the coordinator waits for it.
-        self.coordinators = Mirror(cluster, SpiderCoordinator)
+        self.coordinators = Informer(cluster, SpiderCoordinator)
 
     @property
-    def all(self) -> tuple[Mirror[Any], ...]:
+    def all(self) -> tuple[Informer[Any], ...]:
         """Every mirror that addresses need."""
         return (self.pools, self.reserved, self.namespaces, self.node, self.pods, self.records)
 
     async def start(self) -> None:
         """Begin to watch."""
-        for mirror in (*self.all, self.coordinators):
-            await mirror.start()
+        for informer in (*self.all, self.coordinators):
+            await informer.start()
 
     async def synced(self) -> None:
         """Wait until every first list that addresses need is complete."""
-        await asyncio.gather(*(mirror.synced() for mirror in self.all))
+        await asyncio.gather(*(informer.synced() for informer in self.all))
 
     async def stop(self) -> None:
         """End all watches."""
-        await asyncio.gather(*(mirror.stop() for mirror in (*self.all, self.coordinators)))
+        await asyncio.gather(*(informer.stop() for informer in (*self.all, self.coordinators)))
 
     @property
     def trouble(self) -> SpiderpoolError | None:
         """What keeps a mirror from being up to date now."""
-        return next((mirror.trouble for mirror in self.all if mirror.trouble is not None), None)
+        return next((informer.trouble for informer in self.all if informer.trouble is not None), None)
 
 
 class PoolViews:
     """Pools and reservations as decisions want them, read again only when their objects change."""
 
-    def __init__(self, mirrors: Mirrors) -> None:
+    def __init__(self, informers: Informers) -> None:
         """
         Follow the mirrors from now on.
 
         Args:
-            mirrors: of pools and reserved addresses.
+            informers: of pools and reserved addresses.
         """
-        self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in mirrors.pools}
-        mirrors.pools.index(BY_APPLICATION, application_of)
-        self._mirrors = mirrors
-        self._reserved = ReservedAddresses(mirrors.reserved)
-        mirrors.pools.subscribe(self._pool_changed)
+        self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in informers.pools}
+        informers.pools.index(BY_APPLICATION, application_of)
+        self._informers = informers
+        self._reserved = ReservedAddresses(informers.reserved)
+        informers.pools.subscribe(self._pool_changed)
 
     def _pool_changed(self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         # A new dict each time: an ADD that runs keeps the one that it began with.
@@ -134,7 +134,7 @@ class PoolViews:
 
     def of_application(self, key: str) -> tuple[Pool, ...]:
         """Give the automatic pools of an application, by its key in label form."""
-        found = (self.pools.get(pool.metadata.name) for pool in self._mirrors.pools.by_index(BY_APPLICATION, key))
+        found = (self.pools.get(pool.metadata.name) for pool in self._informers.pools.by_index(BY_APPLICATION, key))
         return tuple(pool for pool in found if pool is not None)
 
 
@@ -144,34 +144,34 @@ class FactSource:
     def __init__(
         self,
         cluster: Cluster,
-        mirrors: Mirrors,
+        informers: Informers,
         features: Features,
         *,
         node: str,
         agent_namespace: str,
         default_network: str | None,
-        patience: Patience,
+        retry: RetryPolicy,
     ) -> None:
         """
         Join what facts are made of.
 
         Args:
             cluster: for live reads.
-            mirrors: synced before the first call.
+            informers: synced before the first call.
             features: the switches of the configuration.
             node: name of this agent's node.
             agent_namespace: where networks without a namespace are.
             default_network: the cluster's default network, None without a meta plugin.
-            patience: how long an API server that cannot serve is borne.
+            retry: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
-        self._patience = patience
-        self._mirrors = mirrors
+        self._retry = retry
+        self._informers = informers
         self._features = features
         self._node = node
         self._agent_namespace = agent_namespace
         self._default_network = default_network
-        self._views = PoolViews(mirrors)
+        self._views = PoolViews(informers)
         self.owners = TopOwners(cluster)
 
     @property
@@ -191,7 +191,7 @@ class FactSource:
 
     async def gather(self, call: PodCall) -> Facts:
         """Read everything that deciding an ADD looks at; an API server that is busy or just away is asked again."""
-        return await self._patience.bear(partial(self._gather, call))
+        return await self._retry.run(partial(self._gather, call))
 
     async def _gather(self, call: PodCall) -> Facts:
         pod = await self.find_pod(call)
@@ -201,7 +201,7 @@ class FactSource:
             owner=owner,
             automatic=self._views.of_application(App(owner, call.namespace).label_key),
             features=self._features,
-            node=self._mirrors.node.named(self._node),
+            node=self._informers.node.named(self._node),
             namespace=await self._find_namespace(call.namespace),
             pools=self._views.pools,
             reserved=self._views.reserved,
@@ -221,14 +221,14 @@ class FactSource:
     async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
         """Wait until the pod's application has other automatic pools than the facts say; false when the time is over."""
         key = App(facts.owner, facts.pod.metadata.namespace).label_key
-        changed = await self._mirrors.pools.wait_for(
+        changed = await self._informers.pools.wait_for(
             lambda _: self._views.of_application(key) != facts.automatic or None, timeout_s
         )
         return changed is not None
 
     async def find_pod(self, call: PodCall) -> Pod:
         """Give the pod that a call is about; raises `TryAgain` when the API knows another one of that name."""
-        pod = self._mirrors.pods.named(call.name, call.namespace)
+        pod = self._informers.pods.named(call.name, call.namespace)
         if pod is None or pod.metadata.uid != call.uid:
             pod = await self.read_pod(call)
         if call.uid and pod.metadata.uid != call.uid and not is_mirror(pod):
@@ -246,12 +246,12 @@ class FactSource:
         try:
             pod = await self._cluster.get(Pod, call.name, call.namespace)
         except NotFound:
-            known = self._mirrors.pods.named(call.name, call.namespace)
+            known = self._informers.pods.named(call.name, call.namespace)
             if known is not None:
-                self._mirrors.pods.forget(known)
+                self._informers.pods.forget(known)
             raise NotFound(f"pod {call} does not exist") from None
         if pod.spec.node_name == self._node:
-            self._mirrors.pods.remember(pod)
+            self._informers.pods.remember(pod)
         return pod
 
     async def owner_of(self, pod: Pod) -> Application:
@@ -259,4 +259,4 @@ class FactSource:
         return await self.owners.of(pod)
 
     async def _find_namespace(self, name: str) -> Namespace:
-        return self._mirrors.namespaces.named(name) or await self._cluster.get(Namespace, name)
+        return self._informers.namespaces.named(name) or await self._cluster.get(Namespace, name)

@@ -13,11 +13,11 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.agent.api.server import STATELESS_FORBIDDEN, STATIC_FORBIDDEN, ReleaseForbidden
-from spiderpool.agent.concurrency.keyed_lock import Turns
+from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.detection import ATTEMPTS, InUse
-from spiderpool.agent.ipam.allocator import Leases, Verify
-from spiderpool.agent.ipam.facts import BY_POD, BY_UID, FactSource, Mirrors, PodCall
+from spiderpool.agent.ipam.allocator import Allocator, Verify
+from spiderpool.agent.ipam.facts import BY_POD, BY_UID, FactSource, Informers, PodCall
 from spiderpool.agent.ipam.pod_events import Reports
 from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics
@@ -44,11 +44,11 @@ class Ipam:
     """All operations of the IPAM, each in its pod's turn, counted, and reported on the pod when it fails."""
 
     cluster: Cluster
-    mirrors: Mirrors
+    informers: Informers
     source: FactSource
-    leases: Leases
+    leases: Allocator
     releases: Releases
-    turns: Turns
+    pod_locks: KeyedLock
     metrics: Metrics
     reports: Reports
     configs: CoordinatorConfigs
@@ -57,7 +57,7 @@ class Ipam:
     async def lease(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
         """Give a pod its addresses, none of which `verify` refuses."""
         with self._counted_add(call):
-            return await self.turns.add(call.key, request.container_id, lambda: self._lease(call, request, verify))
+            return await self.pod_locks.add(call.key, request.container_id, lambda: self._lease(call, request, verify))
 
     async def _lease(self, call: PodCall, request: Request, verify: Verify | None) -> IpamAddResponse:
         """Claim; where an address turns out to be in use by somebody else, it is set aside and another one is tried."""
@@ -76,12 +76,12 @@ class Ipam:
     async def release(self, call: PodCall, container_id: str) -> None:
         """Take back what a container had."""
         with self._counted_release():
-            await self.turns.delete(call.key, container_id, lambda: self.releases.delete(call, container_id))
+            await self.pod_locks.delete(call.key, container_id, lambda: self.releases.delete(call, container_id))
 
     def held(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Give what a pod of this node holds now; the addresses of a virtual machine's pod are in the machine's name."""
-        by_uid = self.mirrors.records.by_index(BY_UID, call.uid) if call.uid else ()
-        records = by_uid or self.mirrors.records.by_index(BY_POD, call.key)
+        by_uid = self.informers.records.by_index(BY_UID, call.uid) if call.uid else ()
+        records = by_uid or self.informers.records.by_index(BY_POD, call.key)
         return tuple(record for record in records if record.held)
 
     async def healthy(self) -> None:
@@ -89,7 +89,7 @@ class Ipam:
 
     async def require_ready(self) -> None:
         """Raise `NotAvailable` while an ADD could not succeed."""
-        trouble = self.mirrors.trouble
+        trouble = self.informers.trouble
         if trouble is not None:
             raise NotAvailable(f"spiderpool-agent cannot follow the Kubernetes API: {trouble.message}")
 
@@ -130,7 +130,7 @@ class Ipam:
             raise ReleaseForbidden(f"pod {call}: its addresses are static, they are not released", STATIC_FORBIDDEN)
         with self._counted_release():
             uid = call.uid or pod.metadata.uid
-            await self.turns.delete(call.key, args.container_id or "", lambda: self.releases.delete_all(uid))
+            await self.pod_locks.delete(call.key, args.container_id or "", lambda: self.releases.delete_all(uid))
 
     async def workload_endpoint(self, namespace: str, name: str) -> WorkloadEndpoint:
         """Serve `GET /v1/workloadendpoint` from the records, wherever in the cluster the pod is."""

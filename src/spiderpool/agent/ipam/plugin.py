@@ -61,7 +61,7 @@ class IpamPlugin:
         """
         alive = valid_attachments(call.config)
         stale = {
-            of_pod(record) for record in self.ipam.mirrors.records if record.held and is_stale(record, call.network, alive)
+            of_pod(record) for record in self.ipam.informers.records if record.held and is_stale(record, call.network, alive)
         }
         ended = await asyncio.gather(*(self.ipam.release(pod, sandbox) for pod, sandbox in stale), return_exceptions=True)
         for error in ended:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.ipam.facts import BY_POD, BY_UID, Mirrors, PodCall
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.ipam.facts import BY_POD, BY_UID, Informers, PodCall
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
@@ -30,7 +30,7 @@ REMEMBERED: Final = 10_000  # pods seen to be deleted; a DEL comes within second
 Judge = Callable[[SpiderIP], Verdict]
 
 
-class Graveyard:
+class Tombstones:
     """UIDs of pods that this agent saw being removed: no live read is needed to know that they are gone."""
 
     def __init__(self) -> None:
@@ -53,10 +53,10 @@ class Releases:
     def __init__(
         self,
         cluster: Cluster,
-        mirrors: Mirrors,
+        informers: Informers,
         claims: Claims,
         *,
-        patience: Patience,
+        retry: RetryPolicy,
         deletions: Deletions,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
@@ -65,20 +65,20 @@ class Releases:
 
         Args:
             cluster: the store.
-            mirrors: this node's pods and records.
+            informers: this node's pods and records.
             claims: knows creates that never got an answer.
-            patience: how long an API server that cannot serve is borne.
+            retry: how long an API server that cannot serve is borne.
             deletions: releases records.
             on_loss: told of each release that met a changed record.
         """
         self._cluster = cluster
-        self._mirrors = mirrors
+        self._informers = informers
         self._claims = claims
-        self._patience = patience
+        self._retry = retry
         self._deletions = deletions
         self._on_loss = on_loss
-        self._graveyard = Graveyard()
-        mirrors.pods.subscribe(self._graveyard.follow)
+        self._tombstones = Tombstones()
+        informers.pods.subscribe(self._tombstones.follow)
 
     async def delete(self, call: PodCall, container_id: str) -> None:
         """Give back what a container had; the caller has the pod's turn."""
@@ -96,33 +96,33 @@ class Releases:
             mine = record.spec.holder.uid == uid
             return Verdict(Action.RELEASE if mine else Action.KEEP, "address conflict")
 
-        held = [record for record in self._mirrors.records.by_index(BY_UID, uid) if record.held]
+        held = [record for record in self._informers.records.by_index(BY_UID, uid) if record.held]
         await asyncio.gather(*(self._release(record, judge, IPState.QUARANTINED) for record in held))
 
     def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """Give this node's records of a pod, by UID and by name: a runtime may not tell the UID, or tell another one."""
-        of_uid = self._mirrors.records.by_index(BY_UID, call.uid) if call.uid else ()
-        found = (*of_uid, *self._mirrors.records.by_index(BY_POD, call.key))
+        of_uid = self._informers.records.by_index(BY_UID, call.uid) if call.uid else ()
+        found = (*of_uid, *self._informers.records.by_index(BY_POD, call.key))
         return tuple({record.metadata.name: record for record in found if record.held}.values())
 
     async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
         """Give the live pod of the name, None when it is gone; read live unless the mirror is sure that it ended."""
         uids = {record.spec.holder.uid for record in records}
-        known = self._mirrors.pods.named(call.name, call.namespace)
+        known = self._informers.pods.named(call.name, call.namespace)
         if known is not None and uids == {known.metadata.uid} and not is_alive(known):
             return known
-        if known is None and all(uid in self._graveyard for uid in uids):
+        if known is None and all(uid in self._tombstones for uid in uids):
             return None
         try:
-            return await self._patience.bear(partial(self._cluster.get, Pod, call.name, call.namespace))
+            return await self._retry.run(partial(self._cluster.get, Pod, call.name, call.namespace))
         except NotFound:
             if known is not None:
-                self._mirrors.pods.forget(known)
+                self._informers.pods.forget(known)
             return None
 
     async def _settle(self, record: SpiderIP, pod: Pod | None, container_id: str, uid: str) -> None:
         """Judge a record and act on it."""
-        owners = await self._patience.bear(partial(read_owners, self._cluster, record))
+        owners = await self._retry.run(partial(read_owners, self._cluster, record))
 
         def judge(found: SpiderIP) -> Verdict:
             return judge_release(found, pod, container_id, uid, owners)
@@ -156,5 +156,5 @@ class Releases:
 
     async def _read(self, record: SpiderIP) -> SpiderIP | None:
         """Read a record again; another record of the same address is somebody else's."""
-        found = await if_exists(self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name)))
+        found = await if_exists(self._retry.run(partial(self._cluster.get, SpiderIP, record.metadata.name)))
         return found if found is not None and found.metadata.uid == record.metadata.uid else None

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import structlog
 
-from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.multus.cache_directory import CacheDir
 from spiderpool.agent.multus.delegate_calls import Plugins
 from spiderpool.agent.multus.devices import Devices
-from spiderpool.agent.multus.network_lookup import PATIENCE
+from spiderpool.agent.multus.network_lookup import RETRY
 from spiderpool.agent.multus.pod_networks import PodNetworks, Reports, title
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
 from spiderpool.api.kubernetes.core import Pod
@@ -139,9 +139,9 @@ class Attachment:
 
     async def _refuse_taken_names(self, netns: Namespaces, delegates: Sequence[Delegate]) -> None:
         """Refuse before anything is touched: an ADD for a living container must not end its network."""
-        taken = await netns.run(interface_names)
+        occupancy = await netns.run(interface_names)
         for delegate in delegates:
-            if delegate.ifname in taken:
+            if delegate.ifname in occupancy:
                 raise BadEnvironment(
                     f"{title(self.call, delegate.name)}interface {delegate.ifname} is in the container already; "
                     "a second ADD needs a DEL before it, or another interface name"
@@ -159,7 +159,7 @@ class Attachment:
             await self._tell(pod, delegates, outcomes)
             return render(parse_result(outcomes[0]), self.call.cni_version)
         except BaseException:
-            await unbroken(self._detach_all(tried))
+            await shielded(self._detach_all(tried))
             raise
 
     async def _attach(self, netns: Namespaces, delegate: Delegate) -> dict[str, Any]:
@@ -219,9 +219,9 @@ class Attachment:
 
         try:
             try:
-                await PATIENCE.bear(write)
+                await RETRY.run(write)
             except UnknownOutcome:
-                await PATIENCE.bear(write)  # writing the same twice is no harm
+                await RETRY.run(write)  # writing the same twice is no harm
         except NotFound:
             log.info("pod is gone; its network status is not written", pod=meta.name, namespace=meta.namespace)
         except Conflict as error:
@@ -272,7 +272,7 @@ class Attachment:
             return await self.networks.plan(pod)
         except SpiderpoolError as error:
             log.info("networks of the pod's annotations cannot be found", pod=pod.metadata.name, reason=error.message)
-            return await self.networks.plan_without_wishes(pod)
+            return await self.networks.plan_without_networks(pod)
 
     async def _detach_all(self, delegates: Sequence[Delegate]) -> list[SpiderpoolError]:
         wrong = []

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from spiderpool.agent.api.server import Peer
-from spiderpool.agent.concurrency.keyed_lock import Turns
+from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.multus.attachment import READY_S, Attachment
 from spiderpool.agent.multus.pod_networks import Reports
 from spiderpool.agent.node.caller import host_of
@@ -31,19 +31,21 @@ RUNTIME_IFNAME: Final = "eth0"  # what every runtime calls the default network's
 class MetaPlugin:
     """Serves the CNI calls of `spiderpool-multus`."""
 
-    def __init__(self, cluster: Cluster, reports: Reports, turns: Turns | None = None, ready_s: float = READY_S) -> None:
+    def __init__(
+        self, cluster: Cluster, reports: Reports, pod_locks: KeyedLock | None = None, ready_s: float = READY_S
+    ) -> None:
         """
         Begin without any container.
 
         Args:
             cluster: the door to the API.
             reports: for Events.
-            turns: hands out turns by container; not those of the IPAM, which the plugins run here wait for.
+            pod_locks: hands out turns by container; not those of the IPAM, which the plugins run here wait for.
             ready_s: how long ADD waits for the readiness file.
         """
         self._cluster = cluster
         self._reports = reports
-        self._turns = turns or Turns()
+        self._pod_locks = pod_locks or KeyedLock()
         self._ready_s = ready_s
         self._adding: set[str] = set()  # containers younger than the list that comes with a GC
 
@@ -55,11 +57,11 @@ class MetaPlugin:
             container = ("container", call.container_id)
             match call.command:
                 case "ADD":
-                    return await self._turns.add(container, call.container_id, lambda: self._add(attachment))
+                    return await self._pod_locks.add(container, call.container_id, lambda: self._add(attachment))
                 case "DEL":
-                    await self._turns.delete(container, call.container_id, attachment.delete)
+                    await self._pod_locks.delete(container, call.container_id, attachment.delete)
                 case "CHECK":
-                    async with self._turns.of(container):
+                    async with self._pod_locks.of(container):
                         await attachment.check()
                 case "STATUS":
                     await attachment.status()
@@ -69,7 +71,7 @@ class MetaPlugin:
 
     async def settle(self) -> None:
         """End all ADDs, and wait until they have taken back what they made."""
-        await self._turns.settle()
+        await self._pod_locks.settle()
 
     async def _add(self, attachment: Attachment) -> str:
         """Run an ADD that may outlive the call which began it: cancelled, it still takes back what it made."""
@@ -101,7 +103,7 @@ class MetaPlugin:
         for container_id in sorted(known - alive - self._adding):
             stale = self._attachment(_about(call, container_id, results), config, host)
             try:
-                await self._turns.delete(("container", container_id), container_id, stale.delete)
+                await self._pod_locks.delete(("container", container_id), container_id, stale.delete)
             except SpiderpoolError as error:
                 wrong.append(f"container {container_id}: {error.message}")
         left = await caches.results()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spiderpool.agent.multus.devices import Devices
-from spiderpool.agent.multus.network_lookup import PATIENCE, Networks
+from spiderpool.agent.multus.network_lookup import RETRY, Networks
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.netconf import read_config
@@ -63,7 +63,7 @@ class PodNetworks:
         args = self.call.args
         if not args.name:
             return None
-        pod = await PATIENCE.bear(lambda: self.cluster.get(Pod, args.name, args.namespace))
+        pod = await RETRY.run(lambda: self.cluster.get(Pod, args.name, args.namespace))
         if args.uid and args.uid != pod.metadata.uid and not is_mirror(pod):
             raise TryAgain(f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is for {args.uid}")
         return pod
@@ -72,7 +72,7 @@ class PodNetworks:
         """Give what is called for a pod, in its order, or for a call without a pod."""
         return self._named(await Devices(self.host).hand_out(pod, await self._networks_of(pod)))
 
-    async def plan_without_wishes(self, pod: Pod | None) -> tuple[Delegate, ...]:
+    async def plan_without_networks(self, pod: Pod | None) -> tuple[Delegate, ...]:
         """Give what every pod gets, whatever this one asks for."""
         return self._named(await self.configured(pod))
 

@@ -11,7 +11,7 @@ import structlog
 
 from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.api.kubernetes.core import Node
-from spiderpool.datapath.invalid_packets import CHAIN, Fate, Findings, Verdict, chain_rules, judge_invalid
+from spiderpool.datapath.invalid_packets import CHAIN, Fate, ProbeResult, Verdict, chain_rules, judge_invalid
 from spiderpool.datapath.kernel_settings import TCP_BE_LIBERAL
 from spiderpool.errors import TryAgain
 from spiderpool.kernel.iptables import has_ipvs_services, read_chain
@@ -22,7 +22,7 @@ REASONS: Final = {Fate.DROPPED: "KubeProxyDropsInvalid", Fate.DROPPED_SOON: "Kub
 
 log = structlog.get_logger(__name__)
 
-Look = Callable[[], Awaitable[Findings]]
+Look = Callable[[], Awaitable[ProbeResult]]
 Tell = Callable[[Node, str, str], None]
 
 
@@ -34,7 +34,7 @@ class KubeProxyWatch:
         look: Look,
         node: Callable[[], Node | None],
         tell: Tell,
-        note: Callable[[Verdict, Findings], None],
+        note: Callable[[Verdict, ProbeResult], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,9 +92,9 @@ def looking(settings: NodeSettings, families: Iterable[int]) -> Look:
     """Make the look into this node's kernel."""
     families = tuple(families)
 
-    async def look() -> Findings:
+    async def look() -> ProbeResult:
         liberal = settings.read(TCP_BE_LIBERAL)
-        return Findings(
+        return ProbeResult(
             rules=chain_rules(await read_chain(CHAIN, families)),
             liberal=None if liberal is None else liberal == "1",
             ipvs=has_ipvs_services(),

@@ -18,8 +18,8 @@ from typing import Final
 
 import structlog
 
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.ipam.facts import BY_POD, Mirrors
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.ipam.facts import BY_POD, Informers
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -58,13 +58,13 @@ class Endpoints:
     def __init__(
         self,
         cluster: Cluster,
-        mirrors: Mirrors,
+        informers: Informers,
         owners: TopOwners,
         *,
         node: str,
         is_busy: Callable[[], bool],
         is_served: Callable[[Name], bool],
-        patience: Patience,
+        retry: RetryPolicy,
         quiet_s: float = QUIET_S,
     ) -> None:
         """
@@ -72,22 +72,22 @@ class Endpoints:
 
         Args:
             cluster: the store.
-            mirrors: this node's pods and records.
+            informers: this node's pods and records.
             owners: top owners of pods.
             node: name of this agent's node.
             is_busy: whether CNI calls run now.
             is_served: whether a CNI call of this pod runs: its addresses are still changing.
-            patience: how long an API server that cannot serve is borne.
+            retry: how long an API server that cannot serve is borne.
             quiet_s: how long no CNI call must have been before endpoints have their turn.
         """
         self._cluster = cluster
-        self._mirrors = mirrors
+        self._informers = informers
         self._owners = owners
         self._quiet_s = quiet_s
         self._node_label = label_value(node)
         self._is_busy = is_busy
         self._is_served = is_served
-        self._patience = patience
+        self._retry = retry
         self._known: dict[Name, Version] = {}
         self._unanswered: dict[Name, str] = {}  # creates whose answer never came: UID of the pod
         self._pending: dict[Name, float] = {}  # since when; a dict keeps the order in which they came
@@ -141,7 +141,7 @@ class Endpoints:
 
     async def _look_back(self) -> None:
         """Note every holder of this node, and every endpoint that a former agent of this node left."""
-        listing = await self._patience.bear(
+        listing = await self._retry.run(
             partial(
                 self._cluster.list_objects,
                 SpiderEndpoint,
@@ -152,7 +152,7 @@ class Endpoints:
         for endpoint in listing.items:
             self._note(endpoint)
             self.changed(endpoint.key)
-        for record in self._mirrors.records:
+        for record in self._informers.records:
             self.changed(name_of(record))
 
     async def _work_off(self) -> None:
@@ -209,7 +209,7 @@ class Endpoints:
 
     async def _reconcile(self, name: Name) -> None:
         """Compare what is held with what the endpoint says, and write the difference."""
-        records = [record for record in self._mirrors.records.by_index(BY_POD, name) if record.held]
+        records = [record for record in self._informers.records.by_index(BY_POD, name) if record.held]
         if not records:
             await self._delete(name)
             return
@@ -226,15 +226,15 @@ class Endpoints:
     def _pod_of(self, record: SpiderIP) -> Pod | None:
         """Give the pod that holds a record; a virtual machine's pod has another name than its records."""
         holder = record.spec.holder
-        known = self._mirrors.pods.named(holder.name, holder.namespace)
+        known = self._informers.pods.named(holder.name, holder.namespace)
         if known is not None and known.metadata.uid == holder.uid:
             return known
-        return next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
+        return next((pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None)
 
     async def _write(self, wanted: SpiderEndpoint) -> None:
         if wanted.key not in self._known:
             try:
-                self._note(await self._patience.bear(partial(self._cluster.create, wanted)))
+                self._note(await self._retry.run(partial(self._cluster.create, wanted)))
             except AlreadyExists:
                 pass
             except UnknownOutcome:
@@ -249,11 +249,11 @@ class Endpoints:
         """Make an endpoint that exists say what it should, whoever wrote it; finalizers of a former version go."""
         namespace, name = wanted.key
         try:
-            found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name, namespace))
+            found = await self._retry.run(partial(self._cluster.get, SpiderEndpoint, name, namespace))
             self._note(found)
             merged = merge_endpoint(found, wanted)
             if merged != found:
-                self._note(await self._patience.bear(partial(self._cluster.replace, merged)))
+                self._note(await self._retry.run(partial(self._cluster.replace, merged)))
         except NotFound:
             self._known.pop(wanted.key, None)
             raise Conflict(f"SpiderEndpoint {namespace}/{name} went away while it was written") from None
@@ -266,7 +266,7 @@ class Endpoints:
         if version is None:
             return  # never written by this agent, nor found at its start
         try:
-            await self._patience.bear(
+            await self._retry.run(
                 partial(
                     self._cluster.delete,
                     SpiderEndpoint,
@@ -287,7 +287,7 @@ class Endpoints:
         if pod_uid is None:
             return
         try:
-            found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
+            found = await self._retry.run(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
         except NotFound:
             pass
         else:
@@ -298,7 +298,7 @@ class Endpoints:
     async def _look_again(self, name: Name, version: Version) -> None:
         """See who changed an endpoint that was to be deleted."""
         try:
-            found = await self._patience.bear(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
+            found = await self._retry.run(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
         except NotFound:
             self._known.pop(name, None)
             return

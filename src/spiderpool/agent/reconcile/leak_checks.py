@@ -15,70 +15,70 @@ from typing import Final
 
 import structlog
 
-from spiderpool.agent.concurrency.keyed_lock import Turns
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.concurrency.shield import unbroken
-from spiderpool.agent.ipam.facts import BY_UID, Mirrors
+from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.ipam.facts import BY_UID, Informers
 from spiderpool.agent.records.deletions import Deletions
-from spiderpool.api.agent.interfaces import WornNamespace
-from spiderpool.api.crd.group import ANNO_WORN
+from spiderpool.api.agent.interfaces import InUseNamespace
+from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.claim import ClaimKey
 from spiderpool.records.build import marked, suspicion_of, unmarked
-from spiderpool.records.lifecycle import WORN_LOOK_S, Action, Verdict, judge_suspect
+from spiderpool.records.lifecycle import IN_USE_CHECK_S, Action, Verdict, judge_leak_check
 
 GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
 RETRY_S: Final = 5.0
 
-Look = Callable[[], Awaitable[tuple[WornNamespace, ...]]]
+Look = Callable[[], Awaitable[tuple[InUseNamespace, ...]]]
 """Looks into the namespaces of this node's pods."""
 
 log = structlog.get_logger(__name__)
 
 
-class Suspects:
+class LeakChecks:
     """Answers the controller's questions about this node."""
 
     def __init__(
         self,
         cluster: Cluster,
-        mirrors: Mirrors,
+        informers: Informers,
         deletions: Deletions,
-        turns: Turns,
+        pod_locks: KeyedLock,
         *,
         node: str,
         look: Look,
-        patience: Patience,
+        retry: RetryPolicy,
     ) -> None:
         """
         Follow the records from now on.
 
         Args:
             cluster: the store.
-            mirrors: this node's pods and records.
+            informers: this node's pods and records.
             deletions: releases records.
-            turns: nothing is released while a call of its pod runs.
+            pod_locks: nothing is released while a call of its pod runs.
             node: name of this agent's node.
             look: into the kernel.
-            patience: how long an API server that cannot serve is borne.
+            retry: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
-        self._mirrors = mirrors
+        self._informers = informers
         self._deletions = deletions
-        self._turns = turns
+        self._pod_locks = pod_locks
         self._node = node
         self._look = look
-        self._patience = patience
+        self._retry = retry
         self._due: dict[str, float] = {}
         self._news = asyncio.Event()
-        mirrors.records.subscribe(self._follow)
+        informers.records.subscribe(self._follow)
 
     async def run(self) -> None:
         """Answer what was asked before, then what is asked; ends by being cancelled."""
-        for record in self._mirrors.records:
+        for record in self._informers.records:
             if self._is_asked(record):  # also where a former agent answered that it was still worn: nobody else looks again
                 self._ask_later(record.metadata.name, 0.0)
         while True:
@@ -90,7 +90,7 @@ class Suspects:
             await self._answer(names)
 
     def _follow(self, _change: Change, _old: SpiderIP | None, new: SpiderIP | None) -> None:
-        if new is not None and self._is_asked(new) and ANNO_WORN not in new.metadata.annotations:
+        if new is not None and self._is_asked(new) and ANNO_IN_USE not in new.metadata.annotations:
             self._ask_later(new.metadata.name, 0.0)
 
     def _is_asked(self, record: SpiderIP) -> bool:
@@ -104,7 +104,7 @@ class Suspects:
         """Wait until something is due."""
         while not self._due or min(self._due.values()) > time.monotonic():
             self._news.clear()
-            left_s = min(self._due.values(), default=time.monotonic() + WORN_LOOK_S) - time.monotonic()
+            left_s = min(self._due.values(), default=time.monotonic() + IN_USE_CHECK_S) - time.monotonic()
             try:
                 async with asyncio.timeout(max(0.0, left_s)):
                     await self._news.wait()
@@ -119,19 +119,19 @@ class Suspects:
         """
         names = tuple(names)
         try:
-            worn = await self._look()
+            in_use = await self._look()
         except (SpiderpoolError, OSError) as error:
             log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
             for name in names:
                 self._ask_later(name, RETRY_S)
             return
         for name in names:
-            record = self._mirrors.records.named(name)
+            record = self._informers.records.named(name)
             if record is None or not self._is_asked(record):
                 continue
             try:
-                twin_worn = any(wearer(twin, worn) for twin in self._twins(record))
-                again_s = await self._judge(record, wearer(record, worn), twin_worn=twin_worn)
+                twin_in_use = any(user_of(twin, in_use) for twin in self._twins(record))
+                again_s = await self._judge(record, user_of(record, in_use), twin_in_use=twin_in_use)
             except SpiderpoolError as error:
                 log.info("a suspected address cannot be judged yet", ip=record.spec.ip, reason=error.message)
                 again_s = RETRY_S
@@ -140,16 +140,16 @@ class Suspects:
 
     def _twins(self, record: SpiderIP) -> list[SpiderIP]:
         """Give the other records that the same claim holds."""
-        others = self._mirrors.records.by_index(BY_UID, record.spec.holder.uid)
+        others = self._informers.records.by_index(BY_UID, record.spec.holder.uid)
         key = ClaimKey.of_record(record)
         return [o for o in others if o.held and o.metadata.name != record.metadata.name and ClaimKey.of_record(o) == key]
 
-    async def _judge(self, record: SpiderIP, worn_in: str, *, twin_worn: bool) -> float | None:
+    async def _judge(self, record: SpiderIP, in_use_in: str, *, twin_in_use: bool) -> float | None:
         """Judge one record and act on it; gives after which time to look again."""
         holder = record.spec.holder
-        async with self._turns.of((holder.namespace, holder.name)):
+        async with self._pod_locks.of((holder.namespace, holder.name)):
             pod = await self._pod_of(record)
-            verdict = judge_suspect(record, pod, suspicion_of(record).partition(": ")[0], worn_in, twin_worn=twin_worn)
+            verdict = judge_leak_check(record, pod, suspicion_of(record).partition(": ")[0], in_use_in, twin_in_use=twin_in_use)
             try:
                 return await self._act(record, verdict)
             except (Conflict, NotFound):
@@ -162,23 +162,23 @@ class Suspects:
         if not verdict.patience_s:
             await self._write(unmarked(record))
             return None
-        if ANNO_WORN not in record.metadata.annotations:
-            await self._write(marked(record, ANNO_WORN, verdict.reason))
+        if ANNO_IN_USE not in record.metadata.annotations:
+            await self._write(marked(record, ANNO_IN_USE, verdict.reason))
         return verdict.patience_s
 
     async def _write(self, record: SpiderIP) -> None:
-        self._mirrors.records.remember(await self._patience.bear(lambda: unbroken(self._cluster.replace(record))))
+        self._informers.records.remember(await self._retry.run(lambda: shielded(self._cluster.replace(record))))
 
     async def _pod_of(self, record: SpiderIP) -> Pod | None:
         """Give the live pod that has the holder's UID; a virtual machine's pod has another name than its records."""
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
-        pod = await if_exists(self._patience.bear(partial(self._cluster.get, Pod, holder.name, holder.namespace)))
+            return next((pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None)
+        pod = await if_exists(self._retry.run(partial(self._cluster.get, Pod, holder.name, holder.namespace)))
         return pod if pod is not None and pod.metadata.uid == holder.uid else None
 
 
-def wearer(record: SpiderIP, namespaces: Iterable[WornNamespace]) -> str:
+def user_of(record: SpiderIP, namespaces: Iterable[InUseNamespace]) -> str:
     """Say which namespace wears the address of a record; empty when none does."""
     address = record.spec.address
     for namespace in namespaces:

@@ -17,10 +17,10 @@ import structlog
 
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.agent.concurrency.keyed_lock import Turns
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.concurrency.shield import unbroken
-from spiderpool.agent.ipam.facts import BY_UID, Mirrors
+from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.ipam.facts import BY_UID, Informers
 from spiderpool.agent.reconcile.leak_checks import Look
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
@@ -43,21 +43,21 @@ log = structlog.get_logger(__name__)
 Lost = Callable[[Pod, str], None]
 
 
-class Comeback:
+class Restore:
     """Claims again what living pods of this node have and no record says."""
 
     def __init__(
         self,
         cluster: Cluster,
-        mirrors: Mirrors,
+        informers: Informers,
         owners: TopOwners,
         deletions: Deletions,
         *,
         node: str,
         features: Features,
         pools: Callable[[], Mapping[str, Pool]],
-        patience: Patience,
-        turns: Turns,
+        retry: RetryPolicy,
+        pod_locks: KeyedLock,
         look: Look,
         on_lost: Lost,
     ) -> None:
@@ -66,37 +66,37 @@ class Comeback:
 
         Args:
             cluster: the store.
-            mirrors: this node's pods and records.
+            informers: this node's pods and records.
             owners: top owners of pods.
             deletions: what this agent deleted itself.
             node: name of this agent's node.
             features: the switches of the configuration.
             pools: gives the pools as they are now.
-            patience: how long an API server that cannot serve is borne.
-            turns: a pod's record is not made while an ADD of the pod runs.
+            retry: how long an API server that cannot serve is borne.
+            pod_locks: a pod's record is not made while an ADD of the pod runs.
             look: into the namespaces of this node's pods.
             on_lost: told of each address that somebody else has, and in which words.
         """
         self._cluster = cluster
-        self._mirrors = mirrors
+        self._informers = informers
         self._owners = owners
         self._deletions = deletions
         self._node = node
         self._features = features
         self._endpoints: dict[tuple[str, str], SpiderEndpoint] = {}
         self._pools = pools
-        self._patience = patience
-        self._turns = turns
+        self._retry = retry
+        self._pod_locks = pod_locks
         self._look = look
         self._on_lost = on_lost
         self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
         self.looked = asyncio.Event()  # set once every pod was looked at
-        mirrors.records.subscribe(self._follow)
+        informers.records.subscribe(self._follow)
 
     async def run(self) -> None:
         """Look at all pods once, then at each record that vanishes; ends by being cancelled."""
         await self._persist(self._list_endpoints)
-        for pod in tuple(self._mirrors.pods):
+        for pod in tuple(self._informers.pods):
             await self._persist(partial(self._look_at, pod))
         self._endpoints.clear()  # of no use any more: what vanishes from now on is known by its own record
         self.looked.set()
@@ -113,7 +113,7 @@ class Comeback:
         backoff = Backoff()
         while True:
             try:
-                await self._patience.bear(work)
+                await self._retry.run(work)
             except TryAgain as error:
                 await asyncio.sleep(backoff.next_s(error))
             except SpiderpoolError as error:
@@ -129,7 +129,7 @@ class Comeback:
         records = await self._remembered(pod)
         if not records:
             return  # without a turn: whoever waits for a first address may do that for long
-        async with self._turns.of(pod.key):
+        async with self._pod_locks.of(pod.key):
             live = await self._live(pod)
             if live is not None:
                 for record in records:
@@ -150,8 +150,8 @@ class Comeback:
                 return ()
             told = records_of_endpoint(known, pod, holder.owner or await self._owners.of(pod), self._features)
             lost = tuple(record for record in told if not self._has_slot(pod, record))
-            worn = await self._worn_by(pod) if lost else frozenset()
-            return tuple(record for record in lost if record.spec.address in worn)  # a hand may have edited the endpoint
+            in_use = await self._in_use_by(pod) if lost else frozenset()
+            return tuple(record for record in lost if record.spec.address in in_use)  # a hand may have edited the endpoint
         owner = await self._owners.of(pod)
         endpoint = await self._endpoint_of(pod, owner)
         if endpoint is not None:
@@ -161,10 +161,10 @@ class Comeback:
     async def _look_for(self, record: SpiderIP) -> None:
         """Claim a vanished record again if its pod lives; one that went to another node still exists."""
         holder = record.spec.holder
-        pod = next((pod for pod in self._mirrors.pods if pod.metadata.uid == holder.uid), None)
+        pod = next((pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None)
         if pod is None or not needs_records(pod):
             return
-        async with self._turns.of(pod.key):
+        async with self._pod_locks.of(pod.key):
             try:
                 await self._cluster.get(SpiderIP, record.metadata.name)
             except NotFound:
@@ -173,20 +173,20 @@ class Comeback:
                     await self._claim(record_of(record.spec), live)
 
     def _held_by(self, pod: Pod) -> list[SpiderIP]:
-        return [record for record in self._mirrors.records.by_index(BY_UID, pod.metadata.uid) if record.held]
+        return [record for record in self._informers.records.by_index(BY_UID, pod.metadata.uid) if record.held]
 
     def _has_slot(self, pod: Pod, record: SpiderIP) -> bool:
         """Whether a pod has a record for the NIC and family of another one."""
         return slot_of(record) in map(slot_of, self._held_by(pod))
 
-    async def _worn_by(self, pod: Pod) -> frozenset[IPAddress]:
+    async def _in_use_by(self, pod: Pod) -> frozenset[IPAddress]:
         """Look what a pod's interfaces wear; nothing that can be made use of when that cannot be seen."""
         try:
-            worn = await self._look()
+            in_use = await self._look()
         except (SpiderpoolError, OSError) as error:
             log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
             return frozenset()
-        return frozenset(ip for each in worn if each.pod_uid == pod.metadata.uid for _, ip in each.pairs)
+        return frozenset(ip for each in in_use if each.pod_uid == pod.metadata.uid for _, ip in each.pairs)
 
     async def _live(self, pod: Pod) -> Pod | None:
         """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""
@@ -203,16 +203,16 @@ class Comeback:
         if self._has_slot(pod, record):
             return
         try:
-            made = await unbroken(self._cluster.create(record))
+            made = await shielded(self._cluster.create(record))
         except (AlreadyExists, UnknownOutcome):
             made = await self._cluster.get(SpiderIP, record.metadata.name)
             if made.spec.state is IPState.COOLING:
                 # Whoever had it last has let it go; this pod wears it.
-                made = await unbroken(self._cluster.replace(put_in_place(made, record)))
+                made = await shielded(self._cluster.replace(put_in_place(made, record)))
             if made.spec.holder.uid != pod.metadata.uid:
                 self._on_lost(pod, lost_text(record, made, pod))
                 return
-        self._mirrors.records.remember(made)
+        self._informers.records.remember(made)
         log.info("record made again", ip=made.spec.ip, pod=full_name(pod))
 
 

@@ -16,17 +16,17 @@ from typing import Final
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
-from spiderpool.agent.records.occupancy import Taken
+from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, TryAgain, UnknownOutcome, Unreachable
 from spiderpool.ipam.candidates import candidates
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder, put_in_place
@@ -38,7 +38,7 @@ INHERITED_S: Final = 65.0  # the API server gives up a request after 60 s: later
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class AddressRequest:
     """
     One address that an ADD wants.
 
@@ -51,7 +51,7 @@ class Want:
     selection: Selection
     reserved: AddressSet
     build: Callable[[Pool, IPAddress], SpiderIP]
-    renew: Callable[[Want], Want]
+    renew: Callable[[AddressRequest], AddressRequest]
     resting: tuple[SpiderIP, ...] = ()
 
 
@@ -70,11 +70,11 @@ class Claims:
     def __init__(
         self,
         cluster: Cluster,
-        records: Mirror[SpiderIP],
-        taken: Taken,
+        records: Informer[SpiderIP],
+        occupancy: Occupancy,
         watches: CoolingWatches,
         *,
-        patience: Patience,
+        retry: RetryPolicy,
         deletions: Deletions,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
@@ -84,17 +84,17 @@ class Claims:
         Args:
             cluster: the store.
             records: this node's own records; own writes are remembered there.
-            taken: what is believed to be taken.
+            occupancy: what is believed to be taken.
             watches: follow what rests in pools that are full.
-            patience: how long an API server that cannot serve is borne.
+            retry: how long an API server that cannot serve is borne.
             deletions: releases and deletes records.
             on_loss: told of each create that met somebody else's address.
         """
         self._cluster = cluster
         self._records = records
-        self._taken = taken
+        self._occupancy = occupancy
         self._watches = watches
-        self._patience = patience
+        self._retry = retry
         self._deletions = deletions
         self._on_loss = on_loss
         self._slots = asyncio.Semaphore(SLOTS)
@@ -108,38 +108,38 @@ class Claims:
         self._inherited = uids
         self._inherited_until = time.monotonic() + INHERITED_S
 
-    async def claim(self, want: Want, undo: AsyncExitStack, deadline: float) -> SpiderIP | None:
+    async def claim(self, address_request: AddressRequest, undo: AsyncExitStack, deadline: float) -> SpiderIP | None:
         """
         Give an address of the first pool that has one; None when all are full until `deadline` (monotonic seconds).
 
         `undo` gets the way back of each record that this call creates.
         """
-        for resting in want.resting:
-            record = await self._take_back(resting, want, undo)
+        for resting in address_request.resting:
+            record = await self._take_back(resting, address_request, undo)
             if record is not None:
                 return record
         fruitless: dict[str, tuple[int, int]] = {}
         while True:
-            news = self._taken.news
-            for pool in want.selection.pools:
-                record = await self._claim_in(pool, want, undo, fruitless)
+            news = self._occupancy.news
+            for pool in address_request.selection.pools:
+                record = await self._claim_in(pool, address_request, undo, fruitless)
                 if record is not None:
                     return record
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return None
-            await self._taken.wait(news, [pool.name for pool in want.selection.pools], left_s)
-            want = want.renew(want)
+            await self._occupancy.wait(news, [pool.name for pool in address_request.selection.pools], left_s)
+            address_request = address_request.renew(address_request)
 
     async def holders(self, ips: Iterable[IPAddress]) -> dict[IPAddress, str]:
         """Say who has exact addresses that could not be had."""
-        found = {ip: await self._patience.bear(partial(self._read, record_name(ip), "")) for ip in ips}
+        found = {ip: await self._retry.run(partial(self._read, record_name(ip), "")) for ip in ips}
         return {ip: describe_holder(record) for ip, record in found.items() if record is not None}
 
     async def resolve(self, uid: str) -> None:
         """Learn what became of the creates of a pod that got no answer; those that happened are then in the mirror."""
         for name in tuple(self._unresolved.get(uid, ())):
-            await self._patience.bear(partial(self._read, name, uid))
+            await self._retry.run(partial(self._read, name, uid))
 
     def drop(self, uid: str) -> None:
         """Drop what is kept of a pod that is gone."""
@@ -156,7 +156,7 @@ class Claims:
             try:
                 await self._deletions.release(record)
             except (Conflict, UnknownOutcome):
-                found = await self._patience.bear(partial(self._read, record.metadata.name, record.spec.holder.uid))
+                found = await self._retry.run(partial(self._read, record.metadata.name, record.spec.holder.uid))
                 if found is None or found.metadata.uid != record.metadata.uid or found.spec.holder != record.spec.holder:
                     return
                 if not found.held:
@@ -175,7 +175,7 @@ class Claims:
             self._unresolved.setdefault(record.spec.holder.uid, set()).add(record.metadata.name)
 
     async def _claim_in(
-        self, pool: Pool, want: Want, undo: AsyncExitStack, fruitless: dict[str, tuple[int, int]]
+        self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack, fruitless: dict[str, tuple[int, int]]
     ) -> SpiderIP | None:
         """
         Claim a free address of a pool, else one that rests.
@@ -184,61 +184,73 @@ class Claims:
             fruitless: per pool, what was known of it when a walk found nothing; until that changes, walking again is in vain.
         """
         for again in (False, True):
-            if again and not await self._patience.bear(partial(self._taken.refresh, pool.name)):
+            if again and not await self._retry.run(partial(self._occupancy.refresh, pool.name)):
                 break
-            state = self._taken.state(pool.name)
+            state = self._occupancy.state(pool.name)
             if fruitless.get(pool.name) != state:
-                record = await self._walk(pool, want, undo)
+                record = await self._walk(pool, address_request, undo)
                 if record is not None:
                     return record
                 fruitless[pool.name] = state
-        return await self._take_resting(pool, want, undo)
+        return await self._take_resting(pool, address_request, undo)
 
-    async def _take_back(self, resting: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _take_back(self, resting: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
         """Take what this very claim had a moment ago, if its pool still gives it and nobody else has it by now."""
-        pool = next((pool for pool in want.selection.pools if pool.name == resting.spec.pool), None)
-        if pool is None or resting.spec.address not in _wanted(pool, want) or resting.spec.address in want.reserved:
+        pool = next((pool for pool in address_request.selection.pools if pool.name == resting.spec.pool), None)
+        if (
+            pool is None
+            or resting.spec.address not in _wanted(pool, address_request)
+            or resting.spec.address in address_request.reserved
+        ):
             return None
-        return await self._take_over(resting, pool, want, undo)
+        return await self._take_over(resting, pool, address_request, undo)
 
-    async def _take_resting(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _take_resting(self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
         """Take the address that rests longest, of whatever node."""
         await self._watches.follow(pool.name)
-        cooling = self._taken.of(pool.name).cooling
-        while (resting := cooling.take(_wanted(pool, want), want.reserved, want.key.seed)) is not None:
-            record = await self._take_over(resting, pool, want, undo)
+        cooling = self._occupancy.of(pool.name).cooling
+        while (
+            resting := cooling.take(_wanted(pool, address_request), address_request.reserved, address_request.key.seed)
+        ) is not None:
+            record = await self._take_over(resting, pool, address_request, undo)
             if record is not None:
                 return record
             self._on_loss()
         return None
 
-    async def _take_over(self, resting: SpiderIP, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
-        return await self._patience.bear(partial(self._attempt_over, resting, pool, want, undo))
+    async def _take_over(
+        self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
+        return await self._retry.run(partial(self._attempt_over, resting, pool, address_request, undo))
 
-    async def _attempt_over(self, resting: SpiderIP, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
-        fresh = want.build(pool, resting.spec.address)
+    async def _attempt_over(
+        self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
+        fresh = address_request.build(pool, resting.spec.address)
         async with self._slots:
-            return await unbroken(self._overwrite(resting, fresh, want, undo))
+            return await shielded(self._overwrite(resting, fresh, address_request, undo))
 
-    async def _overwrite(self, old: SpiderIP, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _overwrite(
+        self, old: SpiderIP, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """Put a claim in the place of a record that rests; None when that has changed meanwhile, or is of a former pool."""
         if old.spec.pool != fresh.spec.pool:
             return None
         try:
             record = await self._cluster.replace(put_in_place(old, fresh))
         except NotFound:
-            self._taken.free(old)  # it had rested long enough
+            self._occupancy.free(old)  # it had rested long enough
             return None
         except Conflict:
             return None
         except UnknownOutcome:
-            self._unresolved.setdefault(want.uid, set()).add(old.metadata.name)
-            found = await self._patience.bear(partial(self._read, old.metadata.name, want.uid))
+            self._unresolved.setdefault(address_request.uid, set()).add(old.metadata.name)
+            found = await self._retry.run(partial(self._read, old.metadata.name, address_request.uid))
             if found is not None and _is_state(
                 found, old
             ):  # on the same condition as before: only one of the two writes can happen
-                return await self._overwrite(old, fresh, want, undo)
-            if found is None or not found.held or not _is_of(found, want.key):
+                return await self._overwrite(old, fresh, address_request, undo)
+            if found is None or not found.held or not _is_of(found, address_request.key):
                 return None
             record = found
         self._records.remember(record)
@@ -248,27 +260,29 @@ class Claims:
     async def _put_back(self, old: SpiderIP, record: SpiderIP) -> None:
         """Let a record say again what it said before this claim: its address was not used."""
         with suppress(NotFound, Unreachable), self._doubting(record):  # as in `give_back`
-            restored = await unbroken(self._cluster.replace(put_in_place(record, old)))
+            restored = await shielded(self._cluster.replace(put_in_place(record, old)))
             if restored.spec.holder.node == record.spec.holder.node:
                 self._records.remember(restored)
             else:
                 self._records.dismiss(restored)
 
-    async def _walk(self, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _walk(self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
         """Try the candidates; what is known as taken grows while others are lost."""
-        turn = self._candidates(pool, want)
+        turn = self._candidates(pool, address_request)
         while True:
             with ExitStack() as trying:
                 trial = _Trial(turn, trying)
-                record = await self._patience.bear(partial(self._attempt, trial, pool, want, undo))
+                record = await self._retry.run(partial(self._attempt, trial, pool, address_request, undo))
             if trial.ip is None:
                 return None
             if record is not None:
                 return record
             self._on_loss()
-            await self._patience.bear(partial(self._taken.lose, pool.name, trial.ip))
+            await self._retry.run(partial(self._occupancy.lose, pool.name, trial.ip))
 
-    async def _attempt(self, trial: _Trial, pool: Pool, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _attempt(
+        self, trial: _Trial, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """Attempt a create in a slot; who waits for an API server that is away has none, so that all learn it in time."""
         async with self._slots:
             if trial.ip is None:
@@ -276,59 +290,61 @@ class Claims:
                 trial.ip = next(trial.turn, None)
                 if trial.ip is None:
                     return None
-                trial.trying.enter_context(self._taken.of(pool.name).trying(trial.ip))
-            return await self._try(want.build(pool, trial.ip), want, undo)
+                trial.trying.enter_context(self._occupancy.of(pool.name).trying(trial.ip))
+            return await self._try(address_request.build(pool, trial.ip), address_request, undo)
 
-    async def _try(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
-        return await unbroken(self._take(fresh, want, undo))
+    async def _try(self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+        return await shielded(self._take(fresh, address_request, undo))
 
-    def _candidates(self, pool: Pool, want: Want) -> Iterator[IPAddress]:
-        return candidates(pool, want.reserved, want.key, self._taken.of(pool.name), want.selection.ips)
+    def _candidates(self, pool: Pool, address_request: AddressRequest) -> Iterator[IPAddress]:
+        return candidates(
+            pool, address_request.reserved, address_request.key, self._occupancy.of(pool.name), address_request.selection.ips
+        )
 
-    async def _take(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _take(self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
         """Create a record; None when somebody else has the address."""
         name = fresh.metadata.name
         try:
             record = await self._cluster.create(fresh)
         except AlreadyExists:
-            return await self._meet(fresh, want, undo)
+            return await self._meet(fresh, address_request, undo)
         except UnknownOutcome:
-            self._unresolved.setdefault(want.uid, set()).add(name)
-            found = await self._patience.bear(partial(self._read, name, want.uid))
+            self._unresolved.setdefault(address_request.uid, set()).add(name)
+            found = await self._retry.run(partial(self._read, name, address_request.uid))
             if found is None:
-                return await self._take(fresh, want, undo)
-            if not _is_of(found, want.key):
+                return await self._take(fresh, address_request, undo)
+            if not _is_of(found, address_request.key):
                 return None
             record = found
         self._records.remember(record)
         undo.push_async_callback(self.give_back, record)
         return record
 
-    async def _meet(self, fresh: SpiderIP, want: Want, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _meet(self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
         """See who has an address that was to be created; None unless it is this very claim."""
         name = fresh.metadata.name
         record = self._records.named(name)
-        if record is None and not self._may_be_mine(name, want):
+        if record is None and not self._may_be_mine(name, address_request):
             return None
         if record is None:
-            record = await self._patience.bear(partial(self._read, name, want.uid))
+            record = await self._retry.run(partial(self._read, name, address_request.uid))
         if record is None:
-            return await self._take(fresh, want, undo)
-        if not _is_of(record, want.key):
+            return await self._take(fresh, address_request, undo)
+        if not _is_of(record, address_request.key):
             return None
         if record.spec.state is IPState.COOLING:
-            return await self._overwrite(record, fresh, want, undo)
+            return await self._overwrite(record, fresh, address_request, undo)
         return record if record.held else None
 
-    def _may_be_mine(self, name: str, want: Want) -> bool:
+    def _may_be_mine(self, name: str, address_request: AddressRequest) -> bool:
         """
         Whether a record that this agent does not know may still answer this claim.
 
         Not usually: a stateless claim is made on this node only, whose records the mirror knows. But a write without an answer,
         of this agent or of the one before it, may appear late; and a static claim may have been made on another node.
         """
-        inherited = want.uid in self._inherited and time.monotonic() < self._inherited_until
-        return want.key.static or inherited or name in self._unresolved.get(want.uid, ())
+        inherited = address_request.uid in self._inherited and time.monotonic() < self._inherited_until
+        return address_request.key.static or inherited or name in self._unresolved.get(address_request.uid, ())
 
     async def _read(self, name: str, uid: str) -> SpiderIP | None:
         """Read a record live; None when there is none."""
@@ -349,9 +365,9 @@ class Claims:
         return record
 
 
-def _wanted(pool: Pool, want: Want) -> AddressSet:
+def _wanted(pool: Pool, address_request: AddressRequest) -> AddressSet:
     """Give the addresses of a pool that a claim may have."""
-    ips = want.selection.ips
+    ips = address_request.selection.ips
     return pool.usable & AddressSet.of(ips, pool.family) if ips else pool.usable
 
 

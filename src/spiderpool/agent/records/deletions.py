@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.concurrency.shield import unbroken
-from spiderpool.agent.records.occupancy import Taken
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 from spiderpool.records.cooldown import release
 
@@ -27,9 +27,9 @@ class Deletions:
     def __init__(
         self,
         cluster: Cluster,
-        records: Mirror[SpiderIP],
-        taken: Taken,
-        patience: Patience,
+        records: Informer[SpiderIP],
+        occupancy: Occupancy,
+        retry: RetryPolicy,
         pools: Callable[[], Mapping[str, Pool]] = dict,
     ) -> None:
         """
@@ -38,14 +38,14 @@ class Deletions:
         Args:
             cluster: the store.
             records: this node's own records.
-            taken: told what becomes free.
-            patience: how long an API server that cannot serve is borne.
+            occupancy: told what becomes free.
+            retry: how long an API server that cannot serve is borne.
             pools: gives the pools as they are now; they say how long a released address rests.
         """
         self._cluster = cluster
         self._records = records
-        self._taken = taken
-        self._patience = patience
+        self._occupancy = occupancy
+        self._retry = retry
         self._pools = pools
         self._own: OrderedDict[str, None] = OrderedDict()
 
@@ -67,7 +67,7 @@ class Deletions:
             await self.delete(record)
             return
         try:
-            await self._patience.bear(lambda: unbroken(self._replace(released)))
+            await self._retry.run(lambda: shielded(self._replace(released)))
         except NotFound:
             self.forget(record)
 
@@ -77,13 +77,13 @@ class Deletions:
         self._own[record.metadata.uid] = None
         while len(self._own) > REMEMBERED:
             self._own.popitem(last=False)
-        await self._patience.bear(partial(self._send, record))
+        await self._retry.run(partial(self._send, record))
         self.forget(record)
 
     def forget(self, record: SpiderIP) -> None:
         """Drop a record that certainly does not exist any more."""
         self._records.forget(record)
-        self._taken.free(record)
+        self._occupancy.free(record)
 
     async def _replace(self, record: SpiderIP) -> None:
         written = await self._cluster.replace(record)
@@ -93,6 +93,6 @@ class Deletions:
     async def _send(self, record: SpiderIP) -> None:
         meta = record.metadata
         try:
-            await unbroken(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
+            await shielded(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
         except NotFound:
             return

@@ -10,14 +10,14 @@ from collections.abc import Collection
 from functools import partial
 from typing import Final
 
-from spiderpool.agent.concurrency.retry import Patience
-from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.api.crd.group import LABEL_KEY
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.records.build import hand_over
@@ -29,18 +29,18 @@ ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the nod
 class Handover:
     """Gives records to the pod and sandbox that an ADD is for."""
 
-    def __init__(self, cluster: Cluster, records: Mirror[SpiderIP], patience: Patience) -> None:
+    def __init__(self, cluster: Cluster, records: Informer[SpiderIP], retry: RetryPolicy) -> None:
         """
         Join what a hand-over needs.
 
         Args:
             cluster: the store.
             records: this node's own records.
-            patience: how long an API server that cannot serve is borne.
+            retry: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
         self._records = records
-        self._patience = patience
+        self._retry = retry
 
     async def find(self, claimant: Claimant, wanted: Collection[Slot]) -> tuple[SpiderIP, ...]:
         """
@@ -60,7 +60,7 @@ class Handover:
 
     async def _list(self, claimant: Claimant, resource_version: str | None) -> tuple[SpiderIP, ...]:
         """List the records of a holder, from etcd or from the API server's memory ("0")."""
-        listing = await self._patience.bear(
+        listing = await self._retry.run(
             partial(
                 self._cluster.list_objects,
                 SpiderIP,
@@ -81,7 +81,7 @@ class Handover:
                 return record
             _refuse_unless_theirs(record, facts)
             try:
-                written = await self._patience.bear(partial(self._write, hand_over(record, facts.pod, facts.owner, request)))
+                written = await self._retry.run(partial(self._write, hand_over(record, facts.pod, facts.owner, request)))
             except (Conflict, NotFound, UnknownOutcome):
                 record = await self._read(record)
             else:
@@ -89,7 +89,7 @@ class Handover:
         raise TryAgain(f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
 
     async def _write(self, record: SpiderIP) -> SpiderIP:
-        return await unbroken(self._replace(record))
+        return await shielded(self._replace(record))
 
     async def _replace(self, record: SpiderIP) -> SpiderIP:
         """Write a record and know it at once: an ADD that is cut off here has a DEL soon, which must find it."""
@@ -99,7 +99,7 @@ class Handover:
 
     async def _read(self, record: SpiderIP) -> SpiderIP:
         try:
-            return await self._patience.bear(partial(self._cluster.get, SpiderIP, record.metadata.name))
+            return await self._retry.run(partial(self._cluster.get, SpiderIP, record.metadata.name))
         except NotFound:
             raise TryAgain(f"{record.spec.ip} was released while this ADD took it over") from None
 

@@ -78,7 +78,7 @@ class PoolView:
         return min(MOST_BETWEEN_LISTS_S, max(LEAST_BETWEEN_LISTS_S, PER_RECORD_S * len(self.others)))
 
 
-class Taken:
+class Occupancy:
     """The views of all pools that this agent takes addresses from."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,7 +10,7 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.kubernetes.meta import Kube
 
 
-class WornInterface(Kube, frozen=True, kw_only=True):
+class InUseInterface(Kube, frozen=True, kw_only=True):
     """One interface: its addresses of global scope without a lifetime, each with its prefix length."""
 
     nic: str
@@ -18,7 +18,7 @@ class WornInterface(Kube, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
 
 
-class WornNamespace(Kube, frozen=True, kw_only=True):
+class InUseNamespace(Kube, frozen=True, kw_only=True):
     """
     One network namespace.
 
@@ -29,7 +29,7 @@ class WornNamespace(Kube, frozen=True, kw_only=True):
     path: str
     pod_uid: str = msgspec.field(default="", name="podUID")
     containers: tuple[str, ...] = ()
-    interfaces: tuple[WornInterface, ...] = ()
+    interfaces: tuple[InUseInterface, ...] = ()
 
     @property
     def pairs(self) -> frozenset[tuple[str, IPAddress]]:
@@ -41,4 +41,4 @@ class NodeInterfaces(Kube, frozen=True, kw_only=True):
     """All network namespaces of a node's pods, the node's own left out."""
 
     node: str
-    namespaces: tuple[WornNamespace, ...] = ()
+    namespaces: tuple[InUseNamespace, ...] = ()

@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 from spiderpool.audit.comparison import Difference, compare, lasting
-from spiderpool.audit.snapshot import Books
+from spiderpool.audit.snapshot import Snapshot
 from spiderpool.cli import session
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.cli.snapshot_reader import Ask, Reading, Unread, asking_for_interfaces, read_books
+from spiderpool.cli.snapshot_reader import Fetch, Reading, Unread, asking_for_interfaces, read_snapshot
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 
@@ -59,34 +59,34 @@ def check(output: OutputOption = Output.TABLE) -> None:
     session.run(work, failure=INCOMPLETE)
 
 
-async def audit(cluster: Cluster, ask: Ask, sleep: Sleep = asyncio.sleep) -> Report:
+async def audit(cluster: Cluster, ask: Fetch, sleep: Sleep = asyncio.sleep) -> Report:
     """Read and compare; what differs must differ in a second reading too, once what is derived had its time."""
-    reading = await read_books(cluster, ask)
+    reading = await read_snapshot(cluster, ask)
     differences = _compared(reading)
     if differences:
-        await sleep(reading.books.lag_s)
-        reading = await read_books(cluster, ask)
+        await sleep(reading.snapshot.lag_s)
+        reading = await read_snapshot(cluster, ask)
         differences = lasting(differences, _compared(reading))
     return report_of(reading, differences)
 
 
 def report_of(reading: Reading, differences: tuple[Difference, ...]) -> Report:
     """Join what was found with what was read."""
-    books: Books = reading.books
+    snapshot: Snapshot = reading.snapshot
     return Report(
         differences=differences,
         unread=reading.unread,
-        pods=len(books.pods),
-        addresses=len(books.held),
-        pools=len(books.pools),
-        endpoints=len(books.endpoints),
-        nodes=len(books.interfaces),
+        pods=len(snapshot.pods),
+        addresses=len(snapshot.held),
+        pools=len(snapshot.pools),
+        endpoints=len(snapshot.endpoints),
+        nodes=len(snapshot.interfaces),
     )
 
 
 def _compared(reading: Reading) -> tuple[Difference, ...]:
     """Compare, unless a book is missing without which everything would differ."""
-    return () if NEEDED & {unread.book for unread in reading.unread} else compare(reading.books)
+    return () if NEEDED & {unread.part for unread in reading.unread} else compare(reading.snapshot)
 
 
 def show(report: Report) -> None:
@@ -94,9 +94,9 @@ def show(report: Report) -> None:
     for difference in report.differences:
         session.print_line(f"{difference.kind} {difference.subject}: {difference.text}")
         session.print_line(f"    cause: {difference.cause}")
-        session.print_line(f"    mend:  {difference.mend}")
+        session.print_line(f"    mend:  {difference.remedy}")
     for unread in report.unread:
-        session.print_line(f"not read: {unread.book}: {unread.reason}")
+        session.print_line(f"not read: {unread.part}: {unread.reason}")
     session.print_line(summary(report))
 
 

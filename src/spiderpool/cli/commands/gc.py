@@ -16,11 +16,11 @@ import typer
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.audit.comparison import LOST, Difference, Kind, compare, remembers
-from spiderpool.audit.snapshot import Books
+from spiderpool.audit.snapshot import Snapshot
 from spiderpool.cli import session
 from spiderpool.cli.commands.ip import give_back
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.cli.snapshot_reader import Reading, Unread, read_books
+from spiderpool.cli.snapshot_reader import Reading, Unread, read_snapshot
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
@@ -59,9 +59,9 @@ def gc(
 
     async def work(client: KubeClient) -> int:
         check_options(plan=plan, apply=apply, address=address)
-        reading = await read_books(client, None)
+        reading = await read_snapshot(client, None)
         refuse_gaps(reading.unread)
-        steps = await mend(client, reading) if apply else planned(reading)
+        steps = await remedy(client, reading) if apply else planned(reading)
         if output is Output.JSON:
             session.print_json(steps)
         else:
@@ -82,7 +82,7 @@ def check_options(*, plan: bool, apply: bool, address: str) -> None:
 def refuse_gaps(unread: tuple[Unread, ...]) -> None:
     """Refuse to judge by half of the facts."""
     if unread:
-        missing = "; ".join(f"{each.book}: {each.reason}" for each in unread)
+        missing = "; ".join(f"{each.part}: {each.reason}" for each in unread)
         raise InvalidRequest(f"nothing is done, since not all could be read: {missing}")
 
 
@@ -99,20 +99,20 @@ def show(steps: tuple[Step, ...]) -> None:
 
 def planned(reading: Reading) -> tuple[Step, ...]:
     """Give what would be done."""
-    return tuple(_step(difference, Outcome.PLANNED) for difference in mendable(reading.books))
+    return tuple(_step(difference, Outcome.PLANNED) for difference in remediable(reading.snapshot))
 
 
-def mendable(books: Books) -> tuple[Difference, ...]:
+def remediable(snapshot: Snapshot) -> tuple[Difference, ...]:
     """Give the differences that this command mends."""
-    return tuple(difference for difference in compare(books) if difference.kind in MENDABLE)
+    return tuple(difference for difference in compare(snapshot) if difference.kind in MENDABLE)
 
 
-async def mend(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
+async def remedy(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
     """Mend one difference after the other; one that cannot be mended does not stop the next."""
     steps = []
-    for difference in mendable(reading.books):
+    for difference in remediable(reading.snapshot):
         try:
-            detail = await _mend(cluster, difference, reading.books)
+            detail = await _mend(cluster, difference, reading.snapshot)
         except SpiderpoolError as error:
             steps.append(_step(difference, Outcome.FAILED, error.message))
         else:
@@ -120,23 +120,23 @@ async def mend(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-async def _mend(cluster: Cluster, difference: Difference, books: Books) -> str:
+async def _mend(cluster: Cluster, difference: Difference, snapshot: Snapshot) -> str:
     if difference.kind is Kind.LEAK:
         return await give_back(cluster, parse_address(difference.subject), dry_run=False, force=False)
     namespace, _, name = difference.subject.partition("/")
-    return await write_endpoint(cluster, name, namespace, books)
+    return await write_endpoint(cluster, name, namespace, snapshot)
 
 
 def _step(difference: Difference, outcome: Outcome, detail: str = "") -> Step:
     return Step(difference.kind, difference.subject, difference.text, difference.cause, outcome, detail)
 
 
-async def write_endpoint(cluster: Cluster, name: str, namespace: str, books: Books) -> str:
+async def write_endpoint(cluster: Cluster, name: str, namespace: str, snapshot: Snapshot) -> str:
     """Make one endpoint say what the records say, conditional on the one that was read."""
-    records = [r for r in books.held if (r.spec.holder.namespace, r.spec.holder.name) == (namespace, name)]
-    found = next((endpoint for endpoint in books.endpoints if endpoint.key == (namespace, name)), None)
-    pod = next((pod for record in records if (pod := books.living(record)) is not None), None)
-    if found is not None and remembers(found, records, books):
+    records = [r for r in snapshot.held if (r.spec.holder.namespace, r.spec.holder.name) == (namespace, name)]
+    found = next((endpoint for endpoint in snapshot.endpoints if endpoint.key == (namespace, name)), None)
+    pod = next((pod for record in records if (pod := snapshot.living(record)) is not None), None)
+    if found is not None and remembers(found, records, snapshot):
         raise InvalidRequest(f"{LOST}; the endpoint is what they are made from, so it stays")
     wanted = None
     if pod is not None:

@@ -19,7 +19,7 @@ from spiderpool.kube.cluster import Cluster
 PATH: Final = "/v1/node"
 HEADERS: Final = ("NODE", "SETTING", "BEFORE", "NOW", "WHEN SPIDERPOOL GOES")
 
-Ask = Callable[[AgentPod], Awaitable[NodeReport]]
+Fetch = Callable[[AgentPod], Awaitable[NodeReport]]
 """Asks an agent about its node."""
 
 app = typer.Typer(no_args_is_help=True, help="What Spiderpool does to nodes.", rich_markup_mode=None)
@@ -47,7 +47,7 @@ def settings(node: Annotated[str, typer.Argument(help="Only this node.")] = "", 
     session.run(work)
 
 
-async def read_reports(cluster: Cluster, ask: Ask, node: str = "") -> tuple[list[NodeReport], list[SpiderpoolError]]:
+async def read_reports(cluster: Cluster, ask: Fetch, node: str = "") -> tuple[list[NodeReport], list[SpiderpoolError]]:
     """
     Ask all agents, or one node's; gives what they say, and why some say nothing.
 

@@ -145,8 +145,8 @@ def render_annotations(kind: Kind, recipe: Recipe) -> dict[str, str]:
         return {}
     annotations = {DEFAULT_NETWORK if kind is Kind.UNDERLAY else NETWORKS: recipe.network}
     if recipe.pools:
-        wish = {"interface": nic, **{f"ipv{family}": list(names) for family, names in recipe.pools.items()}}
-        annotations[IPPOOLS] = json.dumps([wish])
+        pod_request = {"interface": nic, **{f"ipv{family}": list(names) for family, names in recipe.pools.items()}}
+        annotations[IPPOOLS] = json.dumps([pod_request])
     return annotations
 
 

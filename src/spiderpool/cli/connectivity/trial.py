@@ -16,7 +16,7 @@ from spiderpool.cli.connectivity.manifests import CONTAINER, GIVE, PORT, TAKE, T
 from spiderpool.cli.connectivity.scene import Scene
 from spiderpool.connectivity.diagnosis import Diagnosis, Flow, Reason, diagnose
 from spiderpool.connectivity.matrix import Case, Goal, IPAddress, Kind, Result, Stage, Transfer
-from spiderpool.connectivity.survey import Station, read_surveys
+from spiderpool.connectivity.survey import NamespaceSurvey, read_surveys
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 
@@ -65,7 +65,9 @@ class Trial:
             return {case: _judged(case, again[case], blind) for case in cases}
         return {case: _judged(case, again[case], self._diagnose(case, again[case], before, after)) for case in cases}
 
-    def _diagnose(self, case: Case, transfer: Transfer, before: Sequence[Station], after: Sequence[Station]) -> Diagnosis:
+    def _diagnose(
+        self, case: Case, transfer: Transfer, before: Sequence[NamespaceSurvey], after: Sequence[NamespaceSurvey]
+    ) -> Diagnosis:
         name = self._asking(case.source).name
         client = next((station for station in after if station.pod == name), None)
         if client is None:
@@ -112,14 +114,14 @@ class Trial:
             raise SpiderpoolError(f"{command[0]} in pod {namespace}/{pod} ended with {done.code}: {words[-1] if words else ''}")
         return done.output
 
-    async def _survey(self, cases: Iterable[Case]) -> tuple[Station, ...]:
+    async def _survey(self, cases: Iterable[Case]) -> tuple[NamespaceSurvey, ...]:
         """Look at the nodes of some cases, and at the test's pods on them."""
         nodes = sorted({node for case in cases for node in (case.placement.client, case.placement.server)})
         pods = await self.scene.pods()
         found = await asyncio.gather(*(self._survey_node(node, {p.metadata.uid: n for n, p in pods.items()}) for node in nodes))
         return tuple(station for stations in found for station in stations)
 
-    async def _survey_node(self, node: str, pods: Mapping[str, str]) -> tuple[Station, ...]:
+    async def _survey_node(self, node: str, pods: Mapping[str, str]) -> tuple[NamespaceSurvey, ...]:
         agent = self.agents.get(node)
         if agent is None:
             raise NotFound(f"no agent runs on {node}")

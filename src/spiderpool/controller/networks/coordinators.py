@@ -21,8 +21,8 @@ from spiderpool.api.crd.coordinator import PHASE_NOT_READY, PodCIDRType, SpiderC
 from spiderpool.api.kubernetes.core import ConfigMap
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
-from spiderpool.controller.runtime.context import Tell
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import RecordEvent
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.datapath.cluster_cidrs import Sources, judge, resolve_kind
 from spiderpool.datapath.control_plane import (
     Cidrs,
@@ -35,7 +35,7 @@ from spiderpool.datapath.control_plane import (
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound
 from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 
 KUBE_SYSTEM: Final = "kube-system"
 KUBEADM: Final = "kubeadm-config"
@@ -193,31 +193,33 @@ class CoordinatorSettings:
 class Coordinators:
     """Keeps the status of the one SpiderCoordinator that counts."""
 
-    def __init__(self, cluster: Cluster, tell: Tell, settings: CoordinatorSettings, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, cluster: Cluster, record_event: RecordEvent, settings: CoordinatorSettings, *, clock: Clock = time.monotonic
+    ) -> None:
         """
         Prepare.
 
         Args:
             cluster: the fenced door.
-            tell: writes Events.
+            record_event: writes Events.
             settings: which object, and where to look.
             clock: monotonic seconds.
         """
         self._cluster = cluster
-        self._tell = tell
+        self._record_event = record_event
         self._settings = settings
-        self._mirrors: dict[str, Mirror[Any]] = {}
+        self._informers: dict[str, Informer[Any]] = {}
         self._noted: tuple[str, ...] = ()
-        self.loop = Loop("coordinators", self._reconcile, clock=clock)
+        self.queue = WorkQueue("coordinators", self._reconcile, clock=clock)
 
     async def start(self) -> None:
         """Ask for the object now and whenever it changes."""
-        await self._watch("coordinators", Mirror(self._cluster, SpiderCoordinator))
-        self.loop.add(self._settings.name)
+        await self._watch("coordinators", Informer(self._cluster, SpiderCoordinator))
+        self.queue.add(self._settings.name)
 
     async def stop(self) -> None:
         """End all watches."""
-        await asyncio.gather(*(mirror.stop() for mirror in self._mirrors.values()))
+        await asyncio.gather(*(informer.stop() for informer in self._informers.values()))
 
     async def _reconcile(self, name: str) -> float:
         """Write into the status what the cluster says now; gives seconds until it is read again."""
@@ -247,13 +249,13 @@ class Coordinators:
         }
         await self._cluster.patch(SpiderCoordinator, found.metadata.name, body, subresource="status")
         if status.phase == PHASE_NOT_READY:
-            self._tell(found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason)
+            self._record_event(found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason)
         log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
 
     def _note(self, found: SpiderCoordinator, notes: tuple[str, ...]) -> None:
         """Tell what is left out, once for as long as it stays the same."""
         if notes and notes != self._noted:
-            self._tell(found, NOT_READABLE, "; ".join(notes))
+            self._record_event(found, NOT_READABLE, "; ".join(notes))
         self._noted = notes
 
     async def _read(self, kind: PodCIDRType) -> Sources:
@@ -325,7 +327,7 @@ class Coordinators:
             problems.append(error.message)
             return None
         # Two groups have `ippools`, and every version is a kind of its own.
-        await self._watch(f"{resource.api_version}/{resource.plural}", Mirror(self._cluster, kind))
+        await self._watch(f"{resource.api_version}/{resource.plural}", Informer(self._cluster, kind))
         found: list[str] = []
         for obj in by_age(listing.items):
             if obj.metadata.deletion_timestamp is None:
@@ -337,20 +339,20 @@ class Coordinators:
     async def _read_config(self, namespace: str, name: str) -> ConfigMap | None:
         """Read a ConfigMap and watch it from now on, whether it exists or not."""
         fields = f"metadata.name={name}"
-        await self._watch(f"{namespace}/{name}", Mirror(self._cluster, ConfigMap, namespace=namespace, fields=fields))
+        await self._watch(f"{namespace}/{name}", Informer(self._cluster, ConfigMap, namespace=namespace, fields=fields))
         return await if_exists(self._cluster.get(ConfigMap, name, namespace))
 
-    async def _watch(self, what: str, mirror: Mirror[Any]) -> None:
+    async def _watch(self, what: str, informer: Informer[Any]) -> None:
         """Look again after each change from now on; once is enough."""
-        if what in self._mirrors:
+        if what in self._informers:
             return
-        self._mirrors[what] = mirror
-        mirror.subscribe(self._changed)
-        await mirror.start()
+        self._informers[what] = informer
+        informer.subscribe(self._changed)
+        await informer.start()
 
     def _changed(self, *_: object) -> None:
         """Something changed that the status may follow."""
-        self.loop.add(self._settings.name, GATHER_S)
+        self.queue.add(self._settings.name, GATHER_S)
 
 
 def find_cni(folder: Path) -> str:

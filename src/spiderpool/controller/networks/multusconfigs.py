@@ -16,11 +16,11 @@ from typing import Any, Final
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
-from spiderpool.controller.runtime.context import Tell
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import RecordEvent
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
 RESYNC_S: Final = 60.0
@@ -34,22 +34,24 @@ Clock = Callable[[], float]
 class MultusConfigs:
     """Keeps the definitions of all networks."""
 
-    def __init__(self, cluster: Cluster, tell: Tell, *, resync_s: float = RESYNC_S, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, cluster: Cluster, record_event: RecordEvent, *, resync_s: float = RESYNC_S, clock: Clock = time.monotonic
+    ) -> None:
         """
         Prepare.
 
         Args:
             cluster: the fenced door.
-            tell: writes Events.
+            record_event: writes Events.
             resync_s: how often each network is looked at without a reason.
             clock: monotonic seconds.
         """
         self._cluster = cluster
-        self._tell = tell
+        self._record_event = record_event
         self._resync_s = resync_s
-        self._configs = Mirror(cluster, SpiderMultusConfig)
-        self._definitions = Mirror(cluster, NetworkAttachmentDefinition)
-        self.loop = Loop("networks", self._reconcile, clock=clock)
+        self._configs = Informer(cluster, SpiderMultusConfig)
+        self._definitions = Informer(cluster, NetworkAttachmentDefinition)
+        self.queue = WorkQueue("networks", self._reconcile, clock=clock)
 
     async def start(self) -> None:
         """Follow networks and definitions; what is not listed yet comes as a change."""
@@ -65,7 +67,7 @@ class MultusConfigs:
     def _on_config(self, _change: Change, _old: SpiderMultusConfig | None, new: SpiderMultusConfig | None) -> None:
         """Look at a network that is new or changed."""
         if new is not None:
-            self.loop.add(_key(new.metadata))
+            self.queue.add(_key(new.metadata))
 
     def _on_definition(
         self, _change: Change, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None
@@ -74,7 +76,7 @@ class MultusConfigs:
         for definition in (old, new):
             for owner in definition.metadata.owner_references if definition is not None else ():
                 if owner.kind == KIND and definition is not None:
-                    self.loop.add(f"{definition.metadata.namespace}/{owner.name}")
+                    self.queue.add(f"{definition.metadata.namespace}/{owner.name}")
 
     async def _reconcile(self, key: str) -> float | None:
         """Bring the definition of one network up to date; gives seconds until it is looked at again."""
@@ -85,7 +87,7 @@ class MultusConfigs:
         try:
             wanted = render_definition(config)
         except InvalidRequest as error:  # no webhook looked at it; a change of the object brings us back
-            self._tell(config, NOT_WRITTEN, error.message)
+            self._record_event(config, NOT_WRITTEN, error.message)
             return None
         return await self._write(config, wanted)
 
@@ -99,7 +101,7 @@ class MultusConfigs:
         if found.metadata.deletion_timestamp is not None:
             return GOING_S
         if other := await self._other_owner(config, found):
-            self._tell(
+            self._record_event(
                 config, NOT_WRITTEN, f"network-attachment-definition {wanted.metadata.name} is managed by {KIND} {other}"
             )
             return self._resync_s

@@ -11,8 +11,8 @@ from typing import Final
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.controller.runtime.context import BY_POOL, Tell, World
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import BY_POOL, Context, RecordEvent
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.pool_records import list_pool_records
@@ -28,25 +28,27 @@ GATHER_S: Final = 0.5  # a burst of releases makes one look, since each look cos
 class PoolKeeper:
     """Lets deleted pools go as soon as nobody holds an address of theirs; decides from SpiderIPs, never from status."""
 
-    def __init__(self, world: World, tell: Tell, *, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, context: Context, record_event: RecordEvent, *, workers: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """
         Prepare.
 
         Args:
-            world: mirrors and door.
-            tell: writes an Event.
+            context: mirrors and door.
+            record_event: writes an Event.
             workers: pools looked at at the same time.
             clock: monotonic seconds.
         """
-        self._world = world
-        self._tell = tell
-        self.loop = Loop("pool deletion", self._reconcile, workers=workers, clock=clock)
+        self._context = context
+        self._record_event = record_event
+        self.queue = WorkQueue("pool deletion", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
         """Follow the mirrors and look at every pool once."""
-        self._world.follow(self._world.pools, self._on_pool)
-        self._world.follow(self._world.records, self._on_record)
-        for pool in self._world.pools:
+        self._context.follow(self._context.pools, self._on_pool)
+        self._context.follow(self._context.records, self._on_record)
+        for pool in self._context.pools:
             self._look_at(pool.metadata.name)
 
     def _on_pool(self, _: Change, __: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
@@ -62,20 +64,20 @@ class PoolKeeper:
 
     def _look_at(self, name: str) -> None:
         """Ask for a pool if it is one that is going; costs the same for every pool."""
-        pool = self._world.pools.named(name)
+        pool = self._context.pools.named(name)
         if pool is not None and is_going(pool):
-            self.loop.add(name, GATHER_S)
+            self.queue.add(name, GATHER_S)
 
     async def _reconcile(self, name: str) -> float | None:
         """Let one pool go, or say who holds it."""
-        pool = self._world.pools.named(name)
+        pool = self._context.pools.named(name)
         if pool is None or not is_going(pool) or not is_imported(pool):
             return None  # allocations that wait to be taken over are looked at when the pool is marked
-        records = self._world.records.by_index(BY_POOL, name)
+        records = self._context.records.by_index(BY_POOL, name)
         if not _held(records):
-            records = await list_pool_records(self._world.cluster, name)  # the mirror may be late
+            records = await list_pool_records(self._context.cluster, name)  # the mirror may be late
         if held := _held(records):
-            self._tell(pool, IN_USE, in_use_message(name, held))
+            self._record_event(pool, IN_USE, in_use_message(name, held))
             return TELL_AGAIN_S
         await self._drop(records)
         await self._let_go(pool)
@@ -93,7 +95,7 @@ class PoolKeeper:
     async def _drop_one(self, record: SpiderIP) -> None:
         meta = record.metadata
         with suppress(NotFound):  # it had rested long enough
-            await self._world.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+            await self._context.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
 
     async def _let_go(self, pool: SpiderIPPool) -> None:
         """Take our finalizer off, on condition that the pool is the one that was looked at."""
@@ -101,7 +103,7 @@ class PoolKeeper:
         rest = [finalizer for finalizer in meta.finalizers if finalizer != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": meta.resource_version}}
         try:
-            await self._world.cluster.patch(SpiderIPPool, meta.name, body)
+            await self._context.cluster.patch(SpiderIPPool, meta.name, body)
         except NotFound:
             return  # somebody was faster
 

@@ -18,8 +18,8 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.controller.pools.legacy_agents import list_go_agents
 from spiderpool.controller.pools.legacy_allocations import Allocation, Endpoints, read_allocations, render_import, same_holder
-from spiderpool.controller.runtime.context import Tell, World
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import Context, RecordEvent
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import Pool
@@ -36,45 +36,49 @@ TAKEN: Final = "ImportConflict"
 class Imports:
     """Imports and marks every pool that is not marked, while no agent of Go Spiderpool runs."""
 
-    def __init__(self, world: World, tell: Tell, namespace: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, context: Context, record_event: RecordEvent, namespace: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """
         Prepare.
 
         Args:
-            world: mirrors and door.
-            tell: writes an Event.
+            context: mirrors and door.
+            record_event: writes an Event.
             namespace: of the release, where the agents run.
             clock: monotonic seconds.
         """
-        self._world = world
-        self._tell = tell
+        self._context = context
+        self._record_event = record_event
         self._namespace = namespace
         self._clock = clock
         self._endpoints: Endpoints = {}
         self._endpoints_read: float | None = None
-        self.loop = Loop("import", self._reconcile, clock=clock)
+        self.queue = WorkQueue("import", self._reconcile, clock=clock)
 
     def start(self) -> None:
         """Follow the pools, look at each once, and at the endpoints."""
-        self._world.follow(self._world.pools, self._on_pool)
-        for pool in self._world.pools:
+        self._context.follow(self._context.pools, self._on_pool)
+        for pool in self._context.pools:
             self._on_pool(Change.ADDED, None, pool)
-        self.loop.add(ENDPOINTS)
+        self.queue.add(ENDPOINTS)
 
     def _on_pool(self, _: Change, __: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         """A pool came or changed."""
         if new is not None and not is_marked(new):
-            self.loop.add(new.metadata.name)
+            self.queue.add(new.metadata.name)
 
     async def _reconcile(self, key: str) -> float | None:
         """Import one pool, or let the imported endpoints go."""
         if key == ENDPOINTS:
             return await self._free_endpoints()
-        pool = self._world.pools.named(key)
+        pool = self._context.pools.named(key)
         if pool is None or is_marked(pool):
             return None
-        if agents := await list_go_agents(self._world.cluster, self._namespace):
-            self._tell(pool, WAITS, f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}")
+        if agents := await list_go_agents(self._context.cluster, self._namespace):
+            self._record_event(
+                pool, WAITS, f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}"
+            )
             return LOOK_AGAIN_S
         await self._import(pool)
         await self._mark(pool)
@@ -85,7 +89,7 @@ class Imports:
         try:
             parsed, allocations = _read(pool)
         except InvalidRequest as error:
-            self._tell(pool, REFUSED, error.message)
+            self._record_event(pool, REFUSED, error.message)
             raise
         if not allocations:
             return
@@ -100,19 +104,19 @@ class Imports:
         """Create one record; one that is there already is fine when its holder is the right one."""
         record = render_import(parsed, allocation, endpoints.get((allocation.namespace, allocation.name)))
         try:
-            self._world.records.remember(await self._world.cluster.create(record))
+            self._context.records.remember(await self._context.cluster.create(record))
         except AlreadyExists:
             await self._compare(pool, record)
 
     async def _compare(self, pool: SpiderIPPool, wanted: SpiderIP) -> None:
         """Report an address that somebody else holds; nothing is changed."""
         try:
-            found = await self._world.cluster.get(SpiderIP, wanted.metadata.name)
+            found = await self._context.cluster.get(SpiderIP, wanted.metadata.name)
         except NotFound:
             return  # released meanwhile
         if not same_holder(found, wanted):
             theirs, ours = found.spec.holder, wanted.spec.holder
-            self._tell(
+            self._record_event(
                 pool,
                 TAKEN,
                 f"{wanted.spec.ip} was allocated to {ours.namespace}/{ours.name}, but is held by "
@@ -123,7 +127,7 @@ class Imports:
         """Mark a pool as imported, on condition that its status is still the one that was read."""
         body = {"metadata": {"annotations": {ANNO_IMPORTED: "true"}, "resourceVersion": pool.metadata.resource_version}}
         try:
-            self._world.pools.remember(await self._world.cluster.patch(SpiderIPPool, pool.metadata.name, body))
+            self._context.pools.remember(await self._context.cluster.patch(SpiderIPPool, pool.metadata.name, body))
         except NotFound:
             return  # deleted meanwhile
 
@@ -131,17 +135,17 @@ class Imports:
         """Read all endpoints, or what was read a moment ago."""
         now = self._clock()
         if self._endpoints_read is None or now - self._endpoints_read > ENDPOINTS_FRESH_S:
-            listing = await self._world.cluster.list_objects(SpiderEndpoint)
+            listing = await self._context.cluster.list_objects(SpiderEndpoint)
             self._endpoints = {endpoint.key: endpoint for endpoint in listing.items}
             self._endpoints_read = now
         return self._endpoints
 
     async def _free_endpoints(self) -> float | None:
         """Take Go Spiderpool's finalizer off all endpoints whose pools are imported: nobody else would."""
-        if not all(is_marked(pool) for pool in self._world.pools):
+        if not all(is_marked(pool) for pool in self._context.pools):
             return LOOK_AGAIN_S
         self._endpoints, self._endpoints_read = {}, None
-        listing = await self._world.cluster.list_objects(SpiderEndpoint)
+        listing = await self._context.cluster.list_objects(SpiderEndpoint)
         for endpoint in listing.items:
             if FINALIZER in endpoint.metadata.finalizers:
                 await self._free_endpoint(endpoint)
@@ -153,7 +157,7 @@ class Imports:
         rest = [finalizer for finalizer in meta.finalizers if finalizer != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": meta.resource_version}}
         try:
-            await self._world.cluster.patch(SpiderEndpoint, meta.name, body, namespace=meta.namespace)
+            await self._context.cluster.patch(SpiderEndpoint, meta.name, body, namespace=meta.namespace)
         except NotFound:
             return  # gone by itself
 

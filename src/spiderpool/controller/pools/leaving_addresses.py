@@ -15,7 +15,7 @@ from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
-from spiderpool.controller.runtime.context import BY_POOL, World
+from spiderpool.controller.runtime.context import BY_POOL, Context
 from spiderpool.errors import AlreadyExists, NotFound, TryAgain
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import build_record
@@ -27,15 +27,15 @@ AT_A_TIME: Final = 8
 class PoolClaims:
     """Claims of the controller itself, one SpiderIP each."""
 
-    def __init__(self, world: World, clock: Callable[[], float]) -> None:
+    def __init__(self, context: Context, clock: Callable[[], float]) -> None:
         """
         Begin with knowing of none.
 
         Args:
-            world: mirrors and door.
+            context: mirrors and door.
             clock: monotonic seconds.
         """
-        self._world = world
+        self._context = context
         self._clock = clock
         self._outside_since: dict[str, float] = {}  # by UID of the record
 
@@ -55,20 +55,20 @@ class PoolClaims:
 
     async def _take(self, pool: SpiderIPPool, ip: IPAddress) -> None:
         """Claim one address; one that cools is taken from its last holder."""
-        old = self._world.records.named(record_name(ip))
+        old = self._context.records.named(record_name(ip))
         if old is not None and old.spec.state is IPState.QUARANTINED:
             return  # nobody gets it, and it belongs to no pool when it is free again
         if old is not None and old.spec.state is IPState.COOLING:
             await self._delete(old)
         try:
-            record = await self._world.cluster.create(_claim(pool, ip))
+            record = await self._context.cluster.create(_claim(pool, ip))
         except AlreadyExists:
-            found = await self._world.cluster.get(SpiderIP, record_name(ip))
-            self._world.records.remember(found)
+            found = await self._context.cluster.get(SpiderIP, record_name(ip))
+            self._context.records.remember(found)
             if not _is_claim_of(found, pool):
                 raise TryAgain(f"{ip} is to leave pool {pool.metadata.name} and was taken meanwhile") from None
             record = found
-        self._world.records.remember(record)
+        self._context.records.remember(record)
 
     async def drop(self, pool: SpiderIPPool) -> float | None:
         """
@@ -92,14 +92,14 @@ class PoolClaims:
 
     def _claims(self, pool: SpiderIPPool) -> Iterator[SpiderIP]:
         """Walk the claims of a pool."""
-        return (record for record in self._world.records.by_index(BY_POOL, pool.metadata.name) if _is_claim_of(record, pool))
+        return (record for record in self._context.records.by_index(BY_POOL, pool.metadata.name) if _is_claim_of(record, pool))
 
     async def _delete(self, record: SpiderIP) -> None:
         """Delete a record in the state in which it was seen."""
         meta = record.metadata
         with suppress(NotFound):
-            await self._world.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
-        self._world.records.forget(record)
+            await self._context.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+        self._context.records.forget(record)
 
 
 def _claim(pool: SpiderIPPool, ip: IPAddress) -> SpiderIP:

@@ -16,8 +16,8 @@ from typing import Any, Final
 from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.controller.runtime.context import BY_POOL, World
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import BY_POOL, Context
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import Pool
 from spiderpool.records.derived import pool_status
@@ -29,7 +29,7 @@ QUIET_PART: Final = 0.05  # a pool that rests for this part of its gap is writte
 
 
 @dataclass(frozen=True, slots=True)
-class Unrest:
+class ChangeRate:
     """The changes of a pool that are not written yet: when the first and the last one came."""
 
     first: float
@@ -44,7 +44,7 @@ class Written:
     large: float = -math.inf
 
 
-def write_due_s(records: int, unrest: Unrest | None, written: Written) -> float:
+def write_due_s(records: int, unrest: ChangeRate | None, written: Written) -> float:
     """
     Tell when the status may be written: at rest or after a gap of unrest, never sooner than a gap after the last such write.
 
@@ -63,7 +63,7 @@ class Projection:
 
     def __init__(
         self,
-        world: World,
+        context: Context,
         *,
         limit: int,
         workers: int = 1,
@@ -74,33 +74,33 @@ class Projection:
         Begin with every pool unwritten.
 
         Args:
-            world: mirrors and door.
+            context: mirrors and door.
             limit: pools with more records get counts without the map.
             workers: pools written at the same time.
             resync_s: seconds after which a pool is compared again, None = never.
             clock: monotonic seconds.
         """
-        self._world = world
+        self._context = context
         self._limit = limit
         self._resync_s = resync_s
         self._clock = clock
         self._written: dict[str, Written] = {}
-        self._unrest: dict[str, Unrest] = {}
-        self.loop = Loop("pool status", self._reconcile, workers=workers, clock=clock)
+        self._unrest: dict[str, ChangeRate] = {}
+        self.queue = WorkQueue("pool status", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
         """Follow the mirrors and look at every pool once."""
-        self._world.follow(self._world.records, self._on_record)
-        self._world.follow(self._world.pools, self._on_pool)
-        for pool in self._world.pools:
+        self._context.follow(self._context.records, self._on_record)
+        self._context.follow(self._context.pools, self._on_pool)
+        for pool in self._context.pools:
             self.touch(pool.metadata.name)
 
     def touch(self, pool: str) -> None:
         """Note that a pool may need a write; costs the same for every pool."""
         now, unrest = self._clock(), self._unrest.get(pool)
-        self._unrest[pool] = Unrest(unrest.first if unrest else now, now)
+        self._unrest[pool] = ChangeRate(unrest.first if unrest else now, now)
         if unrest is None:
-            self.loop.add(pool, SMALL_GAP_S * QUIET_PART)
+            self.queue.add(pool, SMALL_GAP_S * QUIET_PART)
 
     def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
         """A record came, changed or went."""
@@ -116,12 +116,12 @@ class Projection:
 
     async def _reconcile(self, name: str) -> float | None:
         """Write the status of one pool if it is due and differs."""
-        pool = self._world.pools.named(name)
+        pool = self._context.pools.named(name)
         now = self._clock()
         if pool is None or ANNO_IMPORTED not in pool.metadata.annotations:
             self._forget(name)
             return None
-        records = self._world.records.by_index(BY_POOL, name)
+        records = self._context.records.by_index(BY_POOL, name)
         written = self._written.get(name, Written())
         due = write_due_s(len(records), self._unrest.get(name), written)
         if due > now:
@@ -143,8 +143,8 @@ class Projection:
                 "allocatedIPCount": status.allocated_ip_count,
             },
         }
-        written = await self._world.cluster.patch(SpiderIPPool, pool.metadata.name, body, subresource="status")
-        self._world.pools.remember(written)
+        written = await self._context.cluster.patch(SpiderIPPool, pool.metadata.name, body, subresource="status")
+        self._context.pools.remember(written)
 
     def _forget(self, name: str) -> None:
         """Drop what is known of a pool that is not ours to write."""

@@ -12,7 +12,7 @@ from typing import Final
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.audit.usage import is_nearly_full
-from spiderpool.controller.runtime.context import Tell, World
+from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.kube.cluster import Change
 
 NEARLY_FULL: Final = "PoolNearlyFull"
@@ -22,17 +22,17 @@ RELAXED: Final = "PoolRelaxed"
 class Fullness:
     """Tells on each pool that it is nearly full, and that it is not any more."""
 
-    def __init__(self, world: World, warn: Tell, inform: Tell, *, percent: int) -> None:
+    def __init__(self, context: Context, warn: RecordEvent, inform: RecordEvent, *, percent: int) -> None:
         """
         Prepare.
 
         Args:
-            world: the mirrors.
+            context: the mirrors.
             warn: writes a warning.
             inform: writes good news.
             percent: of a pool's addresses; 0 = never tell.
         """
-        self._world = world
+        self._context = context
         self._warn = warn
         self._inform = inform
         self._percent = percent
@@ -40,8 +40,8 @@ class Fullness:
 
     def start(self) -> None:
         """Follow the pools and look at each once."""
-        self._world.follow(self._world.pools, self._on_pool)
-        for pool in self._world.pools:
+        self._context.follow(self._context.pools, self._on_pool)
+        for pool in self._context.pools:
             self._look_at(pool)
 
     def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:

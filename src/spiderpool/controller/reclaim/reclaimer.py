@@ -18,13 +18,13 @@ from typing import Final, TypeVar
 
 import structlog
 
-from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN
+from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Node, PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.reclaim.orphans import drop_endpoint, drop_orphans
-from spiderpool.controller.runtime.context import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Tell, World
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Context, RecordEvent
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.holder_owners import read_owners
@@ -52,7 +52,7 @@ ENDPOINTS: Final = "endpoints"
 STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
 
 RECLAIMED: Final = "IPReclaimed"
-STILL_WORN: Final = "IPStillWorn"
+STILL_IN_USE: Final = "IPStillWorn"
 
 log = structlog.get_logger("spiderpool.controller")
 
@@ -74,9 +74,9 @@ class Reclaim:
 
     def __init__(
         self,
-        world: World,
+        context: Context,
         *,
-        tell: Tell,
+        record_event: RecordEvent,
         count: Count,
         workers: int = 1,
         scan_s: float = 600.0,
@@ -88,8 +88,8 @@ class Reclaim:
         Prepare.
 
         Args:
-            world: mirrors and door.
-            tell: writes an Event.
+            context: mirrors and door.
+            record_event: writes an Event.
             count: counts.
             workers: records judged at the same time.
             scan_s: seconds between two looks at everything.
@@ -97,8 +97,8 @@ class Reclaim:
             rules: the switches.
             clock: monotonic seconds.
         """
-        self._world = world
-        self._tell = tell
+        self._context = context
+        self._record_event = record_event
         self._count = count
         self._enabled = enabled
         self._rules = rules
@@ -107,15 +107,15 @@ class Reclaim:
         self._blank: frozenset[tuple[str, str]] = frozenset()
         self._deleting: set[str] = set()
         self._scan_s = scan_s
-        self.loop = Loop("reclaim", self._reconcile, workers=workers, clock=clock)
-        self.rounds = Loop("reclaim rounds", self._round, clock=clock)
+        self.queue = WorkQueue("reclaim", self._reconcile, workers=workers, clock=clock)
+        self.rounds = WorkQueue("reclaim rounds", self._round, clock=clock)
 
     def start(self) -> None:
         """Follow records, pods and StatefulSets, and look at everything now and from time to time."""
-        self._world.follow(self._world.records, self._on_record)
-        self._world.follow(self._world.pods, self._on_pod)
-        self._world.follow(self._world.ended, self._on_ended)
-        self._world.follow(self._world.statefulsets, self._on_statefulset)
+        self._context.follow(self._context.records, self._on_record)
+        self._context.follow(self._context.pods, self._on_pod)
+        self._context.follow(self._context.ended, self._on_ended)
+        self._context.follow(self._context.statefulsets, self._on_statefulset)
         self.rounds.add(RECORDS)
         self.rounds.add(ENDPOINTS)
 
@@ -126,14 +126,14 @@ class Reclaim:
         if key == RECORDS:
             if self._enabled and self._rules.blank:
                 await self._find_blank()
-            self._look_at(self._world.records)
+            self._look_at(self._context.records)
         else:
-            await drop_orphans(self._world)
+            await drop_orphans(self._context)
         return self._scan_s
 
     async def _find_blank(self) -> None:
         """Find the pods that run and have no address in their status; the mirrors have metadata only."""
-        listing = await self._world.cluster.list_objects(Pod, fields="status.phase=Running", resource_version="0")
+        listing = await self._context.cluster.list_objects(Pod, fields="status.phase=Running", resource_version="0")
         self._blank = frozenset(pod.key for pod in listing.items if not pod.status.pod_ips and not pod.spec.host_network)
 
     def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
@@ -151,24 +151,24 @@ class Reclaim:
         if old is None:
             return
         if new is None or new.metadata.uid != old.metadata.uid or new.metadata.deletion_timestamp is not None:
-            self._look_at(self._world.records.by_index(BY_HOLDER, old.key))
+            self._look_at(self._context.records.by_index(BY_HOLDER, old.key))
 
     def _on_ended(self, _: Change, __: PartialObject | None, new: PartialObject | None) -> None:
         """A pod finished."""
         if new is not None:
-            self._look_at(self._world.records.by_index(BY_HOLDER, new.key))
+            self._look_at(self._context.records.by_index(BY_HOLDER, new.key))
 
     def _on_statefulset(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
         """A StatefulSet went, or its specification changed: it may not want all its pods any more."""
         either = new or old
         if either is not None and (old is None or new is None or old.metadata.generation != new.metadata.generation):
-            self._look_at(self._world.records.by_index(BY_STATEFULSET, either.key))
+            self._look_at(self._context.records.by_index(BY_STATEFULSET, either.key))
 
     def _look_at(self, records: Iterable[SpiderIP]) -> None:
         """Queue the records among some that look leaked."""
         for record in records:
             if self._looks(record) is not None or suspicion_of(record):
-                self.loop.add(record.metadata.name)
+                self.queue.add(record.metadata.name)
 
     def _looks(self, record: SpiderIP) -> str | None:
         """
@@ -182,7 +182,7 @@ class Reclaim:
         if not record.held_by_workload or not self._enabled:
             return None
         key = (holder.namespace, holder.name)
-        pod, ended = self._world.pods.get(key), self._world.ended.get(key)
+        pod, ended = self._context.pods.get(key), self._context.ended.get(key)
         words = {
             "gone": pod is None or pod.metadata.uid != holder.uid,
             "ending": pod is not None and pod.metadata.deletion_timestamp is not None,
@@ -194,14 +194,14 @@ class Reclaim:
 
     def _twins(self, record: SpiderIP) -> list[SpiderIP]:
         """Give the other records that the same claim holds: a write of a dead agent may come late."""
-        held = self._world.records.by_index(BY_CLAIM, ClaimKey.of_record(record))
+        held = self._context.records.by_index(BY_CLAIM, ClaimKey.of_record(record))
         return [other for other in held if other.metadata.name != record.metadata.name]
 
     # --- what we do ---------------------------------------------------------------------------------------------------------
 
     async def _reconcile(self, name: str) -> float | None:
         """Look at one record: note a suspicion, and after some time, if it still stands, judge it from live objects."""
-        record = self._world.records.named(name)
+        record = self._context.records.named(name)
         looks = None if record is None else self._looks(record)
         if record is None or looks is None:
             self._suspicions.pop(name, None)
@@ -229,7 +229,7 @@ class Reclaim:
             node,
             seen_s=now - suspicion.since,
             asked_s=None if suspicion.asked is None else now - suspicion.asked,
-            answer=record.metadata.annotations.get(ANNO_WORN, ""),
+            answer=record.metadata.annotations.get(ANNO_IN_USE, ""),
             name=record.spec.holder.node,
         )
         return await self._do(step, record, verdict, suspicion)
@@ -265,12 +265,12 @@ class Reclaim:
         """Tell how long a record rests before anything is read for it; the live objects may ask for more."""
         if not record.held:
             return rest_s(record, self._pool_of(record))
-        pod = self._world.pods.named(record.spec.holder.name, record.spec.holder.namespace)
+        pod = self._context.pods.named(record.spec.holder.name, record.spec.holder.namespace)
         grace = pod.metadata.deletion_grace_period_seconds if pod is not None and looks == "ending" else None
         return SECOND_LOOK_S + self._rules.additional_s + (grace or 0)
 
     def _pool_of(self, record: SpiderIP) -> Pool | None:
-        pool = self._world.pools.named(record.spec.pool)
+        pool = self._context.pools.named(record.spec.pool)
         return None if pool is None else Pool.parse(pool)
 
     # --- reading ------------------------------------------------------------------------------------------------------------
@@ -279,15 +279,15 @@ class Reclaim:
         """Read the live objects that decide, and decide."""
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return judge_leak(record, None, await read_owners(self._world.cluster, record), node=node, rules=self._rules)
-        pod = await if_exists(self._world.cluster.get(Pod, holder.name, holder.namespace))
-        owners = await read_owners(self._world.cluster, record)
+            return judge_leak(record, None, await read_owners(self._context.cluster, record), node=node, rules=self._rules)
+        pod = await if_exists(self._context.cluster.get(Pod, holder.name, holder.namespace))
+        owners = await read_owners(self._context.cluster, record)
         return judge_leak(record, pod, owners, node=node, rules=self._rules, twins=self._twins(record))
 
     async def _node_of(self, record: SpiderIP) -> NodeState:
         """Read the node that a record names."""
         name = record.spec.holder.node
-        node = await if_exists(self._world.cluster.get(Node, name)) if name else None
+        node = await if_exists(self._context.cluster.get(Node, name)) if name else None
         if node is None:
             return NodeState.GONE
         return NodeState.READY if node.ready else NodeState.LOST
@@ -297,7 +297,7 @@ class Reclaim:
     async def _write(self, record: SpiderIP) -> None:
         """Write a mark, or its end, on condition of what was judged; the watch brings it back to us."""
         try:
-            self._world.records.remember(await self._world.cluster.replace(record))
+            self._context.records.remember(await self._context.cluster.replace(record))
         except NotFound:
             return  # released meanwhile
 
@@ -308,7 +308,7 @@ class Reclaim:
             if released is None:
                 await self._delete(record)
             else:
-                self._world.records.remember(await self._world.cluster.replace(released))
+                self._context.records.remember(await self._context.cluster.replace(released))
         except NotFound:
             return  # its own node was faster
         except Conflict:
@@ -316,20 +316,20 @@ class Reclaim:
             raise
         self._reclaimed(record, trigger, reason)
         if record.spec.static:
-            await drop_endpoint(self._world, record)
+            await drop_endpoint(self._context, record)
 
     async def _delete(self, record: SpiderIP) -> None:
         """Delete a record on condition that it is the one that was looked at. Raises `NotFound` for one that was held."""
         meta = record.metadata
         self._deleting.add(meta.uid)
         try:
-            await self._world.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+            await self._context.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
         except NotFound:
-            self._world.records.forget(record)
+            self._context.records.forget(record)
             if record.held:
                 raise
         else:
-            self._world.records.forget(record)
+            self._context.records.forget(record)
         finally:
             self._deleting.discard(meta.uid)
         self._suspicions.pop(meta.name, None)
@@ -341,9 +341,11 @@ class Reclaim:
         if gone or (new is not None and not new.held and suspicion_of(new)):
             self._reclaimed(old, _trigger(trigger), f"{reason}; no namespace of node {old.spec.holder.node} wears it")
         elif (
-            new is not None and (worn := new.metadata.annotations.get(ANNO_WORN)) and ANNO_WORN not in old.metadata.annotations
+            new is not None
+            and (in_use := new.metadata.annotations.get(ANNO_IN_USE))
+            and ANNO_IN_USE not in old.metadata.annotations
         ):
-            self._say(old, STILL_WORN, f"{_whose(old)} stays: {reason}, but {worn}")
+            self._say(old, STILL_IN_USE, f"{_whose(old)} stays: {reason}, but {in_use}")
 
     def _reclaimed(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
         """Log, count and tell."""
@@ -354,12 +356,12 @@ class Reclaim:
     def _say(self, record: SpiderIP, reason: str, text: str) -> None:
         """Tell on the pool, and on the holder's pod if it exists: it may be gone, and its namespace too."""
         holder = record.spec.holder
-        pod = self._world.pods.named(holder.name, holder.namespace)
-        pool = self._world.pools.named(record.spec.pool)
+        pod = self._context.pods.named(holder.name, holder.namespace)
+        pool = self._context.pools.named(record.spec.pool)
         if pool is not None:
-            self._tell(pool, reason, text)
+            self._record_event(pool, reason, text)
         if pod is not None and pod.metadata.uid == holder.uid:
-            self._tell(Pod(metadata=pod.metadata), reason, text)
+            self._record_event(Pod(metadata=pod.metadata), reason, text)
 
 
 def _whose(record: SpiderIP) -> str:

@@ -12,7 +12,7 @@ from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import MetadataMirror, Mirror
+from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.kube.informer_store import Subscriber
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
@@ -21,7 +21,7 @@ from spiderpool.records.lifecycle import statefulset_name
 T = TypeVar("T", bound=KubeObject)
 
 # Writes an Event: the object, the reason (one word) and the message; repetitions are counted by whoever writes.
-Tell = Callable[[KubeObject, str, str], None]
+RecordEvent = Callable[[KubeObject, str, str], None]
 
 BY_POOL: Final = "pool"
 BY_HOLDER: Final = "holder"
@@ -30,7 +30,7 @@ BY_CLAIM: Final = "claim"
 
 
 @dataclass(slots=True)
-class World:
+class Context:
     """
     The cluster as the leader sees it.
 
@@ -40,49 +40,49 @@ class World:
     """
 
     cluster: Cluster
-    pools: Mirror[SpiderIPPool]
+    pools: Informer[SpiderIPPool]
     features: Features
-    records: Mirror[SpiderIP] = field(init=False)
-    pods: Mirror[PartialObject] = field(init=False)
-    ended: Mirror[PartialObject] = field(init=False)
-    statefulsets: Mirror[PartialObject] = field(init=False)
+    records: Informer[SpiderIP] = field(init=False)
+    pods: Informer[PartialObject] = field(init=False)
+    ended: Informer[PartialObject] = field(init=False)
+    statefulsets: Informer[PartialObject] = field(init=False)
     _following: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         """Prepare the mirrors that only a leader keeps."""
-        self.records = Mirror(self.cluster, SpiderIP)
+        self.records = Informer(self.cluster, SpiderIP)
         self.records.index(BY_POOL, lambda record: record.spec.pool)
         self.records.index(BY_HOLDER, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
         self.records.index(BY_STATEFULSET, _statefulset_of)
         self.records.index(BY_CLAIM, _claim_of)
-        self.pods = MetadataMirror(self.cluster, Pod)
-        self.ended = MetadataMirror(self.cluster, Pod, fields="status.phase!=Pending,status.phase!=Running")
-        self.statefulsets = MetadataMirror(self.cluster, StatefulSet)
+        self.pods = MetadataInformer(self.cluster, Pod)
+        self.ended = MetadataInformer(self.cluster, Pod, fields="status.phase!=Pending,status.phase!=Running")
+        self.statefulsets = MetadataInformer(self.cluster, StatefulSet)
 
     async def __aenter__(self) -> Self:
         """Fill the mirrors."""
         try:
-            for mirror in self._own:
-                await mirror.start()
-            for mirror in (*self._own, self.pools):
-                await mirror.synced()
+            for informer in self._own:
+                await informer.start()
+            for informer in (*self._own, self.pools):
+                await informer.synced()
         except BaseException:  # cancelled while they fill: then nobody calls the exit
             await self.__aexit__()
             raise
         return self
 
-    def follow(self, mirror: Mirror[T], subscriber: Subscriber[T]) -> None:
+    def follow(self, informer: Informer[T], subscriber: Subscriber[T]) -> None:
         """Subscribe to a mirror until leadership ends; the mirror of pools lives longer than that."""
-        self._following.callback(mirror.subscribe(subscriber))
+        self._following.callback(informer.subscribe(subscriber))
 
     async def __aexit__(self, *_: object) -> None:
         """Stop following."""
         self._following.close()
-        for mirror in self._own:
-            await mirror.stop()
+        for informer in self._own:
+            await informer.stop()
 
     @property
-    def _own(self) -> tuple[Mirror[Any], ...]:
+    def _own(self) -> tuple[Informer[Any], ...]:
         """The mirrors that only a leader keeps."""
         return (self.records, self.pods, self.ended, self.statefulsets)
 

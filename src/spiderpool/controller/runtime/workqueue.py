@@ -27,7 +27,7 @@ Clock = Callable[[], float]
 log = structlog.get_logger("spiderpool.controller")
 
 
-class Loop:
+class WorkQueue:
     """
     Runs one reconciler over keys, never two runs of one key at the same time.
 
@@ -120,9 +120,9 @@ class Loop:
             again = await self._reconcile(key)
             self._failures.pop(key, None)
         except SpiderpoolError as error:
-            log.log(_level(error), "will retry", loop=self.name, key=key, reason=error.message, after_s=self._fail(key, error))
+            log.log(_level(error), "will retry", queue=self.name, key=key, reason=error.message, after_s=self._fail(key, error))
         except Exception:  # a mistake of ours in one key must not stop all others
-            log.exception("unexpected error, will retry", loop=self.name, key=key, after_s=self._fail(key))
+            log.exception("unexpected error, will retry", queue=self.name, key=key, after_s=self._fail(key))
         finally:
             self._running.discard(key)
             self._reschedule(key, again)

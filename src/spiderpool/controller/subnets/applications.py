@@ -16,13 +16,13 @@ from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject, OwnerReference, Resource
 from spiderpool.api.kubernetes.workloads import WORKLOADS, Workload
-from spiderpool.controller.runtime.context import World
+from spiderpool.controller.runtime.context import Context
 from spiderpool.errors import Forbidden, NotFound
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.pool_size import replicas_of
 from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.kube.informer import MetadataMirror, Mirror
+from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.model.config import ThirdPartyKind
 from spiderpool.model.owners import MANAGED_BY, next_owner
 
@@ -63,19 +63,19 @@ class NativeApplications:
         """
         self._cluster = cluster
         self._notify = notify
-        self._mirrors: dict[tuple[str, str], Mirror[Workload]] = {}
+        self._informers: dict[tuple[str, str], Informer[Workload]] = {}
         for name, kind in NATIVE.items():
-            mirror = self._mirrors[name] = Mirror[Workload](cluster, kind)
-            mirror.index(BY_KEY, _key_of)
-            mirror.subscribe(self._on_change)
+            informer = self._informers[name] = Informer[Workload](cluster, kind)
+            informer.index(BY_KEY, _key_of)
+            informer.subscribe(self._on_change)
 
     async def __aenter__(self) -> Self:
         """Fill the mirrors."""
         try:
-            for mirror in self._mirrors.values():
-                await mirror.start()
-            for mirror in self._mirrors.values():
-                await mirror.synced()
+            for informer in self._informers.values():
+                await informer.start()
+            for informer in self._informers.values():
+                await informer.synced()
         except BaseException:  # cancelled while they fill: then nobody calls the exit
             await self.__aexit__()
             raise
@@ -83,21 +83,21 @@ class NativeApplications:
 
     async def __aexit__(self, *_: object) -> None:
         """Stop."""
-        for mirror in self._mirrors.values():
-            await mirror.stop()
+        for informer in self._informers.values():
+            await informer.stop()
 
     def keys(self) -> Iterable[str]:
         """Give the keys of all applications whose templates ask for automatic pools."""
-        for mirror in self._mirrors.values():
-            for workload in mirror:
+        for informer in self._informers.values():
+            for workload in informer:
                 key = _key_of(workload)
                 if key is not None and wants_subnets(workload.template.metadata.annotations):
                     yield key
 
     def find(self, key: str) -> Target | None:
         """Give the application of that key, None when there is none."""
-        for mirror in self._mirrors.values():
-            for workload in mirror.by_index(BY_KEY, key):
+        for informer in self._informers.values():
+            for workload in informer.by_index(BY_KEY, key):
                 return _target(workload)
         return None
 
@@ -173,7 +173,7 @@ class ForeignApplications:
 
     def __init__(
         self,
-        world: World,
+        context: Context,
         kinds: Iterable[ThirdPartyKind],
         notify: Notify,
         *,
@@ -183,37 +183,37 @@ class ForeignApplications:
         Prepare.
 
         Args:
-            world: the mirror of pods, and the door.
+            context: the mirror of pods, and the door.
             kinds: which kinds may be read.
             notify: told of each change.
             clock: monotonic seconds.
         """
-        self._world = world
+        self._context = context
         self._listed = {(kind.api_group, kind.kind): kind for kind in kinds}
         self._notify = notify
         self._clock = clock
-        self._objects: dict[tuple[str, str], MetadataMirror] = {}
+        self._objects: dict[tuple[str, str], MetadataInformer] = {}
         self._known: dict[str, Target] = {}
         self._missed: dict[str, float] = {}  # since when an application has no pod
-        world.pods.index(BY_KEY, _foreign_key)
+        context.pods.index(BY_KEY, _foreign_key)
 
     async def __aenter__(self) -> Self:
         """Follow the pods."""
-        self._world.follow(self._world.pods, self._on_pod)
+        self._context.follow(self._context.pods, self._on_pod)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop."""
-        for mirror in self._objects.values():
-            await mirror.stop()
+        for informer in self._objects.values():
+            await informer.stop()
 
     def keys(self) -> set[str]:
         """Give the keys of all applications that have a pod which asks for automatic pools."""
-        return {key for pod in self._world.pods if (key := _foreign_key(pod)) is not None}
+        return {key for pod in self._context.pods if (key := _foreign_key(pod)) is not None}
 
     async def find(self, key: str) -> Sight:
         """Look for an application; without a pod, only an object of a listed kind proves that there is one."""
-        pods = self._world.pods.by_index(BY_KEY, key)
+        pods = self._context.pods.by_index(BY_KEY, key)
         if pods:
             newest = max(pods, key=lambda pod: (pod.metadata.creation_timestamp or "", pod.metadata.name))
             self._known[key] = _foreign_target(newest)
@@ -235,7 +235,7 @@ class ForeignApplications:
         if listed is None:
             return None
         try:
-            found = await self._world.cluster.get_metadata(kind_of(owner.api_version, listed), owner.name, namespace)
+            found = await self._context.cluster.get_metadata(kind_of(owner.api_version, listed), owner.name, namespace)
         except NotFound:
             return False
         except Forbidden:
@@ -258,7 +258,7 @@ class ForeignApplications:
             return (
                 None
                 if listed is None
-                else await self._world.cluster.get_scale(kind_of(owner.api_version, listed), owner.name, namespace)
+                else await self._context.cluster.get_scale(kind_of(owner.api_version, listed), owner.name, namespace)
             )
         except (NotFound, Forbidden):
             return None
@@ -286,9 +286,9 @@ class ForeignApplications:
         listed, name = self._listed_as(owner), (owner.api_version, owner.kind)
         if listed is None or name in self._objects:
             return
-        mirror = self._objects[name] = MetadataMirror(self._world.cluster, kind_of(owner.api_version, listed))
-        mirror.subscribe(lambda _, old, new: self._on_object(name, old, new))
-        await mirror.start()
+        informer = self._objects[name] = MetadataInformer(self._context.cluster, kind_of(owner.api_version, listed))
+        informer.subscribe(lambda _, old, new: self._on_object(name, old, new))
+        await informer.start()
 
     def _on_object(self, name: tuple[str, str], *objects: PartialObject | None) -> None:
         """An object of a listed kind came, changed or went."""

@@ -29,8 +29,8 @@ from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.pools.leaving_addresses import PoolClaims
-from spiderpool.controller.runtime.context import BY_POOL, Tell, World
-from spiderpool.controller.runtime.workqueue import Loop
+from spiderpool.controller.runtime.context import BY_POOL, Context, RecordEvent
+from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.subnets.applications import (
     GONE_AFTER_S,
     NATIVE,
@@ -39,7 +39,7 @@ from spiderpool.controller.subnets.applications import (
     Sight,
     Target,
 )
-from spiderpool.controller.subnets.ledger import Book, SubnetBooks
+from spiderpool.controller.subnets.ledger import SubnetLedger, SubnetLedgerEntry
 from spiderpool.errors import Exhausted, InvalidRequest, NotFound, TryAgain
 from spiderpool.ipam.automatic_pool import (
     PoolPlan,
@@ -50,9 +50,9 @@ from spiderpool.ipam.automatic_pool import (
     pool_names,
 )
 from spiderpool.ipam.pool_size import Holding, IPNumber, resize
-from spiderpool.ipam.subnet_request import PoolWish, read_pool_wish
+from spiderpool.ipam.subnet_request import AutomaticRequest, read_automatic_request
 from spiderpool.kube.cluster import Change, if_exists
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Place, Pool, application_of
 from spiderpool.model.subnet import Grant
@@ -80,9 +80,9 @@ class AutoPools:
 
     def __init__(
         self,
-        world: World,
-        books: SubnetBooks,
-        tell: Tell,
+        context: Context,
+        ledger: SubnetLedger,
+        record_event: RecordEvent,
         *,
         redundancy: int,
         workers: int = 1,
@@ -92,27 +92,27 @@ class AutoPools:
         Prepare.
 
         Args:
-            world: mirrors and door.
-            books: what subnets have given away.
-            tell: writes an Event.
+            context: mirrors and door.
+            ledger: what subnets have given away.
+            record_event: writes an Event.
             redundancy: addresses on top of the replicas where an application does not say how many.
             workers: applications looked at at the same time.
             clock: monotonic seconds.
         """
-        self._world = world
-        self._books = books
-        self._tell = tell
+        self._context = context
+        self._ledger = ledger
+        self._record_event = record_event
         self._natives: NativeApplications
         self._foreigns: ForeignApplications
         self._redundancy = redundancy
-        self._claims = PoolClaims(world, clock)
+        self._claims = PoolClaims(context, clock)
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)  # who waits for a change of a subnet, by its name
         self._busy: dict[str, str] = {}  # who waits for pods to leave a pool, by its name
-        world.pools.index(OF_APPLICATION, application_of)
-        world.pools.index(OF_NETWORK, lambda pool: pool.spec.subnet if application_of(pool) is None else None)
-        self.loop = Loop("automatic pools", self._reconcile, workers=workers, clock=clock)
+        context.pools.index(OF_APPLICATION, application_of)
+        context.pools.index(OF_NETWORK, lambda pool: pool.spec.subnet if application_of(pool) is None else None)
+        self.queue = WorkQueue("automatic pools", self._reconcile, workers=workers, clock=clock)
 
-    def start(self, subnets: Mirror[SpiderSubnet], natives: NativeApplications, foreigns: ForeignApplications) -> None:
+    def start(self, subnets: Informer[SpiderSubnet], natives: NativeApplications, foreigns: ForeignApplications) -> None:
         """
         Follow pools, records and subnets, and look at everybody once who wants a pool, has one, or was granted one.
 
@@ -122,22 +122,22 @@ class AutoPools:
             foreigns: all others.
         """
         self._natives, self._foreigns = natives, foreigns
-        self._world.follow(self._world.pools, self._on_pool)
-        self._world.follow(self._world.records, self._on_record)
-        self._world.follow(subnets, self._on_subnet)
+        self._context.follow(self._context.pools, self._on_pool)
+        self._context.follow(self._context.records, self._on_record)
+        self._context.follow(subnets, self._on_subnet)
         granted = {
             label_key_of(grant.application)
-            for book in self._books.all()
-            for grant in book.subnet.grants.values()
+            for entry in self._ledger.all()
+            for grant in entry.subnet.grants.values()
             if grant.application is not None
         }
-        pools = {key for pool in self._world.pools if (key := application_of(pool)) is not None}
+        pools = {key for pool in self._context.pools if (key := application_of(pool)) is not None}
         for key in {*self._natives.keys(), *self._foreigns.keys(), *granted, *pools}:
-            self.loop.add(key)
+            self.queue.add(key)
 
     def notify(self, key: str) -> None:
         """An application may have changed."""
-        self.loop.add(key)
+        self.queue.add(key)
 
     def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         """A pool came, changed or went; changes of its status are none."""
@@ -146,18 +146,18 @@ class AutoPools:
         for pool in (old, new):
             key = None if pool is None else application_of(pool)
             if key is not None:
-                self.loop.add(key)
+                self.queue.add(key)
 
     def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
         """A record changed or went: somebody may wait for its pod to leave."""
         if old is not None and old.spec.pool in self._busy and not (new and new.held_by_workload):
-            self.loop.add(self._busy[old.spec.pool])
+            self.queue.add(self._busy[old.spec.pool])
 
     def _on_subnet(self, _: Change, old: SpiderSubnet | None, new: SpiderSubnet | None) -> None:
         """A subnet came or changed: who found no room there looks again."""
         subnet = new or old
         for key in self._waiting.pop(subnet.metadata.name, ()) if subnet is not None else ():
-            self.loop.add(key)
+            self.queue.add(key)
 
     async def _reconcile(self, key: str) -> float | None:
         """Give one application the pools that it wants, and take away those that it does not."""
@@ -170,7 +170,7 @@ class AutoPools:
         try:
             slots = self._slots(sight.target)
         except InvalidRequest as error:
-            self._tell(sight.target.object, WRONG, error.message)
+            self._record_event(sight.target.object, WRONG, error.message)
             return None
         results = await asyncio.gather(*(self._ensure(sight.target, slot) for slot in slots), return_exceptions=True)
         for result in results:
@@ -194,28 +194,28 @@ class AutoPools:
 
     def _slots(self, target: Target) -> list[Slot]:
         """Give the pools that an application wants; none for one on the node's own network."""
-        wish = read_pool_wish(target.annotations)
-        if target.host_network or not wish.nics:
+        pod_request = read_automatic_request(target.annotations)
+        if target.host_network or not pod_request.nics:
             return []
-        number = self._number(wish, target)
+        number = self._number(pod_request, target)
         return [
-            Slot(nic.nic, nic.subnets[family], family, number, wish.reclaim)
-            for nic in wish.nics
-            for family in self._world.features.families
+            Slot(nic.nic, nic.subnets[family], family, number, pod_request.reclaim)
+            for nic in pod_request.nics
+            for family in self._context.features.families
             if family in nic.subnets
         ]
 
-    def _number(self, wish: PoolWish, target: Target) -> IPNumber:
+    def _number(self, pod_request: AutomaticRequest, target: Target) -> IPNumber:
         """Say how many addresses; without knowledge of replicas only a fixed number makes sense (reference ipam.md 4.4)."""
         if target.replicas is not None:
-            return wish.number or IPNumber(self._redundancy, flexible=True)
-        if wish.number is None:
+            return pod_request.number or IPNumber(self._redundancy, flexible=True)
+        if pod_request.number is None:
             owner = target.app.owner
             raise InvalidRequest(
                 f"wrong input: {owner.kind} {target.app.namespace}/{owner.name} is of a kind whose replicas are not known; "
                 "write annotation ipam.spidernet.io/ippool-ip-number with a fixed number of addresses"
             )
-        return IPNumber(wish.number.count, flexible=False)
+        return IPNumber(pod_request.number.count, flexible=False)
 
     async def _ensure(self, target: Target, slot: Slot) -> str | None:
         """
@@ -224,16 +224,16 @@ class AutoPools:
         Returns:
             Its name; None when the subnet cannot serve now, which the application is told.
         """
-        async with self._books.open(slot.subnet) as book:
-            problem = _problem(book, slot)
-            if book is None or problem is not None:
+        async with self._ledger.open(slot.subnet) as entry:
+            problem = _problem(entry, slot)
+            if entry is None or problem is not None:
                 self._wait_for(slot.subnet, target, MISSING, problem or "")
                 return None
-            pool = self._choose(target, slot, book)
-            name = pool.metadata.name if pool is not None else self._free_name(target, slot, book)
-            holding = self._holding(pool, name, book)
+            pool = self._choose(target, slot, entry)
+            name = pool.metadata.name if pool is not None else self._free_name(target, slot, entry)
+            holding = self._holding(pool, name, entry)
             try:
-                ips = self._resize(name, holding, target, slot, book)
+                ips = self._resize(name, holding, target, slot, entry)
             except Exhausted as error:
                 size = slot.number.size(target.replicas or 0)
                 wanted = f"a pool of {size} for {slot.nic} IPv{slot.family}"
@@ -241,15 +241,15 @@ class AutoPools:
                 self._wait_for(slot.subnet, target, SHORT, text)
                 return None if pool is None else name
             await self._claims.take(pool, holding.listed - ips)
-            await self._books.write(book, {**book.subnet.grants, name: Grant(ips, target.app.key)})
-            plan = PoolPlan(name, target.app, slot.nic, book.subnet, ips, slot.number, slot.reclaim)
+            await self._ledger.write(entry, {**entry.subnet.grants, name: Grant(ips, target.app.key)})
+            plan = PoolPlan(name, target.app, slot.nic, entry.subnet, ips, slot.number, slot.reclaim)
         await self._build(pool, plan)
         return name
 
-    def _resize(self, name: str, holding: Holding, target: Target, slot: Slot, book: Book) -> AddressSet:
+    def _resize(self, name: str, holding: Holding, target: Target, slot: Slot, entry: SubnetLedgerEntry) -> AddressSet:
         """Decide the pool's addresses; while pods hold too many of them it stays as it is."""
-        subnet = book.subnet
-        taken = subnet.granted((name,)) | self._books.reserved(subnet.family) | holding.blocked
+        subnet = entry.subnet
+        taken = subnet.granted((name,)) | self._ledger.reserved(subnet.family) | holding.blocked
         try:
             ips = resize(holding, slot.number.size(target.replicas or 0), subnet.total - taken)
         except TryAgain:
@@ -261,9 +261,9 @@ class AutoPools:
     def _wait_for(self, subnet: str, target: Target, reason: str, text: str) -> None:
         """Tell an application what its subnet lacks, and look again when the subnet changes."""
         self._waiting[subnet].add(target.app.label_key)
-        self._tell(target.object, reason, text)
+        self._record_event(target.object, reason, text)
 
-    def _choose(self, target: Target, slot: Slot, book: Book) -> SpiderIPPool | None:
+    def _choose(self, target: Target, slot: Slot, entry: SubnetLedgerEntry) -> SpiderIPPool | None:
         """
         Find the application's pool (reference ipam.md 4.5): its own, or one that was kept when its predecessor went.
 
@@ -272,61 +272,61 @@ class AutoPools:
         place = target.app.place(slot.subnet, slot.nic, slot.family)
         pools = [
             pool
-            for pool in self._world.pools.by_index(OF_APPLICATION, target.app.label_key)
+            for pool in self._context.pools.by_index(OF_APPLICATION, target.app.label_key)
             if Place.of_labels(pool.metadata.labels) == place
             and pool.metadata.deletion_timestamp is None
-            and pool.spec.subnet == book.subnet.text
+            and pool.spec.subnet == entry.subnet.text
         ]
         own = [pool for pool in pools if pool.metadata.labels.get(LABEL_OWNER_APP_UID) == target.app.owner.uid]
         kept = [pool for pool in pools if not Pool.parse(pool).reclaim]
         return next(iter(own + kept), None)
 
-    def _free_name(self, target: Target, slot: Slot, book: Book) -> str:
+    def _free_name(self, target: Target, slot: Slot, entry: SubnetLedgerEntry) -> str:
         """Name a new pool: as one that was begun before, else the first name that nobody has."""
-        grants = book.subnet.grants
+        grants = entry.subnet.grants
         names = list(islice(pool_names(target.app, slot.subnet, slot.nic, slot.family), NAMES))
-        free = [name for name in names if self._world.pools.named(name) is None]
+        free = [name for name in names if self._context.pools.named(name) is None]
         begun = [name for name in free if name in grants and grants[name].application == target.app.key]
         unused = [name for name in free if name not in grants]
         if not begun + unused:
             raise TryAgain(f"all {NAMES} names for the pool of {target.app.key} on {slot.nic} are taken, such as {names[0]}")
         return (begun + unused)[0]
 
-    def _holding(self, pool: SpiderIPPool | None, name: str, book: Book) -> Holding:
+    def _holding(self, pool: SpiderIPPool | None, name: str, entry: SubnetLedgerEntry) -> Holding:
         """Read what is known of a pool's addresses."""
-        subnet = book.subnet
+        subnet = entry.subnet
         grant = subnet.grants.get(name)
         listed = AddressSet.empty(subnet.family) if pool is None else Pool.parse(pool).total
-        held = [record.spec.address for record in self._world.records.by_index(BY_POOL, name) if record.held_by_workload]
+        held = [record.spec.address for record in self._context.records.by_index(BY_POOL, name) if record.held_by_workload]
         return Holding(
             listed=listed,
             granted=None if grant is None else grant.ips & subnet.total,
             held=AddressSet.of([ip for ip in held if ip.version == subnet.family], subnet.family),
-            blocked=self._of_others(name, book),
+            blocked=self._of_others(name, entry),
         )
 
-    def _of_others(self, name: str, book: Book) -> AddressSet:
+    def _of_others(self, name: str, entry: SubnetLedgerEntry) -> AddressSet:
         """Give the addresses that other pools of the CIDR have, in the subnet's status or not."""
         # those of automatic pools are in the status: the cost of one application does not grow with all others
-        manual = [Pool.parse(pool) for pool in self._world.pools.by_index(OF_NETWORK, book.subnet.text)]
-        family = book.subnet.family
+        manual = [Pool.parse(pool) for pool in self._context.pools.by_index(OF_NETWORK, entry.subnet.text)]
+        family = entry.subnet.family
         spans = [span for pool in manual if pool.family == family for span in pool.total.spans]
-        return AddressSet.from_spans(family, spans) | book.subnet.granted((name,))
+        return AddressSet.from_spans(family, spans) | entry.subnet.granted((name,))
 
     async def _build(self, pool: SpiderIPPool | None, plan: PoolPlan) -> None:
         """Make the pool, or make it what it is to be."""
         if pool is None:
-            self._world.pools.remember(await self._world.cluster.create(build_pool(plan)))
+            self._context.pools.remember(await self._context.cluster.create(build_pool(plan)))
             return
         changes = pool_changes(pool, plan)
         if changes:
             changes.setdefault("metadata", {})["uid"] = pool.metadata.uid
-            self._world.pools.remember(await self._world.cluster.patch(SpiderIPPool, plan.name, changes))
+            self._context.pools.remember(await self._context.cluster.patch(SpiderIPPool, plan.name, changes))
 
     async def _tidy(self, key: str, target: Target, kept: set[str]) -> list[float]:
         """Take away what the application does not want any more; gives seconds until something else is to be done."""
         rests = []
-        for pool in self._world.pools.by_index(OF_APPLICATION, key):
+        for pool in self._context.pools.by_index(OF_APPLICATION, key):
             name = pool.metadata.name
             rests.append(await self._claims.drop(pool))
             if name in kept or not Pool.parse(pool).reclaim or pool.metadata.deletion_timestamp is not None:
@@ -334,7 +334,7 @@ class AutoPools:
             mine = pool.metadata.labels.get(LABEL_OWNER_APP_UID) == target.app.owner.uid
             if mine and self._is_wanted(target, pool):
                 continue  # its subnet cannot serve now
-            if mine and any(record.held_by_workload for record in self._world.records.by_index(BY_POOL, name)):
+            if mine and any(record.held_by_workload for record in self._context.records.by_index(BY_POOL, name)):
                 self._busy[name] = key  # pods of the former template still have addresses there
             else:
                 await self._delete(pool)
@@ -354,7 +354,7 @@ class AutoPools:
             Whether an application that no pod tells of exists all the same: nobody would tell of its end.
         """
         lives = False
-        for pool in self._world.pools.by_index(OF_APPLICATION, key):
+        for pool in self._context.pools.by_index(OF_APPLICATION, key):
             await self._claims.drop(pool)
             if pool.metadata.deletion_timestamp is not None or not Pool.parse(pool).reclaim:
                 continue
@@ -382,8 +382,8 @@ class AutoPools:
 
     def _full_name(self, pool: SpiderIPPool) -> str:
         """Give the name of a pool's application; a label may have its hash, the subnet's status has it in full."""
-        for book in self._books.all():
-            grant = book.subnet.grants.get(pool.metadata.name)
+        for entry in self._ledger.all():
+            grant = entry.subnet.grants.get(pool.metadata.name)
             if grant is not None and grant.application is not None:
                 return grant.application.rpartition("_")[2]
         return pool.metadata.labels[LABEL_OWNER_APP_NAME]
@@ -391,51 +391,51 @@ class AutoPools:
     async def _delete(self, pool: SpiderIPPool) -> None:
         """Delete a pool; it goes when its last address is released."""
         try:
-            await self._world.cluster.delete(SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid)
+            await self._context.cluster.delete(SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid)
         except NotFound:
             return
 
     async def _drop_grants(self, key: str, kept: Iterable[str]) -> None:
         """Take back what was granted to pools of this application that do not exist and are not to be."""
-        for known in self._books.all():
+        for known in self._ledger.all():
             if not self._stale(known, key, kept):
                 continue
-            async with self._books.open(known.subnet.name) as book:
-                if book is None:
+            async with self._ledger.open(known.subnet.name) as entry:
+                if entry is None:
                     continue
-                gone = {name for name in self._stale(book, key, kept) if not await self._exists(name, book)}
+                gone = {name for name in self._stale(entry, key, kept) if not await self._exists(name, entry)}
                 if gone:
-                    grants = {name: grant for name, grant in book.subnet.grants.items() if name not in gone}
-                    await self._books.write(book, grants)
+                    grants = {name: grant for name, grant in entry.subnet.grants.items() if name not in gone}
+                    await self._ledger.write(entry, grants)
 
-    def _stale(self, book: Book, key: str, kept: Iterable[str]) -> list[str]:
+    def _stale(self, entry: SubnetLedgerEntry, key: str, kept: Iterable[str]) -> list[str]:
         """Name the grants of an application that seem to have no pool; one of that name in another subnet is another one."""
 
         def seems_there(name: str) -> bool:
-            pool = self._world.pools.named(name)
-            return name in kept if pool is None else _is_under(pool, book)
+            pool = self._context.pools.named(name)
+            return name in kept if pool is None else _is_under(pool, entry)
 
         mine = [
-            name for name, grant in book.subnet.grants.items() if grant.application and label_key_of(grant.application) == key
+            name for name, grant in entry.subnet.grants.items() if grant.application and label_key_of(grant.application) == key
         ]
         return [name for name in mine if not seems_there(name)]
 
-    async def _exists(self, name: str, book: Book) -> bool:
+    async def _exists(self, name: str, entry: SubnetLedgerEntry) -> bool:
         """Ask the API server whether a pool of this name exists under a subnet."""
-        pool = await if_exists(self._world.cluster.get_metadata(SpiderIPPool, name))
-        return pool is not None and _is_under(pool, book)
+        pool = await if_exists(self._context.cluster.get_metadata(SpiderIPPool, name))
+        return pool is not None and _is_under(pool, entry)
 
 
-def _is_under(pool: KubeObject, book: Book) -> bool:
+def _is_under(pool: KubeObject, entry: SubnetLedgerEntry) -> bool:
     """Whether an automatic pool is of this subnet, by its label."""
-    return pool.metadata.labels.get(LABEL_OWNER_SUBNET) == label_value(book.subnet.name)
+    return pool.metadata.labels.get(LABEL_OWNER_SUBNET) == label_value(entry.subnet.name)
 
 
-def _problem(book: Book | None, slot: Slot) -> str | None:
+def _problem(entry: SubnetLedgerEntry | None, slot: Slot) -> str | None:
     """Say why a subnet cannot serve at all."""
-    if book is None:
+    if entry is None:
         return f"SpiderSubnet {slot.subnet} does not exist; create it or correct the name"
-    subnet = book.subnet
+    subnet = entry.subnet
     if subnet.broken is not None:
         return f"SpiderSubnet {slot.subnet} cannot be read: {subnet.broken}"
     if subnet.terminating:

@@ -12,16 +12,16 @@ from spiderpool.admission.pools import adopted
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.controller.runtime.context import Tell, World
+from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.controller.runtime.jsonpatch import diff
-from spiderpool.controller.runtime.workqueue import Loop
-from spiderpool.controller.subnets.ledger import Book, SubnetBooks
+from spiderpool.controller.runtime.workqueue import WorkQueue
+from spiderpool.controller.subnets.ledger import SubnetLedger, SubnetLedgerEntry
 from spiderpool.controller.subnets.lookup import BY_CIDR, fits
 from spiderpool.errors import NotFound, Rejected
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.ipam.subnet_grants import settle_grants
 from spiderpool.kube.cluster import Change, PatchType
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 
 OF_CIDR: Final = "pools of cidr"
@@ -36,10 +36,10 @@ class SubnetKeeper:
 
     def __init__(
         self,
-        world: World,
-        subnets: Mirror[SpiderSubnet],
-        books: SubnetBooks,
-        tell: Tell,
+        context: Context,
+        subnets: Informer[SpiderSubnet],
+        ledger: SubnetLedger,
+        record_event: RecordEvent,
         *,
         automatic: bool,
         workers: int = 1,
@@ -50,38 +50,38 @@ class SubnetKeeper:
         Prepare.
 
         Args:
-            world: mirrors and door.
+            context: mirrors and door.
             subnets: the mirror of subnets.
-            books: their status.
-            tell: writes an Event.
+            ledger: their status.
+            record_event: writes an Event.
             automatic: whether somebody makes automatic pools: then grants without a pool are theirs to drop.
             workers: subnets looked at at the same time.
             resync_s: seconds after which a subnet is looked at again, None = never.
             clock: monotonic seconds.
         """
-        self._world = world
+        self._context = context
         self._subnets = subnets
-        self._books = books
-        self._tell = tell
+        self._ledger = ledger
+        self._record_event = record_event
         self._automatic = automatic
         self._resync_s = resync_s
         self._parsed: dict[str, tuple[SpiderIPPool, Pool]] = {}
-        world.pools.index(OF_CIDR, lambda pool: pool.spec.subnet)
-        world.pools.index(OF_SUBNET, _subnet_uid)
+        context.pools.index(OF_CIDR, lambda pool: pool.spec.subnet)
+        context.pools.index(OF_SUBNET, _subnet_uid)
         subnets.index(BY_CIDR, lambda subnet: subnet.spec.subnet)
-        self.loop = Loop("subnets", self._reconcile, workers=workers, clock=clock)
+        self.queue = WorkQueue("subnets", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
         """Follow the mirrors and look at every subnet once."""
-        self._world.follow(self._subnets, self._on_subnet)
-        self._world.follow(self._world.pools, self._on_pool)
+        self._context.follow(self._subnets, self._on_subnet)
+        self._context.follow(self._context.pools, self._on_pool)
         for subnet in self._subnets:
-            self.loop.add(subnet.metadata.name)
+            self.queue.add(subnet.metadata.name)
 
     def _on_subnet(self, _: Change, __: SpiderSubnet | None, new: SpiderSubnet | None) -> None:
         """A subnet came or changed."""
         if new is not None:
-            self.loop.add(new.metadata.name)
+            self.queue.add(new.metadata.name)
 
     def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         """A pool came, changed or went: its subnets before and now."""
@@ -95,22 +95,22 @@ class SubnetKeeper:
             return  # its status only
         for pool in (old, new):
             for subnet in self._subnets.by_index(BY_CIDR, pool.spec.subnet) if pool is not None else ():
-                self.loop.add(subnet.metadata.name, GATHER_S)
+                self.queue.add(subnet.metadata.name, GATHER_S)
 
     async def _reconcile(self, name: str) -> float | None:
         """Bring one subnet's pools and status together, or let it go."""
-        known = self._books.look(name)
+        known = self._ledger.look(name)
         if known is None:
             return None
         if not known.subnet.terminating:
             await self._adopt_all(known)
-        async with self._books.open(name) as book:
-            if book is None:
+        async with self._ledger.open(name) as entry:
+            if entry is None:
                 return None
-            keep = self._automatic and not book.subnet.terminating
-            grants = settle_grants(book.subnet, [self._read(pool) for pool in self._owned(book)], keep_unbuilt=keep)
-            await self._books.write(book, grants)
-        if book.subnet.terminating:
+            keep = self._automatic and not entry.subnet.terminating
+            grants = settle_grants(entry.subnet, [self._read(pool) for pool in self._owned(entry)], keep_unbuilt=keep)
+            await self._ledger.write(entry, grants)
+        if entry.subnet.terminating:
             await self._end(name)
         return self._resync_s
 
@@ -121,56 +121,56 @@ class SubnetKeeper:
             known = self._parsed[pool.metadata.name] = (pool, Pool.parse(pool))
         return known[1]
 
-    def _owned(self, book: Book) -> tuple[SpiderIPPool, ...]:
+    def _owned(self, entry: SubnetLedgerEntry) -> tuple[SpiderIPPool, ...]:
         """Give the pools that a subnet controls."""
-        return self._world.pools.by_index(OF_SUBNET, book.subnet.uid)
+        return self._context.pools.by_index(OF_SUBNET, entry.subnet.uid)
 
-    async def _adopt_all(self, book: Book) -> None:
+    async def _adopt_all(self, entry: SubnetLedgerEntry) -> None:
         """Adopt the orphans of the subnet's CIDR (reference ipam.md 4.1)."""
-        for pool in self._world.pools.by_index(OF_CIDR, book.subnet.text):
+        for pool in self._context.pools.by_index(OF_CIDR, entry.subnet.text):
             if pool.metadata.deletion_timestamp is None and not any(ref.controller for ref in pool.metadata.owner_references):
-                await self._adopt(pool, book)
+                await self._adopt(pool, entry)
 
-    async def _adopt(self, pool: SpiderIPPool, book: Book) -> None:
+    async def _adopt(self, pool: SpiderIPPool, entry: SubnetLedgerEntry) -> None:
         """Adopt one orphan on condition that it is the one that was looked at; one that does not fit is told of."""
         name = pool.metadata.name
-        if not fits(pool, book.subnet):
-            text = f"pool {name} does not become part of SpiderSubnet {book.subnet.name}, which lacks some of its addresses"
-            self._tell(pool, NOT_ADOPTED, text)
+        if not fits(pool, entry.subnet):
+            text = f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}, which lacks some of its addresses"
+            self._record_event(pool, NOT_ADOPTED, text)
             return
-        operations = list(diff(msgspec.to_builtins(pool), msgspec.to_builtins(adopted(pool, book.subnet))))
+        operations = list(diff(msgspec.to_builtins(pool), msgspec.to_builtins(adopted(pool, entry.subnet))))
         unchanged: dict[str, Any] = {
             "op": "test",
             "path": "/metadata/resourceVersion",
             "value": pool.metadata.resource_version,
         }
         try:
-            written = await self._world.cluster.patch(SpiderIPPool, name, [unchanged, *operations], patch_type=PatchType.JSON)
+            written = await self._context.cluster.patch(SpiderIPPool, name, [unchanged, *operations], patch_type=PatchType.JSON)
         except NotFound:
             return  # gone meanwhile
         except Rejected as error:
-            self._tell(
-                pool, NOT_ADOPTED, f"pool {name} does not become part of SpiderSubnet {book.subnet.name}: {error.message}"
+            self._record_event(
+                pool, NOT_ADOPTED, f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}: {error.message}"
             )
         else:
-            self._world.pools.remember(written)
+            self._context.pools.remember(written)
 
     async def _end(self, name: str) -> None:
         """Delete the pools of a subnet that is deleted; when all are gone, let it go (reference ipam.md 1.2)."""
-        book = self._books.look(name)
-        if book is None or FINALIZER not in book.obj.metadata.finalizers or ORPHAN in book.obj.metadata.finalizers:
+        entry = self._ledger.look(name)
+        if entry is None or FINALIZER not in entry.obj.metadata.finalizers or ORPHAN in entry.obj.metadata.finalizers:
             return
-        pools = self._owned(book)
+        pools = self._owned(entry)
         for pool in pools:
             if pool.metadata.deletion_timestamp is None:
                 await self._delete(pool)
-        if not pools and not book.subnet.grants:
-            await self._let_go(book.obj)
+        if not pools and not entry.subnet.grants:
+            await self._let_go(entry.obj)
 
     async def _delete(self, pool: SpiderIPPool) -> None:
         """Delete a pool; it goes when its last address is released."""
         try:
-            await self._world.cluster.delete(SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid)
+            await self._context.cluster.delete(SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid)
         except NotFound:
             return
 
@@ -180,7 +180,7 @@ class SubnetKeeper:
         rest = [finalizer for finalizer in meta.finalizers if finalizer != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": meta.resource_version}}
         try:
-            await self._world.cluster.patch(SpiderSubnet, meta.name, body)
+            await self._context.cluster.patch(SpiderSubnet, meta.name, body)
         except NotFound:
             return  # somebody was faster
 

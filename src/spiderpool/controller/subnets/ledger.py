@@ -18,23 +18,23 @@ from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.model.subnet import Grants, Subnet, subnet_status
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class SubnetLedgerEntry:
     """One subnet, for as long as nobody else of this process changes it."""
 
     obj: SpiderSubnet
     subnet: Subnet
 
 
-class SubnetBooks:
+class SubnetLedger:
     """Opens the books of subnets, one reader each, and writes them."""
 
-    def __init__(self, cluster: Cluster, subnets: Mirror[SpiderSubnet], reserved: Mirror[SpiderReservedIP]) -> None:
+    def __init__(self, cluster: Cluster, subnets: Informer[SpiderSubnet], reserved: Informer[SpiderReservedIP]) -> None:
         """
         Begin with all books closed.
 
@@ -46,16 +46,16 @@ class SubnetBooks:
         self._cluster = cluster
         self._subnets = subnets
         self._reserved = ReservedAddresses(reserved)
-        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._read: dict[str, Book] = {}
+        self._pod_locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._read: dict[str, SubnetLedgerEntry] = {}
 
     @asynccontextmanager
-    async def open(self, name: str) -> AsyncIterator[Book | None]:
+    async def open(self, name: str) -> AsyncIterator[SubnetLedgerEntry | None]:
         """Have a subnet for oneself; None when there is none of that name."""
-        async with self._turns[name]:
+        async with self._pod_locks[name]:
             yield self.look(name)
 
-    def look(self, name: str) -> Book | None:
+    def look(self, name: str) -> SubnetLedgerEntry | None:
         """Read a subnet as the mirror has it; parsed once for each version."""
         obj = self._subnets.named(name)
         if obj is None:
@@ -63,29 +63,31 @@ class SubnetBooks:
             return None
         known = self._read.get(name)
         if known is None or known.obj is not obj:
-            known = self._read[name] = Book(obj, Subnet.parse(obj))
+            known = self._read[name] = SubnetLedgerEntry(obj, Subnet.parse(obj))
         return known
 
-    def all(self) -> list[Book]:
+    def all(self) -> list[SubnetLedgerEntry]:
         """Read all subnets."""
-        books = [self.look(obj.metadata.name) for obj in self._subnets]
-        return [book for book in books if book is not None]
+        ledger = [self.look(obj.metadata.name) for obj in self._subnets]
+        return [entry for entry in ledger if entry is not None]
 
-    async def write(self, book: Book, grants: Grants) -> None:
+    async def write(self, entry: SubnetLedgerEntry, grants: Grants) -> None:
         """Write the status of a subnet if it differs; raises `Conflict` when the subnet changed since."""
-        status = subnet_status(grants, book.subnet.total)
-        if status == book.obj.status:
+        status = subnet_status(grants, entry.subnet.total)
+        if status == entry.obj.status:
             return
-        name = book.obj.metadata.name
+        name = entry.obj.metadata.name
         try:
-            written = await self._cluster.patch(SpiderSubnet, name, _status_patch(book.obj, status), subresource="status")
+            written = await self._cluster.patch(SpiderSubnet, name, _status_patch(entry.obj, status), subresource="status")
         except Conflict:
             with suppress(NotFound):  # somebody changed its specification: the next attempt sees that
                 self._subnets.remember(await self._cluster.get(SpiderSubnet, name))
             raise
         self._subnets.remember(written)
-        if written.metadata.generation == book.obj.metadata.generation and self._subnets.named(name) is written:
-            self._read[name] = Book(written, replace(book.subnet, grants=dict(grants)))  # nothing else has changed
+        if written.metadata.generation == entry.obj.metadata.generation and self._subnets.named(name) is written:
+            self._read[name] = SubnetLedgerEntry(
+                written, replace(entry.subnet, grants=dict(grants))
+            )  # nothing else has changed
 
     def reserved(self, family: int) -> AddressSet:
         """Return the reserved addresses of a family."""

@@ -6,7 +6,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 
@@ -16,7 +16,7 @@ BY_CIDR = "cidr"
 class SubnetLookup:
     """Finds subnets; its cost does not grow with their number."""
 
-    def __init__(self, cluster: Cluster, subnets: Mirror[SpiderSubnet]) -> None:
+    def __init__(self, cluster: Cluster, subnets: Informer[SpiderSubnet]) -> None:
         """
         Prepare the index.
 

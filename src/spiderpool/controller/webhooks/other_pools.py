@@ -26,7 +26,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Change, Cluster, if_exists
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 
 STORED_WITHIN_S: Final = 2.0  # how long a pool that was allowed may take to be stored, or to be refused by somebody else
@@ -37,10 +37,10 @@ Version = tuple[str, str, int]
 """Name, UID and generation: two objects with the same have the same specification."""
 
 
-class Neighbours:
+class OtherPools:
     """Finds the pools that may be in the way of one, and remembers those that are about to be stored."""
 
-    def __init__(self, cluster: Cluster, pools: Mirror[SpiderIPPool], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, pools: Informer[SpiderIPPool], *, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Begin with nothing allowed.
 
@@ -65,7 +65,7 @@ class Neighbours:
         Args:
             granted: its addresses are what its subnet's status gives to it.
         """
-        index = await self._index_of_mirror()
+        index = await self._index_of_informer()
         found = {each.name: each for each in (*index.overlapping(pool.subnet), *index.sharing(pool.total))}
         if not granted:
             found = await self._corrected(pool.subnet, found)
@@ -73,11 +73,11 @@ class Neighbours:
 
     async def within(self, network: IPNetwork) -> list[Pool]:
         """Give the pools of a network, and of those that overlap it."""
-        index = await self._index_of_mirror()
+        index = await self._index_of_informer()
         found = {each.name: each for each in (*index.overlapping(network), *index.of_network(network))}
         return list((await self._corrected(network, found)).values())
 
-    async def _index_of_mirror(self) -> PoolIndex:
+    async def _index_of_informer(self) -> PoolIndex:
         """Bring the index up to date with the mirror, which a replica that begins has to fill first."""
         await self._pools.synced()
         for name in self._changed:

@@ -30,7 +30,7 @@ from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.pools.legacy_allocations import read_allocations
 from spiderpool.controller.subnets.lookup import SubnetLookup
-from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.ipam.automatic_pool import is_granted
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.pool_records import list_pool_records
@@ -85,7 +85,7 @@ class PoolReviewer:
     def __init__(
         self,
         cluster: Cluster,
-        neighbours: Neighbours,
+        other_pools: OtherPools,
         features: Features,
         go_agents: Callable[[], Awaitable[list[str]]],
         subnets: SubnetLookup | None = None,
@@ -95,13 +95,13 @@ class PoolReviewer:
 
         Args:
             cluster: the door.
-            neighbours: the other pools.
+            other_pools: the other pools.
             features: the configuration's switches.
             go_agents: names agents of Go Spiderpool that run.
             subnets: finds a pool's subnet; None where the feature is off.
         """
         self._cluster = cluster
-        self._neighbours = neighbours
+        self._other_pools = other_pools
         self._features = features
         self._go_agents = go_agents
         self._subnets = subnets
@@ -147,13 +147,13 @@ class PoolReviewer:
         held = await self._held(old) if old is not None and loses else None
         subnet = await self._subnets.controlling(new) if self._subnets else None
         granted = subnet is not None and is_granted(parsed, subnet)
-        others = await self._neighbours.near(parsed, granted=granted)
-        while self._neighbours.unsettled(parsed):
-            await self._neighbours.settle()
-            others = await self._neighbours.near(parsed, granted=granted)
+        others = await self._other_pools.near(parsed, granted=granted)
+        while self._other_pools.unsettled(parsed):
+            await self._other_pools.settle()
+            others = await self._other_pools.near(parsed, granted=granted)
         errors = validate_pool(old, new, others, held, self._features, subnet)
         if not errors and not dry_run:
-            self._neighbours.allow(parsed, old.metadata.generation if old is not None else 0)
+            self._other_pools.allow(parsed, old.metadata.generation if old is not None else 0)
         return Opinion(errors=tuple(errors))
 
     async def _held(self, pool: SpiderIPPool) -> AddressSet:

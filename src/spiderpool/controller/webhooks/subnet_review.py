@@ -9,7 +9,7 @@ from spiderpool.admission.subnets import (
     validate_subnet_delete,
 )
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.controller.webhooks.other_pools import Neighbours
+from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pool_review import FINE, Opinion, Question
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.config import Features
@@ -21,17 +21,17 @@ class SubnetReviewer:
 
     kind = SpiderSubnet
 
-    def __init__(self, cluster: Cluster, neighbours: Neighbours, features: Features) -> None:
+    def __init__(self, cluster: Cluster, other_pools: OtherPools, features: Features) -> None:
         """
         Prepare.
 
         Args:
             cluster: the door.
-            neighbours: the pools.
+            other_pools: the pools.
             features: the configuration's switches.
         """
         self._cluster = cluster
-        self._neighbours = neighbours
+        self._other_pools = other_pools
         self._features = features
 
     async def complete(self, question: Question[SpiderSubnet]) -> SpiderSubnet | None:
@@ -55,7 +55,7 @@ class SubnetReviewer:
         """Compare a new subnet with all that exists."""
         listing = await self._cluster.list_objects(SpiderSubnet)
         others = [Subnet.parse(subnet) for subnet in listing.items]
-        pools = await self._neighbours.within(Subnet.parse(new).network)
+        pools = await self._other_pools.within(Subnet.parse(new).network)
         return Opinion(errors=tuple(validate_subnet(None, new, others, pools, self._features)))
 
     def _judge_update(self, old: SpiderSubnet, new: SpiderSubnet) -> Opinion:

@@ -8,18 +8,18 @@ import msgspec
 
 from spiderpool.agent.api.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.api.server import dispatcher, listen_on_port
-from spiderpool.api.agent.interfaces import NodeInterfaces, WornInterface, WornNamespace
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace, NodeInterfaces
 from tests.fakes.objects import make_pod
 from tests.unit.agent.api.test_ports import free_port, get
 
 MIRROR = make_pod(
     "etcd", uid="object", annotations={"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "of-the-file"}
 )
-NAMESPACE = WornNamespace(
+NAMESPACE = InUseNamespace(
     path="/var/run/netns/cni-1",
     pod_uid="uid-1",
     containers=("a",),
-    interfaces=(WornInterface(nic="eth0", mac="0a:00:00:00:00:01", addresses=("10.6.0.10/16",)),),
+    interfaces=(InUseInterface(nic="eth0", mac="0a:00:00:00:00:01", addresses=("10.6.0.10/16",)),),
 )
 
 
@@ -32,7 +32,7 @@ async def test_answer() -> None:
     """The node's name and its namespaces, in the form that the client reads; those who ask together make one look."""
     looks: list[dict[str, str]] = []
 
-    async def look(pods: dict[str, str]) -> tuple[WornNamespace, ...]:
+    async def look(pods: dict[str, str]) -> tuple[InUseNamespace, ...]:
         looks.append(pods)
         await asyncio.sleep(0.05)
         return (NAMESPACE,)

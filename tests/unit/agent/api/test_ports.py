@@ -15,7 +15,7 @@ from spiderpool.agent.api.health import health_routes
 from spiderpool.agent.api.server import Peer, dispatcher, listen_on_port
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import InvalidRequest
-from tests.unit.agent.testbed import World
+from tests.unit.agent.simulation import Simulation
 
 
 def free_port() -> int:
@@ -33,11 +33,11 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("probe", ["startup", "readiness", "liveness"])
-async def test_probes_succeed_while_the_agent_serves(world: World, probe: str) -> None:
+async def test_probes_succeed_while_the_agent_serves(simulation: Simulation, probe: str) -> None:
     """200 for each of the three."""
     port = free_port()
 
-    async with world.serving_agent(env={"SPIDERPOOL_HEALTH_PORT": str(port)}):
+    async with simulation.serving_agent(env={"SPIDERPOOL_HEALTH_PORT": str(port)}):
         assert 200 == (await get(port, f"/v1/runtime/{probe}"))[0]
 
 
@@ -54,11 +54,11 @@ async def test_probes_fail_before_the_agent_serves() -> None:
     assert "/nonexistent/agent.sock" in answers[1][1]
 
 
-async def test_operations_of_the_socket_are_a_501_here(world: World) -> None:
+async def test_operations_of_the_socket_are_a_501_here(simulation: Simulation) -> None:
     """The original's schema names them on both listeners."""
     port = free_port()
 
-    async with world.serving_agent(env={"SPIDERPOOL_HEALTH_PORT": str(port)}):
+    async with simulation.serving_agent(env={"SPIDERPOOL_HEALTH_PORT": str(port)}):
         status, text = await get(port, "/v1/workloadendpoint")
 
     assert 501 == status
@@ -75,14 +75,14 @@ async def test_a_port_in_use_is_an_error_that_names_it() -> None:
     await runner.cleanup()
 
 
-async def test_metrics_have_the_documented_names_and_labels(world: World) -> None:
+async def test_metrics_have_the_documented_names_and_labels(simulation: Simulation) -> None:
     """After one ADD and one refused ADD: the counters, the durations, both scope labels (reference ipam.md 7.5)."""
-    world.pool(ips=["10.6.0.10"])
-    first, second = world.pod("web-1"), world.pod("web-2")
+    simulation.pool(ips=["10.6.0.10"])
+    first, second = simulation.pod("web-1"), simulation.pod("web-2")
     port = free_port()
     env = {"SPIDERPOOL_METRIC_HTTP_PORT": str(port), "SPIDERPOOL_ENABLED_METRIC": "true"}
 
-    async with world.serving_agent(env=env) as agent:
+    async with simulation.serving_agent(env=env) as agent:
         await agent.add(first)
         with pytest.raises(Exception, match="used out"):
             await agent.add(second)
@@ -115,9 +115,9 @@ async def test_metrics_have_the_documented_names_and_labels(world: World) -> Non
     assert 'le="0.1"' in text
 
 
-async def test_metrics_of_the_coordinator(world: World) -> None:
+async def test_metrics_of_the_coordinator(simulation: Simulation) -> None:
     """Each call is counted and timed, those that fail once more; names are of the style of ipam.md 7.5."""
-    world.pod("web-1")
+    simulation.pod("web-1")
     port = free_port()
     env = {"SPIDERPOOL_METRIC_HTTP_PORT": str(port), "SPIDERPOOL_ENABLED_METRIC": "true"}
     variables = {
@@ -130,7 +130,7 @@ async def test_metrics_of_the_coordinator(world: World) -> None:
     config = {"cniVersion": "1.1.0", "name": "lan", "type": "coordinator"}
     me = Peer(os.getpid())
 
-    async with world.serving_agent(env=env) as agent:
+    async with simulation.serving_agent(env=env) as agent:
         with pytest.raises(InvalidRequest, match="prevResult is missing"):
             await agent.app.coordinator(parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "ADD"}, config)), me)
         await agent.app.coordinator(parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "STATUS"}, config)), me)
@@ -149,10 +149,10 @@ async def test_metrics_of_the_coordinator(world: World) -> None:
     )
 
 
-async def test_metrics_are_off_by_default(world: World) -> None:
+async def test_metrics_are_off_by_default(simulation: Simulation) -> None:
     """Nobody listens on the metrics port unless it is enabled."""
     port = free_port()
 
-    async with world.serving_agent(env={"SPIDERPOOL_METRIC_HTTP_PORT": str(port)}):
+    async with simulation.serving_agent(env={"SPIDERPOOL_METRIC_HTTP_PORT": str(port)}):
         with pytest.raises(aiohttp.ClientConnectorError):
             await get(port, "/metrics")

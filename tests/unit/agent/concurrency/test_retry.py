@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.errors import Conflict, Forbidden, SpiderpoolError, TooManyRequests, UnknownOutcome, Unreachable
 
 
@@ -30,16 +30,16 @@ async def test_what_did_not_happen_is_repeated() -> None:
     """Refused connections and 429 are repeated until it works."""
     work = Work(Unreachable("refused"), TooManyRequests("later", retry_after_s=0.01))
 
-    assert 7 == await Patience(busy_s=1, absent_s=1).bear(work)
+    assert 7 == await RetryPolicy(busy_s=1, absent_s=1).run(work)
     assert 3 == work.calls
 
 
 async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again() -> None:
     """An API server refuses everybody until it has read its roles; one that goes on refusing is believed."""
-    assert 7 == await Patience(busy_s=1, absent_s=1).bear(Work(Forbidden("no role"), Forbidden("no role")))
+    assert 7 == await RetryPolicy(busy_s=1, absent_s=1).run(Work(Forbidden("no role"), Forbidden("no role")))
 
     with pytest.raises(Forbidden):
-        await Patience(busy_s=1, absent_s=0.3).bear(Work(*(Forbidden("no role") for _ in range(100))))
+        await RetryPolicy(busy_s=1, absent_s=0.3).run(Work(*(Forbidden("no role") for _ in range(100))))
 
 
 async def test_a_refusal_after_a_long_absence_is_not_believed_at_once() -> None:
@@ -52,14 +52,14 @@ async def test_a_refusal_after_a_long_absence_is_not_believed_at_once() -> None:
             raise error
         return 7
 
-    assert 7 == await Patience(busy_s=1, absent_s=0.5).bear(work)
+    assert 7 == await RetryPolicy(busy_s=1, absent_s=0.5).run(work)
 
 
 async def test_the_wait_is_at_least_what_the_server_asks_for() -> None:
     """`Retry-After` is honoured."""
     began = time.monotonic()
 
-    await Patience(busy_s=1, absent_s=1).bear(Work(TooManyRequests("later", retry_after_s=0.25)))
+    await RetryPolicy(busy_s=1, absent_s=1).run(Work(TooManyRequests("later", retry_after_s=0.25)))
 
     assert time.monotonic() - began >= 0.25
 
@@ -69,7 +69,7 @@ async def test_a_wait_beyond_the_limit_is_not_begun() -> None:
     work = Work(TooManyRequests("later", retry_after_s=5))
 
     with pytest.raises(TooManyRequests):
-        await Patience(busy_s=1, absent_s=1).bear(work)
+        await RetryPolicy(busy_s=1, absent_s=1).run(work)
 
     assert 1 == work.calls
 
@@ -80,7 +80,7 @@ async def test_what_may_have_happened_is_never_repeated(error: SpiderpoolError) 
     work = Work(error)
 
     with pytest.raises(type(error)):
-        await Patience().bear(work)
+        await RetryPolicy().run(work)
 
     assert 1 == work.calls
 
@@ -90,6 +90,6 @@ async def test_patience_ends() -> None:
     work = Work(*(Unreachable(f"refused {n}") for n in range(100)))
 
     with pytest.raises(Unreachable):
-        await Patience(busy_s=1, absent_s=0.3).bear(work)
+        await RetryPolicy(busy_s=1, absent_s=0.3).run(work)
 
     assert 1 < work.calls < 100

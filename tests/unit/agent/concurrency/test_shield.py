@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from spiderpool.agent.concurrency.shield import unbroken
+from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.errors import Conflict
 
 
 async def test_a_result_is_passed_on() -> None:
     """Without a cancellation it is a plain await."""
-    assert 7 == await unbroken(asyncio.sleep(0, 7))
+    assert 7 == await shielded(asyncio.sleep(0, 7))
 
 
 async def test_an_error_is_passed_on() -> None:
@@ -23,7 +23,7 @@ async def test_an_error_is_passed_on() -> None:
         raise Conflict("changed")
 
     with pytest.raises(Conflict, match=r"^changed$"):
-        await unbroken(work())
+        await shielded(work())
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -35,7 +35,7 @@ async def test_the_work_ends_before_the_cancellation_is_raised(times: int) -> No
         await asyncio.sleep(0.02)
         log.append("done")
 
-    caller = asyncio.create_task(unbroken(work()))
+    caller = asyncio.create_task(shielded(work()))
     for _ in range(times):
         await asyncio.sleep(0.001)
         caller.cancel()
@@ -52,7 +52,7 @@ async def test_a_failure_of_abandoned_work_is_not_reported_as_unseen() -> None:
         await asyncio.sleep(0.01)
         raise Conflict("changed")
 
-    caller = asyncio.create_task(unbroken(work()))
+    caller = asyncio.create_task(shielded(work()))
     await asyncio.sleep(0)
     caller.cancel()
 

@@ -14,15 +14,15 @@ from spiderpool.datapath.coordinator_config import read_coordinator
 from spiderpool.errors import Unreachable
 from tests.unit.agent.client import ask
 from tests.unit.agent.reconcile.test_endpoints import until
-from tests.unit.agent.testbed import Agent, World
+from tests.unit.agent.simulation import Agent, Simulation
 
 POD = {"podName": "web-1", "podNamespace": "ns"}
 
 
 @pytest.fixture
-def socket(world: World) -> Path:
+def socket(simulation: Simulation) -> Path:
     """Give the path of the socket of the agent of node1."""
-    return world.folder / "node1.sock"
+    return simulation.folder / "node1.sock"
 
 
 def coordinator(name: str = "default", phase: str | None = "Synced", **spec: Any) -> SpiderCoordinator:
@@ -34,13 +34,13 @@ def coordinator(name: str = "default", phase: str | None = "Synced", **spec: Any
 
 async def known(agent: Agent) -> None:
     """Wait until the agent has read the settings; nothing of its start waits for them."""
-    await until(lambda: len(list(agent.app.mirrors.coordinators)) > 0)
+    await until(lambda: len(list(agent.app.informers.coordinators)) > 0)
 
 
-async def test_all_fields(world: World, socket: Path) -> None:
+async def test_all_fields(simulation: Simulation, socket: Path) -> None:
     """Every field has the reference's name; the detected networks come from the status."""
-    world.pod()
-    world.cluster.seed(
+    simulation.pod()
+    simulation.cluster.seed(
         coordinator(
             mode="underlay",
             tunePodRoutes=False,
@@ -55,7 +55,7 @@ async def test_all_fields(world: World, socket: Path) -> None:
             vethMTU=1400,
         )
     )
-    async with world.serving_agent() as agent:
+    async with simulation.serving_agent() as agent:
         await known(agent)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
         merged = read_coordinator({}, await agent.app.ipam.configs.document_of(PodCall("ns", "web-1", "")))
@@ -79,11 +79,11 @@ async def test_all_fields(world: World, socket: Path) -> None:
     assert (200, expected) == (answer.status, answer.json)
 
 
-async def test_a_pod_names_its_default_route(world: World, socket: Path) -> None:
+async def test_a_pod_names_its_default_route(simulation: Simulation, socket: Path) -> None:
     """The pod's annotation goes before the cluster's word; what nobody says has the reference's default or is left out."""
-    world.pod(annotations={"ipam.spidernet.io/default-route-nic": "net1"})
-    world.cluster.seed(coordinator(podDefaultRouteNIC="eth0"))
-    async with world.serving_agent() as agent:
+    simulation.pod(annotations={"ipam.spidernet.io/default-route-nic": "net1"})
+    simulation.cluster.seed(coordinator(podDefaultRouteNIC="eth0"))
+    async with simulation.serving_agent() as agent:
         await known(agent)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
 
@@ -99,11 +99,11 @@ async def test_a_pod_names_its_default_route(world: World, socket: Path) -> None
 @pytest.mark.parametrize(
     ("phase", "words"), [(None, "phase is empty"), ("", "phase is empty"), ("NotReady", "phase is NotReady")]
 )
-async def test_not_synced(world: World, socket: Path, phase: str | None, words: str) -> None:
+async def test_not_synced(simulation: Simulation, socket: Path, phase: str | None, words: str) -> None:
     """Settings that the controller has not confirmed are refused with their phase."""
-    world.pod()
-    world.cluster.seed(coordinator(phase=phase))
-    async with world.serving_agent() as agent:
+    simulation.pod()
+    simulation.cluster.seed(coordinator(phase=phase))
+    async with simulation.serving_agent() as agent:
         await known(agent)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
 
@@ -111,35 +111,35 @@ async def test_not_synced(world: World, socket: Path, phase: str | None, words: 
     assert words in answer.json
 
 
-async def test_the_first_by_name(world: World, socket: Path) -> None:
+async def test_the_first_by_name(simulation: Simulation, socket: Path) -> None:
     """Of several the first one counts."""
-    world.pod()
-    world.cluster.seed(coordinator("zebra", mode="overlay"))
-    world.cluster.seed(coordinator("default", mode="underlay"))
-    async with world.serving_agent() as agent:
-        await until(lambda: len(list(agent.app.mirrors.coordinators)) == 2)
+    simulation.pod()
+    simulation.cluster.seed(coordinator("zebra", mode="overlay"))
+    simulation.cluster.seed(coordinator("default", mode="underlay"))
+    async with simulation.serving_agent() as agent:
+        await until(lambda: len(list(agent.app.informers.coordinators)) == 2)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
 
     assert "underlay" == answer.json["mode"]
 
 
-async def test_the_one_that_the_controller_keeps(world: World, socket: Path) -> None:
+async def test_the_one_that_the_controller_keeps(simulation: Simulation, socket: Path) -> None:
     """One that the controller has never looked at does not stand before the cluster's own, whatever its name is."""
-    world.pod()
-    world.cluster.seed(coordinator("another", phase=None, mode="overlay"))
-    world.cluster.seed(coordinator("default", mode="underlay"))
-    async with world.serving_agent() as agent:
-        await until(lambda: len(list(agent.app.mirrors.coordinators)) == 2)
+    simulation.pod()
+    simulation.cluster.seed(coordinator("another", phase=None, mode="overlay"))
+    simulation.cluster.seed(coordinator("default", mode="underlay"))
+    async with simulation.serving_agent() as agent:
+        await until(lambda: len(list(agent.app.informers.coordinators)) == 2)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
 
     assert (200, "underlay") == (answer.status, answer.json["mode"])
 
 
-async def test_refusals(world: World, socket: Path) -> None:
+async def test_refusals(simulation: Simulation, socket: Path) -> None:
     """No settings, no such pod, no name: the original's framework's forms, with sentences."""
-    async with world.serving_agent() as agent:
+    async with simulation.serving_agent() as agent:
         none = await ask(socket, "GET", "/v1/coordinator/config", POD)
-        world.cluster.seed(coordinator())
+        simulation.cluster.seed(coordinator())
         await known(agent)
         nobody = await ask(socket, "GET", "/v1/coordinator/config", POD)
         nameless = await ask(socket, "GET", "/v1/coordinator/config", {"podNamespace": "ns"})
@@ -151,13 +151,13 @@ async def test_refusals(world: World, socket: Path) -> None:
     assert (500, 'wrong input: podNamespace is "ns" and podName is ""; name a pod') == (empty.status, empty.json)
 
 
-async def test_an_interrupted_watch_changes_nothing(world: World, socket: Path) -> None:
+async def test_an_interrupted_watch_changes_nothing(simulation: Simulation, socket: Path) -> None:
     """What was read serves on while the watch is cut off: on a quiet cluster its next sign of life may be minutes away."""
-    world.pod()
-    world.cluster.seed(coordinator(mode="underlay"))
-    async with world.serving_agent() as agent:
+    simulation.pod()
+    simulation.cluster.seed(coordinator(mode="underlay"))
+    async with simulation.serving_agent() as agent:
         await known(agent)
-        agent.app.mirrors.coordinators.trouble = Unreachable("watch spidercoordinators: timeout")
+        agent.app.informers.coordinators.trouble = Unreachable("watch spidercoordinators: timeout")
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
 
     assert (200, "underlay") == (answer.status, answer.json["mode"])

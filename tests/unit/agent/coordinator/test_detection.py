@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.coordinator.detection import Inquiry, InUse, read_inquiry
+from spiderpool.agent.coordinator.detection import InUse, ProbeRequest, read_probe_request
 from spiderpool.agent.ipam.allocator import Granted
 from tests.fakes.objects import FEATURES, make_facts, make_pod, make_pool, make_record
 
 OWN, GATEWAY = ip_address("10.6.0.10"), ip_address("10.6.0.1")
 
 
-def inquiry(
+def probe_request(
     *, conflict: bool = False, gateway: bool = False, annotations: dict[str, str] | None = None, **pool: Any
-) -> Inquiry:
+) -> ProbeRequest:
     """Decide about eth0 of a pod that also has a net1."""
     features = replace(FEATURES, enable_ip_conflict_detection=conflict, enable_gateway_detection=gateway)
     made = make_pool(gateway=str(GATEWAY), **pool)
     facts = make_facts(made, pod=make_pod(annotations=annotations or {}), features=features)
     records = (make_record(str(OWN), made, facts), make_record("10.6.0.11", made, facts, nic="net1"))
-    return read_inquiry(Granted(facts, records), "eth0")
+    return read_probe_request(Granted(facts, records), "eth0")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_whose_word_counts(cluster: bool, pool: bool | None, asked: bool) -> Non
     """The pool's word goes before the cluster's, for conflicts and for gateways; only the NIC's own addresses are asked for."""
     words = {} if pool is None else {"enableIPConflictDetection": pool, "enableGatewayDetection": pool}
 
-    found = inquiry(conflict=cluster, gateway=cluster, **words)
+    found = probe_request(conflict=cluster, gateway=cluster, **words)
 
     assert ((OWN,) if asked else ()) == found.conflicts
     assert ({OWN: GATEWAY} if asked else {}) == found.gateways
@@ -43,7 +43,7 @@ def test_whose_word_counts(cluster: bool, pool: bool | None, asked: bool) -> Non
 
 def test_migration() -> None:
     """While a virtual machine migrates two pods wear its address: that is no conflict."""
-    found = inquiry(conflict=True, gateway=True, annotations={"kubevirt.io/migrationJobName": "job"})
+    found = probe_request(conflict=True, gateway=True, annotations={"kubevirt.io/migrationJobName": "job"})
 
     assert () == found.conflicts
     assert {OWN: GATEWAY} == found.gateways

@@ -16,7 +16,7 @@ from spiderpool.api.kubernetes.core import Event, Namespace, Pod, ReplicaSet
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, OwnerReference
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, NotFound, TooManyRequests, TryAgain
 from tests.fakes.objects import make_namespace, make_pod
-from tests.unit.agent.testbed import CONFIG, World, ips, with_owner
+from tests.unit.agent.simulation import CONFIG, Simulation, ips, with_owner
 
 
 def ippools(*items: dict[str, Any]) -> dict[str, Any]:
@@ -24,59 +24,59 @@ def ippools(*items: dict[str, Any]) -> dict[str, Any]:
     return {"ipam.spidernet.io/ippools": json.dumps(items)}
 
 
-async def test_a_pod_gets_one_address_of_the_default_pool(world: World) -> None:
+async def test_a_pod_gets_one_address_of_the_default_pool(simulation: Simulation) -> None:
     """An ADD creates one record and answers with its address, prefix length, pool and gateway."""
-    world.pool(gateway="10.6.0.1")
-    pod = world.pod()
+    simulation.pool(gateway="10.6.0.1")
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
     assert answer.ips is not None
     (ip,) = answer.ips
-    assert world.held() == {ip.address.removesuffix("/16"): "web-1"}
+    assert simulation.held() == {ip.address.removesuffix("/16"): "web-1"}
     assert (4, "eth0", "blue", "10.6.0.1") == (ip.version, ip.nic, ip.ip_pool, ip.gateway)
 
 
-async def test_one_write_and_no_read_is_all_that_an_add_costs(world: World) -> None:
+async def test_one_write_and_no_read_is_all_that_an_add_costs(simulation: Simulation) -> None:
     """An ADD of a known pod into a free pool asks the API server once before the answer."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await asyncio.sleep(0.01)
-        before = len(world.cluster.calls)
+        before = len(simulation.cluster.calls)
         await agent.add(pod)
-        calls = [(call.verb, call.plural) for call in world.cluster.calls[before:]]
+        calls = [(call.verb, call.plural) for call in simulation.cluster.calls[before:]]
 
     assert [("create", "spiderips")] == [call for call in calls if call[1] != "spiderendpoints"]
 
 
 @pytest.mark.parametrize("kind", [Pod, ReplicaSet, Namespace])
-async def test_a_busy_api_server_delays_what_an_add_reads(world: World, kind: type[KubeObject]) -> None:
+async def test_a_busy_api_server_delays_what_an_add_reads(simulation: Simulation, kind: type[KubeObject]) -> None:
     """What the watches do not know yet is asked for again when the API server says "later": pod, owner and namespace."""
-    world.pool()
-    async with world.agent() as agent:
-        world.cluster.hold_watch()
-        world.cluster.seed(make_namespace("young"))
-        world.cluster.seed(ReplicaSet(metadata=ObjectMeta(name="rs", namespace="young", uid="rs-uid")))
-        pod = world.cluster.seed(with_owner(make_pod("web-1", "young"), "ReplicaSet", "rs"))
-        world.cluster.faults.fail_next("get", kind, TooManyRequests("later", retry_after_s=0.01))
+    simulation.pool()
+    async with simulation.agent() as agent:
+        simulation.cluster.hold_watch()
+        simulation.cluster.seed(make_namespace("young"))
+        simulation.cluster.seed(ReplicaSet(metadata=ObjectMeta(name="rs", namespace="young", uid="rs-uid")))
+        pod = simulation.cluster.seed(with_owner(make_pod("web-1", "young"), "ReplicaSet", "rs"))
+        simulation.cluster.faults.fail_next("get", kind, TooManyRequests("later", retry_after_s=0.01))
 
         answer = await agent.add(pod)
 
     assert 1 == len(ips(answer))
 
 
-async def test_the_record_says_who_holds_the_address_and_where(world: World) -> None:
+async def test_the_record_says_who_holds_the_address_and_where(simulation: Simulation) -> None:
     """Pod, UID, NIC, node, sandbox and top owner are in the record."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await agent.add(pod, container="c-7", network="macvlan")
 
-    (record,) = world.cluster.all(SpiderIP)
+    (record,) = simulation.cluster.all(SpiderIP)
     holder = record.spec.holder
     assert ("ns", "web-1", "uid-web-1", "eth0", "node1", "c-7", "macvlan") == (
         holder.namespace,
@@ -91,103 +91,103 @@ async def test_the_record_says_who_holds_the_address_and_where(world: World) -> 
     assert ("Pod", "web-1") == (holder.owner.kind, holder.owner.name)
 
 
-async def test_a_repeated_add_gets_the_same_address(world: World) -> None:
+async def test_a_repeated_add_gets_the_same_address(simulation: Simulation) -> None:
     """A second ADD of the same sandbox writes nothing and answers the same."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         first = await agent.add(pod)
         await asyncio.sleep(0.01)
-        writes = world.cluster.count("create")
+        writes = simulation.cluster.count("create")
         second = await agent.add(pod)
 
     assert first == second
-    assert writes == world.cluster.count("create")
+    assert writes == simulation.cluster.count("create")
 
 
-async def test_a_new_sandbox_of_a_living_pod_gets_the_same_address(world: World) -> None:
+async def test_a_new_sandbox_of_a_living_pod_gets_the_same_address(simulation: Simulation) -> None:
     """After a sandbox restart the record names the new sandbox, so that the late DEL of the old one takes nothing."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         first = await agent.add(pod, container="old")
         second = await agent.add(pod, container="new")
         await agent.delete(pod, container="old")
 
     assert first == second
-    assert ["new"] == [record.spec.holder.container_id for record in world.cluster.all(SpiderIP)]
+    assert ["new"] == [record.spec.holder.container_id for record in simulation.cluster.all(SpiderIP)]
 
 
-async def test_the_next_agent_of_the_node_gives_the_same_address(world: World) -> None:
+async def test_the_next_agent_of_the_node_gives_the_same_address(simulation: Simulation) -> None:
     """An ADD after a restart of the agent finds the record in the consistent first list."""
-    world.pool()
-    pod = world.pod()
-    async with world.agent() as agent:
+    simulation.pool()
+    pod = simulation.pod()
+    async with simulation.agent() as agent:
         first = await agent.add(pod)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         second = await agent.add(pod)
 
     assert first == second
 
 
-async def test_both_families_are_given_together(world: World) -> None:
+async def test_both_families_are_given_together(simulation: Simulation) -> None:
     """With default pools of both families a pod gets one address of each."""
-    world.pool("blue")
-    world.pool("six", "fd00::/64")
-    pod = world.pod()
+    simulation.pool("blue")
+    simulation.pool("six", "fd00::/64")
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
     assert answer.ips is not None
     assert [4, 6] == [ip.version for ip in answer.ips]
 
 
-async def test_a_disabled_family_is_left_out(world: World) -> None:
+async def test_a_disabled_family_is_left_out(simulation: Simulation) -> None:
     """Default pools of a family that the configuration switches off are not looked at."""
-    world.pool("blue")
-    world.pool("six", "fd00::/64")
-    pod = world.pod()
+    simulation.pool("blue")
+    simulation.pool("six", "fd00::/64")
+    pod = simulation.pod()
     config = CONFIG.__class__(enable_ipv4=True)
 
-    async with world.agent(config=config) as agent:
+    async with simulation.agent(config=config) as agent:
         answer = await agent.add(pod)
 
     assert answer.ips is not None
     assert [4] == [ip.version for ip in answer.ips]
 
 
-async def test_the_first_add_takes_the_addresses_of_all_nics_of_ippools(world: World) -> None:
+async def test_the_first_add_takes_the_addresses_of_all_nics_of_ippools(simulation: Simulation) -> None:
     """With annotation `ippools` the ADD of eth0 claims for net1 too; the ADD of net1 then creates nothing."""
-    world.pool("blue", default=False)
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"], default=False)
+    simulation.pool("blue", default=False)
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"], default=False)
     annotations = {
         **ippools({"interface": "eth0", "ipv4": ["blue"]}, {"interface": "net1", "ipv4": ["red"]}),
         "v1.multus-cni.io/default-network": "kube-system/macvlan0",
         "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
     }
-    pod = world.pod(annotations=annotations)
+    pod = simulation.pod(annotations=annotations)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         first = await agent.add(pod, "eth0")
-        creates = world.cluster.count("create", SpiderIP)
+        creates = simulation.cluster.count("create", SpiderIP)
         second = await agent.add(pod, "net1")
 
-    assert 2 == creates == world.cluster.count("create", SpiderIP)
+    assert 2 == creates == simulation.cluster.count("create", SpiderIP)
     assert first == second
     assert first.ips is not None
     assert [("eth0", "blue"), ("net1", "red")] == [(ip.nic, ip.ip_pool) for ip in first.ips]
 
 
-async def test_two_nics_on_one_pool_have_two_addresses(world: World) -> None:
+async def test_two_nics_on_one_pool_have_two_addresses(simulation: Simulation) -> None:
     """An address is one per pod, NIC and family; the original gave both NICs the same one."""
-    world.pool()
-    pod = world.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
+    simulation.pool()
+    pod = simulation.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await agent.add(pod, "eth0")
         answer = await agent.add(pod, "net1")
 
@@ -195,98 +195,98 @@ async def test_two_nics_on_one_pool_have_two_addresses(world: World) -> None:
 
 
 @pytest.mark.parametrize("full", ["blue", "red"])
-async def test_a_full_pool_on_either_nic_takes_nothing(world: World, full: str) -> None:
+async def test_a_full_pool_on_either_nic_takes_nothing(simulation: Simulation, full: str) -> None:
     """When one NIC gets no address the other's is given back, and ever again when the ADD is repeated."""
-    world.pool("blue", default=False, ips=[] if full == "blue" else ["10.6.0.10"])
-    world.pool("red", "10.7.0.0/16", default=False, ips=[] if full == "red" else ["10.7.0.10"])
+    simulation.pool("blue", default=False, ips=[] if full == "blue" else ["10.6.0.10"])
+    simulation.pool("red", "10.7.0.0/16", default=False, ips=[] if full == "red" else ["10.7.0.10"])
     annotations = {
         **ippools({"interface": "eth0", "ipv4": ["blue"]}, {"interface": "net1", "ipv4": ["red"]}),
         "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
     }
-    pod = world.pod(annotations=annotations)
+    pod = simulation.pod(annotations=annotations)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         for _ in range(3):
             with pytest.raises(Exhausted, match=rf"all IP addresses used out.*pool {full}: 0 addresses"):
                 await agent.add(pod)
-            assert {} == world.held()
+            assert {} == simulation.held()
 
 
-async def test_an_exhausted_add_says_numbers_and_tells_them_on_the_pod(world: World) -> None:
+async def test_an_exhausted_add_says_numbers_and_tells_them_on_the_pod(simulation: Simulation) -> None:
     """The error names pool and counts, and the Event on the Pod has the same text."""
-    world.pool(ips=["10.6.0.10"])
-    first, second = world.pod("web-1"), world.pod("web-2")
+    simulation.pool(ips=["10.6.0.10"])
+    first, second = simulation.pod("web-1"), simulation.pod("web-2")
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await agent.add(first)
         with pytest.raises(Exhausted) as caught:
             await agent.add(second)
         await asyncio.sleep(0.02)
 
     assert "pool blue: 1 of 1 addresses held, none free" in caught.value.message
-    (event,) = world.cluster.all(Event)
+    (event,) = simulation.cluster.all(Event)
     assert (caught.value.message, "IPAddressesUsedOut", "uid-web-2") == (event.message, event.reason, event.involved_object.uid)
 
 
-async def test_an_add_waits_for_an_address_that_becomes_free(world: World) -> None:
+async def test_an_add_waits_for_an_address_that_becomes_free(simulation: Simulation) -> None:
     """While an ADD waits in a full pool, a release on its node wakes it."""
-    world.pool(ips=["10.6.0.10"])
-    first, second = world.pod("web-1"), world.pod("web-2")
+    simulation.pool(ips=["10.6.0.10"])
+    first, second = simulation.pod("web-1"), simulation.pod("web-2")
 
-    async with world.agent(wait_s=1.5) as agent:
+    async with simulation.agent(wait_s=1.5) as agent:
         await agent.add(first)
         waiting = asyncio.create_task(agent.add(second))
         await asyncio.sleep(0.05)
-        world.cluster.seed(ended(first))
+        simulation.cluster.seed(ended(first))
         await agent.delete(first)
         answer = await asyncio.wait_for(waiting, 0.5)
 
     assert ["10.6.0.10"] == ips(answer)
 
 
-async def test_pools_are_tried_in_the_order_written(world: World) -> None:
+async def test_pools_are_tried_in_the_order_written(simulation: Simulation) -> None:
     """The second pool of an annotation is used once the first is full, not before."""
-    world.pool("zebra", default=False, ips=["10.6.0.10"])
-    world.pool("apple", default=False, ips=["10.6.0.20"])
+    simulation.pool("zebra", default=False, ips=["10.6.0.10"])
+    simulation.pool("apple", default=False, ips=["10.6.0.20"])
     annotations = {"ipam.spidernet.io/ippool": {"ipv4": ["zebra", "apple"]}}
-    first, second = world.pod("web-1", annotations=annotations), world.pod("web-2", annotations=annotations)
+    first, second = simulation.pod("web-1", annotations=annotations), simulation.pod("web-2", annotations=annotations)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         assert ["10.6.0.10"] == ips(await agent.add(first))
         assert ["10.6.0.20"] == ips(await agent.add(second))
 
 
-async def test_reserved_and_excluded_addresses_are_not_given(world: World) -> None:
+async def test_reserved_and_excluded_addresses_are_not_given(simulation: Simulation) -> None:
     """Of ten addresses, eight reserved and one excluded, one is left."""
-    world.pool(excludeIPs=["10.6.0.19"])
-    world.cluster.seed(reservation("10.6.0.10-10.6.0.17"))
-    pod = world.pod()
+    simulation.pool(excludeIPs=["10.6.0.19"])
+    simulation.cluster.seed(reservation("10.6.0.10-10.6.0.17"))
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
     assert ["10.6.0.18"] == ips(answer)
 
 
-async def test_a_reservation_made_while_the_agent_runs_counts(world: World) -> None:
+async def test_a_reservation_made_while_the_agent_runs_counts(simulation: Simulation) -> None:
     """An ADD after the watch told of a reservation does not give a reserved address."""
-    world.pool(ips=["10.6.0.10-10.6.0.11"])
-    pod = world.pod()
+    simulation.pool(ips=["10.6.0.10-10.6.0.11"])
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
-        world.cluster.seed(reservation("10.6.0.10"))
+    async with simulation.agent() as agent:
+        simulation.cluster.seed(reservation("10.6.0.10"))
         await asyncio.sleep(0.01)
         answer = await agent.add(pod)
 
     assert ["10.6.0.11"] == ips(answer)
 
 
-async def test_an_exact_address_is_given_or_nothing(world: World) -> None:
+async def test_an_exact_address_is_given_or_nothing(simulation: Simulation) -> None:
     """A call that wants 10.6.0.15 gets it; a second pod that wants it too gets an error that names its holder."""
-    world.pool()
-    first, second = world.pod("web-1"), world.pod("web-2")
+    simulation.pool()
+    first, second = simulation.pod("web-1"), simulation.pod("web-2")
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(first, ips=(ip_address("10.6.0.15"),))
         with pytest.raises(AddressHeld, match=r"10\.6\.0\.15, .* is held by pod ns/web-1 \(eth0, node node1\)"):
             await agent.add(second, ips=(ip_address("10.6.0.15"),))
@@ -294,136 +294,136 @@ async def test_an_exact_address_is_given_or_nothing(world: World) -> None:
     assert ["10.6.0.15"] == ips(answer)
 
 
-async def test_custom_routes_go_with_the_first_address_that_reaches_their_gateway(world: World) -> None:
+async def test_custom_routes_go_with_the_first_address_that_reaches_their_gateway(simulation: Simulation) -> None:
     """A route of annotation `routes` is stored with one address, also when two pools have the subnet."""
-    world.pool("blue", default=False)
-    world.pool("red", default=False, ips=["10.6.0.30-10.6.0.39"])
+    simulation.pool("blue", default=False)
+    simulation.pool("red", default=False, ips=["10.6.0.30-10.6.0.39"])
     annotations = {
         **ippools({"interface": "eth0", "ipv4": ["blue"]}, {"interface": "net1", "ipv4": ["red"]}),
         "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
         "ipam.spidernet.io/routes": [{"dst": "192.168.0.0/24", "gw": "10.6.0.9"}],
     }
-    pod = world.pod(annotations=annotations)
+    pod = simulation.pod(annotations=annotations)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
     assert answer.routes is not None
     assert [("eth0", "192.168.0.0/24", "10.6.0.9")] == [(route.if_name, route.dst, route.gw) for route in answer.routes]
 
 
-async def test_a_running_pod_keeps_its_address_when_its_pool_is_disabled(world: World) -> None:
+async def test_a_running_pod_keeps_its_address_when_its_pool_is_disabled(simulation: Simulation) -> None:
     """What a pod holds it gets again, whatever became of its pool."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         first = await agent.add(pod)
-        world.pool(disable=True, default=False)
+        simulation.pool(disable=True, default=False)
         await asyncio.sleep(0.01)
         second = await agent.add(pod, container="sandbox-2")
 
     assert first == second
 
 
-async def test_a_family_missing_after_a_cut_off_add_is_claimed(world: World) -> None:
+async def test_a_family_missing_after_a_cut_off_add_is_claimed(simulation: Simulation) -> None:
     """A pod that holds IPv4 only, since its first ADD died, gets IPv6 too."""
-    world.pool("blue")
-    world.pool("six", "fd00::/64")
-    pod = world.pod()
-    async with world.agent() as agent:
+    simulation.pool("blue")
+    simulation.pool("six", "fd00::/64")
+    pod = simulation.pod()
+    async with simulation.agent() as agent:
         first = await agent.add(pod)
-    world.cluster.drop(SpiderIP, next(r.metadata.name for r in world.cluster.all(SpiderIP) if r.spec.family == 6))
+    simulation.cluster.drop(SpiderIP, next(r.metadata.name for r in simulation.cluster.all(SpiderIP) if r.spec.family == 6))
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         second = await agent.add(pod)
 
     assert first == second
 
 
-async def test_a_pod_without_any_pool_hears_why(world: World) -> None:
+async def test_a_pod_without_any_pool_hears_why(simulation: Simulation) -> None:
     """Each pool that was looked at is named with its reason, in the error and in the Event."""
-    world.pool("blue", disable=True)
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], nodeName=["node2"])
-    pod = world.pod()
+    simulation.pool("blue", disable=True)
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], nodeName=["node2"])
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         with pytest.raises(NoPool) as caught:
             await agent.add(pod)
         await asyncio.sleep(0.02)
 
     assert "blue is disabled" in caught.value.message
     assert "red is for node node2" in caught.value.message
-    assert [caught.value.message] == [event.message for event in world.cluster.all(Event)]
+    assert [caught.value.message] == [event.message for event in simulation.cluster.all(Event)]
 
 
-async def test_a_malformed_annotation_is_refused_with_its_name(world: World) -> None:
+async def test_a_malformed_annotation_is_refused_with_its_name(simulation: Simulation) -> None:
     """The error begins with the original's words and names the annotation."""
-    world.pool()
-    pod = world.pod(annotations={"ipam.spidernet.io/ippool": "{"})
+    simulation.pool()
+    pod = simulation.pod(annotations={"ipam.spidernet.io/ippool": "{"})
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         with pytest.raises(InvalidRequest, match=r"^wrong input: annotation ipam.spidernet.io/ippool: "):
             await agent.add(pod)
 
 
-async def test_an_unknown_pod_is_said_to_be_unknown(world: World) -> None:
+async def test_an_unknown_pod_is_said_to_be_unknown(simulation: Simulation) -> None:
     """A pod that the API does not know gets an error with its name."""
-    world.pool()
+    simulation.pool()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         with pytest.raises(NotFound, match="pod ns/ghost does not exist"):
             await agent.add(make_pod("ghost"))
 
 
-async def test_a_pod_that_is_newer_than_the_watch_is_read_live(world: World) -> None:
+async def test_a_pod_that_is_newer_than_the_watch_is_read_live(simulation: Simulation) -> None:
     """An ADD does not wait for the watch to tell of its pod."""
-    world.pool()
+    simulation.pool()
 
-    async with world.agent() as agent:
-        world.cluster.hold_watch()
-        pod = world.pod()
+    async with simulation.agent() as agent:
+        simulation.cluster.hold_watch()
+        pod = simulation.pod()
         answer = await agent.add(pod)
-        world.cluster.release_watch()
+        simulation.cluster.release_watch()
 
     assert ips(answer)
 
 
-async def test_a_runtime_that_starts_another_uid_is_sent_away(world: World) -> None:
+async def test_a_runtime_that_starts_another_uid_is_sent_away(simulation: Simulation) -> None:
     """When runtime and API name different UIDs even live, the ADD asks to try again and takes nothing."""
-    world.pool()
-    world.pod("web-1", uid="api")
+    simulation.pool()
+    simulation.pod("web-1", uid="api")
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         with pytest.raises(TryAgain, match="the runtime starts UID runtime, the API has UID api"):
             await agent.add(make_pod("web-1", uid="runtime"))
 
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
-async def test_a_mirror_pod_may_have_another_uid(world: World) -> None:
+async def test_a_mirror_pod_may_have_another_uid(simulation: Simulation) -> None:
     """Kubelet's own pods from files have a UID that the API does not know; they get their address."""
-    world.pool()
-    world.pod("web-1", uid="api", annotations={"kubernetes.io/config.source": "file"})
+    simulation.pool()
+    simulation.pod("web-1", uid="api", annotations={"kubernetes.io/config.source": "file"})
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(make_pod("web-1", uid="runtime"))
 
     assert ips(answer)
 
 
-async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(world: World) -> None:
+async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(simulation: Simulation) -> None:
     """While the watch still shows the former pod, the new one of its name is read live."""
-    world.pool()
-    world.pod("web-1", uid="old")
+    simulation.pool()
+    simulation.pod("web-1", uid="old")
 
-    async with world.agent() as agent:
-        world.cluster.hold_watch()
-        pod = world.pod("web-1", uid="new")
+    async with simulation.agent() as agent:
+        simulation.cluster.hold_watch()
+        pod = simulation.pod("web-1", uid="new")
         await agent.add(pod)
-        world.cluster.release_watch()
+        simulation.cluster.release_watch()
 
-    assert ["new"] == [record.spec.holder.uid for record in world.cluster.all(SpiderIP)]
+    assert ["new"] == [record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)]
 
 
 @pytest.mark.parametrize(
@@ -435,77 +435,77 @@ async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(world: W
         ({"phase": "Failed", "reason": "Evicted"}, "has ended"),
     ],
 )
-async def test_a_pod_that_ended_gets_nothing(world: World, more: dict[str, Any], words: str) -> None:
+async def test_a_pod_that_ended_gets_nothing(simulation: Simulation, more: dict[str, Any], words: str) -> None:
     """Pods that have no use for an address are refused (reference ipam.md 3.1, step 1)."""
-    world.pool()
-    pod = world.pod(**more)
+    simulation.pool()
+    pod = simulation.pod(**more)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         with pytest.raises(InvalidRequest, match=words):
             await agent.add(pod)
 
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
-async def test_a_pod_of_another_node_is_sent_away(world: World) -> None:
+async def test_a_pod_of_another_node_is_sent_away(simulation: Simulation) -> None:
     """An agent does not claim for a pod that the scheduler put elsewhere."""
-    world.pool()
-    pod = world.pod(node="node2")
+    simulation.pool()
+    pod = simulation.pod(node="node2")
 
-    async with world.agent("node1") as agent:
+    async with simulation.agent("node1") as agent:
         with pytest.raises(TryAgain, match="bound to node node2, this agent serves node node1"):
             await agent.add(pod)
 
 
-async def test_a_pool_that_waits_for_the_controller_asks_to_try_again(world: World) -> None:
+async def test_a_pool_that_waits_for_the_controller_asks_to_try_again(simulation: Simulation) -> None:
     """Allocations of Go Spiderpool that are not imported yet block their pool (architecture 2)."""
-    world.pool(annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"ns/x","podUid":"u"}}'})
-    pod = world.pod()
+    simulation.pool(annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"ns/x","podUid":"u"}}'})
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         with pytest.raises(TryAgain):
             await agent.add(pod)
 
 
-async def test_namespace_annotations_name_pools(world: World) -> None:
+async def test_namespace_annotations_name_pools(simulation: Simulation) -> None:
     """A namespace's pools are used before the cluster's default pools."""
-    world.pool("blue")
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
-    world.cluster.seed(make_namespace("ns", ipv4='["red"]'))
-    pod = world.pod()
+    simulation.pool("blue")
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    simulation.cluster.seed(make_namespace("ns", ipv4='["red"]'))
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
     assert ["10.7.0.10"] == ips(answer)
 
 
-async def test_a_vast_pool_costs_no_more_than_a_small_one(world: World) -> None:
+async def test_a_vast_pool_costs_no_more_than_a_small_one(simulation: Simulation) -> None:
     """Pools of 11.0.0.0/8 and of an IPv6 /64 give an address with one create each, at once."""
-    world.pool("wide", "11.0.0.0/8", ips=["11.0.0.1-11.255.255.254"])
-    world.pool("six", "fd00::/64", ips=["fd00::1-fd00::ffff:ffff:ffff:ffff"])
-    pod = world.pod()
+    simulation.pool("wide", "11.0.0.0/8", ips=["11.0.0.1-11.255.255.254"])
+    simulation.pool("six", "fd00::/64", ips=["fd00::1-fd00::ffff:ffff:ffff:ffff"])
+    pod = simulation.pod()
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         async with asyncio.timeout(0.5):
             answer = await agent.add(pod)
 
-    assert 2 == len(ips(answer)) == world.cluster.count("create", SpiderIP)
+    assert 2 == len(ips(answer)) == simulation.cluster.count("create", SpiderIP)
 
 
-async def test_the_top_owner_is_read_once_for_many_pods(world: World) -> None:
+async def test_the_top_owner_is_read_once_for_many_pods(simulation: Simulation) -> None:
     """Pods of one ReplicaSet share one metadata read; the record names the Deployment."""
-    world.pool()
-    world.cluster.seed(replica_set())
-    pods = [world.cluster.seed(with_owner(make_pod(f"web-{n}", uid=f"u{n}"), "ReplicaSet", "web-rs")) for n in range(5)]
+    simulation.pool()
+    simulation.cluster.seed(replica_set())
+    pods = [simulation.cluster.seed(with_owner(make_pod(f"web-{n}", uid=f"u{n}"), "ReplicaSet", "web-rs")) for n in range(5)]
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await asyncio.gather(*(agent.add(pod) for pod in pods))
 
-    assert 1 == world.cluster.count("get", ReplicaSet)
+    assert 1 == simulation.cluster.count("get", ReplicaSet)
     assert {("Deployment", "web")} == {
         (record.spec.holder.owner.kind, record.spec.holder.owner.name)
-        for record in world.cluster.all(SpiderIP)
+        for record in simulation.cluster.all(SpiderIP)
         if record.spec.holder.owner
     }
 

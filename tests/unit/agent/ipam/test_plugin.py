@@ -12,7 +12,7 @@ from spiderpool.errors import Unreachable
 from tests.fakes.objects import make_pod
 from tests.unit.agent.client import ask
 from tests.unit.agent.reconcile.test_endpoints import until
-from tests.unit.agent.testbed import World, with_owner
+from tests.unit.agent.simulation import Simulation, with_owner
 
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-1;K8S_POD_INFRA_CONTAINER_ID=c-1;K8S_POD_UID=uid-web-1"
 ENV = {
@@ -26,26 +26,28 @@ ENV = {
 CONFIG = {"cniVersion": "1.0.0", "name": "macvlan", "type": "macvlan", "ipam": {"type": "spiderpool"}}
 
 
-async def call(world: World, command: str = "ADD", *, env: dict[str, str] | None = None, **config: Any) -> tuple[int, Any]:
+async def call(
+    simulation: Simulation, command: str = "ADD", *, env: dict[str, str] | None = None, **config: Any
+) -> tuple[int, Any]:
     """Make one CNI call; give the exit code and what is printed."""
     request = {
         "plugin": "spiderpool",
         "env": {**ENV, "CNI_COMMAND": command, **(env or {})},
         "config": {**CONFIG, **config},
     }
-    answer = await ask(world.folder / "node1.sock", "POST", "/v1/cni", request)
+    answer = await ask(simulation.folder / "node1.sock", "POST", "/v1/cni", request)
     assert 200 == answer.status
     output = answer.json["output"]
     return answer.json["exitCode"], json.loads(output) if output else ""
 
 
-async def test_add_prints_a_result(world: World) -> None:
+async def test_add_prints_a_result(simulation: Simulation) -> None:
     """Addresses and routes of the one interface, in the version asked for."""
-    world.pool("p", ips=["10.6.0.10"], gateway="10.6.0.1")
-    world.pod()
+    simulation.pool("p", ips=["10.6.0.10"], gateway="10.6.0.1")
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, result = await call(world)
+    async with simulation.serving_agent():
+        code, result = await call(simulation)
 
     assert 0 == code
     assert {
@@ -56,165 +58,167 @@ async def test_add_prints_a_result(world: World) -> None:
     } == result
 
 
-async def test_an_old_version_gets_its_form(world: World) -> None:
+async def test_an_old_version_gets_its_form(simulation: Simulation) -> None:
     """In 0.3.1 an address says its version."""
-    world.pool("p", ips=["10.6.0.10"])
-    world.pod()
+    simulation.pool("p", ips=["10.6.0.10"])
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, result = await call(world, cniVersion="0.3.1")
+    async with simulation.serving_agent():
+        code, result = await call(simulation, cniVersion="0.3.1")
 
     assert 0 == code
     assert [{"version": "4", "address": "10.6.0.10/16"}] == result["ips"]
 
 
-async def test_the_network_s_name_is_recorded(world: World) -> None:
+async def test_the_network_s_name_is_recorded(simulation: Simulation) -> None:
     """GC needs to know which network an address belongs to."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent() as agent:
-        await call(world)
-        (record,) = agent.app.mirrors.records
+    async with simulation.serving_agent() as agent:
+        await call(simulation)
+        (record,) = agent.app.informers.records
 
     assert "macvlan" == record.spec.holder.network
 
 
-async def test_pools_of_the_configuration_are_used(world: World) -> None:
+async def test_pools_of_the_configuration_are_used(simulation: Simulation) -> None:
     """`default_ipv4_ippool` of the `ipam` object names the pool."""
-    world.pool("red", ips=["10.6.0.10"], default=False)
-    world.pod()
+    simulation.pool("red", ips=["10.6.0.10"], default=False)
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, result = await call(world, ipam={"type": "spiderpool", "default_ipv4_ippool": ["red"], "clean_gateway": True})
+    async with simulation.serving_agent():
+        code, result = await call(
+            simulation, ipam={"type": "spiderpool", "default_ipv4_ippool": ["red"], "clean_gateway": True}
+        )
 
     assert (0, "10.6.0.10/16") == (code, result["ips"][0]["address"])
 
 
-async def test_an_address_of_cni_args_is_given(world: World) -> None:
+async def test_an_address_of_cni_args_is_given(simulation: Simulation) -> None:
     """`IP` asks for an exact address."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, result = await call(world, env={"CNI_ARGS": f"{ARGS};IP=10.6.0.17"})
+    async with simulation.serving_agent():
+        code, result = await call(simulation, env={"CNI_ARGS": f"{ARGS};IP=10.6.0.17"})
 
     assert (0, "10.6.0.17/16") == (code, result["ips"][0]["address"])
 
 
-async def test_a_failure_is_a_cni_error_with_the_event_s_text(world: World) -> None:
+async def test_a_failure_is_a_cni_error_with_the_event_s_text(simulation: Simulation) -> None:
     """Exit code 1 and a CNI error with code 110 for full pools."""
-    world.pool(ips=[])
-    world.pod()
+    simulation.pool(ips=[])
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, error = await call(world)
+    async with simulation.serving_agent():
+        code, error = await call(simulation)
 
     assert 1 == code
     assert ("1.0.0", 110) == (error["cniVersion"], error["code"])
     assert error["msg"].startswith("all IP addresses used out: ")
 
 
-async def test_a_call_without_a_pod_is_refused(world: World) -> None:
+async def test_a_call_without_a_pod_is_refused(simulation: Simulation) -> None:
     """Addresses are for pods of Kubernetes."""
-    async with world.serving_agent():
-        code, error = await call(world, env={"CNI_ARGS": "IgnoreUnknown=1"})
+    async with simulation.serving_agent():
+        code, error = await call(simulation, env={"CNI_ARGS": "IgnoreUnknown=1"})
 
     assert (1, 4) == (code, error["code"])
 
 
-async def test_a_wrong_type_in_the_configuration_is_named(world: World) -> None:
+async def test_a_wrong_type_in_the_configuration_is_named(simulation: Simulation) -> None:
     """Key, value and what to write are in the error."""
-    world.pod()
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, error = await call(world, ipam={"type": "spiderpool", "clean_gateway": "yes"})
+    async with simulation.serving_agent():
+        code, error = await call(simulation, ipam={"type": "spiderpool", "clean_gateway": "yes"})
 
     assert (1, 7) == (code, error["code"])
     assert "ipam.clean_gateway" in error["msg"]
 
 
-async def test_del_releases_and_prints_nothing(world: World) -> None:
+async def test_del_releases_and_prints_nothing(simulation: Simulation) -> None:
     """After the pod is gone."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent():
-        await call(world)
-        world.cluster.drop(Pod, "web-1", "ns")
-        code, output = await call(world, "DEL")
+    async with simulation.serving_agent():
+        await call(simulation)
+        simulation.cluster.drop(Pod, "web-1", "ns")
+        code, output = await call(simulation, "DEL")
 
     assert (0, "") == (code, output)
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
-async def test_check_passes_while_the_address_is_held(world: World) -> None:
+async def test_check_passes_while_the_address_is_held(simulation: Simulation) -> None:
     """With the result of ADD as prevResult."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent():
-        _, result = await call(world)
-        code, _ = await call(world, "CHECK", prevResult=result)
+    async with simulation.serving_agent():
+        _, result = await call(simulation)
+        code, _ = await call(simulation, "CHECK", prevResult=result)
 
     assert 0 == code
 
 
-async def test_check_passes_for_a_virtual_machine(world: World) -> None:
+async def test_check_passes_for_a_virtual_machine(simulation: Simulation) -> None:
     """The record of a virtual machine's address has the machine's name, not that of the pod that runs it."""
-    world.pool()
-    world.cluster.seed(with_owner(make_pod("web-1", uid="uid-web-1"), "VirtualMachineInstance", "vm", "kubevirt.io/v1"))
+    simulation.pool()
+    simulation.cluster.seed(with_owner(make_pod("web-1", uid="uid-web-1"), "VirtualMachineInstance", "vm", "kubevirt.io/v1"))
 
-    async with world.serving_agent():
-        _, result = await call(world)
-        code, _ = await call(world, "CHECK", prevResult=result)
+    async with simulation.serving_agent():
+        _, result = await call(simulation)
+        code, _ = await call(simulation, "CHECK", prevResult=result)
 
-    assert ["vm"] == list(world.held().values())
+    assert ["vm"] == list(simulation.held().values())
     assert 0 == code
 
 
-async def test_check_fails_when_the_address_is_not_held(world: World) -> None:
+async def test_check_fails_when_the_address_is_not_held(simulation: Simulation) -> None:
     """Code 121, and the pod is named."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent():
-        code, error = await call(world, "CHECK")
+    async with simulation.serving_agent():
+        code, error = await call(simulation, "CHECK")
 
     assert (1, 121) == (code, error["code"])
     assert "pod ns/web-1 holds no address for eth0" in error["msg"]
 
 
-async def test_check_fails_when_the_result_lacks_the_address(world: World) -> None:
+async def test_check_fails_when_the_result_lacks_the_address(simulation: Simulation) -> None:
     """The pod's address is not what the result says."""
-    world.pool(ips=["10.6.0.10"])
-    world.pod()
+    simulation.pool(ips=["10.6.0.10"])
+    simulation.pod()
 
-    async with world.serving_agent():
-        await call(world)
+    async with simulation.serving_agent():
+        await call(simulation)
         previous = {"cniVersion": "1.0.0", "ips": [{"address": "10.6.0.99/16"}]}
-        code, error = await call(world, "CHECK", prevResult=previous)
+        code, error = await call(simulation, "CHECK", prevResult=previous)
 
     assert (1, 121) == (code, error["code"])
     assert "10.6.0.10" in error["msg"]
 
 
-async def test_status_is_silent_while_all_is_well(world: World) -> None:
+async def test_status_is_silent_while_all_is_well(simulation: Simulation) -> None:
     """STATUS of 1.1.0: exit code 0."""
-    async with world.serving_agent():
-        code, output = await call(world, "STATUS", cniVersion="1.1.0")
+    async with simulation.serving_agent():
+        code, output = await call(simulation, "STATUS", cniVersion="1.1.0")
 
     assert (0, "") == (code, output)
 
 
-async def test_status_says_why_not(world: World) -> None:
+async def test_status_says_why_not(simulation: Simulation) -> None:
     """While the API server is away: code 50 with the reason."""
-    async with world.serving_agent() as agent:
-        world.cluster.faults.down = True
-        world.cluster.end_watches(Unreachable("connection refused"))
-        await until(lambda: agent.app.mirrors.trouble is not None)
-        code, error = await call(world, "STATUS", cniVersion="1.1.0")
-        world.cluster.faults.down = False
+    async with simulation.serving_agent() as agent:
+        simulation.cluster.faults.down = True
+        simulation.cluster.end_watches(Unreachable("connection refused"))
+        await until(lambda: agent.app.informers.trouble is not None)
+        code, error = await call(simulation, "STATUS", cniVersion="1.1.0")
+        simulation.cluster.faults.down = False
 
     assert (1, 50) == (code, error["code"])
     assert "the API server is down" in error["msg"] or "connection refused" in error["msg"]
@@ -235,36 +239,36 @@ def attachments(*ids: str) -> dict[str, Any]:
     ],
 )
 async def test_gc_releases_what_the_runtime_does_not_know(
-    world: World, alive: list[str], gone: bool, network: str, kept: bool
+    simulation: Simulation, alive: list[str], gone: bool, network: str, kept: bool
 ) -> None:
     """Only of its own network, and only when the pod is gone as a DEL would judge it."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent():
-        await call(world)
+    async with simulation.serving_agent():
+        await call(simulation)
         if gone:
-            world.cluster.drop(Pod, "web-1", "ns")
-        code, _ = await call(world, "GC", name=network, **attachments(*alive))
+            simulation.cluster.drop(Pod, "web-1", "ns")
+        code, _ = await call(simulation, "GC", name=network, **attachments(*alive))
 
     assert 0 == code
-    assert kept == bool(world.held())
+    assert kept == bool(simulation.held())
 
 
-async def test_gc_without_a_list_is_refused(world: World) -> None:
+async def test_gc_without_a_list_is_refused(simulation: Simulation) -> None:
     """An absent list must not mean "release everything"."""
-    async with world.serving_agent():
-        code, error = await call(world, "GC", cniVersion="1.1.0")
+    async with simulation.serving_agent():
+        code, error = await call(simulation, "GC", cniVersion="1.1.0")
 
     assert (1, 6) == (code, error["code"])
 
 
-async def test_a_plugin_that_is_not_built_yet_says_so(world: World) -> None:
+async def test_a_plugin_that_is_not_built_yet_says_so(simulation: Simulation) -> None:
     """A name that this version does not serve: code 2."""
     request = {"plugin": "router", "env": ENV, "config": {**CONFIG, "type": "router"}}
 
-    async with world.serving_agent():
-        answer = await ask(world.folder / "node1.sock", "POST", "/v1/cni", request)
+    async with simulation.serving_agent():
+        answer = await ask(simulation.folder / "node1.sock", "POST", "/v1/cni", request)
 
     error = json.loads(answer.json["output"])
     assert (1, 2) == (answer.json["exitCode"], error["code"])
@@ -272,9 +276,9 @@ async def test_a_plugin_that_is_not_built_yet_says_so(world: World) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"{", b"{}", b'{"plugin":1,"env":{},"config":{}}'])
-async def test_what_is_no_cni_call_is_a_400(world: World, raw: bytes) -> None:
+async def test_what_is_no_cni_call_is_a_400(simulation: Simulation, raw: bytes) -> None:
     """Only our own executable speaks here."""
-    async with world.serving_agent():
-        answer = await ask(world.folder / "node1.sock", "POST", "/v1/cni", raw=raw)
+    async with simulation.serving_agent():
+        answer = await ask(simulation.folder / "node1.sock", "POST", "/v1/cni", raw=raw)
 
     assert 400 == answer.status

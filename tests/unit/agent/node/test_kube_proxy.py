@@ -5,25 +5,25 @@ from __future__ import annotations
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch
 from spiderpool.api.kubernetes.core import Node
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.datapath.invalid_packets import Fate, Findings, Verdict
+from spiderpool.datapath.invalid_packets import Fate, ProbeResult, Verdict
 from spiderpool.errors import TryAgain
 
 DROP = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
-DROPPING = Findings((DROP,), liberal=False)
-GOOD = Findings(("-N KUBE-FORWARD",), liberal=True)
+DROPPING = ProbeResult((DROP,), liberal=False)
+GOOD = ProbeResult(("-N KUBE-FORWARD",), liberal=True)
 
 
 class Kernel:
     """Findings that a test sets, and what was told of them."""
 
     def __init__(self) -> None:
-        self.findings: Findings | None = DROPPING
+        self.findings: ProbeResult | None = DROPPING
         self.node: Node | None = Node(metadata=ObjectMeta(name="node1"))
         self.events: list[tuple[str, str]] = []
         self.noted: list[Fate] = []
         self.now = 0.0
 
-    async def look(self) -> Findings:
+    async def look(self) -> ProbeResult:
         """Give what the node has, if it can be read."""
         if self.findings is None:
             raise TryAgain("iptables-nft ended with 4")
@@ -36,7 +36,7 @@ class Kernel:
     def _tell(self, node: Node, reason: str, _message: str) -> None:
         self.events.append((node.metadata.name, reason))
 
-    def _note(self, verdict: Verdict, _findings: Findings) -> None:
+    def _note(self, verdict: Verdict, _findings: ProbeResult) -> None:
         self.noted.append(verdict.fate)
 
 

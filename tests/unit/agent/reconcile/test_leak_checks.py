@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.agent.reconcile import leak_checks
-from spiderpool.api.agent.interfaces import WornInterface, WornNamespace
-from spiderpool.api.crd.group import ANNO_SUSPECT, ANNO_WORN
+from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
+from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
@@ -19,173 +19,173 @@ from spiderpool.ipam.pod_request import Request
 from spiderpool.records.build import hand_over, let_go, marked, put_in_place, record_of, suspicion_of
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
-from tests.unit.agent.testbed import Agent, World
+from tests.unit.agent.simulation import Agent, Simulation
 
 QUESTION = "pod gone: pod ns/web-1 does not exist"
 
 
-def worn(ip: str, uid: str = "") -> tuple[WornNamespace, ...]:
+def in_use(ip: str, uid: str = "") -> tuple[InUseNamespace, ...]:
     """Make a namespace that wears an address."""
-    link = WornInterface(nic="eth0", addresses=(f"{ip}/16",))
-    return (WornNamespace(path="/var/run/netns/cni-1", pod_uid=uid, interfaces=(link,)),)
+    link = InUseInterface(nic="eth0", addresses=(f"{ip}/16",))
+    return (InUseNamespace(path="/var/run/netns/cni-1", pod_uid=uid, interfaces=(link,)),)
 
 
 @asynccontextmanager
-async def node(world: World, *wears: WornNamespace) -> AsyncIterator[Agent]:
+async def node(simulation: Simulation, *uses: InUseNamespace) -> AsyncIterator[Agent]:
     """Run an agent whose node's namespaces wear something."""
 
-    async def look() -> tuple[WornNamespace, ...]:
-        return wears
+    async def look() -> tuple[InUseNamespace, ...]:
+        return uses
 
-    async with world.agent(look=look) as agent:
+    async with simulation.agent(look=look) as agent:
         yield agent
 
 
-def suspect(world: World, question: str = QUESTION) -> SpiderIP:
+def suspect(simulation: Simulation, question: str = QUESTION) -> SpiderIP:
     """Let the controller ask about the only record."""
-    (record,) = world.cluster.all(SpiderIP)
-    return world.cluster.seed(marked(record, ANNO_SUSPECT, question))
+    (record,) = simulation.cluster.all(SpiderIP)
+    return simulation.cluster.seed(marked(record, ANNO_SUSPECT, question))
 
 
-async def lose(world: World, agent: Agent) -> None:
+async def lose(simulation: Simulation, agent: Agent) -> None:
     """Let a pod go whose DEL never comes."""
-    pod = world.pod()
+    pod = simulation.pod()
     await agent.add(pod)
-    world.cluster.drop(Pod, "web-1", "ns")
+    simulation.cluster.drop(Pod, "web-1", "ns")
     await asyncio.sleep(0.01)
 
 
-async def test_an_address_that_nobody_wears_is_released(world: World) -> None:
+async def test_an_address_that_nobody_wears_is_released(simulation: Simulation) -> None:
     """The agent releases it, and the record says why."""
-    world.pool()
+    simulation.pool()
 
-    async with node(world, *worn("10.9.9.9")) as agent:
-        await lose(world, agent)
-        suspect(world)
-        await until(lambda: not world.held())
+    async with node(simulation, *in_use("10.9.9.9")) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: not simulation.held())
 
-    (record,) = world.cluster.all(SpiderIP)
+    (record,) = simulation.cluster.all(SpiderIP)
     assert (IPState.COOLING, QUESTION) == (record.spec.state, suspicion_of(record))
 
 
-async def test_a_question_from_before_the_start_is_answered(world: World) -> None:
+async def test_a_question_from_before_the_start_is_answered(simulation: Simulation) -> None:
     """An agent that was away when it was asked answers when it is back."""
-    world.pool()
-    async with node(world) as agent:
-        await lose(world, agent)
-    suspect(world)
+    simulation.pool()
+    async with node(simulation) as agent:
+        await lose(simulation, agent)
+    suspect(simulation)
 
-    async with node(world):
-        await until(lambda: not world.held())
+    async with node(simulation):
+        await until(lambda: not simulation.held())
 
 
-async def test_an_address_that_is_worn_stays(world: World) -> None:
+async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
     """The agent says which namespace wears it, once, and does not release it."""
-    world.pool(ips=["10.6.0.10"])
+    simulation.pool(ips=["10.6.0.10"])
 
-    async with node(world, *worn("10.6.0.10", "old-uid")) as agent:
-        await lose(world, agent)
-        suspect(world)
-        await until(lambda: any(ANNO_WORN in record.metadata.annotations for record in world.cluster.all(SpiderIP)))
+    async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: any(ANNO_IN_USE in record.metadata.annotations for record in simulation.cluster.all(SpiderIP)))
         await asyncio.sleep(0.3)
 
-    (record,) = world.cluster.all(SpiderIP)
+    (record,) = simulation.cluster.all(SpiderIP)
     assert record.held
     text = "10.6.0.10 is still worn in /var/run/netns/cni-1 (pod UID old-uid)"
-    assert text == record.metadata.annotations[ANNO_WORN]
-    assert 1 == world.cluster.count("replace", SpiderIP)
+    assert text == record.metadata.annotations[ANNO_IN_USE]
+    assert 1 == simulation.cluster.count("replace", SpiderIP)
 
 
-async def test_what_was_worn_before_the_start_is_looked_at_again(world: World) -> None:
+async def test_what_was_worn_before_the_start_is_looked_at_again(simulation: Simulation) -> None:
     """An address that a former agent found worn is released by the next one, once nothing wears it any more."""
-    world.pool(ips=["10.6.0.10"])
-    async with node(world, *worn("10.6.0.10", "old-uid")) as agent:
-        await lose(world, agent)
-        suspect(world)
-        await until(lambda: any(ANNO_WORN in record.metadata.annotations for record in world.cluster.all(SpiderIP)))
+    simulation.pool(ips=["10.6.0.10"])
+    async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: any(ANNO_IN_USE in record.metadata.annotations for record in simulation.cluster.all(SpiderIP)))
 
-    async with node(world):
-        await until(lambda: not world.held())
+    async with node(simulation):
+        await until(lambda: not simulation.held())
 
 
-async def test_a_living_pod_is_no_suspect(world: World) -> None:
+async def test_a_living_pod_is_no_suspect(simulation: Simulation) -> None:
     """When the pod lives after all the mark is taken off."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with node(world) as agent:
+    async with node(simulation) as agent:
         await agent.add(pod)
-        suspect(world)
-        await until(lambda: not any(map(suspicion_of, world.cluster.all(SpiderIP))))
+        suspect(simulation)
+        await until(lambda: not any(map(suspicion_of, simulation.cluster.all(SpiderIP))))
 
-    assert ["web-1"] == list(world.held().values())
+    assert ["web-1"] == list(simulation.held().values())
 
 
-async def test_of_two_addresses_the_one_that_is_not_worn_goes(world: World) -> None:
+async def test_of_two_addresses_the_one_that_is_not_worn_goes(simulation: Simulation) -> None:
     """A living pod whose claim holds two addresses keeps the one that it wears."""
-    world.pool(ips=["10.6.0.10-10.6.0.11"])
-    pod = world.pod()
+    simulation.pool(ips=["10.6.0.10-10.6.0.11"])
+    pod = simulation.pod()
 
-    async with node(world, *worn("10.6.0.10"), *worn("10.9.9.9")) as agent:
+    async with node(simulation, *in_use("10.6.0.10"), *in_use("10.9.9.9")) as agent:
         await agent.add(pod)
-        (record,) = world.cluster.all(SpiderIP)
+        (record,) = simulation.cluster.all(SpiderIP)
         other = "10.6.0.11" if record.spec.ip == "10.6.0.10" else "10.6.0.10"
-        world.cluster.seed(record_of(replace(record.spec, ip=other)))
+        simulation.cluster.seed(record_of(replace(record.spec, ip=other)))
         await asyncio.sleep(0.02)
-        for each in world.cluster.all(SpiderIP):
-            world.cluster.seed(marked(each, ANNO_SUSPECT, "held twice: pod ns/web-1 holds another IPv4 address for eth0"))
-        await until(lambda: {"10.6.0.10": "web-1"} == world.held())
+        for each in simulation.cluster.all(SpiderIP):
+            simulation.cluster.seed(marked(each, ANNO_SUSPECT, "held twice: pod ns/web-1 holds another IPv4 address for eth0"))
+        await until(lambda: {"10.6.0.10": "web-1"} == simulation.held())
 
 
-async def test_what_cannot_be_read_is_not_released(world: World) -> None:
+async def test_what_cannot_be_read_is_not_released(simulation: Simulation) -> None:
     """Without the API server's word about the pod the address stays."""
-    world.pool()
+    simulation.pool()
 
-    async with node(world) as agent:
-        await lose(world, agent)
-        world.cluster.faults.fail_next("get", Pod, Unreachable("down"), times=1000)
-        suspect(world)
-        await until(lambda: world.cluster.count("get", Pod) > 1)
+    async with node(simulation) as agent:
+        await lose(simulation, agent)
+        simulation.cluster.faults.fail_next("get", Pod, Unreachable("down"), times=1000)
+        suspect(simulation)
+        await until(lambda: simulation.cluster.count("get", Pod) > 1)
         await asyncio.sleep(0.3)
 
-    assert ["web-1"] == list(world.held().values())
+    assert ["web-1"] == list(simulation.held().values())
 
 
-async def test_a_look_that_fails_is_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_that_fails_is_repeated(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the kernel cannot be asked nothing is released, and it is asked again."""
     monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
-    world.pool()
+    simulation.pool()
     looks: list[OSError | None] = [OSError(24, "Too many open files"), None]
 
-    async def look() -> tuple[WornNamespace, ...]:
+    async def look() -> tuple[InUseNamespace, ...]:
         if error := looks.pop(0):
             raise error
         return ()
 
-    async with world.agent(look=look) as agent:
-        await lose(world, agent)
-        suspect(world)
-        await until(lambda: not world.held())
+    async with simulation.agent(look=look) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: not simulation.held())
 
     assert [] == looks
 
 
-async def test_another_node_s_record_is_not_ours_to_judge(world: World) -> None:
+async def test_another_node_s_record_is_not_ours_to_judge(simulation: Simulation) -> None:
     """A record that has moved to another node, and is still in this one's mirror, is left alone."""
-    world.pool()
-    async with node(world) as agent:
-        await lose(world, agent)
-        record = suspect(world)
+    simulation.pool()
+    async with node(simulation) as agent:
+        await lose(simulation, agent)
+        record = suspect(simulation)
         moved = replace(record.spec, holder=replace(record.spec.holder, node="node2"))
-        world.cluster.seed(replace(record, spec=moved))
+        simulation.cluster.seed(replace(record, spec=moved))
         await asyncio.sleep(0.4)
 
-    assert ["web-1"] == list(world.held().values())
+    assert ["web-1"] == list(simulation.held().values())
 
 
 def test_whatever_changes_the_holder_ends_a_suspicion() -> None:
     """A hand-over, a claim in its place and an ordinary release take question and answer off a record."""
-    record = marked(marked(make_record(), ANNO_SUSPECT, QUESTION), ANNO_WORN, "worn")
+    record = marked(marked(make_record(), ANNO_SUSPECT, QUESTION), ANNO_IN_USE, "worn")
     fresh = make_record(facts=make_facts(pod=make_pod("web-2", uid="uid-2")))
     changed = [
         hand_over(record, make_pod(uid="uid-2"), DEPLOYMENT, Request("eth0")),

@@ -16,285 +16,285 @@ from spiderpool.model.pool import Pool
 from spiderpool.records.build import record_of
 from tests.fakes.cluster import Call
 from tests.fakes.objects import STATEFULSET, make_facts, make_pod, make_record, make_statefulset
-from tests.unit.agent.testbed import World, ips, with_owner
+from tests.unit.agent.simulation import Simulation, ips, with_owner
 
 
-async def restart(world: World, pod: Pod, uid: str = "second", node: str = "node2", **more: Any) -> Pod:
+async def restart(simulation: Simulation, pod: Pod, uid: str = "second", node: str = "node2", **more: Any) -> Pod:
     """Replace a StatefulSet's pod by its next incarnation."""
-    world.cluster.drop(Pod, pod.metadata.name, pod.metadata.namespace)
+    simulation.cluster.drop(Pod, pod.metadata.name, pod.metadata.namespace)
     await asyncio.sleep(0.02)
-    return world.pod(pod.metadata.name, uid=uid, node=node, stateful=True, **more)
+    return simulation.pod(pod.metadata.name, uid=uid, node=node, stateful=True, **more)
 
 
-async def test_a_statefulset_pod_keeps_its_address_on_another_node(world: World) -> None:
+async def test_a_statefulset_pod_keeps_its_address_on_another_node(simulation: Simulation) -> None:
     """The next pod of the name gets the same address; the record names its UID, node and sandbox."""
-    world.pool()
-    world.cluster.seed(make_statefulset("db", replicas=2))
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         before = await one.add(first)
-        second = await restart(world, first)
+        second = await restart(simulation, first)
         after = await two.add(second)
 
     assert before == after
-    (record,) = world.cluster.all(SpiderIP)
+    (record,) = simulation.cluster.all(SpiderIP)
     holder = record.spec.holder
     assert ("second", "node2", "sandbox-second") == (holder.uid, holder.node, holder.container_id)
     assert "node2" == record.metadata.labels[LABEL_NODE]
 
 
-async def test_a_restart_asks_the_api_server_s_memory_only(world: World) -> None:
+async def test_a_restart_asks_the_api_server_s_memory_only(simulation: Simulation) -> None:
     """For a list from etcd the API server reads all records of the cluster: only a pod that never had an address needs one."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(world, first)
-        world.cluster.calls.clear()
+        second = await restart(simulation, first)
+        simulation.cluster.calls.clear()
         await two.add(second)
 
-    assert 1 == world.cluster.count("list", SpiderIP)
-    assert {"second"} == {record.spec.holder.uid for record in world.cluster.all(SpiderIP)}
+    assert 1 == simulation.cluster.count("list", SpiderIP)
+    assert {"second"} == {record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)}
 
 
-async def test_what_the_api_server_s_memory_lacks_is_asked_of_etcd(world: World) -> None:
+async def test_what_the_api_server_s_memory_lacks_is_asked_of_etcd(simulation: Simulation) -> None:
     """The address of a moment ago, which the memory does not have yet, is found all the same."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
-        world.cluster.hold_watch()
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
+        simulation.cluster.hold_watch()
         before = await one.add(first)
-        world.cluster.drop(Pod, "db-1", "ns")
-        second = world.pod("db-1", uid="second", node="node2", stateful=True)
+        simulation.cluster.drop(Pod, "db-1", "ns")
+        second = simulation.pod("db-1", uid="second", node="node2", stateful=True)
         after = await two.add(second)
-        world.cluster.release_watch()
+        simulation.cluster.release_watch()
 
     assert ips(before) == ips(after)
 
 
-async def test_the_old_node_s_late_del_takes_nothing(world: World) -> None:
+async def test_the_old_node_s_late_del_takes_nothing(simulation: Simulation) -> None:
     """After the hand-over the old node's agent sees the record leave, and its DEL succeeds without touching it."""
-    world.pool()
-    world.cluster.seed(make_statefulset("db", replicas=2))
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(world, first)
+        second = await restart(simulation, first)
         await two.add(second)
         await asyncio.sleep(0.02)
         await one.delete(first)
 
-    assert ["db-1"] == list(world.held().values())
+    assert ["db-1"] == list(simulation.held().values())
 
 
-async def test_the_old_node_s_del_with_a_stale_mirror_takes_nothing(world: World) -> None:
+async def test_the_old_node_s_del_with_a_stale_mirror_takes_nothing(simulation: Simulation) -> None:
     """Even when the old node does not know of the hand-over yet, its delete is conditional and fails, and the record stays."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(world, first)
-        world.cluster.hold_watch()
+        second = await restart(simulation, first)
+        simulation.cluster.hold_watch()
         await two.add(second)
         await one.delete(first)
-        world.cluster.release_watch()
+        simulation.cluster.release_watch()
 
-    assert ["second"] == [record.spec.holder.uid for record in world.cluster.all(SpiderIP)]
+    assert ["second"] == [record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)]
 
 
-async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(world: World) -> None:
+async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(simulation: Simulation) -> None:
     """A pod whose annotation names another pool gives the old address back, once it has the new one."""
-    world.pool("blue", default=False)
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
-    world.cluster.seed(make_statefulset("db", replicas=2))
-    first = world.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+    simulation.pool("blue", default=False)
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
+    first = simulation.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(world, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        second = await restart(simulation, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
         answer = await two.add(second)
 
     assert ["10.7.0.10"] == ips(answer)
-    assert {"10.7.0.10": "db-1"} == world.held()
+    assert {"10.7.0.10": "db-1"} == simulation.held()
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_an_old_address_whose_release_got_no_answer_is_not_kept(world: World, after_commit: bool) -> None:
+async def test_an_old_address_whose_release_got_no_answer_is_not_kept(simulation: Simulation, after_commit: bool) -> None:
     """A static pod that moved to another pool holds one address, whatever became of the first try to release the other."""
-    world.pool("blue", default=False)
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
-    world.cluster.seed(make_statefulset("db", replicas=2))
-    first = world.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+    simulation.pool("blue", default=False)
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
+    first = simulation.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await agent.add(first)
-        second = await restart(world, first, node="node1", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
-        world.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        second = await restart(simulation, first, node="node1", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
         await agent.add(second)
 
-    assert {"10.7.0.10": "db-1"} == world.held()
+    assert {"10.7.0.10": "db-1"} == simulation.held()
 
 
-async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(world: World) -> None:
+async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(simulation: Simulation) -> None:
     """The old address is released at once; this node's mirror does not keep the other node's record of it."""
-    world.pool("blue", default=False)
-    world.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
-    world.cluster.seed(make_statefulset("db", replicas=2))
-    first = world.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+    simulation.pool("blue", default=False)
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
+    first = simulation.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(world, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        second = await restart(simulation, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
         assert ["10.7.0.10"] == ips(await two.add(second))
         await asyncio.sleep(0.02)
-        assert ["10.7.0.10"] == [record.spec.ip for record in two.app.mirrors.records]
+        assert ["10.7.0.10"] == [record.spec.ip for record in two.app.informers.records]
 
-    assert {"10.7.0.10": "db-1"} == world.held()
+    assert {"10.7.0.10": "db-1"} == simulation.held()
 
 
-async def test_of_two_addresses_for_one_nic_the_later_stays(world: World) -> None:
+async def test_of_two_addresses_for_one_nic_the_later_stays(simulation: Simulation) -> None:
     """What an agent left that ended before it had released the former address is released at the pod's next start."""
     for name, subnet, ip in (("blue", "10.6.0.0/16", "10.6.0.10"), ("red", "10.7.0.0/16", "10.7.0.10")):
-        pool = Pool.parse(world.pool(name, subnet, ips=[ip], default=False))
+        pool = Pool.parse(simulation.pool(name, subnet, ips=[ip], default=False))
         made = make_record(ip, pool, make_facts(pool, pod=make_pod("db-1", uid="first"), owner=STATEFULSET))
         stamp = "2026-01-02T00:00:00Z" if name == "red" else "2026-01-01T00:00:00Z"
-        world.cluster.seed(replace(made, metadata=replace(made.metadata, creation_timestamp=stamp)))
-    world.cluster.seed(make_statefulset("db", replicas=2))
+        simulation.cluster.seed(replace(made, metadata=replace(made.metadata, creation_timestamp=stamp)))
+    simulation.cluster.seed(make_statefulset("db", replicas=2))
     annotations = {"ipam.spidernet.io/ippool": {"ipv4": ["blue", "red"]}}
-    pod = world.pod("db-1", uid="second", stateful=True, annotations=annotations)
+    pod = simulation.pod("db-1", uid="second", stateful=True, annotations=annotations)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         answer = await agent.add(pod)
 
     assert ["10.7.0.10"] == ips(answer)
-    assert {"10.7.0.10": "db-1"} == world.held()
+    assert {"10.7.0.10": "db-1"} == simulation.held()
 
 
-async def test_an_index_annotation_keeps_the_address(world: World) -> None:
+async def test_an_index_annotation_keeps_the_address(simulation: Simulation) -> None:
     """`ippools` without NIC names keeps fixed addresses; the original lost them."""
-    world.pool("blue", default=False)
+    simulation.pool("blue", default=False)
     annotations = {"ipam.spidernet.io/ippools": [{"ipv4": ["blue"]}]}
-    first = world.pod("db-1", uid="first", stateful=True, annotations=annotations)
+    first = simulation.pod("db-1", uid="first", stateful=True, annotations=annotations)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         before = await one.add(first)
-        second = await restart(world, first, annotations=annotations)
+        second = await restart(simulation, first, annotations=annotations)
         after = await two.add(second)
 
     assert before == after
 
 
-async def test_a_hand_over_that_loses_a_race_is_judged_again(world: World) -> None:
+async def test_a_hand_over_that_loses_a_race_is_judged_again(simulation: Simulation) -> None:
     """A record that the controller touched meanwhile is read and handed over."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         before = await one.add(first)
-        second = await restart(world, first)
-        world.cluster.faults.fail_next("replace", SpiderIP, Conflict("changed"))
+        second = await restart(simulation, first)
+        simulation.cluster.faults.fail_next("replace", SpiderIP, Conflict("changed"))
         after = await two.add(second)
 
     assert before == after
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_a_hand_over_without_an_answer_is_resolved(world: World, after_commit: bool) -> None:
+async def test_a_hand_over_without_an_answer_is_resolved(simulation: Simulation, after_commit: bool) -> None:
     """A lost answer is followed by a read: what happened is not done again, what did not is."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         before = await one.add(first)
-        second = await restart(world, first)
-        world.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        second = await restart(simulation, first)
+        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
         after = await two.add(second)
 
     assert before == after
-    assert ["second"] == [record.spec.holder.uid for record in world.cluster.all(SpiderIP)]
+    assert ["second"] == [record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)]
 
 
-async def test_a_record_that_goes_during_a_hand_over_asks_to_try_again(world: World) -> None:
+async def test_a_record_that_goes_during_a_hand_over_asks_to_try_again(simulation: Simulation) -> None:
     """A record that was released meanwhile is not given away."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
     def drop(call: Call) -> None:
-        if call.verb == "replace" and world.held():
-            world.cluster.drop(SpiderIP, call.name)
+        if call.verb == "replace" and simulation.held():
+            simulation.cluster.drop(SpiderIP, call.name)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(world, first)
-        world.cluster.on_write(drop)
-        world.cluster.faults.fail_next("replace", SpiderIP, Conflict("changed"))
+        second = await restart(simulation, first)
+        simulation.cluster.on_write(drop)
+        simulation.cluster.faults.fail_next("replace", SpiderIP, Conflict("changed"))
         with pytest.raises(TryAgain):
             await two.add(second)
 
 
-async def test_a_stateless_pod_of_the_same_name_gets_an_address_of_its_own(world: World) -> None:
+async def test_a_stateless_pod_of_the_same_name_gets_an_address_of_its_own(simulation: Simulation) -> None:
     """Only static pods take over by name."""
-    world.pool()
-    first = world.pod("web-1", uid="first")
+    simulation.pool()
+    first = simulation.pod("web-1", uid="first")
 
-    async with world.agent("node1") as one:
+    async with simulation.agent("node1") as one:
         await one.add(first)
-        world.cluster.drop(Pod, "web-1", "ns")
+        simulation.cluster.drop(Pod, "web-1", "ns")
         await asyncio.sleep(0.02)
-        second = world.pod("web-1", uid="second")
+        second = simulation.pod("web-1", uid="second")
         await one.add(second)
 
-    assert 2 == len(world.held())
+    assert 2 == len(simulation.held())
 
 
-async def test_a_virtual_machine_keeps_its_address_under_its_own_name(world: World) -> None:
+async def test_a_virtual_machine_keeps_its_address_under_its_own_name(simulation: Simulation) -> None:
     """Two pods of one machine (a restart, a migration) share the address; the record carries the machine's name."""
-    world.pool()
-    first = world.cluster.seed(machine_pod("launcher-a", "first"))
+    simulation.pool()
+    first = simulation.cluster.seed(machine_pod("launcher-a", "first"))
 
-    async with world.agent("node1") as one:
+    async with simulation.agent("node1") as one:
         before = await one.add(first)
-        world.cluster.drop(Pod, "launcher-a", "ns")
-        second = world.cluster.seed(machine_pod("launcher-b", "second"))
+        simulation.cluster.drop(Pod, "launcher-a", "ns")
+        second = simulation.cluster.seed(machine_pod("launcher-b", "second"))
         after = await one.add(second)
 
     assert before == after
-    assert ["vm"] == list(world.held().values())
+    assert ["vm"] == list(simulation.held().values())
 
 
-async def test_a_repeated_add_of_a_static_pod_lists_nothing(world: World) -> None:
+async def test_a_repeated_add_of_a_static_pod_lists_nothing(simulation: Simulation) -> None:
     """What the own node knows is enough for a retry."""
-    world.pool()
-    pod = world.pod("db-1", stateful=True)
+    simulation.pool()
+    pod = simulation.pod("db-1", stateful=True)
 
-    async with world.agent() as agent:
+    async with simulation.agent() as agent:
         await agent.add(pod)
-        lists = world.cluster.count("list", SpiderIP)
+        lists = simulation.cluster.count("list", SpiderIP)
         await agent.add(pod)
 
-    assert lists == world.cluster.count("list", SpiderIP)
+    assert lists == simulation.cluster.count("list", SpiderIP)
 
 
-async def test_somebody_else_s_static_address_is_not_taken(world: World) -> None:
+async def test_somebody_else_s_static_address_is_not_taken(simulation: Simulation) -> None:
     """A record with the same label but of another holder (a hash collision) is not handed over."""
-    world.pool()
-    first = world.pod("db-1", uid="first", stateful=True)
+    simulation.pool()
+    first = simulation.pod("db-1", uid="first", stateful=True)
 
-    async with world.agent("node1") as one, world.agent("node2") as two:
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        (record,) = world.cluster.all(SpiderIP)
+        (record,) = simulation.cluster.all(SpiderIP)
         stranger = replace(record.spec.holder, name="db-7")
         foreign = record_of(replace(record.spec, holder=stranger), record.metadata)
-        world.cluster.seed(replace(foreign, metadata=replace(foreign.metadata, labels=record.metadata.labels)))
-        second = await restart(world, first)
+        simulation.cluster.seed(replace(foreign, metadata=replace(foreign.metadata, labels=record.metadata.labels)))
+        second = await restart(simulation, first)
         await two.add(second)
 
-    assert ["db-1", "db-7"] == sorted(world.held().values())
+    assert ["db-1", "db-7"] == sorted(simulation.held().values())
 
 
 def machine_pod(name: str, uid: str) -> Pod:

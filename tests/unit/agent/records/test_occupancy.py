@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.agent.records.occupancy import Taken
+from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Unreachable
 from spiderpool.kube.cluster import Change
@@ -45,59 +45,59 @@ def cluster() -> FakeCluster:
 
 async def test_a_lost_address_is_known(cluster: FakeCluster, clock: Clock) -> None:
     """What a create lost is not tried again."""
-    taken = Taken(cluster, clock)
-    await taken.lose("blue", TEN)
+    occupancy = Occupancy(cluster, clock)
+    await occupancy.lose("blue", TEN)
 
-    assert TEN in taken.of("blue")
-    assert ELEVEN not in taken.of("blue")
-    assert TEN not in taken.of("red")
+    assert TEN in occupancy.of("blue")
+    assert ELEVEN not in occupancy.of("blue")
+    assert TEN not in occupancy.of("red")
 
 
 async def test_the_third_loss_lists_the_pool(cluster: FakeCluster, clock: Clock) -> None:
     """Then all that others hold is known; metadata from the API server's memory is enough."""
-    taken = Taken(cluster, clock)
+    occupancy = Occupancy(cluster, clock)
     for ip in (TEN, ELEVEN, TWELVE):
         assert 0 == cluster.count("list")
-        await taken.lose("blue", ip)
+        await occupancy.lose("blue", ip)
 
     assert 1 == cluster.count("list")
-    assert THIRTEEN in taken.of("blue")
-    assert 4 == len(taken.of("blue"))
+    assert THIRTEEN in occupancy.of("blue")
+    assert 4 == len(occupancy.of("blue"))
 
 
 async def test_losses_of_many_calls_share_one_list(cluster: FakeCluster, clock: Clock) -> None:
     """Whoever loses while a list is under way waits for it."""
-    taken = Taken(cluster, clock)
+    occupancy = Occupancy(cluster, clock)
     cluster.faults.latency_s = 0.01
 
-    await asyncio.gather(*(taken.lose("blue", ip_address(f"10.6.0.{n}")) for n in range(10, 20)))
+    await asyncio.gather(*(occupancy.lose("blue", ip_address(f"10.6.0.{n}")) for n in range(10, 20)))
 
     assert 1 == cluster.count("list")
 
 
 async def test_lists_are_apart(cluster: FakeCluster, clock: Clock) -> None:
     """Half a second in a small pool; a full pool is listed every two seconds."""
-    taken = Taken(cluster, clock)
-    assert await taken.refresh("blue")
-    assert not await taken.refresh("blue")
+    occupancy = Occupancy(cluster, clock)
+    assert await occupancy.refresh("blue")
+    assert not await occupancy.refresh("blue")
     clock.now += 1.9
-    assert not await taken.refresh("blue")
+    assert not await occupancy.refresh("blue")
     clock.now += 0.2
-    assert await taken.refresh("blue")
+    assert await occupancy.refresh("blue")
 
     clock.now += 0.4
     for ip in (TEN, ELEVEN, TWELVE):
-        await taken.lose("blue", ip)
+        await occupancy.lose("blue", ip)
     assert 2 == cluster.count("list")
     clock.now += 0.2
-    await taken.lose("blue", TEN)
+    await occupancy.lose("blue", TEN)
     assert 3 == cluster.count("list")
 
 
 async def test_a_large_pool_is_listed_every_two_seconds_at_most(clock: Clock) -> None:
     """The more records a list has, the longer it has to do."""
-    taken = Taken(FakeCluster(), clock)
-    view = taken.of("blue")
+    occupancy = Occupancy(FakeCluster(), clock)
+    view = occupancy.of("blue")
     view.others = set(range(5000))
 
     assert 2.0 == view.between_lists_s
@@ -105,45 +105,45 @@ async def test_a_large_pool_is_listed_every_two_seconds_at_most(clock: Clock) ->
 
 async def test_what_was_learned_is_forgotten(cluster: FakeCluster, clock: Clock) -> None:
     """Thirty seconds after the last loss nothing is believed any more but what this node holds."""
-    taken = Taken(cluster, clock)
-    taken.follow(Change.ADDED, None, make_record("10.6.0.15"))
-    await taken.lose("blue", TEN)
+    occupancy = Occupancy(cluster, clock)
+    occupancy.follow(Change.ADDED, None, make_record("10.6.0.15"))
+    await occupancy.lose("blue", TEN)
     clock.now += 29
-    await taken.lose("blue", ELEVEN)
+    await occupancy.lose("blue", ELEVEN)
     clock.now += 29
-    assert TEN in taken.of("blue")
+    assert TEN in occupancy.of("blue")
     clock.now += 2
 
-    assert TEN not in taken.of("blue")
-    assert ip_address("10.6.0.15") in taken.of("blue")
+    assert TEN not in occupancy.of("blue")
+    assert ip_address("10.6.0.15") in occupancy.of("blue")
 
 
 async def test_an_own_release_is_known_at_once(cluster: FakeCluster, clock: Clock) -> None:
     """A freed address is not taken any more, whatever a list said before, and who waits is told."""
-    taken = Taken(cluster, clock)
-    await taken.refresh("blue")
-    news = taken.news
+    occupancy = Occupancy(cluster, clock)
+    await occupancy.refresh("blue")
+    news = occupancy.news
     (record,) = [record for record in cluster.all(SpiderIP) if record.spec.ip == "10.6.0.10"]
-    taken.free(record)
+    occupancy.free(record)
 
-    assert TEN not in taken.of("blue")
+    assert TEN not in occupancy.of("blue")
     assert news.is_set()
 
 
 async def test_a_record_that_leaves_the_node_is_only_not_known(cluster: FakeCluster, clock: Clock) -> None:
     """A hand-over to another node drops the belief; what a list or a loss said stays."""
-    taken = Taken(cluster, clock)
+    occupancy = Occupancy(cluster, clock)
     record = make_record("10.6.0.10")
-    taken.follow(Change.ADDED, None, record)
-    await taken.lose("blue", TEN)
-    taken.follow(Change.DELETED, record, None)
+    occupancy.follow(Change.ADDED, None, record)
+    await occupancy.lose("blue", TEN)
+    occupancy.follow(Change.DELETED, record, None)
 
-    assert TEN in taken.of("blue")
+    assert TEN in occupancy.of("blue")
 
 
 async def test_a_trial_is_taken_only_while_it_lasts(cluster: FakeCluster, clock: Clock) -> None:
     """Two claims of one agent keep out of each other's way."""
-    view = Taken(cluster, clock).of("blue")
+    view = Occupancy(cluster, clock).of("blue")
 
     with view.trying(TEN):
         assert TEN in view
@@ -152,34 +152,34 @@ async def test_a_trial_is_taken_only_while_it_lasts(cluster: FakeCluster, clock:
 
 async def test_waiting_ends_with_news_or_when_a_list_is_due(cluster: FakeCluster) -> None:
     """A release wakes at once; without one it is time to list again two seconds after the last list."""
-    taken = Taken(cluster)
-    await taken.refresh("blue")
-    news = taken.news
-    waiting = asyncio.create_task(taken.wait(news, ["blue"], 5))
+    occupancy = Occupancy(cluster)
+    await occupancy.refresh("blue")
+    news = occupancy.news
+    waiting = asyncio.create_task(occupancy.wait(news, ["blue"], 5))
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    taken.free(make_record("10.6.0.10", make_pool()))
+    occupancy.free(make_record("10.6.0.10", make_pool()))
 
     await asyncio.wait_for(waiting, 0.2)
 
 
 async def test_news_before_the_wait_are_not_missed(cluster: FakeCluster) -> None:
     """An address freed between the look and the wait ends the wait."""
-    taken = Taken(cluster)
-    await taken.refresh("blue")
-    news = taken.news
-    taken.free(make_record("10.6.0.10", make_pool()))
+    occupancy = Occupancy(cluster)
+    await occupancy.refresh("blue")
+    news = occupancy.news
+    occupancy.free(make_record("10.6.0.10", make_pool()))
 
-    await asyncio.wait_for(taken.wait(news, ["blue"], 5), 0.2)
+    await asyncio.wait_for(occupancy.wait(news, ["blue"], 5), 0.2)
 
 
 async def test_a_failed_list_leaves_what_is_known(cluster: FakeCluster, clock: Clock) -> None:
     """The error is told, the losses stay, and the next list may begin at once: else a pool would pass for full unseen."""
-    taken = Taken(cluster, clock)
+    occupancy = Occupancy(cluster, clock)
     cluster.faults.fail_next("list", SpiderIP, Unreachable("down"))
-    await taken.lose("blue", TEN)
+    await occupancy.lose("blue", TEN)
     with pytest.raises(Unreachable):
-        await taken.refresh("blue")
+        await occupancy.refresh("blue")
 
-    assert TEN in taken.of("blue")
-    assert await taken.refresh("blue")
+    assert TEN in occupancy.of("blue")
+    assert await occupancy.refresh("blue")

@@ -86,7 +86,7 @@ async def keeping(scene: Scene, folder: Path) -> AsyncIterator[Coordinators]:
 async def run(scene: Scene, keeper: Coordinators, seconds: float = GATHER_S) -> None:
     """Let time pass and the keeper work."""
     await scene.pass_time(seconds)
-    await keeper.loop.run_due()
+    await keeper.queue.run_due()
     await settle()
 
 

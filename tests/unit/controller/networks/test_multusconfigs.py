@@ -55,7 +55,7 @@ class Keeper:
     async def run(self, seconds: float = 0) -> None:
         """Let time pass and the keeper work."""
         await self.scene.pass_time(seconds)
-        await self.configs.loop.run_due()
+        await self.configs.queue.run_due()
         await settle()
 
     def one(self, name: str = "net") -> NetworkAttachmentDefinition:
@@ -185,7 +185,7 @@ async def test_network_that_goes(scene: Scene, going: bool) -> None:
         meta = replace(found.metadata, deletion_timestamp="2026-01-01T00:00:00Z", finalizers=("x",))
         scene.cluster.seed(replace(found, metadata=meta))
     async with keeping(scene) as keeper:
-        keeper.configs.loop.add("ns/net")
+        keeper.configs.queue.add("ns/net")
         await keeper.run()
 
     assert () == scene.cluster.all(NetworkAttachmentDefinition)

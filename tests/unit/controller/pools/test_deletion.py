@@ -22,7 +22,7 @@ async def keep(scene: Scene) -> PoolKeeper:
 async def run(scene: Scene, keeper: PoolKeeper, seconds: float = GATHER_S) -> None:
     """Let time pass and the keeper work."""
     await scene.pass_time(seconds)
-    await keeper.loop.run_due()
+    await keeper.queue.run_due()
     await settle()
 
 

@@ -34,7 +34,7 @@ async def take_over(scene: Scene) -> Imports:
 async def run(scene: Scene, imports: Imports, seconds: float = 0.0) -> None:
     """Let time pass and the import work."""
     await scene.pass_time(seconds)
-    await imports.loop.run_due()
+    await imports.queue.run_due()
     await settle()
 
 
@@ -234,15 +234,15 @@ async def test_crash_between_any_two_writes_is_mended(scene: Scene, step: int) -
 async def test_pool_is_marked_before_it_is_projected(scene: Scene) -> None:
     """In the order of writes the mark comes before the first status, so a crash never leaves a projection unmarked."""
     scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'))
-    world = await scene.lead()
-    imports = Imports(world, scene.told, NAMESPACE, clock=scene.clock)
-    projection = Projection(world, limit=5000, clock=scene.clock)
+    context = await scene.lead()
+    imports = Imports(context, scene.told, NAMESPACE, clock=scene.clock)
+    projection = Projection(context, limit=5000, clock=scene.clock)
     imports.start()
     projection.start()
     for _ in range(40):
         await scene.pass_time(0.1)
-        await projection.loop.run_due()
-        await imports.loop.run_due()
+        await projection.queue.run_due()
+        await imports.queue.run_due()
 
     writes = [(c.verb, c.plural) for c in scene.cluster.calls if c.verb not in {"get", "list", "watch"}]
     assert [("create", "spiderips"), ("patch", "spiderippools"), ("patch", "spiderippools")] == writes

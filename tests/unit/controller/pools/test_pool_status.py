@@ -13,8 +13,8 @@ from spiderpool.controller.pools.pool_status import (
     LARGE_GAP_S,
     SMALL_GAP_S,
     SMALL_POOL,
+    ChangeRate,
     Projection,
-    Unrest,
     Written,
     write_due_s,
 )
@@ -34,7 +34,7 @@ async def run(scene: Scene, projection: Projection, seconds: float) -> int:
     before = scene.cluster.count("patch", SpiderIPPool)
     for _ in range(round(seconds / 0.05)):
         await scene.pass_time(0.05)
-        await projection.loop.run_due()
+        await projection.queue.run_due()
     return scene.cluster.count("patch", SpiderIPPool) - before
 
 
@@ -186,7 +186,7 @@ async def test_cost_of_an_event_does_not_grow_with_the_pool(scene: Scene) -> Non
     for last in range(10, 20):
         scene.cluster.seed(make_record(f"10.6.0.{last}", f"p{last}", f"u{last}"))
         await settle()
-        assert 1 == len(projection.loop)
+        assert 1 == len(projection.queue)
 
     assert before == len(scene.cluster.calls)
 
@@ -197,18 +197,18 @@ SMALL, LARGE = SMALL_POOL, SMALL_POOL + 1
 @pytest.mark.parametrize(
     ("records", "unrest", "written", "expected"),
     [
-        (SMALL, Unrest(100, 100), Written(), 100 + SMALL_GAP_S / 20),
-        (SMALL, Unrest(100, 100), Written(any=99.9), 99.9 + SMALL_GAP_S),
-        (SMALL, Unrest(100, 100), Written(any=99.9, large=99.9), 99.9 + SMALL_GAP_S),
-        (LARGE, Unrest(100, 104), Written(), 104 + LARGE_GAP_S / 20),
-        (LARGE, Unrest(100, 109.9), Written(), 100 + LARGE_GAP_S),
-        (LARGE, Unrest(100, 100), Written(any=95, large=95), 95 + LARGE_GAP_S),
-        (LARGE, Unrest(100, 100), Written(any=100), 100 + SMALL_GAP_S),
+        (SMALL, ChangeRate(100, 100), Written(), 100 + SMALL_GAP_S / 20),
+        (SMALL, ChangeRate(100, 100), Written(any=99.9), 99.9 + SMALL_GAP_S),
+        (SMALL, ChangeRate(100, 100), Written(any=99.9, large=99.9), 99.9 + SMALL_GAP_S),
+        (LARGE, ChangeRate(100, 104), Written(), 104 + LARGE_GAP_S / 20),
+        (LARGE, ChangeRate(100, 109.9), Written(), 100 + LARGE_GAP_S),
+        (LARGE, ChangeRate(100, 100), Written(any=95, large=95), 95 + LARGE_GAP_S),
+        (LARGE, ChangeRate(100, 100), Written(any=100), 100 + SMALL_GAP_S),
         (SMALL, None, Written(any=95), 95 + SMALL_GAP_S),
         (SMALL, None, Written(), -math.inf),
     ],
 )
-def test_when_a_write_is_due(records: int, unrest: Unrest | None, written: Written, expected: float) -> None:
+def test_when_a_write_is_due(records: int, unrest: ChangeRate | None, written: Written, expected: float) -> None:
     """A pool is written at rest or after a gap of unrest, never sooner than a gap after its last write of that size."""
     assert expected == write_due_s(records, unrest, written)
 

@@ -48,8 +48,8 @@ async def test_events(scene: Scene) -> None:
     """A warning when a pool gets nearly full, nothing while it stays so, a normal Event when it is over."""
     scene.cluster.seed(used(10))
     warned, informed = Told(), Told()
-    world = await scene.lead()
-    Fullness(world, warned, informed, percent=90).start()
+    context = await scene.lead()
+    Fullness(context, warned, informed, percent=90).start()
 
     for held in (18, 19, 20, 17, 16, 10):
         await scene.cluster.patch(SpiderIPPool, "blue", {"status": {"allocatedIPCount": held}}, subresource="status")

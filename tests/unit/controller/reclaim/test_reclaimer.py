@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spiderpool.api.crd.endpoint import SpiderEndpoint
-from spiderpool.api.crd.group import ANNO_WORN
+from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Ordinals, Pod, PodIP, StatefulSet, StatefulSetSpec
 from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
@@ -38,7 +38,7 @@ class Counts(list[Trigger | None]):
 
 async def reclaim(scene: Scene, **options: object) -> Reclaim:
     """Start reclaim over what the cluster has."""
-    given = {"tell": scene.told, "count": Counts(), "clock": scene.clock, **options}
+    given = {"record_event": scene.told, "count": Counts(), "clock": scene.clock, **options}
     worker = Reclaim(await scene.lead(), **given)  # type: ignore[arg-type]
     worker.start()
     return worker
@@ -49,7 +49,7 @@ async def run(scene: Scene, worker: Reclaim, seconds: float = 0.0) -> None:
     left = seconds
     while True:
         await worker.rounds.run_due()
-        await worker.loop.run_due()
+        await worker.queue.run_due()
         await settle()
         if left <= 0:
             return
@@ -126,7 +126,7 @@ async def test_pod_that_the_mirror_has_not_seen_keeps_its_address(scene: Scene) 
     scene.cluster.hold_watch()
     scene.cluster.seed(make_pod())
     record = scene.cluster.seed(make_record())
-    worker._world.records.remember(record)
+    worker._context.records.remember(record)
     await run(scene, worker, SECOND_LOOK_S + 1)
 
     assert ["10.6.0.10"] == held(scene)
@@ -392,7 +392,7 @@ class Story:
         if name in dict(self.living) and ip not in held(self.scene):
             record = self.cluster.seed(make_record(ip, name, dict(self.living)[name], static=self.static))
             if self.choices.random() < 0.5:
-                self.worker._world.records.remember(record)
+                self.worker._context.records.remember(record)
 
     async def late(self, name: str) -> None:
         """The watch of pods is late for a new pod and its record is seen at once."""
@@ -487,7 +487,7 @@ async def answer(scene: Scene, **annotations: str) -> None:
     (record,) = scene.cluster.all(SpiderIP)
     if annotations:
         (text,) = annotations.values()
-        await scene.cluster.replace(marked(record, ANNO_WORN, text))
+        await scene.cluster.replace(marked(record, ANNO_IN_USE, text))
     else:
         await scene.cluster.replace(let_go(record, IPState.COOLING, "now", suspicion=suspicion_of(record)))
 
@@ -558,7 +558,7 @@ async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
     scene.cluster.seed(make_record())
     worker = await reclaim(scene)
     await run(scene, worker, SECOND_LOOK_S + 1)
-    await answer(scene, worn="10.6.0.10 is still worn in /var/run/netns/x")
+    await answer(scene, in_use="10.6.0.10 is still worn in /var/run/netns/x")
     await run(scene, worker, 300)
 
     assert ["10.6.0.10"] == held(scene)
@@ -572,7 +572,7 @@ async def test_a_worn_address_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
     scene.cluster.seed(make_record())
     worker = await reclaim(scene)
     await run(scene, worker, SECOND_LOOK_S + 1)
-    await answer(scene, worn="10.6.0.10 is still worn in /var/run/netns/x")
+    await answer(scene, in_use="10.6.0.10 is still worn in /var/run/netns/x")
     scene.cluster.seed(replace(make_node(ready=False), metadata=node.metadata))
     await run(scene, worker, 60)
 
@@ -649,8 +649,8 @@ async def test_a_pod_that_runs_without_an_address_is_found_by_the_scan(scene: Sc
     """With its switch on, a running pod without addresses in its status gives its record back; one with addresses does not."""
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_pod("blank", "u1"))
-    worn = make_pod("worn", "u2")
-    scene.cluster.seed(replace(worn, status=replace(worn.status, pod_ips=(PodIP(ip="10.6.0.11"),))))
+    in_use = make_pod("worn", "u2")
+    scene.cluster.seed(replace(in_use, status=replace(in_use.status, pod_ips=(PodIP(ip="10.6.0.11"),))))
     scene.cluster.seed(make_record("10.6.0.10", "blank", "u1"))
     scene.cluster.seed(make_record("10.6.0.11", "worn", "u2"))
     await run(scene, await reclaim(scene, rules=Rules(blank=True)), SECOND_LOOK_S + 1)

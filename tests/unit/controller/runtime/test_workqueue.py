@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from spiderpool.controller.runtime.workqueue import LONGEST_REST_S, Loop
+from spiderpool.controller.runtime.workqueue import LONGEST_REST_S, WorkQueue
 from spiderpool.errors import Conflict, TooManyRequests, Unreachable
 from tests.unit.controller.conftest import Clock
 
@@ -30,25 +30,25 @@ class Reconciler:
 async def test_many_adds_make_one_run() -> None:
     """A key that is added again and again before it runs, runs once."""
     reconcile, clock = Reconciler(), Clock()
-    loop = Loop("test", reconcile, clock=clock)
+    queue = WorkQueue("test", reconcile, clock=clock)
     for _ in range(5):
-        loop.add("a")
-    loop.add("b")
-    await loop.run_due()
+        queue.add("a")
+    queue.add("b")
+    await queue.run_due()
 
     assert ["a", "b"] == reconcile.seen
-    assert 0 == len(loop)
+    assert 0 == len(queue)
 
 
 async def test_earlier_wish_wins() -> None:
     """A key that is wanted later and now runs now, and not a second time later."""
     reconcile, clock = Reconciler(), Clock()
-    loop = Loop("test", reconcile, clock=clock)
-    loop.add("a", 10)
-    loop.add("a")
-    await loop.run_due()
+    queue = WorkQueue("test", reconcile, clock=clock)
+    queue.add("a", 10)
+    queue.add("a")
+    await queue.run_due()
     clock.now += 20
-    await loop.run_due()
+    await queue.run_due()
 
     assert ["a"] == reconcile.seen
 
@@ -57,15 +57,15 @@ async def test_reconciler_gets_its_key_again() -> None:
     """A reconciler that returns a delay is called again after it, not before."""
     reconcile, clock = Reconciler(), Clock()
     reconcile.answers = [3.0]
-    loop = Loop("test", reconcile, clock=clock)
-    loop.add("a")
-    await loop.run_due()
+    queue = WorkQueue("test", reconcile, clock=clock)
+    queue.add("a")
+    await queue.run_due()
     clock.now += 2.9
-    await loop.run_due()
+    await queue.run_due()
     assert ["a"] == reconcile.seen
 
     clock.now += 0.2
-    await loop.run_due()
+    await queue.run_due()
     assert ["a", "a"] == reconcile.seen
 
 
@@ -73,15 +73,15 @@ async def test_failure_rests_longer_each_time() -> None:
     """A failing key comes back by itself, after rests that grow to at most the longest."""
     reconcile, clock = Reconciler(), Clock()
     reconcile.answers = [Unreachable("down") for _ in range(20)]
-    loop = Loop("test", reconcile, clock=clock)
-    loop.add("a")
+    queue = WorkQueue("test", reconcile, clock=clock)
+    queue.add("a")
     rests = []
     for _ in range(20):
-        await loop.run_due()
+        await queue.run_due()
         before, count = clock.now, len(reconcile.seen)
         while len(reconcile.seen) == count:
             clock.now += 0.05
-            await loop.run_due()
+            await queue.run_due()
         rests.append(clock.now - before)
 
     assert max(rests) <= LONGEST_REST_S + 0.1
@@ -93,16 +93,16 @@ async def test_failing_key_is_not_hurried_by_events() -> None:
     """Adding a key that rests after a failure does not run it sooner."""
     reconcile, clock = Reconciler(), Clock()
     reconcile.answers = [TooManyRequests("busy", retry_after_s=7)]
-    loop = Loop("test", reconcile, clock=clock)
-    loop.add("a")
-    await loop.run_due()
+    queue = WorkQueue("test", reconcile, clock=clock)
+    queue.add("a")
+    await queue.run_due()
     clock.now += 6
-    loop.add("a")
-    await loop.run_due()
+    queue.add("a")
+    await queue.run_due()
     assert ["a"] == reconcile.seen
 
     clock.now += 2
-    await loop.run_due()
+    await queue.run_due()
     assert ["a", "a"] == reconcile.seen
 
 
@@ -110,12 +110,12 @@ async def test_mistake_in_one_key_stops_nothing() -> None:
     """An error that nobody expected is retried like any other, and other keys go on."""
     reconcile, clock = Reconciler(), Clock()
     reconcile.answers = [ZeroDivisionError()]
-    loop = Loop("test", reconcile, clock=clock)
-    loop.add("a")
-    loop.add("b")
-    await loop.run_due()
+    queue = WorkQueue("test", reconcile, clock=clock)
+    queue.add("a")
+    queue.add("b")
+    await queue.run_due()
     clock.now += 1
-    await loop.run_due()
+    await queue.run_due()
 
     assert ["a", "b", "a"] == reconcile.seen
 
@@ -124,17 +124,17 @@ async def test_success_forgets_failures() -> None:
     """After a success the next failure rests as shortly as the first one did."""
     reconcile, clock = Reconciler(), Clock()
     reconcile.answers = [Conflict("lost"), Conflict("lost"), None, Conflict("lost")]
-    loop = Loop("test", reconcile, clock=clock)
-    loop.add("a")
+    queue = WorkQueue("test", reconcile, clock=clock)
+    queue.add("a")
     for _ in range(3):
-        await loop.run_due()
+        await queue.run_due()
         clock.now += 1
-    loop.add("a")
-    await loop.run_due()
+    queue.add("a")
+    await queue.run_due()
     assert 4 == len(reconcile.seen)
 
     clock.now += 0.21
-    await loop.run_due()
+    await queue.run_due()
     assert 5 == len(reconcile.seen)
 
 
@@ -148,16 +148,16 @@ async def test_one_key_never_runs_twice_at_once() -> None:
         nonlocal worst
         running.append(key)
         worst = max(worst, running.count(key))
-        loop.add("a") if len(ran) < 3 else None
+        queue.add("a") if len(ran) < 3 else None
         await asyncio.sleep(0.002)
         running.remove(key)
         ran.append(key)
 
-    loop = Loop("test", reconcile, workers=4)
-    loop.add("a")
-    loop.add("b")
-    task = asyncio.create_task(loop.run())
-    while len(loop) or ran.count("a") < 2:
+    queue = WorkQueue("test", reconcile, workers=4)
+    queue.add("a")
+    queue.add("b")
+    task = asyncio.create_task(queue.run())
+    while len(queue) or ran.count("a") < 2:
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -170,12 +170,12 @@ async def test_one_key_never_runs_twice_at_once() -> None:
 async def test_run_sleeps_until_something_is_due() -> None:
     """A delayed key runs by itself when its time has come."""
     reconcile = Reconciler()
-    loop = Loop("test", reconcile)
-    task = asyncio.create_task(loop.run())
-    loop.add("late", 0.03)
+    queue = WorkQueue("test", reconcile)
+    task = asyncio.create_task(queue.run())
+    queue.add("late", 0.03)
     await asyncio.sleep(0.01)
     assert [] == reconcile.seen
-    loop.add("now")
+    queue.add("now")
     await asyncio.sleep(0.01)
     assert ["now"] == reconcile.seen
     await asyncio.sleep(0.05)

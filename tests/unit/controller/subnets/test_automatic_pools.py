@@ -256,8 +256,8 @@ async def test_who_found_another_subnet_waits_no_more(desk: Desk) -> None:
     await desk.settle(rounds=2)
     assert 1 == len(desk.pools())
 
-    (loop,) = (loop for loop in desk._loops if loop.name == "automatic pools")
-    assert 0 == len(loop)
+    (queue,) = (queue for queue in desk._loops if queue.name == "automatic pools")
+    assert 0 == len(queue)
 
 
 async def test_too_small_a_subnet(desk: Desk) -> None:

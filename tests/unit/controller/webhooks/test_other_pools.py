@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spiderpool.api.crd.ippool import SpiderIPPool
-from spiderpool.controller.webhooks.other_pools import Neighbours
-from spiderpool.kube.informer import Mirror
+from spiderpool.controller.webhooks.other_pools import OtherPools
+from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import make_pool, settle
@@ -30,47 +30,47 @@ async def cluster() -> FakeCluster:
 
 
 @pytest.fixture
-async def neighbours(cluster: FakeCluster) -> AsyncIterator[Neighbours]:
+async def other_pools(cluster: FakeCluster) -> AsyncIterator[OtherPools]:
     """Give the neighbours of that cluster, its mirror complete."""
-    pools = Mirror(cluster, SpiderIPPool)
+    pools = Informer(cluster, SpiderIPPool)
     await pools.start()
     await pools.synced()
-    yield Neighbours(cluster, pools)
+    yield OtherPools(cluster, pools)
     await pools.stop()
 
 
 @pytest.mark.parametrize(("granted", "lists"), [(False, 1), (True, 0)])
-async def test_only_what_is_in_the_way(cluster: FakeCluster, neighbours: Neighbours, granted: bool, lists: int) -> None:
+async def test_only_what_is_in_the_way(cluster: FakeCluster, other_pools: OtherPools, granted: bool, lists: int) -> None:
     """Given are the pools with a common address and of other networks that overlap; what a subnet granted needs no list."""
     cluster.calls.clear()
 
-    near = await neighbours.near(NEW, granted=granted)
+    near = await other_pools.near(NEW, granted=granted)
 
     assert {"shares", "around"} == {pool.name for pool in near}
     assert ["list"] * lists == [call.verb for call in cluster.calls]
 
 
-async def test_changes_count(cluster: FakeCluster, neighbours: Neighbours) -> None:
+async def test_changes_count(cluster: FakeCluster, other_pools: OtherPools) -> None:
     """A pool that came into the way, one that left it, and one that went."""
-    await neighbours.near(NEW)
+    await other_pools.near(NEW)
     cluster.seed(make_pool("beside", ips=("10.6.0.25-10.6.0.40",)))
     cluster.seed(make_pool("shares", ips=("10.6.0.14",)))
     cluster.drop(SpiderIPPool, "around")
     await settle()
 
-    assert ["beside"] == [pool.name for pool in await neighbours.near(NEW, granted=True)]
+    assert ["beside"] == [pool.name for pool in await other_pools.near(NEW, granted=True)]
 
 
-async def test_within_a_network(neighbours: Neighbours) -> None:
+async def test_within_a_network(other_pools: OtherPools) -> None:
     """A subnet is compared with the pools of its own network and of those that overlap it."""
-    assert {"beside", "shares", "around"} == {pool.name for pool in await neighbours.within(NEW.subnet)}
+    assert {"beside", "shares", "around"} == {pool.name for pool in await other_pools.within(NEW.subnet)}
 
 
 async def test_a_mirror_that_is_not_filled_yet(cluster: FakeCluster) -> None:
     """A replica that has just begun says nothing before it knows the pools."""
-    pools = Mirror(cluster, SpiderIPPool)
-    neighbours = Neighbours(cluster, pools)
-    asked = asyncio.create_task(neighbours.near(NEW))
+    pools = Informer(cluster, SpiderIPPool)
+    other_pools = OtherPools(cluster, pools)
+    asked = asyncio.create_task(other_pools.near(NEW))
     await settle()
     assert not asked.done()
 

@@ -23,12 +23,12 @@ from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.pools.legacy_agents import list_go_agents
 from spiderpool.controller.subnets.lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
-from spiderpool.controller.webhooks.other_pools import STORED_WITHIN_S, Neighbours
+from spiderpool.controller.webhooks.other_pools import STORED_WITHIN_S, OtherPools
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer
 from spiderpool.controller.webhooks.server import admission_app
 from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
 from spiderpool.errors import Unreachable
-from spiderpool.kube.informer import Mirror
+from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Features
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import FEATURES, NAMESPACE, Clock, Scene, make_pod, make_pool, make_record
@@ -53,7 +53,7 @@ class Webhooks:
     client: TestClient[web.Request, web.Application]
     cluster: FakeCluster
     clock: Clock
-    pools: Mirror[SpiderIPPool]
+    pools: Informer[SpiderIPPool]
 
     async def ask(self, verb: str, operation: str, new: Json | None, old: Json | None = None, *, dry_run: bool = False) -> Json:
         """Send a review and give the response."""
@@ -126,17 +126,17 @@ class open_webhooks:  # noqa: N801 - reads as a function
 
     async def __aenter__(self) -> Webhooks:
         cluster = self.scene.cluster
-        self.pools = Mirror(cluster, SpiderIPPool)
+        self.pools = Informer(cluster, SpiderIPPool)
         await self.pools.start()
-        neighbours = Neighbours(cluster, self.pools, clock=self.scene.clock)
-        self.subnets = Mirror(cluster, SpiderSubnet)
+        other_pools = OtherPools(cluster, self.pools, clock=self.scene.clock)
+        self.subnets = Informer(cluster, SpiderSubnet)
         await self.subnets.start()
         await self.subnets.synced()
         lookup = SubnetLookup(cluster, self.subnets) if self.features.enable_spider_subnet else None
         reviewers = [
-            PoolReviewer(cluster, neighbours, self.features, lambda: list_go_agents(cluster, NAMESPACE), lookup),
+            PoolReviewer(cluster, other_pools, self.features, lambda: list_go_agents(cluster, NAMESPACE), lookup),
             ReservedReviewer(self.features),
-            SubnetReviewer(cluster, neighbours, self.features),
+            SubnetReviewer(cluster, other_pools, self.features),
             CoordinatorReviewer(),
             MultusConfigReviewer(cluster),
         ]

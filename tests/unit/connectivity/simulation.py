@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Final
 
-from spiderpool.connectivity.survey import ALL_MARKS, LOCAL, MAIN, Counter, Ends, Link, Route, Rule, Station, Tracked
+from spiderpool.connectivity.survey import ALL_MARKS, LOCAL, MAIN, Counter, Ends, Link, NamespaceSurvey, Route, Rule, Tracked
 
 POD1, POD2, POD2_NET1, POD3 = "10.233.100.1", "10.233.101.2", "10.7.200.1", "10.7.200.2"
 NODE1, NODE2, NODE3 = "10.7.168.71", "10.7.168.72", "10.7.168.73"
@@ -67,11 +67,11 @@ def link(name: str, index: int, *addresses: str, kind: str = "", peer: int | Non
     return Link(name, index, kind, peer, tuple(map(ip_address, addresses)))
 
 
-def station(node: str, pod: str, links: tuple[Link, ...], extra_rules: str = "", **tables: str) -> Station:
+def station(node: str, pod: str, links: tuple[Link, ...], extra_rules: str = "", **tables: str) -> NamespaceSurvey:
     """Make a namespace from links, rules besides those it is born with, and tables (`main`, `t100` …)."""
     own = tuple(_own(links))
     shown = tuple(route for name, text in tables.items() for route in routes(text, name.removeprefix("t")))
-    return Station(node, pod, links, rules=rules(f"{BORN}\n{extra_rules}"), routes=(*own, *shown))
+    return NamespaceSurvey(node, pod, links, rules=rules(f"{BORN}\n{extra_rules}"), routes=(*own, *shown))
 
 
 def _own(links: tuple[Link, ...]) -> Iterator[Route]:
@@ -81,7 +81,7 @@ def _own(links: tuple[Link, ...]) -> Iterator[Route]:
             yield Route(ip_network(address), each.name, table=LOCAL, type="local")
 
 
-def node(number: int, address: str, links: tuple[Link, ...], pods: str, table500: str = "") -> Station:
+def node(number: int, address: str, links: tuple[Link, ...], pods: str, table500: str = "") -> NamespaceSurvey:
     """Make a node: the underlay's NIC, routes to the other nodes' pods, the rule of table 500."""
     others = {1: NODE1, 2: NODE2, 3: NODE3}
     remote = "\n".join(f"10.233.{99 + n}.0/26 via {a} dev ens192" for n, a in others.items() if n != number)
@@ -140,7 +140,7 @@ POD3_STATION: Final = station(
         169.254.0.0/16 via {NODE3} dev veth0 src {POD3}""",
     t100=f"default via {NODE3} dev veth0 src {POD3}",
 )
-WORLD: Final = (NODE1_STATION, NODE2_STATION, NODE3_STATION, POD1_STATION, POD2_STATION, POD3_STATION)
+SIMULATION: Final = (NODE1_STATION, NODE2_STATION, NODE3_STATION, POD1_STATION, POD2_STATION, POD3_STATION)
 
 
 def ends(source: str, destination: str, source_port: int = 40000, destination_port: int = 80) -> Ends:
@@ -153,7 +153,9 @@ def tracked(original: Ends, reply: Ends, state: str = "ESTABLISHED", *, replied:
     return Tracked("tcp", state, original, reply, replied=replied, assured=replied, mark=mark)
 
 
-def seen(world: tuple[Station, ...], name: str, *connections: Tracked, drops: int | None = None) -> tuple[Station, ...]:
+def seen(
+    world: tuple[NamespaceSurvey, ...], name: str, *connections: Tracked, drops: int | None = None
+) -> tuple[NamespaceSurvey, ...]:
     """Give a world in which a namespace tracks connections, and counts packets of the INVALID rule."""
     counters = () if drops is None else (Counter(4, INVALID_DROP, drops),)
     return tuple(replace(each, tracked=connections, drops=counters) if each.name == name else each for each in world)

@@ -17,7 +17,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from tests.unit.agent.client import ask
 from tests.unit.agent.reconcile.test_endpoints import until
-from tests.unit.agent.testbed import World
+from tests.unit.agent.simulation import Simulation
 
 ADD = {
     "containerID": "c-1",
@@ -32,25 +32,25 @@ BATCH = {key: value for key, value in DEL.items() if key != "ifName"}
 
 
 @pytest.fixture
-def socket(world: World) -> Path:
+def socket(simulation: Simulation) -> Path:
     """Give the path of the socket of the agent of node1."""
-    return world.folder / "node1.sock"
+    return simulation.folder / "node1.sock"
 
 
-async def test_health(world: World, socket: Path) -> None:
+async def test_health(simulation: Simulation, socket: Path) -> None:
     """GET /v1/ipam/healthy answers 200 with an empty body."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", "/v1/ipam/healthy")
 
     assert (200, b"") == (answer.status, answer.body)
 
 
-async def test_an_add_answers_in_the_original_s_form(world: World, socket: Path) -> None:
+async def test_an_add_answers_in_the_original_s_form(simulation: Simulation, socket: Path) -> None:
     """Addresses with prefix, pool's routes before the default route, absent keys left out (reference ipam.md 3.8)."""
-    world.pool("p", ips=["10.6.0.10"], gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
-    world.pod()
+    simulation.pool("p", ips=["10.6.0.10"], gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
+    simulation.pod()
 
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", ADD)
 
     expected = {
@@ -64,12 +64,12 @@ async def test_an_add_answers_in_the_original_s_form(world: World, socket: Path)
     assert "application/json" == answer.headers["content-type"].partition(";")[0]
 
 
-async def test_pools_and_clean_gateway_come_with_the_call(world: World, socket: Path) -> None:
+async def test_pools_and_clean_gateway_come_with_the_call(simulation: Simulation, socket: Path) -> None:
     """The optional arguments of ADD count: pools of the CNI configuration, no default route."""
-    world.pool("red", default=False, ips=["10.6.0.10"], gateway="10.6.0.1")
-    world.pod()
+    simulation.pool("red", default=False, ips=["10.6.0.10"], gateway="10.6.0.1")
+    simulation.pod()
 
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(
             socket, "POST", "/v1/ipam/ip", {**ADD, "defaultIPv4IPPool": ["red"], "defaultIPv6IPPool": [], "cleanGateway": True}
         )
@@ -78,21 +78,21 @@ async def test_pools_and_clean_gateway_come_with_the_call(world: World, socket: 
     assert answer.json["routes"] is None
 
 
-async def test_an_add_for_an_unknown_pod_is_a_500_with_a_text(world: World, socket: Path) -> None:
+async def test_an_add_for_an_unknown_pod_is_a_500_with_a_text(simulation: Simulation, socket: Path) -> None:
     """Errors are a JSON string with status 500."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, "podName": "ghost"})
 
     assert (500, "pod ns/ghost does not exist") == (answer.status, answer.json)
 
 
 @pytest.mark.parametrize("field", ["podName", "podNamespace"])
-async def test_a_call_for_a_pod_without_a_name_is_refused(world: World, socket: Path, field: str) -> None:
+async def test_a_call_for_a_pod_without_a_name_is_refused(simulation: Simulation, socket: Path, field: str) -> None:
     """An empty text is there, so it is no 422; there is no such pod all the same, and the answer says so in words."""
     empty = {**ADD, field: ""}
     batch = {**BATCH, field: "", "isReleaseConflictIPs": True}
 
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answers = [
             await ask(socket, "POST", "/v1/ipam/ip", empty),
             await ask(socket, "DELETE", "/v1/ipam/ip", empty),
@@ -106,18 +106,18 @@ async def test_a_call_for_a_pod_without_a_name_is_refused(world: World, socket: 
     assert 404 == endpoint.status
 
 
-async def test_a_del_answers_empty(world: World, socket: Path) -> None:
+async def test_a_del_answers_empty(simulation: Simulation, socket: Path) -> None:
     """DELETE /v1/ipam/ip answers 200 with an empty body, and the address is free; its network namespace is optional."""
-    world.pool()
-    world.pod()
+    simulation.pool()
+    simulation.pod()
 
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         await ask(socket, "POST", "/v1/ipam/ip", ADD)
-        world.cluster.drop(Pod, "web-1", "ns")
+        simulation.cluster.drop(Pod, "web-1", "ns")
         answer = await ask(socket, "DELETE", "/v1/ipam/ip", DEL)
 
     assert (200, b"") == (answer.status, answer.body)
-    assert {} == world.held()
+    assert {} == simulation.held()
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ async def test_a_del_answers_empty(world: World, socket: Path) -> None:
     [("POST", "/v1/ipam/ip", ADD), ("DELETE", "/v1/ipam/ip", DEL), ("DELETE", "/v1/ipam/ips", BATCH)],
 )
 async def test_each_required_field_must_be_there(
-    world: World, socket: Path, method: str, path: str, whole: dict[str, str]
+    simulation: Simulation, socket: Path, method: str, path: str, whole: dict[str, str]
 ) -> None:
     """A missing or null field is a 422 with code 602 that names it; an empty text is not missing."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         for name in whole:
             for body in ({key: value for key, value in whole.items() if key != name}, {**whole, name: None}):
                 answer = await ask(socket, method, path, body)
@@ -148,9 +148,9 @@ async def test_each_required_field_must_be_there(
         ("ifName", {"a": 1}),
     ],
 )
-async def test_a_wrong_type_is_a_400(world: World, socket: Path, field: str, value: object) -> None:
+async def test_a_wrong_type_is_a_400(simulation: Simulation, socket: Path, field: str, value: object) -> None:
     """The answer is an object with code 400 whose message names the field."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, field: value})
 
     assert 400 == answer.status == answer.json["code"]
@@ -158,60 +158,60 @@ async def test_a_wrong_type_is_a_400(world: World, socket: Path, field: str, val
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", b'"text"', b"{}x", b"\xff", b"[" * 5000])
-async def test_what_is_not_a_json_object_is_a_400(world: World, socket: Path, raw: bytes) -> None:
+async def test_what_is_not_a_json_object_is_a_400(simulation: Simulation, socket: Path, raw: bytes) -> None:
     """Bad JSON of any kind gets one clear answer."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", raw=raw)
 
     assert 400 == answer.status == answer.json["code"]
 
 
-async def test_a_missing_body_is_a_422(world: World, socket: Path) -> None:
+async def test_a_missing_body_is_a_422(simulation: Simulation, socket: Path) -> None:
     """No body at all lacks the required body."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip")
 
     assert (422, 602) == (answer.status, answer.json["code"])
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", ""])
-async def test_another_content_type_is_a_415(world: World, socket: Path, content_type: str) -> None:
+async def test_another_content_type_is_a_415(simulation: Simulation, socket: Path, content_type: str) -> None:
     """Only JSON is read."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", ADD, content_type=content_type)
 
     assert 415 == answer.status == answer.json["code"]
 
 
-async def test_a_content_type_with_a_charset_is_json(world: World, socket: Path) -> None:
+async def test_a_content_type_with_a_charset_is_json(simulation: Simulation, socket: Path) -> None:
     """Parameters of the media type do not matter."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "DELETE", "/v1/ipam/ip", DEL, content_type="application/json; charset=utf-8")
 
     assert 200 == answer.status
 
 
-async def test_an_unknown_path_is_a_404(world: World, socket: Path) -> None:
+async def test_an_unknown_path_is_a_404(simulation: Simulation, socket: Path) -> None:
     """The framework's object, not a page."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", "/v1/nothing")
 
     assert (404, {"code": 404, "message": "path /v1/nothing was not found"}) == (answer.status, answer.json)
 
 
 @pytest.mark.parametrize("path", ["/swagger.json", "/v1/docs"])
-async def test_no_description_of_the_api(world: World, socket: Path, path: str) -> None:
+async def test_no_description_of_the_api(simulation: Simulation, socket: Path, path: str) -> None:
     """The original serves one there; ours says that it has none."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", path)
 
     words = f"path {path} was not found: this agent serves no description of its API"
     assert (404, words) == (answer.status, answer.json["message"])
 
 
-async def test_a_wrong_method_is_a_405(world: World, socket: Path) -> None:
+async def test_a_wrong_method_is_a_405(simulation: Simulation, socket: Path) -> None:
     """The message says which methods there are."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "PATCH", "/v1/ipam/ip", ADD)
 
     message = "method PATCH is not allowed, but [DELETE,POST] are"
@@ -219,69 +219,71 @@ async def test_a_wrong_method_is_a_405(world: World, socket: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["startup", "readiness", "liveness"])
-async def test_operations_of_the_other_listener_are_a_501(world: World, socket: Path, name: str) -> None:
+async def test_operations_of_the_other_listener_are_a_501(simulation: Simulation, socket: Path, name: str) -> None:
     """The health port's operations are known here, and answered with a text."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", f"/v1/runtime/{name}")
 
     assert 501 == answer.status
     assert isinstance(answer.json, str)
 
 
-async def test_the_batch_add_is_a_stub(world: World, socket: Path) -> None:
+async def test_the_batch_add_is_a_stub(simulation: Simulation, socket: Path) -> None:
     """POST /v1/ipam/ips answers 200 and does nothing, as the original."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ips")
 
     assert (200, b"") == (answer.status, answer.body)
 
 
-async def add_then_batch_delete(world: World, socket: Path, env: dict[str, str] | None = None, **more: Any) -> tuple[int, int]:
+async def add_then_batch_delete(
+    simulation: Simulation, socket: Path, env: dict[str, str] | None = None, **more: Any
+) -> tuple[int, int]:
     """Give a pod an address, report a conflict, and give status and number of addresses left."""
-    world.pool()
-    world.pod(stateful=more.pop("stateful", False))
-    async with world.serving_agent(env=env or {}):
+    simulation.pool()
+    simulation.pod(stateful=more.pop("stateful", False))
+    async with simulation.serving_agent(env=env or {}):
         await ask(socket, "POST", "/v1/ipam/ip", ADD)
         answer = await ask(socket, "DELETE", "/v1/ipam/ips", {**BATCH, **more})
-    return answer.status, len(world.held())
+    return answer.status, len(simulation.held())
 
 
-async def test_addresses_in_conflict_are_released_of_a_living_pod(world: World, socket: Path) -> None:
+async def test_addresses_in_conflict_are_released_of_a_living_pod(simulation: Simulation, socket: Path) -> None:
     """DELETE /v1/ipam/ips with isReleaseConflictIPs takes all that the pod has."""
-    assert (200, 0) == await add_then_batch_delete(world, socket, isReleaseConflictIPs=True)
+    assert (200, 0) == await add_then_batch_delete(simulation, socket, isReleaseConflictIPs=True)
 
 
-async def test_without_the_flag_nothing_is_released(world: World, socket: Path) -> None:
+async def test_without_the_flag_nothing_is_released(simulation: Simulation, socket: Path) -> None:
     """The shipped original never sets it: success, nothing done."""
-    assert (200, 1) == await add_then_batch_delete(world, socket)
+    assert (200, 1) == await add_then_batch_delete(simulation, socket)
 
 
-async def test_the_release_of_conflicts_can_be_forbidden(world: World, socket: Path) -> None:
+async def test_the_release_of_conflicts_can_be_forbidden(simulation: Simulation, socket: Path) -> None:
     """SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS=false: status 521."""
     env = {"SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS": "false"}
 
-    assert (521, 1) == await add_then_batch_delete(world, socket, env, isReleaseConflictIPs=True)
+    assert (521, 1) == await add_then_batch_delete(simulation, socket, env, isReleaseConflictIPs=True)
 
 
-async def test_static_addresses_in_conflict_stay(world: World, socket: Path) -> None:
+async def test_static_addresses_in_conflict_stay(simulation: Simulation, socket: Path) -> None:
     """A StatefulSet's pod: status 522."""
-    assert (522, 1) == await add_then_batch_delete(world, socket, isReleaseConflictIPs=True, stateful=True)
+    assert (522, 1) == await add_then_batch_delete(simulation, socket, isReleaseConflictIPs=True, stateful=True)
 
 
-async def test_the_conflict_of_a_pod_that_is_gone_is_a_success(world: World, socket: Path) -> None:
+async def test_the_conflict_of_a_pod_that_is_gone_is_a_success(simulation: Simulation, socket: Path) -> None:
     """Nothing to release."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "DELETE", "/v1/ipam/ips", {**BATCH, "isReleaseConflictIPs": True})
 
     assert 200 == answer.status
 
 
-async def test_the_workload_endpoint_tells_what_a_pod_holds(world: World, socket: Path) -> None:
+async def test_the_workload_endpoint_tells_what_a_pod_holds(simulation: Simulation, socket: Path) -> None:
     """Empty texts are left out, and routes are null when there are none."""
-    world.pool("blue", ips=["10.6.0.10"], gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
-    world.pod()
+    simulation.pool("blue", ips=["10.6.0.10"], gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
+    simulation.pod()
 
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         await ask(socket, "POST", "/v1/ipam/ip", ADD)
         answer = await ask(socket, "GET", "/v1/workloadendpoint?podNamespace=ns&podName=web-1")
 
@@ -302,12 +304,12 @@ async def test_the_workload_endpoint_tells_what_a_pod_holds(world: World, socket
     assert (200, expected) == (answer.status, answer.json)
 
 
-async def test_the_workload_endpoint_knows_pods_of_other_nodes(world: World, socket: Path) -> None:
+async def test_the_workload_endpoint_knows_pods_of_other_nodes(simulation: Simulation, socket: Path) -> None:
     """The endpoint says where to look, the records are what is told."""
-    world.pool(ips=["10.6.0.10"])
-    pod = world.pod(node="node2")
+    simulation.pool(ips=["10.6.0.10"])
+    pod = simulation.pod(node="node2")
 
-    async with world.agent("node2") as two, world.serving_agent("node1"):
+    async with simulation.agent("node2") as two, simulation.serving_agent("node1"):
         await two.add(pod)
         await until(lambda: not two.app.endpoints.pending)
         answer = await ask(socket, "GET", "/v1/workloadendpoint?podNamespace=ns&podName=web-1")
@@ -319,47 +321,49 @@ async def test_the_workload_endpoint_knows_pods_of_other_nodes(world: World, soc
     )
 
 
-async def test_the_workload_endpoint_of_a_pod_without_addresses_is_a_404(world: World, socket: Path) -> None:
+async def test_the_workload_endpoint_of_a_pod_without_addresses_is_a_404(simulation: Simulation, socket: Path) -> None:
     """Nobody of that name holds anything."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", "/v1/workloadendpoint?podNamespace=ns&podName=ghost")
 
     assert 404 == answer.status
 
 
 @pytest.mark.parametrize(("query", "missing"), [("podName=x", "podNamespace"), ("podNamespace=x", "podName"), ("", "podName")])
-async def test_the_workload_endpoint_needs_both_parameters(world: World, socket: Path, query: str, missing: str) -> None:
+async def test_the_workload_endpoint_needs_both_parameters(
+    simulation: Simulation, socket: Path, query: str, missing: str
+) -> None:
     """A missing one is a 422 with code 602."""
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", f"/v1/workloadendpoint?{query}")
 
     assert (422, {"code": 602, "message": f"{missing} in query is required"}) == (answer.status, answer.json)
 
 
-async def test_a_caller_that_hangs_up_leaves_nothing(world: World, socket: Path) -> None:
+async def test_a_caller_that_hangs_up_leaves_nothing(simulation: Simulation, socket: Path) -> None:
     """When the connection closes amid an ADD, what it took is taken back."""
-    world.pool("blue")
-    world.pool("six", "fd00::/64", ips=[])
-    world.pod()
+    simulation.pool("blue")
+    simulation.pool("six", "fd00::/64", ips=[])
+    simulation.pod()
     body = json.dumps(ADD).encode()
 
-    async with world.serving_agent(wait_s=30) as agent:
+    async with simulation.serving_agent(wait_s=30) as agent:
         _, writer = await asyncio.open_unix_connection(socket)
         head = f"POST /v1/ipam/ip HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
-        await until(lambda: len(world.held()) == 1)
+        await until(lambda: len(simulation.held()) == 1)
         writer.close()
-        await until(lambda: not world.held())
-        await until(lambda: not agent.app.ipam.turns.busy)
+        await until(lambda: not simulation.held())
+        await until(lambda: not agent.app.ipam.pod_locks.busy)
 
 
-async def test_an_unexpected_error_is_answered_and_logged(world: World, socket: Path) -> None:
+async def test_an_unexpected_error_is_answered_and_logged(simulation: Simulation, socket: Path) -> None:
     """A fault of ours is a 500 with words, and the agent goes on."""
-    world.pool()
-    pod = world.pod()
+    simulation.pool()
+    pod = simulation.pod()
 
-    async with world.serving_agent() as agent:
-        world.cluster.faults.fail_next("create", SpiderIP, RuntimeError("boom"))
+    async with simulation.serving_agent() as agent:
+        simulation.cluster.faults.fail_next("create", SpiderIP, RuntimeError("boom"))
         answer = await ask(socket, "POST", "/v1/ipam/ip", ADD)
         again = await agent.add(pod, container="c-1")
 
@@ -368,11 +372,11 @@ async def test_an_unexpected_error_is_answered_and_logged(world: World, socket: 
     assert again.ips
 
 
-async def test_a_socket_left_over_is_replaced_and_private(world: World, socket: Path) -> None:
+async def test_a_socket_left_over_is_replaced_and_private(simulation: Simulation, socket: Path) -> None:
     """An agent that was killed leaves its socket; the next one takes the place, for root only."""
     leave_over(socket)
 
-    async with world.serving_agent():
+    async with simulation.serving_agent():
         answer = await ask(socket, "GET", "/v1/ipam/healthy")
         mode = mode_of(socket)
 
@@ -380,10 +384,10 @@ async def test_a_socket_left_over_is_replaced_and_private(world: World, socket: 
     assert 0o600 == mode
 
 
-async def test_a_socket_that_cannot_be_is_an_error_that_names_it(world: World) -> None:
+async def test_a_socket_that_cannot_be_is_an_error_that_names_it(simulation: Simulation) -> None:
     """A folder that is a file: one sentence with the path and where to change it."""
-    (world.folder / "file").write_text("")
-    app = replace(world.make("node1"), socket=world.folder / "file" / "agent.sock")
+    (simulation.folder / "file").write_text("")
+    app = replace(simulation.make("node1"), socket=simulation.folder / "file" / "agent.sock")
 
     with pytest.raises(InvalidRequest, match=r"cannot listen on socket .*/file/agent\.sock: .*ipamUnixSocketPath"):
         async with serving(app):

@@ -11,11 +11,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from spiderpool.agent.app import App, build, informed, serving
-from spiderpool.agent.concurrency.retry import Patience
+from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.settings import read_settings
-from spiderpool.api.agent.interfaces import WornNamespace
+from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
@@ -28,7 +28,7 @@ from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_ippool, make_namespace, make_node, make_pod
 
 CONFIG = Config(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
-SHORT = Patience(busy_s=0.3, absent_s=0.1)
+SHORT = RetryPolicy(busy_s=0.3, absent_s=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Simulation:
     """A cluster and a folder for sockets."""
 
     cluster: FakeCluster
@@ -83,7 +83,7 @@ class World:
             config,
             cluster or self.cluster,
             metrics,
-            patience=SHORT,
+            retry=SHORT,
             wait_s=more.pop("wait_s", 0.05),
             quiet_s=more.pop("quiet_s", 0.0),
             look=more.pop("look", None) or _nothing,
@@ -105,18 +105,18 @@ class World:
         return {record.spec.ip: record.spec.holder.name for record in self.cluster.all(SpiderIP) if record.held}
 
 
-async def _nothing() -> tuple[WornNamespace, ...]:
+async def _nothing() -> tuple[InUseNamespace, ...]:
     """Look into a node without namespaces."""
     return ()
 
 
-def new_world(folder: Path) -> World:
+def new_simulation(folder: Path) -> Simulation:
     """Make a cluster of two nodes and the namespace `ns`."""
     cluster = FakeCluster()
     for node in ("node1", "node2"):
         cluster.seed(make_node(node))
     cluster.seed(make_namespace("ns"))
-    return World(cluster, folder)
+    return Simulation(cluster, folder)
 
 
 def call_of(pod: Pod) -> PodCall:

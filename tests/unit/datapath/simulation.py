@@ -44,7 +44,7 @@ def builtin_rules() -> frozenset[Item]:
 
 
 @dataclass
-class World:
+class Simulation:
     """One pod on one node."""
 
     container: str = CONTAINER
@@ -53,14 +53,14 @@ class World:
     pod_links: tuple[Link, ...] = (Link(1, "lo", shared=False),)
     node_links: tuple[Link, ...] = (Link(1, "lo", shared=False), Link(2, "ens192"), Link(3, "ens224"))
     sources: dict[IPAddress, IPAddress] = field(default_factory=dict)
-    marks: tuple[int, ...] = ()
+    mangle_rules: tuple[int, ...] = ()
 
     @classmethod
-    def with_node(cls, *addresses: tuple[str, str]) -> World:
+    def with_node(cls, *addresses: tuple[str, str]) -> Simulation:
         """Make an empty pod on a node with these addresses."""
-        world = cls()
-        world.node |= {_address(dev, text) for dev, text in addresses or NODE_ADDRESSES}
-        return world
+        simulation = cls()
+        simulation.node |= {_address(dev, text) for dev, text in addresses or NODE_ADDRESSES}
+        return simulation
 
     def add_nic(self, name: str, *cidrs: str, gateways: tuple[str, ...] = ()) -> None:
         """Do what the main plugin does: a link, addresses, connected routes, default routes."""
@@ -119,7 +119,7 @@ class World:
         plan = plan_removal(self.view(ifname), settings)
         self._carry_out(plan)
         if ifname == settings.default_nic:
-            self.marks = ()
+            self.mangle_rules = ()
             self.drop_pair()
         return plan
 
@@ -140,7 +140,7 @@ class World:
             self._make_pair(plan.veth)
         self.pod = applied(self.pod, diff(self.pod, plan.pod))
         self.node = applied(self.node, diff(self.node, plan.node))
-        self.marks = tuple(sorted({*self.marks, *plan.marks}))
+        self.mangle_rules = tuple(sorted({*self.mangle_rules, *plan.mangle_rules}))
         self._note_macs()
 
     def _note_macs(self) -> None:
