@@ -24,7 +24,7 @@ from tests.lab.story import Pod, Story
 pytestmark = pytest.mark.still
 
 NODE: Final = "reclaim-a"
-IN_USE: Final = "ipam.spidernet.io/still-worn"
+IN_USE: Final = "ipam.spidernet.io/still-in-use"
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
 
     until(lambda: {record.ip for record in story.records()} == {kept}, "the worn one is back too", within_s=60)
     assert told(story, "IPReclaimed")
-    assert "is still worn in" in told(story, "IPStillWorn")[0]
+    assert "is still worn in" in told(story, "IPStillInUse")[0]
     assert f"no namespace of node {NODE} wears it" in told(story, "IPReclaimed")[0]
     vanish(living, again, pods["hanging"][0])
     until_none(story.records, "nothing is held", within_s=40)

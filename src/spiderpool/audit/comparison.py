@@ -48,13 +48,13 @@ class Kind(enum.StrEnum):
 
     LEAK = "Leak"  # a record whose holder is gone
     NOT_HANDED_OVER = "NotHandedOver"  # a static record that names the pod before the one that lives
-    DUPLICATE_CLAIM = "OneKeyTwice"  # two addresses for the same claim
+    DUPLICATE_CLAIM = "DuplicateClaim"  # two addresses for the same claim
     POOL_GONE = "PoolGone"  # a record of a pool that does not exist
     OUTSIDE_POOL = "OutsidePool"  # a record whose address its pool does not have
     UNRECORDED = "Unrecorded"  # an address on an interface that nobody holds
     FOREIGN = "Foreign"  # an address on an interface of somebody who is not its holder
     OTHER_NIC = "OtherNIC"  # an address on another interface of its holder than the record says
-    NOT_ASSIGNED = "NotWorn"  # an address that its running holder does not wear
+    NOT_ASSIGNED = "NotAssigned"  # an address that its running holder does not wear
     OTHER_SANDBOX = "OtherSandbox"  # a record made for a sandbox that the pod does not run in
     ENDPOINT = "Endpoint"  # a SpiderEndpoint that is not what the records say
     POOL_STATUS = "PoolStatus"  # a pool's status that is not what the records say

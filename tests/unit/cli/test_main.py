@@ -751,11 +751,11 @@ def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) 
 
     assert 1 == code
     assert [
-        "NotWorn 10.6.0.10: held by pod ns/web-1 on eth0; the pod wears nothing",
+        "NotAssigned 10.6.0.10: held by pod ns/web-1 on eth0; the pod wears nothing",
         "    cause: the address was taken off the interface, or the interface was never made",
         "    mend:  kubectl --namespace ns delete pod web-1",
     ] == text.splitlines()[:3]
-    assert "NotWorn" == msgspec.json.decode(command("check", "-o", "json")[1])["differences"][0]["kind"]
+    assert "NotAssigned" == msgspec.json.decode(command("check", "-o", "json")[1])["differences"][0]["kind"]
 
 
 def test_command_json(lab: Lab, command: Any) -> None:

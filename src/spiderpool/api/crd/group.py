@@ -34,7 +34,7 @@ ANNO_IMPORTED: Final = PREFIX + "imported"
 # On a SpiderIP: the controller's question whether its node still wears the address, and the agent's answer that it does
 # (architecture 2, "Reclaim"). Whatever changes the holder takes both off.
 ANNO_SUSPECT: Final = PREFIX + "suspect"
-ANNO_IN_USE: Final = PREFIX + "still-worn"
+ANNO_IN_USE: Final = PREFIX + "still-in-use"
 
 LABEL_IPPOOL_CIDR: Final = PREFIX + "ippool-cidr"
 LABEL_SUBNET_CIDR: Final = PREFIX + "subnet-cidr"

@@ -16,7 +16,7 @@ from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.kube.cluster import Change
 
 NEARLY_FULL: Final = "PoolNearlyFull"
-RELAXED: Final = "PoolRelaxed"
+RELAXED: Final = "PoolUsageNormal"
 
 
 class Fullness:

@@ -52,7 +52,7 @@ ENDPOINTS: Final = "endpoints"
 STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
 
 RECLAIMED: Final = "IPReclaimed"
-STILL_IN_USE: Final = "IPStillWorn"
+STILL_IN_USE: Final = "IPStillInUse"
 
 log = structlog.get_logger("spiderpool.controller")
 

@@ -57,7 +57,7 @@ async def test_events(scene: Scene) -> None:
 
     text = "pool blue: 18 of 20 addresses are held; when none is left pods wait: add addresses, or a further pool"
     assert [("blue", "PoolNearlyFull", text)] == warned.events
-    assert [("blue", "PoolRelaxed", "pool blue: 16 of 20 addresses are held: not nearly full any more")] == informed.events
+    assert [("blue", "PoolUsageNormal", "pool blue: 16 of 20 addresses are held: not nearly full any more")] == informed.events
 
 
 async def test_what_is_full_when_leadership_begins(scene: Scene) -> None:

@@ -562,7 +562,7 @@ async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
     await run(scene, worker, 300)
 
     assert ["10.6.0.10"] == held(scene)
-    assert [("blue", "IPStillWorn")] == [(name, reason) for name, reason, _ in scene.told.events]
+    assert [("blue", "IPStillInUse")] == [(name, reason) for name, reason, _ in scene.told.events]
 
 
 async def test_a_worn_address_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
