@@ -1,1 +1,5 @@
-"""Load generators and their reports: our speed as a ratio to what the API server can do, from one run."""
+"""
+Load generators and their reports.
+
+Our speed as a ratio to what the API server can do, from one run.
+"""

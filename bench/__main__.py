@@ -1,4 +1,8 @@
-"""`make bench`: all measurements in one run, one JSON line each, with what is to be reached beside it."""
+"""
+`make bench`.
+
+All measurements in one run, one JSON line each, with what is to be reached beside it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,8 @@ NODES = tuple(f"bench-node{i}" for i in range(1, 5))
 ROUNDS = (200, 200, 200, 200, 200, 1000, 5000)
 SYSTEM_NAMESPACE = "kube-system"
 ACCOUNT = "spiderpool-agent"
-INSTALLED = Path("/var/lib/spiderlab/nodes/node1/cni-bin/spiderpool")  # where the lab's node1 has its /opt/cni/bin
+# where the lab's node1 has its /opt/cni/bin
+INSTALLED = Path("/var/lib/spiderlab/nodes/node1/cni-bin/spiderpool")
 
 app = typer.Typer(add_completion=False)
 
@@ -38,7 +43,9 @@ def say(text: str) -> None:
 
 def emit(part: str, row: dict[str, object]) -> None:
     """Print one row, its numbers to the microsecond."""
-    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+    rounded = {
+        key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()
+    }
     print(msgspec.json.encode({"part": part, **rounded}).decode(), flush=True)
 
 
@@ -55,14 +62,22 @@ def tell(reached: Mapping[str, bool]) -> bool:
     return all(reached.values())
 
 
-async def adds(stage: Stage, agents: dict[str, AgentProcess], identity: Path, rounds: tuple[int, ...]) -> list[add.Row]:
-    """Measure the raw rate before, between and after the rounds; relate each round to the median."""
+async def adds(
+    stage: Stage, agents: dict[str, AgentProcess], identity: Path, rounds: tuple[int, ...]
+) -> list[add.Row]:
+    """
+    Measure the raw rate before, between and after the rounds.
+
+    Relate each round to the median.
+    """
     rates = [await asyncio.to_thread(raw.best_rate, str(identity))]
     say(f"raw rate: {rates[-1]:.0f} creations/s")
     rows = []
     for number, n in enumerate(rounds):
         rows.append(await add.measure(stage, agents, n, 0.0))
-        say(f"n={n}: {rows[-1].adds_per_s:.0f} ADD/s, p99 {rows[-1].p99_ms:.0f} ms, {rows[-1].failed_calls} failed")
+        say(
+            f"n={n}: {rows[-1].adds_per_s:.0f} ADD/s, p99 {rows[-1].p99_ms:.0f} ms, {rows[-1].failed_calls} failed"
+        )
         if n != rounds[min(number + 1, len(rounds) - 1)] or number == len(rounds) - 1:
             rates.append(await asyncio.to_thread(raw.best_rate, str(identity)))
             say(f"raw rate: {rates[-1]:.0f} creations/s")
@@ -91,7 +106,9 @@ def verdicts(rows: list[add.Row]) -> dict[str, bool]:
         if n in by_n:
             checks[f"ratio at {n} at least 0.3"] = all(r.ratio >= 0.3 for r in by_n[n])
     if 1000 in by_n:
-        checks["p99 at 1000 at most 4 x (100 / adds_per_s)"] = all(r.p99_ms <= 4e5 / r.adds_per_s for r in by_n[1000])
+        checks["p99 at 1000 at most 4 x (100 / adds_per_s)"] = all(
+            r.p99_ms <= 4e5 / r.adds_per_s for r in by_n[1000]
+        )
     if 5000 in by_n and 200 in by_n:
         checks["rate at 5000 at least 0.8 of the rate at 200"] = rate(5000) >= 0.8 * rate(200)
     return checks
@@ -99,11 +116,21 @@ def verdicts(rows: list[add.Row]) -> dict[str, bool]:
 
 async def run(parts: tuple[str, ...], rounds: tuple[int, ...], executable: Path) -> bool:
     """Play the parts on the running lab; whether everything that was to be reached was reached."""
-    admin = Path(subprocess.run(["spiderlab", "kubeconfig"], check=True, capture_output=True, text=True).stdout.strip())
+    admin = Path(
+        subprocess.run(
+            ["spiderlab", "kubeconfig"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with connect(str(admin)) as client, Api(admin) as api, Stage(client, api, NODES) as stage:
-            identity = await write_identity(api, admin, SYSTEM_NAMESPACE, ACCOUNT, folder / "identity.kubeconfig")
+        async with (
+            connect(str(admin)) as client,
+            Api(admin) as api,
+            Stage(client, api, NODES) as stage,
+        ):
+            identity = await write_identity(
+                api, admin, SYSTEM_NAMESPACE, ACCOUNT, folder / "identity.kubeconfig"
+            )
             with running(NODES, identity, folder) as agents:
                 await wait_ready(agents)
                 return await play(parts, stage, agents, identity, rounds, executable)
@@ -129,8 +156,12 @@ async def play(
         sizes = await overhead.pool_sizes(alone, first)
         for size in sizes:
             emit("pools", {**size})
-        reached["ADD in any pool at most 1.2 x that in a /24"] = all(float(s["ratio"]) <= 1.2 for s in sizes)
-        reached["any pool costs the agent at most 5 MB"] = all(float(s["memory_mb"]) <= 5 for s in sizes)
+        reached["ADD in any pool at most 1.2 x that in a /24"] = all(
+            float(s["ratio"]) <= 1.2 for s in sizes
+        )
+        reached["any pool costs the agent at most 5 MB"] = all(
+            float(s["memory_mb"]) <= 5 for s in sizes
+        )
     if "adds" in parts:
         rows = await adds(stage, agents, identity, rounds)
         for add_row in rows:
@@ -144,7 +175,9 @@ async def play(
 
 @app.command()
 def main(
-    parts: str = typer.Option("coordinator,decisions,executable,pools,adds,watchers", help="which parts, in this order"),
+    parts: str = typer.Option(
+        "coordinator,decisions,executable,pools,adds,watchers", help="which parts, in this order"
+    ),
     rounds: str = typer.Option(",".join(map(str, ROUNDS)), help="pods of each round of `adds`"),
     executable: Path = typer.Option(INSTALLED, help="the CNI executable"),
 ) -> None:

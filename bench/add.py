@@ -1,4 +1,8 @@
-"""ADD and DEL under load: N pods into exactly N addresses over four agents, against the API server's own rate of creations."""
+"""
+ADD and DEL under load.
+
+N pods into exactly N addresses over four agents, against the API server's own rate of creations.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +64,11 @@ class Calls:
 
 
 def calls_between(before: Counter[str], after: Counter[str]) -> Calls:
-    """Sum what was added; the write of an endpoint comes after the answer and counts all the same."""
+    """
+    Sum what was added.
+
+    The write of an endpoint comes after the answer and counts all the same.
+    """
 
     def total(verbs: tuple[str, ...]) -> float:
         return sum(after[key] - before[key] for key in after if key.split()[0] in verbs)
@@ -77,11 +85,16 @@ def count_calls(agents: dict[str, AgentProcess]) -> Counter[str]:
 
 
 async def measure(stage: Stage, agents: dict[str, AgentProcess], n: int, raw_per_s: float) -> Row:
-    """Run one round: make pool and pods, ADD all, wait until derived objects are right, DEL all, look for leftovers."""
+    """
+    Run one round.
+
+    Make pool and pods, ADD all, wait until derived objects are right, DEL all, look for leftovers.
+    """
     pool = f"bench-{n}-{time.time_ns() % 10**9}"
     await stage.make_pool(pool, "198.20.0.0/16", exact_range("198.20.1.0", n))
     pods = await stage.make_pods(n, pool, pool)
-    await asyncio.sleep(2)  # as long as a kubelet takes to start sandboxes: the pods are in the agents' watches
+    # as long as a kubelet takes to start sandboxes: the pods are in the agents' watches
+    await asyncio.sleep(2)
     sockets = {node: agent.socket for node, agent in agents.items()}
 
     before = await asyncio.to_thread(count_calls, agents)
@@ -136,7 +149,9 @@ async def settle(stage: Stage, pool: str, pods: list[Pod], answers: list[Answer]
         status = (await stage.client.get(SpiderIPPool, pool)).status
         shown = set(msgspec.json.decode(status.allocated_ips or "{}"))
         if status.allocated_ip_count == len(wanted) and shown == wanted:
-            endpoints = await stage.client.list_objects(SpiderEndpoint, namespace=NAMESPACE, resource_version="0")
+            endpoints = await stage.client.list_objects(
+                SpiderEndpoint, namespace=NAMESPACE, resource_version="0"
+            )
             if wanted == {
                 ip.ipv4.split("/")[0]
                 for e in endpoints.items

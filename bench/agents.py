@@ -38,10 +38,14 @@ class AgentProcess:
 
     def counters(self) -> dict[str, float]:
         """Read the agent's counters of its own calls to the API server, keyed by `verb resource`."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10
+        ) as page:
             text = page.read().decode()
         found: dict[str, float] = {}
-        for labels, value in re.findall(r"^spiderpool_api_requests_total\{([^}]*)\} (\S+)$", text, re.MULTILINE):
+        for labels, value in re.findall(
+            r"^spiderpool_api_requests_total\{([^}]*)\} (\S+)$", text, re.MULTILINE
+        ):
             fields = dict(re.findall(r'(\w+)="([^"]*)"', labels))
             key = f"{fields['verb']} {fields['resource']}"
             found[key] = found.get(key, 0.0) + float(value)
@@ -61,10 +65,14 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def running(nodes: tuple[str, ...], kubeconfig: Path, folder: Path) -> Iterator[dict[str, AgentProcess]]:
+def running(
+    nodes: tuple[str, ...], kubeconfig: Path, folder: Path
+) -> Iterator[dict[str, AgentProcess]]:
     """Start an agent a node, and end them all at the end."""
     with contextlib.ExitStack() as stack:
-        agents = {node: _start(node, number, kubeconfig, folder) for number, node in enumerate(nodes)}
+        agents = {
+            node: _start(node, number, kubeconfig, folder) for number, node in enumerate(nodes)
+        }
         for agent in agents.values():
             stack.callback(_stop, agent.process)
         yield agents
@@ -101,9 +109,14 @@ async def wait_ready(agents: dict[str, AgentProcess], *, timeout_s: float = 60) 
     """Wait until each agent says on its socket that it is healthy."""
     async with asyncio.timeout(timeout_s):
         for agent in agents.values():
-            while not (Path(agent.socket).exists() and (await call(agent.socket, "GET", "/v1/ipam/healthy", b"")).ok):
+            while not (
+                Path(agent.socket).exists()
+                and (await call(agent.socket, "GET", "/v1/ipam/healthy", b"")).ok
+            ):
                 if agent.process.poll() is not None:
-                    raise RuntimeError(f"the agent of {agent.node} ended with {agent.process.returncode}")
+                    raise RuntimeError(
+                        f"the agent of {agent.node} ended with {agent.process.returncode}"
+                    )
                 await asyncio.sleep(0.1)
 
 

@@ -1,4 +1,8 @@
-"""Plain JSON requests to the API server, for objects that the product itself never writes: nodes, pods, leases, tokens."""
+"""
+Plain JSON requests to the API server, for objects that the product itself never writes.
+
+Nodes, pods, leases, tokens.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ class Api:
         """Take the server and the identity of a kubeconfig."""
         access = from_kubeconfig(kubeconfig)
         self._server = access.server
-        self._exchange = Transport(access, user_agent="spiderpool-bench", limit=100, timeout_s=60, observe=None)
+        self._exchange = Transport(
+            access, user_agent="spiderpool-bench", limit=100, timeout_s=60, observe=None
+        )
 
     async def __aenter__(self) -> Self:
         """Give itself; the first request connects."""
@@ -32,7 +38,14 @@ class Api:
     async def text(self, method: str, path: str, body: object = None) -> bytes:
         """Ask and give the answer as it came; errors are those of `spiderpool.kube`."""
         content = "application/merge-patch+json" if method == "PATCH" else JSON
-        call = Call(method.lower(), method, PartialObject, self._server + path, content_type=content, name=path)
+        call = Call(
+            method.lower(),
+            method,
+            PartialObject,
+            self._server + path,
+            content_type=content,
+            name=path,
+        )
         return await self._exchange.send(call, None if body is None else msgspec.json.encode(body))
 
     async def json(self, method: str, path: str, body: object = None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """
 What a coordinator ADD costs on one node.
 
-Time inside the agent, requests to the kernel, namespaces entered, and the turns that the agent's event loop loses meanwhile,
-with few pods, with many, and with many beside objects that are none of theirs. No cluster is needed: pods are namespaces, their
-NICs are macvlans.
+Time inside the agent, requests to the kernel, namespaces entered, and the turns that the agent's
+event loop loses meanwhile, with few pods, with many, and with many beside objects that are none of
+theirs. No cluster is needed: pods are namespaces, their NICs are macvlans.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Row:
     """
     What one round measured.
 
-    `cpu_ms` is the agent's, of an ADD. `idle_p99_ms` is how late a process wakes meanwhile that does nothing else: when it is
-    large, others used the machine and the round says little.
+    `cpu_ms` is the agent's, of an ADD. `idle_p99_ms` is how late a process wakes meanwhile that
+    does nothing else: when it is large, others used the machine and the round says little.
     """
 
     pods: int
@@ -95,13 +95,18 @@ def sh(*command: str) -> str:
 @contextlib.contextmanager
 def node() -> Iterator[int]:
     """Make a node with one uplink; gives the process whose namespaces are its."""
-    process = subprocess.Popen(["unshare", "--net", "--mount", "--propagation", "slave", "sleep", "infinity"])
+    process = subprocess.Popen(
+        ["unshare", "--net", "--mount", "--propagation", "slave", "sleep", "infinity"]
+    )
     try:
-        while Path(f"/proc/{process.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
+        while (
+            Path(f"/proc/{process.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+        ):
             time.sleep(0.005)
         enter = ("nsenter", f"--net=/proc/{process.pid}/ns/net")
         for command in (
-            "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",  # else routes appear later
+            # else routes appear later
+            "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
             "ip link set lo up",
             "ip link add ens192 type veth peer name wire",
             "ip link set ens192 up",
@@ -117,10 +122,19 @@ def node() -> Iterator[int]:
 
 def add_strangers(node_pid: int) -> None:
     """Give the node neighbours and routes that no pod has to do with."""
-    lines = [f"neigh add 10.6.{100 + n // 250}.{1 + n % 250} lladdr 02:00:00:00:00:01 dev ens192" for n in range(NEIGHBOURS)]
+    lines = [
+        f"neigh add 10.6.{100 + n // 250}.{1 + n % 250} lladdr 02:00:00:00:00:01 dev ens192"
+        for n in range(NEIGHBOURS)
+    ]
     lines += [f"route add 10.9.{n // 250}.{n % 250}/32 dev ens192" for n in range(ROUTES)]
     enter = ("nsenter", f"--net=/proc/{node_pid}/ns/net")
-    subprocess.run([*enter, "ip", "-b", "-"], input="\n".join(lines), check=True, capture_output=True, text=True)
+    subprocess.run(
+        [*enter, "ip", "-b", "-"],
+        input="\n".join(lines),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
 
 
 @contextlib.contextmanager
@@ -135,9 +149,17 @@ def pods(node_pid: int, count: int) -> Iterator[list[str]]:
             link = f"link add m{number} link ens192 netns {name} type macvlan mode bridge"
             sh("nsenter", f"--net=/proc/{node_pid}/ns/net", "ip", *link.split())
             address = ADDRESS.format(1 + number // 250, 1 + number % 250)
-            batch = f"link set lo up\nlink set m{number} name eth0 up\naddr add {address} dev eth0\n"
+            batch = (
+                f"link set lo up\nlink set m{number} name eth0 up\naddr add {address} dev eth0\n"
+            )
             batch += "route add default via 10.6.0.1 dev eth0\n"
-            subprocess.run(["ip", "-n", name, "-b", "-"], input=batch, check=True, capture_output=True, text=True)
+            subprocess.run(
+                ["ip", "-n", name, "-b", "-"],
+                input=batch,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
         yield names
     finally:
         for name in made:
@@ -146,7 +168,10 @@ def pods(node_pid: int, count: int) -> Iterator[list[str]]:
 
 def call(command: str, name: str, number: int) -> Call:
     """Make a call of the runtime."""
-    previous = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": f"/run/netns/{name}"}]}
+    previous = {
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "eth0", "sandbox": f"/run/netns/{name}"}],
+    }
     env = {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": f"{number:011d}",
@@ -155,18 +180,33 @@ def call(command: str, name: str, number: int) -> Call:
         "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={name};K8S_POD_UID={name}",
         "CNI_PATH": "/nowhere",
     }
-    document = {"cniVersion": "1.0.0", "name": "bench", "type": "coordinator", "prevResult": previous}
+    document = {
+        "cniVersion": "1.0.0",
+        "name": "bench",
+        "type": "coordinator",
+        "prevResult": previous,
+    }
     return parse_call(CniRequest("coordinator", env, document))
 
 
 def kept_by_node(node_pid: int) -> tuple[str, ...]:
     """Show all that pods could leave on a node, but for the rule that they share."""
     enter = ("nsenter", f"--net=/proc/{node_pid}/ns/net")
-    words = ("-br link", "neigh show nud permanent", "route show table all", "-6 route show table all", "rule", "-6 rule")
+    words = (
+        "-br link",
+        "neigh show nud permanent",
+        "route show table all",
+        "-6 route show table all",
+        "rule",
+        "-6 rule",
+    )
     shown = [sh(*enter, "ip", *line.split()) for line in words]
     shared = "1000:\tfrom all lookup 500"
     return (
-        *("\n".join(sorted(line for line in text.splitlines() if line != shared)) for text in shown),
+        *(
+            "\n".join(sorted(line for line in text.splitlines() if line != shared))
+            for text in shown
+        ),
         sh(*enter, "iptables-save"),
     )
 
@@ -190,7 +230,9 @@ async def in_turns(works: Sequence[Callable[[], Awaitable[None]]], together: int
     await asyncio.gather(*(one(work) for work in works))
 
 
-async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str], together: int, strangers: int) -> Row:
+async def measure(
+    plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str], together: int, strangers: int
+) -> Row:
     """Add the NICs of all pods, then remove them."""
     before = kept_by_node(node_pid)
     times: list[float] = []
@@ -205,8 +247,12 @@ async def measure(plugin: CoordinatorPlugin, node_pid: int, names: Sequence[str]
     async def delete(number: int, name: str) -> None:
         await plugin(call("DEL", name, number), Peer(node_pid))
 
-    works = [lambda number=number, name=name: add(number, name) for number, name in enumerate(names)]
-    ends = [lambda number=number, name=name: delete(number, name) for number, name in enumerate(names)]
+    works = [
+        lambda number=number, name=name: add(number, name) for number, name in enumerate(names)
+    ]
+    ends = [
+        lambda number=number, name=name: delete(number, name) for number, name in enumerate(names)
+    ]
     with counted() as counts, idle(others):
         watching = asyncio.create_task(stalls(late))
         began_s = time.process_time()
@@ -272,17 +318,26 @@ def counted() -> Iterator[Counts]:
 
 
 async def rounds(few: int = FEW, many: int = MANY) -> list[Row]:
-    """Measure ADDs one after the other, then eight at a time: with few pods, with many, with many beside strangers."""
+    """
+    Measure ADDs one after the other, then eight at a time.
+
+    With few pods, with many, with many beside strangers.
+    """
     sys.setswitchinterval(TURN_S)  # as the agent does
     plugin = CoordinatorPlugin(Configs())
     found: list[Row] = []
     for count in (few, many):
         with node() as node_pid, pods(node_pid, count) as names:
-            found += [await measure(plugin, node_pid, names, together, 0) for together in (1, TOGETHER)]
+            found += [
+                await measure(plugin, node_pid, names, together, 0) for together in (1, TOGETHER)
+            ]
             if count == many:
                 add_strangers(node_pid)
                 strangers = NEIGHBOURS + ROUTES
-                found += [await measure(plugin, node_pid, names, together, strangers) for together in (1, TOGETHER)]
+                found += [
+                    await measure(plugin, node_pid, names, together, strangers)
+                    for together in (1, TOGETHER)
+                ]
     await plugin.settle()
     return found
 

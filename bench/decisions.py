@@ -1,9 +1,10 @@
 """
 How long the controller takes to decide about one application, with few and with many pools of others.
 
-An API server of its own, without the rest of Kubernetes: a Deployment's replicas change, and the time runs until its automatic
-pool has the new size; a pool is shown to the webhooks' reviewer. The other pools lie apart (each in a CIDR of its own) or
-beside (automatic pools of other applications, in the same SpiderSubnet, whose status tells of all of them).
+An API server of its own, without the rest of Kubernetes: a Deployment's replicas change, and the
+time runs until its automatic pool has the new size; a pool is shown to the webhooks' reviewer. The
+other pools lie apart (each in a CIDR of its own) or beside (automatic pools of other applications,
+in the same SpiderSubnet, whose status tells of all of them).
 """
 
 from __future__ import annotations
@@ -89,13 +90,17 @@ class Scene:
     async def resize(self, replicas: int) -> float:
         """Change the Deployment's replicas; gives the seconds until its pool follows."""
         began = time.perf_counter()
-        await self.client.patch(Deployment, "app", {"spec": {"replicas": replicas}}, namespace=NAMESPACE)
+        await self.client.patch(
+            Deployment, "app", {"spec": {"replicas": replicas}}, namespace=NAMESPACE
+        )
         await self._until(lambda: self._size() == replicas + 1)
         return time.perf_counter() - began
 
     async def review(self, number: int) -> float:
         """Show the reviewer a new pool, as both webhooks do; gives the seconds of its opinion."""
-        spec = IPPoolSpec(ip_version=4, subnet="192.168.0.0/16", ips=(f"192.168.{number}.10-192.168.{number}.20",))
+        spec = IPPoolSpec(
+            ip_version=4, subnet="192.168.0.0/16", ips=(f"192.168.{number}.10-192.168.{number}.20",)
+        )
         pool = SpiderIPPool(metadata=ObjectMeta(name=f"new{number}"), spec=spec)
         began = time.perf_counter()
         completed = await self.reviewer.complete(Question(None, pool))
@@ -106,16 +111,28 @@ class Scene:
         return took_s
 
     async def add(self, pools: list[SpiderIPPool]) -> None:
-        """Create pools, and wait until the leader has looked at them: that is not what is measured."""
+        """
+        Create pools, and wait until the leader has looked at them.
+
+        That is not what is measured.
+        """
         await in_flight(pools, self.client.create, 20)
         rest = [pool.metadata.name for pool in pools]
         while rest:
             known = [self.pools.named(name) for name in rest]
-            rest = [name for name, pool in zip(rest, known, strict=True) if pool is None or pool.status.total_ip_count is None]
+            rest = [
+                name
+                for name, pool in zip(rest, known, strict=True)
+                if pool is None or pool.status.total_ip_count is None
+            ]
             await asyncio.sleep(1)
 
     def _size(self) -> int:
-        return sum(Pool.parse(pool).total.size for pool in self.pools if pool.metadata.name.startswith("auto4-app-"))
+        return sum(
+            Pool.parse(pool).total.size
+            for pool in self.pools
+            if pool.metadata.name.startswith("auto4-app-")
+        )
 
     async def _until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(300):
@@ -135,7 +152,15 @@ async def _scene(plane: ControlPlane) -> AsyncIterator[Scene]:
             stack.push_async_callback(informer.stop)
         await _furnish(client)
         environ = {"SPIDERPOOL_POD_NAMESPACE": NAMESPACE, "SPIDERPOOL_POD_NAME": "bench"}
-        leader = Leader(client, pools, read_settings(environ), CONFIG, Metrics("bench", pools), lambda: True, subnets)
+        leader = Leader(
+            client,
+            pools,
+            read_settings(environ),
+            CONFIG,
+            Metrics("bench", pools),
+            lambda: True,
+            subnets,
+        )
         work = asyncio.create_task(leader.work())
         stack.push_async_callback(_end, work)
 
@@ -143,7 +168,11 @@ async def _scene(plane: ControlPlane) -> AsyncIterator[Scene]:
             return []
 
         lookup = SubnetLookup(client, subnets)
-        scene = Scene(client, pools, PoolReviewer(client, OtherPools(client, pools), CONFIG.features, no_go_agents, lookup))
+        scene = Scene(
+            client,
+            pools,
+            PoolReviewer(client, OtherPools(client, pools), CONFIG.features, no_go_agents, lookup),
+        )
         pools.subscribe(lambda *_: scene.changed.set())
         await scene.resize(2)
         yield scene
@@ -162,7 +191,10 @@ async def _furnish(client: KubeClient) -> None:
     spec = SubnetSpec(ip_version=4, subnet="10.0.0.0/8", ips=("10.0.0.10-10.200.255.255",))
     await client.create(SpiderSubnet(metadata=ObjectMeta(name=SUBNET), spec=spec))
     template = {
-        "metadata": {"labels": {"app": "app"}, "annotations": {"ipam.spidernet.io/subnet": f'{{"ipv4":["{SUBNET}"]}}'}},
+        "metadata": {
+            "labels": {"app": "app"},
+            "annotations": {"ipam.spidernet.io/subnet": f'{{"ipv4":["{SUBNET}"]}}'},
+        },
         "spec": {"containers": [{"name": "c", "image": "none"}]},
     }
     body: dict[str, Any] = {
@@ -175,7 +207,11 @@ async def _furnish(client: KubeClient) -> None:
 
 
 class DeploymentManifest(Deployment, frozen=True, kw_only=True):
-    """A Deployment with all that the API server wants to see; ours reads only what pools depend on."""
+    """
+    A Deployment with all that the API server wants to see.
+
+    Ours reads only what pools depend on.
+    """
 
     spec: dict[str, Any]  # type: ignore[assignment]
 
@@ -185,21 +221,40 @@ def _apart(first: int) -> Iterator[SpiderIPPool]:
     while True:
         net = IPv4Address("172.16.0.0") + 16 * first
         spec = IPPoolSpec(ip_version=4, subnet=f"{net}/28", ips=(f"{net + 2}-{net + 12}",))
-        yield SpiderIPPool(metadata=ObjectMeta(name=f"apart-{first}", annotations={ANNO_IMPORTED: "true"}), spec=spec)
+        yield SpiderIPPool(
+            metadata=ObjectMeta(name=f"apart-{first}", annotations={ANNO_IMPORTED: "true"}),
+            spec=spec,
+        )
         first += 1
 
 
 def _beside(first: int, subnet: Subnet) -> Iterator[tuple[SpiderIPPool, Grant]]:
-    """Give pools of other applications of the same subnet; theirs are kept without the application."""
+    """
+    Give pools of other applications of the same subnet.
+
+    Theirs are kept without the application.
+    """
     while True:
         low = IPv4Address("10.100.0.0") + 4 * first
-        owner = Application(api_version="apps/v1", kind="Deployment", name=f"other-{first}", uid=f"u-{first:05}")
+        owner = Application(
+            api_version="apps/v1", kind="Deployment", name=f"other-{first}", uid=f"u-{first:05}"
+        )
         app = App(owner, NAMESPACE)
         ips = parse_ranges(4, [f"{low}-{low + 2}"])
-        plan = PoolPlan(f"auto4-other-{first}-eth0", app, "eth0", subnet, ips, IPNumber(1, flexible=True), reclaim=False)
+        plan = PoolPlan(
+            f"auto4-other-{first}-eth0",
+            app,
+            "eth0",
+            subnet,
+            ips,
+            IPNumber(1, flexible=True),
+            reclaim=False,
+        )
         pool = build_pool(plan)
         metadata = msgspec.structs.replace(
-            pool.metadata, annotations={**pool.metadata.annotations, ANNO_IMPORTED: "true"}, finalizers=()
+            pool.metadata,
+            annotations={**pool.metadata.annotations, ANNO_IMPORTED: "true"},
+            finalizers=(),
         )
         yield msgspec.structs.replace(pool, metadata=metadata), Grant(ips, app.key)
         first += 1
@@ -258,7 +313,8 @@ def verdicts(rows: list[Row]) -> dict[str, bool]:
     first, last = ({row.where: row for row in each} for each in (reversed(rows), rows))
     words = f"at most {LARGEST_RATIO} x that with {OTHERS[0]}, or {NOTHING_MS:g} ms more"
     return {
-        f"{what}, other pools {where}: {words}": after <= max(LARGEST_RATIO * before, before + NOTHING_MS)
+        f"{what}, other pools {where}: {words}": after
+        <= max(LARGEST_RATIO * before, before + NOTHING_MS)
         for where in WHERE
         for what, before, after in (
             ("resize of one application", first[where].resize_ms, last[where].resize_ms),

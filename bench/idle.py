@@ -1,4 +1,8 @@
-"""How late a process wakes that does nothing else: what the machine itself, and others on it, cost."""
+"""
+How late a process wakes that does nothing else.
+
+What the machine itself, and others on it, cost.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ def late_ms(began: float) -> float:
 @contextlib.contextmanager
 def idle(samples: list[float]) -> Iterator[None]:
     """Let such a process run beside the body, and give its samples after it."""
-    with subprocess.Popen([sys.executable, "-m", __name__], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__], stdout=subprocess.PIPE, text=True
+    ) as process:
         output = cast("IO[str]", process.stdout)
         output.readline()  # it has begun
         try:

@@ -1,7 +1,8 @@
 """
 Calls to agents over their unix sockets, as the CNI executable makes them: HTTP/1.1, one connection a call, never retried.
 
-Written on bare streams, so that the load takes as little as possible of the processors that it shares with what it measures.
+Written on bare streams, so that the load takes as little as possible of the processors that it
+shares with what it measures.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ class Answer:
     @property
     def addresses(self) -> list[str]:
         """The addresses of an ADD's answer, without prefix length."""
-        return [ip["address"].split("/")[0] for ip in msgspec.json.decode(self.body)["ips"]] if self.ok else []
+        return (
+            [ip["address"].split("/")[0] for ip in msgspec.json.decode(self.body)["ips"]]
+            if self.ok
+            else []
+        )
 
 
 async def call(socket: str, method: str, path: str, body: bytes) -> Answer:
@@ -61,7 +66,9 @@ def request_of(pod: Pod, *, nic: str = "eth0") -> bytes:
     )
 
 
-async def burst(sockets: dict[str, str], pods: Iterable[Pod], method: str, *, width: int = 25) -> tuple[float, list[Answer]]:
+async def burst(
+    sockets: dict[str, str], pods: Iterable[Pod], method: str, *, width: int = 25
+) -> tuple[float, list[Answer]]:
     """
     Call the agent of each pod's node, `width` calls in flight an agent.
 

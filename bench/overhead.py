@@ -1,4 +1,8 @@
-"""Small latencies, one call after another: the executable's own time, and pools of very different sizes."""
+"""
+Small latencies, one call after another.
+
+The executable's own time, and pools of very different sizes.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,9 @@ def execute_once(socket: str, pod: Pod, executable: Path) -> float:
     """Run the executable as a main plugin would; milliseconds from start to end."""
     environment, config = cni_call(pod, socket)
     begin = time.perf_counter()
-    done = subprocess.run(  # open files stay as they are: closing them one by one is this process's time, not the executable's
+    # open files stay as they are: closing them one by one is this process's time, not the
+    # executable's
+    done = subprocess.run(
         [str(executable)],
         env={**environment, "PATH": os.environ["PATH"]},
         input=json.dumps(config).encode(),
@@ -60,7 +66,11 @@ def execute_once(socket: str, pod: Pod, executable: Path) -> float:
 
 
 def cni_call(pod: Pod, socket: str) -> tuple[dict[str, str], dict[str, object]]:
-    """Write environment and configuration of an ADD; a repeated one meets its own record, so that only the way is measured."""
+    """
+    Write environment and configuration of an ADD.
+
+    A repeated one meets its own record, so that only the way is measured.
+    """
     arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.metadata.namespace};K8S_POD_NAME={pod.metadata.name}"
     environment = {
         "CNI_COMMAND": "ADD",
@@ -79,8 +89,14 @@ def cni_call(pod: Pod, socket: str) -> tuple[dict[str, str], dict[str, object]]:
     return environment, config
 
 
-async def executable_overhead(stage: Stage, agent: AgentProcess, executable: Path) -> dict[str, float]:
-    """Compare the executable with a bare call of the same content, in turn, on an idle agent; p50 of both, ms."""
+async def executable_overhead(
+    stage: Stage, agent: AgentProcess, executable: Path
+) -> dict[str, float]:
+    """
+    Compare the executable with a bare call of the same content, in turn, on an idle agent.
+
+    P50 of both, ms.
+    """
     await stage.make_pool("bench-exec", "198.21.0.0/16", "198.21.0.1-198.21.0.9")
     pod = (await stage.make_pods(1, "bench-exec", "bench-exec"))[0]
     await asyncio.sleep(1)
@@ -105,12 +121,15 @@ POOLS = {
 }
 
 
-async def pool_sizes(stage: Stage, agent: AgentProcess, *, pods_a_pool: int = 200) -> list[dict[str, float | str]]:
+async def pool_sizes(
+    stage: Stage, agent: AgentProcess, *, pods_a_pool: int = 200
+) -> list[dict[str, float | str]]:
     """
     ADD into pools of 2**8, 2**24 and 2**64 addresses; p50 as a ratio to the smallest, and the memory that each added.
 
-    The pools take turns with every single ADD, and the order of the turns goes round, so that whatever else the machine
-    does meanwhile falls on all of them alike. The memory is that of the pool's first quarter of ADDs, made before.
+    The pools take turns with every single ADD, and the order of the turns goes round, so that
+    whatever else the machine does meanwhile falls on all of them alike. The memory is that of the
+    pool's first quarter of ADDs, made before.
     """
     pods: dict[str, list[Pod]] = {}
     grown: dict[str, float] = {}

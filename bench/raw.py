@@ -1,4 +1,8 @@
-"""What the API server itself can do: creations of real SpiderIPs from four processes, with the agents' identity and client."""
+"""
+What the API server itself can do.
+
+Creations of real SpiderIPs from four processes, with the agents' identity and client.
+"""
 
 from __future__ import annotations
 
@@ -31,21 +35,38 @@ def record(number: int, tag: str) -> SpiderIP:
     uid = str(uuid.UUID(int=number))
     owner = Application(api_version="apps/v1", kind="Deployment", name="raw", uid=uid)
     holder = Holder(
-        namespace="bench", name=f"raw-{number}", uid=uid, nic="eth0", node=f"raw-{tag}", container_id="c" + uid, owner=owner
+        namespace="bench",
+        name=f"raw-{number}",
+        uid=uid,
+        nic="eth0",
+        node=f"raw-{tag}",
+        container_id="c" + uid,
+        owner=owner,
     )
     return SpiderIP(
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
-        metadata=ObjectMeta(name=ip, labels={LABEL_POOL: RAW_POOL, LABEL_NODE: f"raw-{tag}", LABEL_KEY: uid}),
-        spec=SpiderIPSpec(ip=ip, pool=RAW_POOL, family=4, prefix_length=15, holder=holder, gateway="198.18.0.1"),
+        metadata=ObjectMeta(
+            name=ip, labels={LABEL_POOL: RAW_POOL, LABEL_NODE: f"raw-{tag}", LABEL_KEY: uid}
+        ),
+        spec=SpiderIPSpec(
+            ip=ip, pool=RAW_POOL, family=4, prefix_length=15, holder=holder, gateway="198.18.0.1"
+        ),
     )
 
 
 async def create_share(kubeconfig: str, first: int, count: int, width: int) -> None:
-    """One process's share: tell when ready, wait for the word, create, tell the time taken, then remove."""
+    """
+    One process's share.
+
+    Tell when ready, wait for the word, create, tell the time taken, then remove.
+    """
     async with connect(kubeconfig) as client:
         records = [record(first + i, str(first)) for i in range(count)]
-        await client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}={RAW_POOL}", resource_version="0")  # opens the connection
+        # opens the connection
+        await client.list_metadata(
+            SpiderIP, labels=f"{LABEL_POOL}={RAW_POOL}", resource_version="0"
+        )
         print("ready", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         begin = time.time()
@@ -78,7 +99,9 @@ def rate(kubeconfig: str, width: int) -> float:
         for worker in workers:
             line = worker.stdout.readline()  # type: ignore[union-attr]
             if not line:
-                raise RuntimeError("a process of the raw measurement ended early; its words are above")
+                raise RuntimeError(
+                    "a process of the raw measurement ended early; its words are above"
+                )
             if step == "spans":
                 spans.append(json.loads(line))
         for worker in workers:

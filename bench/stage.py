@@ -1,7 +1,8 @@
 """
 The stage a benchmark plays on: nodes, pods, pools and credentials in the running lab.
 
-The pods are bound to Node objects that no kubelet serves; their leases are kept alive here, so that they stay Ready.
+The pods are bound to Node objects that no kubelet serves; their leases are kept alive here, so that
+they stay Ready.
 """
 
 from __future__ import annotations
@@ -64,14 +65,24 @@ async def until_gone(look: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 async def write_identity(api: Api, admin: Path, namespace: str, account: str, target: Path) -> Path:
-    """Write a kubeconfig with a service account's token: the load wears the agents' identity, and with it their FlowSchema."""
+    """
+    Write a kubeconfig with a service account's token.
+
+    The load wears the agents' identity, and with it their FlowSchema.
+    """
     token = await api.json(
         "POST",
         f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token",
-        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}},
+        {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 7200},
+        },
     )
     config = yaml.safe_load(admin.read_text())
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token["status"]["token"]}}]
+    config["users"] = [
+        {"name": config["users"][0]["name"], "user": {"token": token["status"]["token"]}}
+    ]
     target.write_text(yaml.safe_dump(config))
     target.chmod(0o600)
     return target
@@ -121,13 +132,21 @@ class Stage:
         return [p.metadata.name for p in listing.items if p.metadata.name.startswith(POOL_PREFIX)]
 
     async def remove_records(self, pool: str) -> None:
-        """Delete a pool's records, whoever holds them; the controller may be faster, since there are no such pods."""
+        """
+        Delete a pool's records, whoever holds them.
+
+        The controller may be faster, since there are no such pods.
+        """
 
         async def remove(record: PartialObject) -> None:
             with contextlib.suppress(NotFound):
                 await self.client.delete(SpiderIP, record.metadata.name)
 
-        await in_flight((await self.client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}={pool}")).items, remove, 50)
+        await in_flight(
+            (await self.client.list_metadata(SpiderIP, labels=f"{LABEL_POOL}={pool}")).items,
+            remove,
+            50,
+        )
 
     async def _make_node(self, node: str) -> None:
         body = _object("v1", "Node", node)
@@ -135,9 +154,15 @@ class Stage:
         body["spec"] = {"taints": [{"key": "bench", "value": "true", "effect": "NoSchedule"}]}
         with contextlib.suppress(AlreadyExists):
             await self.api.json("POST", "/api/v1/nodes", body)
-        await self.api.json("PATCH", f"/api/v1/nodes/{node}/status", {"status": {"conditions": [_ready()]}})
+        await self.api.json(
+            "PATCH", f"/api/v1/nodes/{node}/status", {"status": {"conditions": [_ready()]}}
+        )
         lease = _object("coordination.k8s.io/v1", "Lease", node)
-        lease["spec"] = {"holderIdentity": node, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": _micro_now()}
+        lease["spec"] = {
+            "holderIdentity": node,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": _micro_now(),
+        }
         with contextlib.suppress(AlreadyExists):
             await self.api.json("POST", f"{_LEASES}", lease)
 
@@ -145,7 +170,9 @@ class Stage:
         while True:
             for node in self.nodes:
                 with contextlib.suppress(Exception):  # a missed beat is made good by the next one
-                    await self.api.json("PATCH", f"{_LEASES}/{node}", {"spec": {"renewTime": _micro_now()}})
+                    await self.api.json(
+                        "PATCH", f"{_LEASES}/{node}", {"spec": {"renewTime": _micro_now()}}
+                    )
             await asyncio.sleep(5)
 
     async def make_pool(self, name: str, subnet: str, ips: str, **spec: Any) -> None:
@@ -160,22 +187,32 @@ class Stage:
             await self.client.delete(SpiderIPPool, name)
         await until_gone(lambda: self.client.get(SpiderIPPool, name), f"pool {name}")
 
-    async def make_pods(self, count: int, pool: str, prefix: str, *, family: int = 4, width: int = 50) -> list[Pod]:
+    async def make_pods(
+        self, count: int, pool: str, prefix: str, *, family: int = 4, width: int = 50
+    ) -> list[Pod]:
         """Create `count` pods that ask for `pool`, spread evenly over the nodes."""
 
         async def make(job: tuple[int, str]) -> Pod:
             number, node = job
             body = _object("v1", "Pod", f"{prefix}-{number}")
             body["metadata"]["namespace"] = NAMESPACE
-            body["metadata"]["annotations"] = {"ipam.spidernet.io/ippool": f'{{"ipv{family}":["{pool}"]}}'}
+            body["metadata"]["annotations"] = {
+                "ipam.spidernet.io/ippool": f'{{"ipv{family}":["{pool}"]}}'
+            }
             body["spec"] = {"nodeName": node, "containers": [{"name": "c", "image": "busybox:1"}]}
             answer = await self.api.json("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", body)
             return msgspec.convert(answer, Pod)
 
-        return await in_flight(zip(range(count), itertools.cycle(self.nodes), strict=False), make, width)
+        return await in_flight(
+            zip(range(count), itertools.cycle(self.nodes), strict=False), make, width
+        )
 
     async def mark_terminating(self, pods: list[Pod]) -> None:
-        """Delete the pods with their grace period: the objects stay, as they do while a kubelet takes a pod down."""
+        """
+        Delete the pods with their grace period.
+
+        The objects stay, as they do while a kubelet takes a pod down.
+        """
         await in_flight(pods, lambda p: self.client.delete(Pod, p.metadata.name, NAMESPACE), 50)
 
     async def remove_pods(self) -> None:

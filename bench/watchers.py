@@ -43,7 +43,9 @@ async def watching(identity: Path, count: int) -> AsyncIterator[None]:
         for number in range(count):
             client = await clients.enter_async_context(connect(str(identity)))
             for kind, labels, fields in scopes(f"watcher-{number}"):
-                version = (await client.list_metadata(kind, labels="nobody=here", resource_version="0")).resource_version
+                version = (
+                    await client.list_metadata(kind, labels="nobody=here", resource_version="0")
+                ).resource_version
                 tasks.append(watches.create_task(_follow(client, kind, labels, fields, version)))
         await asyncio.sleep(3)
         yield
@@ -63,10 +65,14 @@ def scopes(node: str) -> tuple[tuple[type[KubeObject], str, str], ...]:
     )
 
 
-async def _follow(client: KubeClient, kind: type[KubeObject], labels: str, fields: str, version: str) -> None:
+async def _follow(
+    client: KubeClient, kind: type[KubeObject], labels: str, fields: str, version: str
+) -> None:
     while True:
         with contextlib.suppress(Gone, Unreachable):
-            async for _ in client.watch(kind, labels=labels, fields=fields, resource_version=version):
+            async for _ in client.watch(
+                kind, labels=labels, fields=fields, resource_version=version
+            ):
                 pass
 
 
@@ -88,7 +94,9 @@ async def cost(stage: Stage, identity: Path, watchers: int) -> dict[str, float]:
 
         begin, at = await cpu_seconds(stage.api), loop.time()
         for number in range(STATUS_WRITES):
-            await client.patch(SpiderIPPool, pool, {"status": {"allocatedIPCount": number}}, subresource="status")
+            await client.patch(
+                SpiderIPPool, pool, {"status": {"allocatedIPCount": number}}, subresource="status"
+            )
         writes = await cpu_seconds(stage.api) - begin - idle_per_s * (loop.time() - at)
     await stage.remove_records(RAW_POOL)
     await stage.remove_pool(pool)

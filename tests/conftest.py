@@ -1,4 +1,8 @@
-"""Order and time limits: unit before contract before lab, random inside unit and contract; a test that hangs is ended."""
+"""
+Order and time limits: unit before contract before lab, random inside unit and contract.
+
+A test that hangs is ended.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-STAGES = {"unit": 30.0, "contract": 120.0, "lab": 300.0}  # seconds: far above what a quiet machine takes
+# seconds: far above what a quiet machine takes
+STAGES = {"unit": 30.0, "contract": 120.0, "lab": 300.0}
 
 
 def stage_of(item: pytest.Item) -> str:

@@ -1,9 +1,9 @@
 """
 Container images as plain files: a layer from folders, an image archive from layers. No container tool, no registry.
 
-The result is a "docker archive", which containerd, Docker and Podman import. Layers are not compressed: nodes import them from
-a local disk, where unpacking would cost more than reading. The same input gives the same bytes, so that a node that has
-a layer keeps it.
+The result is a "docker archive", which containerd, Docker and Podman import. Layers are not
+compressed: nodes import them from a local disk, where unpacking would cost more than reading. The
+same input gives the same bytes, so that a node that has a layer keeps it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-EPOCH = "2023-11-14T22:13:20Z"  # one fixed time for all images: the date of a build says nothing about its content
+# one fixed time for all images: the date of a build says nothing about its content
+EPOCH = "2023-11-14T22:13:20Z"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the names of the image specification
 
 
@@ -122,8 +123,13 @@ def write_archive(out: Path, image: Image, layers: Sequence[Path]) -> None:
     config = _json(render_config(image, digests))
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
     names = [f"{digest}/layer.tar" for digest in digests]
-    manifest = _json([{"Config": config_name, "RepoTags": [f"{image.name}:{image.tag}"], "Layers": names}])
-    with replacing(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
+    manifest = _json(
+        [{"Config": config_name, "RepoTags": [f"{image.name}:{image.tag}"], "Layers": names}]
+    )
+    with (
+        replacing(out) as partial,
+        tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive,
+    ):
         for name, layer in zip(names, layers, strict=True):
             with layer.open("rb") as content:
                 _add_bytes(archive, name, content, os.fstat(content.fileno()).st_size)

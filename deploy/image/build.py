@@ -1,8 +1,8 @@
 """
 Build the container image from layers that are made anew only when what goes into them changes; print the archive's path.
 
-Three layers: a Debian root file system with Python, the Python packages of the lock file, our own code and the CNI executable.
-Only the last one changes from day to day, and it is small.
+Three layers: a Debian root file system with Python, the Python packages of the lock file, our own
+code and the CNI executable. Only the last one changes from day to day, and it is small.
 """
 
 from __future__ import annotations
@@ -32,12 +32,18 @@ IMAGES = CACHE / "images"
 LAYERS = IMAGES / "layers"
 PACKAGES = "usr/local/lib/python3.11/dist-packages"  # where Debian's Python looks by itself
 SHIM = "usr/lib/spiderpool/cni"
-ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1")
+ENV = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONUNBUFFERED=1",
+    "PYTHONDONTWRITEBYTECODE=1",
+)
 
-# Loads kubeconfig files; a pod's credentials are its service account's. It brings a second HTTP stack along.
+# Loads kubeconfig files; a pod's credentials are its service account's. It brings a second HTTP
+# stack along.
 NOT_IN_THE_IMAGE = frozenset({"lightkube"})
 
-# Sources and types that packages ship for those who build or check them; nothing reads them at run time.
+# Sources and types that packages ship for those who build or check them; nothing reads them at run
+# time.
 NOT_AT_RUN_TIME = ("*.c", "*.h", "*.pyx", "*.pxd", "*.pyi", "*.pxi", "py.typed")
 
 KEPT_ARCHIVES = 3
@@ -78,7 +84,12 @@ def packages_layer() -> Path:
 
 def product_layer(project: Mapping[str, Any]) -> Path:
     """Make the layer of our own code: the wheel, its commands, the CNI executable."""
-    sources = [*files(ROOT / "src", "*"), ROOT / "pyproject.toml", ROOT / "README.md", *shim_sources()]
+    sources = [
+        *files(ROOT / "src", "*"),
+        ROOT / "pyproject.toml",
+        ROOT / "README.md",
+        *shim_sources(),
+    ]
 
     def make(folder: Path) -> None:
         root = folder / "root"
@@ -93,10 +104,16 @@ def product_layer(project: Mapping[str, Any]) -> Path:
 
 def archive(project: Mapping[str, Any], layers: list[Path]) -> Path:
     """Join the layers, unless this very image is there."""
-    out = IMAGES / f"spiderpool-{key_of([], *(path.name for path in layers), str(ENV), project['version'])}.tar"
+    out = (
+        IMAGES
+        / f"spiderpool-{key_of([], *(path.name for path in layers), str(ENV), project['version'])}.tar"
+    )
     if not out.exists():
         with stage("image"):
-            labels = {"org.opencontainers.image.title": "spiderpool", "org.opencontainers.image.version": project["version"]}
+            labels = {
+                "org.opencontainers.image.title": "spiderpool",
+                "org.opencontainers.image.version": project["version"],
+            }
             write_archive(out, Image(project["name"], project["version"], ENV, labels), layers)
     out.touch()
     forget_old(IMAGES.glob("spiderpool-*.tar"))
@@ -148,7 +165,11 @@ def runtime_packages() -> frozenset[str]:
 def locked_requirements(lock: str, names: frozenset[str]) -> str:
     """Cut the lock file down to these packages, hashes and all."""
     entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
-    return "".join(entry for entry in entries if entry and normal(re.split(r"[=\[ ]", entry, maxsplit=1)[0]) in names)
+    return "".join(
+        entry
+        for entry in entries
+        if entry and normal(re.split(r"[=\[ ]", entry, maxsplit=1)[0]) in names
+    )
 
 
 def normal(name: str) -> str:
@@ -157,8 +178,26 @@ def normal(name: str) -> str:
 
 
 def install(folder: Path, what: list[str]) -> None:
-    """Install packages into a folder, compiled; the bytecode is trusted, so that dates do not matter."""
-    run(["uv", "pip", "install", "-q", "--python", python(), "--link-mode", "copy", "--target", str(folder), *what])
+    """
+    Install packages into a folder, compiled.
+
+    The bytecode is trusted, so that dates do not matter.
+    """
+    run(
+        [
+            "uv",
+            "pip",
+            "install",
+            "-q",
+            "--python",
+            python(),
+            "--link-mode",
+            "copy",
+            "--target",
+            str(folder),
+            *what,
+        ]
+    )
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for record in folder.glob("*.dist-info/RECORD"):
         record.unlink()
@@ -166,7 +205,17 @@ def install(folder: Path, what: list[str]) -> None:
         for path in folder.rglob(pattern):
             path.unlink()
     (folder / ".lock").unlink(missing_ok=True)
-    compiled = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", f"/{PACKAGES}"]
+    compiled = [
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        str(folder),
+        "-p",
+        f"/{PACKAGES}",
+    ]
     run([python(), *compiled, str(folder)])
 
 
@@ -174,7 +223,9 @@ def write_command(path: Path, entry: str) -> None:
     """Write the script that starts an entry point, `module:function`."""
     module, function = entry.split(":")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n")
+    path.write_text(
+        f"#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+    )
     path.chmod(0o755)
 
 
@@ -186,8 +237,22 @@ def shim_sources() -> list[Path]:
 def build_shim(out: Path, version: str) -> None:
     """Build the CNI executable."""
     flags = "-buildvcs=false -modcacherw -mod=readonly"
-    go = {"CGO_ENABLED": "0", "GOFLAGS": flags, "GOCACHE": f"{CACHE}/go/build", "GOMODCACHE": f"{CACHE}/go/mod"}
-    command = [go_program(), "build", "-trimpath", "-ldflags", f"-s -w -X main.release={version}", "-o", str(out), "."]
+    go = {
+        "CGO_ENABLED": "0",
+        "GOFLAGS": flags,
+        "GOCACHE": f"{CACHE}/go/build",
+        "GOMODCACHE": f"{CACHE}/go/mod",
+    }
+    command = [
+        go_program(),
+        "build",
+        "-trimpath",
+        "-ldflags",
+        f"-s -w -X main.release={version}",
+        "-o",
+        str(out),
+        ".",
+    ]
     run(command, cwd=ROOT / "shim", env={**os.environ, **go})
 
 
@@ -223,9 +288,19 @@ def python() -> str:
 
 def run(command: list[str], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
     """Run a command; only what goes wrong is worth showing."""
-    done = subprocess.run(command, cwd=cwd, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603  our own recipes
+    done = subprocess.run(  # noqa: S603  our own recipes
+        command,
+        cwd=cwd,
+        env=env,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
-        raise SystemExit(f"image: {' '.join(command[:4])} …: exit {done.returncode}\n{done.stdout[-4000:]}")
+        raise SystemExit(
+            f"image: {' '.join(command[:4])} …: exit {done.returncode}\n{done.stdout[-4000:]}"
+        )
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 Every error of the project, each saying whose move it is and what a CNI caller is told.
 
 * SpiderpoolError          999   something unexpected; the message is all there is
-  + InvalidRequest         7     the caller must change something (annotation, configuration, object)
+  + InvalidRequest         7     the caller must change something (annotation, configuration,
+  object)
     + Undecodable          6     the text is not what its format says (JSON, YAML)
     + BadEnvironment       4     a CNI environment variable is missing or malformed
     + IncompatibleVersion  1     a CNI version that this product does not speak
   + Unsupported            2     a field that this product knows and does not support
   + NoPool                 7     no pool that this pod may use
   + Exhausted              110   usable pools are full; the runtime may retry
-    + AddressHeld          110   the exact address that is asked for is somebody else's; the holder is named
+    + AddressHeld          110   the exact address that is asked for is somebody else's; the holder
+    is named
   + TryAgain               11    not now; the same call later may succeed
     + PoolPending          11    the automatic pool of the pod's application is not there yet
     + Conflict             11    lost a race against another writer
@@ -20,13 +22,15 @@ Every error of the project, each saying whose move it is and what a CNI caller i
       + UnknownOutcome     11    a write was sent and its answer never came
   + NotFound               999   an object that was asked for does not exist
   + Forbidden              999   the API server refuses these credentials
-  + Rejected               999   the API server refuses the object (422, or an admission webhook's words)
+  + Rejected               999   the API server refuses the object (422, or an admission webhook's
+  words)
   + NotAvailable           50    STATUS: this node cannot serve ADD now
   + WireConflict           120   an address is in use by somebody outside the cluster's records
   + DelegateFailed         any   another CNI plugin failed; its own code and words
   + CheckFailed            121   CHECK: what ADD made is not there any more
 
-CNI codes: 1 to 99 are the specification's (7 = invalid network configuration, 11 = try again later), 100 and above ours.
+CNI codes: 1 to 99 are the specification's (7 = invalid network configuration, 11 = try again
+later), 100 and above ours.
 Source: CNI specification 1.1.0, section 5 "Error".
 """
 
@@ -44,7 +48,8 @@ class SpiderpoolError(Exception):
         Keep the sentence.
 
         Args:
-            message: subject, numbers, what to do; no "failed to … failed to …" chain. Becomes one line, also where it quotes a
+            message: subject, numbers, what to do; no "failed to … failed to …" chain. Becomes one
+            line, also where it quotes a
                 text of several lines: it goes into Events, CNI errors and logs.
             details: longer text for the CNI `details` field.
         """

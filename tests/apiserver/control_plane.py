@@ -69,7 +69,11 @@ class ControlPlane:
             self._kill(name)
 
     def launch_api_server(self) -> None:
-        """Start the API server; from the main thread only, since the process ends with the thread that started it."""
+        """
+        Start the API server.
+
+        From the main thread only, since the process ends with the thread that started it.
+        """
         self._start("kube-apiserver", self._api_server())
 
     def wait_ready(self) -> None:
@@ -77,7 +81,9 @@ class ControlPlane:
         deadline = time.monotonic() + READY_S
         while self._call("GET", "/readyz")[0] != 200:
             if self._processes["kube-apiserver"].poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the API server does not serve:\n{self._last_words('kube-apiserver')}")
+                raise RuntimeError(
+                    f"the API server does not serve:\n{self._last_words('kube-apiserver')}"
+                )
             time.sleep(0.1)
 
     def kill_api_server(self) -> None:
@@ -132,7 +138,8 @@ class ControlPlane:
             "--service-cluster-ip-range=10.0.0.0/24",
             "--endpoint-reconciler-type=none",  # it would refuse a loopback address
             "--authorization-mode=RBAC",
-            "--disable-admission-plugins=ServiceAccount",  # nobody makes the accounts that pods would need
+            # nobody makes the accounts that pods would need
+            "--disable-admission-plugins=ServiceAccount",
             "--profiling=false",
         ]
 
@@ -140,7 +147,10 @@ class ControlPlane:
         with (self._folder / f"{name}.log").open("ab") as log:
             # setpriv: the process ends with this one, however that ends.
             self._processes[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
 
     def _kill(self, name: str) -> None:
@@ -162,10 +172,16 @@ class ControlPlane:
             if _is_established(answer) and self._watches(crd):
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"CRD {crd['metadata']['name']} is not established after {READY_S:.0f} s")
+        raise RuntimeError(
+            f"CRD {crd['metadata']['name']} is not established after {READY_S:.0f} s"
+        )
 
     def _watches(self, crd: dict[str, Any]) -> bool:
-        """Whether watches of a new kind begin: the API server refuses them while its cache fills (`(re)initializing`)."""
+        """
+        Whether watches of a new kind begin.
+
+        The API server refuses them while its cache fills (`(re)initializing`).
+        """
         spec = crd["spec"]
         path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}?watch=true&resourceVersion=0"
         try:

@@ -90,7 +90,9 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         connector = aiohttp.TCPConnector(ssl=self._access.tls or True, limit=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
+        async with aiohttp.ClientSession(
+            connector=connector, auto_decompress=False
+        ) as self._session:
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
@@ -108,13 +110,17 @@ class Proxy:
         self.seen.append(seen)
         fault = self._take(seen)
         if fault is Fault.REFUSE:
-            return web.json_response(REFUSAL, status=429, headers={"Retry-After": str(RETRY_AFTER_S)})
+            return web.json_response(
+                REFUSAL, status=429, headers={"Retry-After": str(RETRY_AFTER_S)}
+            )
         if fault is Fault.CUT_BEFORE:
             return _cut(request)
         headers = {k: v for k, v in request.headers.items() if k not in _DROPPED}
         url = URL(self._access.server + request.raw_path, encoded=True)
         try:
-            async with await self._open_request(request.method, url, await request.read(), headers) as answer:
+            async with await self._open_request(
+                request.method, url, await request.read(), headers
+            ) as answer:
                 if seen.verb == "watch":
                     return await self._stream(request, answer)
                 body = await answer.read()
@@ -124,11 +130,14 @@ class Proxy:
             return _cut(request)
         return web.Response(body=body, status=answer.status, headers=_kept(answer))
 
-    async def _open_request(self, method: str, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _open_request(
+        self, method: str, url: URL, body: bytes, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
         """
         Pass a request on and wait for the head of its answer.
 
-        A client that leaves meanwhile must not break into the TLS handshake: asyncio would leave the socket open.
+        A client that leaves meanwhile must not break into the TLS handshake: asyncio would leave
+        the socket open.
         """
 
         async def send() -> aiohttp.ClientResponse:
@@ -143,7 +152,9 @@ class Proxy:
             task.add_done_callback(_close)
             raise
 
-    async def _stream(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, answer: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=_kept(answer))
         await response.prepare(request)
         try:

@@ -1,8 +1,9 @@
 """
 FakeCluster: an API server in memory, which loses races, forgets answers and lags on request.
 
-The contract suite runs against it and against a real API server, so it answers as that one does. It has no garbage
-collector, no admission and no controllers: nothing happens to an object unless somebody writes.
+The contract suite runs against it and against a real API server, so it answers as that one does. It
+has no garbage collector, no admission and no controllers: nothing happens to an object unless
+somebody writes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ import msgspec
 
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject, Resource
-from spiderpool.errors import AlreadyExists, Conflict, Gone, NotFound, Rejected, SpiderpoolError, Unreachable
+from spiderpool.errors import (
+    AlreadyExists,
+    Conflict,
+    Gone,
+    NotFound,
+    Rejected,
+    SpiderpoolError,
+    Unreachable,
+)
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
 from tests.fakes.patches import json_patch, merge_patch
 from tests.fakes.selectors import Predicate, field_predicate, label_predicate
@@ -78,7 +87,9 @@ class _Fault:
     times: int
 
     def meets(self, verb: str, kind: type[KubeObject], *, after_commit: bool) -> bool:
-        here = self.verb in {verb, "*"} and (self.kind is None or self.kind.resource == kind.resource)
+        here = self.verb in {verb, "*"} and (
+            self.kind is None or self.kind.resource == kind.resource
+        )
         return here and self.after_commit is after_commit
 
 
@@ -151,9 +162,11 @@ class FakeCluster:
         self._folders: dict[Folder, dict[Key, Json]] = {}
         self._history: list[_Entry] = []
         self._history_limit = history_limit
-        self._version = self._forgotten = 100  # versions up to `_forgotten` left the history, or were before it
+        # versions up to `_forgotten` left the history, or were before it
+        self._version = self._forgotten = 100
         self._held_at: int | None = None
-        self._watch_end: list[SpiderpoolError | None] = []  # one entry each time that all watches were ended
+        # one entry each time that all watches were ended
+        self._watch_end: list[SpiderpoolError | None] = []
         self._news = asyncio.Event()
         self._names = itertools.count()
 
@@ -161,7 +174,10 @@ class FakeCluster:
 
     def count(self, verb: str, kind: type[KubeObject] | None = None) -> int:
         """Count the calls of a verb so far."""
-        return sum(c.verb == verb and (kind is None or kind.resource.plural == c.plural) for c in self.calls)
+        return sum(
+            c.verb == verb and (kind is None or kind.resource.plural == c.plural)
+            for c in self.calls
+        )
 
     def on_write(self, hook: Hook) -> None:
         """Run `hook` before each write of others is carried out; its own writes run no hooks."""
@@ -175,7 +191,9 @@ class FakeCluster:
         meta.setdefault("creationTimestamp", _now())
         folder = _folder(obj.resource)
         key = obj.key
-        return _typed(type(obj), self._commit(folder, key, self._folders.get(folder, {}).get(key), body))
+        return _typed(
+            type(obj), self._commit(folder, key, self._folders.get(folder, {}).get(key), body)
+        )
 
     def drop(self, kind: type[KubeObject], name: str, namespace: str = "") -> None:
         """Remove an object at once, finalizers or not."""
@@ -226,12 +244,18 @@ class FakeCluster:
         """Read one object."""
         return _typed(kind, await self._read(kind, name, namespace))
 
-    async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
+    async def get_metadata(
+        self, kind: type[KubeObject], name: str, namespace: str = ""
+    ) -> PartialObject:
         """Read one object's metadata."""
         return _typed(PartialObject, _metadata_only(await self._read(kind, name, namespace)))
 
     async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
-        """Read how many replicas an object wants; one without that field has no such subresource."""
+        """
+        Read how many replicas an object wants.
+
+        One without that field has no such subresource.
+        """
         found = await self._read(kind, name, namespace)
         if "replicas" not in found.get("spec", {}):
             raise NotFound(f'{kind.resource.plural} "{name}" not found')
@@ -286,7 +310,9 @@ class FakeCluster:
         """Write a whole object on condition of UID and resource version."""
         kind, meta = type(obj), obj.metadata
         if not (meta.uid and meta.resource_version):
-            raise ValueError(f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be set")
+            raise ValueError(
+                f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be set"
+            )
         body = _to_json(obj)
         return await self._change("replace", kind, obj.key, lambda _: body, subresource)
 
@@ -303,8 +329,12 @@ class FakeCluster:
         """Change parts of an object."""
         plain = msgspec.to_builtins(body)
         if patch_type is PatchType.MERGE:
-            return await self._change("patch", kind, (namespace, name), lambda old: merge_patch(old, plain), subresource)
-        return await self._change("patch", kind, (namespace, name), lambda old: json_patch(old, plain), subresource)
+            return await self._change(
+                "patch", kind, (namespace, name), lambda old: merge_patch(old, plain), subresource
+            )
+        return await self._change(
+            "patch", kind, (namespace, name), lambda old: json_patch(old, plain), subresource
+        )
 
     async def delete(
         self,
@@ -334,7 +364,9 @@ class FakeCluster:
         resource_version: str,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """Follow changes."""
-        return self._watch(kind, _Scope(kind, namespace, labels, fields), resource_version, lambda obj: obj)
+        return self._watch(
+            kind, _Scope(kind, namespace, labels, fields), resource_version, lambda obj: obj
+        )
 
     def watch_metadata(
         self,
@@ -356,14 +388,20 @@ class FakeCluster:
         return self._find(kind, name, namespace)
 
     async def _enter(self, verb: str, kind: type[KubeObject], name: str = "") -> None:
-        """Arrive at the server: counted, late, perhaps refused. At least one turn of the loop, so that calls interleave."""
+        """
+        Arrive at the server: counted, late, perhaps refused.
+
+        At least one turn of the loop, so that calls interleave.
+        """
         self.calls.append(Call(verb, kind.resource.plural, name))
         await asyncio.sleep(self.faults.latency_s)
         self.faults.strike(verb, kind)
 
     def _find(self, kind: type[KubeObject], name: str, namespace: str) -> Json:
         if not name or (kind.resource.namespaced and not namespace):
-            raise ValueError(f"{kind.resource.plural}: the {'namespace' if name else 'name'} is empty")
+            raise ValueError(
+                f"{kind.resource.plural}: the {'namespace' if name else 'name'} is empty"
+            )
         found = self._folders.get(_folder(kind.resource), {}).get((namespace, name))
         if found is None:
             raise NotFound(f'{kind.resource.plural} "{name}" not found')
@@ -378,7 +416,9 @@ class FakeCluster:
         else:
             objects, version = self._cached(folder)
             if int(resource_version) > self._version:
-                raise Unreachable(f"Timeout: Too large resource version: {resource_version}, current: {self._version}")
+                raise Unreachable(
+                    f"Timeout: Too large resource version: {resource_version}, current: {self._version}"
+                )
         return [objects[key] for key in sorted(objects) if matches(objects[key])], str(version)
 
     def _cached(self, folder: Folder) -> tuple[dict[Key, Json], int]:
@@ -409,7 +449,11 @@ class FakeCluster:
         while len(self._watch_end) == ends:
             if position < self._forgotten:
                 raise Gone(f"too old resource version: {position} ({self._forgotten})")
-            fresh = [e for e in self._since(position) if self._held_at is None or e.version <= self._held_at]
+            fresh = [
+                e
+                for e in self._since(position)
+                if self._held_at is None or e.version <= self._held_at
+            ]
             if not fresh:
                 await self._news.wait()
                 continue
@@ -427,19 +471,27 @@ class FakeCluster:
 
     # Writing
 
-    async def _change(self, verb: str, kind: type[T], key: Key, edit: Callable[[Json], Json], subresource: str) -> T:
+    async def _change(
+        self, verb: str, kind: type[T], key: Key, edit: Callable[[Json], Json], subresource: str
+    ) -> T:
         async with _Write(self, verb, kind, key[1]):
-            if subresource not in {"", "status"} or (subresource and kind.resource.plural not in WITH_STATUS):
+            if subresource not in {"", "status"} or (
+                subresource and kind.resource.plural not in WITH_STATUS
+            ):
                 raise NotFound("the server could not find the requested resource")
             old = self._find(kind, key[1], key[0])
             edited = edit(old)
-            _check_preconditions(old, edited["metadata"].get("uid"), edited["metadata"].get("resourceVersion"))
+            _check_preconditions(
+                old, edited["metadata"].get("uid"), edited["metadata"].get("resourceVersion")
+            )
             new = _settled(old, edited, kind.resource, subresource)
             self._validate(kind, new)
             stored = old
             if new != old:
                 folder = _folder(kind.resource)
-                going = "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers")
+                going = "deletionTimestamp" in new["metadata"] and not new["metadata"].get(
+                    "finalizers"
+                )
                 stored = self._commit(folder, key, old, None if going else new)
         return _typed(kind, stored)
 
@@ -515,9 +567,16 @@ class _Scope:
     fields: str
 
     def predicate(self) -> Predicate:
-        by_label, by_field = label_predicate(self.labels), field_predicate(self.fields, self.kind.resource.plural)
+        by_label, by_field = (
+            label_predicate(self.labels),
+            field_predicate(self.fields, self.kind.resource.plural),
+        )
         namespace = self.namespace
-        return lambda obj: (not namespace or obj["metadata"].get("namespace") == namespace) and by_label(obj) and by_field(obj)
+        return lambda obj: (
+            (not namespace or obj["metadata"].get("namespace") == namespace)
+            and by_label(obj)
+            and by_field(obj)
+        )
 
 
 def _event(
@@ -554,7 +613,11 @@ def _typed(kind: type[T], body: Json) -> T:
 
 
 def _metadata_only(body: Json) -> Json:
-    return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": body["metadata"]}
+    return {
+        "apiVersion": "meta.k8s.io/v1",
+        "kind": "PartialObjectMetadata",
+        "metadata": body["metadata"],
+    }
 
 
 def _now() -> str:
@@ -577,26 +640,42 @@ def _new_body(obj: KubeObject, names: itertools.count[int]) -> Json:
 def _check_preconditions(old: Json, uid: str | None, resource_version: str | None) -> None:
     meta = old["metadata"]
     if uid and uid != meta["uid"]:
-        raise Conflict(f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta['uid']}")
+        raise Conflict(
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta['uid']}"
+        )
     if resource_version and resource_version != meta["resourceVersion"]:
-        raise Conflict(f'Operation cannot be fulfilled on "{meta["name"]}": the object has been modified')
+        raise Conflict(
+            f'Operation cannot be fulfilled on "{meta["name"]}": the object has been modified'
+        )
 
 
 def _marked(old: Json) -> Json:
     """Mark an object that has finalizers as going."""
     if "deletionTimestamp" in old["metadata"]:
         return old
-    return {**old, "metadata": {**old["metadata"], "deletionTimestamp": _now(), "deletionGracePeriodSeconds": 0}}
+    return {
+        **old,
+        "metadata": {
+            **old["metadata"],
+            "deletionTimestamp": _now(),
+            "deletionGracePeriodSeconds": 0,
+        },
+    }
 
 
 def _settled(old: Json, edited: Json, resource: Resource, subresource: str) -> Json:
-    """Take from an edit what its door lets through: `status` through the subresource, all else through the other."""
+    """
+    Take from an edit what its door lets through.
+
+    `status` through the subresource, all else through the other.
+    """
     meta = {k: v for k, v in edited["metadata"].items() if k not in KEPT_BY_SERVER}
     meta |= {k: old["metadata"][k] for k in KEPT_BY_SERVER if k in old["metadata"]}
     meta["resourceVersion"] = old["metadata"]["resourceVersion"]
     if subresource:
         new = {**old, "status": edited.get("status")}
-        if not resource.group:  # Kubernetes' own kinds also take labels and annotations by this door
+        # Kubernetes' own kinds also take labels and annotations by this door
+        if not resource.group:
             new["metadata"] = meta
         return {k: v for k, v in new.items() if v is not None}
     new = {**edited, "metadata": meta}

@@ -20,11 +20,17 @@ NAMESPACE_POOLS: Final = "ipam.spidernet.io/default-ipv4-ippool"
 
 # Each is right as it stands.
 VALID: Final = (
-    (IPPOOLS, '[{"interface":"eth0","ipv4":["blue"],"ipv6":["six"],"cleangateway":true},{"interface":"net1","ipv4":["b*"]}]'),
+    (
+        IPPOOLS,
+        '[{"interface":"eth0","ipv4":["blue"],"ipv6":["six"],"cleangateway":true},{"interface":"net1","ipv4":["b*"]}]',
+    ),
     (IPPOOLS, '[{"ipv4":["blue"]},{"ipv4":["blue","red"]}]'),
     (IPPOOL, '{"ipv4":["blue","red"],"ipv6":["six"]}'),
     (IPPOOL, '{"ipv4":["b[a-z]ue?"]}'),
-    (SUBNETS, '[{"interface":"eth0","ipv4":["s1"],"ipv6":["s6"]},{"interface":"net1","ipv4":["s2"]}]'),
+    (
+        SUBNETS,
+        '[{"interface":"eth0","ipv4":["s1"],"ipv6":["s6"]},{"interface":"net1","ipv4":["s2"]}]',
+    ),
     (SUBNET, '{"interface":"eth0","ipv4":["s1"]}'),
     (NUMBER, "+1"),
     (NUMBER, "5"),
@@ -35,7 +41,10 @@ VALID: Final = (
     (IP, '[{"interface":"eth0","ipv4":["10.6.0.10"]},{"interface":"net1","ipv6":["fd00::10"]}]'),
     (ROUTES, '[{"dst":"10.0.0.0/16","gw":"10.6.0.1"},{"dst":"fd01::/64","gw":"fd00::1"}]'),
     (NETWORKS, "kube-system/macvlan1@net1, macvlan2"),
-    (NETWORKS, '[{"name":"lan","namespace":"ns","interface":"net1","ips":["10.6.0.10/16"],"mac":"0a:00:00:00:00:01"}]'),
+    (
+        NETWORKS,
+        '[{"name":"lan","namespace":"ns","interface":"net1","ips":["10.6.0.10/16"],"mac":"0a:00:00:00:00:01"}]',
+    ),
     (DEFAULT_NETWORK, "kube-system/macvlan1"),
     (NAMESPACE_POOLS, '["blue","red"]'),
 )
@@ -64,11 +73,32 @@ ODD: Final = (
     "é",
     "\u2028",
 )
-SCALARS: Final = (None, True, False, 0, -1, 1.5, 2**70, "", " ", "eth0", "10.6.0.300", "fd00::1/129", [], {}, [[]], "\x00")
+SCALARS: Final = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    2**70,
+    "",
+    " ",
+    "eth0",
+    "10.6.0.300",
+    "fd00::1/129",
+    [],
+    {},
+    [[]],
+    "\x00",
+)
 
 
 def slip(text: str, chance: Random) -> str:
-    """Do one thing to a text: take away, put in, swap, repeat, cut off; or put another value into its JSON."""
+    """
+    Do one thing to a text: take away, put in, swap, repeat, cut off.
+
+    Or put another value into its JSON.
+    """
     if chance.random() < 0.4:
         changed = _other_value(text, chance)
         if changed is not None:

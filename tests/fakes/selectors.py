@@ -50,7 +50,11 @@ def label_predicate(text: str) -> Predicate:
 
 
 def field_predicate(text: str, plural: str) -> Predicate:
-    """Read a field selector; a field that the kind does not offer is refused, as the API server does."""
+    """
+    Read a field selector.
+
+    A field that the kind does not offer is refused, as the API server does.
+    """
     tests = [_field_test(part, plural) for part in text.split(",") if part.strip()]
     return lambda obj: all(test(obj) for test in tests)
 

@@ -53,4 +53,11 @@ def run_command(lab: Lab, line: str) -> subprocess.CompletedProcess[str]:
         "PATH": f"{folders}:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/nonexistent",
     }
-    return subprocess.run(["/bin/sh", "-c", line], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        ["/bin/sh", "-c", line],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )

@@ -1,8 +1,8 @@
 """
 The lab, the product on it, and a story for each test.
 
-A lab that runs is used as it is; otherwise one is started, with the product, and ended after the last test unless
-SPIDERLAB_KEEP=1.
+A lab that runs is used as it is; otherwise one is started, with the product, and ended after the
+last test unless SPIDERLAB_KEEP=1.
 """
 
 from __future__ import annotations
@@ -58,8 +58,15 @@ def _place(path: Path) -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Wait for another run of lab tests to end: there is one lab a machine, and each run clears what it finds."""
-    if not any(item.path.parent == Path(__file__).parent for item in session.items) or session.config.option.collectonly:
+    """
+    Wait for another run of lab tests to end.
+
+    There is one lab a machine, and each run clears what it finds.
+    """
+    if (
+        not any(item.path.parent == Path(__file__).parent for item in session.items)
+        or session.config.option.collectonly
+    ):
         return
     RUN_LOCK.touch()
     lock = RUN_LOCK.open()
@@ -86,7 +93,11 @@ def _is_still(item: pytest.Item) -> bool:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Remember whether a test failed: its story is then swept away without a second complaint."""
     report = yield
-    if call.when == "call" and call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
+    if (
+        call.when == "call"
+        and call.excinfo is not None
+        and not call.excinfo.errisinstance(pytest.skip.Exception)
+    ):
         item.stash[_failed] = True
     return report
 
@@ -117,8 +128,12 @@ def _install(lab: Lab) -> None:
     """Install the product unless a release of it is there."""
     if "spiderpool" in lab.helm("list", "--all-namespaces", "--deployed", "--short"):
         return
-    done = subprocess.run([REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    done = subprocess.run(
+        [REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, (
+        f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -138,25 +153,47 @@ def _sweep(kube: Kube) -> None:
     for thing in kube.list("Namespace", labels=manifests.TEST_LABEL):
         kube.delete("Namespace", thing["metadata"]["name"])
     sweep_pools(kube)
-    until_none(lambda: kube.list("SpiderIPPool", labels=manifests.TEST_LABEL), "old stories' pools are gone", within_s=90)
+    until_none(
+        lambda: kube.list("SpiderIPPool", labels=manifests.TEST_LABEL),
+        "old stories' pools are gone",
+        within_s=90,
+    )
 
 
 @pytest.fixture(scope="module")
 def free_underlays(kube: Kube) -> Iterator[None]:
-    """Take the lab's own pools away while subnets are tried: a subnet must have all addresses of pools of its CIDR."""
+    """
+    Take the lab's own pools away while subnets are tried.
+
+    A subnet must have all addresses of pools of its CIDR.
+    """
     pools = [thing for name in LAB_POOLS if (thing := kube.get("SpiderIPPool", name))]
     kube.delete("Deployment", "demo", "default", propagationPolicy="Foreground")
     for pool in pools:
         kube.delete("SpiderIPPool", pool["metadata"]["name"])
-    until_none(lambda: [n for n in LAB_POOLS if kube.get("SpiderIPPool", n)], "the lab's own pools are gone", within_s=60)
+    until_none(
+        lambda: [n for n in LAB_POOLS if kube.get("SpiderIPPool", n)],
+        "the lab's own pools are gone",
+        within_s=60,
+    )
     yield
     for pool in pools:
-        kube.create({"kind": "SpiderIPPool", "metadata": {"name": pool["metadata"]["name"]}, "spec": pool["spec"]})
+        kube.create(
+            {
+                "kind": "SpiderIPPool",
+                "metadata": {"name": pool["metadata"]["name"]},
+                "spec": pool["spec"],
+            }
+        )
 
 
 @pytest.fixture
 def story(request: pytest.FixtureRequest, kube: Kube, lab: Lab) -> Iterator[Story]:
-    """Give a story; at its end kernel, records and status must agree, and nothing of it may be left."""
+    """
+    Give a story.
+
+    At its end kernel, records and status must agree, and nothing of it may be left.
+    """
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
     story = Story(kube, lab, f"s{next(_numbers)}-{words[:12].strip('-')}-{os.getpid() % 1000}")
     yield story

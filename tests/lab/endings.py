@@ -1,7 +1,8 @@
 """
 Stories end beside the next ones: names and addresses are their own, so what they leave may go away while others begin.
 
-Tests that are marked `still` are the exception: they change the cluster, or look at all of it, and begin when all has ended.
+Tests that are marked `still` are the exception: they change the cluster, or look at all of it, and
+begin when all has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ class _Ending:
     future: Future[None]
 
     def failure(self) -> Exception | None:
-        """Wait for the end, and give what went wrong, with the story's name; what is left then is removed."""
+        """
+        Wait for the end, and give what went wrong, with the story's name.
+
+        What is left then is removed.
+        """
         error = self.future.exception()
         if error is None:
             return None
@@ -49,7 +54,11 @@ class Endings:
         self._begun: list[_Ending] = []
 
     def begin(self, story: Story) -> None:
-        """Let a story end; what goes wrong is raised here when a later one begins to end, or by `join`."""
+        """
+        Let a story end.
+
+        What goes wrong is raised here when a later one begins to end, or by `join`.
+        """
         self._begun.append(_Ending(story, story.kube, self._threads.submit(_end, story)))
         self._take_leave([ending for ending in self._begun if ending.future.done()])
 

@@ -1,7 +1,8 @@
 """
 Flows as the wire shows them: transfers between namespaces, and by which interfaces their first packets came and went.
 
-Sockets are opened by a thread that has entered the namespace, and stay there: no process has to run in a pod.
+Sockets are opened by a thread that has entered the namespace, and stay there: no process has to run
+in a pod.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def within(netns: str, work: Callable[[], T]) -> T:
         try:
             fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                assert _libc.setns(fd, _NEWNET) == 0, f"setns {netns}: {os.strerror(ctypes.get_errno())}"
+                assert _libc.setns(fd, _NEWNET) == 0, (
+                    f"setns {netns}: {os.strerror(ctypes.get_errno())}"
+                )
             finally:
                 os.close(fd)
             outcome.append(work())
@@ -62,12 +65,17 @@ def netns_of(pod: Pod) -> str:
     return f"/proc/{processes_of(pod.uid)[0]}/ns/net"
 
 
-# --- transfers ------------------------------------------------------------------------------------------------------------
+# --- transfers
+# ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What came of a transfer: how far it came, both ends as the client saw them, the client as the server saw it."""
+    """
+    What came of a transfer.
+
+    How far it came, both ends as the client saw them, the client as the server saw it.
+    """
 
     stage: str  # connect, transfer, done
     client: IPAddress
@@ -76,13 +84,20 @@ class Transport:
 
 
 def exchange(
-    netns: str, address: IPAddress, port: int = PORT, *, source: IPAddress | None = None, timeout_s: float = 5
+    netns: str,
+    address: IPAddress,
+    port: int = PORT,
+    *,
+    source: IPAddress | None = None,
+    timeout_s: float = 5,
 ) -> Transport:
     """Transfer some KB both ways; the answer tells how the server saw us."""
     return within(netns, lambda: _exchange(address, port, source, timeout_s))
 
 
-def _exchange(address: IPAddress, port: int, source: IPAddress | None, timeout_s: float) -> Transport:
+def _exchange(
+    address: IPAddress, port: int, source: IPAddress | None, timeout_s: float
+) -> Transport:
     stage = "connect"
     with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as connection:
         connection.settimeout(timeout_s)
@@ -141,7 +156,8 @@ def _listen() -> socket.socket:
     return socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
-# --- taps -----------------------------------------------------------------------------------------------------------------
+# --- taps
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +178,8 @@ def _bpf(*steps: tuple[int, int, int, int]) -> bytes:
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 
 
-# Packets with the flag SYN, of either family without extension headers (classic BPF, linux/filter.h).
+# Packets with the flag SYN, of either family without extension headers (classic BPF,
+# linux/filter.h).
 SYN_ONLY: Final = _bpf(
     (0x28, 0, 0, 12),  # 0 ldh [12]: EtherType
     (0x15, 0, 5, 0x0800),  # 1 IPv4, or go to 7
@@ -191,7 +208,9 @@ class Taps:
         Args:
             places: name → file of the namespace.
         """
-        self._places = [(name, within(path, _open_tap), within(path, _macs)) for name, path in places.items()]
+        self._places = [
+            (name, within(path, _open_tap), within(path, _macs)) for name, path in places.items()
+        ]
         self._seen: list[Seen] = []
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="taps", daemon=True)
@@ -208,7 +227,9 @@ class Taps:
         for _, tap, _ in self._places:
             tap.close()
 
-    def path(self, family: int, ports: set[int], *, answer: bool, client: int | None = None) -> dict[str, tuple[str, str]]:
+    def path(
+        self, family: int, ports: set[int], *, answer: bool, client: int | None = None
+    ) -> dict[str, tuple[str, str]]:
         """
         Give the interfaces by which the first packet since `forget` came in and went out, by place; empty for none.
 
@@ -247,7 +268,8 @@ class Taps:
             while True:
                 frame, (nic, _, kind, _, _) = tap.recvfrom(65536)
                 out = kind == socket.PACKET_OUTGOING
-                # A macvlan child's frames also pass its parent: out with another MAC address, in for another host.
+                # A macvlan child's frames also pass its parent: out with another MAC address, in
+                # for another host.
                 if (out and frame[6:12] == macs.get(nic)) or kind == socket.PACKET_HOST:
                     self._seen.append(_read_frame(place, nic, frame, out=out))
 
@@ -263,7 +285,11 @@ def _open_tap() -> socket.socket:
 def _macs() -> dict[str, bytes]:
     """Give the MAC address of each interface."""
     links = json.loads(_printed("ip", "-j", "link", "show"))
-    return {link["ifname"]: bytes.fromhex(link["address"].replace(":", "")) for link in links if "address" in link}
+    return {
+        link["ifname"]: bytes.fromhex(link["address"].replace(":", ""))
+        for link in links
+        if "address" in link
+    }
 
 
 def _printed(*command: str) -> str:
@@ -282,28 +308,48 @@ def _read_frame(place: str, nic: str, frame: bytes, *, out: bool) -> Seen:
         source, destination = IPv6Address(frame[22:38]), IPv6Address(frame[38:54])
         segment = frame[54:]
     source_port, destination_port = struct.unpack_from("!HH", segment)
-    return Seen(place, nic, out, bool(segment[13] & 0x10), source, source_port, destination, destination_port)
+    return Seen(
+        place,
+        nic,
+        out,
+        bool(segment[13] & 0x10),
+        source,
+        source_port,
+        destination,
+        destination_port,
+    )
 
 
-# --- what the kernel remembers ----------------------------------------------------------------------------------------------
+# --- what the kernel remembers
+# ----------------------------------------------------------------------------------------------
 
 
 def connections(netns: str, *ends: IPAddress) -> list[str]:
     """Give the lines of conntrack that name all these addresses."""
-    text = within(netns, lambda: _printed("conntrack", "-L") + _printed("conntrack", "-L", "-f", "ipv6"))
+    text = within(
+        netns, lambda: _printed("conntrack", "-L") + _printed("conntrack", "-L", "-f", "ipv6")
+    )
     wanted = [str(end) for end in ends]
-    words = [(line, {word.partition("=")[2] for word in line.split()}) for line in text.splitlines()]
+    words = [
+        (line, {word.partition("=")[2] for word in line.split()}) for line in text.splitlines()
+    ]
     return [line for line, values in words if all(each in values for each in wanted)]
 
 
 def host_end(lab: Lab, pod: Pod, nic: str) -> str:
     """Give the name that the other half of a pod's veth has on its node."""
-    shown: list[dict[str, Any]] = json.loads(pod.inside.run("ip", "-j", "link", "show", "dev", nic).stdout)
+    shown: list[dict[str, Any]] = json.loads(
+        pod.inside.run("ip", "-j", "link", "show", "dev", nic).stdout
+    )
     links = json.loads(lab.node(pod.node).exec(["ip", "-j", "link", "show"]).stdout)
     return next(link["ifname"] for link in links if link["ifindex"] == shown[0]["link_index"])
 
 
 def node_address(lab: Lab, node: str, nic: str, family: int) -> IPAddress:
     """Give a node's own address on one of its NICs."""
-    shown = json.loads(lab.node(node).exec(["ip", "-j", f"-{family}", "address", "show", "dev", nic]).stdout)
-    return ip_address(next(info["local"] for info in shown[0]["addr_info"] if info["scope"] == "global"))
+    shown = json.loads(
+        lab.node(node).exec(["ip", "-j", f"-{family}", "address", "show", "dev", nic]).stdout
+    )
+    return ip_address(
+        next(info["local"] for info in shown[0]["addr_info"] if info["scope"] == "global")
+    )

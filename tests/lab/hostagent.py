@@ -1,8 +1,8 @@
 """
 A Node object without a kubelet, and `spiderpool-agent daemon` on this machine that serves it.
 
-The test plays kubelet and container runtime: it asks over the agent's socket, by hand, as the reference (ipam.md 7.1) says.
-The agents of the lab's own nodes are not touched.
+The test plays kubelet and container runtime: it asks over the agent's socket, by hand, as the
+reference (ipam.md 7.1) says. The agents of the lab's own nodes are not touched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ CONFIG: Final[Mapping[str, object]] = {
     "tuneSysctlConfig": False,
 }
 
-CNI_CONFIG: Final = {"cniVersion": "1.0.0", "name": "lan", "type": "macvlan", "ipam": {"type": "spiderpool"}}
+CNI_CONFIG: Final = {
+    "cniVersion": "1.0.0",
+    "name": "lan",
+    "type": "macvlan",
+    "ipam": {"type": "spiderpool"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,11 @@ class Sandbox:
 
     def env(self, command: str) -> dict[str, str]:
         """Give the environment of a CNI call."""
-        args = {"K8S_POD_NAMESPACE": self.pod.namespace, "K8S_POD_NAME": self.pod.name, "K8S_POD_UID": self.pod.uid}
+        args = {
+            "K8S_POD_NAMESPACE": self.pod.namespace,
+            "K8S_POD_NAME": self.pod.name,
+            "K8S_POD_UID": self.pod.uid,
+        }
         return {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": self.container,
@@ -109,13 +118,27 @@ class _OverSocket(HTTPConnection):
 
 
 def ask(
-    path: Path, method: str, target: str, body: object = None, *, content_type: str = "application/json", timeout_s: float = 100
+    path: Path,
+    method: str,
+    target: str,
+    body: object = None,
+    *,
+    content_type: str = "application/json",
+    timeout_s: float = 100,
 ) -> Answer:
-    """Ask over a unix socket; bytes go as they are, everything else as JSON. Raises OSError, HTTPException as they come."""
-    payload = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    """
+    Ask over a unix socket; bytes go as they are, everything else as JSON.
+
+    Raises OSError, HTTPException as they come.
+    """
+    payload = (
+        body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    )
     connection = _OverSocket(path, timeout_s)
     try:
-        connection.request(method, target, payload, {"Content-Type": content_type} if payload is not None else {})
+        connection.request(
+            method, target, payload, {"Content-Type": content_type} if payload is not None else {}
+        )
         answer = connection.getresponse()
         text = answer.read()
     finally:
@@ -131,11 +154,21 @@ def free_port() -> int:
 
 
 def write_kubeconfig(kube: Kube, target: Path, server: str = "") -> Path:
-    """Write a kubeconfig with the identity of the agents' service account; `server` is another way to the API server."""
+    """
+    Write a kubeconfig with the identity of the agents' service account.
+
+    `server` is another way to the API server.
+    """
     config = yaml.safe_load(kube.kubeconfig.read_text())
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 7200},
+    }
     answer = kube._call("POST", f"{path_of('ServiceAccount', NAMESPACE, ACCOUNT)}/token", request)
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": answer["status"]["token"]}}]
+    config["users"] = [
+        {"name": config["users"][0]["name"], "user": {"token": answer["status"]["token"]}}
+    ]
     if server:
         config["clusters"][0]["cluster"] = {"server": server}
     target.touch(mode=0o600)
@@ -158,12 +191,21 @@ class HostAgent:
     def start(self) -> None:
         """Start it, and wait until it serves."""
         assert not self.runs
-        self.socket.unlink(missing_ok=True)  # what one that was killed left would only answer "refused"
+        self.socket.unlink(
+            missing_ok=True
+        )  # what one that was killed left would only answer "refused"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, "daemon", "--config-path", self._config], env=self._environment, stdout=log, stderr=log
+                [PROGRAM, "daemon", "--config-path", self._config],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
             )
-        until(self._serves, f"the agent of {self.node} serves", seen=lambda: self._log.read_text()[-2000:])
+        until(
+            self._serves,
+            f"the agent of {self.node} serves",
+            seen=lambda: self._log.read_text()[-2000:],
+        )
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -215,19 +257,33 @@ class HostAgent:
         return self.ask("DELETE", "/v1/ipam/ip", sandbox.args)
 
     def add_by_cni(self, sandbox: Sandbox) -> Answer | None:
-        """Make an ADD as our own executable hands it over: the answer has an exit code and what the runtime reads."""
-        return self.ask("POST", "/v1/cni", {"plugin": "spiderpool", "env": sandbox.env("ADD"), "config": CNI_CONFIG})
+        """
+        Make an ADD as our own executable hands it over.
+
+        The answer has an exit code and what the runtime reads.
+        """
+        return self.ask(
+            "POST",
+            "/v1/cni",
+            {"plugin": "spiderpool", "env": sandbox.env("ADD"), "config": CNI_CONFIG},
+        )
 
     def collect(self, config: Mapping[str, object]) -> Answer | None:
         """Make a GC call, which no runtime of the lab makes."""
         env = {"CNI_COMMAND": "GC", "CNI_PATH": "/opt/cni/bin"}
-        return self.ask("POST", "/v1/cni", {"plugin": "spiderpool", "env": env, "config": {**CNI_CONFIG, **config}})
+        return self.ask(
+            "POST",
+            "/v1/cni",
+            {"plugin": "spiderpool", "env": env, "config": {**CNI_CONFIG, **config}},
+        )
 
     def status(self) -> Answer | None:
         """Make a STATUS call."""
         env = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/opt/cni/bin"}
         return self.ask(
-            "POST", "/v1/cni", {"plugin": "spiderpool", "env": env, "config": {**CNI_CONFIG, "cniVersion": "1.1.0"}}
+            "POST",
+            "/v1/cni",
+            {"plugin": "spiderpool", "env": env, "config": {**CNI_CONFIG, "cniVersion": "1.1.0"}},
         )
 
     def _serves(self) -> bool:
@@ -249,22 +305,36 @@ def environment(node: str, kubeconfig: Path) -> dict[str, str]:
 
 
 class PaperNode:
-    """A Node object that stays Ready although no kubelet stands behind it; leaving it removes it and its pods."""
+    """
+    A Node object that stays Ready although no kubelet stands behind it.
+
+    Leaving it removes it and its pods.
+    """
 
     def __init__(self, kubeconfig: Path, name: str) -> None:
         """Name it."""
         self.name = name
         self._kube = Kube(kubeconfig, timeout_s=5)  # of its own: the beat runs beside the test
         self._stop = threading.Event()
-        self._beat = threading.Thread(target=self._keep_beating, name=f"beat of {name}", daemon=True)
+        self._beat = threading.Thread(
+            target=self._keep_beating, name=f"beat of {name}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         """Make it, and begin to renew its lease."""
         # Without the label kubernetes.io/os no DaemonSet of the lab wants a pod there.
         labels = {"kubernetes.io/hostname": self.name, NEEDS: NEEDS}
         taints = [{"key": NEEDS, "value": NEEDS, "effect": "NoSchedule"}]
-        node = {"kind": "Node", "metadata": {"name": self.name, "labels": labels}, "spec": {"taints": taints}}
-        lease = {"kind": "Lease", "metadata": {"name": self.name, "namespace": "kube-node-lease"}, "spec": _lease(self.name)}
+        node = {
+            "kind": "Node",
+            "metadata": {"name": self.name, "labels": labels},
+            "spec": {"taints": taints},
+        }
+        lease = {
+            "kind": "Lease",
+            "metadata": {"name": self.name, "namespace": "kube-node-lease"},
+            "spec": _lease(self.name),
+        }
         for thing in (node, lease):
             with suppress(Refused):  # of a run that was cut off
                 self._kube.create(thing)
@@ -287,7 +357,8 @@ class PaperNode:
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_S):
-            with suppress(OSError, HTTPException, Refused):  # the API server is away; a later beat makes it good
+            # the API server is away; a later beat makes it good
+            with suppress(OSError, HTTPException, Refused):
                 self._renew()
 
     def _renew(self) -> None:
@@ -304,7 +375,13 @@ def _lease(holder: str) -> Thing:
 
 def _ready() -> Thing:
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now, "lastTransitionTime": now}
+    return {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Test",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
 
 
 def spec_for(node: str = "", selector: Mapping[str, str] | None = None) -> Thing:
@@ -314,7 +391,10 @@ def spec_for(node: str = "", selector: Mapping[str, str] | None = None) -> Thing
 
 def paper_pod(story: Story, node: str, name: str, annotations: Mapping[str, Any]) -> Pod:
     """Make a pod that is bound to a node of paper."""
-    return Pod(story.kube, story.kube.create(manifests.pod(name, story.namespace, annotations, {}, spec_for(node))))
+    return Pod(
+        story.kube,
+        story.kube.create(manifests.pod(name, story.namespace, annotations, {}, spec_for(node))),
+    )
 
 
 def vanish(*pods: Pod) -> None:

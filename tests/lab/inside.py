@@ -46,13 +46,19 @@ class Inside:
 
     def run(self, *command: str, timeout_s: float = 20) -> subprocess.CompletedProcess[str]:
         """Run a program of the machine in the pod's network; the caller looks at the exit code."""
-        return subprocess.run([*self._enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(
+            [*self._enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
 
     def addresses(self) -> dict[str, list[str]]:
         """Give each NIC's addresses with prefix length, link-local and loopback ones left out, IPv4 first."""
         shown = json.loads(self._need("ip", "-j", "address", "show"))
         return {
-            link["ifname"]: [f"{info['local']}/{info['prefixlen']}" for info in link["addr_info"] if info["scope"] == "global"]
+            link["ifname"]: [
+                f"{info['local']}/{info['prefixlen']}"
+                for info in link["addr_info"]
+                if info["scope"] == "global"
+            ]
             for link in shown
             if link["ifname"] != "lo"
         }
@@ -63,14 +69,20 @@ class Inside:
 
     def underlay(self) -> set[tuple[str, IPAddress]]:
         """Give the pairs of NIC and underlay address."""
-        pairs = {(nic, ip_interface(text).ip) for nic, texts in self.addresses().items() for text in texts}
+        pairs = {
+            (nic, ip_interface(text).ip)
+            for nic, texts in self.addresses().items()
+            for text in texts
+        }
         return {(nic, ip) for nic, ip in pairs if is_underlay(ip)}
 
     def routes(self, family: int) -> list[Route]:
         """Give the main table, the kernel's own connected and link-local routes left out."""
         shown = json.loads(self._need("ip", f"-{family}", "-j", "route", "show", "table", "main"))
         return [
-            Route(route["dst"], route["dev"], route.get("gateway", "")) for route in shown if route.get("protocol") != "kernel"
+            Route(route["dst"], route["dev"], route.get("gateway", ""))
+            for route in shown
+            if route.get("protocol") != "kernel"
         ]
 
     def pings(self, address: IPAddress | str) -> bool:
@@ -78,7 +90,11 @@ class Inside:
         return self.run("busybox", "ping", "-c", "1", "-W", "1", str(address)).returncode == 0
 
     def reads(self, address: IPAddress | str) -> str:
-        """Give what the web server at an address says its name is; nothing when it does not answer."""
+        """
+        Give what the web server at an address says its name is.
+
+        Nothing when it does not answer.
+        """
         return self.run(*fetch(address)).stdout.strip()
 
     def _need(self, *command: str) -> str:
@@ -89,7 +105,11 @@ class Inside:
 
 
 def fetch(address: IPAddress | str) -> list[str]:
-    """Give the command that asks a pod for its name over TCP (the machine's static busybox cannot: its wget crashes)."""
+    """
+    Give the command that asks a pod for its name over TCP (the machine's static busybox cannot.
+
+    Its wget crashes).
+    """
     return [sys.executable, "-ISc", ASK_NAME, str(address)]
 
 

@@ -45,11 +45,23 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
     "ClusterRoleBinding": ("rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
     "FlowSchema": ("flowcontrol.apiserver.k8s.io/v1", "flowschemas", False),
-    "PriorityLevelConfiguration": ("flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations", False),
+    "PriorityLevelConfiguration": (
+        "flowcontrol.apiserver.k8s.io/v1",
+        "prioritylevelconfigurations",
+        False,
+    ),
     "SubjectAccessReview": ("authorization.k8s.io/v1", "subjectaccessreviews", False),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions", False),
-    "MutatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", False),
-    "ValidatingWebhookConfiguration": ("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", False),
+    "MutatingWebhookConfiguration": (
+        "admissionregistration.k8s.io/v1",
+        "mutatingwebhookconfigurations",
+        False,
+    ),
+    "ValidatingWebhookConfiguration": (
+        "admissionregistration.k8s.io/v1",
+        "validatingwebhookconfigurations",
+        False,
+    ),
     "CloneSet": ("apps.kruise.io/v1alpha1", "clonesets", True),
     "NetworkAttachmentDefinition": ("k8s.cni.cncf.io/v1", "network-attachment-definitions", True),
     "ServiceCIDR": ("networking.k8s.io/v1", "servicecidrs", False),
@@ -86,7 +98,9 @@ class Kube:
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         url = urllib.parse.urlsplit(cluster["server"])
         self.warnings: list[str] = []  # of the last answer, as kubectl shows them
-        self._connection = HTTPSConnection(url.hostname or "", url.port, timeout=timeout_s, context=_tls(cluster, user))
+        self._connection = HTTPSConnection(
+            url.hostname or "", url.port, timeout=timeout_s, context=_tls(cluster, user)
+        )
 
     def close(self) -> None:
         """Hang up."""
@@ -107,7 +121,9 @@ class Kube:
         assert thing is not None, f"{kind} {namespace}/{name} does not exist"
         return thing
 
-    def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> list[Thing]:
+    def list(
+        self, kind: str, namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> list[Thing]:
         """Give all objects of a kind, of one namespace or of all."""
         query = urllib.parse.urlencode({"labelSelector": labels, "fieldSelector": fields})
         return self._call("GET", f"{path_of(kind, namespace)}?{query}")["items"] or []
@@ -116,9 +132,15 @@ class Kube:
         """Create an object from a manifest that has kind and metadata, or only ask whether it would be let in."""
         kind, metadata = thing["kind"], thing["metadata"]
         body = {"apiVersion": KINDS[kind][0], **thing}
-        return self._call("POST", path_of(kind, metadata.get("namespace", "")) + ("?dryRun=All" if dry_run else ""), body)
+        return self._call(
+            "POST",
+            path_of(kind, metadata.get("namespace", "")) + ("?dryRun=All" if dry_run else ""),
+            body,
+        )
 
-    def patch(self, kind: str, name: str, change: Thing, namespace: str = "", *, subresource: str = "") -> Thing:
+    def patch(
+        self, kind: str, name: str, change: Thing, namespace: str = "", *, subresource: str = ""
+    ) -> Thing:
         """Change an object by a merge patch (RFC 7386: None removes a key)."""
         tail = f"/{subresource}" if subresource else ""
         return self._call("PATCH", path_of(kind, namespace, name) + tail, change, MERGE_PATCH)
@@ -126,7 +148,9 @@ class Kube:
     def replace(self, thing: Thing) -> Thing:
         """Write a whole object."""
         metadata = thing["metadata"]
-        return self._call("PUT", path_of(thing["kind"], metadata.get("namespace", ""), metadata["name"]), thing)
+        return self._call(
+            "PUT", path_of(thing["kind"], metadata.get("namespace", ""), metadata["name"]), thing
+        )
 
     def delete(self, kind: str, name: str, namespace: str = "", **options: object) -> None:
         """Delete an object; one that is gone is fine. Options are those of DeleteOptions."""
@@ -136,7 +160,9 @@ class Kube:
             if refusal.code != 404:
                 raise
 
-    def delete_all(self, kind: str, namespace: str = "", *, labels: str = "", **options: object) -> None:
+    def delete_all(
+        self, kind: str, namespace: str = "", *, labels: str = "", **options: object
+    ) -> None:
         """Delete all objects of a kind in a namespace, or those with some labels."""
         query = urllib.parse.urlencode({"labelSelector": labels})
         self._call("DELETE", f"{path_of(kind, namespace)}?{query}", options or None)
@@ -145,7 +171,9 @@ class Kube:
         """Give the text behind any path, such as `/metrics`."""
         return self._send("GET", path, None, "application/json")[1].decode()
 
-    def _call(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Thing:
+    def _call(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> Thing:
         """Ask, and give the object of the answer."""
         code, answer = self._send(method, path, body, content_type)
         if code >= 400:
@@ -153,7 +181,11 @@ class Kube:
         return json.loads(answer)
 
     def _send(self, method: str, path: str, body: object, content_type: str) -> tuple[int, bytes]:
-        """Ask once; a reading call whose old connection turns out to be dead asks again on a new one."""
+        """
+        Ask once.
+
+        A reading call whose old connection turns out to be dead asks again on a new one.
+        """
         payload = None if body is None else json.dumps(body)
         for attempt in (1, 2):
             try:

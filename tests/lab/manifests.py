@@ -14,15 +14,21 @@ SUBNETS: Final = "ipam.spidernet.io/subnets"
 SUBNET: Final = "ipam.spidernet.io/subnet"
 IP_NUMBER: Final = "ipam.spidernet.io/ippool-ip-number"
 ROUTES: Final = "ipam.spidernet.io/routes"
-NAMESPACE_POOLS: Final = {4: "ipam.spidernet.io/default-ipv4-ippool", 6: "ipam.spidernet.io/default-ipv6-ippool"}
+NAMESPACE_POOLS: Final = {
+    4: "ipam.spidernet.io/default-ipv4-ippool",
+    6: "ipam.spidernet.io/default-ipv6-ippool",
+}
 DEFAULT_NETWORK: Final = "v1.multus-cni.io/default-network"
 NETWORKS: Final = "k8s.v1.cni.cncf.io/networks"
 NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
 
 TEST_LABEL: Final = "spiderpool-test"  # on whatever a story creates outside of its own namespace
 
-# Serves its own name over HTTP, and ends at once when told to: a shell that waits hears TERM, a `sleep` as PID 1 does not.
-SERVE: Final = "mkdir -p /www; hostname >/www/name; httpd -h /www; trap 'exit 0' TERM; sleep 1000000 & wait"
+# Serves its own name over HTTP, and ends at once when told to: a shell that waits hears TERM, a
+# `sleep` as PID 1 does not.
+SERVE: Final = (
+    "mkdir -p /www; hostname >/www/name; httpd -h /www; trap 'exit 0' TERM; sleep 1000000 & wait"
+)
 
 
 def pod_spec(node: str | None = None, selector: Mapping[str, str] | None = None) -> Thing:
@@ -31,7 +37,12 @@ def pod_spec(node: str | None = None, selector: Mapping[str, str] | None = None)
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "containers": [
-            {"name": "web", "image": "busybox:1", "imagePullPolicy": "Never", "command": ["sh", "-c", SERVE]},
+            {
+                "name": "web",
+                "image": "busybox:1",
+                "imagePullPolicy": "Never",
+                "command": ["sh", "-c", SERVE],
+            },
         ],
     }
     if node:
@@ -43,17 +54,37 @@ def pod_spec(node: str | None = None, selector: Mapping[str, str] | None = None)
 
 def texts(annotations: Mapping[str, Any] | None) -> dict[str, str]:
     """Give annotations as text; what is no text becomes JSON."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (annotations or {}).items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in (annotations or {}).items()
+    }
 
 
-def pod(name: str, namespace: str, annotations: Mapping[str, Any], labels: Mapping[str, str], spec: Thing) -> Thing:
+def pod(
+    name: str,
+    namespace: str,
+    annotations: Mapping[str, Any],
+    labels: Mapping[str, str],
+    spec: Thing,
+) -> Thing:
     """Give a pod."""
-    metadata = {"name": name, "namespace": namespace, "annotations": texts(annotations), "labels": dict(labels)}
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "annotations": texts(annotations),
+        "labels": dict(labels),
+    }
     return {"kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def workload(
-    kind: str, name: str, namespace: str, replicas: int, annotations: Mapping[str, Any], spec: Thing, **more: Any
+    kind: str,
+    name: str,
+    namespace: str,
+    replicas: int,
+    annotations: Mapping[str, Any],
+    spec: Thing,
+    **more: Any,
 ) -> Thing:
     """Give a Deployment or StatefulSet whose pods have these annotations."""
     labels = {"app": name}
@@ -61,7 +92,12 @@ def workload(
     return {
         "kind": kind,
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template, **more},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": template,
+            **more,
+        },
     }
 
 
@@ -76,16 +112,26 @@ def macvlan(name: str, namespace: str, master: str, ipam: Mapping[str, Any]) -> 
         "ipam": {"type": "spiderpool", **ipam},
     }
     metadata = {"name": name, "namespace": namespace}
-    return {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}}
+    return {
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": metadata,
+        "spec": {"config": json.dumps(config)},
+    }
 
 
 def pool(name: str, subnet: str, ips: Sequence[str], **spec: Any) -> Thing:
     """Give a SpiderIPPool."""
     metadata = {"name": name, "labels": {TEST_LABEL: "true"}}
-    return {"kind": "SpiderIPPool", "metadata": metadata, "spec": {"subnet": subnet, "ips": list(ips), **spec}}
+    return {
+        "kind": "SpiderIPPool",
+        "metadata": metadata,
+        "spec": {"subnet": subnet, "ips": list(ips), **spec},
+    }
 
 
-def multus_config(name: str, namespace: str, annotations: Mapping[str, str] | None = None, **spec: Any) -> Thing:
+def multus_config(
+    name: str, namespace: str, annotations: Mapping[str, str] | None = None, **spec: Any
+) -> Thing:
     """Give a SpiderMultusConfig."""
     metadata = {"name": name, "namespace": namespace, "annotations": dict(annotations or {})}
     return {"kind": "SpiderMultusConfig", "metadata": metadata, "spec": spec}

@@ -11,7 +11,8 @@ from typing import Final
 IPAddress = IPv4Address | IPv6Address
 
 BLOCK: Final = 32  # addresses of one hand-out; more than any story needs
-FIRST4: Final = 200 * 256  # 10.6.200.0, 10.7.200.0: above the nodes (168.71) and the lab's own pools
+# 10.6.200.0, 10.7.200.0: above the nodes (168.71) and the lab's own pools
+FIRST4: Final = 200 * 256
 FIRST6: Final = 0xC800_0000  # fd00:6::c800:0, fd00:7::c800:0
 
 _blocks: Iterator[int] = itertools.count()

@@ -11,7 +11,13 @@ T = TypeVar("T")
 STEP_S = 0.2
 
 
-def until(ask: Callable[[], T], what: str, *, within_s: float = 30, seen: Callable[[], object] | None = None) -> T:
+def until(
+    ask: Callable[[], T],
+    what: str,
+    *,
+    within_s: float = 30,
+    seen: Callable[[], object] | None = None,
+) -> T:
     """
     Ask until the answer is true, and give it.
 
@@ -24,7 +30,9 @@ def until(ask: Callable[[], T], what: str, *, within_s: float = 30, seen: Callab
     deadline = time.monotonic() + within_s
     while not (answer := ask()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {within_s:.0f} s still not so: {what}; seen: {seen() if seen else answer!r}")
+            raise AssertionError(
+                f"after {within_s:.0f} s still not so: {what}; seen: {seen() if seen else answer!r}"
+            )
         time.sleep(STEP_S)
     return answer
 

@@ -1,8 +1,9 @@
 """
 One test's own corner of the cluster: a namespace, pools, networks, pods; and the promises that hold after every story.
 
-The promises (`disagreements`) are about three views of the same addresses: what the kernel of each pod has, what the
-SpiderIP records say, and what was derived from them (pool status, SpiderEndpoints). They must meet, with nothing left over.
+The promises (`disagreements`) are about three views of the same addresses: what the kernel of each
+pod has, what the SpiderIP records say, and what was derived from them (pool status,
+SpiderEndpoints). They must meet, with nothing left over.
 """
 
 from __future__ import annotations
@@ -95,11 +96,20 @@ def is_running(thing: Thing) -> bool:
     """Whether a pod object says that all its containers run, and nobody deletes it."""
     status = thing.get("status", {})
     ready = [container["ready"] for container in status.get("containerStatuses", [])]
-    return status.get("phase") == "Running" and bool(ready) and all(ready) and not thing["metadata"].get("deletionTimestamp")
+    return (
+        status.get("phase") == "Running"
+        and bool(ready)
+        and all(ready)
+        and not thing["metadata"].get("deletionTimestamp")
+    )
 
 
 class Story:
-    """What one test has of the cluster. `close` ends all of it and looks whether anything is left."""
+    """
+    What one test has of the cluster.
+
+    `close` ends all of it and looks whether anything is left.
+    """
 
     def __init__(self, kube: Kube, lab: Lab, name: str) -> None:
         """Make the namespace."""
@@ -110,15 +120,28 @@ class Story:
         metadata = {"name": name, "labels": {manifests.TEST_LABEL: "true"}}
         kube.create({"kind": "Namespace", "metadata": metadata})
         # Pods are refused before that; it takes a while when the API server was away.
-        until(lambda: kube.get("ServiceAccount", "default", name), f"namespace {name} has its service account", within_s=60)
+        until(
+            lambda: kube.get("ServiceAccount", "default", name),
+            f"namespace {name} has its service account",
+            within_s=60,
+        )
 
-    # --- making things ------------------------------------------------------------------------------------------------------
+    # --- making things
+    # ------------------------------------------------------------------------------------------------------
 
-    def pool(self, name: str, underlay: Underlay = ENS192, family: int = 4, count: int = 4, **spec: Any) -> str:
-        """Make a pool of fresh addresses of an underlay; its name begins with the story's. The gateway is the underlay's."""
+    def pool(
+        self, name: str, underlay: Underlay = ENS192, family: int = 4, count: int = 4, **spec: Any
+    ) -> str:
+        """
+        Make a pool of fresh addresses of an underlay; its name begins with the story's.
+
+        The gateway is the underlay's.
+        """
         ips = underlay.take(family, count)
         spec = {"gateway": str(underlay.gateway(family)), **spec}
-        return self.pool_of(name, str(underlay.network(family)), [f"{ips[0]}-{ips[-1]}"] if count else [], **spec)
+        return self.pool_of(
+            name, str(underlay.network(family)), [f"{ips[0]}-{ips[-1]}"] if count else [], **spec
+        )
 
     def pool_of(self, name: str, subnet: str, ips: Sequence[str], **spec: Any) -> str:
         """Make a pool of given addresses; a key with None as value is left out."""
@@ -128,15 +151,31 @@ class Story:
         self.pools.append(full_name)
         return full_name
 
-    def subnet(self, name: str, underlay: Underlay = ENS192, family: int = 4, count: int = 10, **spec: Any) -> str:
-        """Make a subnet of fresh addresses of an underlay; no pool of that underlay may be there."""
+    def subnet(
+        self, name: str, underlay: Underlay = ENS192, family: int = 4, count: int = 10, **spec: Any
+    ) -> str:
+        """
+        Make a subnet of fresh addresses of an underlay.
+
+        No pool of that underlay may be there.
+        """
         ips = underlay.take(family, count)
         spec = {"gateway": str(underlay.gateway(family)), "ips": [f"{ips[0]}-{ips[-1]}"], **spec}
-        return self.subnet_of(f"{self.namespace}-{name}", subnet=str(underlay.network(family)), **spec)
+        return self.subnet_of(
+            f"{self.namespace}-{name}", subnet=str(underlay.network(family)), **spec
+        )
 
     def subnet_of(self, full_name: str, **spec: Any) -> str:
-        """Make a subnet of a given name and specification; one of that CIDR that a failed story left goes first."""
-        until_none(lambda: self._subnets_of(spec["subnet"]), f"no other subnet has {spec['subnet']}", within_s=60)
+        """
+        Make a subnet of a given name and specification.
+
+        One of that CIDR that a failed story left goes first.
+        """
+        until_none(
+            lambda: self._subnets_of(spec["subnet"]),
+            f"no other subnet has {spec['subnet']}",
+            within_s=60,
+        )
         metadata = {"name": full_name, "labels": {manifests.TEST_LABEL: "true"}}
         self.kube.create({"kind": "SpiderSubnet", "metadata": metadata, "spec": spec})
         self.subnets.append(full_name)
@@ -145,14 +184,20 @@ class Story:
     def auto_pools(self, subnet: str = "") -> list[Thing]:
         """Give the pools that were made for applications from one of the story's subnets, or from all, by name."""
         mine = {subnet} if subnet else set(self.subnets)
-        pools = [pool for pool in self.kube.list("SpiderIPPool") if pool["metadata"].get("labels", {}).get(OF_SUBNET) in mine]
+        pools = [
+            pool
+            for pool in self.kube.list("SpiderIPPool")
+            if pool["metadata"].get("labels", {}).get(OF_SUBNET) in mine
+        ]
         return sorted(pools, key=lambda pool: pool["metadata"]["name"])
 
     def reserve(self, name: str, *ips: str) -> str:
         """Reserve addresses."""
         full_name = f"{self.namespace}-{name}"
         metadata = {"name": full_name, "labels": {manifests.TEST_LABEL: "true"}}
-        self.kube.create({"kind": "SpiderReservedIP", "metadata": metadata, "spec": {"ips": list(ips)}})
+        self.kube.create(
+            {"kind": "SpiderReservedIP", "metadata": metadata, "spec": {"ips": list(ips)}}
+        )
         self._reserved.append(full_name)
         return full_name
 
@@ -171,18 +216,25 @@ class Story:
         wait: bool = True,
     ) -> Pod:
         """Make a pod, by default one that is given time to run."""
-        manifest = manifests.pod(name, self.namespace, annotations or {}, labels or {}, manifests.pod_spec(node))
+        manifest = manifests.pod(
+            name, self.namespace, annotations or {}, labels or {}, manifests.pod_spec(node)
+        )
         pod = Pod(self.kube, self.kube.create(manifest))
         if wait:
             self.wait_running(pod)
         return pod
 
-    def workload(self, kind: str, name: str, replicas: int, annotations: Mapping[str, Any], **more: Any) -> None:
+    def workload(
+        self, kind: str, name: str, replicas: int, annotations: Mapping[str, Any], **more: Any
+    ) -> None:
         """Make a Deployment or StatefulSet; `selector` is its pods' nodeSelector."""
         spec = manifests.pod_spec(selector=more.pop("selector", None))
-        self.kube.create(manifests.workload(kind, name, self.namespace, replicas, annotations, spec, **more))
+        self.kube.create(
+            manifests.workload(kind, name, self.namespace, replicas, annotations, spec, **more)
+        )
 
-    # --- looking ------------------------------------------------------------------------------------------------------------
+    # --- looking
+    # ------------------------------------------------------------------------------------------------------------
 
     def wait_running(self, *pods: Pod, within_s: float = START_S) -> None:
         """Wait until pods run; a failure shows what their Events say."""
@@ -190,12 +242,18 @@ class Story:
             lambda: all(pod.runs() for pod in pods),
             f"{', '.join(map(str, pods))} run",
             within_s=within_s,
-            seen=lambda: [(pod.name, event["reason"], event["message"]) for pod in pods for event in pod.events()[-4:]],
+            seen=lambda: [
+                (pod.name, event["reason"], event["message"])
+                for pod in pods
+                for event in pod.events()[-4:]
+            ],
         )
 
     def wait_gone(self, *pods: Pod, within_s: float = 30) -> None:
         """Wait until pod objects are gone."""
-        until_none(lambda: [pod for pod in pods if pod.thing], "the pods are gone", within_s=within_s)
+        until_none(
+            lambda: [pod for pod in pods if pod.thing], "the pods are gone", within_s=within_s
+        )
 
     def delete(self, *pods: Pod) -> None:
         """Delete pods and wait until they are gone."""
@@ -212,66 +270,104 @@ class Story:
 
         if count == 0:
             until_none(
-                lambda: self.kube.list("Pod", self.namespace, labels=f"app={app}"), f"{app} has no pods", within_s=within_s
+                lambda: self.kube.list("Pod", self.namespace, labels=f"app={app}"),
+                f"{app} has no pods",
+                within_s=within_s,
             )
             return []
-        things = until(settled, f"{app} has {count} running pods", within_s=within_s, seen=self.words)
-        return [Pod(self.kube, thing) for thing in sorted(things, key=lambda thing: thing["metadata"]["name"])]
+        things = until(
+            settled, f"{app} has {count} running pods", within_s=within_s, seen=self.words
+        )
+        return [
+            Pod(self.kube, thing)
+            for thing in sorted(things, key=lambda thing: thing["metadata"]["name"])
+        ]
 
     def words(self, count: int = 8) -> list[tuple[str, str, str]]:
         """Give the story's last warnings, for a failure's text."""
-        events = [event for event in self.kube.list("Event", self.namespace) if event["type"] == "Warning"]
-        return [(event["involvedObject"]["name"], event["reason"], event["message"]) for event in events[-count:]]
+        events = [
+            event for event in self.kube.list("Event", self.namespace) if event["type"] == "Warning"
+        ]
+        return [
+            (event["involvedObject"]["name"], event["reason"], event["message"])
+            for event in events[-count:]
+        ]
 
     def warning(self, pod: Pod, *parts: str, within_s: float = 30) -> str:
         """Wait for a warning of the agent on a pod that has all these parts, and give its text."""
 
         def told() -> list[str]:
-            messages = [event["message"] for event in pod.events() if event["type"] == "Warning" and is_ours(event)]
+            messages = [
+                event["message"]
+                for event in pod.events()
+                if event["type"] == "Warning" and is_ours(event)
+            ]
             return [message for message in messages if all(part in message for part in parts)]
 
         seen = lambda: [(event["reason"], event["message"]) for event in pod.events()]  # noqa: E731
-        return until(told, f"an Event on {pod} says {' … '.join(parts)}", within_s=within_s, seen=seen)[0]
+        return until(
+            told, f"an Event on {pod} says {' … '.join(parts)}", within_s=within_s, seen=seen
+        )[0]
 
     def records(self, pool: str = "", *, states: Iterable[str] = ("Held",)) -> list[Record]:
         """Give the records of one of the story's pools or of all, and of its namespace, by address."""
         pools = {pool} if pool else set(self.pools)
         found = [record for record in all_records(self.kube) if record.state in set(states)]
-        mine = [record for record in found if record.pool in pools or (not pool and record.namespace == self.namespace)]
+        mine = [
+            record
+            for record in found
+            if record.pool in pools or (not pool and record.namespace == self.namespace)
+        ]
         return sorted(mine, key=lambda record: (record.ip.version, record.ip))
 
     def sips_of(self, pod: Pod) -> set[tuple[str, IPAddress]]:
         """Give the pairs of NIC and address that the records say a pod holds."""
         return {(record.nic, record.ip) for record in self.records() if record.uid == pod.uid}
 
-    # --- the promises -------------------------------------------------------------------------------------------------------
+    # --- the promises
+    # -------------------------------------------------------------------------------------------------------
 
     def assert_clean(self, within_s: float = 20) -> None:
         """
         Wait until kernel, records, pool status and endpoints agree, with nothing left over, as spiderpoolctl sees it too.
 
-        It sees the whole cluster, so what earlier stories leave while they end (`Endings`) is waited for.
+        It sees the whole cluster, so what earlier stories leave while they end (`Endings`) is
+        waited for.
         """
-        until_none(lambda: list(self.disagreements()), "kernel, records and what is derived from them agree", within_s=within_s)
-        until_none(lambda: audit.complaints(self.lab), "spiderpoolctl check has nothing to complain about", within_s=60)
+        until_none(
+            lambda: list(self.disagreements()),
+            "kernel, records and what is derived from them agree",
+            within_s=within_s,
+        )
+        until_none(
+            lambda: audit.complaints(self.lab),
+            "spiderpoolctl check has nothing to complain about",
+            within_s=60,
+        )
 
     def disagreements(self) -> Iterator[str]:
         """Say where kernel, records, pool status and endpoints do not meet."""
-        things = {thing["metadata"]["uid"]: thing for thing in self.kube.list("Pod", self.namespace)}
+        things = {
+            thing["metadata"]["uid"]: thing for thing in self.kube.list("Pod", self.namespace)
+        }
         records = self.records()
         yield from self._pods_without_agreement(things, records)
         yield from self._records_without_pod(things, records)
         yield from self._wrong_status(records)
         yield from self._wrong_endpoints(things, records)
 
-    def _pods_without_agreement(self, things: Mapping[str, Thing], records: Sequence[Record]) -> Iterator[str]:
+    def _pods_without_agreement(
+        self, things: Mapping[str, Thing], records: Sequence[Record]
+    ) -> Iterator[str]:
         """Name running pods whose kernel and records differ."""
         for uid, thing in things.items():
             held = {(record.nic, record.ip) for record in records if record.uid == uid}
             if is_running(thing) and (uses := Inside(uid).underlay()) != held:
                 yield f"pod {thing['metadata']['name']} wears {_pairs(uses)} and holds {_pairs(held)}"
 
-    def _records_without_pod(self, things: Mapping[str, Thing], records: Sequence[Record]) -> Iterator[str]:
+    def _records_without_pod(
+        self, things: Mapping[str, Thing], records: Sequence[Record]
+    ) -> Iterator[str]:
         """Name records whose holder is gone and not awaited."""
         for record in records:
             if record.uid not in things and not (record.static and self._is_awaited(record.pod)):
@@ -293,11 +389,20 @@ class Story:
             if shown != held or count != len(held):
                 yield f"pool {name} shows {sorted(map(str, shown))}, count {count}, and has {sorted(map(str, held))}"
 
-    def _wrong_endpoints(self, things: Mapping[str, Thing], records: Sequence[Record]) -> Iterator[str]:
+    def _wrong_endpoints(
+        self, things: Mapping[str, Thing], records: Sequence[Record]
+    ) -> Iterator[str]:
         """Name endpoints that are not what the records say, and those missing."""
-        endpoints = {thing["metadata"]["name"]: thing for thing in self.kube.list("SpiderEndpoint", self.namespace)}
+        endpoints = {
+            thing["metadata"]["name"]: thing
+            for thing in self.kube.list("SpiderEndpoint", self.namespace)
+        }
         for name, endpoint in endpoints.items():
-            shown = {ip_interface(text).ip for item in endpoint["status"]["current"]["ips"] for text in _addresses(item)}
+            shown = {
+                ip_interface(text).ip
+                for item in endpoint["status"]["current"]["ips"]
+                for text in _addresses(item)
+            }
             held = {record.ip for record in records if record.pod == name}
             if shown != held:
                 yield f"endpoint {name} shows {sorted(map(str, shown))}, held are {sorted(map(str, held))}"
@@ -306,15 +411,24 @@ class Story:
             if name not in endpoints and any(record.uid == uid for record in records):
                 yield f"pod {name} holds addresses and has no endpoint"
 
-    # --- the end ------------------------------------------------------------------------------------------------------------
+    # --- the end
+    # ------------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Delete everything; whatever of it holds an address or an endpoint longer than it should is a failure."""
+        """
+        Delete everything.
+
+        Whatever of it holds an address or an endpoint longer than it should is a failure.
+        """
         for kind in WORKLOADS:
             self.kube.delete_all(kind, self.namespace, propagationPolicy="Background")
         until_none(self._remaining_pods, f"all pods of {self.namespace} are gone", within_s=60)
         until_none(self.records, "no address is held any more", within_s=30)
-        until_none(lambda: self.kube.list("SpiderEndpoint", self.namespace), "no endpoint is left", within_s=20)
+        until_none(
+            lambda: self.kube.list("SpiderEndpoint", self.namespace),
+            "no endpoint is left",
+            within_s=20,
+        )
         for name in self._reserved:
             self.kube.delete("SpiderReservedIP", name)
         for name in self.pools:
@@ -328,7 +442,11 @@ class Story:
         self.kube.delete("Namespace", self.namespace)
 
     def sweep(self) -> None:
-        """Delete everything by force after a failure, so that the next story has a clean ground; complain about nothing."""
+        """
+        Delete everything by force after a failure, so that the next story has a clean ground.
+
+        Complain about nothing.
+        """
         for kind in WORKLOADS:
             self.kube.delete_all(kind, self.namespace, propagationPolicy="Background")
         self.kube.delete_all("Pod", self.namespace)
@@ -346,16 +464,27 @@ class Story:
     def _remaining_pools(self) -> list[str]:
         """Give the story's pools that still exist."""
         mine = set(self.pools)
-        return [name for pool in self.kube.list("SpiderIPPool") if (name := pool["metadata"]["name"]) in mine]
+        return [
+            name
+            for pool in self.kube.list("SpiderIPPool")
+            if (name := pool["metadata"]["name"]) in mine
+        ]
 
     def _subnets_of(self, cidr: str) -> list[str]:
         """Give the subnets that have a CIDR."""
-        return [thing["metadata"]["name"] for thing in self.kube.list("SpiderSubnet") if thing["spec"]["subnet"] == cidr]
+        return [
+            thing["metadata"]["name"]
+            for thing in self.kube.list("SpiderSubnet")
+            if thing["spec"]["subnet"] == cidr
+        ]
 
     def _given_away(self) -> list[tuple[str, str]]:
         """Give what the story's subnets still say of pools."""
         subnets = [self.kube.need("SpiderSubnet", name) for name in self.subnets]
-        shown = [(subnet["metadata"]["name"], subnet.get("status", {}).get("controlledIPPools", "")) for subnet in subnets]
+        shown = [
+            (subnet["metadata"]["name"], subnet.get("status", {}).get("controlledIPPools", ""))
+            for subnet in subnets
+        ]
         return [(name, text) for name, text in shown if text]
 
     def _remaining_subnets(self) -> list[str]:
@@ -405,13 +534,23 @@ def is_ours(event: Thing) -> bool:
 
 
 def kubelet_says(pod: Pod, *parts: str) -> bool:
-    """Whether kubelet's own Event on a pod that does not start has all these parts: CNI's answer, as the user meets it."""
-    messages = [event["message"] for event in pod.events() if event["reason"] == "FailedCreatePodSandBox"]
+    """
+    Whether kubelet's own Event on a pod that does not start has all these parts.
+
+    CNI's answer, as the user meets it.
+    """
+    messages = [
+        event["message"] for event in pod.events() if event["reason"] == "FailedCreatePodSandBox"
+    ]
     return any(all(part in message for part in parts) for message in messages)
 
 
 def sweep_pools(kube: Kube) -> None:
-    """Delete what stories that were cut off have left: pools, subnets with theirs, and reserved addresses by their label."""
+    """
+    Delete what stories that were cut off have left.
+
+    Pools, subnets with theirs, and reserved addresses by their label.
+    """
     for kind in ("SpiderSubnet", "SpiderIPPool", "SpiderReservedIP"):
         for thing in kube.list(kind, labels=manifests.TEST_LABEL):
             try:

@@ -1,4 +1,8 @@
-"""What the webhooks refuse, through the real API server: reason, field and words, each rule once; and what they fill in."""
+"""
+What the webhooks refuse, through the real API server: reason, field and words, each rule once.
+
+And what they fill in.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,11 @@ ROUTE = {"dst": "10.99.0.0/16", "gw": "10.6.0.1"}
 
 @dataclass(frozen=True)
 class Wrong:
-    """A pool that must be refused: its spec, the field that the refusal names, and a part of its words."""
+    """
+    A pool that must be refused.
+
+    Its spec, the field that the refusal names, and a part of its words.
+    """
 
     where: str
     words: str
@@ -38,22 +46,40 @@ POOLS = {
     "range malformed": Wrong("spec.ips[0]", "10.6.190.x", ips=("10.6.190.x",)),
     "range outside": Wrong("spec.ips[0]", "10.5.0.1", ips=("10.5.0.1",)),
     "range as CIDR": Wrong("spec.ips[0]", "10.6.190.0/24", ips=("10.6.190.0/24",)),
-    "range reversed": Wrong("spec.ips[0]", "10.6.190.19-10.6.190.10", ips=("10.6.190.19-10.6.190.10",)),
-    "range with blanks": Wrong("spec.ips[0]", "10.6.190.10 - 10.6.190.19", ips=("10.6.190.10 - 10.6.190.19",)),
-    "excluded range malformed": Wrong("spec.excludeIPs[0]", "nonsense", {"excludeIPs": ["nonsense"]}),
+    "range reversed": Wrong(
+        "spec.ips[0]", "10.6.190.19-10.6.190.10", ips=("10.6.190.19-10.6.190.10",)
+    ),
+    "range with blanks": Wrong(
+        "spec.ips[0]", "10.6.190.10 - 10.6.190.19", ips=("10.6.190.10 - 10.6.190.19",)
+    ),
+    "excluded range malformed": Wrong(
+        "spec.excludeIPs[0]", "nonsense", {"excludeIPs": ["nonsense"]}
+    ),
     "gateway no address": Wrong("spec.gateway", "nonsense", {"gateway": "nonsense"}),
     "gateway outside": Wrong("spec.gateway", "10.7.0.1", {"gateway": "10.7.0.1"}),
     "gateway among the addresses": Wrong("spec.ips[0]", "10.6.190.12", {"gateway": "10.6.190.12"}),
-    "route to everywhere": Wrong("spec.routes[0].dst", "0.0.0.0/0", {"routes": [{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}]}),
-    "route twice": Wrong("spec.routes[1].dst", ROUTE["dst"], {"routes": [ROUTE, ROUTE]}),
-    "route to nowhere": Wrong("spec.routes[0].dst", "nonsense", {"routes": [{"dst": "nonsense", "gw": "10.6.0.1"}]}),
-    "route of the other family": Wrong(
-        "spec.routes[0].dst", "fd00:99::/64", {"routes": [{"dst": "fd00:99::/64", "gw": "10.6.0.1"}]}
+    "route to everywhere": Wrong(
+        "spec.routes[0].dst", "0.0.0.0/0", {"routes": [{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}]}
     ),
-    "route's gateway outside": Wrong("spec.routes[0].gw", "10.7.0.1", {"routes": [{**ROUTE, "gw": "10.7.0.1"}]}),
+    "route twice": Wrong("spec.routes[1].dst", ROUTE["dst"], {"routes": [ROUTE, ROUTE]}),
+    "route to nowhere": Wrong(
+        "spec.routes[0].dst", "nonsense", {"routes": [{"dst": "nonsense", "gw": "10.6.0.1"}]}
+    ),
+    "route of the other family": Wrong(
+        "spec.routes[0].dst",
+        "fd00:99::/64",
+        {"routes": [{"dst": "fd00:99::/64", "gw": "10.6.0.1"}]},
+    ),
+    "route's gateway outside": Wrong(
+        "spec.routes[0].gw", "10.7.0.1", {"routes": [{**ROUTE, "gw": "10.7.0.1"}]}
+    ),
     "podAffinity empty": Wrong("spec.podAffinity", "", {"podAffinity": {}}),
-    "podAffinity malformed": Wrong("spec.podAffinity", "bad key!", {"podAffinity": {"matchLabels": {"bad key!": "x"}}}),
-    "nodeAffinity malformed": Wrong("spec.nodeAffinity", "bad key!", {"nodeAffinity": {"matchLabels": {"bad key!": "x"}}}),
+    "podAffinity malformed": Wrong(
+        "spec.podAffinity", "bad key!", {"podAffinity": {"matchLabels": {"bad key!": "x"}}}
+    ),
+    "nodeAffinity malformed": Wrong(
+        "spec.nodeAffinity", "bad key!", {"nodeAffinity": {"matchLabels": {"bad key!": "x"}}}
+    ),
     "namespaceAffinity malformed": Wrong(
         "spec.namespaceAffinity",
         "Nonsense",
@@ -66,7 +92,10 @@ POOLS = {
 def ground(kube: Kube) -> Iterator[None]:
     """Make a pool that others can meet: it owns 10.6.191.10 to .19 of the underlay."""
     names = ("admission-ground", "admission-ground6")
-    for thing in (pool(names[0], NET, ["10.6.191.10-10.6.191.19"]), pool(names[1], NET6, ["fd00:6::bf:10-fd00:6::bf:19"])):
+    for thing in (
+        pool(names[0], NET, ["10.6.191.10-10.6.191.19"]),
+        pool(names[1], NET6, ["fd00:6::bf:10-fd00:6::bf:19"]),
+    ):
         kube.create(thing)
     yield
     for name in names:
@@ -87,7 +116,9 @@ def test_wrong_pool(kube: Kube, wrong: Wrong) -> None:
     refusal = refused(kube, pool("admission-wrong", wrong.subnet, wrong.ips, **wrong.spec))
 
     assert (422, "Invalid") == (refusal.code, refusal.reason)
-    assert any(name == wrong.where or name.startswith(f"{wrong.where}.") for name in refusal.fields), refusal
+    assert any(
+        name == wrong.where or name.startswith(f"{wrong.where}.") for name in refusal.fields
+    ), refusal
     assert wrong.words in refusal.message
 
 
@@ -129,7 +160,9 @@ def test_what_never_changes(kube: Kube, change: Thing, name: str) -> None:
 def test_wrong_update(kube: Kube) -> None:
     """An update is judged as a creation is."""
     with pytest.raises(Refused) as refusal:
-        kube.patch("SpiderIPPool", "admission-ground", {"spec": {"ips": ["10.6.191.19-10.6.191.10"]}})
+        kube.patch(
+            "SpiderIPPool", "admission-ground", {"spec": {"ips": ["10.6.191.19-10.6.191.10"]}}
+        )
 
     assert (422, "Invalid") == (refusal.value.code, refusal.value.reason)
     assert "10.6.191.19-10.6.191.10" in refusal.value.message
@@ -151,7 +184,9 @@ def test_terminating_pool_cannot_be_edited(story: Story) -> None:
 
 def test_what_is_filled_in(story: Story) -> None:
     """A pool's ranges are merged and sorted, its family is derived, a finalizer and the label of its subnet are set."""
-    name = story.pool_of("p", NET, ["10.6.192.30", "10.6.192.12-10.6.192.14", "10.6.192.15", "10.6.192.12"])
+    name = story.pool_of(
+        "p", NET, ["10.6.192.30", "10.6.192.12-10.6.192.14", "10.6.192.15", "10.6.192.12"]
+    )
 
     thing = story.kube.need("SpiderIPPool", name)
 
@@ -180,8 +215,14 @@ RESERVED = {
 
 @pytest.mark.parametrize(("name", "spec", "words"), RESERVED.values(), ids=RESERVED)
 def test_wrong_reservation(kube: Kube, name: str, spec: Thing, words: str) -> None:
-    """A SpiderReservedIP that breaks a rule is refused: Invalid, with the field and what is wrong about it."""
-    refusal = refused(kube, {"kind": "SpiderReservedIP", "metadata": {"name": "admission-wrong"}, "spec": spec})
+    """
+    A SpiderReservedIP that breaks a rule is refused.
+
+    Invalid, with the field and what is wrong about it.
+    """
+    refusal = refused(
+        kube, {"kind": "SpiderReservedIP", "metadata": {"name": "admission-wrong"}, "spec": spec}
+    )
 
     assert (422, "Invalid") == (refusal.code, refusal.reason)
     assert name in refusal.fields
@@ -189,9 +230,15 @@ def test_wrong_reservation(kube: Kube, name: str, spec: Thing, words: str) -> No
 
 
 def test_reservation_keeps_its_family(story: Story) -> None:
-    """The family of a SpiderReservedIP is filled in and cannot be changed; its addresses can, and are merged."""
+    """
+    The family of a SpiderReservedIP is filled in and cannot be changed.
+
+    Its addresses can, and are merged.
+    """
     name = story.reserve("r", "10.6.190.12", "10.6.190.11", "10.6.190.11")
-    assert {"ipVersion": 4, "ips": ["10.6.190.11-10.6.190.12"]} == story.kube.need("SpiderReservedIP", name)["spec"]
+    assert {"ipVersion": 4, "ips": ["10.6.190.11-10.6.190.12"]} == story.kube.need(
+        "SpiderReservedIP", name
+    )["spec"]
 
     with pytest.raises(Refused) as refusal:
         story.kube.patch("SpiderReservedIP", name, {"spec": {"ipVersion": 6, "ips": ["fd00:6::1"]}})
@@ -202,7 +249,11 @@ def test_reservation_keeps_its_family(story: Story) -> None:
 
 
 def test_annotations_that_cannot_be_read(story: Story) -> None:
-    """Whoever applies a controller of pods is warned of them, of any kind; nothing is refused, what is right is silent."""
+    """
+    Whoever applies a controller of pods is warned of them, of any kind.
+
+    Nothing is refused, what is right is silent.
+    """
     spec = manifests.pod_spec() | {"restartPolicy": "OnFailure"}
     wrong, right = ({"ipam.spidernet.io/ip": value} for value in ("10.6.0.300", "10.6.0.3"))
 
@@ -211,7 +262,10 @@ def test_annotations_that_cannot_be_read(story: Story) -> None:
             name: _warnings(story, _of_kind(kind, name, story.namespace, annotations, spec))
             for name, annotations in (("wrong", wrong), ("right", right))
         }
-        assert [True] == ["annotation ipam.spidernet.io/ip" in text and "10.6.0.300" in text for text in told["wrong"]], kind
+        assert [True] == [
+            "annotation ipam.spidernet.io/ip" in text and "10.6.0.300" in text
+            for text in told["wrong"]
+        ], kind
         assert [] == told["right"], kind
 
 
@@ -224,10 +278,15 @@ def _warnings(story: Story, thing: Thing) -> list[str]:
 def _of_kind(kind: str, name: str, namespace: str, annotations: Thing, spec: Thing) -> Thing:
     """Give a controller of pods that have these annotations."""
     restart = spec["restartPolicy"] if kind in ("Job", "CronJob") else "Always"
-    thing = manifests.workload(kind, name, namespace, 1, annotations, spec | {"restartPolicy": restart})
+    thing = manifests.workload(
+        kind, name, namespace, 1, annotations, spec | {"restartPolicy": restart}
+    )
     template = thing["spec"]["template"]
     if kind == "CronJob":
-        return {**thing, "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}}
+        return {
+            **thing,
+            "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}},
+        }
     if kind == "Job":
         return {**thing, "spec": {"template": template}}
     if kind == "DaemonSet":

@@ -1,4 +1,8 @@
-"""Pods with one and two NICs, each family and both: what the kernel has, what the cluster shows, and who reaches whom."""
+"""
+Pods with one and two NICs, each family and both.
+
+What the kernel has, what the cluster shows, and who reaches whom.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,10 @@ FAMILIES = {"v4": (4,), "v6": (6,), "dual": (4, 6)}
 def test_nics(story: Story, lab: Lab, layout: Layout, families: tuple[int, ...]) -> None:
     """Two pods on two nodes wear the pools' addresses, reach each other, the gateways and the world outside."""
     annotations = _annotations(story, layout, families)
-    pods = [story.pod(name, annotations, node=node, wait=False) for name, node in (("a", "node1"), ("b", "node2"))]
+    pods = [
+        story.pod(name, annotations, node=node, wait=False)
+        for name, node in (("a", "node1"), ("b", "node2"))
+    ]
     story.wait_running(*pods)
 
     for pod in pods:
@@ -56,17 +63,24 @@ def test_nics(story: Story, lab: Lab, layout: Layout, families: tuple[int, ...])
 
 def _annotations(story: Story, layout: Layout, families: tuple[int, ...]) -> dict[str, object]:
     """Make networks and pools, and give the annotations of a pod that uses them."""
-    networks = {nic: story.macvlan(f"on-{underlay.master}", underlay) for nic, underlay in layout.nics.items()}
+    networks = {
+        nic: story.macvlan(f"on-{underlay.master}", underlay)
+        for nic, underlay in layout.nics.items()
+    }
     items = [
         {"interface": nic, "cleangateway": nic != layout.first}
-        | {f"ipv{family}": [story.pool(f"{nic}-v{family}", underlay, family)] for family in families}
+        | {
+            f"ipv{family}": [story.pool(f"{nic}-v{family}", underlay, family)]
+            for family in families
+        }
         for nic, underlay in layout.nics.items()
     ]
     annotations: dict[str, object] = {IPPOOLS: items}
     if "eth0" in networks:
         annotations[DEFAULT_NETWORK] = networks["eth0"]
     if "net1" in networks:
-        annotations[NETWORKS] = networks["net1"].rpartition("/")[2]  # without namespace: the pod's own
+        # without namespace: the pod's own
+        annotations[NETWORKS] = networks["net1"].rpartition("/")[2]
     return annotations
 
 
@@ -84,7 +98,9 @@ def _assert_routes(pod: Pod, layout: Layout, families: tuple[int, ...]) -> None:
     for family in families:
         defaults = [route for route in pod.inside.routes(family) if route.dst == "default"]
         if layout.first:
-            assert defaults == [Route("default", layout.first, str(layout.nics[layout.first].gateway(family)))]
+            assert defaults == [
+                Route("default", layout.first, str(layout.nics[layout.first].gateway(family)))
+            ]
         else:
             assert [route.nic for route in defaults] == ["eth0"]
 
@@ -95,8 +111,11 @@ def _assert_network_status(story: Story, pod: Pod, layout: Layout) -> None:
     assert sorted(set(layout.nics) | {"eth0"}) == sorted(entries)
     for nic, entry in entries.items():
         underlay = layout.nics.get(nic)
-        # The installation made a definition for the default network (reference meta-plugin.md 4: NAD = <ns>/<name>).
-        assert entry["name"] == (f"{story.namespace}/on-{underlay.master}" if underlay else "kube-system/k8s-pod-network")
+        # The installation made a definition for the default network (reference meta-plugin.md 4:
+        # NAD = <ns>/<name>).
+        assert entry["name"] == (
+            f"{story.namespace}/on-{underlay.master}" if underlay else "kube-system/k8s-pod-network"
+        )
         uses = [text.partition("/")[0] for text in pod.inside.addresses()[nic]]
         assert sorted(entry["ips"]) == sorted(uses)
         assert entry["mac"] == pod.inside.mac(nic)
@@ -104,7 +123,9 @@ def _assert_network_status(story: Story, pod: Pod, layout: Layout) -> None:
         if underlay:
             versions = sorted({ip.version for held, ip in pod.inside.underlay() if held == nic})
             gateways = [str(underlay.gateway(family)) for family in versions]
-            assert sorted(entry.get("gateway", [])) == sorted(gateways if nic == layout.first else [])
+            assert sorted(entry.get("gateway", [])) == sorted(
+                gateways if nic == layout.first else []
+            )
 
 
 def _assert_traffic(lab: Lab, a: Pod, b: Pod, layout: Layout, families: tuple[int, ...]) -> None:
@@ -112,27 +133,43 @@ def _assert_traffic(lab: Lab, a: Pod, b: Pod, layout: Layout, families: tuple[in
     for family in families:
         for nic, underlay in layout.nics.items():
             _reads(a, b.address(nic, family), b.name)
-            until(lambda u=underlay, f=family: a.inside.pings(u.gateway(f)), f"a reaches {underlay.gateway(family)}")
+            until(
+                lambda u=underlay, f=family: a.inside.pings(u.gateway(f)),
+                f"a reaches {underlay.gateway(family)}",
+            )
     if layout.first:
         for family in families:
             command = fetch(b.address(layout.first, family))
-            until(lambda c=command: lab.in_client(c).stdout.strip() == b.name, f"the client reaches b by IPv{family}")
+            until(
+                lambda c=command: lab.in_client(c).stdout.strip() == b.name,
+                f"the client reaches b by IPv{family}",
+            )
     else:
         _reads(a, b.address("eth0"), b.name)
 
 
 def _reads(pod: Pod, address: IPAddress, name: str) -> None:
     """Assert that a pod reads a name from an address."""
-    until(lambda: pod.inside.reads(address) == name, f"{pod} reads {name} from {address}", within_s=15)
+    until(
+        lambda: pod.inside.reads(address) == name, f"{pod} reads {name} from {address}", within_s=15
+    )
 
 
 def test_pod_restart_keeps_its_sandbox_and_addresses(story: Story) -> None:
-    """A container that ends is started anew in the same sandbox: the pod keeps addresses and records."""
-    annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOLS: [{"interface": "eth0", "ipv4": [story.pool("p")]}]}
+    """
+    A container that ends is started anew in the same sandbox.
+
+    The pod keeps addresses and records.
+    """
+    annotations = {
+        DEFAULT_NETWORK: story.macvlan("lan"),
+        IPPOOLS: [{"interface": "eth0", "ipv4": [story.pool("p")]}],
+    }
     pod = story.pod("pod", annotations)
     before = pod.inside.underlay()
 
-    later = "(sleep 1; kill -TERM 1) >/dev/null 2>&1 &"  # at once, kubectl exec would now and then die with the container
+    # at once, kubectl exec would now and then die with the container
+    later = "(sleep 1; kill -TERM 1) >/dev/null 2>&1 &"
     story.lab.kubectl("-n", story.namespace, "exec", pod.name, "--", "sh", "-c", later)
     until(lambda: _restarts(pod) == 1 and pod.runs(), "the container was restarted", within_s=40)
 
@@ -152,7 +189,9 @@ def test_host_network_pod_gets_nothing(story: Story) -> None:
 
     spec = manifests.pod_spec("node1") | {"hostNetwork": True}
     spec["containers"][0]["command"] = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"]
-    thing = story.kube.create(manifests.pod("host", story.namespace, {IPPOOLS: [{"ipv4": [manifest_pool]}]}, {}, spec))
+    thing = story.kube.create(
+        manifests.pod("host", story.namespace, {IPPOOLS: [{"ipv4": [manifest_pool]}]}, {}, spec)
+    )
     pod = Pod(story.kube, thing)
     until(pod.runs, "the pod runs")
 

@@ -1,4 +1,9 @@
-"""Pools that run full: backups, reservations, waiting, and that nothing is taken twice or kept by a pod that does not start."""
+"""
+Pools that run full.
+
+Backups, reservations, waiting, and that nothing is taken twice or kept by a pod that does not
+start.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,17 @@ from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story, is_ours
 from tests.lab.test_sources import pools_of
 
-RETRIES = 1  # of kubelet, seen to the end before a story believes that nothing more is taken; the next is under way then
+# of kubelet, seen to the end before a story believes that nothing more is taken; the next is under
+# way then
+RETRIES = 1
 
 
 def test_twenty_pods_into_twenty_addresses(story: Story) -> None:
     """As many pods as addresses, on all nodes at once: each gets one of its own, none fails."""
     pool = story.pool("exact", count=20)
-    story.workload("Deployment", "many", 20, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
+    story.workload(
+        "Deployment", "many", 20, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
+    )
 
     pods = story.wait_replicas("many", 20, within_s=120)
 
@@ -39,7 +48,9 @@ def test_backup_pools_in_written_order(story: Story) -> None:
 def test_reserved_and_excluded_addresses(story: Story) -> None:
     """Addresses that are reserved or excluded are never handed out, and a pod that finds only those is told so."""
     ips = ENS192.take(4, 4)
-    pool = story.pool_of("p", str(ENS192.network(4)), [f"{ips[0]}-{ips[3]}"], excludeIPs=[str(ips[0])])
+    pool = story.pool_of(
+        "p", str(ENS192.network(4)), [f"{ips[0]}-{ips[3]}"], excludeIPs=[str(ips[0])]
+    )
     story.reserve("r", str(ips[1]), str(ips[3]))
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
 
@@ -66,12 +77,19 @@ def test_reservation_evicts_nobody(story: Story) -> None:
 
 
 def test_full_pool_serves_when_it_can(story: Story) -> None:
-    """Pods that meet a full pool say so; they start when another pod gives its address back and when the pool grows."""
+    """
+    Pods that meet a full pool say so.
+
+    They start when another pod gives its address back and when the pool grows.
+    """
     ips = ENS192.take(4, 2)
     pool = story.pool_of("p", str(ENS192.network(4)), [str(ips[0])])
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
     first = story.pod("first", annotations, node="node1")
-    waiting = [story.pod(f"waits-on-{node}", annotations, node=node, wait=False) for node in ("node1", "node2")]
+    waiting = [
+        story.pod(f"waits-on-{node}", annotations, node=node, wait=False)
+        for node in ("node1", "node2")
+    ]
     for pod in waiting:
         said = story.warning(pod, "all IP addresses used out", within_s=40)
         assert f"pool {pool}: 1 of 1 addresses held, none free" in said
@@ -87,8 +105,8 @@ def test_exhausted_nic_takes_nothing_more(story: Story) -> None:
     """
     Where the pool of the first NIC, or of the second, is full, a pod takes nothing more with each retry.
 
-    `named` and `reverse` ask for both NICs at once, so they hold nothing between retries; `one-by-one` asks for each NIC
-    when its turn comes and keeps what its first NIC got.
+    `named` and `reverse` ask for both NICs at once, so they hold nothing between retries;
+    `one-by-one` asks for each NIC when its turn comes and keeps what its first NIC got.
     """
     lan, storage = story.macvlan("lan"), story.macvlan("storage", ENS224, clean_gateway=True)
     full = story.pool("full", count=1)
@@ -100,13 +118,17 @@ def test_exhausted_nic_takes_nothing_more(story: Story) -> None:
     annotations = {
         "first": both | {IPPOOLS: _items(full, free2)},
         "second": both | {IPPOOLS: _items(free, full2)},
-        "one-by-one": {DEFAULT_NETWORK: story.macvlan("own", default_ipv4_ippool=[free]), NETWORKS: conf},
+        "one-by-one": {
+            DEFAULT_NETWORK: story.macvlan("own", default_ipv4_ippool=[free]),
+            NETWORKS: conf,
+        },
     }
     pods = {name: story.pod(name, anno, wait=False) for name, anno in annotations.items()}
 
     most = _most_held(story, pods)
 
-    # A try that waits for the full pool may hold what it has of the other; no try ever adds to an earlier one's.
+    # A try that waits for the full pool may hold what it has of the other; no try ever adds to an
+    # earlier one's.
     assert most["first"] <= 1
     assert most["second"] <= 1
     assert most["one-by-one"] == 1
@@ -115,15 +137,24 @@ def test_exhausted_nic_takes_nothing_more(story: Story) -> None:
     assert f"pool {full2}: 1 of 1 addresses held" in story.warning(pods["one-by-one"], "net1 IPv4")
     for pod in pods.values():
         told = [event["reason"] for event in pod.events() if is_ours(event)]
-        assert len(set(told)) == len(told), f"one refusal, however often it is repeated, is one Event: {told}"
+        assert len(set(told)) == len(told), (
+            f"one refusal, however often it is repeated, is one Event: {told}"
+        )
     story.delete(*pods.values())
-    until_none(lambda: story.records(free) + story.records(free2), "the pods that never ran hold nothing", within_s=20)
+    until_none(
+        lambda: story.records(free) + story.records(free2),
+        "the pods that never ran hold nothing",
+        within_s=20,
+    )
     assert first.inside.underlay() == story.sips_of(first)
 
 
 def _items(eth0: str, net1: str) -> list[dict[str, object]]:
     """Give `ippools` for two NICs."""
-    return [{"interface": "eth0", "ipv4": [eth0]}, {"interface": "net1", "ipv4": [net1], "cleangateway": True}]
+    return [
+        {"interface": "eth0", "ipv4": [eth0]},
+        {"interface": "net1", "ipv4": [net1], "cleangateway": True},
+    ]
 
 
 def _most_held(story: Story, pods: dict[str, Pod]) -> dict[str, int]:
@@ -147,4 +178,8 @@ def _most_held(story: Story, pods: dict[str, Pod]) -> dict[str, int]:
 
 def failed_sandboxes(pod: Pod) -> int:
     """Count how often kubelet tried in vain to start a pod."""
-    return sum(event.get("count") or 1 for event in pod.events() if event["reason"] == "FailedCreatePodSandBox")
+    return sum(
+        event.get("count") or 1
+        for event in pod.events()
+        if event["reason"] == "FailedCreatePodSandBox"
+    )

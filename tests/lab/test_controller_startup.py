@@ -1,4 +1,8 @@
-"""A controller that cannot start: exit code 1 and one line on standard error, which names the culprit."""
+"""
+A controller that cannot start.
+
+Exit code 1 and one line on standard error, which names the culprit.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,9 @@ def run(config: Path, kubeconfig: Path, **env: str) -> subprocess.CompletedProce
         **env,
     }
     command = ["spiderpool-controller", "daemon", "--config-path", str(config)]
-    return subprocess.run(command, env=mine, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, env=mine, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def config_file(folder: Path, text: str = GOOD) -> Path:

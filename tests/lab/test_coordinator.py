@@ -1,4 +1,8 @@
-"""The coordinator, chained after macvlan, on real nodes: a pod's rules and tables, and who reaches whom."""
+"""
+The coordinator, chained after macvlan, on real nodes.
+
+A pod's rules and tables, and who reaches whom.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +41,37 @@ print(client.recv(4096).decode())
 
 def chained(story: Story, name: str, underlay: Underlay) -> str:
     """Make a macvlan network with the coordinator behind it."""
-    macvlan = {"type": "macvlan", "master": underlay.master, "mode": "bridge", "ipam": {"type": "spiderpool"}}
+    macvlan = {
+        "type": "macvlan",
+        "master": underlay.master,
+        "mode": "bridge",
+        "ipam": {"type": "spiderpool"},
+    }
     config = {"cniVersion": "1.0.0", "name": name, "plugins": [macvlan, {"type": "coordinator"}]}
     metadata = {"name": name, "namespace": story.namespace}
-    story.kube.create({"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}})
+    story.kube.create(
+        {
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": metadata,
+            "spec": {"config": json.dumps(config)},
+        }
+    )
     return f"{story.namespace}/{name}"
 
 
 def probed_pod(story: Story, name: str, annotations: Thing) -> Pod:
     """Make a pod that kubelet asks every second whether it lives."""
     spec = pod_spec("node1")
-    probe = {"httpGet": {"path": "/name", "port": 80}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 6}
+    probe = {
+        "httpGet": {"path": "/name", "port": 80},
+        "periodSeconds": 1,
+        "timeoutSeconds": 5,
+        "failureThreshold": 6,
+    }
     spec["containers"][0] |= {"livenessProbe": probe, "readinessProbe": probe}
-    pod = Pod(story.kube, story.kube.create(pod_manifest(name, story.namespace, annotations, {}, spec)))
+    pod = Pod(
+        story.kube, story.kube.create(pod_manifest(name, story.namespace, annotations, {}, spec))
+    )
     story.wait_running(pod)
     return pod
 
@@ -81,7 +103,9 @@ def echoing(pod: Pod) -> Iterator[None]:
 
 def lines(pod: Pod, *command: str) -> set[str]:
     """Show what `ip` prints in a pod, one line each, without what the reference does not show."""
-    text = pod.inside.run("ip", *command).stdout.replace("from all ", "").replace(" proto kernel", "")
+    text = (
+        pod.inside.run("ip", *command).stdout.replace("from all ", "").replace(" proto kernel", "")
+    )
     return {" ".join(line.split()) for line in text.splitlines()}
 
 
@@ -94,8 +118,14 @@ def restarts(pod: Pod) -> int:
 
 def node_ips(lab: Lab) -> list[str]:
     """Give node1's addresses on its three networks: underlays first."""
-    found = json.loads(lab.node("node1").exec(["ip", "-4", "-j", "addr", "show", "scope", "global"]).stdout)
-    ips = {link["ifname"]: link["addr_info"][0]["local"] for link in found if link["ifname"] in {"eth0", "ens192", "ens224"}}
+    found = json.loads(
+        lab.node("node1").exec(["ip", "-4", "-j", "addr", "show", "scope", "global"]).stdout
+    )
+    ips = {
+        link["ifname"]: link["addr_info"][0]["local"]
+        for link in found
+        if link["ifname"] in {"eth0", "ens192", "ens224"}
+    }
     return [ips["ens192"], ips["ens224"], ips["eth0"]]
 
 
@@ -103,8 +133,9 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     """
     A pod on two macvlan NICs: rules and tables as in the second article, and everybody reaches it as it reaches everybody.
 
-    Node and kubelet's probes by the pair, a Service of the cluster over TCP and UDP, `kubectl exec`, a client in another
-    network on each NIC; when the pod is gone, so is all that the node knew.
+    Node and kubelet's probes by the pair, a Service of the cluster over TCP and UDP, `kubectl
+    exec`, a client in another network on each NIC; when the pod is gone, so is all that the node
+    knew.
     """
     story.pool("one", ENS192)
     story.pool("two", ENS224)
@@ -122,12 +153,20 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     near, far, outer = node_ips(lab)
 
     mine = {f"999: from {net1} lookup 101", "1000: fwmark 0x1 lookup 100"}
-    assert {"0: lookup local", *mine, "32766: lookup main", "32767: lookup default"} == lines(pod, "rule")
+    assert {"0: lookup local", *mine, "32766: lookup main", "32767: lookup default"} == lines(
+        pod, "rule"
+    )
     through = {
         *(f"{ip} dev veth0 scope link src {eth0}" for ip in (near, far, outer)),
-        *(f"{network} via {near} dev veth0 src {eth0}" for network in ("10.233.0.0/18", "10.233.64.0/18", "169.254.0.0/16")),
+        *(
+            f"{network} via {near} dev veth0 src {eth0}"
+            for network in ("10.233.0.0/18", "10.233.64.0/18", "169.254.0.0/16")
+        ),
     }
-    networks = {f"10.6.0.0/16 dev eth0 scope link src {eth0}", f"10.7.0.0/16 dev net1 scope link src {net1}"}
+    networks = {
+        f"10.6.0.0/16 dev eth0 scope link src {eth0}",
+        f"10.7.0.0/16 dev net1 scope link src {net1}",
+    }
     assert {"default via 10.6.0.1 dev eth0", *networks, *through} == lines(pod, "route")
     assert {
         "default via 10.7.0.1 dev net1",
@@ -144,38 +183,63 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     until(lambda: lab.in_client(fetch(net1)).stdout.strip() == "under", "the client reaches net1")
     with echoing(plain):
         command = [sys.executable, "-ISc", SAY, address]
-        until(lambda: pod.inside.run(*command).stdout.strip() == "NAME?", "the pod reaches a Service over UDP")
+        until(
+            lambda: pod.inside.run(*command).stdout.strip() == "NAME?",
+            "the pod reaches a Service over UDP",
+        )
     assert "under" == lab.kubectl("-n", story.namespace, "exec", "under", "--", "hostname").strip()
     assert 0 == restarts(pod)
 
     story.delete(pod)
-    known = lambda: [ip for ip in (eth0, net1) if str(ip) in node.exec(["ip", "route", "show", "table", "500"]).stdout]  # noqa: E731
+    known = lambda: [  # noqa: E731
+        ip
+        for ip in (eth0, net1)
+        if str(ip) in node.exec(["ip", "route", "show", "table", "500"]).stdout
+    ]
     until_none(known, "the node forgets the pod")
 
 
 def test_only_nic(story: Story, lab: Lab) -> None:
-    """A pod whose only NIC is macvlan: kubelet's probes, `kubectl exec`, and a Service over UDP and TCP, as DNS is one."""
+    """
+    A pod whose only NIC is macvlan.
+
+    Kubelet's probes, `kubectl exec`, and a Service over UDP and TCP, as DNS is one.
+    """
     story.pool("one", ENS192)
     first = chained(story, "first", ENS192)
     story.pod("plain", labels={"app": "plain"}, wait=False)
     pod = probed_pod(
-        story, "only", {DEFAULT_NETWORK: first, IPPOOLS: [{"interface": "eth0", "ipv4": [f"{story.namespace}-one"]}]}
+        story,
+        "only",
+        {
+            DEFAULT_NETWORK: first,
+            IPPOOLS: [{"interface": "eth0", "ipv4": [f"{story.namespace}-one"]}],
+        },
     )
     plain = Pod(story.kube, story.kube.need("Pod", "plain", story.namespace))
     story.wait_running(plain)
     address = service(story, "plain")
 
-    assert {"lo", "eth0", "veth0"} == {link["ifname"] for link in json.loads(pod.inside.run("ip", "-j", "link").stdout)}
+    assert {"lo", "eth0", "veth0"} == {
+        link["ifname"] for link in json.loads(pod.inside.run("ip", "-j", "link").stdout)
+    }
     until(lambda: pod.inside.reads(address) == "plain", "the pod reaches a Service")
     with echoing(plain):
         command = [sys.executable, "-ISc", SAY, address]
-        until(lambda: pod.inside.run(*command).stdout.strip() == "NAME?", "the pod reaches a Service over UDP")
+        until(
+            lambda: pod.inside.run(*command).stdout.strip() == "NAME?",
+            "the pod reaches a Service over UDP",
+        )
     assert "only" == lab.kubectl("-n", story.namespace, "exec", "only", "--", "hostname").strip()
     assert 0 == restarts(pod)
 
 
 def test_multi_nic_pod(story: Story, lab: Lab) -> None:
-    """A pod of the cluster's network with a macvlan NIC: each NIC answers for itself, Services are reached by the first."""
+    """
+    A pod of the cluster's network with a macvlan NIC.
+
+    Each NIC answers for itself, Services are reached by the first.
+    """
     story.pool("one", ENS192)
     second = chained(story, "second", ENS192)
     story.pod("plain", labels={"app": "plain"}, wait=False)
@@ -187,7 +251,9 @@ def test_multi_nic_pod(story: Story, lab: Lab) -> None:
     eth0, net1 = pod.address("eth0"), pod.address("net1")
     near, far, outer = node_ips(lab)
 
-    assert {f"32764: from {eth0} lookup 100", f"32765: from {net1} lookup 101"} <= lines(pod, "rule")
+    assert {f"32764: from {eth0} lookup 100", f"32765: from {net1} lookup 101"} <= lines(
+        pod, "rule"
+    )
     assert {"default via 169.254.1.1 dev eth0"} == lines(pod, "route", "show", "table", "100")
     expected = {
         "default via 10.6.0.1 dev net1",
@@ -195,11 +261,15 @@ def test_multi_nic_pod(story: Story, lab: Lab) -> None:
         *(f"{ip} dev eth0 scope link src {eth0}" for ip in (near, far, outer)),
     }
     assert expected == lines(pod, "route", "show", "table", "101")
-    assert ["default via 169.254.1.1 dev eth0"] == [line for line in lines(pod, "route") if line.startswith("default")]
+    assert ["default via 169.254.1.1 dev eth0"] == [
+        line for line in lines(pod, "route") if line.startswith("default")
+    ]
 
     node = lab.node("node1")
     until(lambda: node.exec(fetch(net1)).stdout.strip() == "multi", "its own node reaches net1")
     until(lambda: lab.in_client(fetch(net1)).stdout.strip() == "multi", "the client reaches net1")
     until(lambda: pod.inside.reads(address) == "plain", "the pod reaches a Service")
-    until(lambda: plain.inside.reads(eth0) == "multi", "a pod of the cluster's network reaches eth0")
+    until(
+        lambda: plain.inside.reads(eth0) == "multi", "a pod of the cluster's network reaches eth0"
+    )
     assert 0 == restarts(pod)

@@ -1,4 +1,8 @@
-"""The SpiderCoordinator of a real cluster: which addresses are the cluster's own, and what is refused."""
+"""
+The SpiderCoordinator of a real cluster.
+
+Which addresses are the cluster's own, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +31,21 @@ def described(kube: Kube) -> tuple[list[str], list[str]]:
     """Give the CIDRs of pods as kubeadm's configuration has them, and those of Services as the API has them."""
     text = kube.need("ConfigMap", "kubeadm-config", "kube-system")["data"]["ClusterConfiguration"]
     (pods,) = re.findall(r"podSubnet: *(\S+)", text)
-    services = sorted(kube.list("ServiceCIDR"), key=lambda thing: thing["metadata"]["creationTimestamp"])
+    services = sorted(
+        kube.list("ServiceCIDR"), key=lambda thing: thing["metadata"]["creationTimestamp"]
+    )
     return pods.split(","), [cidr for thing in services for cidr in thing["spec"]["cidrs"]]
 
 
 def wait_status(kube: Kube, pods: list[str], services: list[str]) -> None:
     """Wait until the status says this."""
     wanted = {"phase": "Synced", "reason": "", "overlayPodCIDR": pods, "serviceCIDR": services}
-    until(lambda: status(kube) == wanted, f"the coordinator knows {wanted}", within_s=20, seen=lambda: status(kube))
+    until(
+        lambda: status(kube) == wanted,
+        f"the coordinator knows {wanted}",
+        within_s=20,
+        seen=lambda: status(kube),
+    )
 
 
 @pytest.fixture
@@ -47,7 +58,11 @@ def changeable(kube: Kube) -> Iterator[None]:
 
 
 def test_cluster_is_known(kube: Kube) -> None:
-    """The installed coordinator is in sync: pods as kubeadm's configuration says, Services as the ServiceCIDRs say."""
+    """
+    The installed coordinator is in sync.
+
+    Pods as kubeadm's configuration says, Services as the ServiceCIDRs say.
+    """
     pods, services = described(kube)
 
     assert pods
@@ -73,19 +88,31 @@ def test_changes_are_followed(kube: Kube) -> None:
     config = kube.need("ConfigMap", "kubeadm-config", "kube-system")["data"]["ClusterConfiguration"]
     more = re.sub(r"(podSubnet: *\S+)", r"\1,10.99.0.0/16", config)
     try:
-        kube.patch("ConfigMap", "kubeadm-config", {"data": {"ClusterConfiguration": more}}, "kube-system")
+        kube.patch(
+            "ConfigMap", "kubeadm-config", {"data": {"ClusterConfiguration": more}}, "kube-system"
+        )
         wait_status(kube, [*pods, "10.99.0.0/16"], services)
     finally:
-        kube.patch("ConfigMap", "kubeadm-config", {"data": {"ClusterConfiguration": config}}, "kube-system")
+        kube.patch(
+            "ConfigMap", "kubeadm-config", {"data": {"ClusterConfiguration": config}}, "kube-system"
+        )
 
 
 @pytest.mark.usefixtures("changeable")
 def test_changes_reach_new_pods(story: Story) -> None:
-    """A CIDR that is added is routed by the next pod, without a restart; a pod that runs keeps what it has."""
+    """
+    A CIDR that is added is routed by the next pod, without a restart.
+
+    A pod that runs keeps what it has.
+    """
     kube, more = story.kube, "10.98.0.0/16"
     block = {"master": ["ens192"], "ippools": {"ipv4": [story.pool("p")]}}
     kube.create(multus_config("lan", story.namespace, cniType="macvlan", macvlan=block))
-    until(lambda: kube.get("NetworkAttachmentDefinition", "lan", story.namespace), "the network is defined", within_s=10)
+    until(
+        lambda: kube.get("NetworkAttachmentDefinition", "lan", story.namespace),
+        "the network is defined",
+        within_s=10,
+    )
     annotations = {DEFAULT_NETWORK: f"{story.namespace}/lan"}
     old = story.pod("old", annotations)
     hijacked = kube.need("SpiderCoordinator", NAME)["spec"]["hijackCIDR"]
@@ -93,7 +120,9 @@ def test_changes_reach_new_pods(story: Story) -> None:
     kube.patch("SpiderCoordinator", NAME, {"spec": {"hijackCIDR": [*hijacked, more]}})
     new = story.pod("new", annotations)
 
-    by_node = [{route.dst for route in pod.inside.routes(4) if route.nic == "veth0"} for pod in (old, new)]
+    by_node = [
+        {route.dst for route in pod.inside.routes(4) if route.nic == "veth0"} for pod in (old, new)
+    ]
     assert by_node[1] - by_node[0] == {more}
     assert set(described(kube)[1]) & by_node[0]
     assert set(hijacked) <= by_node[0]
@@ -132,6 +161,9 @@ def test_wrong_coordinators(kube: Kube, spec: dict[str, Any], field: str) -> Non
     """Each field that is of a wrong type, out of range or in conflict with itself is refused by its name."""
     whole = {"podCIDRType": "auto", **spec}
     with pytest.raises(Refused) as caught:
-        kube.create({"kind": "SpiderCoordinator", "metadata": {"name": "wrong"}, "spec": whole}, dry_run=True)
+        kube.create(
+            {"kind": "SpiderCoordinator", "metadata": {"name": "wrong"}, "spec": whole},
+            dry_run=True,
+        )
 
     assert [field] == caught.value.fields

@@ -1,4 +1,8 @@
-"""An agent that is killed with -9 at every point between two writes: the call is repeated, and nothing is lost or left."""
+"""
+An agent that is killed with -9 at every point between two writes.
+
+The call is repeated, and nothing is lost or left.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,17 @@ import pytest
 
 from spiderlab import Lab
 from tests.lab import manifests
-from tests.lab.hostagent import Answer, HostAgent, PaperNode, Sandbox, clear_node, paper_pod, spec_for, vanish, write_kubeconfig
+from tests.lab.hostagent import (
+    Answer,
+    HostAgent,
+    PaperNode,
+    Sandbox,
+    clear_node,
+    paper_pod,
+    spec_for,
+    vanish,
+    write_kubeconfig,
+)
 from tests.lab.kube import Kube
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192, ENS224
@@ -26,7 +40,8 @@ HOST: Final = "kubernetes.io/hostname"
 NODES: Final = ("crash-a", "crash-b")
 ADDRESSES: Final = 4  # two NICs, two families
 
-# Every write of a call, in order: what an agent can be cut off between. One object an address; the endpoint after the answer.
+# Every write of a call, in order: what an agent can be cut off between. One object an address; the
+# endpoint after the answer.
 ADD_WRITES: Final = ["POST spiderips"] * ADDRESSES + ["POST spiderendpoints"]
 DEL_WRITES: Final = ["PUT spiderips"] * ADDRESSES + ["DELETE spiderendpoints"]
 HAND_OVER_WRITES: Final = ["PUT spiderips"] * ADDRESSES + ["POST spiderendpoints"]
@@ -73,10 +88,15 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def _stages(kube: Kube, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Stage]]:
+def _stages(
+    kube: Kube, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Stage]]:
     """Build two nodes."""
     with ExitStack() as stack:
-        yield [stack.enter_context(_stage(kube, lab, node, tmp_path_factory.mktemp(node))) for node in NODES]
+        yield [
+            stack.enter_context(_stage(kube, lab, node, tmp_path_factory.mktemp(node)))
+            for node in NODES
+        ]
 
 
 @pytest.fixture
@@ -108,15 +128,28 @@ def two_nics(story: Story, count: int) -> dict[str, object]:
         }
         for nic, underlay in (("eth0", ENS192), ("net1", ENS224))
     ]
-    return {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224), IPPOOLS: items}
+    return {
+        DEFAULT_NETWORK: story.macvlan("lan"),
+        NETWORKS: story.macvlan("storage", ENS224),
+        IPPOOLS: items,
+    }
 
 
 def wait_endpoint(story: Story, pod: Pod) -> None:
     """Wait until a pod's endpoint is its own and shows all its addresses."""
 
     def is_right() -> bool:
-        current = (story.kube.get("SpiderEndpoint", pod.name, pod.namespace) or {}).get("status", {}).get("current", {})
-        shown = [item[key] for item in current.get("ips", []) for key in ("ipv4", "ipv6") if item.get(key)]
+        current = (
+            (story.kube.get("SpiderEndpoint", pod.name, pod.namespace) or {})
+            .get("status", {})
+            .get("current", {})
+        )
+        shown = [
+            item[key]
+            for item in current.get("ips", [])
+            for key in ("ipv4", "ipv6")
+            if item.get(key)
+        ]
         return current.get("uid") == pod.uid and len(shown) == ADDRESSES
 
     until(is_right, f"the endpoint of {pod} is right", within_s=10)
@@ -124,12 +157,22 @@ def wait_endpoint(story: Story, pod: Pod) -> None:
 
 def wait_no_endpoint(story: Story, pod: Pod) -> None:
     """Wait until a pod has no endpoint."""
-    until_none(lambda: story.kube.get("SpiderEndpoint", pod.name, pod.namespace), f"{pod} has no endpoint", within_s=10)
+    until_none(
+        lambda: story.kube.get("SpiderEndpoint", pod.name, pod.namespace),
+        f"{pod} has no endpoint",
+        within_s=10,
+    )
 
 
 def numbers_of(writes: list[str], moment: Moment) -> list[int]:
-    """Give the writes to die at: each one; of those on their way only the first and the last record, they are one story."""
-    return [1, ADDRESSES] if moment in {Moment.LATE, Moment.LAST} else list(range(1, len(writes) + 1))
+    """
+    Give the writes to die at: each one.
+
+    Of those on their way only the first and the last record, they are one story.
+    """
+    return (
+        [1, ADDRESSES] if moment in {Moment.LATE, Moment.LAST} else list(range(1, len(writes) + 1))
+    )
 
 
 def committed_at(number: int, moment: Moment) -> int:
@@ -142,7 +185,8 @@ def test_add_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment
     """
     An ADD for four addresses is killed at each of its writes and repeated: the same addresses, four records, no fifth.
 
-    Kubelet's way, a DEL of the failed sandbox and an ADD for a new one, gives the same addresses too.
+    Kubelet's way, a DEL of the failed sandbox and an ADD for a new one, gives the same addresses
+    too.
     """
     stage = stages[0]
     annotations = two_nics(story, 2 * len(ADD_WRITES))
@@ -153,7 +197,10 @@ def test_add_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment
 
     numbers = numbers_of(ADD_WRITES, moment)
     pods = [paper_pod(story, stage.node, f"pod-{number}", annotations) for number in numbers]
-    sandboxes = [_cut_off_add(story, stage, pod, number, moment) for number, pod in zip(numbers, pods, strict=True)]
+    sandboxes = [
+        _cut_off_add(story, stage, pod, number, moment)
+        for number, pod in zip(numbers, pods, strict=True)
+    ]
 
     story.assert_clean()
     assert ADDRESSES * (1 + len(pods)) == len(story.records())
@@ -170,7 +217,10 @@ def _cut_off_add(story: Story, stage: Stage, pod: Pod, number: int, moment: Mome
     answer = stage.agent.add(sandbox)
     stage.agent.wait_dead()
     committed = story.sips_of(pod)
-    assert (committed_at(number, moment), number > ADDRESSES) == (len(committed), answer is not None)
+    assert (committed_at(number, moment), number > ADDRESSES) == (
+        len(committed),
+        answer is not None,
+    )
 
     stage.begin_again(moment)
     again = stage.add(sandbox).pairs
@@ -189,7 +239,11 @@ def _cut_off_add(story: Story, stage: Stage, pod: Pod, number: int, moment: Mome
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER, Moment.LAST])
 def test_del_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment: Moment) -> None:
-    """A DEL of four addresses is killed at each of its writes and repeated: nothing is held, and no endpoint is left."""
+    """
+    A DEL of four addresses is killed at each of its writes and repeated.
+
+    Nothing is held, and no endpoint is left.
+    """
     stage = stages[0]
     annotations = two_nics(story, len(DEL_WRITES))
     clean = _ending(story, stage, "clean", annotations)
@@ -200,7 +254,9 @@ def test_del_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment
     vanish(clean.pod)
 
     for number in numbers_of(DEL_WRITES, moment):
-        _cut_off_del(story, stage, _ending(story, stage, f"pod-{number}", annotations), number, moment)
+        _cut_off_del(
+            story, stage, _ending(story, stage, f"pod-{number}", annotations), number, moment
+        )
 
     story.assert_clean()
 
@@ -233,7 +289,11 @@ def _cut_off_del(story: Story, stage: Stage, sandbox: Sandbox, number: int, mome
 
 
 def test_calls_that_nobody_repeats(story: Story, stages: list[Stage]) -> None:
-    """An ADD and a DEL are cut off, and nobody comes back to them: the controller takes back what is left."""
+    """
+    An ADD and a DEL are cut off, and nobody comes back to them.
+
+    The controller takes back what is left.
+    """
     stage = stages[0]
     annotations = two_nics(story, 4)
     ending = _ending(story, stage, "ending", annotations)
@@ -256,7 +316,9 @@ def test_calls_that_nobody_repeats(story: Story, stages: list[Stage]) -> None:
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
-def test_hand_over_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment: Moment) -> None:
+def test_hand_over_is_cut_off_at_every_write(
+    story: Story, stages: list[Stage], moment: Moment
+) -> None:
     """
     A StatefulSet's pod moves from node to node; each time the new node's agent is killed at another write of the hand-over.
 
@@ -265,7 +327,9 @@ def test_hand_over_is_cut_off_at_every_write(story: Story, stages: list[Stage], 
     annotations = two_nics(story, 2)
     spec = spec_for(selector={HOST: stages[0].node})
     more = {"serviceName": "db", "updateStrategy": {"type": "OnDelete"}}
-    story.kube.create(manifests.workload("StatefulSet", "db", story.namespace, 1, annotations, spec, **more))
+    story.kube.create(
+        manifests.workload("StatefulSet", "db", story.namespace, 1, annotations, spec, **more)
+    )
     sandbox = Sandbox(_bound(story, stages[0]))
     first = stages[0].add(sandbox).pairs
     wait_endpoint(story, sandbox.pod)
@@ -278,7 +342,8 @@ def test_hand_over_is_cut_off_at_every_write(story: Story, stages: list[Stage], 
         assert first == new.add(sandbox).pairs == story.sips_of(sandbox.pod)
         wait_endpoint(story, sandbox.pod)
         if not number:
-            # When the endpoint is there already, which the old node's agent decides meanwhile, a PUT follows.
+            # When the endpoint is there already, which the old node's agent decides meanwhile, a
+            # PUT follows.
             assert HAND_OVER_WRITES == new.wire.writes[: len(HAND_OVER_WRITES)]
 
     assert {new.node} == {record.node for record in story.records()}
@@ -291,8 +356,12 @@ def _bound(story: Story, stage: Stage, *, other_than: str = "") -> Pod:
     """Wait until the StatefulSet has a pod on a node that is not the earlier one, and give it."""
 
     def found() -> list[Pod]:
-        things = story.kube.list("Pod", story.namespace, labels="app=db", fields=f"spec.nodeName={stage.node}")
-        return [Pod(story.kube, thing) for thing in things if thing["metadata"]["uid"] != other_than]
+        things = story.kube.list(
+            "Pod", story.namespace, labels="app=db", fields=f"spec.nodeName={stage.node}"
+        )
+        return [
+            Pod(story.kube, thing) for thing in things if thing["metadata"]["uid"] != other_than
+        ]
 
     return until(found, f"db-0 is bound to {stage.node}", seen=story.words)[0]
 
@@ -307,13 +376,18 @@ def _move(story: Story, sandbox: Sandbox, old: Stage, new: Stage) -> Sandbox:
     return Sandbox(_bound(story, new, other_than=sandbox.pod.uid))
 
 
-def _cut_off_hand_over(story: Story, stage: Stage, sandbox: Sandbox, number: int, moment: Moment) -> None:
+def _cut_off_hand_over(
+    story: Story, stage: Stage, sandbox: Sandbox, number: int, moment: Moment
+) -> None:
     """Kill the agent at one write of an ADD that takes addresses over."""
     before = {(record.nic, record.ip) for record in story.records()}
     stage.kill_at(number, moment)
     answer = stage.agent.add(sandbox)
     stage.agent.wait_dead()
     taken_over = story.sips_of(sandbox.pod)
-    assert (committed_at(number, moment), number > ADDRESSES) == (len(taken_over), answer is not None)
+    assert (committed_at(number, moment), number > ADDRESSES) == (
+        len(taken_over),
+        answer is not None,
+    )
     assert before == {(record.nic, record.ip) for record in story.records()}
     stage.begin_again(moment)

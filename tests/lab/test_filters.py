@@ -1,4 +1,8 @@
-"""Which pools a pod may use: every filter, said in the pod's Event, and each of them passed by a pod that fits."""
+"""
+Which pools a pod may use.
+
+Every filter, said in the pod's Event, and each of them passed by a pod that fits.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +25,37 @@ def test_every_refusal_is_said(story: Story) -> None:
         going: "is being deleted",
         story.pool("disabled", disable=True): "is disabled",
         story.pool("family", family=6): "has IPv6 addresses, asked for are IPv4",
-        story.pool("node", nodeName=["node2", "node3"]): "is for nodes node2, node3, this pod is on node1",
-        story.pool("nodes", nodeAffinity=ELSEWHERE): "is for where=elsewhere (nodeAffinity), node node1 has",
+        story.pool(
+            "node", nodeName=["node2", "node3"]
+        ): "is for nodes node2, node3, this pod is on node1",
+        story.pool(
+            "nodes", nodeAffinity=ELSEWHERE
+        ): "is for where=elsewhere (nodeAffinity), node node1 has",
     }
     more = {
-        story.pool("ns", namespaceName=["kube-system"]): f"is for namespace kube-system, this pod is in {story.namespace}",
-        story.pool("nss", namespaceAffinity=ELSEWHERE): "is for where=elsewhere (namespaceAffinity), namespace",
+        story.pool(
+            "ns", namespaceName=["kube-system"]
+        ): f"is for namespace kube-system, this pod is in {story.namespace}",
+        story.pool(
+            "nss", namespaceAffinity=ELSEWHERE
+        ): "is for where=elsewhere (namespaceAffinity), namespace",
         story.pool("pods", podAffinity=ELSEWHERE): "is for where=elsewhere (podAffinity), pod",
-        story.pool("net", multusName=["a/b"]): f"is for network a/b, eth0 of this pod is on {lan[DEFAULT_NETWORK]}",
+        story.pool(
+            "net", multusName=["a/b"]
+        ): f"is for network a/b, eth0 of this pod is on {lan[DEFAULT_NETWORK]}",
     }
 
     pods = {
-        name: story.pod(name, lan | {IPPOOL: {"ipv4": list(pools)}}, labels={"where": "here"}, wait=False)
+        name: story.pod(
+            name, lan | {IPPOOL: {"ipv4": list(pools)}}, labels={"where": "here"}, wait=False
+        )
         for name, pools in (("first", reasons), ("second", more))
     }
 
     for pod, wanted in ((pods["first"], reasons), (pods["second"], more)):
-        text = story.warning(pod, "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/ippool)")
+        text = story.warning(
+            pod, "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/ippool)"
+        )
         for pool, reason in wanted.items():
             assert f"{pool} {reason}" in text
         until(lambda pod=pod, text=text: kubelet_says(pod, text), f"kubelet repeats it for {pod}")
@@ -46,7 +64,11 @@ def test_every_refusal_is_said(story: Story) -> None:
 
 def test_a_pod_that_fits_every_filter(story: Story) -> None:
     """Pools that name the pod's node, namespace, labels and networks serve it, on each NIC the one that is for its network."""
-    node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1", "node2"]}]}
+    node = {
+        "matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1", "node2"]}
+        ]
+    }
     namespace = {"matchLabels": {"kubernetes.io/metadata.name": story.namespace}}
     pod_labels = {"matchLabels": {"where": "here"}}
     lan, storage = story.macvlan("lan"), story.macvlan("storage", ENS224, clean_gateway=True)
@@ -55,7 +77,12 @@ def test_a_pod_that_fits_every_filter(story: Story) -> None:
         podAffinity=pod_labels, multusName=[lan],
     )  # fmt: skip
     by_label = story.pool(
-        "by-label", ENS224, nodeAffinity=node, namespaceAffinity=namespace, podAffinity=pod_labels, multusName=[storage]
+        "by-label",
+        ENS224,
+        nodeAffinity=node,
+        namespaceAffinity=namespace,
+        podAffinity=pod_labels,
+        multusName=[storage],
     )
     annotations = {DEFAULT_NETWORK: lan, NETWORKS: storage, IPPOOL: {"ipv4": [by_label, by_name]}}
 
@@ -76,7 +103,9 @@ def test_next_pool_is_tried(story: Story) -> None:
 def test_correction_helps(story: Story) -> None:
     """A pod that waits for a usable pool starts when its pool becomes usable."""
     pool = story.pool("p", disable=True)
-    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}, wait=False)
+    pod = story.pod(
+        "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}, wait=False
+    )
     story.warning(pod, f"{pool} is disabled")
 
     story.kube.patch("SpiderIPPool", pool, {"spec": {"disable": False}})

@@ -1,4 +1,8 @@
-"""Addresses that are promised: pins, StatefulSets that are made again, and pools without one to spare."""
+"""
+Addresses that are promised.
+
+Pins, StatefulSets that are made again, and pools without one to spare.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ def test_pinned_addresses(story: Story) -> None:
     """
     The replicas of a StatefulSet wear the addresses that its list gives them, of both families.
 
-    A pod that wants one of them is refused with the holder's name, in Event and CNI error, and starts once it is free.
+    A pod that wants one of them is refused with the holder's name, in Event and CNI error, and
+    starts once it is free.
     """
     four, six = ENS192.take(4, 4), ENS192.take(6, 4)
     pools = {
@@ -33,7 +38,11 @@ def test_pinned_addresses(story: Story) -> None:
     late = story.pod("late", network | {IP: f"{four[0]}"}, wait=False)
     holder = f"{four[0]}, which is asked for, is held by pod {story.namespace}/db-1 (eth0, node {second.node})"
     story.warning(late, holder, within_s=40)
-    until(lambda: kubelet_says(late, holder), "the CNI error says so too", seen=lambda: late.events()[-2:])
+    until(
+        lambda: kubelet_says(late, holder),
+        "the CNI error says so too",
+        seen=lambda: late.events()[-2:],
+    )
 
     story.kube.patch("StatefulSet", "db", {"spec": {"replicas": 1}}, story.namespace)
     story.wait_running(late, within_s=90)
@@ -52,7 +61,9 @@ def test_stateful_set_made_again_has_its_addresses(story: Story) -> None:
 
     story.kube.delete("StatefulSet", "db", story.namespace, propagationPolicy="Foreground")
     until_none(story.records, "nothing is held", within_s=40)
-    assert sorted(in_use.values()) == [record.ip for record in story.records(pool, states=("Cooling",))]
+    assert sorted(in_use.values()) == [
+        record.ip for record in story.records(pool, states=("Cooling",))
+    ]
     story.workload("StatefulSet", "db", 2, annotations, **parallel)
 
     assert in_use == {pod.name: pod.address("eth0") for pod in story.wait_replicas("db", 2)}
@@ -61,7 +72,9 @@ def test_stateful_set_made_again_has_its_addresses(story: Story) -> None:
 def test_full_pool_comes_back(story: Story) -> None:
     """Twelve pods in exactly twelve addresses, on all nodes, are all deleted at once and come back without help."""
     pool = story.pool("exact", count=12)
-    story.workload("Deployment", "many", 12, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
+    story.workload(
+        "Deployment", "many", 12, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
+    )
     before = story.wait_replicas("many", 12, within_s=120)
 
     story.kube.delete_all("Pod", story.namespace)
@@ -72,7 +85,11 @@ def test_full_pool_comes_back(story: Story) -> None:
 
 
 def test_backup_pool_in_a_burst(story: Story) -> None:
-    """A pool that runs out in the middle of a burst gives all that it has; its backup gives the rest, and no more."""
+    """
+    A pool that runs out in the middle of a burst gives all that it has.
+
+    Its backup gives the rest, and no more.
+    """
     first, backup = story.pool("a-first", count=3), story.pool("b-backup", count=9)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [first, backup]}}
     story.workload("Deployment", "many", 8, annotations)

@@ -1,9 +1,9 @@
 """
 The flows of the reference between pods of several CNIs (datapath.md 6.1, S1 to S5): by which interfaces their first packets go.
 
-Pod1 has Calico's interface alone (node1), pod2 also one in the underlay (node2), pod3 only that (node3); pod4 is like pod1, on
-node3, pod5 like pod3, on node1. A path is written as place → (interface in, interface out); who does not see a packet is not
-in it.
+Pod1 has Calico's interface alone (node1), pod2 also one in the underlay (node2), pod3 only that
+(node3); pod4 is like pod1, on node3, pod5 like pod3, on node1. A path is written as place →
+(interface in, interface out); who does not see a packet is not in it.
 """
 
 from __future__ import annotations
@@ -66,11 +66,17 @@ class Stage:
     def service(self, pod: str, family: int) -> IPAddress:
         """Give the Service address of a pod."""
         service = self.story.kube.need("Service", pod, self.story.namespace)
-        return next(ip for text in service["spec"]["clusterIPs"] if (ip := ip_address(text)).version == family)
+        return next(
+            ip
+            for text in service["spec"]["clusterIPs"]
+            if (ip := ip_address(text)).version == family
+        )
 
     def node_port(self, pod: str) -> int:
         """Give the port of a pod's Service on the nodes."""
-        return self.story.kube.need("Service", pod, self.story.namespace)["spec"]["ports"][0]["nodePort"]
+        return self.story.kube.need("Service", pod, self.story.namespace)["spec"]["ports"][0][
+            "nodePort"
+        ]
 
     def node_address(self, node: str, nic: str, family: int) -> IPAddress:
         """Give a node's address."""
@@ -91,16 +97,21 @@ class Stage:
         server = next(station for station in world if station.name == request.hops[-1].station)
         return _path(request), _path(walk(world, server, request.last.reversed()))
 
-    def shows(self, done: Transport, seen: IPAddress | None, request: Path, answer: Path, port: int = PORT) -> None:
+    def shows(
+        self, done: Transport, seen: IPAddress | None, request: Path, answer: Path, port: int = PORT
+    ) -> None:
         """
         Assert how far a transfer came, whom the server saw, and both paths; taps are a little late.
 
-        Beside one that came to nothing others like it may still repeat themselves: then only its own packets count.
+        Beside one that came to nothing others like it may still repeat themselves: then only its
+        own packets count.
         """
         assert ("done" if seen else "transfer", seen) == (done.stage, done.seen)
         expected = (request, answer)
         family, mine = done.client.version, None if seen else done.port
-        paths = lambda: tuple(self.taps.path(family, {PORT, port}, answer=each, client=mine) for each in (False, True))  # noqa: E731
+        paths = lambda: tuple(  # noqa: E731
+            self.taps.path(family, {PORT, port}, answer=each, client=mine) for each in (False, True)
+        )
         until(lambda: expected == paths(), f"the paths are {expected}", within_s=5, seen=paths)
 
 
@@ -124,19 +135,35 @@ def stage(story: Story, lab: Lab) -> Iterator[Stage]:
         taps = undo.enter_context(Taps(watched))
         cali = {name: host_end(lab, pods[name], "eth0") for name in ("pod1", "pod2", "pod4")}
         yield Stage(
-            story, lab, pods, places, taps, cali, host_end(lab, pods["pod3"], "veth0"), host_end(lab, pods["pod5"], "veth0")
+            story,
+            lab,
+            pods,
+            places,
+            taps,
+            cali,
+            host_end(lab, pods["pod3"], "veth0"),
+            host_end(lab, pods["pod5"], "veth0"),
         )
 
 
 def _things(story: Story) -> Iterator[dict[str, Any]]:
     """Give the network and the Services."""
     plugins = [
-        {"type": "macvlan", "master": UNDERLAY.master, "mode": "bridge", "ipam": {"type": "spiderpool"}},
+        {
+            "type": "macvlan",
+            "master": UNDERLAY.master,
+            "mode": "bridge",
+            "ipam": {"type": "spiderpool"},
+        },
         {"type": "coordinator"},
     ]
     config = {"cniVersion": "1.0.0", "name": "flows", "plugins": plugins}
     metadata = {"name": "flows", "namespace": story.namespace}
-    yield {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}}
+    yield {
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": metadata,
+        "spec": {"config": json.dumps(config)},
+    }
     for name in ("pod1", "pod2", "pod3"):
         spec = {
             "type": "NodePort",
@@ -145,7 +172,11 @@ def _things(story: Story) -> Iterator[dict[str, Any]]:
             "selector": {"app": name},
             "ports": [{"port": PORT, "protocol": "TCP"}],
         }
-        yield {"kind": "Service", "metadata": {"name": name, "namespace": story.namespace}, "spec": spec}
+        yield {
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": story.namespace},
+            "spec": spec,
+        }
 
 
 def _pods(story: Story) -> dict[str, Pod]:
@@ -154,10 +185,25 @@ def _pods(story: Story) -> dict[str, Pod]:
     network = f"{story.namespace}/flows"
     wishes = {
         "pod1": ("node1", {}),
-        "pod2": ("node2", {manifests.NETWORKS: network, manifests.IPPOOLS: [{"interface": "net1", **pools}]}),
-        "pod3": ("node3", {manifests.DEFAULT_NETWORK: network, manifests.IPPOOLS: [{"interface": "eth0", **pools}]}),
+        "pod2": (
+            "node2",
+            {manifests.NETWORKS: network, manifests.IPPOOLS: [{"interface": "net1", **pools}]},
+        ),
+        "pod3": (
+            "node3",
+            {
+                manifests.DEFAULT_NETWORK: network,
+                manifests.IPPOOLS: [{"interface": "eth0", **pools}],
+            },
+        ),
         "pod4": ("node3", {}),
-        "pod5": ("node1", {manifests.DEFAULT_NETWORK: network, manifests.IPPOOLS: [{"interface": "eth0", **pools}]}),
+        "pod5": (
+            "node1",
+            {
+                manifests.DEFAULT_NETWORK: network,
+                manifests.IPPOOLS: [{"interface": "eth0", **pools}],
+            },
+        ),
     }
     pods = {
         name: story.pod(name, annotations, node=node, labels={"app": name}, wait=False)
@@ -167,10 +213,18 @@ def _pods(story: Story) -> dict[str, Pod]:
     return pods
 
 
-def wait_for_service(stage: Stage, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Transport:
-    """Ask until kube-proxy knows the Service there; it hears of endpoints a little after they run."""
+def wait_for_service(
+    stage: Stage, place: str, address: IPAddress, port: int = PORT, **more: Any
+) -> Transport:
+    """
+    Ask until kube-proxy knows the Service there.
+
+    It hears of endpoints a little after they run.
+    """
     done = until(
-        lambda: answer if (answer := stage.ask(place, address, port, **more)).stage == "done" else None,
+        lambda: (
+            answer if (answer := stage.ask(place, address, port, **more)).stage == "done" else None
+        ),
         f"{address} port {port} answers {place}",
     )
     assert done is not None
@@ -198,17 +252,33 @@ def test_flows(stage: Stage) -> None:
 
 
 def overlay_to_multi(stage: Stage, family: int) -> None:
-    """S1: lines 1 and 2 to the overlay address; masquerade by node1 and net1 directly to the underlay address."""
+    """
+    S1: lines 1 and 2 to the overlay address.
+
+    Masquerade by node1 and net1 directly to the underlay address.
+    """
     source, target = stage.address("pod1", "eth0", family), stage.address("pod2", "eth0", family)
     one, two = stage.cali["pod1"], stage.cali["pod2"]
     stage.shows(
         stage.ask("pod1", target),
         source,
-        {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node2": ("eth0", two), "pod2": ("eth0", "")},
-        {"pod2": ("", "eth0"), "node2": (two, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")},
+        {
+            "pod1": ("", "eth0"),
+            "node1": (one, "eth0"),
+            "node2": ("eth0", two),
+            "pod2": ("eth0", ""),
+        },
+        {
+            "pod2": ("", "eth0"),
+            "node2": (two, "eth0"),
+            "node1": ("eth0", one),
+            "pod1": ("eth0", ""),
+        },
     )
     for node in ("node1", "node2"):
-        assert any("[ASSURED]" in line for line in connections(stage.places[node], source, target)), node
+        assert any(
+            "[ASSURED]" in line for line in connections(stage.places[node], source, target)
+        ), node
     done = stage.ask("pod1", stage.address("pod2", "net1", family))
     request: Path = {"pod1": ("", "eth0"), "node1": (one, "ens192"), "pod2": ("net1", "")}
     answer: Path = {"pod2": ("", "net1"), "node1": ("ens192", one), "pod1": ("eth0", "")}
@@ -217,7 +287,12 @@ def overlay_to_multi(stage: Stage, family: int) -> None:
 
 
 def overlay_to_underlay(stage: Stage, family: int) -> None:
-    """S1's second path: node1 puts its own address in the underlay in the source's place, and the answer comes back to it."""
+    """
+    S1's second path.
+
+    Node1 puts its own address in the underlay in the source's place, and the answer comes back to
+    it.
+    """
     one = stage.cali["pod1"]
     source, target = stage.address("pod1", "eth0", family), stage.address("pod3", "eth0", family)
     done = stage.ask("pod1", target)
@@ -225,7 +300,9 @@ def overlay_to_underlay(stage: Stage, family: int) -> None:
     answer: Path = {"pod3": ("", "eth0"), "node1": ("ens192", one), "pod1": ("eth0", "")}
     own = stage.node_address("node1", ENS192.name, family)
     stage.shows(done, own, request, answer)
-    assert any("[ASSURED]" in line for line in connections(stage.places["node1"], source, target, own))
+    assert any(
+        "[ASSURED]" in line for line in connections(stage.places["node1"], source, target, own)
+    )
 
 
 def multi_to_service(stage: Stage, family: int) -> None:
@@ -233,31 +310,64 @@ def multi_to_service(stage: Stage, family: int) -> None:
     one, two = stage.cali["pod1"], stage.cali["pod2"]
     source, service = stage.address("pod2", "eth0", family), stage.service("pod1", family)
     done = wait_for_service(stage, "pod2", service)
-    request: Path = {"pod2": ("", "eth0"), "node2": (two, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
-    answer: Path = {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node2": ("eth0", two), "pod2": ("eth0", "")}
+    request: Path = {
+        "pod2": ("", "eth0"),
+        "node2": (two, "eth0"),
+        "node1": ("eth0", one),
+        "pod1": ("eth0", ""),
+    }
+    answer: Path = {
+        "pod1": ("", "eth0"),
+        "node1": (one, "eth0"),
+        "node2": ("eth0", two),
+        "pod2": ("eth0", ""),
+    }
     stage.shows(done, source, request, answer)
     assert (request, answer) == stage.predicts("pod2", done, service)
-    assert connections(stage.places["node2"], source, service, stage.address("pod1", "eth0", family))
+    assert connections(
+        stage.places["node2"], source, service, stage.address("pod1", "eth0", family)
+    )
 
 
 def underlay_to_overlay(stage: Stage, family: int) -> None:
-    """S3: lines 3, 4 and 6; node3 does not see the answer and takes what follows for INVALID, which its kube-proxy drops."""
+    """
+    S3: lines 3, 4 and 6.
+
+    Node3 does not see the answer and takes what follows for INVALID, which its kube-proxy drops.
+    """
     one = stage.cali["pod1"]
     source, target = stage.address("pod3", "eth0", family), stage.address("pod1", "eth0", family)
     done = stage.ask("pod3", target, timeout_s=2)
-    request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
+    request: Path = {
+        "pod3": ("", "veth0"),
+        "node3": (stage.veth, "eth0"),
+        "node1": ("eth0", one),
+        "pod1": ("eth0", ""),
+    }
     answer: Path = {"pod1": ("", "eth0"), "node1": (one, "ens192"), "pod3": ("eth0", "")}
     stage.shows(done, None, request, answer)
     assert (request, answer) == stage.predicts("pod3", done, target)
-    assert any("SYN_SENT" in line and "[UNREPLIED]" in line for line in connections(stage.places["node3"], source, target))
+    assert any(
+        "SYN_SENT" in line and "[UNREPLIED]" in line
+        for line in connections(stage.places["node3"], source, target)
+    )
     assert any("SYN_RECV" in line for line in connections(stage.places["node1"], source, target))
 
 
 def underlay_to_overlay_address_of_multi(stage: Stage, family: int) -> None:
-    """S5: as S3; the answer leaves by eth0, whose address it has, not by net1, and passes node3 by all the same."""
+    """
+    S5: as S3.
+
+    The answer leaves by eth0, whose address it has, not by net1, and passes node3 by all the same.
+    """
     two = stage.cali["pod2"]
     done = stage.ask("pod3", stage.address("pod2", "eth0", family), timeout_s=2)
-    request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node2": ("eth0", two), "pod2": ("eth0", "")}
+    request: Path = {
+        "pod3": ("", "veth0"),
+        "node3": (stage.veth, "eth0"),
+        "node2": ("eth0", two),
+        "pod2": ("eth0", ""),
+    }
     answer: Path = {"pod2": ("", "eth0"), "node2": (two, "ens192"), "pod3": ("eth0", "")}
     stage.shows(done, None, request, answer)
 
@@ -274,15 +384,34 @@ def underlay_on_one_node(stage: Stage, family: int) -> None:
 
 
 def underlay_to_service_of_overlay(stage: Stage, family: int) -> None:
-    """S4: lines 3, 4 and 5; node3 also replaces the source by its own address, so the answer comes back to it."""
+    """
+    S4: lines 3, 4 and 5.
+
+    Node3 also replaces the source by its own address, so the answer comes back to it.
+    """
     one = stage.cali["pod1"]
     done = wait_for_service(stage, "pod3", stage.service("pod1", family))
-    request: Path = {"pod3": ("", "veth0"), "node3": (stage.veth, "eth0"), "node1": ("eth0", one), "pod1": ("eth0", "")}
-    answer: Path = {"pod1": ("", "eth0"), "node1": (one, "eth0"), "node3": ("eth0", stage.veth), "pod3": ("veth0", "")}
+    request: Path = {
+        "pod3": ("", "veth0"),
+        "node3": (stage.veth, "eth0"),
+        "node1": ("eth0", one),
+        "pod1": ("eth0", ""),
+    }
+    answer: Path = {
+        "pod1": ("", "eth0"),
+        "node1": (one, "eth0"),
+        "node3": ("eth0", stage.veth),
+        "pod3": ("veth0", ""),
+    }
     stage.shows(done, stage.node_address("node3", "eth0", family), request, answer)
     service = stage.service("pod1", family)
     assert (request, answer) == stage.predicts("pod3", done, service)
-    ends = (done.client, service, stage.address("pod1", "eth0", family), stage.node_address("node3", "eth0", family))
+    ends = (
+        done.client,
+        service,
+        stage.address("pod1", "eth0", family),
+        stage.node_address("node3", "eth0", family),
+    )
     assert any("[ASSURED]" in line for line in connections(stage.places["node3"], *ends))
 
 
@@ -303,7 +432,11 @@ def underlay_to_underlay(stage: Stage, family: int) -> None:
 
 
 def multi_to_service_of_underlay(stage: Stage, family: int) -> None:
-    """S5: node2 replaces the Service's address, and the source by its own in the underlay (natOutgoing)."""
+    """
+    S5.
+
+    Node2 replaces the Service's address, and the source by its own in the underlay (natOutgoing).
+    """
     two = stage.cali["pod2"]
     stage.shows(
         wait_for_service(stage, "pod2", stage.service("pod3", family)),
@@ -314,7 +447,12 @@ def multi_to_service_of_underlay(stage: Stage, family: int) -> None:
 
 
 def underlay_to_service_of_underlay(stage: Stage, family: int) -> None:
-    """S5: by veth0 to its node, which puts the Service's pod and its own address in, so the answer comes back the same way."""
+    """
+    S5.
+
+    By veth0 to its node, which puts the Service's pod and its own address in, so the answer comes
+    back the same way.
+    """
     source, target, service = (
         stage.address("pod5", "eth0", family),
         stage.address("pod3", "eth0", family),
@@ -327,11 +465,18 @@ def underlay_to_service_of_underlay(stage: Stage, family: int) -> None:
         {"pod5": ("", "veth0"), "node1": (stage.veth5, "ens192"), "pod3": ("eth0", "")},
         {"pod3": ("", "eth0"), "node1": ("ens192", stage.veth5), "pod5": ("veth0", "")},
     )
-    assert any("[ASSURED]" in line for line in connections(stage.places["node1"], source, service, target, own))
+    assert any(
+        "[ASSURED]" in line
+        for line in connections(stage.places["node1"], source, service, target, own)
+    )
 
 
 def node_to_its_pod(stage: Stage, family: int) -> None:
-    """S5: a node and its own underlay pod talk by the veth pair, which macvlan alone would not let them."""
+    """
+    S5.
+
+    A node and its own underlay pod talk by the veth pair, which macvlan alone would not let them.
+    """
     done = stage.ask("node3", stage.address("pod3", "eth0", family))
     stage.shows(
         done,
@@ -342,7 +487,11 @@ def node_to_its_pod(stage: Stage, family: int) -> None:
 
 
 def node_to_a_pod_elsewhere(stage: Stage, family: int) -> None:
-    """S5: another node reaches an underlay pod over the wire alone; the pod's own node does not forward it."""
+    """
+    S5: another node reaches an underlay pod over the wire alone.
+
+    The pod's own node does not forward it.
+    """
     done = stage.ask("node1", stage.address("pod3", "eth0", family))
     stage.shows(
         done,
@@ -353,7 +502,11 @@ def node_to_a_pod_elsewhere(stage: Stage, family: int) -> None:
 
 
 def outside_to_node_ports(stage: Stage, family: int) -> None:
-    """S5: NodePorts. With policy Local the pod sees the client, and answers by the way that the request came."""
+    """
+    S5: NodePorts.
+
+    With policy Local the pod sees the client, and answers by the way that the request came.
+    """
     one, two = stage.cali["pod1"], stage.cali["pod2"]
     outside, port = OUTSIDE[family], stage.node_port("pod3")
     stage.shows(

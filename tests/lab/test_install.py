@@ -1,4 +1,9 @@
-"""The installation: what Helm brings, what an upgrade changes, that an uninstall leaves nothing, and that it can come back."""
+"""
+The installation.
+
+What Helm brings, what an upgrade changes, that an uninstall leaves nothing, and that it can come
+back.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,14 @@ pytestmark = pytest.mark.still
 RELEASE_NAMESPACE = "kube-system"
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "deploy/chart/spiderpool"
-CRDS = ("spidercoordinators", "spiderendpoints", "spiderippools", "spiderips", "spidermultusconfigs", "spiderreservedips")
+CRDS = (
+    "spidercoordinators",
+    "spiderendpoints",
+    "spiderippools",
+    "spiderips",
+    "spidermultusconfigs",
+    "spiderreservedips",
+)
 EXECUTABLES = ("spiderpool", "coordinator", "ifacer", "spiderpool-multus")
 META_CONF = "/etc/cni/net.d/00-spiderpool.conflist"
 INSTALLED_KINDS = (
@@ -39,10 +51,15 @@ INSTALLED_KINDS = (
 
 def test_crds_are_established(kube: Kube) -> None:
     """All kinds are served, with the short names of the reference."""
-    things = {thing["spec"]["names"]["plural"]: thing for thing in kube.list("CustomResourceDefinition")}
+    things = {
+        thing["spec"]["names"]["plural"]: thing for thing in kube.list("CustomResourceDefinition")
+    }
 
     for plural in (*CRDS, "network-attachment-definitions"):
-        conditions = {condition["type"]: condition["status"] for condition in things[plural]["status"]["conditions"]}
+        conditions = {
+            condition["type"]: condition["status"]
+            for condition in things[plural]["status"]["conditions"]
+        }
         assert ("True", "True") == (conditions["Established"], conditions["NamesAccepted"])
     shorts = {short for plural in CRDS for short in things[plural]["spec"]["names"]["shortNames"]}
     assert {"sp", "sr", "se", "sip", "scc", "smc"} <= shorts
@@ -51,11 +68,16 @@ def test_crds_are_established(kube: Kube) -> None:
 def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:
     """Every node has a ready agent, its executables and the configuration of the meta plugin, first in the order of names."""
     agents = _pods(kube, "spiderpool-agent")
-    assert sorted(node.name for node in lab.nodes) == sorted(agent["spec"]["nodeName"] for agent in agents)
+    assert sorted(node.name for node in lab.nodes) == sorted(
+        agent["spec"]["nodeName"] for agent in agents
+    )
     for node in lab.nodes:
-        assert node.path("/run/spidernet/spiderpool.sock").is_socket()  # /var/run is an absolute link, out of the node
+        # /var/run is an absolute link, out of the node
+        assert node.path("/run/spidernet/spiderpool.sock").is_socket()
         assert all(os.access(node.path(f"/opt/cni/bin/{name}"), os.X_OK) for name in EXECUTABLES)
-        assert META_CONF.rpartition("/")[2] == min(path.name for path in node.path("/etc/cni/net.d").glob("*.conf*"))
+        assert META_CONF.rpartition("/")[2] == min(
+            path.name for path in node.path("/etc/cni/net.d").glob("*.conf*")
+        )
 
 
 def test_two_controllers_one_leader(kube: Kube) -> None:
@@ -65,7 +87,9 @@ def test_two_controllers_one_leader(kube: Kube) -> None:
     assert 2 == len({pod["spec"]["nodeName"] for pod in pods})
     lease = kube.need("Lease", "spiderpool-controller-leases", RELEASE_NAMESPACE)
     assert lease["spec"]["holderIdentity"] in {pod["metadata"]["name"] for pod in pods}
-    assert ["spiderpool-controller"] == [container["name"] for container in pods[0]["spec"]["containers"]]
+    assert ["spiderpool-controller"] == [
+        container["name"] for container in pods[0]["spec"]["containers"]
+    ]
 
 
 def _pods(kube: Kube, component: str) -> list[Thing]:
@@ -85,9 +109,15 @@ def _controllers(kube: Kube) -> list[Thing]:
 
 
 def test_webhooks_and_api_share(kube: Kube) -> None:
-    """Webhooks of the controller's name fail closed and look at no status; both service accounts have a flow schema."""
+    """
+    Webhooks of the controller's name fail closed and look at no status.
+
+    Both service accounts have a flow schema.
+    """
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
-        webhooks = {hook["name"]: hook for hook in kube.need(kind, "spiderpool-controller")["webhooks"]}
+        webhooks = {
+            hook["name"]: hook for hook in kube.need(kind, "spiderpool-controller")["webhooks"]
+        }
         for name in ("spiderippool", "spiderreservedip"):
             hook = webhooks[f"{name}.spiderpool.spidernet.io"]
             assert ("Fail", "None") == (hook["failurePolicy"], hook["sideEffects"])
@@ -104,11 +134,19 @@ def test_webhooks_and_api_share(kube: Kube) -> None:
 
 @pytest.mark.parametrize("account", ["spiderpool-agent", "spiderpool-controller"])
 def test_rights_are_few(kube: Kube, account: str) -> None:
-    """Neither service account may read secrets, make pods, change nodes or grant rights; both may read pools."""
+    """
+    Neither service account may read secrets, make pods, change nodes or grant rights.
+
+    Both may read pools.
+    """
     forbidden = (("get", "", "secrets"), ("create", "", "pods"), ("delete", "", "pods"), ("patch", "", "nodes"),
                  ("create", "rbac.authorization.k8s.io", "clusterroles"), ("delete", "apps", "deployments"))  # fmt: skip
 
-    assert [] == [f"{verb} {what}" for verb, group, what in forbidden if _may(kube, account, verb, group, what)]
+    assert [] == [
+        f"{verb} {what}"
+        for verb, group, what in forbidden
+        if _may(kube, account, verb, group, what)
+    ]
     assert _may(kube, account, "list", "spiderpool.spidernet.io", "spiderippools")
 
 
@@ -116,7 +154,11 @@ def _may(kube: Kube, account: str, verb: str, group: str, resource: str) -> bool
     """Whether a service account may do something in the release's namespace."""
     what = {"namespace": RELEASE_NAMESPACE, "verb": verb, "group": group, "resource": resource}
     user = f"system:serviceaccount:{RELEASE_NAMESPACE}:{account}"
-    spec = {"user": user, "groups": ["system:serviceaccounts", "system:authenticated"], "resourceAttributes": what}
+    spec = {
+        "user": user,
+        "groups": ["system:serviceaccounts", "system:authenticated"],
+        "resourceAttributes": what,
+    }
     review = kube.create({"kind": "SubjectAccessReview", "metadata": {}, "spec": spec})
     return review["status"]["allowed"]
 
@@ -126,7 +168,11 @@ def test_metrics(kube: Kube, lab: Lab) -> None:
     node = lab.node(_pods(kube, "spiderpool-controller")[0]["spec"]["nodeName"])
     agent, controller = (_metrics(node, port) for port in (5711, 5721))
 
-    for name in ("ipam_allocation_counts_total", "ipam_allocation_failure_counts_total", "ipam_release_counts_total"):
+    for name in (
+        "ipam_allocation_counts_total",
+        "ipam_allocation_failure_counts_total",
+        "ipam_release_counts_total",
+    ):
         assert f"spiderpool_{name}" in agent
     for name in ("ip_gc_counts_total", "total_ippool_counts"):
         assert f"spiderpool_{name}" in controller
@@ -147,7 +193,9 @@ def test_no_write_is_lost_while_controllers_are_replaced(kube: Kube, lab: Lab) -
     lab.kubectl("-n", RELEASE_NAMESPACE, "rollout", "restart", "deployment/spiderpool-controller")
 
     deadline, written = time.monotonic() + 120, 0
-    while old & (now := {pod["metadata"]["uid"] for pod in _pods(kube, "spiderpool-controller")}) or len(now) < len(old):
+    while old & (
+        now := {pod["metadata"]["uid"] for pod in _pods(kube, "spiderpool-controller")}
+    ) or len(now) < len(old):
         assert time.monotonic() < deadline, "the controllers were not replaced within 120 s"
         kube.create(thing, dry_run=True)
         written += 1
@@ -158,7 +206,11 @@ def test_no_write_is_lost_while_controllers_are_replaced(kube: Kube, lab: Lab) -
 
 @pytest.mark.timeout(400)
 def test_upgrade(story: Story, tmp_path: Path) -> None:
-    """An upgrade brings CRDs and settings up to date; a running pod keeps its address, and its pool cannot be deleted."""
+    """
+    An upgrade brings CRDs and settings up to date.
+
+    A running pod keeps its address, and its pool cannot be deleted.
+    """
     pool = story.pool("p")
     pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
     before = pod.inside.underlay()
@@ -181,7 +233,11 @@ def test_upgrade(story: Story, tmp_path: Path) -> None:
 def _chart_with_column(chart: Path, column: dict[str, Any]) -> Path:
     """Give a copy of the chart whose CRD of addresses has one more column."""
     shutil.copytree(CHART, chart)
-    path = next(file for file in (chart / "crds").glob("*.yaml") if "spiderips" in file.read_text().split("scope:")[0])
+    path = next(
+        file
+        for file in (chart / "crds").glob("*.yaml")
+        if "spiderips" in file.read_text().split("scope:")[0]
+    )
     crd = yaml.safe_load(path.read_text())
     crd["spec"]["versions"][0]["additionalPrinterColumns"].append(column)
     path.write_text(yaml.safe_dump(crd))
@@ -189,10 +245,21 @@ def _chart_with_column(chart: Path, column: dict[str, Any]) -> Path:
 
 
 def _upgrade(kube: Kube, lab: Lab, chart: Path, setting: str) -> None:
-    """Upgrade with all values kept but one; Helm waits until all but one of the controllers are new, we for the last too."""
+    """
+    Upgrade with all values kept but one.
+
+    Helm waits until all but one of the controllers are new, we for the last too.
+    """
     words = ["--reuse-values", "--set", setting, "--wait", "--timeout", "180s"]
     lab.helm("upgrade", "spiderpool", str(chart), "-n", RELEASE_NAMESPACE, *words, timeout_s=200)
-    lab.kubectl("-n", RELEASE_NAMESPACE, "rollout", "status", "deployment/spiderpool-controller", "--timeout=120s")
+    lab.kubectl(
+        "-n",
+        RELEASE_NAMESPACE,
+        "rollout",
+        "status",
+        "deployment/spiderpool-controller",
+        "--timeout=120s",
+    )
     _controllers(kube)
 
 
@@ -206,10 +273,16 @@ def _columns(kube: Kube) -> list[str]:
 def reinstalled(kube: Kube, lab: Lab) -> Iterator[None]:
     """Install again after the test, whatever became of it."""
     yield
-    done = subprocess.run([REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    done = subprocess.run(
+        [REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, (
+        f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    )
     story = Story(kube, lab, f"again-{os.getpid()}")
-    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}})
+    pod = story.pod(
+        "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}}
+    )
     assert pod.inside.underlay() == story.sips_of(pod)
     story.assert_clean()
     story.close()
@@ -221,21 +294,39 @@ def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
     """
     An uninstall takes away every object and whatever is on the nodes, though pools exist and a pod holds an address.
 
-    The pod goes on with its address; new pods start on the default network. Then an installation works again.
+    The pod goes on with its address; new pods start on the default network. Then an installation
+    works again.
     """
     story = Story(kube, lab, f"uninstall-{os.getpid()}")
-    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}})
+    pod = story.pod(
+        "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}}
+    )
     in_use = pod.inside.underlay()
     changed = {node.name: report(node)["settings"] for node in lab.nodes}
 
-    lab.helm("uninstall", "spiderpool", "-n", RELEASE_NAMESPACE, "--wait", "--timeout", "180s", timeout_s=200)
+    lab.helm(
+        "uninstall",
+        "spiderpool",
+        "-n",
+        RELEASE_NAMESPACE,
+        "--wait",
+        "--timeout",
+        "180s",
+        timeout_s=200,
+    )
 
     until_none(lambda: _leftovers(kube), "no object of the release is left", within_s=60)
     for node in lab.nodes:
         assert [] == _leftovers_on(node)
-        back = {setting["key"]: setting["before"] for setting in changed[node.name] if not setting["kept"]}
+        back = {
+            setting["key"]: setting["before"]
+            for setting in changed[node.name]
+            if not setting["kept"]
+        }
         assert back == {key: sysctl(node, key) for key in back}
-    until_none(lambda: _definitions_of_networks(kube), "definitions went with their networks", within_s=60)
+    until_none(
+        lambda: _definitions_of_networks(kube), "definitions went with their networks", within_s=60
+    )
     assert in_use == pod.inside.underlay()
     plain = story.pod("plain")
     assert set() == plain.inside.underlay()
@@ -259,7 +350,10 @@ def _definitions_of_networks(kube: Kube) -> list[str]:
     return [
         thing["metadata"]["name"]
         for thing in kube.list("NetworkAttachmentDefinition")
-        if any(owner["kind"] == "SpiderMultusConfig" for owner in thing["metadata"].get("ownerReferences", []))
+        if any(
+            owner["kind"] == "SpiderMultusConfig"
+            for owner in thing["metadata"].get("ownerReferences", [])
+        )
     ]
 
 

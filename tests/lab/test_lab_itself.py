@@ -1,4 +1,8 @@
-"""The lab without the product: a Kubernetes that works, is sealed, survives what tests do to it, and leaves no trace."""
+"""
+The lab without the product.
+
+A Kubernetes that works, is sealed, survives what tests do to it, and leaves no trace.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +96,9 @@ def nobody_elses_lab() -> Iterator[None]:
 def lab() -> Lab:
     """Give a lab of three nodes with nothing in it that another test made."""
     lab = Lab.up(progress=Progress(quiet=True))
-    lab.kubectl("delete", "daemonsets,services,pods", "--selector=app", "--now", "--ignore-not-found")
+    lab.kubectl(
+        "delete", "daemonsets,services,pods", "--selector=app", "--now", "--ignore-not-found"
+    )
     lab.kubectl("delete", "service", "web", "--ignore-not-found")
     return lab
 
@@ -100,9 +106,14 @@ def lab() -> Lab:
 def run_pods(lab: Lab, *names: str, app: str = "web", image: str = "busybox:1") -> None:
     """Run one pod on each node, or on the first ones, and wait until all are ready."""
     nodes = [node.name for node in lab.nodes][: len(names)]
-    text = "---".join(POD.format(name=name, app=app, node=node, image=image) for name, node in zip(names, nodes, strict=True))
+    text = "---".join(
+        POD.format(name=name, app=app, node=node, image=image)
+        for name, node in zip(names, nodes, strict=True)
+    )
     lab.kubectl("apply", "--filename=-", text=text)
-    lab.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{name}" for name in names))
+    lab.kubectl(
+        "wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{name}" for name in names)
+    )
 
 
 def pod_ips(lab: Lab, name: str) -> list[str]:
@@ -118,11 +129,17 @@ def url(ip: str, port: int = 80) -> str:
 
 def fetch_from_client(lab: Lab, address: str) -> str:
     """Read a page from the host outside of the cluster."""
-    return lab.in_client(["busybox", "timeout", "5", "busybox", "wget", "-qO-", address]).stdout.strip()
+    return lab.in_client(
+        ["busybox", "timeout", "5", "busybox", "wget", "-qO-", address]
+    ).stdout.strip()
 
 
 def fetch_from_pod(lab: Lab, pod: str, address: str) -> str:
-    """Read a page from inside a pod; nothing while nobody answers, or kubelet cannot reach containerd yet."""
+    """
+    Read a page from inside a pod.
+
+    Nothing while nobody answers, or kubelet cannot reach containerd yet.
+    """
     try:
         return lab.kubectl("exec", pod, "--", "timeout", "5", "wget", "-qO-", address).strip()
     except LabError:
@@ -130,8 +147,15 @@ def fetch_from_pod(lab: Lab, pod: str, address: str) -> str:
 
 
 def wait_page(lab: Lab, pod: str, address: str, *names: str) -> None:
-    """Wait until a pod reads one of these names from an address: a container that runs may not listen yet."""
-    until(lambda: fetch_from_pod(lab, pod, address) in names, f"{pod} reads {' or '.join(names)} from {address}")
+    """
+    Wait until a pod reads one of these names from an address.
+
+    A container that runs may not listen yet.
+    """
+    until(
+        lambda: fetch_from_pod(lab, pod, address) in names,
+        f"{pod} reads {' or '.join(names)} from {address}",
+    )
 
 
 def ready(lab: Lab, node: str) -> bool:
@@ -146,7 +170,8 @@ def succeed(node: LabNode, command: Sequence[str]) -> str:
     return done.stdout
 
 
-# --- a Kubernetes that works ----------------------------------------------------------------------------------------------
+# --- a Kubernetes that works
+# ----------------------------------------------------------------------------------------------
 
 
 def test_three_nodes_have_addresses_of_both_families(lab: Lab) -> None:
@@ -154,7 +179,9 @@ def test_three_nodes_have_addresses_of_both_families(lab: Lab) -> None:
     nodes = json.loads(lab.kubectl("get", "nodes", "--output=json"))["items"]
 
     found = {
-        node["metadata"]["name"]: [a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
+        node["metadata"]["name"]: [
+            a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP"
+        ]
         for node in nodes
     }
     assert {
@@ -168,7 +195,11 @@ def test_three_nodes_have_addresses_of_both_families(lab: Lab) -> None:
 def test_kubeadm_config_tells_the_networks(lab: Lab) -> None:
     """The ConfigMap that kubeadm would leave names pod and Service networks."""
     config = lab.kubectl(
-        "get", "configmap", "kubeadm-config", "-nkube-system", "--output=jsonpath={.data.ClusterConfiguration}"
+        "get",
+        "configmap",
+        "kubeadm-config",
+        "-nkube-system",
+        "--output=jsonpath={.data.ClusterConfiguration}",
     )
 
     assert "podSubnet: 10.233.64.0/18,fd00:64::/56" in config
@@ -176,10 +207,16 @@ def test_kubeadm_config_tells_the_networks(lab: Lab) -> None:
 
 
 def test_pods_and_services_are_reached_across_nodes(lab: Lab) -> None:
-    """A pod reaches pods of all nodes and their Service in both families; the outside reaches its NodePort on every node."""
+    """
+    A pod reaches pods of all nodes and their Service in both families.
+
+    The outside reaches its NodePort on every node.
+    """
     run_pods(lab, "a", "b", "c")
     lab.kubectl("apply", "--filename=-", text=SERVICE)
-    service = json.loads(lab.kubectl("get", "service", "web", "--output=json"))["spec"]["clusterIPs"]
+    service = json.loads(lab.kubectl("get", "service", "web", "--output=json"))["spec"][
+        "clusterIPs"
+    ]
 
     for name in ("a", "b", "c"):
         for ip in pod_ips(lab, name):
@@ -188,7 +225,10 @@ def test_pods_and_services_are_reached_across_nodes(lab: Lab) -> None:
         wait_page(lab, "a", url(ip), "a", "b", "c")
     for node in lab.nodes:
         for ip in (str(node.facts.ip), str(node.facts.ip6)):
-            until(lambda ip=ip: fetch_from_client(lab, url(ip, 30080)) in {"a", "b", "c"}, f"NodePort at {ip} answers")
+            until(
+                lambda ip=ip: fetch_from_client(lab, url(ip, 30080)) in {"a", "b", "c"},
+                f"NodePort at {ip} answers",
+            )
     until(lambda: "response:200" in lab.kubectl("logs", "b"), "the server's log shows the requests")
 
 
@@ -214,15 +254,26 @@ def test_an_agent_sees_its_own_node_and_new_namespaces(lab: Lab) -> None:
     """A privileged DaemonSet shares its node's folders and processes, and sees namespaces made after it started."""
     lab.kubectl("apply", "--filename=-", text=AGENT)
     lab.kubectl("rollout", "status", "daemonset/agent", "--timeout=60s")
-    agents = json.loads(lab.kubectl("get", "pods", "--selector=app=agent", "--output=json"))["items"]
+    agents = json.loads(lab.kubectl("get", "pods", "--selector=app=agent", "--output=json"))[
+        "items"
+    ]
     by_node = {agent["spec"]["nodeName"]: agent["metadata"]["name"] for agent in agents}
     run_pods(lab, "late", app="late")
     for node in lab.nodes:
-        lab.kubectl("exec", by_node[node.name], "--", "sh", "-c", f"echo {node.name} > /var/run/spidernet/whose")
+        lab.kubectl(
+            "exec",
+            by_node[node.name],
+            "--",
+            "sh",
+            "-c",
+            f"echo {node.name} > /var/run/spidernet/whose",
+        )
 
     for node in lab.nodes:
         assert f"{node.name}\n" == node.path("/run/spidernet/whose").read_text()
-        assert "macvlan" in lab.kubectl("exec", by_node[node.name], "--", "ls", "/opt/cni/bin").split()
+        assert (
+            "macvlan" in lab.kubectl("exec", by_node[node.name], "--", "ls", "/opt/cni/bin").split()
+        )
     assert not Path("/run/spidernet/whose").exists()
     seen = "for n in /var/run/netns/*; do nsenter --net=$n ip -4 address show eth0; done"
     assert pod_ips(lab, "late")[0] in lab.kubectl("exec", by_node["node1"], "--", "sh", "-c", seen)
@@ -238,7 +289,9 @@ def test_macvlan_reaches_the_underlay_gateway(lab: Lab) -> None:
         "addresses": [{"address": "10.6.200.9/16", "gateway": "10.6.0.1"}],
         "routes": [{"dst": "0.0.0.0/0"}],
     }
-    config = json.dumps({"cniVersion": "1.0.0", "name": "hand", "type": "macvlan", "master": "ens192", "ipam": ipam})
+    config = json.dumps(
+        {"cniVersion": "1.0.0", "name": "hand", "type": "macvlan", "master": "ens192", "ipam": ipam}
+    )
     call = "CNI_CONTAINERID=hand CNI_NETNS=/run/netns/hand CNI_IFNAME=net1 CNI_PATH=/opt/cni/bin /opt/cni/bin/macvlan"
     succeed(node, ["ip", "netns", "add", "hand"])
     try:
@@ -252,7 +305,9 @@ def test_macvlan_reaches_the_underlay_gateway(lab: Lab) -> None:
 
 def test_a_loaded_image_runs_under_the_name_given(lab: Lab, tmp_path: Path) -> None:
     """An archive is known by the name of `load-image`, on every node, without any registry."""
-    layer = images.render_layer(Path("/bin/busybox").read_bytes(), ["sh", "httpd", "hostname", "cat"])
+    layer = images.render_layer(
+        Path("/bin/busybox").read_bytes(), ["sh", "httpd", "hostname", "cat"]
+    )
     images.write_archive(tmp_path / "image.tar", layer, ["elsewhere.example/inner:1"], ["sh"])
 
     lab.load_image("registry.local/made-here:7", tmp_path / "image.tar")
@@ -260,7 +315,8 @@ def test_a_loaded_image_runs_under_the_name_given(lab: Lab, tmp_path: Path) -> N
     run_pods(lab, "a", "b", "c", image="registry.local/made-here:7")
 
 
-# --- sealed ---------------------------------------------------------------------------------------------------------------
+# --- sealed
+# ---------------------------------------------------------------------------------------------------------------
 
 
 class Sniffer:
@@ -269,7 +325,9 @@ class Sniffer:
     def __init__(self, interface: str) -> None:
         """Start to listen."""
         every_protocol = 3
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(every_protocol))
+        self._socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW, socket.htons(every_protocol)
+        )
         self._socket.bind((interface, 0))
         self._socket.setblocking(False)
 
@@ -282,7 +340,11 @@ class Sniffer:
                     frame = self._socket.recv(65535)
                 except BlockingIOError:
                     return found
-                found.update(a for a in _ipv4_ends(frame) if a.startswith(("10.6.", "10.7.", "10.9.", "10.233.", "172.18.")))
+                found.update(
+                    a
+                    for a in _ipv4_ends(frame)
+                    if a.startswith(("10.6.", "10.7.", "10.9.", "10.233.", "172.18."))
+                )
 
 
 def _ipv4_ends(frame: bytes) -> list[str]:
@@ -294,18 +356,31 @@ def _ipv4_ends(frame: bytes) -> list[str]:
 def uplinks() -> list[str]:
     """Give the machine's interfaces that are neither loopback nor the lab's."""
     links = json.loads(run(["ip", "-json", "link"]))
-    return [link["ifname"] for link in links if link["ifname"] not in {"lo", HOST_LINK} and link["operstate"] == "UP"]
+    return [
+        link["ifname"]
+        for link in links
+        if link["ifname"] not in {"lo", HOST_LINK} and link["operstate"] == "UP"
+    ]
 
 
 def test_nothing_of_the_lab_leaves_by_the_machines_interfaces(lab: Lab) -> None:
-    """What pods, nodes and the outside host send to foreign addresses dies in the router; the machine sees none of it."""
+    """
+    What pods, nodes and the outside host send to foreign addresses dies in the router.
+
+    The machine sees none of it.
+    """
     run_pods(lab, "a")
     foreign = "198.51.100.1"  # of the network that RFC 5737 keeps for documents
     ping = ["busybox", "ping", "-c2", "-W1", foreign]
     sniffers = [Sniffer(name) for name in uplinks()]
     control = Sniffer(HOST_LINK)
 
-    answers = [lab.nodes[0].exec(ping), lab.nodes[1].exec(ping), lab.in_client(ping), lab.in_router(ping)]
+    answers = [
+        lab.nodes[0].exec(ping),
+        lab.nodes[1].exec(ping),
+        lab.in_client(ping),
+        lab.in_router(ping),
+    ]
     lab.kubectl("exec", "a", "--", "sh", "-c", f"ping -c2 -W1 {foreign} || true")
 
     assert [True] * 4 == [answer.returncode != 0 for answer in answers]
@@ -314,18 +389,23 @@ def test_nothing_of_the_lab_leaves_by_the_machines_interfaces(lab: Lab) -> None:
     assert Path(f"/proc/sys/net/ipv4/conf/{HOST_LINK}/forwarding").read_text().strip() == "0"
 
 
-# --- what tests do to it --------------------------------------------------------------------------------------------------
+# --- what tests do to it
+# --------------------------------------------------------------------------------------------------
 
 
 def test_pods_outlive_containerd(lab: Lab) -> None:
     """A restart of containerd ends no container."""
     run_pods(lab, "a")
-    before = lab.kubectl("get", "pod", "a", "--output=jsonpath={.status.containerStatuses[0].containerID}")
+    before = lab.kubectl(
+        "get", "pod", "a", "--output=jsonpath={.status.containerStatuses[0].containerID}"
+    )
 
     lab.nodes[0].restart_containerd()
 
     wait_page(lab, "a", url("127.0.0.1"), "a")
-    assert before == lab.kubectl("get", "pod", "a", "--output=jsonpath={.status.containerStatuses[0].containerID}")
+    assert before == lab.kubectl(
+        "get", "pod", "a", "--output=jsonpath={.status.containerStatuses[0].containerID}"
+    )
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["the control plane's node", "another node"])
@@ -341,7 +421,12 @@ def test_a_node_comes_back_from_a_reboot(lab: Lab, index: int) -> None:
     node.reboot()
 
     until(lambda: ready(lab, node.name), f"{node.name} is Ready", within_s=60)
-    count = ["get", "pod", names[-1], "--output=jsonpath={.status.containerStatuses[0].restartCount}"]
+    count = [
+        "get",
+        "pod",
+        names[-1],
+        "--output=jsonpath={.status.containerStatuses[0].restartCount}",
+    ]
     until(lambda: lab.kubectl(*count) == "1", "its pod was started again", within_s=60)
     lab.kubectl("wait", "--for=condition=Ready", "--timeout=60s", f"pod/{names[-1]}")
     wait_page(lab, names[-1], url(pod_ips(lab, names[-1])[0]), names[-1])
@@ -353,7 +438,11 @@ def test_a_node_comes_back_from_a_reboot(lab: Lab, index: int) -> None:
 
 
 def test_a_node_without_power_is_noticed(lab: Lab) -> None:
-    """A stopped node is silent on its networks and NotReady within 30 s; started again it is Ready."""
+    """
+    A stopped node is silent on its networks and NotReady within 30 s.
+
+    Started again it is Ready.
+    """
     node = lab.nodes[2]
 
     node.stop()
@@ -368,7 +457,9 @@ def test_a_node_without_power_is_noticed(lab: Lab) -> None:
 
 def test_the_api_server_stops_and_starts(lab: Lab) -> None:
     """While it is stopped nobody answers; started again it knows what it knew."""
-    lab.kubectl("apply", "--filename=-", text="{apiVersion: v1, kind: ConfigMap, metadata: {name: kept}}")
+    lab.kubectl(
+        "apply", "--filename=-", text="{apiVersion: v1, kind: ConfigMap, metadata: {name: kept}}"
+    )
 
     lab.stop_api_server()
     silent = not lab.api.ready()
@@ -382,26 +473,39 @@ def test_a_second_up_changes_nothing(lab: Lab) -> None:
     """`up` beside a lab that runs says so, prints the kubeconfig's path, and ends well, whatever nodes it was asked for."""
     before = paths.STATE.read_bytes()
 
-    second = subprocess.run([COMMAND, "up", "--nodes", "other"], capture_output=True, text=True, check=False)
+    second = subprocess.run(
+        [COMMAND, "up", "--nodes", "other"], capture_output=True, text=True, check=False
+    )
 
     assert (0, f"{lab.kubeconfig}\n") == (second.returncode, second.stdout)
     assert "the lab runs already, with node1, node2, node3; nothing is changed" in second.stderr
     assert before == paths.STATE.read_bytes()
 
 
-# --- no trace -------------------------------------------------------------------------------------------------------------
+# --- no trace
+# -------------------------------------------------------------------------------------------------------------
 
 
 def traces() -> dict[str, object]:
     """All that a lab could leave, as the kernel tells it and not as the lab remembers it."""
     links = json.loads(run(["ip", "-json", "link"]))
     routes = run(["ip", "route"])
-    folders = ("/run/netns", "/etc/cni", "/opt/cni", "/opt/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/lib/calico")
+    folders = (
+        "/run/netns",
+        "/etc/cni",
+        "/opt/cni",
+        "/opt/containerd",
+        "/var/lib/cni",
+        "/var/lib/kubelet",
+        "/var/lib/calico",
+    )
     return {
         "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
         "links": sorted(link["ifname"] for link in links),
         "routes": sorted(routes.splitlines()),
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": sorted(
+            line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        ),
         "groups": sorted(str(path) for path in Path("/sys/fs/cgroup").rglob("*spiderlab*")),
         "processes": lab_processes(),
         "kernel": {key: Path("/proc/sys", key).read_text() for key in machine.KUBELET_WRITES},
@@ -419,7 +523,9 @@ def lab_processes() -> list[str]:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if Path(words[0]).name in keepers or any(word.endswith(f"={paths.DATA}") or f"{paths.DATA}/" in word for word in words):
+        if Path(words[0]).name in keepers or any(
+            word.endswith(f"={paths.DATA}") or f"{paths.DATA}/" in word for word in words
+        ):
             found.append(" ".join(words)[:80])
     return sorted(found)
 
@@ -447,7 +553,9 @@ def test_down_leaves_nothing(untouched: dict[str, object]) -> None:
 @pytest.mark.parametrize("moment_s", [0.05, 0.2, 0.5, 0.9, 2.0, 4.0])
 def test_down_clears_an_up_that_was_killed(untouched: dict[str, object], moment_s: float) -> None:
     """Whenever `up` is killed, `down` finds all that it had made."""
-    starting = subprocess.Popen([COMMAND, "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    starting = subprocess.Popen(
+        [COMMAND, "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     until(paths.STATE.exists, "the lab starts", within_s=60)
     time.sleep(moment_s)
 
@@ -461,7 +569,9 @@ def test_down_clears_an_up_that_was_killed(untouched: dict[str, object], moment_
 
 def test_up_clears_a_lab_that_was_killed(untouched: dict[str, object]) -> None:
     """A start after one that was cut off begins from nothing and succeeds."""
-    starting = subprocess.Popen([COMMAND, "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    starting = subprocess.Popen(
+        [COMMAND, "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     until(lambda: Path("/run/netns/sl-node2").exists(), "the second node is made", within_s=60)
     starting.send_signal(signal.SIGKILL)
     starting.wait()
@@ -491,11 +601,15 @@ def test_ipv4_alone_has_no_ipv6_address(untouched: dict[str, object]) -> None:
     lab = Lab.up(["solo"], ipv6=False, progress=Progress(quiet=True))
     run_pods(lab, "a")
 
-    addresses = succeed(lab.nodes[0], ["ip", "-6", "-oneline", "address", "show", "scope", "global"])
+    addresses = succeed(
+        lab.nodes[0], ["ip", "-6", "-oneline", "address", "show", "scope", "global"]
+    )
     assert addresses == ""
     assert [str(NODE_NETWORK.address(0).ip)] == [
         address["address"]
-        for address in json.loads(lab.kubectl("get", "node", "solo", "--output=json"))["status"]["addresses"]
+        for address in json.loads(lab.kubectl("get", "node", "solo", "--output=json"))["status"][
+            "addresses"
+        ]
         if address["type"] == "InternalIP"
     ]
     assert 1 == len(pod_ips(lab, "a"))

@@ -1,8 +1,9 @@
 """
 Leaks made on purpose, one of each kind: `spiderpoolctl check` names every one, and all are given back within a minute.
 
-What is found and mended on real nodes (another sandbox, addresses on interfaces without a record, a pool deleted by force) is
-in `test_spiderpoolctl`; an agent that is killed between two writes in `test_crashes`; a finished pod in `test_reclaim`.
+What is found and mended on real nodes (another sandbox, addresses on interfaces without a record, a
+pool deleted by force) is in `test_spiderpoolctl`; an agent that is killed between two writes in
+`test_crashes`; a finished pod in `test_reclaim`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Leaks:
     def __init__(self, story: Story) -> None:
         self.story = story
         self.pool = story.pool("p", count=24)
-        first = ip_address(story.kube.need("SpiderIPPool", self.pool)["spec"]["ips"][0].partition("-")[0])
+        first = ip_address(
+            story.kube.need("SpiderIPPool", self.pool)["spec"]["ips"][0].partition("-")[0]
+        )
         self._free = [first + offset for offset in range(24)][::-1]
         self.made: dict[str, IPAddress] = {}
 
@@ -65,11 +68,29 @@ class Leaks:
     def record(self, why: str, *, static: bool = False, **holder: str) -> None:
         """Write a record as an agent would have: its holder is what the caller says of it."""
         ip = self.take()
-        whole = {"kind": "Pod", "namespace": self.story.namespace, "uid": NOBODY, "nic": "eth0", "node": READY, **holder}
-        spec = {"ip": str(ip), "pool": self.pool, "family": 4, "prefixLength": 16, "state": "Held", "holder": whole}
+        whole = {
+            "kind": "Pod",
+            "namespace": self.story.namespace,
+            "uid": NOBODY,
+            "nic": "eth0",
+            "node": READY,
+            **holder,
+        }
+        spec = {
+            "ip": str(ip),
+            "pool": self.pool,
+            "family": 4,
+            "prefixLength": 16,
+            "state": "Held",
+            "holder": whole,
+        }
         labels = {"ipam.spidernet.io/ippool": self.pool}
         labels |= {"ipam.spidernet.io/node": whole["node"]} if whole["node"] else {}
-        thing = {"kind": "SpiderIP", "metadata": {"name": str(ip), "labels": labels}, "spec": {**spec, "static": static}}
+        thing = {
+            "kind": "SpiderIP",
+            "metadata": {"name": str(ip), "labels": labels},
+            "spec": {**spec, "static": static},
+        }
         self.story.kube.create(thing)
         self.made[why] = ip
 
@@ -78,8 +99,8 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
     """
     Each leak is named by the audit, and given back within a minute; a living pod beside them keeps its address.
 
-    DEL lost, record only, wrong UID, namespace gone, owner gone, scaled down, node gone, imported without a pod, endpoint only;
-    one key twice.
+    DEL lost, record only, wrong UID, namespace gone, owner gone, scaled down, node gone, imported
+    without a pod, endpoint only; one key twice.
     """
     leaks = Leaks(story)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [leaks.pool]}}
@@ -99,17 +120,32 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
         leaks.record("imported without a pod", name="unknown", nic="", node="")
         left = _endpoint(story, "left-0")
 
-        _all_are_named(lab, {str(ip): why for why, ip in leaks.made.items()} | {left: "endpoint only"})
-        until(lambda: {record.ip for record in story.records()} == {kept}, "all is back", within_s=WITHIN_S, seen=story.records)
+        _all_are_named(
+            lab, {str(ip): why for why, ip in leaks.made.items()} | {left: "endpoint only"}
+        )
+        until(
+            lambda: {record.ip for record in story.records()} == {kept},
+            "all is back",
+            within_s=WITHIN_S,
+            seen=story.records,
+        )
 
         leaks.record("one key twice", name="living", uid=living.uid)
         pair = ", ".join(map(str, sorted([kept, leaks.made["one key twice"]])))
         until(
-            lambda: audit.find(lab, Kind.DUPLICATE_CLAIM, pair), "the audit names the two", seen=lambda: audit.complaints(lab)
+            lambda: audit.find(lab, Kind.DUPLICATE_CLAIM, pair),
+            "the audit names the two",
+            seen=lambda: audit.complaints(lab),
         )
-        until(lambda: {record.ip for record in story.records()} == {kept}, "the idle one is back", within_s=WITHIN_S)
+        until(
+            lambda: {record.ip for record in story.records()} == {kept},
+            "the idle one is back",
+            within_s=WITHIN_S,
+        )
         until_none(
-            lambda: story.kube.get("SpiderEndpoint", "left-0", story.namespace), "no endpoint is left", within_s=WITHIN_S
+            lambda: story.kube.get("SpiderEndpoint", "left-0", story.namespace),
+            "no endpoint is left",
+            within_s=WITHIN_S,
         )
 
     vanish(living, namesake)
@@ -117,7 +153,11 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
 
 
 def _all_are_named(lab: Lab, wanted: dict[str, str]) -> None:
-    """Read the books until the audit has named everything at least once: each is given back in its own time."""
+    """
+    Read the books until the audit has named everything at least once.
+
+    Each is given back in its own time.
+    """
     named: set[str] = set()
 
     def all_are() -> bool:
@@ -125,25 +165,63 @@ def _all_are_named(lab: Lab, wanted: dict[str, str]) -> None:
         named.update(wanted[subject] for subject in subjects if subject in wanted)
         return named == set(wanted.values())
 
-    until(all_are, "the audit names every leak", within_s=20, seen=lambda: set(wanted.values()) - named)
+    until(
+        all_are,
+        "the audit names every leak",
+        within_s=20,
+        seen=lambda: set(wanted.values()) - named,
+    )
 
 
-def _stateful_set(story: Story, name: str, replicas: int, annotations: Mapping[str, Any], **spec: Any) -> None:
+def _stateful_set(
+    story: Story, name: str, replicas: int, annotations: Mapping[str, Any], **spec: Any
+) -> None:
     """Make a StatefulSet whose pods nothing evicts."""
-    manifest = manifests.workload("StatefulSet", name, story.namespace, replicas, annotations, spec_for(**spec))
-    story.kube.create({**manifest, "spec": {**manifest["spec"], "serviceName": name, "podManagementPolicy": "Parallel"}})
+    manifest = manifests.workload(
+        "StatefulSet", name, story.namespace, replicas, annotations, spec_for(**spec)
+    )
+    story.kube.create(
+        {
+            **manifest,
+            "spec": {**manifest["spec"], "serviceName": name, "podManagementPolicy": "Parallel"},
+        }
+    )
 
 
 def _endpoint(story: Story, name: str) -> str:
-    """Make the endpoint of a StatefulSet's pod that is nowhere; gives its name as the audit has it."""
-    current = {"uid": NOBODY, "node": READY, "ips": [{"interface": "eth0", "ipv4": "10.6.199.1/16", "ipv4Pool": "nowhere"}]}
-    status = {"current": current, "ownerControllerType": "StatefulSet", "ownerControllerName": "left"}
-    story.kube.create({"kind": "SpiderEndpoint", "metadata": {"name": name, "namespace": story.namespace}, "status": status})
+    """
+    Make the endpoint of a StatefulSet's pod that is nowhere.
+
+    Gives its name as the audit has it.
+    """
+    current = {
+        "uid": NOBODY,
+        "node": READY,
+        "ips": [{"interface": "eth0", "ipv4": "10.6.199.1/16", "ipv4Pool": "nowhere"}],
+    }
+    status = {
+        "current": current,
+        "ownerControllerType": "StatefulSet",
+        "ownerControllerName": "left",
+    }
+    story.kube.create(
+        {
+            "kind": "SpiderEndpoint",
+            "metadata": {"name": name, "namespace": story.namespace},
+            "status": status,
+        }
+    )
     return f"{story.namespace}/{name}"
 
 
-def test_scaled_down_while_the_node_is_down(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
-    """A StatefulSet that is scaled down while its pod's node is lost gets the address back; what it still wants it keeps."""
+def test_scaled_down_while_the_node_is_down(
+    story: Story, kube: Kube, lab: Lab, tmp_path: Path
+) -> None:
+    """
+    A StatefulSet that is scaled down while its pod's node is lost gets the address back.
+
+    What it still wants it keeps.
+    """
     pool = story.pool("p", count=4)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
     with node_of_paper(kube, lab, LOST, tmp_path) as (node, agent):
@@ -161,8 +239,17 @@ def test_scaled_down_while_the_node_is_down(story: Story, kube: Kube, lab: Lab, 
         story.kube.patch("StatefulSet", "db", {"spec": {"replicas": 1}}, story.namespace)
 
         (_, kept), (_, gone) = pods
-        until(lambda: audit.find(lab, Kind.LEAK, *gone), "the audit names it", seen=lambda: audit.complaints(lab))
-        until(lambda: {record.ip for record in story.records()} == kept, "it is back", within_s=WITHIN_S, seen=story.records)
+        until(
+            lambda: audit.find(lab, Kind.LEAK, *gone),
+            "the audit names it",
+            seen=lambda: audit.complaints(lab),
+        )
+        until(
+            lambda: {record.ip for record in story.records()} == kept,
+            "it is back",
+            within_s=WITHIN_S,
+            seen=story.records,
+        )
         story.kube.delete("StatefulSet", "db", story.namespace, propagationPolicy="Background")
         vanish(*(pod for pod, _ in pods))
 
@@ -214,7 +301,8 @@ def test_slips_in_annotations(story: Story, agent: HostAgent) -> None:
     """
     Twenty annotations with slips of the hand: an ADD gives an address, or a sentence that names the annotation.
 
-    What the API server warns of when the pod is applied the agent cannot read. Nothing crashes; who is refused holds nothing.
+    What the API server warns of when the pod is applied the agent cannot read. Nothing crashes; who
+    is refused holds nothing.
     """
     pool, lan = story.pool("p", count=24), story.macvlan("lan")
     given, warnings = [], 0
@@ -222,7 +310,9 @@ def test_slips_in_annotations(story: Story, agent: HostAgent) -> None:
         key, text = WRITTEN[seed % len(WRITTEN)]
         wrong = slips(text, Random(seed))  # noqa: S311 - slips, no secrets
         annotations = {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [pool]}, key: wrong}
-        thing = story.kube.create(manifests.pod(f"slip{seed}", story.namespace, annotations, {}, spec_for(READY)))
+        thing = story.kube.create(
+            manifests.pod(f"slip{seed}", story.namespace, annotations, {}, spec_for(READY))
+        )
         warned = [text for text in story.kube.warnings if "wrong input" in text]
         answer = agent.add(Sandbox(Pod(story.kube, thing)))
         assert answer is not None, f"the agent ended at {key}: {wrong}"

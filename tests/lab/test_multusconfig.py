@@ -1,4 +1,8 @@
-"""Networks as SpiderMultusConfigs: the definition that is kept for each, and pods attached by it."""
+"""
+Networks as SpiderMultusConfigs.
+
+The definition that is kept for each, and pods attached by it.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +42,17 @@ def wait_config(story: Story, name: str, owner: str) -> str:
 
 
 def test_pod_on_a_network(story: Story) -> None:
-    """A network of the reference's first form: its definition character by character, and a pod that gets its NIC by it."""
+    """
+    A network of the reference's first form.
+
+    Its definition character by character, and a pod that gets its NIC by it.
+    """
     pool = story.pool("p", gateway=None)
-    spec = {"cniType": "macvlan", "enableCoordinator": False, "macvlan": {"master": ["ens192"], "ippools": {"ipv4": [pool]}}}
+    spec = {
+        "cniType": "macvlan",
+        "enableCoordinator": False,
+        "macvlan": {"master": ["ens192"], "ippools": {"ipv4": [pool]}},
+    }
     story.kube.create(multus_config("lan", story.namespace, {"team": "a"}, **spec))
     expected = (
         '{"cniVersion":"0.3.1","name":"lan","plugins":[{"type":"macvlan","master":"ens192","mode":"bridge","mtu":0,'
@@ -48,7 +60,9 @@ def test_pod_on_a_network(story: Story) -> None:
     )
 
     assert expected == wait_config(story, "lan", "lan")
-    assert {"team": "a"} == story.kube.need(DEFINITION, "lan", story.namespace)["metadata"]["annotations"]
+    assert {"team": "a"} == story.kube.need(DEFINITION, "lan", story.namespace)["metadata"][
+        "annotations"
+    ]
     pod = story.pod("pod", {NETWORKS: "lan"})
     assert {("net1", pod.address("net1"))} == story.sips_of(pod)
     assert pool == story.records()[0].pool
@@ -64,7 +78,13 @@ def test_coordinator_settings_reach_the_definition(story: Story) -> None:
 
     assert expected == wait_config(story, "macvlan-ens192", "macvlan-ens192")
     stored = story.kube.need("SpiderMultusConfig", "macvlan-ens192", story.namespace)["spec"]
-    coordinator = {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0, "txQueueLen": 0, "hostRuleTable": 500}
+    coordinator = {
+        "mode": "auto",
+        "tunePodRoutes": True,
+        "podRPFilter": 0,
+        "txQueueLen": 0,
+        "hostRuleTable": 500,
+    }
     assert (coordinator, {"master": ["ens192"], "mtu": 0, "vlanID": 0, "rdmaResourceName": ""}) == (
         stored["coordinator"],
         stored["macvlan"],
@@ -72,7 +92,11 @@ def test_coordinator_settings_reach_the_definition(story: Story) -> None:
 
 
 def test_coordinator_settings_reach_the_pod(story: Story) -> None:
-    """A pod's only NIC is on a network with coordinator settings of its own: they go before the cluster's."""
+    """
+    A pod's only NIC is on a network with coordinator settings of its own.
+
+    They go before the cluster's.
+    """
     settings = {
         "mode": "underlay",
         "podCIDRType": "auto",
@@ -83,7 +107,11 @@ def test_coordinator_settings_reach_the_pod(story: Story) -> None:
         "hijackCIDR": ["10.97.0.0/16"],
     }
     block = {"master": ["ens192"], "ippools": {"ipv4": [story.pool("p")]}}
-    story.kube.create(multus_config("lan", story.namespace, cniType="macvlan", macvlan=block, coordinator=settings))
+    story.kube.create(
+        multus_config(
+            "lan", story.namespace, cniType="macvlan", macvlan=block, coordinator=settings
+        )
+    )
     wait_config(story, "lan", "lan")
 
     pod = story.pod("pod", {DEFAULT_NETWORK: f"{story.namespace}/lan"})
@@ -99,16 +127,27 @@ def test_coordinator_settings_reach_the_pod(story: Story) -> None:
 
 def test_life_of_a_definition(story: Story) -> None:
     """A definition is taken over, follows its network, comes back when somebody deletes it, and goes with its network."""
-    metadata = {"name": "lan", "namespace": story.namespace, "annotations": {"old": "1"}, "labels": {"keep": "me"}}
+    metadata = {
+        "name": "lan",
+        "namespace": story.namespace,
+        "annotations": {"old": "1"},
+        "labels": {"keep": "me"},
+    }
     story.kube.create({"kind": DEFINITION, "metadata": metadata, "spec": {"config": "{}"}})
     story.kube.create(multus_config("lan", story.namespace, **MACVLAN))
     assert "ens192" in wait_config(story, "lan", "lan")
     found = story.kube.need(DEFINITION, "lan", story.namespace)["metadata"]
     assert ({}, {"keep": "me"}) == (found.get("annotations", {}), found["labels"])
 
-    story.kube.patch("SpiderMultusConfig", "lan", {"spec": {"macvlan": {"vlanID": 100}}}, story.namespace)
+    story.kube.patch(
+        "SpiderMultusConfig", "lan", {"spec": {"macvlan": {"vlanID": 100}}}, story.namespace
+    )
     wanted = {"vlanID": 100, "type": "ifacer", "interfaces": ["ens192"]}
-    until(lambda: json.loads(wait_config(story, "lan", "lan"))["plugins"][0] == wanted, "the definition follows", within_s=10)
+    until(
+        lambda: json.loads(wait_config(story, "lan", "lan"))["plugins"][0] == wanted,
+        "the definition follows",
+        within_s=10,
+    )
 
     uid = found["uid"]
     story.kube.delete(DEFINITION, "lan", story.namespace)
@@ -141,7 +180,10 @@ def test_two_networks_and_one_definition(story: Story) -> None:
         ({"cniType": "macvlan"}, "spec.macvlanConfig"),
         ({**MACVLAN, "ipvlan": {"master": ["ens192"]}}, "spec.ipvlanConfig"),
         ({"cniType": "macvlan", "macvlan": {"master": ["a", "b"]}}, "spec.macvlanConfig"),
-        ({"cniType": "macvlan", "macvlan": {"master": ["a"], "vlanID": 5000}}, "spec.macvlan.vlanID"),
+        (
+            {"cniType": "macvlan", "macvlan": {"master": ["a"], "vlanID": 5000}},
+            "spec.macvlan.vlanID",
+        ),
         ({"cniType": "bridge"}, "spec.cniType"),
         ({**MACVLAN, "coordinator": {"mode": "fast"}}, "spec.coordinator.mode"),
         ({**MACVLAN, "coordinator": {"podMACPrefix": "01:00"}}, "spec.coordinator.podMACPrefix"),
@@ -152,18 +194,48 @@ def test_two_networks_and_one_definition(story: Story) -> None:
         ({**MACVLAN, "chainCNIJsonData": "{}"}, "spec.chainCNIJsonData"),
         ({"cniType": "macvlan", "macvlan": {"master": "a"}}, "spec.macvlan.master"),
         ({"cniType": "macvlan", "macvlan": {"master": ["a"], "mtu": -1}}, "spec.macvlan.mtu"),
-        ({"cniType": "macvlan", "macvlan": {"master": ["a"], "bond": {"mode": 1}}}, "spec.macvlan.bond.name"),
-        ({"cniType": "macvlan", "macvlan": {"master": ["a"], "bond": {"name": "b", "mode": 7}}}, "spec.macvlan.bond.mode"),
-        ({"cniType": "macvlan", "macvlan": {"master": ["a"], "ippools": {"ipv4": "p"}}}, "spec.macvlan.ippools.ipv4"),
-        ({"cniType": "macvlan", "macvlan": {"master": ["a"], "ippools": {"matchMasterSubnet": True}}}, "spec.macvlanConfig"),
+        (
+            {"cniType": "macvlan", "macvlan": {"master": ["a"], "bond": {"mode": 1}}},
+            "spec.macvlan.bond.name",
+        ),
+        (
+            {"cniType": "macvlan", "macvlan": {"master": ["a"], "bond": {"name": "b", "mode": 7}}},
+            "spec.macvlan.bond.mode",
+        ),
+        (
+            {"cniType": "macvlan", "macvlan": {"master": ["a"], "ippools": {"ipv4": "p"}}},
+            "spec.macvlan.ippools.ipv4",
+        ),
+        (
+            {
+                "cniType": "macvlan",
+                "macvlan": {"master": ["a"], "ippools": {"matchMasterSubnet": True}},
+            },
+            "spec.macvlanConfig",
+        ),
         ({"cniType": "vlan", "vlan": {"master": ["a"], "vlanMode": "none"}}, "spec.vlan.vlanMode"),
-        ({"cniType": "vlan", "vlan": {"master": ["a"], "vlanMode": "auto", "vlanID": 7}}, "spec.vlan"),
+        (
+            {"cniType": "vlan", "vlan": {"master": ["a"], "vlanMode": "auto", "vlanID": 7}},
+            "spec.vlan",
+        ),
         ({"cniType": "sriov", "sriov": {}}, "spec.sriov.resourceName"),
-        ({"cniType": "sriov", "sriov": {"resourceName": "a/b", "minTxRateMbps": 2, "maxTxRateMbps": 1}}, "spec.sriovConfig"),
-        ({"cniType": "ib-sriov", "ibsriov": {"resourceName": "a/b", "linkState": "up"}}, "spec.ibsriov.linkState"),
+        (
+            {
+                "cniType": "sriov",
+                "sriov": {"resourceName": "a/b", "minTxRateMbps": 2, "maxTxRateMbps": 1},
+            },
+            "spec.sriovConfig",
+        ),
+        (
+            {"cniType": "ib-sriov", "ibsriov": {"resourceName": "a/b", "linkState": "up"}},
+            "spec.ibsriov.linkState",
+        ),
         ({"cniType": "ipoib", "ipoib": {"master": ""}}, "spec.ipoibConfig"),
         ({"cniType": "ovs", "ovs": {"bridge": "b", "vlan": 4095}}, "spec.ovs.vlan"),
-        ({"cniType": "ovs", "ovs": {"bridge": "b", "trunk": [{"minID": 5, "maxID": 4}]}}, "spec.ovsConfig"),
+        (
+            {"cniType": "ovs", "ovs": {"bridge": "b", "trunk": [{"minID": 5, "maxID": 4}]}},
+            "spec.ovsConfig",
+        ),
     ],
 )
 def test_wrong_networks(kube: Kube, spec: dict[str, Any], field: str) -> None:
@@ -175,7 +247,11 @@ def test_wrong_networks(kube: Kube, spec: dict[str, Any], field: str) -> None:
 
 
 def test_network_of_the_cluster_itself(kube: Kube) -> None:
-    """The installation made a network that stands for the cluster's own CNI: its definition means the node's file."""
+    """
+    The installation made a network that stands for the cluster's own CNI.
+
+    Its definition means the node's file.
+    """
     found = kube.need("SpiderMultusConfig", "k8s-pod-network", "kube-system")
 
     assert ("custom", False) == (found["spec"]["cniType"], found["spec"]["enableCoordinator"])
@@ -183,9 +259,17 @@ def test_network_of_the_cluster_itself(kube: Kube) -> None:
 
 
 def test_pools_of_the_pod_win(story: Story) -> None:
-    """The network's pools are the last word's beginning: a pod's own annotation goes before them."""
+    """
+    The network's pools are the last word's beginning.
+
+    A pod's own annotation goes before them.
+    """
     theirs, mine = story.pool("theirs", gateway=None), story.pool("mine", gateway=None)
-    spec = {"cniType": "macvlan", "enableCoordinator": False, "macvlan": {"master": ["ens192"], "ippools": {"ipv4": [theirs]}}}
+    spec = {
+        "cniType": "macvlan",
+        "enableCoordinator": False,
+        "macvlan": {"master": ["ens192"], "ippools": {"ipv4": [theirs]}},
+    }
     story.kube.create(multus_config("lan", story.namespace, **spec))
     wait_config(story, "lan", "lan")
 
@@ -201,7 +285,11 @@ INJECTED = "inject"  # the namespace that the lab's values name
 @pytest.fixture
 def injected(kube: Kube, lab: Lab) -> Iterator[Story]:
     """Give a story in the one namespace whose new pods the controller is asked about."""
-    until_none(lambda: kube.get("Namespace", INJECTED), "the namespace of an earlier run is gone", within_s=60)
+    until_none(
+        lambda: kube.get("Namespace", INJECTED),
+        "the namespace of an earlier run is gone",
+        within_s=60,
+    )
     story = Story(kube, lab, INJECTED)
     try:
         yield story
@@ -213,7 +301,11 @@ def injected(kube: Kube, lab: Lab) -> Iterator[Story]:
 
 
 def test_networks_of_a_label(injected: Story) -> None:
-    """A pod or its namespace names a label and gets all its networks, by their masters; an unknown label is refused."""
+    """
+    A pod or its namespace names a label and gets all its networks, by their masters.
+
+    An unknown label is refused.
+    """
     kube = injected.kube
     pools = {}
     for name, underlay in (("second", ENS224), ("first", ENS192)):
@@ -248,19 +340,33 @@ def test_resource_is_asked_for(kube: Kube, injected: Story) -> None:
 
 
 def test_vlan_of_a_network(story: Story, lab: Lab) -> None:
-    """A network's VLAN is made by `ifacer`; where the kernel has none, the pod says so, and starts once the VLAN is there."""
+    """
+    A network's VLAN is made by `ifacer`.
+
+    Where the kernel has none, the pod says so, and starts once the VLAN is there.
+    """
     node = lab.node("node1")
-    probe = node.exec(["ip", "link", "add", "link", "ens192", "name", "probe.7", "type", "vlan", "id", "7"])
+    probe = node.exec(
+        ["ip", "link", "add", "link", "ens192", "name", "probe.7", "type", "vlan", "id", "7"]
+    )
     if probe.returncode == 0:
         node.exec(["ip", "link", "del", "probe.7"])
         pytest.skip("this kernel has VLAN interfaces: what is shown here is what happens without")
     pool = story.pool("p", gateway=None)
     block = {"master": ["ens192"], "vlanID": 100, "ippools": {"ipv4": [pool]}}
-    story.kube.create(multus_config("lan", story.namespace, cniType="macvlan", enableCoordinator=False, macvlan=block))
+    story.kube.create(
+        multus_config(
+            "lan", story.namespace, cniType="macvlan", enableCoordinator=False, macvlan=block
+        )
+    )
     wait_config(story, "lan", "lan")
     pod = story.pod("pod", {NETWORKS: "lan"}, wait=False)
     words = "the kernel of this node has no VLAN interfaces"
-    until(lambda: any(words in event["message"] for event in pod.events()), f"an Event says: {words}", within_s=30)
+    until(
+        lambda: any(words in event["message"] for event in pod.events()),
+        f"an Event says: {words}",
+        within_s=30,
+    )
 
     assert [] == story.records()
     try:

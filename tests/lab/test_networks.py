@@ -1,4 +1,8 @@
-"""What the meta plugin does with a pod's networks on real nodes: JSON form, default route, chains, files."""
+"""
+What the meta plugin does with a pod's networks on real nodes.
+
+JSON form, default route, chains, files.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,14 @@ def network(story: Story, name: str, config: Thing | None) -> Thing:
 
 def test_default_route_and_mac(story: Story, lab: Lab) -> None:
     """A selection in JSON gets its interface name, hardware address and the default routes of both families."""
-    items = [{"interface": "lan0", "ipv4": [story.pool("four")], "ipv6": [story.pool("six", family=6)], "cleangateway": True}]
+    items = [
+        {
+            "interface": "lan0",
+            "ipv4": [story.pool("four")],
+            "ipv6": [story.pool("six", family=6)],
+            "cleangateway": True,
+        }
+    ]
     story.macvlan("lan")
     selection = {
         "name": "lan",
@@ -42,24 +53,43 @@ def test_default_route_and_mac(story: Story, lab: Lab) -> None:
 
     assert selection["mac"] == pod.inside.mac("lan0")
     for family, gateway in GATEWAYS.items():
-        assert [Route("default", "lan0", gateway)] == [route for route in pod.inside.routes(family) if route.dst == "default"]
+        assert [Route("default", "lan0", gateway)] == [
+            route for route in pod.inside.routes(family) if route.dst == "default"
+        ]
         command = fetch(pod.address("lan0", family))
-        until(lambda c=command: lab.in_client(c).stdout.strip() == "pod", f"the client reaches lan0 by IPv{family}")
+        until(
+            lambda c=command: lab.in_client(c).stdout.strip() == "pod",
+            f"the client reaches lan0 by IPv{family}",
+        )
 
 
 def test_networks_of_every_form(story: Story) -> None:
     """A chain of plugins, an empty configuration that means the node's file, a network of another namespace: all attached."""
-    macvlan = {"type": "macvlan", "master": "ens192", "mode": "bridge", "ipam": {"type": "spiderpool", "clean_gateway": True}}
+    macvlan = {
+        "type": "macvlan",
+        "master": "ens192",
+        "mode": "bridge",
+        "ipam": {"type": "spiderpool", "clean_gateway": True},
+    }
     tuning = {"type": "tuning", "mtu": 1400}
-    story.kube.create(network(story, "chain", {"cniVersion": "1.0.0", "plugins": [macvlan, tuning]}))
+    story.kube.create(
+        network(story, "chain", {"cniVersion": "1.0.0", "plugins": [macvlan, tuning]})
+    )
     story.kube.create(network(story, "k8s-pod-network", None))
     pool = story.pool("p", gateway=None)
-    default, others = f"{story.namespace}/k8s-pod-network", "chain@chained, kube-system/macvlan-conf-ens192"
+    default, others = (
+        f"{story.namespace}/k8s-pod-network",
+        "chain@chained, kube-system/macvlan-conf-ens192",
+    )
 
     pod = story.pod("pod", {DEFAULT_NETWORK: default, NETWORKS: others, IPPOOL: {"ipv4": [pool]}})
 
     entries = {entry["interface"]: entry for entry in pod.network_status()}
-    wanted = {"eth0": default, "chained": f"{story.namespace}/chain", "net2": "kube-system/macvlan-conf-ens192"}
+    wanted = {
+        "eth0": default,
+        "chained": f"{story.namespace}/chain",
+        "net2": "kube-system/macvlan-conf-ens192",
+    }
     assert wanted == {interface: entry["name"] for interface, entry in entries.items()}
     assert {"chained", "net2"} == {nic for nic, _ in story.sips_of(pod)}
     assert "mtu 1400" in pod.inside.run("ip", "link", "show", "dev", "chained").stdout
@@ -69,10 +99,18 @@ def test_networks_of_every_form(story: Story) -> None:
 def test_events_name_what_was_attached(story: Story) -> None:
     """A pod's Events tell interface, addresses and network, as those of Multus do."""
     lan = story.macvlan("lan")
-    pod = story.pod("pod", {NETWORKS: lan, IPPOOLS: [{"interface": "net1", "ipv4": [story.pool("p")], "cleangateway": True}]})
+    pod = story.pod(
+        "pod",
+        {
+            NETWORKS: lan,
+            IPPOOLS: [{"interface": "net1", "ipv4": [story.pool("p")], "cleangateway": True}],
+        },
+    )
 
     def told() -> bool:
-        said = " ".join(event["message"] for event in pod.events() if event["reason"] == "AddedInterface")
+        said = " ".join(
+            event["message"] for event in pod.events() if event["reason"] == "AddedInterface"
+        )
         return all(word in said for word in ("net1", f"{pod.address('net1')}/16", lan, "eth0"))
 
     until(told, "Events name the interfaces", within_s=10, seen=pod.events)

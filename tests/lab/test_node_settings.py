@@ -73,12 +73,28 @@ def test_command_shows_them(lab: Lab) -> None:
 def test_nodes_that_drop_are_named(kube: Kube, lab: Lab) -> None:
     """A node whose kube-proxy drops INVALID packets is named by its agent, by an Event and by the metrics; no other is."""
     for node in lab.nodes:
-        expected = "Dropped" if drops(node) else "DroppedAfterRestart" if sysctl(node, LIBERAL) == "0" else "Forwarded"
-        until(lambda n=node, e=expected: report(n)["invalid"] == e, f"{node.name} says {expected}", within_s=70)
+        expected = (
+            "Dropped"
+            if drops(node)
+            else "DroppedAfterRestart"
+            if sysctl(node, LIBERAL) == "0"
+            else "Forwarded"
+        )
+        until(
+            lambda n=node, e=expected: report(n)["invalid"] == e,
+            f"{node.name} says {expected}",
+            within_s=70,
+        )
         lines = page(node, 5711, "/metrics").splitlines()
-        line = next(line for line in lines if line.startswith("spiderpool_node_kube_proxy_drops_invalid{"))
+        line = next(
+            line for line in lines if line.startswith("spiderpool_node_kube_proxy_drops_invalid{")
+        )
         assert float(line.split()[-1]) == (expected == "Dropped")
         if expected == "Dropped":
             fields = f"involvedObject.name={node.name},reason=KubeProxyDropsInvalid"
-            (event, *_) = until(lambda f=fields: kube.list("Event", fields=f), f"an Event on {node.name}", within_s=20)
+            (event, *_) = until(
+                lambda f=fields: kube.list("Event", fields=f),
+                f"an Event on {node.name}",
+                within_s=20,
+            )
             assert "restart kube-proxy" in event["message"]

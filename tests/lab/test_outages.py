@@ -34,7 +34,8 @@ AGENT: Final = "spiderpool-agent"
 CONTROLLER: Final = "spiderpool-controller"
 LEASE: Final = "spiderpool-controller-leases"
 TRY_AGAIN: Final = 11  # CNI's code for "try again later"
-LATER_S: Final = 90.0  # after an outage: kubelet and kube-proxy wait longer and longer between two tries
+# after an outage: kubelet and kube-proxy wait longer and longer between two tries
+LATER_S: Final = 90.0
 
 Held = dict[tuple[str, str, IPAddress], str]
 """Records by pod, NIC and address: the UID of the record."""
@@ -51,7 +52,11 @@ def two_nics(story: Story, count: int = 8) -> dict[str, object]:
         }
         for nic, underlay in (("eth0", ENS192), ("net1", ENS224))
     ]
-    return {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224), IPPOOLS: items}
+    return {
+        DEFAULT_NETWORK: story.macvlan("lan"),
+        NETWORKS: story.macvlan("storage", ENS224),
+        IPPOOLS: items,
+    }
 
 
 def one_nic(story: Story, count: int) -> dict[str, object]:
@@ -62,20 +67,27 @@ def one_nic(story: Story, count: int) -> dict[str, object]:
 def pods_on(story: Story, node: str, count: int, annotations: dict[str, object]) -> list[Pod]:
     """Make pods on a node that nobody evicts while it is away; the caller waits."""
     spec = manifests.pod_spec(node) | {"tolerations": [{"operator": "Exists"}]}
-    things = [manifests.pod(f"{node}-{number}", story.namespace, annotations, {}, spec) for number in range(count)]
+    things = [
+        manifests.pod(f"{node}-{number}", story.namespace, annotations, {}, spec)
+        for number in range(count)
+    ]
     return [Pod(story.kube, story.kube.create(thing)) for thing in things]
 
 
 def things_held(story: Story) -> list[Thing]:
     """Give the SpiderIPs of a story's pools that somebody holds, as they are."""
-    things = [thing for thing in story.kube.list("SpiderIP") if thing["spec"]["pool"] in story.pools]
+    things = [
+        thing for thing in story.kube.list("SpiderIP") if thing["spec"]["pool"] in story.pools
+    ]
     return [thing for thing in things if thing["spec"]["state"] == "Held"]
 
 
 def held(story: Story) -> Held:
     """Give who holds what, by which record."""
     return {
-        (spec["holder"]["name"], spec["holder"]["nic"], ip_interface(spec["ip"]).ip): thing["metadata"]["uid"]
+        (spec["holder"]["name"], spec["holder"]["nic"], ip_interface(spec["ip"]).ip): thing[
+            "metadata"
+        ]["uid"]
         for thing in things_held(story)
         for spec in [thing["spec"]]
     }
@@ -101,34 +113,57 @@ def wait_in_use(in_use: dict[str, set[tuple[str, IPAddress]]], within_s: float =
     def seen() -> dict[str, set[tuple[str, IPAddress]]]:
         return {uid: uses(uid) for uid in in_use}
 
-    until(lambda: seen() == in_use, "the pods wear their addresses again", within_s=within_s, seen=seen)
+    until(
+        lambda: seen() == in_use,
+        "the pods wear their addresses again",
+        within_s=within_s,
+        seen=seen,
+    )
 
 
 def wait_started_again(story: Story, *pods: Pod) -> None:
     """Wait until kubelet has started the containers of pods again and says that they run."""
 
     def are() -> bool:
-        statuses = [(pod.thing or {}).get("status", {}).get("containerStatuses", [{}])[0] for pod in pods]
-        return all(status.get("restartCount", 0) >= 1 and status.get("ready") for status in statuses)
+        statuses = [
+            (pod.thing or {}).get("status", {}).get("containerStatuses", [{}])[0] for pod in pods
+        ]
+        return all(
+            status.get("restartCount", 0) >= 1 and status.get("ready") for status in statuses
+        )
 
-    until(are, f"{', '.join(map(str, pods))} were started again", within_s=LATER_S, seen=story.words)
+    until(
+        are, f"{', '.join(map(str, pods))} were started again", within_s=LATER_S, seen=story.words
+    )
 
 
 def wait_components(kube: Kube) -> None:
     """Wait until all agents and controllers are ready, and none of them is on its way out."""
 
     def steady() -> bool:
-        agents = kube.need("DaemonSet", AGENT, RELEASE_NAMESPACE)["status"]["desiredNumberScheduled"]
+        agents = kube.need("DaemonSet", AGENT, RELEASE_NAMESPACE)["status"][
+            "desiredNumberScheduled"
+        ]
         controllers = kube.need("Deployment", CONTROLLER, RELEASE_NAMESPACE)["spec"]["replicas"]
-        found = {name: [_is_ready(pod) for pod in _pods(kube, name)] for name in (AGENT, CONTROLLER)}
+        found = {
+            name: [_is_ready(pod) for pod in _pods(kube, name)] for name in (AGENT, CONTROLLER)
+        }
         return found == {AGENT: [True] * agents, CONTROLLER: [True] * controllers}
 
     until(steady, "agents and controllers are ready", within_s=LATER_S)
-    until(lambda: all(_admits(kube) for _ in range(6)), "webhooks reach the API server from each node", within_s=LATER_S)
+    until(
+        lambda: all(_admits(kube) for _ in range(6)),
+        "webhooks reach the API server from each node",
+        within_s=LATER_S,
+    )
 
 
 def _admits(kube: Kube) -> bool:
-    """Whether a pool is admitted, by whichever controller; kube-proxy needs its time when the API server was away."""
+    """
+    Whether a pool is admitted, by whichever controller.
+
+    Kube-proxy needs its time when the API server was away.
+    """
     try:
         kube.create(manifests.pool("probe", "192.0.2.0/24", []), dry_run=True)
     except Refused:
@@ -137,15 +172,24 @@ def _admits(kube: Kube) -> bool:
 
 
 def wait_services(kube: Kube, lab: Lab) -> None:
-    """Wait until kube-proxy follows the API server again on all nodes: it does not hurry when a watch of its was cut."""
+    """
+    Wait until kube-proxy follows the API server again on all nodes.
+
+    It does not hurry when a watch of its was cut.
+    """
     name = "follows"
     spec = {"ports": [{"port": 80}]}
 
     def ignorant() -> list[str]:
-        command = ["iptables-save", "-t", "filter"]  # a Service without endpoints is refused there, by its name
-        return [node.name for node in lab.nodes if f"default/{name}" not in node.exec(command).stdout]
+        # a Service without endpoints is refused there, by its name
+        command = ["iptables-save", "-t", "filter"]
+        return [
+            node.name for node in lab.nodes if f"default/{name}" not in node.exec(command).stdout
+        ]
 
-    kube.create({"kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    kube.create(
+        {"kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+    )
     try:
         until_none(ignorant, "all nodes know a new Service", within_s=LATER_S)
     finally:
@@ -157,7 +201,9 @@ def _pods(kube: Kube, component: str) -> list[Thing]:
 
 
 def _is_ready(pod: Thing) -> bool:
-    conditions = {condition["type"]: condition["status"] for condition in pod["status"].get("conditions", [])}
+    conditions = {
+        condition["type"]: condition["status"] for condition in pod["status"].get("conditions", [])
+    }
     return conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp")
 
 
@@ -179,7 +225,8 @@ def steady(kube: Kube, lab: Lab) -> Iterator[None]:
 pytestmark = [pytest.mark.still, pytest.mark.usefixtures("steady")]
 
 
-# --- what holds the pods --------------------------------------------------------------------------------------------------
+# --- what holds the pods
+# --------------------------------------------------------------------------------------------------
 
 
 def test_node_reboot(story: Story) -> None:
@@ -224,7 +271,12 @@ def test_killed_sandbox(story: Story) -> None:
     for process in _processes_in(pod, box):
         os.kill(process, signal.SIGKILL)
 
-    until(lambda: box not in sandboxes(story)[pod.name], "the pod has a new sandbox", within_s=LATER_S, seen=story.words)
+    until(
+        lambda: box not in sandboxes(story)[pod.name],
+        "the pod has a new sandbox",
+        within_s=LATER_S,
+        seen=story.words,
+    )
     wait_started_again(story, pod)
     wait_in_use(in_use)
     assert before == held(story)
@@ -245,11 +297,16 @@ def _told(process: int, file: str) -> str:
         return ""
 
 
-# --- what serves the pods -------------------------------------------------------------------------------------------------
+# --- what serves the pods
+# -------------------------------------------------------------------------------------------------
 
 
 def test_no_controller(story: Story) -> None:
-    """Without any controller pods get addresses on all NICs, and give them back; what it derives is right when it is back."""
+    """
+    Without any controller pods get addresses on all NICs, and give them back.
+
+    What it derives is right when it is back.
+    """
     annotations = two_nics(story)
     with _no_controllers(story.kube):
         pods = [pod for node in ("node1", "node2") for pod in pods_on(story, node, 2, annotations)]
@@ -276,7 +333,11 @@ def _no_controllers(kube: Kube) -> Iterator[None]:
 
 
 def test_leader_switch(story: Story) -> None:
-    """The leading controller goes while ten pods start: all get their address, and the next leader has everything right."""
+    """
+    The leading controller goes while ten pods start.
+
+    All get their address, and the next leader has everything right.
+    """
     annotations = one_nic(story, 10)
     before = until(lambda: leader(story.kube), "there is a leader")
     pods = pods_on(story, "node1", 4, annotations)
@@ -291,7 +352,11 @@ def test_leader_switch(story: Story) -> None:
 
 
 def test_agent_killed_while_pods_start(story: Story) -> None:
-    """A node's agent is killed with -9 while its pods start: kubelet tries again, and each pod has its four addresses."""
+    """
+    A node's agent is killed with -9 while its pods start.
+
+    Kubelet tries again, and each pod has its four addresses.
+    """
     annotations = two_nics(story)
     agent = _fresh_agent(story.kube, "node2")
     pods = pods_on(story, "node2", 6, annotations)
@@ -305,11 +370,19 @@ def test_agent_killed_while_pods_start(story: Story) -> None:
 
 
 def _fresh_agent(kube: Kube, node: str) -> Thing:
-    """Give the agent of a node, a new one if it was started again before: kubelet would wait long with the next time."""
+    """
+    Give the agent of a node, a new one if it was started again before.
+
+    Kubelet would wait long with the next time.
+    """
     (agent,) = [pod for pod in _pods(kube, AGENT) if pod["spec"]["nodeName"] == node]
     if agent["status"]["containerStatuses"][0]["restartCount"]:
         kube.delete("Pod", agent["metadata"]["name"], RELEASE_NAMESPACE)
-        until_none(lambda: kube.get("Pod", agent["metadata"]["name"], RELEASE_NAMESPACE), "the old agent is gone", within_s=60)
+        until_none(
+            lambda: kube.get("Pod", agent["metadata"]["name"], RELEASE_NAMESPACE),
+            "the old agent is gone",
+            within_s=60,
+        )
         wait_components(kube)
         (agent,) = [pod for pod in _pods(kube, AGENT) if pod["spec"]["nodeName"] == node]
     return agent
@@ -322,7 +395,8 @@ def _agents_in(uid: str) -> list[int]:
     return found
 
 
-# --- the API server -------------------------------------------------------------------------------------------------------
+# --- the API server
+# -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -339,10 +413,16 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
     """
     The API server is away for 20 s while 50 pods ask for an address, out of exactly 50, and others just start on real nodes.
 
-    Each call is answered, or told to try again. Repeated as kubelet does: each pod has one address, and nobody else has it.
+    Each call is answered, or told to try again. Repeated as kubelet does: each pod has one address,
+    and nobody else has it.
     """
-    annotations = one_nic(story, 25) | {IPPOOL: {"ipv4": [f"{story.namespace}-p", story.pool("q", count=25)]}}
-    started = {DEFAULT_NETWORK: annotations[DEFAULT_NETWORK], IPPOOL: {"ipv4": [story.pool("r", count=6)]}}
+    annotations = one_nic(story, 25) | {
+        IPPOOL: {"ipv4": [f"{story.namespace}-p", story.pool("q", count=25)]}
+    }
+    started = {
+        DEFAULT_NETWORK: annotations[DEFAULT_NETWORK],
+        IPPOOL: {"ipv4": [story.pool("r", count=6)]},
+    }
     kubeconfig = write_kubeconfig(story.kube, tmp_path / "kubeconfig")
     with (
         PaperNode(story.lab.kubeconfig, "outage") as node,
@@ -352,16 +432,26 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
         asking = [paper_pod(story, node.name, f"pod-{number}", annotations) for number in range(50)]
         starting = pods_on(story, "node2", 3, started) + pods_on(story, "node3", 3, started)
 
-        # Half of them within two seconds, in the midst of which the server goes; the others all along.
+        # Half of them within two seconds, in the midst of which the server goes; the others all
+        # along.
         delays = [0.08 * number if number < 25 else number - 25.0 for number in range(50)]
-        calls = [threads.submit(_persist, agent, pod, delay) for pod, delay in zip(asking, delays, strict=True)]
-        until(lambda: sum(call.done() for call in calls) >= 8, "the first pods have an address", within_s=10)
+        calls = [
+            threads.submit(_persist, agent, pod, delay)
+            for pod, delay in zip(asking, delays, strict=True)
+        ]
+        until(
+            lambda: sum(call.done() for call in calls) >= 8,
+            "the first pods have an address",
+            within_s=10,
+        )
         with _api_server_down(story.lab):
             time.sleep(20)
         results = [call.result(timeout=LATER_S) for call in calls]
 
         story.kube.list("Node")  # over a new connection
-        given = {pod.uid: {("eth0", address)} for pod, (address, _) in zip(asking, results, strict=True)}
+        given = {
+            pod.uid: {("eth0", address)} for pod, (address, _) in zip(asking, results, strict=True)
+        }
         assert given == {pod.uid: story.sips_of(pod) for pod in asking}
         assert 50 == len({address for address, _ in results})
         refusals = [refusal for _, told in results for refusal in told]
@@ -371,13 +461,24 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
         assert 56 == len(story.records())
         story.assert_clean(within_s=LATER_S)
         vanish(*asking)
-        until(lambda: len(story.records()) == 6, "the pods that vanished hold nothing", within_s=LATER_S)
-        until(lambda: len(story.kube.list("SpiderEndpoint", story.namespace)) == 6, "their endpoints are gone")
+        until(
+            lambda: len(story.records()) == 6,
+            "the pods that vanished hold nothing",
+            within_s=LATER_S,
+        )
+        until(
+            lambda: len(story.kube.list("SpiderEndpoint", story.namespace)) == 6,
+            "their endpoints are gone",
+        )
         agent.stop()
 
 
 def _persist(agent: HostAgent, pod: Pod, delay_s: float) -> tuple[IPAddress, list[Thing]]:
-    """Ask for a pod's address as kubelet does, with a new sandbox each time; give it, and the CNI errors before it."""
+    """
+    Ask for a pod's address as kubelet does, with a new sandbox each time.
+
+    Give it, and the CNI errors before it.
+    """
     time.sleep(delay_s)
     refusals: list[Thing] = []
     for _ in range(60):

@@ -1,4 +1,8 @@
-"""Pools while they are used: deletion waits for the holders, shrinking is refused, edits do not reach running pods."""
+"""
+Pools while they are used.
+
+Deletion waits for the holders, shrinking is refused, edits do not reach running pods.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,9 @@ FINALIZER = "spiderpool.spidernet.io"
 def test_status_and_labels(story: Story) -> None:
     """A pool shows how many addresses it has and who holds which, with the labels and the finalizer of the reference."""
     ips = ENS192.take(4, 10)
-    pool = story.pool_of("p", "10.6.0.0/16", [f"{ips[0]}-{ips[9]}"], excludeIPs=[str(ips[3])], gateway="10.6.0.1")
+    pool = story.pool_of(
+        "p", "10.6.0.0/16", [f"{ips[0]}-{ips[9]}"], excludeIPs=[str(ips[3])], gateway="10.6.0.1"
+    )
     pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
     record = {str(pod.address("eth0")): {"pod": f"{story.namespace}/pod", "podUid": pod.uid}}
 
@@ -80,7 +86,11 @@ def test_unused_pool_goes_at_once(story: Story) -> None:
 
 
 def test_held_address_cannot_leave_its_pool(story: Story) -> None:
-    """Shrinking a pool below what pods hold is refused with the address in the message; shrinking beside it is fine."""
+    """
+    Shrinking a pool below what pods hold is refused with the address in the message.
+
+    Shrinking beside it is fine.
+    """
     pool = story.pool("p", count=4)
     pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
     held = pod.address("eth0")
@@ -104,7 +114,11 @@ def _addresses(story: Story, pool: str) -> list[object]:
 
 
 def test_edits_reach_new_pods_only(story: Story) -> None:
-    """A new gateway and new routes of a pool leave running pods as they are; pods made later get them."""
+    """
+    A new gateway and new routes of a pool leave running pods as they are.
+
+    Pods made later get them.
+    """
     pool = story.pool("p", gateway=None)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
     old = story.pod("old", annotations)
@@ -114,4 +128,6 @@ def test_edits_reach_new_pods_only(story: Story) -> None:
     new = story.pod("new", annotations)
 
     assert [] == old.inside.routes(4)
-    assert {Route("default", "eth0", "10.6.0.1"), Route("10.97.0.0/16", "eth0", "10.6.0.1")} == set(new.inside.routes(4))
+    assert {Route("default", "eth0", "10.6.0.1"), Route("10.97.0.0/16", "eth0", "10.6.0.1")} == set(
+        new.inside.routes(4)
+    )

@@ -1,8 +1,8 @@
 """
 The matrix of pods of several CNIs, by the product's own command, before and after the one thing that the reference says to fix.
 
-Source: datapath.md 6.1, "3x6 matrix" and S3: kube-proxy's rule against INVALID packets stops underlay pods on their way to
-overlay addresses on other nodes, and nothing else.
+Source: datapath.md 6.1, "3x6 matrix" and S3: kube-proxy's rule against INVALID packets stops
+underlay pods on their way to overlay addresses on other nodes, and nothing else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ GOALS: Final = (
     "multi-service",
 )
 # Counted by the kernel, or changed by it when it likes.
-RESTLESS: Final = ("nf_conntrack_count", "net.ipv6.conf.all.stable_secret", "net.netfilter.nf_conntrack_buckets")
+RESTLESS: Final = (
+    "nf_conntrack_count",
+    "net.ipv6.conf.all.stable_secret",
+    "net.netfilter.nf_conntrack_buckets",
+)
 
 Case = tuple[int, str, str, str]
 """Family, node of the server, source, target."""
@@ -54,7 +58,11 @@ def kube_proxies(lab: Lab) -> Iterator[Lab]:
 
 
 def _set_liberal(lab: Lab, value: int) -> None:
-    """Set the switch on all nodes and restart kube-proxy where it reads another one; wait for the rule's coming or going."""
+    """
+    Set the switch on all nodes and restart kube-proxy where it reads another one.
+
+    Wait for the rule's coming or going.
+    """
     for node in lab.nodes:
         if bool(_rules(lab, node.name)) == bool(value):
             node.exec(["sysctl", "-qw", f"{LIBERAL}={value}"])
@@ -66,8 +74,13 @@ def _set_liberal(lab: Lab, value: int) -> None:
 
 def _rules(lab: Lab, node: str) -> list[str]:
     """Give the rules that the article looks for, of both families."""
-    saved = "".join(lab.node(node).exec([program, "-t", "filter"]).stdout for program in ("iptables-save", "ip6tables-save"))
-    return [line for line in saved.splitlines() if "--ctstate INVALID" in line and "-j DROP" in line]
+    saved = "".join(
+        lab.node(node).exec([program, "-t", "filter"]).stdout
+        for program in ("iptables-save", "ip6tables-save")
+    )
+    return [
+        line for line in saved.splitlines() if "--ctstate INVALID" in line and "-j DROP" in line
+    ]
 
 
 def _settings(lab: Lab) -> dict[tuple[str, str], str]:
@@ -87,17 +100,31 @@ def _matrix(story: Story, lab: Lab, nodes: str) -> tuple[int, list[dict[str, Any
         "cniVersion": "1.0.0",
         "name": "matrix",
         "plugins": [
-            {"type": "macvlan", "master": ENS192.master, "mode": "bridge", "ipam": {"type": "spiderpool"}},
+            {
+                "type": "macvlan",
+                "master": ENS192.master,
+                "mode": "bridge",
+                "ipam": {"type": "spiderpool"},
+            },
             {"type": "coordinator"},
         ],
     }
     if not story.pools:
         for family in (4, 6):
-            story.pool(f"v{family}", ENS192, family, count=12)  # 2 that ask, 2 that answer on each node, and some to spare
+            # 2 that ask, 2 that answer on each node, and some to spare
+            story.pool(f"v{family}", ENS192, family, count=12)
         metadata = {"name": "matrix", "namespace": story.namespace}
-        network = {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": json.dumps(config)}}
+        network = {
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": metadata,
+            "spec": {"config": json.dumps(config)},
+        }
         story.kube.create(network)
-    words = ("--network", f"{story.namespace}/matrix", *(word for pool in story.pools for word in ("--pool", pool)))
+    words = (
+        "--network",
+        f"{story.namespace}/matrix",
+        *(word for pool in story.pools for word in ("--pool", pool)),
+    )
     done = subprocess.run(
         [COMMAND, "connectivity", "--nodes", nodes, "--namespace", NAMESPACE, "-o", "json", *words],
         env={**os.environ, "KUBECONFIG": str(lab.kubeconfig)},
@@ -119,17 +146,36 @@ def _case(shown: dict[str, Any]) -> Case:
 
 
 def _all_cases(*servers: str) -> set[Case]:
-    return {(family, server, kind, goal) for family in (4, 6) for server in servers for kind in KINDS for goal in GOALS}
+    return {
+        (family, server, kind, goal)
+        for family in (4, 6)
+        for server in servers
+        for kind in KINDS
+        for goal in GOALS
+    }
 
 
 def _stopped_by_the_rule(*servers: str) -> set[Case]:
-    """Give the cells that the reference marks as failing with the rule: underlay pods to overlay addresses of other nodes."""
+    """
+    Give the cells that the reference marks as failing with the rule.
+
+    Underlay pods to overlay addresses of other nodes.
+    """
     goals = ("overlay-pod", "multi-pod-overlay-ip")
-    return {(family, server, "underlay", goal) for family in (4, 6) for server in servers for goal in goals}
+    return {
+        (family, server, "underlay", goal)
+        for family in (4, 6)
+        for server in servers
+        for goal in goals
+    }
 
 
 def test_matrix(story: Story, kube_proxies: Lab) -> None:
-    """With the rule exactly the reference's cells fail, explained; with one setting changed and kube-proxy restarted, none."""
+    """
+    With the rule exactly the reference's cells fail, explained.
+
+    With one setting changed and kube-proxy restarted, none.
+    """
     lab = kube_proxies
     assert all(_rules(lab, node.name) for node in lab.nodes)
 
@@ -137,15 +183,24 @@ def test_matrix(story: Story, kube_proxies: Lab) -> None:
 
     assert _all_cases("node1", "node2") == {_case(each) for each in cases}
     assert (_stopped_by_the_rule("node2"), 1) == (_failed(cases), code)
-    explained = {(each["diagnosis"]["reason"], each["diagnosis"]["station"]) for each in cases if not each["passed"]}
+    explained = {
+        (each["diagnosis"]["reason"], each["diagnosis"]["station"])
+        for each in cases
+        if not each["passed"]
+    }
     assert {("INVALID drop", "node node1")} == explained
     assert {"transfer"} == {each["stage"] for each in cases if not each["passed"]}
 
-    settings, processes = _settings(lab), {name: started.pid for name, started in lab.processes().items()}
+    settings, processes = (
+        _settings(lab),
+        {name: started.pid for name, started in lab.processes().items()},
+    )
     _set_liberal(lab, 1)
     changed = {key: value for key, value in _settings(lab).items() if settings.get(key) != value}
     assert {(node.name, LIBERAL): "1" for node in lab.nodes} == changed
-    restarted = {name for name, started in lab.processes().items() if processes[name] != started.pid}
+    restarted = {
+        name for name, started in lab.processes().items() if processes[name] != started.pid
+    }
     assert {f"kube-proxy-{node.name}" for node in lab.nodes} == restarted
 
     code, cases = _matrix(story, lab, "node1,node2")
@@ -155,10 +210,25 @@ def test_matrix(story: Story, kube_proxies: Lab) -> None:
 
 
 def test_interrupted(story: Story, lab: Lab) -> None:
-    """Ctrl-C in the middle of it: the command takes away what it made, and says by its exit code that it did not run."""
-    heeding = ["env", "--default-signal=INT"]  # a shell's background job, as these tests may be one, ignores Ctrl-C
+    """
+    Ctrl-C in the middle of it.
+
+    The command takes away what it made, and says by its exit code that it did not run.
+    """
+    # a shell's background job, as these tests may be one, ignores Ctrl-C
+    heeding = ["env", "--default-signal=INT"]
     running = subprocess.Popen(
-        [*heeding, COMMAND, "connectivity", "--nodes", "node3", "--namespace", NAMESPACE, "--network", "none"],
+        [
+            *heeding,
+            COMMAND,
+            "connectivity",
+            "--nodes",
+            "node3",
+            "--namespace",
+            NAMESPACE,
+            "--network",
+            "none",
+        ],
         env={**os.environ, "KUBECONFIG": str(lab.kubeconfig)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -173,13 +243,20 @@ def test_interrupted(story: Story, lab: Lab) -> None:
 
 
 def _table(cases: list[dict[str, Any]]) -> str:
-    """Give a line for each pair of nodes, family and source: what became of each target, and why."""
+    """
+    Give a line for each pair of nodes, family and source.
+
+    What became of each target, and why.
+    """
     lines: dict[tuple[Any, ...], list[str]] = {}
     for each in cases:
         place = (each["clientNode"], each["serverNode"], each["family"], each["source"])
         word = "ok" if each["passed"] else each.get("diagnosis", {}).get("reason", "failed")
         lines.setdefault(place, []).append(f"{each['target']}={word}")
-    return "\n".join(f"{a} -> {b} IPv{family} {source}: {' '.join(words)}" for (a, b, family, source), words in lines.items())
+    return "\n".join(
+        f"{a} -> {b} IPv{family} {source}: {' '.join(words)}"
+        for (a, b, family, source), words in lines.items()
+    )
 
 
 @pytest.mark.soak

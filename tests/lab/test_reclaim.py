@@ -1,4 +1,8 @@
-"""Addresses that leak: found by the controller, given back on the node's word, or by time where nobody can give it."""
+"""
+Addresses that leak.
+
+Found by the controller, given back on the node's word, or by time where nobody can give it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,15 @@ import pytest
 
 from spiderlab import Lab
 from tests.lab import manifests
-from tests.lab.hostagent import HostAgent, PaperNode, Sandbox, clear_node, paper_pod, vanish, write_kubeconfig
+from tests.lab.hostagent import (
+    HostAgent,
+    PaperNode,
+    Sandbox,
+    clear_node,
+    paper_pod,
+    vanish,
+    write_kubeconfig,
+)
 from tests.lab.kube import Kube
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import IPAddress
@@ -28,7 +40,9 @@ IN_USE: Final = "ipam.spidernet.io/still-in-use"
 
 
 @contextmanager
-def node_of_paper(kube: Kube, lab: Lab, name: str, folder: Path) -> Iterator[tuple[PaperNode, HostAgent]]:
+def node_of_paper(
+    kube: Kube, lab: Lab, name: str, folder: Path
+) -> Iterator[tuple[PaperNode, HostAgent]]:
     """Give a node without a kubelet, and its agent."""
     with PaperNode(lab.kubeconfig, name) as node:
         agent = HostAgent(name, write_kubeconfig(kube, folder / "kubeconfig"), folder)
@@ -44,7 +58,9 @@ def agent(kube: Kube, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ite
         agent.stop()
 
 
-def pod_with_address(story: Story, agent: HostAgent, name: str, annotations: dict[str, object]) -> tuple[Pod, IPAddress]:
+def pod_with_address(
+    story: Story, agent: HostAgent, name: str, annotations: dict[str, object]
+) -> tuple[Pod, IPAddress]:
     """Make a pod on the agent's node, and its ADD."""
     pod = paper_pod(story, agent.node, name, annotations)
     answer = until(lambda: agent.add(Sandbox(pod)), "the agent answers")
@@ -60,7 +76,9 @@ def one_nic(story: Story, count: int) -> dict[str, object]:
 def told(story: Story, reason: str) -> list[str]:
     """Give what Events on the story's pool say."""
     events = [
-        event for pool in story.pools for event in story.kube.list("Event", "default", fields=f"involvedObject.name={pool}")
+        event
+        for pool in story.pools
+        for event in story.kube.list("Event", "default", fields=f"involvedObject.name={pool}")
     ]
     return [event["message"] for event in events if event["reason"] == reason]
 
@@ -86,12 +104,18 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
     """
     Addresses of pods that went without a DEL, hang in deletion, were replaced or never were come back on the node's word.
 
-    One that a namespace still wears stays as long as that is so, which an Event says; a living pod's stays anyway.
+    One that a namespace still wears stays as long as that is so, which an Event says; a living
+    pod's stays anyway.
     """
     annotations = one_nic(story, 8)
     living, kept = pod_with_address(story, agent, "living", annotations)
-    pods = {name: pod_with_address(story, agent, name, annotations) for name in ("gone", "hanging", "replaced", "worn")}
-    free = next(ip for ip in _pool_addresses(story) if ip not in {record.ip for record in story.records()})
+    pods = {
+        name: pod_with_address(story, agent, name, annotations)
+        for name in ("gone", "hanging", "replaced", "worn")
+    }
+    free = next(
+        ip for ip in _pool_addresses(story) if ip not in {record.ip for record in story.records()}
+    )
     story.kube.create(_record(story, free))
 
     with in_use(pods["worn"][1]):
@@ -99,11 +123,22 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
         story.kube.delete("Pod", "hanging", story.namespace, gracePeriodSeconds=1)
         again = paper_pod(story, NODE, "replaced", annotations)
         left = {kept, pods["worn"][1]}
-        until(lambda: {record.ip for record in story.records()} == left, "the leaks are back", within_s=50, seen=story.records)
-        until(lambda: _mark(story, pods["worn"][1], IN_USE), "the agent says that the address is worn")
+        until(
+            lambda: {record.ip for record in story.records()} == left,
+            "the leaks are back",
+            within_s=50,
+            seen=story.records,
+        )
+        until(
+            lambda: _mark(story, pods["worn"][1], IN_USE), "the agent says that the address is worn"
+        )
         assert "/var/run/netns/leak-" in _mark(story, pods["worn"][1], IN_USE)
 
-    until(lambda: {record.ip for record in story.records()} == {kept}, "the worn one is back too", within_s=60)
+    until(
+        lambda: {record.ip for record in story.records()} == {kept},
+        "the worn one is back too",
+        within_s=60,
+    )
     assert told(story, "IPReclaimed")
     assert "is still worn in" in told(story, "IPStillInUse")[0]
     assert f"no namespace of node {NODE} wears it" in told(story, "IPReclaimed")[0]
@@ -115,14 +150,30 @@ def _pool_addresses(story: Story) -> list[IPAddress]:
     """Give the addresses of the story's only pool."""
     (pool,) = story.pools
     first, last = story.kube.need("SpiderIPPool", pool)["spec"]["ips"][0].split("-")
-    return [ip_address(number) for number in range(int(ip_address(first)), int(ip_address(last)) + 1)]
+    return [
+        ip_address(number) for number in range(int(ip_address(first)), int(ip_address(last)) + 1)
+    ]
 
 
 def _record(story: Story, ip: IPAddress) -> dict[str, object]:
     """Write the record of a pod that never was."""
     (pool,) = story.pools
-    holder = {"kind": "Pod", "namespace": story.namespace, "name": "never", "uid": "never", "nic": "eth0", "node": NODE}
-    spec = {"ip": str(ip), "pool": pool, "family": 4, "prefixLength": 16, "state": "Held", "holder": holder}
+    holder = {
+        "kind": "Pod",
+        "namespace": story.namespace,
+        "name": "never",
+        "uid": "never",
+        "nic": "eth0",
+        "node": NODE,
+    }
+    spec = {
+        "ip": str(ip),
+        "pool": pool,
+        "family": 4,
+        "prefixLength": 16,
+        "state": "Held",
+        "holder": holder,
+    }
     labels = {"ipam.spidernet.io/ippool": pool, "ipam.spidernet.io/node": NODE}
     return {"kind": "SpiderIP", "metadata": {"name": str(ip), "labels": labels}, "spec": spec}
 
@@ -133,7 +184,11 @@ def _mark(story: Story, ip: IPAddress, key: str) -> str:
 
 
 def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
-    """On a node that is lost nobody can be asked: a pod that hangs in deletion there gives its address back past its grace."""
+    """
+    On a node that is lost nobody can be asked.
+
+    A pod that hangs in deletion there gives its address back past its grace.
+    """
     annotations = one_nic(story, 2)
     with node_of_paper(kube, lab, "reclaim-lost", tmp_path) as (node, agent):
         pod, ip = pod_with_address(story, agent, "hanging", annotations)
@@ -145,9 +200,14 @@ def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
         until_none(story.records, "the address is back", within_s=30)
 
         assert pod.thing is not None
-        assert f"{ip} of {story.namespace}/hanging (eth0) is reclaimed" in told(story, "IPReclaimed")[0]
+        assert (
+            f"{ip} of {story.namespace}/hanging (eth0) is reclaimed"
+            in told(story, "IPReclaimed")[0]
+        )
         assert f"node {node.name} is not Ready" in told(story, "IPReclaimed")[0]
-        assert ["IPReclaimed"] == [event["reason"] for event in pod.events() if event["reason"].startswith("IP")]
+        assert ["IPReclaimed"] == [
+            event["reason"] for event in pod.events() if event["reason"].startswith("IP")
+        ]
         vanish(pod)
 
 
@@ -170,7 +230,10 @@ def test_garbage_collection_of_a_runtime(story: Story, agent: HostAgent) -> None
         answer = until(lambda s=sandbox: agent.add_by_cni(s), "the agent answers")
         assert answer.body["exitCode"] == 0, answer
     vanish(pods[0])
-    valid = {"cni.dev/valid-attachments": [{"containerID": sandboxes[2].container, "ifname": "eth0"}], "cniVersion": "1.1.0"}
+    valid = {
+        "cni.dev/valid-attachments": [{"containerID": sandboxes[2].container, "ifname": "eth0"}],
+        "cniVersion": "1.1.0",
+    }
 
     other = agent.collect({**valid, "name": "other"})
     assert {"gone", "living", "known"} == {record.pod for record in story.records()}
@@ -190,11 +253,17 @@ def test_garbage_collection_of_a_runtime(story: Story, agent: HostAgent) -> None
 
 @pytest.mark.parametrize("command", ["exit 0", "sleep 1000"])
 def test_pod_past_its_deadline_frees_its_address(story: Story, command: str) -> None:
-    """A final phase is final whatever the restart policy: the next pod of a pool of one address starts within a minute."""
+    """
+    A final phase is final whatever the restart policy.
+
+    The next pod of a pool of one address starts within a minute.
+    """
     annotations = one_nic(story, 1)
     spec = manifests.pod_spec("node1") | {"restartPolicy": "OnFailure", "activeDeadlineSeconds": 5}
     spec["containers"][0]["command"] = ["sh", "-c", command]
-    done = Pod(story.kube, story.kube.create(manifests.pod("done", story.namespace, annotations, {}, spec)))
+    done = Pod(
+        story.kube, story.kube.create(manifests.pod("done", story.namespace, annotations, {}, spec))
+    )
     final = "Succeeded" if command == "exit 0" else "Failed"
     until(
         lambda: (done.thing or {}).get("status", {}).get("phase") == final,
@@ -210,11 +279,17 @@ def test_pod_past_its_deadline_frees_its_address(story: Story, command: str) -> 
 
 
 def test_finished_pod_frees_its_address(story: Story) -> None:
-    """A finished Job's pod that stays holds nothing: the next pod of a pool of one address starts beside it."""
+    """
+    A finished Job's pod that stays holds nothing.
+
+    The next pod of a pool of one address starts beside it.
+    """
     annotations = one_nic(story, 1)
     spec = manifests.pod_spec("node1") | {"restartPolicy": "Never"}
     spec["containers"][0]["command"] = ["true"]
-    done = Pod(story.kube, story.kube.create(manifests.pod("done", story.namespace, annotations, {}, spec)))
+    done = Pod(
+        story.kube, story.kube.create(manifests.pod("done", story.namespace, annotations, {}, spec))
+    )
     until(
         lambda: (done.thing or {}).get("status", {}).get("phase") == "Succeeded",
         "the pod is done",

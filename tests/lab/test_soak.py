@@ -1,4 +1,8 @@
-"""Many pods, run by hand with `make soak`: pools without a spare address, emptied and filled again at once."""
+"""
+Many pods, run by hand with `make soak`.
+
+Pools without a spare address, emptied and filled again at once.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +27,33 @@ LARGEST_RATIO = 1.5  # to the lab's own CNI, which has addresses to spare
 
 
 def test_full_pool_comes_back(story: Story) -> None:
-    """100 pods in exactly 100 addresses are deleted and made anew, without help; the ratio to the lab's own CNI is printed."""
+    """
+    100 pods in exactly 100 addresses are deleted and made anew, without help.
+
+    The ratio to the lab's own CNI is printed.
+    """
     story.workload("Deployment", "plain", PODS, {})
     plain_s = [_made_anew(story, "plain") for _ in range(ROUNDS)]
     story.kube.delete("Deployment", "plain", story.namespace, propagationPolicy="Background")
     story.wait_replicas("plain", 0, within_s=300)
 
-    pool = story.pool_of("full", "10.6.0.0/16", [f"10.6.223.0-10.6.223.{PODS - 1}"], gateway="10.6.0.1")
-    story.workload("Deployment", "full", PODS, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
+    pool = story.pool_of(
+        "full", "10.6.0.0/16", [f"10.6.223.0-10.6.223.{PODS - 1}"], gateway="10.6.0.1"
+    )
+    story.workload(
+        "Deployment",
+        "full",
+        PODS,
+        {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}},
+    )
     full_s = []
     for _ in range(ROUNDS):
         full_s.append(_made_anew(story, "full"))
         assert PODS == len({pod.address("eth0") for pod in story.wait_replicas("full", PODS)})
     ratio = statistics.median(full_s) / statistics.median(plain_s)
-    print(f"{PODS} pods made anew: lab's CNI {_listed(plain_s)} s, full pool {_listed(full_s)} s, ratio of medians {ratio:.2f}")  # noqa: T201
+    print(  # noqa: T201
+        f"{PODS} pods made anew: lab's CNI {_listed(plain_s)} s, full pool {_listed(full_s)} s, ratio of medians {ratio:.2f}"
+    )
     assert ratio <= LARGEST_RATIO
 
 
@@ -56,21 +73,39 @@ def _listed(seconds: Iterable[float]) -> str:
 
 @pytest.mark.usefixtures("free_underlays")
 def test_automatic_pools_at_once(story: Story) -> None:
-    """30 Deployments with automatic pools reach their sizes about as fast as with pools made by hand; the ratio is printed."""
+    """
+    30 Deployments with automatic pools reach their sizes about as fast as with pools made by hand.
+
+    The ratio is printed.
+    """
     network = {DEFAULT_NETWORK: story.macvlan("lan")}
-    by_hand = _time_of(story, "hand", lambda n: network | {IPPOOL: {"ipv4": [_pool_by_hand(story, n)]}})
+    by_hand = _time_of(
+        story, "hand", lambda n: network | {IPPOOL: {"ipv4": [_pool_by_hand(story, n)]}}
+    )
     story.kube.delete_all("Deployment", story.namespace, propagationPolicy="Background")
     for number in range(APPLICATIONS):
         story.wait_replicas(f"hand{number}", 0, within_s=300)
     until_none(story.records, "no address is held", within_s=120)
     for name in story.pools:
         story.kube.delete("SpiderIPPool", name)
-    until_none(lambda: [name for name in story.pools if story.kube.get("SpiderIPPool", name)], "the pools are gone")
+    until_none(
+        lambda: [name for name in story.pools if story.kube.get("SpiderIPPool", name)],
+        "the pools are gone",
+    )
     story.pools.clear()
 
-    subnet = story.subnet_of(f"{story.namespace}-s", subnet="10.6.0.0/16", gateway="10.6.0.1", ips=["10.6.220.0-10.6.220.255"])
+    subnet = story.subnet_of(
+        f"{story.namespace}-s",
+        subnet="10.6.0.0/16",
+        gateway="10.6.0.1",
+        ips=["10.6.220.0-10.6.220.255"],
+    )
     automatic = _time_of(story, "auto", lambda _: network | {SUBNET: {"ipv4": [subnet]}})
-    until(lambda: _sizes(story) == [3] * APPLICATIONS, "each pool has 3 addresses", seen=lambda: _sizes(story))
+    until(
+        lambda: _sizes(story) == [3] * APPLICATIONS,
+        "each pool has 3 addresses",
+        seen=lambda: _sizes(story),
+    )
     print(  # noqa: T201
         f"{APPLICATIONS} Deployments of 2: pools by hand {by_hand:.0f} s, automatic pools {automatic:.0f} s, "
         f"ratio {automatic / by_hand:.2f}"
@@ -80,7 +115,9 @@ def test_automatic_pools_at_once(story: Story) -> None:
 def _pool_by_hand(story: Story, number: int) -> str:
     """Make the pool that a Deployment would have had automatically."""
     first = 3 * number
-    return story.pool_of(f"p{number}", "10.6.0.0/16", [f"10.6.221.{first}-10.6.221.{first + 2}"], gateway="10.6.0.1")
+    return story.pool_of(
+        f"p{number}", "10.6.0.0/16", [f"10.6.221.{first}-10.6.221.{first + 2}"], gateway="10.6.0.1"
+    )
 
 
 def _time_of(story: Story, prefix: str, annotations: Callable[[int], dict[str, object]]) -> float:
@@ -95,8 +132,17 @@ def _time_of(story: Story, prefix: str, annotations: Callable[[int], dict[str, o
 
 @pytest.mark.usefixtures("free_underlays")
 def test_automatic_pool_up_and_down(story: Story) -> None:
-    """A Deployment goes 2, 60, 2, 60 while pods are killed at random; its pool follows, and every address stays inside."""
-    subnet = story.subnet_of(f"{story.namespace}-s", subnet="10.6.0.0/16", gateway="10.6.0.1", ips=["10.6.222.0-10.6.222.99"])
+    """
+    A Deployment goes 2, 60, 2, 60 while pods are killed at random.
+
+    Its pool follows, and every address stays inside.
+    """
+    subnet = story.subnet_of(
+        f"{story.namespace}-s",
+        subnet="10.6.0.0/16",
+        gateway="10.6.0.1",
+        ips=["10.6.222.0-10.6.222.99"],
+    )
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), SUBNET: {"ipv4": [subnet]}}
     story.workload("Deployment", "wave", 2, annotations)
     chance = random.Random(1)  # noqa: S311 - the same victims' places in each run
@@ -107,13 +153,23 @@ def test_automatic_pool_up_and_down(story: Story) -> None:
             pods = story.kube.list("Pod", story.namespace, labels="app=wave")
             if pods:
                 victim = chance.choice(pods)["metadata"]["name"]
-                story.kube.delete("Pod", victim, story.namespace, gracePeriodSeconds=chance.choice((0, 1)))
+                story.kube.delete(
+                    "Pod", victim, story.namespace, gracePeriodSeconds=chance.choice((0, 1))
+                )
             time.sleep(1)  # one after the other, while others start and end
         story.wait_replicas("wave", replicas, within_s=600)
-        # A pod that was killed without grace gives its address back on its node's word, or after the node's silence.
+        # A pod that was killed without grace gives its address back on its node's word, or after
+        # the node's silence.
         wanted = [replicas + 1]
-        until(lambda w=wanted: _sizes(story) == w, f"the pool has {wanted} addresses", within_s=180, seen=lambda: _sizes(story))
-        print(f"{replicas} pods and their pool after {time.monotonic() - began:.0f} s, {KILLS} of them killed")  # noqa: T201
+        until(
+            lambda w=wanted: _sizes(story) == w,
+            f"the pool has {wanted} addresses",
+            within_s=180,
+            seen=lambda: _sizes(story),
+        )
+        print(  # noqa: T201
+            f"{replicas} pods and their pool after {time.monotonic() - began:.0f} s, {KILLS} of them killed"
+        )
     (pool,) = story.auto_pools()
     assert {pool["metadata"]["name"]} == {record.pool for record in story.records()}
     story.assert_clean(within_s=60)

@@ -1,4 +1,8 @@
-"""Where a pod's pools come from: every source, their precedence, wildcards, and the routes that come with them."""
+"""
+Where a pod's pools come from.
+
+Every source, their precedence, wildcards, and the routes that come with them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ from tests.lab.story import Pod, Story
 def pools_of(story: Story, pod: Pod) -> dict[tuple[str, int], str]:
     """Give the pool of each NIC and family of a pod, without the story's prefix."""
     mine = [record for record in story.records() if record.uid == pod.uid]
-    return {(record.nic, record.ip.version): record.pool.removeprefix(f"{story.namespace}-") for record in mine}
+    return {
+        (record.nic, record.ip.version): record.pool.removeprefix(f"{story.namespace}-")
+        for record in mine
+    }
 
 
 def annotate_namespace(story: Story, annotations: dict[str, str | None]) -> None:
@@ -25,13 +32,20 @@ def annotate_namespace(story: Story, annotations: dict[str, str | None]) -> None
 
 @pytest.mark.still
 def test_precedence(story: Story) -> None:
-    """`ippools`, `ippool`, the namespace, the CNI configuration, default pools: the first that is there decides alone."""
+    """
+    `ippools`, `ippool`, the namespace, the CNI configuration, default pools.
+
+    The first that is there decides alone.
+    """
     pools = {name: story.pool(name) for name in ("ippools", "ippool", "namespace", "conf")}
     story.pool("default4", default=True)
     story.pool("default6", family=6, default=True)
     with_conf = {DEFAULT_NETWORK: story.macvlan("with-conf", default_ipv4_ippool=[pools["conf"]])}
     without = {DEFAULT_NETWORK: story.macvlan("without")}
-    ippools, ippool = [{"interface": "eth0", "ipv4": [pools["ippools"]]}], {"ipv4": [pools["ippool"]]}
+    ippools, ippool = (
+        [{"interface": "eth0", "ipv4": [pools["ippools"]]}],
+        {"ipv4": [pools["ippool"]]},
+    )
 
     annotate_namespace(story, {NAMESPACE_POOLS[4]: f'["{pools["namespace"]}"]'})
     first = {
@@ -41,7 +55,10 @@ def test_precedence(story: Story) -> None:
     }
     story.wait_running(*first.values())
     annotate_namespace(story, {NAMESPACE_POOLS[4]: None})
-    second = {"conf": story.pod("conf", with_conf, wait=False), "default": story.pod("default", without, wait=False)}
+    second = {
+        "conf": story.pod("conf", with_conf, wait=False),
+        "default": story.pod("default", without, wait=False),
+    }
     story.wait_running(*second.values())
 
     wanted = {name: {("eth0", 4): name} for name in ("ippools", "ippool", "namespace", "conf")}
@@ -52,7 +69,10 @@ def test_precedence(story: Story) -> None:
 def test_ippools_by_order(story: Story) -> None:
     """Items of `ippools` without names belong to eth0 and to the networks in their order, whatever those NICs are called."""
     lan, storage = story.macvlan("lan", ENS192), story.macvlan("storage", ENS224)
-    items = [{"ipv4": [story.pool("first")]}, {"ipv4": [story.pool("second", ENS224)], "cleangateway": True}]
+    items = [
+        {"ipv4": [story.pool("first")]},
+        {"ipv4": [story.pool("second", ENS224)], "cleangateway": True},
+    ]
 
     pod = story.pod("pod", {DEFAULT_NETWORK: lan, NETWORKS: f"{storage}@store0", IPPOOLS: items})
 
@@ -72,7 +92,11 @@ def test_one_ippool_for_two_nics(story: Story) -> None:
 
 
 def test_wildcards(story: Story) -> None:
-    """Wildcards name pools in every source; they expand by name; a family without a match is skipped."""
+    """
+    Wildcards name pools in every source; they expand by name.
+
+    A family without a match is skipped.
+    """
     prefix = story.namespace
     for name, count in (("w-a1", 1), ("w-a2", 1), ("x-1", 1), ("y-1", 1)):
         story.pool(name, count=count)
@@ -80,8 +104,14 @@ def test_wildcards(story: Story) -> None:
     lan = {DEFAULT_NETWORK: story.macvlan("lan")}
     conf = {DEFAULT_NETWORK: story.macvlan("conf", default_ipv4_ippool=[f"{prefix}-y-*"])}
 
-    two = [story.pod(f"w{number}", lan | {IPPOOL: {"ipv4": [f"{prefix}-w-a?"]}}) for number in (1, 2)]
-    skips = story.pod("six", lan | {IPPOOLS: [{"interface": "eth0", "ipv4": ["nothing-*"], "ipv6": [f"{prefix}-s[hi]x"]}]})
+    two = [
+        story.pod(f"w{number}", lan | {IPPOOL: {"ipv4": [f"{prefix}-w-a?"]}}) for number in (1, 2)
+    ]
+    skips = story.pod(
+        "six",
+        lan
+        | {IPPOOLS: [{"interface": "eth0", "ipv4": ["nothing-*"], "ipv6": [f"{prefix}-s[hi]x"]}]},
+    )
     of_conf = story.pod("conf", conf)
     annotate_namespace(story, {NAMESPACE_POOLS[4]: f'["{prefix}-[x]-1"]'})
     of_namespace = story.pod("ns", lan)
@@ -93,7 +123,11 @@ def test_wildcards(story: Story) -> None:
 
 
 def test_routes(story: Story, lab: Lab) -> None:
-    """A pod has the routes of its pool and of its annotation on the NIC that knows their gateway; others are dropped."""
+    """
+    A pod has the routes of its pool and of its annotation on the NIC that knows their gateway.
+
+    Others are dropped.
+    """
     gateway = str(ENS192.gateway(4))
     pool = story.pool("p", routes=[{"dst": "10.9.0.0/24", "gw": gateway}])
     wanted = [{"dst": "10.98.0.0/16", "gw": gateway}, {"dst": "10.97.0.0/16", "gw": "192.168.77.1"}]
@@ -111,7 +145,10 @@ def test_routes(story: Story, lab: Lab) -> None:
         Route("10.98.0.0/16", "net1", gateway),
     ]
     command = fetch(pod.address("net1"))
-    until(lambda: lab.in_client(command).stdout.strip() == "pod", "the client reaches net1 by the pool's route")
+    until(
+        lambda: lab.in_client(command).stdout.strip() == "pod",
+        "the client reaches net1 by the pool's route",
+    )
 
 
 def test_clean_gateway_of_the_configuration(story: Story) -> None:

@@ -1,7 +1,8 @@
 """
 `spiderpoolctl` on the lab: differences made by hand are named, and the commands that it names mend them.
 
-Kinds that the product mends by itself within a moment (pool status) or that no hand can make here are left to the unit tests.
+Kinds that the product mends by itself within a moment (pool status) or that no hand can make here
+are left to the unit tests.
 """
 
 from __future__ import annotations
@@ -27,18 +28,35 @@ NODE = "node1"
 def remedy(lab: Lab, kind: Kind, subject: object) -> None:
     """Wait until the audit names a difference, run the command that it names, and wait until all agree again."""
     difference = until(
-        lambda: audit.find(lab, kind, subject), f"the audit names {kind} {subject}", seen=lambda: audit.complaints(lab)
+        lambda: audit.find(lab, kind, subject),
+        f"the audit names {kind} {subject}",
+        seen=lambda: audit.complaints(lab),
     )
     done = audit.run_command(lab, difference.remedy)
     assert done.returncode == 0, f"{difference.remedy}: {done.stdout}{done.stderr}"
-    until_none(lambda: audit.complaints(lab), f"{kind} {subject} is mended by: {difference.remedy}", within_s=40)
+    until_none(
+        lambda: audit.complaints(lab),
+        f"{kind} {subject} is mended by: {difference.remedy}",
+        within_s=40,
+    )
 
 
 def record_by_hand(story: Story, ip: IPAddress, pool: str, like: Thing, **holder: str) -> None:
     """Write a SpiderIP as an agent would that lost its mind."""
     name = str(ip) if ip.version == 4 else ip.exploded.replace(":", "-")
-    spec = {**like["spec"], "ip": str(ip), "pool": pool, "holder": {**like["spec"]["holder"], **holder}}
-    story.kube.create({"kind": "SpiderIP", "metadata": {"name": name, "labels": like["metadata"]["labels"]}, "spec": spec})
+    spec = {
+        **like["spec"],
+        "ip": str(ip),
+        "pool": pool,
+        "holder": {**like["spec"]["holder"], **holder},
+    }
+    story.kube.create(
+        {
+            "kind": "SpiderIP",
+            "metadata": {"name": name, "labels": like["metadata"]["labels"]},
+            "spec": spec,
+        }
+    )
 
 
 def sip(story: Story, ip: IPAddress) -> Thing:
@@ -49,7 +67,9 @@ def sip(story: Story, ip: IPAddress) -> Thing:
 def one_pod(story: Story, count: int = 4) -> tuple[str, Pod, IPAddress]:
     """Make a pool and a pod that has an address of it."""
     pool = story.pool("p", count=count)
-    pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}, node=NODE)
+    pod = story.pod(
+        "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}, node=NODE
+    )
     return pool, pod, pod.address("eth0")
 
 
@@ -65,15 +85,23 @@ def test_check(story: Story, lab: Lab) -> None:
 
     assert 1 == done.returncode, done.stdout
     (difference,) = json.loads(done.stdout)["differences"]
-    assert ("Endpoint", f"{story.namespace}/{pod.name}") == (difference["kind"], difference["subject"])
+    assert ("Endpoint", f"{story.namespace}/{pod.name}") == (
+        difference["kind"],
+        difference["subject"],
+    )
     assert f"no endpoint; held are {ip} on eth0" == difference["text"]
     remedy(lab, Kind.ENDPOINT, f"{story.namespace}/{pod.name}")
 
     shown = audit.ctl(lab, "ip", "show", "--pool", pool)
-    assert [str(ip), pool, "Held", f"{story.namespace}/{pod.name}"] == shown.stdout.splitlines()[1].split()[:4]
+    assert [str(ip), pool, "Held", f"{story.namespace}/{pod.name}"] == shown.stdout.splitlines()[
+        1
+    ].split()[:4]
     assert f"pool {pool}: 1 held, 3 free, of 4" in shown.stdout
     refused = audit.ctl(lab, "ip", "release", "--ip", str(ip))
-    assert (1, True) == (refused.returncode, f"{ip} stays with {story.namespace}/pod" in refused.stderr), refused.stderr
+    assert (1, True) == (
+        refused.returncode,
+        f"{ip} stays with {story.namespace}/pod" in refused.stderr,
+    ), refused.stderr
 
 
 def test_records_that_are_wrong(story: Story, lab: Lab) -> None:
@@ -82,9 +110,14 @@ def test_records_that_are_wrong(story: Story, lab: Lab) -> None:
     mine = sip(story, ip)
     others = [each for each in pool_ips(story, pool) if each != ip]
 
-    # Of nobody. The controller mends that by itself some seconds later, so it may be gone before the command comes.
-    record_by_hand(story, others[0], pool, mine, name="never-was", uid="00000000-0000-0000-0000-000000000000")
-    leak = until(lambda: audit.find(lab, Kind.LEAK, others[0]), f"the audit names the leak {others[0]}")
+    # Of nobody. The controller mends that by itself some seconds later, so it may be gone before
+    # the command comes.
+    record_by_hand(
+        story, others[0], pool, mine, name="never-was", uid="00000000-0000-0000-0000-000000000000"
+    )
+    leak = until(
+        lambda: audit.find(lab, Kind.LEAK, others[0]), f"the audit names the leak {others[0]}"
+    )
     assert f"spiderpoolctl ip release --ip {others[0]}" == leak.remedy
     done = audit.run_command(lab, leak.remedy)
     assert done.returncode == 0 or "has no record" in done.stderr, done.stderr
@@ -100,7 +133,11 @@ def test_records_that_are_wrong(story: Story, lab: Lab) -> None:
 
 
 def test_interfaces_that_are_wrong(story: Story, lab: Lab) -> None:
-    """Addresses on interfaces that nobody or somebody else holds, and held ones that are on none: each is named and mended."""
+    """
+    Addresses on interfaces that nobody or somebody else holds, and held ones that are on none.
+
+    Each is named and mended.
+    """
     pool, pod, ip = one_pod(story)
     six = story.pool("six", family=6)
     stray = pool_ips(story, six)[0]
@@ -109,7 +146,9 @@ def test_interfaces_that_are_wrong(story: Story, lab: Lab) -> None:
     remedy(lab, Kind.UNRECORDED, stray)
     assert {("eth0", ip), ("eth0", stray)} == story.sips_of(pod)
 
-    thief = story.pod("thief", {DEFAULT_NETWORK: f"{story.namespace}/lan", IPPOOL: {"ipv4": [pool]}}, node="node2")
+    thief = story.pod(
+        "thief", {DEFAULT_NETWORK: f"{story.namespace}/lan", IPPOOL: {"ipv4": [pool]}}, node="node2"
+    )
     thief.inside.run("ip", "address", "add", f"{ip}/16", "dev", "eth0")
     remedy(lab, Kind.FOREIGN, ip)
     assert thief.thing is None
@@ -120,7 +159,11 @@ def test_interfaces_that_are_wrong(story: Story, lab: Lab) -> None:
 
 
 def test_a_namespace_that_is_left(story: Story, lab: Lab) -> None:
-    """What a lost DEL leaves on a node wears an address that the next pod may get: it is named with the node's command."""
+    """
+    What a lost DEL leaves on a node wears an address that the next pod may get.
+
+    It is named with the node's command.
+    """
     ip = pool_ips(story, story.pool("p"))[0]
     node = lab.node(NODE)
     for command in (
@@ -154,12 +197,20 @@ def test_pool_deleted_by_force(story: Story, lab: Lab) -> None:
 
 
 def test_static_record_of_an_earlier_pod(story: Story, lab: Lab) -> None:
-    """A static address that still names the pod before: the pod is started again and takes it over."""
+    """
+    A static address that still names the pod before.
+
+    The pod is started again and takes it over.
+    """
     pool = story.pool("p")
-    story.workload("StatefulSet", "db", 1, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
+    story.workload(
+        "StatefulSet", "db", 1, {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
+    )
     (pod,) = story.wait_replicas("db", 1)
     ip = pod.address("eth0")
-    story.kube.patch("SpiderIP", str(ip), {"spec": {"holder": {"uid": "00000000-0000-0000-0000-000000000000"}}})
+    story.kube.patch(
+        "SpiderIP", str(ip), {"spec": {"holder": {"uid": "00000000-0000-0000-0000-000000000000"}}}
+    )
 
     remedy(lab, Kind.NOT_HANDED_OVER, ip)
 
@@ -178,10 +229,14 @@ def test_explain(story: Story, lab: Lab) -> None:
     done = audit.ctl(lab, "explain", f"{story.namespace}/pod")
 
     assert 0 == done.returncode, done.stderr
-    assert f"eth0 IPv4 (annotation {IPPOOL}): holds {ip} of {pool}, the only pool it may use" in done.stdout
+    assert (
+        f"eth0 IPv4 (annotation {IPPOOL}): holds {ip} of {pool}, the only pool it may use"
+        in done.stdout
+    )
     assert f"    not {other} is for node node3, this pod is on node1" in done.stdout
     manifest = json.dumps(
-        manifests.pod("new", story.namespace, annotations, {}, manifests.pod_spec("node3")) | {"apiVersion": "v1"}
+        manifests.pod("new", story.namespace, annotations, {}, manifests.pod_spec("node3"))
+        | {"apiVersion": "v1"}
     )
     dry = audit.run_command(lab, f"echo '{manifest}' | spiderpoolctl explain --dry-run -f -")
     assert f"would get an address of {other}" in dry.stdout, dry.stderr

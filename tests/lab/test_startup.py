@@ -1,4 +1,8 @@
-"""Programs that are started wrongly: exit code 1, and one line on standard error that says what to change."""
+"""
+Programs that are started wrongly.
+
+Exit code 1, and one line on standard error that says what to change.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,11 @@ AGENT: Final = Path(sys.executable).with_name("spiderpool-agent")
 CONTROLLER: Final = Path(sys.executable).with_name("spiderpool-controller")
 
 Case = Callable[[Path], dict[str, object]]
-"""Gives the settings that are wrong: keys of the configuration file, or of the environment in capitals."""
+"""
+Gives the settings that are wrong.
+
+Keys of the configuration file, or of the environment in capitals.
+"""
 
 
 def text_at(path: Path, text: str) -> Path:
@@ -38,7 +46,10 @@ def refused(folder: Path) -> Path:
 
 AGENT_CASES: Final[dict[str, tuple[Case, tuple[str, ...]]]] = {
     "flag that is text": (lambda _: {"enableIPv4": "perhaps"}, ("conf.yml", "enableIPv4")),
-    "list for a text": (lambda _: {"ipamUnixSocketPath": ["a"]}, ("conf.yml", "ipamUnixSocketPath")),
+    "list for a text": (
+        lambda _: {"ipamUnixSocketPath": ["a"]},
+        ("conf.yml", "ipamUnixSocketPath"),
+    ),
     "folder of the socket is a file": (
         lambda folder: {"ipamUnixSocketPath": f"{text_at(folder / 'file', '')}/spiderpool.sock"},
         ("socket", "/file/spiderpool.sock", "ipamUnixSocketPath"),
@@ -52,15 +63,27 @@ AGENT_CASES: Final[dict[str, tuple[Case, tuple[str, ...]]]] = {
         ("socket", "ipamUnixSocketPath"),
     ),
     "no kubeconfig": (lambda folder: {"KUBECONFIG": folder / "nowhere"}, ("kubeconfig", "nowhere")),
-    "kubeconfig is no YAML": (lambda folder: {"KUBECONFIG": text_at(folder / "bad", "a: [")}, ("kubeconfig", "bad")),
-    "kubeconfig without a context": (lambda folder: {"KUBECONFIG": text_at(folder / "bad", "{}")}, ("kubeconfig", "bad")),
+    "kubeconfig is no YAML": (
+        lambda folder: {"KUBECONFIG": text_at(folder / "bad", "a: [")},
+        ("kubeconfig", "bad"),
+    ),
+    "kubeconfig without a context": (
+        lambda folder: {"KUBECONFIG": text_at(folder / "bad", "{}")},
+        ("kubeconfig", "bad"),
+    ),
     "kubeconfig is refused": (
         lambda folder: {"KUBECONFIG": refused(folder)},
         ("refused", "not accept these credentials"),
     ),
     "no name of the node": (lambda _: {"SPIDERPOOL_NODE_NAME": ""}, ("SPIDERPOOL_NODE_NAME",)),
-    "port that is none": (lambda _: {"SPIDERPOOL_HEALTH_PORT": "http"}, ("SPIDERPOOL_HEALTH_PORT", "http")),
-    "unknown log level": (lambda _: {"SPIDERPOOL_LOG_LEVEL": "loud"}, ("SPIDERPOOL_LOG_LEVEL", "loud")),
+    "port that is none": (
+        lambda _: {"SPIDERPOOL_HEALTH_PORT": "http"},
+        ("SPIDERPOOL_HEALTH_PORT", "http"),
+    ),
+    "unknown log level": (
+        lambda _: {"SPIDERPOOL_LOG_LEVEL": "loud"},
+        ("SPIDERPOOL_LOG_LEVEL", "loud"),
+    ),
 }
 
 
@@ -82,7 +105,9 @@ def test_agent(kube: Kube, node: str, tmp_path: Path, name: str) -> None:
     config = {**CONFIG, "ipamUnixSocketPath": str(tmp_path / "agent.sock"), **settings}
     path = text_at(tmp_path / "conf.yml", yaml.safe_dump(config))
 
-    assert_refuses([AGENT, "daemon", "--config-path", path], environment(node, kubeconfig) | variables, parts)
+    assert_refuses(
+        [AGENT, "daemon", "--config-path", path], environment(node, kubeconfig) | variables, parts
+    )
 
 
 @pytest.mark.parametrize("text", [None, "enableIPv4: [", "- a list", "a text"])
@@ -93,12 +118,25 @@ def test_configuration_file(tmp_path: Path, program: Path, text: str | None) -> 
     if text is not None:
         path.write_text(text)
 
-    assert_refuses([program, "daemon", "--config-path", path], environment("none", tmp_path / "kubeconfig"), ("conf.yml",))
+    assert_refuses(
+        [program, "daemon", "--config-path", path],
+        environment("none", tmp_path / "kubeconfig"),
+        ("conf.yml",),
+    )
 
 
-def assert_refuses(command: list[Path | str], variables: dict[str, str], parts: tuple[str, ...]) -> None:
+def assert_refuses(
+    command: list[Path | str], variables: dict[str, str], parts: tuple[str, ...]
+) -> None:
     """Assert that a program ends with code 1 and one line that has all parts."""
-    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        command,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
     assert 1 == done.returncode, done.stderr
     assert 1 == len(done.stderr.splitlines()), done.stderr

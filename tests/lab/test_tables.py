@@ -11,15 +11,21 @@ def table(story: Story, *words: str) -> list[list[str]]:
     """Give a table of kubectl as rows of cells; the header comes first."""
     lines = story.lab.kubectl("get", *words).splitlines()
     starts = [
-        index for index, char in enumerate(lines[0]) if char != " " and (index == 0 or lines[0][index - 2 : index] == "  ")
+        index
+        for index, char in enumerate(lines[0])
+        if char != " " and (index == 0 or lines[0][index - 2 : index] == "  ")
     ]
     ends = [*starts[1:], None]
-    return [[line[start:end].strip() for start, end in zip(starts, ends, strict=True)] for line in lines]
+    return [
+        [line[start:end].strip() for start, end in zip(starts, ends, strict=True)] for line in lines
+    ]
 
 
 def make(story: Story) -> Pod:
     """Make a pod with an IPv4 and an IPv6 address."""
-    items = [{"interface": "eth0", "ipv4": [story.pool("four")], "ipv6": [story.pool("six", family=6)]}]
+    items = [
+        {"interface": "eth0", "ipv4": [story.pool("four")], "ipv6": [story.pool("six", family=6)]}
+    ]
     return story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOLS: items})
 
 
@@ -31,10 +37,19 @@ def test_pools_and_endpoint(story: Story) -> None:
     v4, v6 = pod.address("eth0", 4), pod.address("eth0", 6)
 
     header, row = table(story, "sp", four)
-    assert ["NAME", "VERSION", "SUBNET", "ALLOCATED-IP-COUNT", "TOTAL-IP-COUNT", "DEFAULT"] == header
+    assert [
+        "NAME",
+        "VERSION",
+        "SUBNET",
+        "ALLOCATED-IP-COUNT",
+        "TOTAL-IP-COUNT",
+        "DEFAULT",
+    ] == header
     assert [four, "4", "10.6.0.0/16", "1", "4", "false"] == row
     wide, _ = table(story, "sp", six, "-o", "wide")
-    assert ["DISABLE", "NODENAME", "MULTUSNAME", "APP-NAMESPACE"] == [name.upper() for name in wide[6:]]
+    assert ["DISABLE", "NODENAME", "MULTUSNAME", "APP-NAMESPACE"] == [
+        name.upper() for name in wide[6:]
+    ]
 
     header, row = table(story, "se", "-n", story.namespace)
     assert ["NAME", "INTERFACE", "IPV4POOL", "IPV4", "IPV6POOL", "IPV6", "NODE"] == header
@@ -64,6 +79,8 @@ def test_category(story: Story) -> None:
 
     def kinds() -> bool:
         names = story.lab.kubectl("get", "spiderpool", "-n", story.namespace, "-o", "name").split()
-        return {"spiderippool", "spiderendpoint", "spiderip"} <= {name.partition(".")[0] for name in names}
+        return {"spiderippool", "spiderendpoint", "spiderip"} <= {
+            name.partition(".")[0] for name in names
+        }
 
     until(kinds, "pools, endpoints and addresses are listed", within_s=10)

@@ -38,7 +38,11 @@ def without(field: str, **more: Any) -> dict[str, Any]:
 
 
 def test_healthy_and_stubs(socket: Path) -> None:
-    """The health probe and the batch ADD answer 200 with nothing; what the other listener serves answers 501."""
+    """
+    The health probe and the batch ADD answer 200 with nothing.
+
+    What the other listener serves answers 501.
+    """
     assert Answer(200, None) == ask(socket, "GET", "/v1/ipam/healthy")
     assert Answer(200, None) == ask(socket, "POST", "/v1/ipam/ips")
     for name in ("startup", "readiness", "liveness"):
@@ -103,14 +107,22 @@ def test_no_body_no_json_no_route(socket: Path) -> None:
 
 
 def test_unknown_pod(socket: Path) -> None:
-    """An ADD for a pod that does not exist is a 500 with a JSON text that names it; a DEL succeeds, there is nothing to do."""
+    """
+    An ADD for a pod that does not exist is a 500 with a JSON text that names it.
+
+    A DEL succeeds, there is nothing to do.
+    """
     answer = ask(socket, "POST", "/v1/ipam/ip", ARGS)
 
     assert 500 == answer.status
     assert "default/nobody" in answer.body
     assert Answer(200, None) == ask(socket, "DELETE", "/v1/ipam/ip", ARGS)
-    assert Answer(200, None) == ask(socket, "DELETE", "/v1/ipam/ips", {**ARGS, "isReleaseConflictIPs": True})
-    assert 404 == ask(socket, "GET", "/v1/workloadendpoint?podNamespace=default&podName=nobody").status
+    assert Answer(200, None) == ask(
+        socket, "DELETE", "/v1/ipam/ips", {**ARGS, "isReleaseConflictIPs": True}
+    )
+    assert (
+        404 == ask(socket, "GET", "/v1/workloadendpoint?podNamespace=default&podName=nobody").status
+    )
 
 
 @pytest.mark.parametrize("query", ["podName=a", "podNamespace=a", ""])
@@ -144,23 +156,49 @@ def test_add_of_a_pod_that_has_its_address(story: Story, socket: Path) -> None:
     assert sorted(told) == sorted((route["dst"], route["gw"]) for route in answer.body["routes"])
     assert {"eth0"} == {route["ifName"] for route in answer.body["routes"]}
     assert Answer(200, None) == ask(socket, "DELETE", "/v1/ipam/ip", sandbox)
-    assert Answer(200, None) == ask(socket, "DELETE", "/v1/ipam/ip", {**sandbox, "podUID": ARGS["podUID"]})
+    assert Answer(200, None) == ask(
+        socket, "DELETE", "/v1/ipam/ip", {**sandbox, "podUID": ARGS["podUID"]}
+    )
     assert 500 == ask(socket, "POST", "/v1/ipam/ip", {**sandbox, "podUID": ARGS["podUID"]}).status
     assert {("eth0", pod.address("eth0"))} == story.sips_of(pod)
-    endpoint = ask(socket, "GET", f"/v1/workloadendpoint?podNamespace={pod.namespace}&podName={pod.name}")
-    assert {**mine, "node": pod.node} == {key: value for key, value in endpoint.body.items() if key != "interfaces"}
+    endpoint = ask(
+        socket, "GET", f"/v1/workloadendpoint?podNamespace={pod.namespace}&podName={pod.name}"
+    )
+    assert {**mine, "node": pod.node} == {
+        key: value for key, value in endpoint.body.items() if key != "interfaces"
+    }
     (interface,) = endpoint.body["interfaces"]
     shown = {"interface": "eth0", "ipv4": address, "ipv4Pool": pool, "ipv4Gateway": "10.6.0.1"}
     assert shown == {key: value for key, value in interface.items() if key != "routes"}
 
 
 def test_conflict_release_of_a_static_pod(story: Story, socket: Path) -> None:
-    """A StatefulSet's pod keeps its address even when the caller says that it is in conflict: 522."""
-    annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p", count=1)]}}
+    """
+    A StatefulSet's pod keeps its address even when the caller says that it is in conflict.
+
+    522.
+    """
+    annotations = {
+        DEFAULT_NETWORK: story.macvlan("lan"),
+        IPPOOL: {"ipv4": [story.pool("p", count=1)]},
+    }
     node = story.lab.nodes[0].name
-    story.workload("StatefulSet", "db", 1, annotations, serviceName="db", selector={"kubernetes.io/hostname": node})
+    story.workload(
+        "StatefulSet",
+        "db",
+        1,
+        annotations,
+        serviceName="db",
+        selector={"kubernetes.io/hostname": node},
+    )
     (pod,) = story.wait_replicas("db", 1)
-    args = {**ARGS, "podNamespace": pod.namespace, "podName": pod.name, "podUID": pod.uid, "isReleaseConflictIPs": True}
+    args = {
+        **ARGS,
+        "podNamespace": pod.namespace,
+        "podName": pod.name,
+        "podUID": pod.uid,
+        "isReleaseConflictIPs": True,
+    }
 
     answer = ask(socket, "DELETE", "/v1/ipam/ips", args)
 
@@ -169,7 +207,11 @@ def test_conflict_release_of_a_static_pod(story: Story, socket: Path) -> None:
 
 
 def test_executable_without_a_socket(lab: Lab) -> None:
-    """Where no agent listens the executable says "try again later", naming the socket; STATUS says "not available"."""
+    """
+    Where no agent listens the executable says "try again later", naming the socket.
+
+    STATUS says "not available".
+    """
     path = "/run/spidernet/missing.sock"
     config = {
         "cniVersion": "1.1.0",
@@ -181,7 +223,13 @@ def test_executable_without_a_socket(lab: Lab) -> None:
     codes = {"ADD": 11, "DEL": 11, "CHECK": 11, "STATUS": 50}
 
     with ThreadPoolExecutor() as threads:
-        errors = dict(zip(codes, threads.map(lambda command: _refusal(lab, command, config), codes), strict=True))
+        errors = dict(
+            zip(
+                codes,
+                threads.map(lambda command: _refusal(lab, command, config), codes),
+                strict=True,
+            )
+        )
 
     assert codes == {command: error["code"] for command, error in errors.items()}
     assert {"1.1.0"} == {error["cniVersion"] for error in errors.values()}
@@ -197,8 +245,19 @@ def _refusal(lab: Lab, command: str, config: dict[str, Any]) -> dict[str, Any]:
         "CNI_NETNS": "/run/netns/none",
         "CNI_PATH": "/opt/cni/bin",
     }
-    words = ["env", *(f"{key}={value}" for key, value in environment.items()), "/opt/cni/bin/spiderpool"]
+    words = [
+        "env",
+        *(f"{key}={value}" for key, value in environment.items()),
+        "/opt/cni/bin/spiderpool",
+    ]
     enter = lab.nodes[0].enter()
-    done = subprocess.run([*enter, *words], input=json.dumps(config), capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [*enter, *words],
+        input=json.dumps(config),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert 1 == done.returncode, done
     return dict(json.loads(done.stdout))

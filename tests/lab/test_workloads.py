@@ -1,4 +1,8 @@
-"""Applications: what a StatefulSet's pods keep over restarts, what rollouts, scaling and jobs do to addresses."""
+"""
+Applications.
+
+What a StatefulSet's pods keep over restarts, what rollouts, scaling and jobs do to addresses.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ InUse = dict[str, set[tuple[str, IPAddress]]]
 def two_nics(story: Story) -> dict[str, object]:
     """Make networks and pools and give the annotations of a pod with two NICs, both families."""
     items = [
-        {"interface": "eth0", "ipv4": [story.pool("eth0-v4")], "ipv6": [story.pool("eth0-v6", family=6)]},
+        {
+            "interface": "eth0",
+            "ipv4": [story.pool("eth0-v4")],
+            "ipv6": [story.pool("eth0-v6", family=6)],
+        },
         {
             "interface": "net1",
             "ipv4": [story.pool("net1-v4", ENS224)],
@@ -24,7 +32,11 @@ def two_nics(story: Story) -> dict[str, object]:
             "cleangateway": True,
         },
     ]
-    return {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224), IPPOOLS: items}
+    return {
+        DEFAULT_NETWORK: story.macvlan("lan"),
+        NETWORKS: story.macvlan("storage", ENS224),
+        IPPOOLS: items,
+    }
 
 
 def in_use_by(pods: list[Pod]) -> InUse:
@@ -45,9 +57,16 @@ def test_stateful_set_keeps_addresses_on_another_node(story: Story) -> None:
     in_use = in_use_by(before)
     assert [4, 4] == [len(pairs) for pairs in in_use.values()]
 
-    story.kube.patch("StatefulSet", "db", in_template(nodeSelector={HOST: "node2"}), story.namespace)
+    story.kube.patch(
+        "StatefulSet", "db", in_template(nodeSelector={HOST: "node2"}), story.namespace
+    )
     uids = {pod.uid for pod in before}
-    until(lambda: _on(story, "db", "node2", other_than=uids) == 2, "both pods run on node2", within_s=90, seen=story.words)
+    until(
+        lambda: _on(story, "db", "node2", other_than=uids) == 2,
+        "both pods run on node2",
+        within_s=90,
+        seen=story.words,
+    )
 
     after = story.wait_replicas("db", 2)
     assert in_use == in_use_by(after)
@@ -55,19 +74,27 @@ def test_stateful_set_keeps_addresses_on_another_node(story: Story) -> None:
     for pod in after:
         for family in (4, 6):
             command = fetch(pod.address("eth0", family))
-            until(lambda c=command, p=pod: story.lab.in_client(c).stdout.strip() == p.name, f"the client reaches {pod.name}")
+            until(
+                lambda c=command, p=pod: story.lab.in_client(c).stdout.strip() == p.name,
+                f"the client reaches {pod.name}",
+            )
 
 
 def _on(story: Story, app: str, node: str, other_than: set[str]) -> int:
     """Count a workload's running pods on a node that are not earlier ones."""
     things = story.kube.list("Pod", story.namespace, labels=f"app={app}")
-    pods = [Pod(story.kube, thing) for thing in things if thing["metadata"]["uid"] not in other_than]
+    pods = [
+        Pod(story.kube, thing) for thing in things if thing["metadata"]["uid"] not in other_than
+    ]
     return sum(pod.node == node and pod.runs() for pod in pods)
 
 
 def test_stateful_set_keeps_addresses_by_order(story: Story) -> None:
     """Items of `ippools` without names keep a StatefulSet's addresses too, as named ones do."""
-    items = [{"ipv4": [story.pool("first", count=8)]}, {"ipv4": [story.pool("second", ENS224, count=8)], "cleangateway": True}]
+    items = [
+        {"ipv4": [story.pool("first", count=8)]},
+        {"ipv4": [story.pool("second", ENS224, count=8)], "cleangateway": True},
+    ]
     networks = {DEFAULT_NETWORK: story.macvlan("lan"), NETWORKS: story.macvlan("storage", ENS224)}
     story.workload("StatefulSet", "db", 1, networks | {IPPOOLS: items}, serviceName="db")
     (pod,) = story.wait_replicas("db", 1)
@@ -81,8 +108,14 @@ def test_stateful_set_keeps_addresses_by_order(story: Story) -> None:
 
 
 def test_stateful_set_scaled_down_releases(story: Story) -> None:
-    """Scaling down frees the addresses of the ordinals that go, and only those; scaling to 0 and deleting frees all."""
-    story.workload("StatefulSet", "db", 2, two_nics(story), serviceName="db", podManagementPolicy="Parallel")
+    """
+    Scaling down frees the addresses of the ordinals that go, and only those.
+
+    Scaling to 0 and deleting frees all.
+    """
+    story.workload(
+        "StatefulSet", "db", 2, two_nics(story), serviceName="db", podManagementPolicy="Parallel"
+    )
     in_use = in_use_by(story.wait_replicas("db", 2, within_s=90))
 
     story.kube.patch("StatefulSet", "db", {"spec": {"replicas": 1}}, story.namespace)
@@ -108,24 +141,48 @@ def test_stateful_set_takes_a_new_pool_at_restart(story: Story) -> None:
     assert [old] == [record.pool for record in story.records()]
 
     annotations = manifests.texts({IPPOOL: {"ipv4": [new]}})
-    story.kube.patch("StatefulSet", "db", {"spec": {"template": {"metadata": {"annotations": annotations}}}}, story.namespace)
+    story.kube.patch(
+        "StatefulSet",
+        "db",
+        {"spec": {"template": {"metadata": {"annotations": annotations}}}},
+        story.namespace,
+    )
     until(lambda: pod.thing is None, "the old pod is gone", within_s=40)
 
     story.wait_replicas("db", 1)
-    until(lambda: [new] == [record.pool for record in story.records()], "only the new pool serves", seen=story.records)
+    until(
+        lambda: [new] == [record.pool for record in story.records()],
+        "only the new pool serves",
+        seen=story.records,
+    )
 
 
 def test_deployment_rollout(story: Story) -> None:
-    """A rollout in a pool with one address to spare replaces all pods; each wears an address of its own, none is left over."""
+    """
+    A rollout in a pool with one address to spare replaces all pods.
+
+    Each wears an address of its own, none is left over.
+    """
     pool = story.pool("p", count=4)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
-    story.workload("Deployment", "web", 3, annotations, strategy={"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}})
+    story.workload(
+        "Deployment",
+        "web",
+        3,
+        annotations,
+        strategy={"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}},
+    )
     before = {pod.uid for pod in story.wait_replicas("web", 3)}
 
     story.kube.patch(
-        "Deployment", "web", {"spec": {"template": {"metadata": {"annotations": {"rollout": "2"}}}}}, story.namespace
+        "Deployment",
+        "web",
+        {"spec": {"template": {"metadata": {"annotations": {"rollout": "2"}}}}},
+        story.namespace,
     )
-    until(lambda: _updated(story) == 3, "three new pods are available", within_s=120, seen=story.words)
+    until(
+        lambda: _updated(story) == 3, "three new pods are available", within_s=120, seen=story.words
+    )
 
     after = story.wait_replicas("web", 3)
     assert not before & {pod.uid for pod in after}

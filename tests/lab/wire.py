@@ -1,7 +1,8 @@
 """
 A proxy in front of the API server that kills the agent behind it at the k-th write, at a chosen moment.
 
-Writes pass one at a time, so that "k - 1 writes are committed, the k-th is or is not" is a fact and no matter of luck.
+Writes pass one at a time, so that "k - 1 writes are committed, the k-th is or is not" is a fact and
+no matter of luck.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from tests.lab.kube import _text
 
 T = TypeVar("T")
 
-COUNTED: Final = frozenset({"spiderips", "spiderendpoints"})  # Events are news, not state: they are no writes of an ADD
-HOP_BY_HOP: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "keep-alive"})
+# Events are news, not state: they are no writes of an ADD
+COUNTED: Final = frozenset({"spiderips", "spiderendpoints"})
+HOP_BY_HOP: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive"}
+)
 
 
 class Moment(enum.StrEnum):
@@ -130,7 +134,9 @@ class Wire:
         await asyncio.sleep(0.1)  # aiohttp closes TLS connections a little later
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP
+        }
         asked = Request(request.method, request.raw_path, headers, await request.read())
         if asked.write is None:
             return await self._stream(request, asked)
@@ -168,7 +174,9 @@ class Wire:
 
     async def _forward(self, asked: Request) -> web.Response:
         async with self._send(asked) as answer:
-            return web.Response(status=answer.status, headers=_passed_on(answer), body=await answer.read())
+            return web.Response(
+                status=answer.status, headers=_passed_on(answer), body=await answer.read()
+            )
 
     async def _stream(self, request: web.BaseRequest, asked: Request) -> web.StreamResponse:
         async with self._send(asked) as answer:
@@ -181,7 +189,9 @@ class Wire:
 
     def _send(self, asked: Request) -> aiohttp.client._RequestContextManager:
         url = URL(urllib.parse.urljoin(self._upstream, asked.path), encoded=True)
-        return self._session.request(asked.method, url, headers=asked.headers, data=asked.body or None, allow_redirects=False)
+        return self._session.request(
+            asked.method, url, headers=asked.headers, data=asked.body or None, allow_redirects=False
+        )
 
 
 def _passed_on(answer: aiohttp.ClientResponse) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """
 Laws run against many examples: they get more time than other unit tests, and no limit for a single example.
 
-The examples are the same in each run, so that a red run tells of a change in the code; LAWS=search looks for new ones, and for
-more of them (`make soak` does).
+The examples are the same in each run, so that a red run tells of a change in the code; LAWS=search
+looks for new ones, and for more of them (`make soak` does).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A real Kubernetes in network namespaces: three nodes, an underlay with two networks, no container engine, no registry."""
+"""
+A real Kubernetes in network namespaces.
+
+Three nodes, an underlay with two networks, no container engine, no registry.
+"""
 
 from spiderlab.errors import LabError
 from spiderlab.lab import Lab, LabNode

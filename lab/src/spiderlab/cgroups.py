@@ -1,7 +1,7 @@
 """The lab's control groups: kubelets' roots, and the one that tells which processes are the lab's.
 
-Every process of the lab starts in a group below `/spiderlab`, and its children stay below it. So what is to be ended is
-asked of the kernel; no list can miss a process or name a stranger.
+Every process of the lab starts in a group below `/spiderlab`, and its children stay below it. So
+what is to be ended is asked of the kernel; no list can miss a process or name a stranger.
 """
 
 import contextlib
@@ -36,7 +36,11 @@ def hierarchies() -> list[tuple[Path, str]]:
 
 
 def of_record() -> Path:
-    """The hierarchy that tells whose a process is: `pids`, which no kubelet compares with another, or the only one."""
+    """
+    The hierarchy that tells whose a process is.
+
+    `pids`, which no kubelet compares with another, or the only one.
+    """
     roots = [root for root, _ in hierarchies()]
     return next((root for root in roots if root.name == "pids"), roots[0])
 
@@ -67,7 +71,9 @@ def _prepare(group: Path, kind: str) -> None:
     if kind == "cgroup2":
         for owner in (group.parent, group):
             controllers = (owner / "cgroup.controllers").read_text().split()
-            (owner / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
+            (owner / "cgroup.subtree_control").write_text(
+                " ".join(f"+{name}" for name in controllers)
+            )
     elif (group / "cpuset.cpus").exists():
         for name in ("cpuset.cpus", "cpuset.mems"):
             if not (group / name).read_text().strip():
@@ -86,11 +92,18 @@ def processes(node: str = "") -> set[int]:
 
 
 def end_processes(node: str = "", *, wait_s: float = 20) -> int:
-    """Kill all processes of a node or of the lab, and wait until they are gone. How many there were."""
+    """
+    Kill all processes of a node or of the lab, and wait until they are gone.
+
+    How many there were.
+    """
     deadline = time.monotonic() + wait_s
     seen: dict[int, int] = {}
-    # A process leaves its group when it begins to end; it has let go of its namespaces when it has ended.
-    while (pids := processes(node) - {os.getpid()}) | (ending := {pid for pid in seen if start_ticks(pid) == seen[pid]}):
+    # A process leaves its group when it begins to end; it has let go of its namespaces when it has
+    # ended.
+    while (pids := processes(node) - {os.getpid()}) | (
+        ending := {pid for pid in seen if start_ticks(pid) == seen[pid]}
+    ):
         for pid in pids:
             if (ticks := start_ticks(pid)) is not None:
                 seen[pid] = ticks
@@ -98,7 +111,9 @@ def end_processes(node: str = "", *, wait_s: float = 20) -> int:
                     os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             late = sorted(pids | ending)
-            raise LabError(f"{len(late)} processes of the lab do not end: {late}; see /proc/PID/stack")
+            raise LabError(
+                f"{len(late)} processes of the lab do not end: {late}; see /proc/PID/stack"
+            )
         time.sleep(0.02)
     return len(seen)
 
@@ -127,7 +142,9 @@ def _remove_one(group: Path, deadline: float) -> None:
         except OSError as error:
             # A killed process leaves its group only when its parent has collected it.
             if time.monotonic() > deadline:
-                raise LabError(f"the control group {group} cannot be removed: {error.strerror}") from error
+                raise LabError(
+                    f"the control group {group} cannot be removed: {error.strerror}"
+                ) from error
             time.sleep(0.02)
         else:
             return

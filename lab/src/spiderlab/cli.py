@@ -18,7 +18,9 @@ from spiderlab.lab import Lab
 from spiderlab.progress import Progress
 from spiderlab.topology import DEFAULT_NODES, ENS192, ENS224
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
+)
 node_app = typer.Typer(no_args_is_help=True, help="Power of a node: stop, start, reboot.")
 containerd_app = typer.Typer(no_args_is_help=True, help="A node's container runtime.")
 proxy_app = typer.Typer(no_args_is_help=True, help="A node's kube-proxy.")
@@ -28,15 +30,19 @@ app.add_typer(containerd_app, name="containerd")
 app.add_typer(proxy_app, name="kube-proxy")
 app.add_typer(api_app, name="apiserver")
 
-PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+PASS_ON = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+}
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="a node's name, such as node1")]
 
 
 @app.command()
 def up(
-    nodes: Annotated[str, typer.Option(help="names of the nodes; the first one has the control plane")] = ",".join(
-        DEFAULT_NODES
-    ),
+    nodes: Annotated[
+        str, typer.Option(help="names of the nodes; the first one has the control plane")
+    ] = ",".join(DEFAULT_NODES),
     *,
     ipv6: Annotated[bool, typer.Option(help="both address families, or IPv4 alone")] = True,
 ) -> None:
@@ -54,7 +60,10 @@ def down() -> None:
 
 @app.command()
 def status(
-    *, quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing; exit code 1: no lab runs")] = False
+    *,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="print nothing; exit code 1: no lab runs")
+    ] = False,
 ) -> None:
     """Show nodes, their addresses, and what runs."""
     if quiet:
@@ -64,7 +73,9 @@ def status(
     ready = lab.api.ready_nodes() if api_up else {}
     table = Table("NODE", "POWER", "READY", "ADDRESS", "ens192", "ens224", "PODS", box=None)
     for node, shown in zip(lab.nodes, _addresses(lab), strict=True):
-        table.add_row(node.name, "on" if node.alive else "off", str(ready.get(node.name, "unknown")), *shown)
+        table.add_row(
+            node.name, "on" if node.alive else "off", str(ready.get(node.name, "unknown")), *shown
+        )
     Console(width=max(120, Console().width)).print(table)
     dead = [name for name, started in lab.processes().items() if not started.alive]
     print(f"API server: {lab.topology.api_server} ({'ready' if api_up else 'not ready'})")
@@ -74,7 +85,12 @@ def status(
 
 def _addresses(lab: Lab) -> list[tuple[str, str, str, str]]:
     return [
-        (str(n.facts.ip), str(ENS192.address(n.facts.index)), str(ENS224.address(n.facts.index)), str(n.facts.pods))
+        (
+            str(n.facts.ip),
+            str(ENS192.address(n.facts.index)),
+            str(ENS224.address(n.facts.index)),
+            str(n.facts.pods),
+        )
         for n in lab.nodes
     ]
 
@@ -112,7 +128,9 @@ def _become(name: str, words: list[str]) -> None:
 
 
 @app.command()
-def path(name: Annotated[str, typer.Argument(help="kubectl, helm, kube-apiserver, macvlan, …")]) -> None:
+def path(
+    name: Annotated[str, typer.Argument(help="kubectl, helm, kube-apiserver, macvlan, …")],
+) -> None:
     """Print the path of one of the lab's programs, built by `spiderlab binaries`."""
     print(binaries.program(name))
 
@@ -127,7 +145,9 @@ def binaries_() -> None:
 
 @app.command("load-image")
 def load_image(
-    name: Annotated[str, typer.Argument(help="the image's name for pods, such as registry.local/spiderpool:dev")],
+    name: Annotated[
+        str, typer.Argument(help="the image's name for pods, such as registry.local/spiderpool:dev")
+    ],
     archive: Annotated[Path, typer.Argument(metavar="TAR", help="a docker or OCI archive")],
     nodes: Annotated[str, typer.Option(help="only on these nodes")] = "",
 ) -> None:
@@ -140,7 +160,9 @@ def load_image(
 
 @app.command()
 def logs(
-    component: Annotated[str, typer.Argument(help="such as kube-apiserver or kubelet-node2; without: list them")] = "",
+    component: Annotated[
+        str, typer.Argument(help="such as kube-apiserver or kubelet-node2; without: list them")
+    ] = "",
     lines: Annotated[int, typer.Option("--lines", "-n", help="how many of the last lines")] = 200,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f")] = False,

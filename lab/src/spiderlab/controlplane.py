@@ -1,6 +1,7 @@
 """etcd, API server, controller manager and scheduler: their command lines. Pure.
 
-They run inside the first node's namespaces: kube-proxy there makes Service addresses reachable, which webhooks need.
+They run inside the first node's namespaces: kube-proxy there makes Service addresses reachable,
+which webhooks need.
 """
 
 from pathlib import Path
@@ -8,7 +9,12 @@ from pathlib import Path
 from spiderlab import paths
 from spiderlab.topology import API_PORT, Topology
 
-ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER = "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"
+ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+)
 COMPONENTS = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
 
 Command = list[str | Path]
@@ -25,7 +31,11 @@ def commands(topology: Topology, programs: Path) -> dict[str, Command]:
 
 
 def etcd() -> Command:
-    """No fsync: a lab that loses power is made anew, and commits cost what they cost on a fast disk."""
+    """
+    No fsync.
+
+    A lab that loses power is made anew, and commits cost what they cost on a fast disk.
+    """
     return [
         "etcd",
         "--name=lab",
@@ -76,7 +86,11 @@ def api_server(topology: Topology, programs: Path) -> Command:
 
 
 def controller_manager(topology: Topology, programs: Path) -> Command:
-    """Notices a lost node after 15 s; its client is not the one that limits a test with thousands of pods."""
+    """
+    Notices a lost node after 15 s.
+
+    Its client is not the one that limits a test with thousands of pods.
+    """
     config = paths.kubeconfig(CONTROLLER_MANAGER)
     return [
         programs / "kube-controller-manager",

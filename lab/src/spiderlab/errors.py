@@ -2,4 +2,8 @@
 
 
 class LabError(Exception):
-    """A sentence for the person at the terminal; the command line prints it and ends with exit code 1."""
+    """
+    A sentence for the person at the terminal.
+
+    The command line prints it and ends with exit code 1.
+    """

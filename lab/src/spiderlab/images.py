@@ -19,7 +19,9 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 def make_busybox(target: Path) -> None:
     """Write a docker archive with busybox, known as `busybox:1` and as the pause image of the nodes."""
-    applets = subprocess.run([packages.BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    applets = subprocess.run(
+        [packages.BUSYBOX, "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
     layer = render_layer(packages.BUSYBOX.read_bytes(), applets)
     write_archive(target, layer, [BUSYBOX_IMAGE, PAUSE_IMAGE], ["sleep", "infinity"])
 
@@ -28,7 +30,14 @@ def render_layer(busybox: bytes, applets: list[str]) -> bytes:
     """A root file system of one program under many names, as an uncompressed tar."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
-        for folder, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("var", 0o755), ("www", 0o755)):
+        for folder, mode in (
+            ("bin", 0o755),
+            ("etc", 0o755),
+            ("root", 0o700),
+            ("tmp", 0o1777),
+            ("var", 0o755),
+            ("www", 0o755),
+        ):
             layer.addfile(_entry(folder, tarfile.DIRTYPE, mode))
         _add_file(layer, "bin/busybox", busybox, 0o755)
         for applet in applets:
@@ -36,7 +45,12 @@ def render_layer(busybox: bytes, applets: list[str]) -> bytes:
                 link = _entry(f"bin/{applet}", tarfile.SYMTYPE, 0o777)
                 link.linkname = "busybox"
                 layer.addfile(link)
-        _add_file(layer, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", 0o644)
+        _add_file(
+            layer,
+            "etc/passwd",
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+            0o644,
+        )
         _add_file(layer, "etc/group", b"root:x:0:\nnobody:x:65534:\n", 0o644)
     return buffer.getvalue()
 
@@ -63,7 +77,9 @@ def write_archive(target: Path, layer: bytes, names: list[str], command: list[st
         "history": [{"created_by": "spiderlab"}],
     }).encode()  # fmt: skip
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": names, "Layers": ["layer.tar"]}]).encode()
+    manifest = json.dumps(
+        [{"Config": config_name, "RepoTags": names, "Layers": ["layer.tar"]}]
+    ).encode()
     with tarfile.open(target, "w") as archive:
         _add_file(archive, "layer.tar", layer, 0o644)
         _add_file(archive, config_name, config, 0o644)
@@ -71,7 +87,11 @@ def write_archive(target: Path, layer: bytes, names: list[str], command: list[st
 
 
 def full_name(name: str) -> str:
-    """A name as containerd keeps it: with registry and tag (`busybox` is `docker.io/library/busybox:latest`)."""
+    """
+    A name as containerd keeps it.
+
+    With registry and tag (`busybox` is `docker.io/library/busybox:latest`).
+    """
     first, slash, _ = name.partition("/")
     has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
     if not has_registry:
@@ -89,13 +109,22 @@ def load_as(init: int, archive: Path, name: str) -> None:
     """
     Import an archive under one name, whatever names are written in it.
 
-    A docker archive that has this very name is given no other: containerd 1.6 would set the name twice and lose content.
+    A docker archive that has this very name is given no other: containerd 1.6 would set the name
+    twice and lose content.
     """
     if full_name(name) in names_in(archive):
         load(init, archive)
         return
     run(
-        [*enter(init), "ctr", "--namespace=k8s.io", "images", "import", f"--index-name={full_name(name)}", archive],
+        [
+            *enter(init),
+            "ctr",
+            "--namespace=k8s.io",
+            "images",
+            "import",
+            f"--index-name={full_name(name)}",
+            archive,
+        ],
         timeout_s=600,
     )
 
@@ -106,4 +135,8 @@ def names_in(archive: Path) -> set[str]:
         if "manifest.json" not in content.getnames():
             return set()
         manifest = content.extractfile("manifest.json")
-        return {full_name(tag) for image in json.load(manifest) for tag in image.get("RepoTags") or ()} if manifest else set()
+        return (
+            {full_name(tag) for image in json.load(manifest) for tag in image.get("RepoTags") or ()}
+            if manifest
+            else set()
+        )

@@ -34,7 +34,11 @@ from spiderlab.topology import CLIENT, DEFAULT_NODES, ROUTER, SWITCH, Node, Topo
 
 
 class Lab:
-    """A running lab. `Lab.up()` starts one or finds the one that runs; `Lab.attach()` only finds it."""
+    """
+    A running lab. `Lab.up()` starts one or finds the one that runs.
+
+    `Lab.attach()` only finds it.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -51,18 +55,28 @@ class Lab:
         return cls(progress or Progress(quiet=True))
 
     @classmethod
-    def up(cls, names: Sequence[str] = DEFAULT_NODES, *, ipv6: bool = True, progress: Progress | None = None) -> "Lab":
+    def up(
+        cls,
+        names: Sequence[str] = DEFAULT_NODES,
+        *,
+        ipv6: bool = True,
+        progress: Progress | None = None,
+    ) -> "Lab":
         """Start a lab; one that runs already is left as it is."""
         progress = progress or Progress()
         topology = parse_topology(names, ipv6=ipv6)
         if runs():
-            progress.note(f"the lab runs already, with {', '.join(memory.require().nodes)}; nothing is changed")
+            progress.note(
+                f"the lab runs already, with {', '.join(memory.require().nodes)}; nothing is changed"
+            )
             return cls(progress)
         packages.ensure(progress)
         binaries.ensure_all(progress)
         with memory.locked():
             if runs():
-                progress.note("the lab was started by another command meanwhile; nothing is changed")
+                progress.note(
+                    "the lab was started by another command meanwhile; nothing is changed"
+                )
                 return cls(progress)
             if traces():
                 with progress.stage("clear away a lab that was cut off"):
@@ -94,30 +108,44 @@ class Lab:
         """All nodes."""
         return tuple(LabNode(node) for node in self.topology.nodes)
 
-    def in_client(self, command: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
+    def in_client(
+        self, command: Sequence[str], *, timeout_s: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a command on the host outside of the cluster."""
         return _run_in(["ip", "netns", "exec", CLIENT], command, timeout_s)
 
-    def in_router(self, command: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
+    def in_router(
+        self, command: Sequence[str], *, timeout_s: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a command on the router."""
         return _run_in(["ip", "netns", "exec", ROUTER], command, timeout_s)
 
     def kubectl(self, *words: str, text: str | None = None, timeout_s: float = 120) -> str:
         """Run kubectl as the administrator and give what it printed."""
         return processes.run(
-            [binaries.program("kubectl"), f"--kubeconfig={self.kubeconfig}", *words], text=text, timeout_s=timeout_s
+            [binaries.program("kubectl"), f"--kubeconfig={self.kubeconfig}", *words],
+            text=text,
+            timeout_s=timeout_s,
         )
 
     def helm(self, *words: str, timeout_s: float = 300) -> str:
         """Run helm as the administrator and give what it printed."""
-        return processes.run([binaries.program("helm"), f"--kubeconfig={self.kubeconfig}", *words], timeout_s=timeout_s)
+        return processes.run(
+            [binaries.program("helm"), f"--kubeconfig={self.kubeconfig}", *words],
+            timeout_s=timeout_s,
+        )
 
     def load_image(self, name: str, archive: Path, node_names: Iterable[str] = ()) -> None:
         """Import a docker or OCI archive under a name, on all nodes at once or on those named."""
         if not archive.is_file():
             raise LabError(f"there is no image archive {archive}")
         chosen = [self.topology.node(name) for name in node_names] or list(self.topology.nodes)
-        _at_once([partial(images.load_as, nodes.init_of(self._state, node), archive.resolve(), name) for node in chosen])
+        _at_once(
+            [
+                partial(images.load_as, nodes.init_of(self._state, node), archive.resolve(), name)
+                for node in chosen
+            ]
+        )
 
     def stop_api_server(self) -> None:
         """End the API server; etcd and the rest stay."""
@@ -139,7 +167,9 @@ class Lab:
     def stop_component(self, name: str) -> None:
         """End one of the control plane's programs."""
         if name not in controlplane.COMPONENTS:
-            raise LabError(f"{name} is none of the control plane's programs: {', '.join(controlplane.COMPONENTS)}")
+            raise LabError(
+                f"{name} is none of the control plane's programs: {', '.join(controlplane.COMPONENTS)}"
+            )
         self._stop(name)
 
     def _stop(self, name: str) -> None:
@@ -173,7 +203,11 @@ class LabNode:
 
     @property
     def init(self) -> int:
-        """Its first process, by its number on the machine: /proc/INIT/root is the node's file system."""
+        """
+        Its first process, by its number on the machine.
+
+        /proc/INIT/root is the node's file system.
+        """
         return nodes.init_of(self._state, self.facts)
 
     @property
@@ -188,9 +222,18 @@ class LabNode:
 
     def enter(self) -> list[str]:
         """The words that put a command into the node's namespaces, as the lab's own process."""
-        return ["sh", "-c", processes.JOIN, "sh", str(cgroups.join_file(self.name)), *processes.enter(self.init)]
+        return [
+            "sh",
+            "-c",
+            processes.JOIN,
+            "sh",
+            str(cgroups.join_file(self.name)),
+            *processes.enter(self.init),
+        ]
 
-    def exec(self, command: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
+    def exec(
+        self, command: Sequence[str], *, timeout_s: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a command in the node's namespaces; the caller looks at the exit code."""
         return _run_in(self.enter(), command, timeout_s)
 
@@ -207,7 +250,11 @@ class LabNode:
             _start_again(self._state, self.facts)
 
     def reboot(self) -> None:
-        """Cut the power and start again: processes, pods, /run and the network are new, the disk is as it was."""
+        """
+        Cut the power and start again.
+
+        Processes, pods, /run and the network are new, the disk is as it was.
+        """
         with memory.locked():
             nodes.shut_down(self.facts)
             _start_again(self._state, self.facts)
@@ -230,7 +277,9 @@ class LabNode:
         """End `containerd`, `kubelet` or `kube-proxy`."""
         started = self._state.processes.get(f"{name}-{self.name}")
         if started is None:
-            raise LabError(f"{name} never ran on {self.name}; there are containerd, kubelet, kube-proxy")
+            raise LabError(
+                f"{name} never ran on {self.name}; there are containerd, kubelet, kube-proxy"
+            )
         processes.stop(started)
 
     def start_kubelet(self) -> None:
@@ -249,8 +298,12 @@ class LabNode:
         self.start_kube_proxy()
 
 
-def _run_in(enter: list[str], command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False)
+def _run_in(
+    enter: list[str], command: Sequence[str], timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
 
 
 def _at_once(tasks: Sequence[Callable[[], object]]) -> None:
@@ -299,7 +352,11 @@ def _make_network(topology: Topology) -> None:
     namespaces.apply(wiring.plan_switch())
     namespaces.unlink_machine()
     namespaces.link_machine()
-    for plan in (wiring.plan_router(topology), wiring.plan_switch_ports(), wiring.plan_client(topology)):
+    for plan in (
+        wiring.plan_router(topology),
+        wiring.plan_switch_ports(),
+        wiring.plan_client(topology),
+    ):
         namespaces.apply(plan)
 
 
@@ -313,7 +370,10 @@ def _start_cluster(state: State) -> None:
     for node in topology.nodes:
         nodes.start_kubelet(state, node)
         nodes.start_kube_proxy(state, node)
-    api.apply("/api/v1/namespaces/kube-system/configmaps/kubeadm-config", nodeconfig.render_kubeadm(topology))
+    api.apply(
+        "/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
+        nodeconfig.render_kubeadm(topology),
+    )
     api.wait_nodes([node.name for node in topology.nodes])
     api.wait_service_account()
 
@@ -321,7 +381,11 @@ def _start_cluster(state: State) -> None:
 def _start_component(state: State, name: str) -> None:
     node = state.topology.control_plane
     command = controlplane.commands(state.topology, binaries.folder(binaries.KUBE))[name]
-    nodes.remember(state, name, processes.start(name, command, group=node.name, init=nodes.init_of(state, node)))
+    nodes.remember(
+        state,
+        name,
+        processes.start(name, command, group=node.name, init=nodes.init_of(state, node)),
+    )
 
 
 def _start_control_plane(state: State) -> None:
@@ -351,7 +415,11 @@ def runs() -> bool:
 
 
 def down(progress: Progress) -> bool:
-    """End the lab and remove every trace of it, whatever was left of it. Whether there was anything."""
+    """
+    End the lab and remove every trace of it, whatever was left of it.
+
+    Whether there was anything.
+    """
     with memory.locked():
         if not traces():
             return False
@@ -361,7 +429,11 @@ def down(progress: Progress) -> bool:
 
 
 def _remove_all() -> None:
-    """Processes first, then what they held; the memory last, so that a `down` that is cut off can be repeated."""
+    """
+    Processes first, then what they held.
+
+    The memory last, so that a `down` that is cut off can be repeated.
+    """
     state = memory.load()
     cgroups.end_processes()
     namespaces.unlink_machine()
@@ -385,5 +457,9 @@ def traces() -> list[str]:
     state = None
     with contextlib.suppress(LabError):
         state = memory.load()
-    found += [f"namespace {name}" for name in _namespace_names(state) if (namespaces.FOLDER / name).exists()]
+    found += [
+        f"namespace {name}"
+        for name in _namespace_names(state)
+        if (namespaces.FOLDER / name).exists()
+    ]
     return found

@@ -20,14 +20,21 @@ _SYS = Path("/proc/sys")
 
 def note(state: State) -> None:
     """Remember how things are before the first change."""
-    state.kernel = {key: (_SYS / key).read_text().strip() for key in KUBELET_WRITES if (_SYS / key).exists()}
+    state.kernel = {
+        key: (_SYS / key).read_text().strip() for key in KUBELET_WRITES if (_SYS / key).exists()
+    }
     state.folders = missing_folders(list(nodeconfig.MOUNTS))
     state.netns_mount = not namespaces.is_mount_point()
 
 
 def missing_folders(targets: list[str]) -> list[str]:
     """Folders that must be made so that all targets exist, parents first."""
-    missing = {str(path) for target in targets for path in (Path(target), *Path(target).parents) if not path.exists()}
+    missing = {
+        str(path)
+        for target in targets
+        for path in (Path(target), *Path(target).parents)
+        if not path.exists()
+    }
     return sorted(missing, key=lambda path: path.count("/"))
 
 

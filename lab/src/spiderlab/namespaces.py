@@ -41,10 +41,16 @@ def apply(wiring: Wiring) -> None:
 
 
 def _set(namespace: str, sysctls: dict[str, str]) -> None:
-    """Write sysctls that the kernel has; bridge ones are missing where bridges never call iptables."""
+    """
+    Write sysctls that the kernel has.
+
+    Bridge ones are missing where bridges never call iptables.
+    """
     lines = "; ".join(
         f"if [ -e {path} ]; then echo {value} > {path}; fi"
-        for path, value in ((f"/proc/sys/{key.replace('.', '/')}", value) for key, value in sysctls.items())
+        for path, value in (
+            (f"/proc/sys/{key.replace('.', '/')}", value) for key, value in sysctls.items()
+        )
     )
     run(["ip", "netns", "exec", namespace, "sh", "-ec", lines])
 
@@ -53,19 +59,35 @@ def link_machine() -> None:
     """
     Give the machine its one link to the lab, with a route to the API server alone.
 
-    What comes in by this link is never forwarded, whatever the machine does elsewhere; a namespace that no route of the
-    machine leads to cannot be reached by it.
+    What comes in by this link is never forwarded, whatever the machine does elsewhere; a namespace
+    that no route of the machine leads to cannot be reached by it.
     """
-    run(["ip", "link", "add", HOST_LINK, "type", "veth", "peer", "name", HOST_LINK, "netns", ROUTER])
+    run(
+        ["ip", "link", "add", HOST_LINK, "type", "veth", "peer", "name", HOST_LINK, "netns", ROUTER]
+    )
     _set_here(f"net/ipv6/conf/{HOST_LINK}/disable_ipv6", "1")
     _set_here(f"net/ipv4/conf/{HOST_LINK}/forwarding", "0")
-    run(["ip", "-batch", "-"], text=f"addr add {HOST_ADDRESS} dev {HOST_LINK}\nlink set {HOST_LINK} up\n")
+    run(
+        ["ip", "-batch", "-"],
+        text=f"addr add {HOST_ADDRESS} dev {HOST_LINK}\nlink set {HOST_LINK} up\n",
+    )
 
 
 def route_machine(topology: Topology) -> None:
     """Lead the machine to the API server."""
     gateway = HOST_ADDRESS.network[2]
-    run(["ip", "route", "replace", f"{topology.control_plane.ip}/32", "via", str(gateway), "dev", HOST_LINK])
+    run(
+        [
+            "ip",
+            "route",
+            "replace",
+            f"{topology.control_plane.ip}/32",
+            "via",
+            str(gateway),
+            "dev",
+            HOST_LINK,
+        ]
+    )
 
 
 def _set_here(key: str, value: str) -> None:
@@ -80,13 +102,18 @@ def unlink_machine() -> None:
     deadline = time.monotonic() + 10
     while Path(f"/sys/class/net/{HOST_LINK}").exists():
         if time.monotonic() > deadline:
-            raise LabError(f"the link {HOST_LINK} does not go away; try: ip link delete {HOST_LINK}")
+            raise LabError(
+                f"the link {HOST_LINK} does not go away; try: ip link delete {HOST_LINK}"
+            )
         time.sleep(0.05)
 
 
 def is_mount_point() -> bool:
     """Whether /run/netns is one: `ip netns add` makes it one, the first time."""
-    return any(line.split()[4] == str(FOLDER) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return any(
+        line.split()[4] == str(FOLDER)
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    )
 
 
 def unmount_folder() -> None:

@@ -1,4 +1,8 @@
-"""What a node reads: its first process's script, the configurations of containerd, kubelet, kube-proxy and CNI. Pure."""
+"""
+What a node reads.
+
+Its first process's script, the configurations of containerd, kubelet, kube-proxy and CNI. Pure.
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +13,8 @@ from spiderlab.topology import Node, Topology
 
 PAUSE_IMAGE = "registry.local/pause:1"
 CNI_FILE = "10-lab.conflist"
-CNI_NETWORK = "k8s-pod-network"  # Calico's name: what reads the node's CNI configuration takes the lab's for Calico
+# Calico's name: what reads the node's CNI configuration takes the lab's for Calico
+CNI_NETWORK = "k8s-pod-network"
 CONTAINERD_SOCKET = "unix:///run/containerd/containerd.sock"
 READY_FILE = "run/lab-node-ready"
 
@@ -28,9 +33,10 @@ def render_init(node: Node) -> str:
     """
     The script of a node's first process, inside new mount, PID, UTS and IPC namespaces and the node's network namespace.
 
-    Order matters: the machine's named namespaces are let go, or a node that was rebooted would keep the others' old
-    networks alive; and `/` becomes shared last, so that each mount has its own peers and a Bidirectional one of
-    /var/run/netns, which containerd looks up textually and finds at `/`, passes.
+    Order matters: the machine's named namespaces are let go, or a node that was rebooted would keep
+    the others' old networks alive; and `/` becomes shared last, so that each mount has its own
+    peers and a Bidirectional one of /var/run/netns, which containerd looks up textually and finds
+    at `/`, passes.
     """
     disk = paths.node_data(node.name)
     binds = [f"mount --bind {disk / name} {target}" for target, name in MOUNTS.items()]
@@ -49,7 +55,8 @@ def render_init(node: Node) -> str:
         "mount --make-rshared /",
         f"hostname {node.name}",
         f"touch /{READY_FILE}",
-        # With SIGCHLD ignored the kernel collects orphans by itself: all that a first process is needed for.
+        # With SIGCHLD ignored the kernel collects orphans by itself: all that a first process is
+        # needed for.
         "trap '' CHLD",
         "exec sleep infinity",
         "",
@@ -124,13 +131,21 @@ def render_kubelet(node: Node) -> dict[str, Any]:
 
 
 def render_kube_proxy(topology: Topology, node: Node) -> dict[str, Any]:
-    """KubeProxyConfiguration: sources outside the pod networks are masqueraded on their way to a Service."""
+    """
+    KubeProxyConfiguration.
+
+    Sources outside the pod networks are masqueraded on their way to a Service.
+    """
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
         "hostnameOverride": node.name,
-        "clientConnection": {"kubeconfig": str(paths.kubeconfig("kube-proxy")), "qps": 100, "burst": 200},
+        "clientConnection": {
+            "kubeconfig": str(paths.kubeconfig("kube-proxy")),
+            "qps": 100,
+            "burst": 200,
+        },
         "clusterCIDR": topology.pod_networks,
         "detectLocalMode": "ClusterCIDR",
         # The table's size is the whole machine's and cannot be set from a namespace.
@@ -142,7 +157,8 @@ def render_kube_proxy(topology: Topology, node: Node) -> dict[str, Any]:
 
 def render_cni(topology: Topology, node: Node) -> dict[str, Any]:
     """The default network: the lab's stand-in for Calico, addresses from host-local, host ports."""
-    # The gateway lies outside of the block: host-local then keeps no address back, and the first pod gets `.1`.
+    # The gateway lies outside of the block: host-local then keeps no address back, and the first
+    # pod gets `.1`.
     ranges = [[{"subnet": str(node.pods), "gateway": "169.254.1.1"}]]
     if topology.ipv6:
         ranges.append([{"subnet": str(node.pods6), "gateway": "fe80::ecee:eeff:feee:eeee"}])

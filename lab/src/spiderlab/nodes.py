@@ -1,4 +1,8 @@
-"""A node's life: its namespaces and first process, containerd, kubelet, kube-proxy; stop, start, reboot."""
+"""
+A node's life: its namespaces and first process, containerd, kubelet, kube-proxy.
+
+Stop, start, reboot.
+"""
 
 import shutil
 import threading
@@ -44,16 +48,27 @@ def boot(state: State, node: Node) -> None:
         "sh",
         paths.node_data(node.name) / "init.sh",
     ]
-    entered: list[str | Path] = ["nsenter", f"--net={namespaces.FOLDER / node.namespace}", "--", *unshare]
+    entered: list[str | Path] = [
+        "nsenter",
+        f"--net={namespaces.FOLDER / node.namespace}",
+        "--",
+        *unshare,
+    ]
     init = processes.start(node.name, entered, group=node.name, init=None)
     remember(state, node.name, init)
-    _wait_for(Path(f"/proc/{init.pid}/root/{nodeconfig.READY_FILE}"), init, f"node {node.name}", node.name)
+    _wait_for(
+        Path(f"/proc/{init.pid}/root/{nodeconfig.READY_FILE}"), init, f"node {node.name}", node.name
+    )
 
 
 def start_containerd(state: State, node: Node) -> None:
     """Start containerd and wait for its socket."""
     init = init_of(state, node)
-    command: list[str | Path] = ["containerd", "--config", paths.node_data(node.name) / "containerd.toml"]
+    command: list[str | Path] = [
+        "containerd",
+        "--config",
+        paths.node_data(node.name) / "containerd.toml",
+    ]
     name = f"containerd-{node.name}"
     socket = Path(f"/proc/{init}/root/run/containerd/containerd.sock")
     socket.unlink(missing_ok=True)
@@ -71,11 +86,18 @@ def start_kubelet(state: State, node: Node) -> None:
 def start_kube_proxy(state: State, node: Node) -> None:
     """Start kube-proxy."""
     config = paths.node_data(node.name) / "kube-proxy.json"
-    _start(state, node, f"kube-proxy-{node.name}", [binaries.program("kube-proxy"), f"--config={config}"])
+    _start(
+        state,
+        node,
+        f"kube-proxy-{node.name}",
+        [binaries.program("kube-proxy"), f"--config={config}"],
+    )
 
 
 def _start(state: State, node: Node, name: str, command: list[str | Path]) -> None:
-    remember(state, name, processes.start(name, command, group=node.name, init=init_of(state, node)))
+    remember(
+        state, name, processes.start(name, command, group=node.name, init=init_of(state, node))
+    )
 
 
 def shut_down(node: Node) -> None:
@@ -111,5 +133,7 @@ def _wait_for(path: Path, started: Started, what: str, log: str, wait_s: float =
         if not started.alive:
             raise LabError(f"{what} ended; its last words: {processes.last_words(log)}")
         if time.monotonic() > deadline:
-            raise LabError(f"{what} is not ready after {wait_s:.0f} s; its last words: {processes.last_words(log)}")
+            raise LabError(
+                f"{what} is not ready after {wait_s:.0f} s; its last words: {processes.last_words(log)}"
+            )
         time.sleep(0.02)

@@ -28,7 +28,9 @@ ELF_INTERPRETER = 3
 """The kind of program header that names a dynamic loader (ELF-64 specification, PT_INTERP)."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-NO_SERVICES = "#!/bin/sh\n# made by spiderlab for one apt-get; remove it where no spiderlab runs\nexit 101\n"
+NO_SERVICES = (
+    "#!/bin/sh\n# made by spiderlab for one apt-get; remove it where no spiderlab runs\nexit 101\n"
+)
 
 
 def missing() -> list[str]:
@@ -40,12 +42,22 @@ def missing() -> list[str]:
 
 
 def is_static_busybox(path: Path) -> bool:
-    """Whether there is a busybox that runs in an image of its own: one that names no dynamic loader."""
+    """
+    Whether there is a busybox that runs in an image of its own.
+
+    One that names no dynamic loader.
+    """
     if not path.exists():
         return False
     program = path.read_bytes()
-    table, size, count = (int.from_bytes(program[at : at + width], "little") for at, width in ((0x20, 8), (0x36, 2), (0x38, 2)))
-    kinds = {int.from_bytes(program[at : at + 4], "little") for at in range(table, table + size * count, size)}
+    table, size, count = (
+        int.from_bytes(program[at : at + width], "little")
+        for at, width in ((0x20, 8), (0x36, 2), (0x38, 2))
+    )
+    kinds = {
+        int.from_bytes(program[at : at + 4], "little")
+        for at in range(table, table + size * count, size)
+    }
     return ELF_INTERPRETER not in kinds
 
 
@@ -63,14 +75,20 @@ def ensure(progress: Progress) -> None:
 
 def _apt(*words: str) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(["apt-get", *words], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["apt-get", *words], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise LabError(f"apt-get {words[0]}: exit {done.returncode}: {done.stderr.strip()[-1000:]}")
 
 
 @contextmanager
 def _no_services() -> Iterator[None]:
-    """Keep packages from starting what they bring: the lab runs its own containerd and etcd, on its own disks."""
+    """
+    Keep packages from starting what they bring.
+
+    The lab runs its own containerd and etcd, on its own disks.
+    """
     if POLICY.exists() and POLICY.read_text() != NO_SERVICES:
         yield
         return

@@ -20,7 +20,11 @@ KUBECONFIG = DATA / "kubeconfig"
 
 
 def cache() -> Path:
-    """What outlives a lab: programs built, Go's caches. The Makefile names another folder by the same variable."""
+    """
+    What outlives a lab: programs built, Go's caches.
+
+    The Makefile names another folder by the same variable.
+    """
     return Path(os.environ.get("CACHE", "") or Path.home() / ".cache" / "spiderpool")
 
 

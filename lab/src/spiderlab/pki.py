@@ -44,7 +44,9 @@ class Issued:
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     """A private key as PEM."""
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def write_secret(path: Path, content: bytes) -> None:
@@ -91,15 +93,26 @@ def make_authority(common_name: str) -> Issued:
     return Issued(key, certificate)
 
 
-def issue(authority: Issued, common_name: str, group: str = "", *, serves: tuple[str, ...] = ()) -> Issued:
-    """A client certificate of a user in a group; one that also serves under these names and addresses, where given."""
+def issue(
+    authority: Issued, common_name: str, group: str = "", *, serves: tuple[str, ...] = ()
+) -> Issued:
+    """
+    A client certificate of a user in a group.
+
+    One that also serves under these names and addresses, where given.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if serves else [])]
+    usages = [
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        *([ExtendedKeyUsageOID.SERVER_AUTH] if serves else []),
+    ]
     builder = _builder(_name(common_name, group), authority.certificate.subject, key).add_extension(
         x509.ExtendedKeyUsage(usages), critical=False
     )
     if serves:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in serves]), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_alternative(name) for name in serves]), critical=False
+        )
     return Issued(key, builder.sign(authority.key, hashes.SHA256()))
 
 
@@ -142,16 +155,26 @@ def make_all(topology: Topology) -> None:
     issue(authority, "kube-apiserver", serves=names).write("apiserver")
     admin = issue(authority, "kubernetes-admin", "system:masters")
     admin.write("admin")
-    issue(authority, "kube-apiserver-kubelet-client", "system:masters").write("apiserver-kubelet-client")
+    issue(authority, "kube-apiserver-kubelet-client", "system:masters").write(
+        "apiserver-kubelet-client"
+    )
     make_authority("front-proxy").write("front-proxy-ca")
     write_secret(paths.PKI / "service-account.key", pem_of(rsa.generate_private_key(65537, 2048)))
     users = {
         "kube-controller-manager": ("system:kube-controller-manager", ""),
         "kube-scheduler": ("system:kube-scheduler", ""),
         "kube-proxy": ("system:kube-proxy", ""),
-        **{f"kubelet-{node.name}": (f"system:node:{node.name}", "system:nodes") for node in topology.nodes},
+        **{
+            f"kubelet-{node.name}": (f"system:node:{node.name}", "system:nodes")
+            for node in topology.nodes
+        },
     }
     for file, (user, group) in users.items():
-        config = render_kubeconfig(topology.api_server, authority, user, issue(authority, user, group))
+        config = render_kubeconfig(
+            topology.api_server, authority, user, issue(authority, user, group)
+        )
         write_secret(paths.kubeconfig(file), config.encode())
-    write_secret(paths.KUBECONFIG, render_kubeconfig(topology.api_server, authority, "kubernetes-admin", admin).encode())
+    write_secret(
+        paths.KUBECONFIG,
+        render_kubeconfig(topology.api_server, authority, "kubernetes-admin", admin).encode(),
+    )

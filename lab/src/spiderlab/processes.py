@@ -12,9 +12,11 @@ from spiderlab import cgroups, paths
 from spiderlab.errors import LabError
 from spiderlab.state import Started, start_ticks
 
-# The new process enters the group itself, before it becomes the program: no moment is left in which it is nobody's.
+# The new process enters the group itself, before it becomes the program: no moment is left in which
+# it is nobody's.
 JOIN = 'echo 0 > "$1" && shift && exec "$@"'
-# The same, then left to run on its own: the shell ends, so the program is a child of nobody who might wait for it.
+# The same, then left to run on its own: the shell ends, so the program is a child of nobody who
+# might wait for it.
 DETACH = 'echo 0 > "$1" && log="$2" && shift 2 && { "$@" </dev/null >>"$log" 2>&1 & echo $!; }'
 
 
@@ -29,15 +31,27 @@ def start(name: str, command: Sequence[str | Path], *, group: str, init: int | N
 
     Args:
         group: the node whose control group it joins.
-        init: the node's first process, to start inside its namespaces; None: the command itself makes them (`unshare --fork`).
+        init: the node's first process, to start inside its namespaces; None: the command itself
+        makes them (`unshare --fork`).
 
     Returns:
         The program itself, not the `nsenter` or `unshare` that waits for it.
     """
     inside = enter(init) if init is not None else []
     paths.LOGS.mkdir(parents=True, exist_ok=True)
-    argv = ["sh", "-c", DETACH, "sh", str(cgroups.join_file(group)), str(log_of(name)), *inside, *map(str, command)]
-    launched = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False, start_new_session=True, cwd="/")
+    argv = [
+        "sh",
+        "-c",
+        DETACH,
+        "sh",
+        str(cgroups.join_file(group)),
+        str(log_of(name)),
+        *inside,
+        *map(str, command),
+    ]
+    launched = subprocess.run(
+        argv, stdout=subprocess.PIPE, text=True, check=False, start_new_session=True, cwd="/"
+    )
     if launched.returncode:
         raise LabError(f"{name} did not start: sh ended with {launched.returncode}")
     return _child(name, int(launched.stdout))
@@ -88,11 +102,15 @@ def run(command: Sequence[str | Path], *, text: str | None = None, timeout_s: fl
     """Run a program to its end and give what it printed; a failure becomes a sentence."""
     argv = [str(word) for word in command]
     try:
-        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
     except FileNotFoundError:
         raise LabError(f"the program {argv[0]} is not installed") from None
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(argv)}: no end after {timeout_s:.0f} s") from None
     if done.returncode:
-        raise LabError(f"{' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
+        raise LabError(
+            f"{' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}"
+        )
     return done.stdout

@@ -1,7 +1,8 @@
 """What the lab remembers between commands: what was asked for and which processes it started.
 
-Written before each thing is made. Names of namespaces, links and cgroups follow from the topology, so they are not listed;
-processes are found by their control group, so that one that was started a moment before a `kill -9` is not lost.
+Written before each thing is made. Names of namespaces, links and cgroups follow from the topology,
+so they are not listed; processes are found by their control group, so that one that was started a
+moment before a `kill -9` is not lost.
 """
 
 import fcntl
@@ -100,7 +101,11 @@ def require() -> State:
 
 @contextmanager
 def locked(*, wait_s: float = 600) -> Iterator[None]:
-    """Keep other commands from changing the lab meanwhile. The kernel drops the lock of a process that dies."""
+    """
+    Keep other commands from changing the lab meanwhile.
+
+    The kernel drops the lock of a process that dies.
+    """
     deadline = time.monotonic() + wait_s
     while True:
         descriptor = os.open(paths.LOCK, os.O_CREAT | os.O_RDWR, 0o644)
@@ -110,7 +115,9 @@ def locked(*, wait_s: float = 600) -> Iterator[None]:
                 break
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise LabError(f"another spiderlab command has held {paths.LOCK} for {wait_s:.0f} s; try again later") from None
+                raise LabError(
+                    f"another spiderlab command has held {paths.LOCK} for {wait_s:.0f} s; try again later"
+                ) from None
             time.sleep(0.1)
         os.close(descriptor)
     try:

@@ -3,7 +3,8 @@
 ```
  sl-client 10.9.0.2
      │ outside
- sl-router ── gateways: 172.18.0.1 (node network), 10.6.0.1 (ens192), 10.7.0.1 (ens224) ── uplink ── the machine, 169.254.77.1
+ sl-router ── gateways: 172.18.0.1 (node network), 10.6.0.1 (ens192), 10.7.0.1 (ens224) ── uplink ──
+ the machine, 169.254.77.1
      │        │        │
  sl-switch: bridges node, ens192, ens224
      │        │        │
@@ -15,14 +16,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 
 from spiderlab.errors import LabError
 
 SWITCH, ROUTER, CLIENT = "sl-switch", "sl-router", "sl-client"
 HOST_LINK = "sl-uplink"
 
-# Link-local addresses: no real route can be in their way, and nobody takes them for a node's address.
+# Link-local addresses: no real route can be in their way, and nobody takes them for a node's
+# address.
 HOST_ADDRESS = IPv4Interface("169.254.77.1/30")
 ROUTER_HOST_ADDRESS = IPv4Interface("169.254.77.2/30")
 
@@ -40,7 +49,11 @@ API_PORT = 6443
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One layer 2 network: a bridge in the switch, a NIC of this name on each node, a gateway on the router."""
+    """
+    One layer 2 network.
+
+    A bridge in the switch, a NIC of this name on each node, a gateway on the router.
+    """
 
     name: str
     bridge: str
@@ -64,7 +77,11 @@ class Segment:
         return IPv4Interface((self.network[self.first_node + index], self.network.prefixlen))
 
     def mac(self, index: int) -> str:
-        """The MAC address of the node's NIC: of its own for ever, so that neighbours of a rebooted node still know it."""
+        """
+        The MAC address of the node's NIC.
+
+        Of its own for ever, so that neighbours of a rebooted node still know it.
+        """
         return ":".join(f"{byte:02x}" for byte in (*MAC_PREFIX, *self.address(index).ip.packed))
 
     def address6(self, index: int) -> IPv6Interface:
@@ -72,9 +89,15 @@ class Segment:
         return IPv6Interface((self.network6[0x11 + index], self.network6.prefixlen))
 
 
-NODE_NETWORK = Segment("eth0", "node", IPv4Network("172.18.0.0/16"), IPv6Network("fd00:18::/64"), 11)
-ENS192 = Segment("ens192", "ens192", IPv4Network("10.6.0.0/16"), IPv6Network("fd00:6::/64"), 168 * 256 + 71)
-ENS224 = Segment("ens224", "ens224", IPv4Network("10.7.0.0/16"), IPv6Network("fd00:7::/64"), 168 * 256 + 71)
+NODE_NETWORK = Segment(
+    "eth0", "node", IPv4Network("172.18.0.0/16"), IPv6Network("fd00:18::/64"), 11
+)
+ENS192 = Segment(
+    "ens192", "ens192", IPv4Network("10.6.0.0/16"), IPv6Network("fd00:6::/64"), 168 * 256 + 71
+)
+ENS224 = Segment(
+    "ens224", "ens224", IPv4Network("10.7.0.0/16"), IPv6Network("fd00:7::/64"), 168 * 256 + 71
+)
 SEGMENTS = (NODE_NETWORK, ENS192, ENS224)
 
 OUTSIDE, OUTSIDE6 = IPv4Network("10.9.0.0/24"), IPv6Network("fd00:9::/64")
@@ -128,7 +151,11 @@ class Topology:
 
     @cached_property
     def control_plane(self) -> Node:
-        """The node whose namespaces etcd, API server, controller manager and scheduler run in: the first."""
+        """
+        The node whose namespaces etcd, API server, controller manager and scheduler run in.
+
+        The first.
+        """
         return self.nodes[0]
 
     @property
@@ -156,7 +183,9 @@ class Topology:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise LabError(f"there is no node {name}; the lab has {', '.join(n.name for n in self.nodes)}")
+        raise LabError(
+            f"there is no node {name}; the lab has {', '.join(n.name for n in self.nodes)}"
+        )
 
 
 def parse_topology(names: Sequence[str], *, ipv6: bool = True) -> Topology:
@@ -164,12 +193,18 @@ def parse_topology(names: Sequence[str], *, ipv6: bool = True) -> Topology:
     if not names:
         raise LabError("no node named: give at least one, such as --nodes node1")
     if len(names) > MAX_NODES:
-        raise LabError(f"{len(names)} nodes asked for, at most {MAX_NODES} fit into the pod network")
+        raise LabError(
+            f"{len(names)} nodes asked for, at most {MAX_NODES} fit into the pod network"
+        )
     if len(set(names)) != len(names):
         raise LabError(f"node names repeat in {','.join(names)}")
     for name in names:
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or len(name) > 40:  # noqa: PLR2004 (a namespace's file name stays short)
-            raise LabError(f"node name {name!r}: use lower-case letters, digits and '-', at most 40, as Kubernetes asks")
+            raise LabError(
+                f"node name {name!r}: use lower-case letters, digits and '-', at most 40, as Kubernetes asks"
+            )
         if f"sl-{name}" in {SWITCH, ROUTER, CLIENT}:
-            raise LabError(f"node name {name!r} is the name of one of the lab's own network namespaces; choose another")
+            raise LabError(
+                f"node name {name!r} is the name of one of the lab's own network namespaces; choose another"
+            )
     return Topology(tuple(Node(name, index) for index, name in enumerate(names)), ipv6)

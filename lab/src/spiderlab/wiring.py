@@ -40,7 +40,8 @@ FORWARDING = {
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
 }
-# Nobody else is on these wires, and an address that is "tentative" for a second fails whoever binds it.
+# Nobody else is on these wires, and an address that is "tentative" for a second fails whoever binds
+# it.
 QUIET_IPV6 = {
     "net.ipv6.conf.all.accept_dad": "0",
     "net.ipv6.conf.default.accept_dad": "0",
@@ -57,16 +58,25 @@ def plan_switch() -> Wiring:
     """Bridges without addresses: frames pass, the switch itself takes no part."""
     batch = []
     for segment in SEGMENTS:
-        batch += [f"link add {segment.bridge} type bridge forward_delay 0", f"link set {segment.bridge} up"]
+        batch += [
+            f"link add {segment.bridge} type bridge forward_delay 0",
+            f"link set {segment.bridge} up",
+        ]
     bridged = {f"net.bridge.bridge-nf-call-{family}tables": "0" for family in ("ip", "ip6", "arp")}
     return Wiring(SWITCH, {**NO_IPV6, **bridged}, tuple(batch))
 
 
 def plan_router(topology: Topology) -> Wiring:
-    """Gateways of all segments, the outside network, and the machine's link; no default route, so nothing leaves."""
+    """
+    Gateways of all segments, the outside network, and the machine's link.
+
+    No default route, so nothing leaves.
+    """
     batch = ["link set lo up"]
     for segment in SEGMENTS:
-        batch.append(f"link add {segment.bridge} type veth peer name gw-{segment.bridge} netns {SWITCH}")
+        batch.append(
+            f"link add {segment.bridge} type veth peer name gw-{segment.bridge} netns {SWITCH}"
+        )
         batch.append(f"addr add {segment.gateway} dev {segment.bridge}")
         if topology.ipv6:
             batch.append(f"addr add {segment.gateway6} dev {segment.bridge} nodad")
@@ -84,7 +94,10 @@ def plan_switch_ports() -> Wiring:
     """Plug the router's ends into the bridges."""
     batch = []
     for segment in SEGMENTS:
-        batch += [f"link set gw-{segment.bridge} master {segment.bridge}", f"link set gw-{segment.bridge} up"]
+        batch += [
+            f"link set gw-{segment.bridge} master {segment.bridge}",
+            f"link set gw-{segment.bridge} up",
+        ]
     return Wiring(SWITCH, {}, tuple(batch))
 
 
@@ -110,7 +123,9 @@ def plan_node(topology: Topology, node: Node) -> Wiring:
             batch.append(f"addr add {segment.address6(node.index)} dev {segment.name} nodad")
         batch.append(f"link set {segment.name} up")
     batch += _node_routes(topology, node)
-    masquerade = "-t nat -A POSTROUTING -s {0} ! -d {0} -m comment --comment lab-nat-outgoing -j MASQUERADE"
+    masquerade = (
+        "-t nat -A POSTROUTING -s {0} ! -d {0} -m comment --comment lab-nat-outgoing -j MASQUERADE"
+    )
     return Wiring(
         node.namespace,
         {**FORWARDING, **_ipv6_settings(topology), "net.ipv4.conf.all.arp_notify": "1"},
@@ -137,5 +152,8 @@ def plan_node_ports(node: Node) -> Wiring:
     """Plug a node's three links into the switch."""
     batch = []
     for segment in SEGMENTS:
-        batch += [f"link set {node.port(segment)} master {segment.bridge}", f"link set {node.port(segment)} up"]
+        batch += [
+            f"link set {node.port(segment)} master {segment.bridge}",
+            f"link set {node.port(segment)} up",
+        ]
     return Wiring(SWITCH, {}, tuple(batch))

@@ -1,9 +1,10 @@
 """
 An order of n positions that depends on a seed alone, needs no memory, and can be asked both ways.
 
-The order is i -> (step * i + start) mod n with `step` coprime to n, both drawn from the seed: nearly pairwise independent, so
-that two seeds meet again after a collision about as often as by chance. A Feistel network with cycle walking would look
-more random and costs ten times as much in each step, without fewer collisions.
+The order is i -> (step * i + start) mod n with `step` coprime to n, both drawn from the seed:
+nearly pairwise independent, so that two seeds meet again after a collision about as often as by
+chance. A Feistel network with cycle walking would look more random and costs ten times as much in
+each step, without fewer collisions.
 """
 
 from __future__ import annotations

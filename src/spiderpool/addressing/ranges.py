@@ -56,7 +56,11 @@ def family_of(text: str) -> int:
 
 
 def parse_ranges(family: int, items: Iterable[str]) -> AddressSet:
-    """Read range items (`A` or `A-B`, A not above B) of one family; they may overlap and come in any order."""
+    """
+    Read range items (`A` or `A-B`, A not above B) of one family.
+
+    They may overlap and come in any order.
+    """
     return AddressSet.from_spans(family, [parse_range(family, item) for item in items])
 
 
@@ -83,14 +87,19 @@ def render_ranges(addresses: AddressSet) -> list[str]:
 def render_span(family: int, span: Span) -> str:
     """Write one interval as a range item."""
     low, high = span
-    return str(address(family, low)) if low == high else f"{address(family, low)}-{address(family, high)}"
+    return (
+        str(address(family, low))
+        if low == high
+        else f"{address(family, low)}-{address(family, high)}"
+    )
 
 
 def record_name(ip: IPAddress) -> str:
     """
     Give the name of the SpiderIP object of an address.
 
-    One address has one name, since the name is the lock: IPv6 in full (`fd00-0000-…-0001`), colons not being allowed in names.
+    One address has one name, since the name is the lock: IPv6 in full (`fd00-0000-…-0001`), colons
+    not being allowed in names.
     """
     return str(ip) if ip.version == 4 else ip.exploded.replace(":", "-")  # noqa: PLR2004
 
@@ -99,10 +108,16 @@ def parse_record_name(name: str) -> IPAddress:
     """Give the address that a SpiderIP object's name stands for."""
     ip = parse_address(name.replace("-", ":") if RECORD_V6.fullmatch(name) else name)
     if record_name(ip) != name:
-        raise InvalidRequest(f'"{name}" is not the name of a SpiderIP: {ip} is named {record_name(ip)}')
+        raise InvalidRequest(
+            f'"{name}" is not the name of a SpiderIP: {ip} is named {record_name(ip)}'
+        )
     return ip
 
 
 def cidr_label(cidr: str) -> str:
-    """Write a CIDR as a label value (reference ipam.md 1.1: `172-18-41-0-24`, `fc00-f853-ccd-e793---64`)."""
+    """
+    Write a CIDR as a label value (reference ipam.md 1.1.
+
+    `172-18-41-0-24`, `fc00-f853-ccd-e793---64`).
+    """
     return re.sub("[.:/]", "-", cidr)

@@ -57,15 +57,18 @@ class AddressSet:
     """
     A set of addresses of one family.
 
-    `family` is 4 or 6. `spans` are sorted, disjoint and do not touch, so equal sets have equal spans; use `of`, `network` and
-    `from_spans` to build from anything else. Positions count the addresses from the lowest, starting at 0.
+    `family` is 4 or 6. `spans` are sorted, disjoint and do not touch, so equal sets have equal
+    spans; use `of`, `network` and `from_spans` to build from anything else. Positions count the
+    addresses from the lowest, starting at 0.
     """
 
     family: int
     spans: tuple[Span, ...]
-    size: int = field(init=False, compare=False, repr=False)  # may exceed what `len` can say (2**63 - 1)
+    # may exceed what `len` can say (2**63 - 1)
+    size: int = field(init=False, compare=False, repr=False)
     _lows: tuple[int, ...] = field(init=False, compare=False, repr=False)
-    _positions: tuple[int, ...] = field(init=False, compare=False, repr=False)  # position of each span's first address
+    # position of each span's first address
+    _positions: tuple[int, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.family not in BITS:
@@ -74,7 +77,9 @@ class AddressSet:
         positions: list[int] = []
         for low, high in self.spans:
             if not previous + 1 < low <= high < limit:
-                raise ValueError(f"spans of family {self.family} out of order or range at ({low}, {high})")
+                raise ValueError(
+                    f"spans of family {self.family} out of order or range at ({low}, {high})"
+                )
             positions.append(position)
             position += high - low + 1
             previous = high
@@ -108,16 +113,26 @@ class AddressSet:
     @classmethod
     def network(cls, network: IPNetwork) -> AddressSet:
         """Build from a network: all its addresses, the first and the last included."""
-        return cls(network.version, ((int(network.network_address), int(network.broadcast_address)),))
+        return cls(
+            network.version, ((int(network.network_address), int(network.broadcast_address)),)
+        )
 
     def __bool__(self) -> bool:
         return bool(self.spans)
 
     def __iter__(self) -> Iterator[IPAddress]:
-        return (address(self.family, number) for low, high in self.spans for number in range(low, high + 1))
+        return (
+            address(self.family, number)
+            for low, high in self.spans
+            for number in range(low, high + 1)
+        )
 
     def __contains__(self, ip: object) -> bool:
-        return isinstance(ip, IPv4Address | IPv6Address) and ip.version == self.family and self.has(int(ip))
+        return (
+            isinstance(ip, IPv4Address | IPv6Address)
+            and ip.version == self.family
+            and self.has(int(ip))
+        )
 
     def has(self, number: int) -> bool:
         """Whether the address of this number is inside; cheaper than `in` in loops."""
@@ -153,7 +168,9 @@ class AddressSet:
 
     def __sub__(self, other: AddressSet) -> AddressSet:
         self._check_family(other)
-        return AddressSet(self.family, tuple(_common(self.spans, _gaps(other.spans, 1 << BITS[self.family]))))
+        return AddressSet(
+            self.family, tuple(_common(self.spans, _gaps(other.spans, 1 << BITS[self.family])))
+        )
 
     def overlaps(self, other: AddressSet) -> bool:
         """Whether an address is in both."""

@@ -14,18 +14,30 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.admission.pools import FieldError, Kind
-from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.coordinator import (
+    CoordinatorMode,
+    CoordinatorSpec,
+    PodCIDRType,
+    SpiderCoordinator,
+)
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import Route
 from spiderpool.cni.request import NO_IFNAME, valid_ifname
-from spiderpool.datapath.coordinator_config import KERNEL_TABLES, LARGEST_LENGTH, LARGEST_MTU, LARGEST_TABLE, is_for_a_link
+from spiderpool.datapath.coordinator_config import (
+    KERNEL_TABLES,
+    LARGEST_LENGTH,
+    LARGEST_MTU,
+    LARGEST_TABLE,
+    is_for_a_link,
+)
 from spiderpool.errors import InvalidRequest
 
 T = TypeVar("T")
 
 HOST_RULE_TABLE: Final = 500
 VETH_MTU: Final = 1500
-SMALLEST_MTU: Final = 68  # of a veth: RFC 791 asks every link for that much, the kernel refuses less
+# of a veth: RFC 791 asks every link for that much, the kernel refuses less
+SMALLEST_MTU: Final = 68
 LARGEST_RP_FILTER: Final = 2  # kernel, ip-sysctl: 0 off, 1 strict, 2 loose
 MAC_PREFIX: Final = re.compile(r"[0-9a-fA-F]{2}:[0-9a-fA-F]{2}")
 
@@ -54,7 +66,9 @@ def normalise(spec: CoordinatorSpec) -> CoordinatorSpec:
     return replace(
         spec,
         hijack_cidr=tuple(map(_as_network, spec.hijack_cidr)),
-        policy_routes=tuple(replace(route, dst=_as_network(route.dst)) for route in spec.policy_routes),
+        policy_routes=tuple(
+            replace(route, dst=_as_network(route.dst)) for route in spec.policy_routes
+        ),
     )
 
 
@@ -65,9 +79,18 @@ def validate_coordinator(new: SpiderCoordinator) -> list[FieldError]:
     errors = list(spec_errors(new.spec, "spec"))
     if new.spec.pod_cidr_type is None:
         supported = ", ".join(f'"{kind}"' for kind in PodCIDRType)
-        errors.append(FieldError("spec.podCIDRType", Kind.NOT_SUPPORTED, "", f"is required; supported values: {supported}"))
+        errors.append(
+            FieldError(
+                "spec.podCIDRType",
+                Kind.NOT_SUPPORTED,
+                "",
+                f"is required; supported values: {supported}",
+            )
+        )
     if new.spec.pod_rp_filter is None:
-        errors.append(FieldError("spec.podRPFilter", Kind.INVALID, "", "is required: 0, 1, 2 or negative"))
+        errors.append(
+            FieldError("spec.podRPFilter", Kind.INVALID, "", "is required: 0, 1, 2 or negative")
+        )
     return errors
 
 
@@ -90,13 +113,20 @@ def spec_errors(spec: CoordinatorSpec, where: str) -> Iterator[FieldError]:
     if spec.veth_link_address:
         yield from _address_errors(spec.veth_link_address, f"{where}.vethLinkAddress")
     if spec.pod_default_route_nic and not valid_ifname(spec.pod_default_route_nic):
-        yield FieldError(f"{where}.podDefaultRouteNIC", Kind.INVALID, spec.pod_default_route_nic, NO_IFNAME)
+        yield FieldError(
+            f"{where}.podDefaultRouteNIC", Kind.INVALID, spec.pod_default_route_nic, NO_IFNAME
+        )
     yield from _number_errors(spec, where)
 
 
 def _number_errors(spec: CoordinatorSpec, where: str) -> Iterator[FieldError]:
     """Check the numbers."""
-    table, length, mtu, rp_filter = spec.host_rule_table, spec.tx_queue_len, spec.veth_mtu, spec.pod_rp_filter
+    table, length, mtu, rp_filter = (
+        spec.host_rule_table,
+        spec.tx_queue_len,
+        spec.veth_mtu,
+        spec.pod_rp_filter,
+    )
     if table is not None and (not 0 <= table <= LARGEST_TABLE or table in KERNEL_TABLES):
         why = f"must be a table of the pods' own: 1 to {LARGEST_TABLE}, not 253 to 255, or 0 for {HOST_RULE_TABLE}"
         yield FieldError(f"{where}.hostRuleTable", Kind.INVALID, str(table), why)
@@ -117,7 +147,9 @@ def _route_errors(route: Route, where: str) -> Iterator[FieldError]:
     """Check a policy route: both ends of one family."""
     destination = _family(route.dst)
     if destination is None:
-        yield FieldError(f"{where}.dst", Kind.INVALID, route.dst, "is neither a CIDR nor an IP address")
+        yield FieldError(
+            f"{where}.dst", Kind.INVALID, route.dst, "is neither a CIDR nor an IP address"
+        )
     try:
         gateway = parse_address(route.gw).version
     except InvalidRequest as error:
@@ -129,7 +161,11 @@ def _route_errors(route: Route, where: str) -> Iterator[FieldError]:
 
 
 def _mac_errors(prefix: str, where: str) -> Iterator[FieldError]:
-    """Check the first two bytes of a MAC: an individual address (IEEE 802: lowest bit of the first byte 0)."""
+    """
+    Check the first two bytes of a MAC: an individual address (IEEE 802.
+
+    Lowest bit of the first byte 0).
+    """
     if not MAC_PREFIX.fullmatch(prefix):
         yield FieldError(where, Kind.INVALID, prefix, "is not two bytes of a MAC, such as 0a:1b")
     elif int(prefix[:2], 16) & 1:
@@ -141,7 +177,9 @@ def _address_errors(text: str, where: str) -> Iterator[FieldError]:
     """Check an address."""
     try:
         if not is_for_a_link(parse_address(text)):
-            yield FieldError(where, Kind.INVALID, text, "is no address that an interface of a pod may have")
+            yield FieldError(
+                where, Kind.INVALID, text, "is no address that an interface of a pod may have"
+            )
     except InvalidRequest as error:
         yield FieldError(where, Kind.INVALID, text, error.message)
 

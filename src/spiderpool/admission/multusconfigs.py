@@ -1,8 +1,9 @@
 """
 Admission of SpiderMultusConfigs: what is filled in, what is refused.
 
-Fields of errors are the reference's names, also where they are not those of the object (`spec.macvlanConfig`). Numbers that are
-out of range do not get here: the definition's schema and the types refuse them.
+Fields of errors are the reference's names, also where they are not those of the object
+(`spec.macvlanConfig`). Numbers that are out of range do not get here: the definition's schema and
+the types refuse them.
 Source: reference datapath.md 4.1 and 4.2.
 """
 
@@ -46,7 +47,10 @@ from spiderpool.networks.definition import block_of, read_chained
 M = TypeVar("M", bound=MasterConfig)
 
 CNI_VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
-DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")  # RFC 1123
+# RFC 1123
+DNS_NAME: Final = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+)
 ANNOTATIONS: Final = "metadata.annotations"
 INJECTIONS: Final = (ANNO_RDMA_INJECT, ANNO_NETWORK_INJECT)
 FIELDS: Final = {
@@ -66,9 +70,16 @@ def complete_config(new: SpiderMultusConfig) -> SpiderMultusConfig:
     if new.metadata.deletion_timestamp is not None:
         return new
     annotations = new.metadata.annotations
-    # the pod webhook finds networks by label; a value that no label may have is left to the validator
-    labels = {key: annotations[key] for key in INJECTIONS if LABEL_VALUE.fullmatch(annotations.get(key, " "))}
-    metadata = replace(new.metadata, labels={**new.metadata.labels, **labels}) if labels else new.metadata
+    # the pod webhook finds networks by label; a value that no label may have is left to the
+    # validator
+    labels = {
+        key: annotations[key]
+        for key in INJECTIONS
+        if LABEL_VALUE.fullmatch(annotations.get(key, " "))
+    }
+    metadata = (
+        replace(new.metadata, labels={**new.metadata.labels, **labels}) if labels else new.metadata
+    )
     return replace(new, metadata=metadata, spec=_complete_spec(new.spec))
 
 
@@ -105,7 +116,9 @@ def _complete_master(block: M | None, *, vlan: bool = True) -> M | None:
         return None
     bond = replace(block.bond, options=block.bond.options or "") if block.bond else None
     vlan_id = block.vlan_id or 0 if vlan else block.vlan_id
-    return replace(block, vlan_id=vlan_id, bond=bond, rdma_resource_name=block.rdma_resource_name or "")
+    return replace(
+        block, vlan_id=vlan_id, bond=bond, rdma_resource_name=block.rdma_resource_name or ""
+    )
 
 
 def _complete_vlan(block: VlanConfig | None) -> VlanConfig | None:
@@ -139,12 +152,18 @@ def validate_config(old: SpiderMultusConfig | None, new: SpiderMultusConfig) -> 
     if new.metadata.deletion_timestamp is not None:
         return []
     spec = new.spec
-    errors = [*_annotation_errors(new), *(_rename_errors(old, new) if old else ()), *_block_errors(spec)]
+    errors = [
+        *_annotation_errors(new),
+        *(_rename_errors(old, new) if old else ()),
+        *_block_errors(spec),
+    ]
     for index, text in enumerate(spec.chain_cni_json_data or ()):
         try:
             read_chained(text)
         except InvalidRequest as error:
-            errors.append(FieldError(f"spec.chainCNIJsonData[{index}]", Kind.INVALID, text, error.message))
+            errors.append(
+                FieldError(f"spec.chainCNIJsonData[{index}]", Kind.INVALID, text, error.message)
+            )
     if spec.coordinator is not None and spec.type is not CNIType.CUSTOM:
         errors += spec_errors(spec.coordinator, "spec.coordinator")
     return errors
@@ -153,9 +172,7 @@ def validate_config(old: SpiderMultusConfig | None, new: SpiderMultusConfig) -> 
 def managed_by_another(config: SpiderMultusConfig, definition: str, other: str) -> FieldError:
     """Refuse a network whose definition is another network's."""
     namespace = config.metadata.namespace
-    why = (
-        f"the net-attach-def {namespace}/{definition} already exists and is managed by SpiderMultusConfig {namespace}/{other}."
-    )
+    why = f"the net-attach-def {namespace}/{definition} already exists and is managed by SpiderMultusConfig {namespace}/{other}."
     return FieldError(ANNOTATIONS, Kind.INVALID, definition, why)
 
 
@@ -179,7 +196,11 @@ def injection_problem(config: SpiderMultusConfig, key: str) -> str | None:
 
 
 def resource_of(spec: MultusConfigSpec) -> str:
-    """Name the resource that a pod on this network needs from a device plugin; empty when it needs none."""
+    """
+    Name the resource that a pod on this network needs from a device plugin.
+
+    Empty when it needs none.
+    """
     match block_of(spec):
         case MasterConfig() as block:
             return block.rdma_resource_name or ""
@@ -191,7 +212,9 @@ def resource_of(spec: MultusConfigSpec) -> str:
 def pools_of(spec: MultusConfigSpec) -> DefaultPools | None:
     """Give the network's own pools."""
     match block_of(spec):
-        case MasterConfig() | SriovConfig() | IbSriovConfig() | IpoibConfig() | OvsConfig() as block:
+        case (
+            MasterConfig() | SriovConfig() | IbSriovConfig() | IpoibConfig() | OvsConfig() as block
+        ):
             return block.ippools
     return None
 
@@ -199,7 +222,9 @@ def pools_of(spec: MultusConfigSpec) -> DefaultPools | None:
 def _annotation_errors(new: SpiderMultusConfig) -> Iterator[FieldError]:
     """Check the annotations that shape the definition."""
     found = new.metadata.annotations
-    name, version, network = (found.get(key) for key in (ANNO_CR_NAME, ANNO_CNI_VERSION, ANNO_CNICONFIG_NAME))
+    name, version, network = (
+        found.get(key) for key in (ANNO_CR_NAME, ANNO_CNI_VERSION, ANNO_CNICONFIG_NAME)
+    )
     if name is not None and not DNS_NAME.fullmatch(name):
         why = f"{ANNO_CR_NAME}: is no name of an object: lower-case letters, digits, '-' and '.' (RFC 1123)"
         yield FieldError(ANNOTATIONS, Kind.INVALID, name, why)
@@ -229,7 +254,9 @@ def _rename_errors(old: SpiderMultusConfig, new: SpiderMultusConfig) -> Iterator
     before, after = (config.metadata.annotations.get(ANNO_CR_NAME) for config in (old, new))
     if after is None or after == before:
         return
-    why = f"{ANNO_CR_NAME}: cannot be " + ("added to an existing object" if before is None else f"changed from {before}")
+    why = f"{ANNO_CR_NAME}: cannot be " + (
+        "added to an existing object" if before is None else f"changed from {before}"
+    )
     yield FieldError(ANNOTATIONS, Kind.FORBIDDEN, after, why)
 
 
@@ -252,7 +279,9 @@ def _block_errors(spec: MultusConfigSpec) -> Iterator[FieldError]:
     where, block = FIELDS[spec.type], present[spec.type]
     if block is None:
         if spec.type is not CNIType.CUSTOM:
-            yield FieldError(where, Kind.REQUIRED, "", f"cniType is {spec.type}, and its settings are missing")
+            yield FieldError(
+                where, Kind.REQUIRED, "", f"cniType is {spec.type}, and its settings are missing"
+            )
         return
     yield from (FieldError(where, Kind.INVALID, value, why) for value, why in _problems(block))
 
@@ -296,7 +325,10 @@ def _pool_problems(pools: DefaultPools | None) -> Iterator[Problem]:
 def _master_problems(block: MasterConfig) -> Iterator[Problem]:
     """Check interfaces, bond and VLAN."""
     if not block.master or not all(block.master):
-        yield ",".join(block.master), "master needs at least one name of an interface, and none may be empty"
+        yield (
+            ",".join(block.master),
+            "master needs at least one name of an interface, and none may be empty",
+        )
     for name in filter(None, block.master):
         yield from _name_problems("master", name)
     yield from _mtu_problems(block.mtu)
@@ -307,7 +339,10 @@ def _master_problems(block: MasterConfig) -> Iterator[Problem]:
         yield ",".join(block.master), "several masters need a bond with a name"
     if isinstance(block, VlanConfig):
         if block.vlan_mode is VlanMode.AUTO and block.vlan_id is not None:
-            yield str(block.vlan_id), "vlanID cannot be given with vlanMode auto: the IPPool says which VLAN"
+            yield (
+                str(block.vlan_id),
+                "vlanID cannot be given with vlanMode auto: the IPPool says which VLAN",
+            )
         if block.vlan_mode is not VlanMode.AUTO and block.vlan_id is None:
             yield "", "vlanMode manual needs vlanID"
 
@@ -315,7 +350,10 @@ def _master_problems(block: MasterConfig) -> Iterator[Problem]:
 def _name_problems(key: str, name: str) -> Iterator[Problem]:
     """Check a name of an interface of the nodes."""
     if not name:
-        yield "", f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the nodes"
+        yield (
+            "",
+            f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the nodes",
+        )
     elif not valid_ifname(name):
         yield name, f"{key} {NO_IFNAME}"
 
@@ -340,7 +378,10 @@ def _bond_problems(block: MasterConfig) -> Iterator[Problem]:
         return
     base = bond.name if bond is not None else "".join(block.master[:1])
     if valid_ifname(base) and not valid_ifname(f"{base}.{block.vlan_id}"):
-        yield f"{base}.{block.vlan_id}", "the VLAN's interface would have this name, and the kernel takes at most 15 characters"
+        yield (
+            f"{base}.{block.vlan_id}",
+            "the VLAN's interface would have this name, and the kernel takes at most 15 characters",
+        )
 
 
 def _sriov_problems(block: SriovConfig) -> Iterator[Problem]:
@@ -358,4 +399,7 @@ def _ovs_problems(block: OvsConfig) -> Iterator[Problem]:
     yield from _name_problems("bridge", block.bridge)
     for index, item in enumerate(block.trunk):
         if item.min_id is not None and item.max_id is not None and item.min_id > item.max_id:
-            yield str(item.min_id), f"trunk[{index}].minID must not be above maxID, which is {item.max_id}"
+            yield (
+                str(item.min_id),
+                f"trunk[{index}].minID must not be above maxID, which is {item.max_id}",
+            )

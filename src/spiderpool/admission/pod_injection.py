@@ -12,7 +12,13 @@ from typing import Any, ClassVar, Final
 
 from spiderpool.admission.multusconfigs import injection_problem, resource_of
 from spiderpool.api.crd.group import ANNO_NETWORKS
-from spiderpool.api.crd.multusconfig import ANNO_NETWORK_INJECT, ANNO_RDMA_INJECT, MasterConfig, SpiderMultusConfig, SriovConfig
+from spiderpool.api.crd.multusconfig import (
+    ANNO_NETWORK_INJECT,
+    ANNO_RDMA_INJECT,
+    MasterConfig,
+    SpiderMultusConfig,
+    SriovConfig,
+)
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
@@ -100,15 +106,24 @@ def plan_injection(demand: Demand, configs: Iterable[SpiderMultusConfig]) -> Inj
     Raises:
         InvalidRequest: there is none, or one of them cannot be put into pods.
     """
-    chosen = sorted(configs, key=lambda config: (_order(config), f"{config.metadata.namespace}/{config.metadata.name}"))
+    chosen = sorted(
+        configs,
+        key=lambda config: (_order(config), f"{config.metadata.namespace}/{config.metadata.name}"),
+    )
     if not chosen:
-        raise InvalidRequest(f"no SpiderMultusConfig has the label {demand.selector}, which the pod or its namespace asks for")
+        raise InvalidRequest(
+            f"no SpiderMultusConfig has the label {demand.selector}, which the pod or its namespace asks for"
+        )
     for config in chosen:
         if problem := injection_problem(config, demand.key):
-            raise InvalidRequest(f"SpiderMultusConfig {config.metadata.namespace}/{config.metadata.name}: {problem}")
+            raise InvalidRequest(
+                f"SpiderMultusConfig {config.metadata.namespace}/{config.metadata.name}: {problem}"
+            )
     resources = dict.fromkeys(filter(None, (resource_of(config.spec) for config in chosen)))
     # The name of the definition: that is what the meta plugin looks for.
-    networks = ",".join(f"{config.metadata.namespace}/{definition_name(config)}" for config in chosen)
+    networks = ",".join(
+        f"{config.metadata.namespace}/{definition_name(config)}" for config in chosen
+    )
     return Injection(networks, tuple(resources))
 
 
@@ -126,7 +141,11 @@ def _annotate(pod: InjectedPod, networks: str) -> Iterator[dict[str, Any]]:
     if not pod.metadata.annotations:
         yield {"op": "add", "path": "/metadata/annotations", "value": {ANNO_NETWORKS: networks}}
     elif pod.metadata.annotations.get(ANNO_NETWORKS) != networks:
-        yield {"op": "add", "path": f"/metadata/annotations/{_escape(ANNO_NETWORKS)}", "value": networks}
+        yield {
+            "op": "add",
+            "path": f"/metadata/annotations/{_escape(ANNO_NETWORKS)}",
+            "value": networks,
+        }
 
 
 def _limit(pod: InjectedPod, resources: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -156,7 +175,9 @@ def _order(config: SpiderMultusConfig) -> str:
     match block_of(config.spec):
         case MasterConfig() as block:
             several = len(block.master) > 1
-            return block.bond.name if several and block.bond is not None else "".join(block.master[:1])
+            return (
+                block.bond.name if several and block.bond is not None else "".join(block.master[:1])
+            )
         case SriovConfig() as block:
             return block.resource_name
     return ""

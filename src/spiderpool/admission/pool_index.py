@@ -68,8 +68,8 @@ class Spans(Generic[K]):
     """
     Intervals with their owners, sorted by their beginnings.
 
-    Beside them the farthest end so far: a search goes back only as long as something before may still reach into it. Intervals
-    of pools are disjoint, nearly always, so that it ends at once.
+    Beside them the farthest end so far: a search goes back only as long as something before may
+    still reach into it. Intervals of pools are disjoint, nearly always, so that it ends at once.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,11 @@ class Spans(Generic[K]):
             del self._reach[index:]
 
     def touching(self, span: Span) -> Iterator[K]:
-        """Give who has an interval that has something in common with this one; whoever has several comes several times."""
+        """
+        Give who has an interval that has something in common with this one.
+
+        Whoever has several comes several times.
+        """
         low, high = span
         index = bisect_right(self._spans, high, key=_first)
         self._extend(index)

@@ -3,8 +3,8 @@ Admission of SpiderIPPools and SpiderReservedIPs: what is filled in, what is ref
 
 Subnets are in `subnet_validation`, with the same checks of their parts.
 
-Functions `forbid_…` and `validate_pool_delete` give the sentence of a plain refusal (HTTP 403); `validate_…` give field errors
-(422). The webhook's wire is the controller's.
+Functions `forbid_…` and `validate_pool_delete` give the sentence of a plain refusal (HTTP 403);
+`validate_…` give field errors (422). The webhook's wire is the controller's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ from spiderpool.model.subnet import Subnet
 
 R = TypeVar("R", bound=RangeSpec)
 
-APPLICATION_KEYS: Final = frozenset(PREFIX + "app-" + key for key in ("api-group", "api-version", "kind", "namespace", "name"))
+APPLICATION_KEYS: Final = frozenset(
+    PREFIX + "app-" + key for key in ("api-group", "api-version", "kind", "namespace", "name")
+)
 SHOWN: Final = 5  # ranges in a message
 
 
@@ -83,7 +85,11 @@ class FieldError:
     @property
     def text(self) -> str:
         """The error as Kubernetes writes it."""
-        value = f': "{self.value}"' if self.value and self.kind not in (Kind.FORBIDDEN, Kind.REQUIRED) else ""
+        value = (
+            f': "{self.value}"'
+            if self.value and self.kind not in (Kind.FORBIDDEN, Kind.REQUIRED)
+            else ""
+        )
         return f"{self.field}: {WORDS[self.kind]}{value}: {self.message}"
 
 
@@ -94,7 +100,9 @@ def render_errors(resource: Resource, name: str, errors: Iterable[FieldError]) -
     return f'{resource.kind}.{resource.group} "{name}" is invalid: {listed}'
 
 
-def mutate_pool(new: SpiderIPPool, *, subnet: Subnet | None = None, created: bool = False) -> SpiderIPPool:
+def mutate_pool(
+    new: SpiderIPPool, *, subnet: Subnet | None = None, created: bool = False
+) -> SpiderIPPool:
     """
     Fill in what a pool leaves open; what cannot be read stays for the validator.
 
@@ -108,8 +116,13 @@ def mutate_pool(new: SpiderIPPool, *, subnet: Subnet | None = None, created: boo
         new = adopted(new, subnet)
     meta, spec = new.metadata, new.spec
     finalizers = with_finalizer(meta.finalizers)
-    # of a subnet that cannot be read no label is made: the API server would complain about that instead
-    labels = meta.labels if read_subnet(spec)[0] is None else {**meta.labels, LABEL_IPPOOL_CIDR: cidr_label(spec.subnet)}
+    # of a subnet that cannot be read no label is made: the API server would complain about that
+    # instead
+    labels = (
+        meta.labels
+        if read_subnet(spec)[0] is None
+        else {**meta.labels, LABEL_IPPOOL_CIDR: cidr_label(spec.subnet)}
+    )
     annotations = {**meta.annotations, ANNO_IMPORTED: "true"} if created else meta.annotations
     return replace(
         new,
@@ -121,7 +134,12 @@ def mutate_pool(new: SpiderIPPool, *, subnet: Subnet | None = None, created: boo
 def completed(spec: R) -> R:
     """Fill in the family of a pool or subnet, and merge its ranges."""
     family = spec.ip_version or _family(spec.subnet)
-    return replace(spec, ip_version=family, ips=_merged(family, spec.ips), exclude_ips=_merged(family, spec.exclude_ips))
+    return replace(
+        spec,
+        ip_version=family,
+        ips=_merged(family, spec.ips),
+        exclude_ips=_merged(family, spec.exclude_ips),
+    )
 
 
 def with_finalizer(finalizers: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,13 +201,17 @@ def validate_pool(
     if new.metadata.deletion_timestamp is not None:
         return []
     spec = new.spec
-    errors = list(version_errors(spec.ip_version, features)) + (changed_errors(old.spec, spec) if old else [])
+    errors = list(version_errors(spec.ip_version, features)) + (
+        changed_errors(old.spec, spec) if old else []
+    )
     network, problem = read_subnet(spec)
     errors += problem
     if network is None or errors:
         return errors + list(_selector_errors(new))
     neighbours = [
-        pool for pool in others if pool.name != new.metadata.name and pool.broken is None and pool.family == network.version
+        pool
+        for pool in others
+        if pool.name != new.metadata.name and pool.broken is None and pool.family == network.version
     ]
     errors += _overlap_errors(network, neighbours)
     addresses, range_errors = read_addresses(spec, network)
@@ -206,7 +228,9 @@ def validate_pool(
     )
 
 
-def validate_reserved(old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features) -> list[FieldError]:
+def validate_reserved(
+    old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features
+) -> list[FieldError]:
     """Give everything that is wrong with a new or changed reservation, after `mutate_reserved`."""
     spec = new.spec
     errors = list(version_errors(spec.ip_version, features))
@@ -218,7 +242,11 @@ def validate_reserved(old: SpiderReservedIP | None, new: SpiderReservedIP, featu
 
 
 def forbid_pool_update(old: SpiderIPPool, new: SpiderIPPool) -> str | None:
-    """Say why a pool may not be changed at all: it is being deleted, and the change is not the end of that."""
+    """
+    Say why a pool may not be changed at all.
+
+    It is being deleted, and the change is not the end of that.
+    """
     if old.metadata.deletion_timestamp is None or FINALIZER not in new.metadata.finalizers:
         return None
     return f"IPPool {new.metadata.name} is being deleted and cannot be changed; it goes when its last address is released"
@@ -226,13 +254,20 @@ def forbid_pool_update(old: SpiderIPPool, new: SpiderIPPool) -> str | None:
 
 def forbid_reserved_update(old: SpiderReservedIP, new: SpiderReservedIP) -> str | None:
     """Say why a reservation may not be changed at all: it is being deleted."""
-    if old.metadata.deletion_timestamp is None or new.metadata.finalizers != old.metadata.finalizers:
+    if (
+        old.metadata.deletion_timestamp is None
+        or new.metadata.finalizers != old.metadata.finalizers
+    ):
         return None
     return f"ReservedIP {new.metadata.name} is being deleted and cannot be changed"
 
 
 def validate_pool_delete(pool: SpiderIPPool, held: AddressSet, features: Features) -> str | None:
-    """Say why a pool may not be deleted: addresses are held, and the configuration asks to protect them."""
+    """
+    Say why a pool may not be deleted.
+
+    Addresses are held, and the configuration asks to protect them.
+    """
     if not held or not features.enable_validating_resources_deleted_webhook:
         return None
     return f"IPPool {pool.metadata.name} cannot be deleted: pods hold {counted(held)} of it; delete the pods first"
@@ -241,11 +276,20 @@ def validate_pool_delete(pool: SpiderIPPool, held: AddressSet, features: Feature
 def version_errors(version: int | None, features: Features) -> Iterator[FieldError]:
     """Check the family."""
     if version is None:
-        yield FieldError("spec.ipVersion", Kind.INVALID, "", "cannot be told from the object; write 4 or 6")
+        yield FieldError(
+            "spec.ipVersion", Kind.INVALID, "", "cannot be told from the object; write 4 or 6"
+        )
     elif version not in (4, 6):
-        yield FieldError("spec.ipVersion", Kind.NOT_SUPPORTED, str(version), 'supported values: "4", "6"')
+        yield FieldError(
+            "spec.ipVersion", Kind.NOT_SUPPORTED, str(version), 'supported values: "4", "6"'
+        )
     elif version not in features.families:
-        yield FieldError("spec.ipVersion", Kind.FORBIDDEN, str(version), f"enableIPv{version} is false in the configuration")
+        yield FieldError(
+            "spec.ipVersion",
+            Kind.FORBIDDEN,
+            str(version),
+            f"enableIPv{version} is false in the configuration",
+        )
 
 
 def changed_errors(old: RangeSpec, new: RangeSpec) -> list[FieldError]:
@@ -260,7 +304,9 @@ def changed_errors(old: RangeSpec, new: RangeSpec) -> list[FieldError]:
 
 def _immutable(field: str, old: object, new: object) -> FieldError:
     """Refuse a change."""
-    return FieldError(field, Kind.FORBIDDEN, str(new), f"is immutable: it is {old} and cannot become {new}")
+    return FieldError(
+        field, Kind.FORBIDDEN, str(new), f"is immutable: it is {old} and cannot become {new}"
+    )
 
 
 def read_subnet(spec: RangeSpec) -> tuple[IPNetwork | None, list[FieldError]]:
@@ -290,7 +336,9 @@ def _overlap_errors(subnet: IPNetwork, neighbours: Iterable[Pool]) -> list[Field
     ]
 
 
-def read_addresses(spec: RangeSpec, subnet: IPNetwork) -> tuple[AddressSet | None, list[FieldError]]:
+def read_addresses(
+    spec: RangeSpec, subnet: IPNetwork
+) -> tuple[AddressSet | None, list[FieldError]]:
     """Read `ips` and `excludeIPs`; None when an item is refused."""
     inside = AddressSet.network(subnet)
     errors = [
@@ -299,10 +347,14 @@ def read_addresses(spec: RangeSpec, subnet: IPNetwork) -> tuple[AddressSet | Non
     ]
     if errors:
         return None, errors
-    return parse_ranges(subnet.version, spec.ips) - parse_ranges(subnet.version, spec.exclude_ips), []
+    return parse_ranges(subnet.version, spec.ips) - parse_ranges(
+        subnet.version, spec.exclude_ips
+    ), []
 
 
-def item_errors(field: str, family: int, items: Iterable[str], inside: AddressSet | None) -> Iterator[FieldError]:
+def item_errors(
+    field: str, family: int, items: Iterable[str], inside: AddressSet | None
+) -> Iterator[FieldError]:
     """Check each range item by itself."""
     for index, item in enumerate(items):
         try:
@@ -311,7 +363,9 @@ def item_errors(field: str, family: int, items: Iterable[str], inside: AddressSe
             yield FieldError(f"{field}[{index}]", Kind.INVALID, item, error.message)
             continue
         if inside is not None and not AddressSet(family, (span,)).issubset(inside):
-            yield FieldError(f"{field}[{index}]", Kind.INVALID, item, f"is outside the subnet ({_shown(inside)})")
+            yield FieldError(
+                f"{field}[{index}]", Kind.INVALID, item, f"is outside the subnet ({_shown(inside)})"
+            )
 
 
 def _address_errors(
@@ -330,11 +384,14 @@ def _address_errors(
         yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
 
 
-def _subnet_errors(new: SpiderIPPool, addresses: AddressSet, subnet: Subnet) -> Iterator[FieldError]:
+def _subnet_errors(
+    new: SpiderIPPool, addresses: AddressSet, subnet: Subnet
+) -> Iterator[FieldError]:
     """
     Check a pool's addresses against the subnet that controls it (reference ipam.md 5.2).
 
-    An automatic pool has what the subnet's status grants it. Any other keeps off what is granted to a pool that does not exist
+    An automatic pool has what the subnet's status grants it. Any other keeps off what is granted to
+    a pool that does not exist
     yet: the status is written before the pool (architecture 2).
     """
     name, value = new.metadata.name, ",".join(new.spec.ips)
@@ -345,9 +402,7 @@ def _subnet_errors(new: SpiderIPPool, addresses: AddressSet, subnet: Subnet) -> 
     if LABEL_OWNER_APP_NAME in new.metadata.labels:
         grant = subnet.grants.get(name)
         if addresses != (grant.ips if grant else AddressSet.empty(subnet.family)):
-            why = (
-                f"of an automatic pool follow the application's size; change annotation {ANNO_IPPOOL_IP_NUMBER} or the replicas"
-            )
+            why = f"of an automatic pool follow the application's size; change annotation {ANNO_IPPOOL_IP_NUMBER} or the replicas"
             yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
         return
     for other, grant in subnet.grants.items():
@@ -363,7 +418,9 @@ def gateway_errors(spec: RangeSpec, subnet: IPNetwork) -> Iterator[FieldError]:
         return
     gateway = _address_in(spec.gateway, subnet)
     if gateway is None:
-        yield FieldError("spec.gateway", Kind.INVALID, spec.gateway, f"is not an address of subnet {subnet}")
+        yield FieldError(
+            "spec.gateway", Kind.INVALID, spec.gateway, f"is not an address of subnet {subnet}"
+        )
         return
     number = int(gateway)
     if any(low <= number <= high for low, high in _spans(subnet.version, spec.exclude_ips)):
@@ -384,23 +441,34 @@ def _spans(family: int, items: Iterable[str]) -> Iterator[tuple[int, int]]:
 
 
 def route_errors(routes: Iterable[Route], subnet: IPNetwork) -> Iterator[FieldError]:
-    """Check routes: a CIDR of the family, not the default route, each once, a gateway in the subnet."""
+    """
+    Check routes.
+
+    A CIDR of the family, not the default route, each once, a gateway in the subnet.
+    """
     seen: set[IPNetwork] = set()
     for index, route in enumerate(routes):
         where = f"spec.routes[{index}]"
         dst = _network_of(route.dst, subnet.version)
         if dst is None:
-            yield FieldError(f"{where}.dst", Kind.INVALID, route.dst, f"is not an IPv{subnet.version} CIDR")
+            yield FieldError(
+                f"{where}.dst", Kind.INVALID, route.dst, f"is not an IPv{subnet.version} CIDR"
+            )
         elif dst.prefixlen == 0:
             yield FieldError(
-                f"{where}.dst", Kind.INVALID, route.dst, "is the default route; that one follows from spec.gateway"
+                f"{where}.dst",
+                Kind.INVALID,
+                route.dst,
+                "is the default route; that one follows from spec.gateway",
             )
         elif dst in seen:
             yield FieldError(f"{where}.dst", Kind.INVALID, route.dst, "is listed twice")
         else:
             seen.add(dst)
         if _address_in(route.gw, subnet) is None:
-            yield FieldError(f"{where}.gw", Kind.INVALID, route.gw, f"is not an address of subnet {subnet}")
+            yield FieldError(
+                f"{where}.gw", Kind.INVALID, route.gw, f"is not an address of subnet {subnet}"
+            )
 
 
 def _selector_errors(new: SpiderIPPool) -> Iterator[FieldError]:
@@ -416,7 +484,12 @@ def _selector_errors(new: SpiderIPPool) -> Iterator[FieldError]:
             for path, value, why in selector_problems(selector):
                 yield FieldError(f"spec.{field}.{path}", Kind.INVALID, value, why)
     if spec.pod_affinity == LabelSelector():
-        yield FieldError("spec.podAffinity", Kind.INVALID, "{}", "is empty; write labels, or leave it out to allow every pod")
+        yield FieldError(
+            "spec.podAffinity",
+            Kind.INVALID,
+            "{}",
+            "is empty; write labels, or leave it out to allow every pod",
+        )
     elif spec.pod_affinity is not None and LABEL_OWNER_APP_NAME in new.metadata.labels:
         yield from _automatic_errors(spec.pod_affinity)
 
@@ -425,7 +498,9 @@ def _automatic_errors(selector: LabelSelector) -> Iterator[FieldError]:
     """Check that an automatic pool stays with its application."""
     for key in sorted(set(selector.match_labels) - APPLICATION_KEYS):
         why = "is not a label of an automatic pool's application"
-        yield FieldError(f"spec.podAffinity.matchLabels.{key}", Kind.INVALID, selector.match_labels[key], why)
+        yield FieldError(
+            f"spec.podAffinity.matchLabels.{key}", Kind.INVALID, selector.match_labels[key], why
+        )
     if selector.match_expressions:
         why = "an automatic pool selects its application by labels only"
         yield FieldError("spec.podAffinity.matchExpressions", Kind.INVALID, "", why)
@@ -440,7 +515,11 @@ def _family(text: str) -> int | None:
 
 
 def _merged(family: int | None, items: tuple[str, ...]) -> tuple[str, ...]:
-    """Merge and sort several range items; one item, or items that cannot be read, stay as they are."""
+    """
+    Merge and sort several range items.
+
+    One item, or items that cannot be read, stay as they are.
+    """
     if family not in (4, 6) or len(items) < 2:  # noqa: PLR2004
         return items
     try:

@@ -33,7 +33,11 @@ def mutate_subnet(new: SpiderSubnet) -> SpiderSubnet:
     meta, spec = new.metadata, new.spec
     if meta.deletion_timestamp is not None:
         return new
-    labels = meta.labels if read_subnet(spec)[0] is None else {**meta.labels, LABEL_SUBNET_CIDR: cidr_label(spec.subnet)}
+    labels = (
+        meta.labels
+        if read_subnet(spec)[0] is None
+        else {**meta.labels, LABEL_SUBNET_CIDR: cidr_label(spec.subnet)}
+    )
     metadata = replace(meta, finalizers=with_finalizer(meta.finalizers), labels=labels)
     return replace(new, metadata=metadata, spec=completed(spec))
 
@@ -56,7 +60,9 @@ def validate_subnet(
     if new.metadata.deletion_timestamp is not None:
         return []
     spec, name = new.spec, new.metadata.name
-    errors = list(version_errors(spec.ip_version, features)) + (changed_errors(old.spec, spec) if old else [])
+    errors = list(version_errors(spec.ip_version, features)) + (
+        changed_errors(old.spec, spec) if old else []
+    )
     network, problem = read_subnet(spec)
     errors += problem
     if network is None or errors:
@@ -64,16 +70,26 @@ def validate_subnet(
     addresses, range_errors = read_addresses(spec, network)
     errors += range_errors
     if old is None:
-        errors += _overlap_errors(network, [subnet for subnet in others if subnet.name != name and subnet.broken is None])
+        errors += _overlap_errors(
+            network, [subnet for subnet in others if subnet.name != name and subnet.broken is None]
+        )
         mine = [pool for pool in pools if pool.broken is None and pool.family == network.version]
         errors += _pool_errors(network, addresses, mine, ",".join(spec.ips))
     elif addresses is not None:
         errors += _grant_errors(Subnet.parse(old).grants, addresses, ",".join(spec.ips))
-    return errors + list(gateway_errors(spec, network)) + list(route_errors(spec.routes or (), network))
+    return (
+        errors
+        + list(gateway_errors(spec, network))
+        + list(route_errors(spec.routes or (), network))
+    )
 
 
 def forbid_subnet_update(old: SpiderSubnet, new: SpiderSubnet) -> str | None:
-    """Say why a subnet may not be changed at all: it is being deleted, and the change is not the end of that."""
+    """
+    Say why a subnet may not be changed at all.
+
+    It is being deleted, and the change is not the end of that.
+    """
     if old.metadata.deletion_timestamp is None or FINALIZER not in new.metadata.finalizers:
         return None
     if new.spec == old.spec:
@@ -82,7 +98,11 @@ def forbid_subnet_update(old: SpiderSubnet, new: SpiderSubnet) -> str | None:
 
 
 def validate_subnet_delete(subnet: SpiderSubnet, features: Features) -> str | None:
-    """Say why a subnet may not be deleted: pools have addresses of it, and the configuration asks to protect them."""
+    """
+    Say why a subnet may not be deleted.
+
+    Pools have addresses of it, and the configuration asks to protect them.
+    """
     if not features.enable_validating_resources_deleted_webhook:
         return None
     parsed = Subnet.parse(subnet)
@@ -90,9 +110,7 @@ def validate_subnet_delete(subnet: SpiderSubnet, features: Features) -> str | No
     if not granted:
         return None
     pools = ", ".join(sorted(parsed.grants))
-    return (
-        f"SpiderSubnet {parsed.name} cannot be deleted: {counted(granted)} of it are given to {pools}; delete these pools first"
-    )
+    return f"SpiderSubnet {parsed.name} cannot be deleted: {counted(granted)} of it are given to {pools}; delete these pools first"
 
 
 def _overlap_errors(network: IPNetwork, others: Iterable[Subnet]) -> Iterator[FieldError]:
@@ -104,14 +122,22 @@ def _overlap_errors(network: IPNetwork, others: Iterable[Subnet]) -> Iterator[Fi
             yield FieldError("spec.subnet", Kind.INVALID, str(network), why)
 
 
-def _pool_errors(network: IPNetwork, addresses: AddressSet | None, pools: Iterable[Pool], value: str) -> Iterator[FieldError]:
-    """Check a new subnet against the pools that are there: of other CIDRs, or with addresses that it has as well."""
+def _pool_errors(
+    network: IPNetwork, addresses: AddressSet | None, pools: Iterable[Pool], value: str
+) -> Iterator[FieldError]:
+    """
+    Check a new subnet against the pools that are there.
+
+    Of other CIDRs, or with addresses that it has as well.
+    """
     mine = AddressSet.network(network)
     for pool in pools:
         if pool.subnet != network and mine.overlaps(AddressSet.network(pool.subnet)):
             why = f"overlaps subnet {pool.subnet} of IPPool {pool.name}, and is not the same"
             yield FieldError("spec.subnet", Kind.INVALID, str(network), why)
-        outside = pool.total - addresses if pool.subnet == network and addresses is not None else None
+        outside = (
+            pool.total - addresses if pool.subnet == network and addresses is not None else None
+        )
         if outside:
             why = f"lacks {counted(outside)} of IPPool {pool.name}, which has the same subnet"
             yield FieldError("spec.ips", Kind.INVALID, value, why)

@@ -1,4 +1,8 @@
-"""The agent put together: which parts there are, in which order they start, and in which they stop."""
+"""
+The agent put together.
+
+Which parts there are, in which order they start, and in which they stop.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,14 @@ from aiohttp import web
 from spiderpool.agent.api.health import health_routes
 from spiderpool.agent.api.interfaces import interface_routes, runtime_uids
 from spiderpool.agent.api.node_report import node_routes
-from spiderpool.agent.api.server import Handle, Plugin, dispatcher, listen_on_port, listen_on_socket, socket_routes
+from spiderpool.agent.api.server import (
+    Handle,
+    Plugin,
+    dispatcher,
+    listen_on_port,
+    listen_on_socket,
+    socket_routes,
+)
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
@@ -159,7 +170,14 @@ def build(
             wait_s=wait_s,
             pool_wait_s=settings.pool_wait_s,
         ),
-        releases=Releases(cluster, informers, claims, retry=retry, deletions=deletions, on_loss=metrics.lost_releases.inc),
+        releases=Releases(
+            cluster,
+            informers,
+            claims,
+            retry=retry,
+            deletions=deletions,
+            on_loss=metrics.lost_releases.inc,
+        ),
         pod_locks=pod_locks,
         metrics=metrics,
         reports=reports,
@@ -219,14 +237,24 @@ def build(
 
 @asynccontextmanager
 async def serving(app: App) -> AsyncIterator[None]:
-    """Run an agent: kubelet's probes first, the socket when everything is known; all ends in the opposite order."""
+    """
+    Run an agent: kubelet's probes first, the socket when everything is known.
+
+    All ends in the opposite order.
+    """
     async with AsyncExitStack() as stack:
         interfaces = interface_routes(app.settings.node, lambda: app.informers.pods)
-        node = node_routes(app.settings.node, app.node_settings, lambda: app.kube_proxy.verdict or app.kube_proxy.trouble)
+        node = node_routes(
+            app.settings.node,
+            app.node_settings,
+            lambda: app.kube_proxy.verdict or app.kube_proxy.trouble,
+        )
         health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces, **node})
         await _open(stack, listen_on_port(health, app.settings.health_port))
         if app.settings.metrics:
-            await _open(stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port))
+            await _open(
+                stack, listen_on_port(_metrics_handle(app.metrics), app.settings.metric_port)
+            )
         await stack.enter_async_context(informed(app))
         plugins: dict[str, Plugin] = {
             IPAM_PLUGIN: IpamPlugin(app.ipam, app.detector),
@@ -234,7 +262,9 @@ async def serving(app: App) -> AsyncIterator[None]:
             COORDINATOR: app.coordinator,
             IFACER: Ifacer(),
         }
-        await _open(stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket))
+        await _open(
+            stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket)
+        )
         # Before the socket closes: ADDs that run take back what they made, and tell their callers.
         stack.push_async_callback(app.ipam.pod_locks.settle)
         stack.push_async_callback(app.coordinator.settle)
@@ -247,7 +277,11 @@ async def serving(app: App) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def informed(app: App) -> AsyncIterator[None]:
-    """Run all of an agent but its listeners: inside, it knows its node and keeps its projections."""
+    """
+    Run all of an agent but its listeners.
+
+    Inside, it knows its node and keeps its projections.
+    """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(app.informers.stop)
         stack.push_async_callback(app.watches.stop)
@@ -301,7 +335,11 @@ def _lost(metrics: Metrics, reports: Reports, pod: Pod, text: str) -> None:
 
 
 def _pool_changed(occupancy: Occupancy, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
-    """Wake who waits for an address when what a pool gives may have changed; its status is written all the time."""
+    """
+    Wake who waits for an address when what a pool gives may have changed.
+
+    Its status is written all the time.
+    """
     if old is None or new is None or (old.spec, is_imported(old)) != (new.spec, is_imported(new)):
         occupancy.changed()
 

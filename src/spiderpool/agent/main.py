@@ -1,4 +1,8 @@
-"""`spiderpool-agent`: reads environment and configuration and runs the agent; errors are one line and exit code 1."""
+"""
+`spiderpool-agent`: reads environment and configuration and runs the agent.
+
+Errors are one line and exit code 1.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ import uvloop
 
 from spiderpool.agent.app import App, build, serving
 from spiderpool.agent.metrics import Metrics
-from spiderpool.agent.node.installation import NodeInstaller, is_being_removed, read_install_settings
+from spiderpool.agent.node.installation import (
+    NodeInstaller,
+    is_being_removed,
+    read_install_settings,
+)
 from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.agent.settings import Settings, read_settings
 from spiderpool.api.kubernetes.core import Node
@@ -28,7 +36,9 @@ from spiderpool.kube.connect import connect
 from spiderpool.model.config import Config, parse_config
 
 FIRST_ANSWER_S: Final = 30.0  # the original asks 15 times, 2 s each (reference ipam.md 3.10)
-TURN_S: Final = 0.001  # how long a thread may compute while the event loop waits; Python's own 5 ms add up with each thread
+# how long a thread may compute while the event loop waits; Python's own 5 ms add up with each
+# thread
+TURN_S: Final = 0.001
 CONNECTIONS: Final = 64  # more requests at a time only wait in the API server instead of here
 
 log = structlog.get_logger(__name__)
@@ -42,7 +52,9 @@ def about() -> None:
 
 @cli.command()
 def daemon(
-    config_path: Annotated[Path, typer.Option("--config-path", help="File conf.yml of the ConfigMap spiderpool-conf.")],
+    config_path: Annotated[
+        Path, typer.Option("--config-path", help="File conf.yml of the ConfigMap spiderpool-conf.")
+    ],
 ) -> None:
     """Serve CNI calls on the unix socket until a signal comes."""
     try:
@@ -65,12 +77,19 @@ async def run(settings: Settings, config: Config) -> None:
     installer = NodeInstaller(read_install_settings(os.environ), str(config.ipam_unix_socket_path))
     metrics = Metrics(settings.version)
     async with connect(
-        settings.kubeconfig, user_agent="spiderpool-agent", limit=CONNECTIONS, observe=metrics.api_call
+        settings.kubeconfig,
+        user_agent="spiderpool-agent",
+        limit=CONNECTIONS,
+        observe=metrics.api_call,
     ) as cluster:
         await require_access(cluster, settings)
         app = build(settings, config, cluster, metrics)
         app.node_settings.hold(
-            wanted_settings(config.features.families, tune=config.tune_sysctl_config, be_liberal=config.tcp_be_liberal)
+            wanted_settings(
+                config.features.families,
+                tune=config.tune_sysctl_config,
+                be_liberal=config.tcp_be_liberal,
+            )
         )
         installer.install_executables()
         await _serve(app, installer, stop)
@@ -80,25 +99,34 @@ async def run(settings: Settings, config: Config) -> None:
 async def _serve(app: App, installer: NodeInstaller, stop: asyncio.Event) -> None:
     """Serve until asked to stop."""
     async with serving(app):
-        # What is there now stays: the collector need not look at it again. An ADD leaves little garbage in cycles.
+        # What is there now stays: the collector need not look at it again. An ADD leaves little
+        # garbage in cycles.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        beside = [asyncio.create_task(installer.keep_configured()), asyncio.create_task(app.kube_proxy.run())]
+        beside = [
+            asyncio.create_task(installer.keep_configured()),
+            asyncio.create_task(app.kube_proxy.run()),
+        ]
         await stop.wait()
         log.info("spiderpool-agent stops")
         for task in beside:
             task.cancel()
 
 
-async def _clean_node(cluster: Cluster, settings: Settings, installer: NodeInstaller, node_settings: NodeSettings) -> None:
+async def _clean_node(
+    cluster: Cluster, settings: Settings, installer: NodeInstaller, node_settings: NodeSettings
+) -> None:
     """Remove from the node what was installed, and put its kernel settings back, when this is no restart but the end."""
     if not installer.settings.wanted:
         return
     try:
         removed = await is_being_removed(cluster, settings.namespace, settings.pod_name)
     except SpiderpoolError as error:
-        log.warning("it is not known whether this agent comes back, so the node is left as it is", reason=error.message)
+        log.warning(
+            "it is not known whether this agent comes back, so the node is left as it is",
+            reason=error.message,
+        )
         return
     if removed:
         node_settings.undo()
@@ -106,7 +134,11 @@ async def _clean_node(cluster: Cluster, settings: Settings, installer: NodeInsta
 
 
 async def require_access(cluster: Cluster, settings: Settings) -> None:
-    """Make sure that the API server answers, and answers us; it may be starting at the same time as we."""
+    """
+    Make sure that the API server answers, and answers us.
+
+    It may be starting at the same time as we.
+    """
     backoff = Backoff(first_s=0.2, last_s=2.0)
     deadline = asyncio.get_running_loop().time() + FIRST_ANSWER_S
     while True:
@@ -116,10 +148,14 @@ async def require_access(cluster: Cluster, settings: Settings) -> None:
             log.warning("the node is not registered yet", node=settings.node)
         except Forbidden as error:
             how = f"kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "service account"
-            raise Forbidden(f"the API server refuses this agent's credentials ({how}): {error.message}") from error
+            raise Forbidden(
+                f"the API server refuses this agent's credentials ({how}): {error.message}"
+            ) from error
         except Unreachable as error:
             if asyncio.get_running_loop().time() > deadline:
-                raise Unreachable(f"the API server does not answer within {FIRST_ANSWER_S:g} s: {error.message}") from error
+                raise Unreachable(
+                    f"the API server does not answer within {FIRST_ANSWER_S:g} s: {error.message}"
+                ) from error
             await asyncio.sleep(backoff.next_s(error))
             continue
         return

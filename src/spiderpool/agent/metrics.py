@@ -73,30 +73,51 @@ class Metrics:
         """
         self.registry = CollectorRegistry()
         self._scope = (SCOPE, version)
-        Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(*self._scope).info({})
+        Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(
+            *self._scope
+        ).info({})
         target = Gauge("target_info", "Target metadata", ("service_name",), registry=self.registry)
         target.labels(SERVICE).set(1)
         self.allocations = self._counter("ipam_allocation_counts", "ADD calls")
-        self.allocation_failures = self._counter("ipam_allocation_failure_counts", "ADD calls that failed")
+        self.allocation_failures = self._counter(
+            "ipam_allocation_failure_counts", "ADD calls that failed"
+        )
         self.lost_creates = self._counter(
-            "ipam_allocation_update_ippool_conflict_counts", "creates that met an address that somebody else has"
+            "ipam_allocation_update_ippool_conflict_counts",
+            "creates that met an address that somebody else has",
         )
-        self._internal = self._counter("ipam_allocation_err_internal_counts", "ADD calls that failed for another reason")
-        self._no_pool = self._counter("ipam_allocation_err_no_available_pool_counts", "ADD calls without a usable pool")
+        self._internal = self._counter(
+            "ipam_allocation_err_internal_counts", "ADD calls that failed for another reason"
+        )
+        self._no_pool = self._counter(
+            "ipam_allocation_err_no_available_pool_counts", "ADD calls without a usable pool"
+        )
         self._refused = self._counter(
-            "ipam_allocation_err_retries_exhausted_counts", "ADD calls that the caller's input makes impossible"
+            "ipam_allocation_err_retries_exhausted_counts",
+            "ADD calls that the caller's input makes impossible",
         )
-        self._used_out = self._counter("ipam_allocation_err_ip_used_out_counts", "ADD calls that met only full pools")
+        self._used_out = self._counter(
+            "ipam_allocation_err_ip_used_out_counts", "ADD calls that met only full pools"
+        )
         self.allocation_time = self._durations("ipam_allocation", "duration", "time of an ADD")
-        self.allocation_wait = self._durations("ipam_allocation", "limit_duration", "time that an ADD waits for its turn")
-        self.releases = self._counter("ipam_release_counts", "DEL calls")
-        self.release_failures = self._counter("ipam_release_failure_counts", "DEL calls that failed")
-        self.lost_releases = self._counter(
-            "ipam_release_update_ippool_conflict_counts", "deletions of records that somebody else changed meanwhile"
+        self.allocation_wait = self._durations(
+            "ipam_allocation", "limit_duration", "time that an ADD waits for its turn"
         )
-        self._release_internal = self._counter("ipam_release_err_internal_counts", "DEL calls that failed")
+        self.releases = self._counter("ipam_release_counts", "DEL calls")
+        self.release_failures = self._counter(
+            "ipam_release_failure_counts", "DEL calls that failed"
+        )
+        self.lost_releases = self._counter(
+            "ipam_release_update_ippool_conflict_counts",
+            "deletions of records that somebody else changed meanwhile",
+        )
+        self._release_internal = self._counter(
+            "ipam_release_err_internal_counts", "DEL calls that failed"
+        )
         self.release_time = self._durations("ipam_release", "duration", "time of a DEL")
-        self.release_wait = self._durations("ipam_release", "limit_duration", "time that a DEL waits for its turn")
+        self.release_wait = self._durations(
+            "ipam_release", "limit_duration", "time that a DEL waits for its turn"
+        )
         self._api_calls = Counter(
             "spiderpool_api_requests",
             "requests to the API server, watches left out; code 0 = no answer",
@@ -104,13 +125,19 @@ class Metrics:
             registry=self.registry,
         )
         self.lost_addresses = self._counter(
-            "ipam_lost_address_counts", "addresses of living pods that were found in somebody else's hands"
+            "ipam_lost_address_counts",
+            "addresses of living pods that were found in somebody else's hands",
         )
-        self._coordinator = {command: self._calls("coordinator", command) for command in ("ADD", "DEL", "CHECK")}
+        self._coordinator = {
+            command: self._calls("coordinator", command) for command in ("ADD", "DEL", "CHECK")
+        }
         self._drops_invalid = self._gauge(
-            "node_kube_proxy_drops_invalid", "1 where kube-proxy drops packets that conntrack calls INVALID"
+            "node_kube_proxy_drops_invalid",
+            "1 where kube-proxy drops packets that conntrack calls INVALID",
         )
-        self._tcp_be_liberal = self._gauge("node_conntrack_tcp_be_liberal", "the kernel setting of that name")
+        self._tcp_be_liberal = self._gauge(
+            "node_conntrack_tcp_be_liberal", "the kernel setting of that name"
+        )
 
     def packets_invalid(self, verdict: Verdict, findings: ProbeResult) -> None:
         """Note what becomes of packets that conntrack calls INVALID."""
@@ -167,22 +194,34 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(*self._scope)
+        return Counter(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(
+            *self._scope
+        )
 
     def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(*self._scope)
+        return Gauge(f"spiderpool_{name}", text, _LABELS, registry=self.registry).labels(
+            *self._scope
+        )
 
     def _calls(self, subject: str, command: str) -> _Calls:
         name = f"{subject}_{command.lower()}"
         return _Calls(
             self._counter(f"{name}_counts", f"{command} calls of {subject}"),
             self._counter(f"{name}_failure_counts", f"{command} calls of {subject} that failed"),
-            self._durations(name, "duration", f"time of a {command} of {subject}", COORDINATOR_BUCKETS_S),
+            self._durations(
+                name, "duration", f"time of a {command} of {subject}", COORDINATOR_BUCKETS_S
+            ),
         )
 
-    def _durations(self, subject: str, kind: str, text: str, buckets_s: Sequence[float] = BUCKETS_S) -> _Durations:
+    def _durations(
+        self, subject: str, kind: str, text: str, buckets_s: Sequence[float] = BUCKETS_S
+    ) -> _Durations:
         histogram = Histogram(
-            f"spiderpool_{subject}_{kind}_seconds", text, _LABELS, registry=self.registry, buckets=buckets_s
+            f"spiderpool_{subject}_{kind}_seconds",
+            text,
+            _LABELS,
+            registry=self.registry,
+            buckets=buckets_s,
         ).labels(*self._scope)
         return _Durations(
             histogram,

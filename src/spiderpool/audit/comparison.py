@@ -1,9 +1,10 @@
 """
 The audit: four books of the same addresses are compared, and every difference gets its cause and the command that mends it.
 
-The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status; what SpiderSubnets say of their
-pools counts here as well); the interfaces, as agents read them from their kernels. Books are read one after another, so a
-difference counts only when a second reading has it too (`lasting`); projections may lag behind by `Snapshot.lag_s`.
+The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status; what
+SpiderSubnets say of their pools counts here as well); the interfaces, as agents read them from
+their kernels. Books are read one after another, so a difference counts only when a second reading
+has it too (`lasting`); projections may lag behind by `Snapshot.lag_s`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Kind(enum.StrEnum):
     """What does not agree."""
 
     LEAK = "Leak"  # a record whose holder is gone
-    NOT_HANDED_OVER = "NotHandedOver"  # a static record that names the pod before the one that lives
+    # a static record that names the pod before the one that lives
+    NOT_HANDED_OVER = "NotHandedOver"
     DUPLICATE_CLAIM = "DuplicateClaim"  # two addresses for the same claim
     POOL_GONE = "PoolGone"  # a record of a pool that does not exist
     OUTSIDE_POOL = "OutsidePool"  # a record whose address its pool does not have
@@ -58,7 +60,8 @@ class Kind(enum.StrEnum):
     OTHER_SANDBOX = "OtherSandbox"  # a record made for a sandbox that the pod does not run in
     ENDPOINT = "Endpoint"  # a SpiderEndpoint that is not what the records say
     POOL_STATUS = "PoolStatus"  # a pool's status that is not what the records say
-    SUBNET_STATUS = "SubnetStatus"  # what a subnet's status gives to a pool is not what the pool has
+    # what a subnet's status gives to a pool is not what the pool has
+    SUBNET_STATUS = "SubnetStatus"
     NOT_IMPORTED = "NotImported"  # a pool whose former allocations are not taken over
 
 
@@ -67,7 +70,8 @@ class Difference:
     """
     One difference.
 
-    `subject`: the address, endpoint or pool. `text`: what the books say. `cause`: how that comes. `remedy`: a command line.
+    `subject`: the address, endpoint or pool. `text`: what the books say. `cause`: how that comes.
+    `remedy`: a command line.
     """
 
     kind: Kind
@@ -88,7 +92,12 @@ def compare(snapshot: Snapshot) -> tuple[Difference, ...]:
     leaked = {leak.subject for leak in leaks}
     found = [
         *leaks,
-        *(d for record in snapshot.held if record.spec.ip not in leaked for d in _record(record, snapshot)),
+        *(
+            d
+            for record in snapshot.held
+            if record.spec.ip not in leaked
+            for d in _record(record, snapshot)
+        ),
         *_twice(snapshot, leaked),
         *_interfaces(snapshot),
         *_endpoints(snapshot),
@@ -123,14 +132,19 @@ def find_leaks(snapshot: Snapshot) -> Iterator[Difference]:
 
 
 def _is_taken_down(record: SpiderIP, snapshot: Snapshot) -> bool:
-    """Whether nothing is left of a pod that has ended: its namespace goes after its DEL; on a lost node nobody makes one."""
+    """
+    Whether nothing is left of a pod that has ended: its namespace goes after its DEL.
+
+    On a lost node nobody makes one.
+    """
     node = record.spec.holder.node
     if (snapshot.nodes is not None and node not in snapshot.nodes) or node in snapshot.lost:
         return True
     return node in snapshot.read_nodes and record.spec.address not in snapshot.addresses_in_use
 
 
-# --- records against pods and pools -----------------------------------------------------------------------------------------
+# --- records against pods and pools
+# -----------------------------------------------------------------------------------------
 
 
 def _record(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
@@ -141,7 +155,11 @@ def _record(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
 
 
 def _handed_over(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
-    """A static address follows its pod's name: a running pod of that name with another UID must have taken it over."""
+    """
+    A static address follows its pod's name.
+
+    A running pod of that name with another UID must have taken it over.
+    """
     holder, spec = record.spec.holder, record.spec
     pod = snapshot.pod_named.get((holder.namespace, holder.name))
     if pod is not None and spec.static and pod.metadata.uid != holder.uid and _runs(pod):
@@ -195,18 +213,28 @@ def _twice(snapshot: Snapshot, leaked: set[str]) -> Iterator[Difference]:
             )
 
 
-# --- records against interfaces ---------------------------------------------------------------------------------------------
+# --- records against interfaces
+# ---------------------------------------------------------------------------------------------
 
 
 def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
     """A running pod wears what it holds, in the sandbox for which it was claimed."""
     spec, pod = record.spec, snapshot.living(record)
-    if pod is None or not _runs(pod) or pod.spec.host_network or pod.spec.node_name not in snapshot.read_nodes:
+    if (
+        pod is None
+        or not _runs(pod)
+        or pod.spec.host_network
+        or pod.spec.node_name not in snapshot.read_nodes
+    ):
         return
     namespaces = snapshot.in_use.get(spec.holder.uid, ())
     in_use = {slot for namespace in namespaces for slot in namespace.pairs}
     if spec.address not in {ip for _, ip in in_use}:
-        seen = f"wears {_slots(in_use)}" if namespaces else f"has no network namespace on node {pod.spec.node_name}"
+        seen = (
+            f"wears {_slots(in_use)}"
+            if namespaces
+            else f"has no network namespace on node {pod.spec.node_name}"
+        )
         yield Difference(
             Kind.NOT_ASSIGNED,
             spec.ip,
@@ -228,7 +256,9 @@ def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Differen
 
 def _interfaces(snapshot: Snapshot) -> Iterator[Difference]:
     """Whatever wears an address of a pool must hold it."""
-    for node, namespace in ((each.node, namespace) for each in snapshot.interfaces for namespace in each.namespaces):
+    for node, namespace in (
+        (each.node, namespace) for each in snapshot.interfaces for namespace in each.namespaces
+    ):
         pod = snapshot.pod_of.get(namespace.pod_uid)
         if pod is not None and not is_alive(pod):
             continue  # it is being taken down
@@ -237,7 +267,12 @@ def _interfaces(snapshot: Snapshot) -> Iterator[Difference]:
 
 
 def _one_in_use(
-    nic: str, ip: IPAddress, node: str, namespace: InUseNamespace, pod: Pod | None, snapshot: Snapshot
+    nic: str,
+    ip: IPAddress,
+    node: str,
+    namespace: InUseNamespace,
+    pod: Pod | None,
+    snapshot: Snapshot,
 ) -> Iterator[Difference]:
     """Compare one address on one interface with its record."""
     record = snapshot.record_of.get(ip)
@@ -246,14 +281,20 @@ def _one_in_use(
         return  # none of ours
     if not namespace.pod_uid and record is not None and _is_ending(record, snapshot):
         return  # its sandbox has no process any more, and is being taken down
-    user_of = f"pod {full_name(pod)}" if pod else f"namespace {namespace.path} on node {node}, of no pod that exists,"
+    user_of = (
+        f"pod {full_name(pod)}"
+        if pod
+        else f"namespace {namespace.path} on node {node}, of no pod that exists,"
+    )
     if record is None or not record.held:
         state = "no record says so" if record is None else f"the record is {record.spec.state}"
         yield Difference(
             Kind.UNRECORDED,
             str(ip),
             f"{user_of} wears it on {nic}; {state}",
-            "the record was deleted while the pod ran" if pod else "the namespace outlived its pod: its DEL never came",
+            "the record was deleted while the pod ran"
+            if pod
+            else "the namespace outlived its pod: its DEL never came",
             record_by_hand(str(ip), pod, nic, next(iter(namespace.containers), "unknown"))
             if pod
             else remove_namespace(namespace, node),
@@ -288,7 +329,8 @@ def _uses(record: SpiderIP, snapshot: Snapshot) -> bool:
     return any(record.spec.address == ip for namespace in namespaces for _, ip in namespace.pairs)
 
 
-# --- what is derived --------------------------------------------------------------------------------------------------------
+# --- what is derived
+# --------------------------------------------------------------------------------------------------------
 
 
 def _endpoints(snapshot: Snapshot) -> Iterator[Difference]:
@@ -301,39 +343,65 @@ def _endpoints(snapshot: Snapshot) -> Iterator[Difference]:
         problem = _endpoint(held.get(key, []), shown.get(key), snapshot)
         if problem is not None:
             text, cause = problem
-            remedy = restart_agents(snapshot.namespace) if cause == LOST else "spiderpoolctl gc --apply"
+            remedy = (
+                restart_agents(snapshot.namespace) if cause == LOST else "spiderpoolctl gc --apply"
+            )
             yield Difference(Kind.ENDPOINT, f"{key[0]}/{key[1]}", text, cause, remedy)
 
 
-def _endpoint(records: list[SpiderIP], endpoint: SpiderEndpoint | None, snapshot: Snapshot) -> tuple[str, str] | None:
+def _endpoint(
+    records: list[SpiderIP], endpoint: SpiderEndpoint | None, snapshot: Snapshot
+) -> tuple[str, str] | None:
     """Say what is wrong with one endpoint, and how that comes."""
     holds = {(record.spec.holder.nic, record.spec.address) for record in records}
     if endpoint is None:
         pods = [pod for record in records if (pod := snapshot.living(record)) is not None]
         if not any(_runs(pod) for pod in pods):
             return None  # nothing to be read from it yet, or no more
-        return f"no endpoint; held are {_slots(holds)}", "the endpoint was deleted by hand, or the node's agent cannot write it"
+        return (
+            f"no endpoint; held are {_slots(holds)}",
+            "the endpoint was deleted by hand, or the node's agent cannot write it",
+        )
     shows = frozenset(slots_of(endpoint))
     if remembers(endpoint, records, snapshot):
         return f"the endpoint shows {_slots(shows)}; held are {_slots(holds)}", LOST
     if shows != holds:
         orphan = not records and snapshot.pod_named.get(endpoint.key) is None
-        cause = "it outlived its pod" if orphan else "it was edited by hand, or the node's agent cannot write it"
+        cause = (
+            "it outlived its pod"
+            if orphan
+            else "it was edited by hand, or the node's agent cannot write it"
+        )
         return f"the endpoint shows {_slots(shows)}; held are {_slots(holds)}", cause
     uid = endpoint.status.current.uid if endpoint.status else ""
     uids = {record.spec.holder.uid for record in records}
     if uids and uid not in uids:
-        return f"the endpoint is of pod UID {uid}; held by {', '.join(sorted(uids))}", "the node's agent cannot write it"
+        return (
+            f"the endpoint is of pod UID {uid}; held by {', '.join(sorted(uids))}",
+            "the node's agent cannot write it",
+        )
     return None
 
 
 def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], snapshot: Snapshot) -> bool:
-    """Whether an endpoint is all that tells what a living pod wears: its records are made from it again."""
+    """
+    Whether an endpoint is all that tells what a living pod wears.
+
+    Its records are made from it again.
+    """
     pod = snapshot.pod_of.get(endpoint.status.current.uid) if endpoint.status else None
     held = set(map(slot_of, records))
     lost = [ip for nic, ip in slots_of(endpoint) if (nic, ip.version) not in held]
-    in_use = {ip for each in snapshot.in_use.get(pod.metadata.uid, ()) for _, ip in each.pairs} if pod is not None else set()
-    return pod is not None and _runs(pod) and any(ip in in_use or pod.spec.node_name not in snapshot.read_nodes for ip in lost)
+    in_use = (
+        {ip for each in snapshot.in_use.get(pod.metadata.uid, ()) for _, ip in each.pairs}
+        if pod is not None
+        else set()
+    )
+    return (
+        pod is not None
+        and _runs(pod)
+        and any(ip in in_use or pod.spec.node_name not in snapshot.read_nodes for ip in lost)
+    )
 
 
 def slots_of(endpoint: SpiderEndpoint) -> Iterator[Slot]:
@@ -366,8 +434,14 @@ def _pools(snapshot: Snapshot) -> Iterator[Difference]:
             yield from _status(pool, records[name], snapshot)
 
 
-def _status(pool: SpiderIPPool, records: list[SpiderIP], snapshot: Snapshot) -> Iterator[Difference]:
-    """Compare one pool's status; a map that is left out is no difference where the counts agree (it has a limit)."""
+def _status(
+    pool: SpiderIPPool, records: list[SpiderIP], snapshot: Snapshot
+) -> Iterator[Difference]:
+    """
+    Compare one pool's status.
+
+    A map that is left out is no difference where the counts agree (it has a limit).
+    """
     expected, shown = pool_status(records, snapshot.parsed[pool.metadata.name]), pool.status
     counts = (expected.allocated_ip_count or 0, expected.total_ip_count or 0)
     seen = (shown.allocated_ip_count or 0, shown.total_ip_count or 0)
@@ -376,7 +450,9 @@ def _status(pool: SpiderIPPool, records: list[SpiderIP], snapshot: Snapshot) -> 
     if seen == counts:
         text = "allocatedIPs names other addresses or pods than the records"
     else:
-        text = f"status says {seen[0]} of {seen[1]} allocated, the records {counts[0]} of {counts[1]}"
+        text = (
+            f"status says {seen[0]} of {seen[1]} allocated, the records {counts[0]} of {counts[1]}"
+        )
     yield Difference(
         Kind.POOL_STATUS,
         pool.metadata.name,
@@ -405,7 +481,8 @@ def _subnets(snapshot: Snapshot) -> Iterator[Difference]:
             )
 
 
-# --- words ------------------------------------------------------------------------------------------------------------------
+# --- words
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _runs(pod: Pod) -> bool:

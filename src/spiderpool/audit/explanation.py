@@ -1,4 +1,8 @@
-"""Why a pod has its addresses and why not others: the decisions of an ADD, told instead of carried out."""
+"""
+Why a pod has its addresses and why not others.
+
+The decisions of an ADD, told instead of carried out.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,9 @@ class Slot(msgspec.Struct, frozen=True, rename="camel"):
     """
     One NIC and family.
 
-    `source`: where the names of pools come from. `address`, `pool`: what the pod holds, empty when nothing. `pools`: those that
-    it may use, in the order of trial, each with its numbers. `refused`: the others of the wish, with their reasons.
+    `source`: where the names of pools come from. `address`, `pool`: what the pod holds, empty when
+    nothing. `pools`: those that it may use, in the order of trial, each with its numbers.
+    `refused`: the others of the wish, with their reasons.
     """
 
     nic: str
@@ -36,7 +41,11 @@ class Slot(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Explanation(msgspec.Struct, frozen=True, rename="camel"):
-    """All about one pod; `problems`: NICs that get nothing at all, with the words that an ADD would give."""
+    """
+    All about one pod; `problems`.
+
+    NICs that get nothing at all, with the words that an ADD would give.
+    """
 
     pod: str
     owner: str
@@ -49,7 +58,11 @@ class Explanation(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the calls of a pod would ask for; `problems` are those of calls that ask for nothing that can be had."""
+    """
+    What the calls of a pod would ask for.
+
+    `problems` are those of calls that ask for nothing that can be had.
+    """
 
     selections: tuple[Selection, ...]
     problems: tuple[str, ...]
@@ -57,7 +70,9 @@ class Asked:
     @property
     def pools(self) -> tuple[str, ...]:
         """Names of the pools that the pod may use."""
-        return tuple(dict.fromkeys(pool.name for selection in self.selections for pool in selection.pools))
+        return tuple(
+            dict.fromkeys(pool.name for selection in self.selections for pool in selection.pools)
+        )
 
 
 def ask_all(facts: Facts, requests: Iterable[Request]) -> Asked:
@@ -66,7 +81,9 @@ def ask_all(facts: Facts, requests: Iterable[Request]) -> Asked:
     problems: dict[str, None] = {}
     for request in requests:
         try:
-            pod_request: PodRequest = read_pod_request(facts.pod, facts.namespace, request, facts.features, facts.position)
+            pod_request: PodRequest = read_pod_request(
+                facts.pod, facts.namespace, request, facts.features, facts.position
+            )
             found = select_for_pod(pod_request, facts)
         except SpiderpoolError as error:
             problems[f"{request.nic}: {error.message}"] = None
@@ -77,7 +94,11 @@ def ask_all(facts: Facts, requests: Iterable[Request]) -> Asked:
 
 
 def explain_pod(
-    facts: Facts, asked: Asked, held: Iterable[SpiderIP], usage: Mapping[str, Usage], notes: Iterable[str] = ()
+    facts: Facts,
+    asked: Asked,
+    held: Iterable[SpiderIP],
+    usage: Mapping[str, Usage],
+    notes: Iterable[str] = (),
 ) -> Explanation:
     """
     Tell.
@@ -91,7 +112,10 @@ def explain_pod(
     """
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
     mine = {slot_of(record): record for record in held if record.held}
-    slots = [_slot(selection, mine.pop((selection.nic, selection.family), None), usage) for selection in asked.selections]
+    slots = [
+        _slot(selection, mine.pop((selection.nic, selection.family), None), usage)
+        for selection in asked.selections
+    ]
     slots += [_unasked(record) for record in mine.values()]
     return Explanation(
         pod=full_name(facts.pod),
@@ -126,15 +150,23 @@ def _answer(selection: Selection, record: SpiderIP | None, numbers: tuple[Usage,
         pool = record.spec.pool
         if pool in names:
             place = (
-                "the only pool it may use" if len(names) == 1 else f"pool {names.index(pool) + 1} of {len(names)} in its order"
+                "the only pool it may use"
+                if len(names) == 1
+                else f"pool {names.index(pool) + 1} of {len(names)} in its order"
             )
             fixed = "; fixed: it outlives the pod" if record.spec.static else ""
             return f"holds {record.spec.ip} of {pool}, {place}{fixed}"
-        gone = "would not get it today" if pool in selection.looked_at else "does not ask for it any more"
+        gone = (
+            "would not get it today"
+            if pool in selection.looked_at
+            else "does not ask for it any more"
+        )
         return f"holds {record.spec.ip} of {pool}: it keeps what it has, though it {gone}"
     if not names:
         waits = any(refusal.again for refusal in selection.refusals)
-        return "waits: its pool is not ready yet" if waits else "gets nothing: no pool that it may use"
+        return (
+            "waits: its pool is not ready yet" if waits else "gets nothing: no pool that it may use"
+        )
     free = next((each for each in numbers if each.free > 0), None)
     if selection.ips:
         return f"asks for {' or '.join(map(str, selection.ips))} of {names[0]}"

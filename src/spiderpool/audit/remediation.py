@@ -14,7 +14,11 @@ def delete_pod(pod: Pod) -> str:
 
 
 def move_off(record: SpiderIP, snapshot: Snapshot) -> str:
-    """Make a holder take another address: a static one keeps its own over the restart, so that is released."""
+    """
+    Make a holder take another address.
+
+    A static one keeps its own over the restart, so that is released.
+    """
     pod = snapshot.living(record)
     release = f"spiderpoolctl ip release --ip {record.spec.ip} --force"
     if pod is None:
@@ -37,11 +41,19 @@ def restart_controller(namespace: str) -> str:
 
 
 def restart_agents(namespace: str) -> str:
-    """Begin the agents anew; each makes the records again that living pods of its node have lost."""
+    """
+    Begin the agents anew.
+
+    Each makes the records again that living pods of its node have lost.
+    """
     return f"kubectl --namespace {namespace} rollout restart daemonset spiderpool-agent"
 
 
 def remove_namespace(namespace: InUseNamespace, node: str) -> str:
     """Remove a network namespace that outlived its pod, on its node."""
     name = namespace.path.rpartition("/")[2]
-    return f"ip netns delete {name}  # on node {node}" if "/netns/" in namespace.path else f"reboot node {node}"
+    return (
+        f"ip netns delete {name}  # on node {node}"
+        if "/netns/" in namespace.path
+        else f"reboot node {node}"
+    )

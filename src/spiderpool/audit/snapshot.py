@@ -1,4 +1,8 @@
-"""The four books of the audit, read: pods, SpiderIPs, what is derived from them, and what interfaces wear."""
+"""
+The four books of the audit, read.
+
+Pods, SpiderIPs, what is derived from them, and what interfaces wear.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,11 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.pool import Pool
 from spiderpool.records.lifecycle import HolderOwners
 
-SMALL_POOL: Final = 200  # records; above it a pool's status is written once in 10 s (architecture 2, "Projections")
-PROJECTION_LAG_S: Final = {False: 2.0, True: 12.0}  # whether one of the pools is large → how long after a change all is written
+SMALL_POOL: Final = (
+    200  # records; above it a pool's status is written once in 10 s (architecture 2, "Projections")
+)
+# whether one of the pools is large → how long after a change all is written
+PROJECTION_LAG_S: Final = {False: 2.0, True: 12.0}
 
 Name = tuple[str, str]
 """(namespace, name)."""
@@ -32,8 +39,10 @@ class Snapshot:
     """
     All books, read.
 
-    `owners`: for each static record, by its name, the objects that judge it. `interfaces`: of the nodes whose agents answered.
-    `nodes`: names of the nodes that exist, None = not known; `lost`: of those among them that are not Ready.
+    `owners`: for each static record, by its name, the objects that judge it. `interfaces`: of the
+    nodes whose agents answered.
+    `nodes`: names of the nodes that exist, None = not known; `lost`: of those among them that are
+    not Ready.
     `namespace`: where the product runs, for commands.
     """
 
@@ -90,7 +99,9 @@ class Snapshot:
     @cached_property
     def addresses_in_use(self) -> frozenset[IPAddress]:
         """Every address on any interface that is known."""
-        return frozenset(ip for each in self.in_use.values() for namespace in each for _, ip in namespace.pairs)
+        return frozenset(
+            ip for each in self.in_use.values() for namespace in each for _, ip in namespace.pairs
+        )
 
     @cached_property
     def has_large_pool(self) -> bool:
@@ -111,4 +122,11 @@ class Snapshot:
 
     def in_pools(self, ip: IPAddress) -> str | None:
         """Name the pool that has an address."""
-        return next((name for name, pool in self.parsed.items() if pool.family == ip.version and ip in pool.total), None)
+        return next(
+            (
+                name
+                for name, pool in self.parsed.items()
+                if pool.family == ip.version and ip in pool.total
+            ),
+            None,
+        )

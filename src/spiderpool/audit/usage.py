@@ -18,8 +18,8 @@ class Usage(msgspec.Struct, frozen=True, rename="camel"):
     """
     The addresses of one pool by what became of them.
 
-    `held`, `cooling` and `quarantined` count records, also of addresses that the pool does not have any more. `reserved` are
-    those without a record. `free` is what an ADD may take.
+    `held`, `cooling` and `quarantined` count records, also of addresses that the pool does not have
+    any more. `reserved` are those without a record. `free` is what an ADD may take.
     """
 
     pool: str
@@ -79,7 +79,8 @@ def is_nearly_full(held: int, total: int, percent: int, *, was: bool) -> bool:
         held: addresses that somebody holds.
         total: all addresses of the pool.
         percent: from which part on; 0 = never.
-        was: whether it counted so before: then it does until it is `RELAX_PERCENT` points below, lest it says so at each pod.
+        was: whether it counted so before: then it does until it is `RELAX_PERCENT` points below,
+        lest it says so at each pod.
     """
     if not percent or not total:
         return False

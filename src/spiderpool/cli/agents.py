@@ -86,17 +86,31 @@ class AgentPod(KubeObject, frozen=True, kw_only=True):
     @property
     def port(self) -> int:
         """Where it answers HTTP."""
-        ports = (port for container in self.spec.containers for port in container.ports if port.name == PORT_NAME)
+        ports = (
+            port
+            for container in self.spec.containers
+            for port in container.ports
+            if port.name == PORT_NAME
+        )
         return next((port.container_port for port in ports), PORT)
 
     def variable(self, name: str) -> str:
         """Give a variable of its environment, empty when it has none of that name."""
-        variables = (each for container in self.spec.containers for each in container.env if each.name == name)
+        variables = (
+            each
+            for container in self.spec.containers
+            for each in container.env
+            if each.name == name
+        )
         return next((each.value for each in variables), "")
 
 
 class Installation(msgspec.Struct, frozen=True):
-    """How the product is installed: its namespace, its configuration, the cluster's default network (None without one)."""
+    """
+    How the product is installed.
+
+    Its namespace, its configuration, the cluster's default network (None without one).
+    """
 
     namespace: str
     config: Config
@@ -106,7 +120,11 @@ class Installation(msgspec.Struct, frozen=True):
 async def list_agents(cluster: Cluster) -> tuple[AgentPod, ...]:
     """Give the agents that run, by node."""
     listing = await cluster.list_objects(AgentPod, labels=f"{LABEL}=true")
-    running = [agent for agent in listing.items if agent.status.phase == "Running" and not agent.metadata.deletion_timestamp]
+    running = [
+        agent
+        for agent in listing.items
+        if agent.status.phase == "Running" and not agent.metadata.deletion_timestamp
+    ]
     return tuple(sorted(running, key=lambda agent: agent.spec.node_name))
 
 
@@ -121,11 +139,15 @@ def asking(client: KubeClient, path: str, answer: type[A]) -> Callable[[AgentPod
     """
 
     async def ask(agent: AgentPod) -> A:
-        data = await client.read_from_pod(agent.metadata.name, agent.metadata.namespace, agent.port, path)
+        data = await client.read_from_pod(
+            agent.metadata.name, agent.metadata.namespace, agent.port, path
+        )
         try:
             return msgspec.json.decode(data, type=answer)
         except msgspec.DecodeError as error:
-            raise Undecodable(f"agent {agent.metadata.name} answers {path} with something else: {error}") from error
+            raise Undecodable(
+                f"agent {agent.metadata.name} answers {path} with something else: {error}"
+            ) from error
 
     return ask
 
@@ -134,9 +156,15 @@ async def read_installation(cluster: Cluster) -> Installation:
     """Read how the agents are configured; raises `NotFound` when there are none."""
     agents = await list_agents(cluster)
     if not agents:
-        raise NotFound(f"no agent runs (no pod has the label {LABEL}=true), so their configuration is not known")
+        raise NotFound(
+            f"no agent runs (no pod has the label {LABEL}=true), so their configuration is not known"
+        )
     agent = agents[0]
-    names = (v.config_map.name for v in agent.spec.volumes if v.name == CONFIG_VOLUME and v.config_map is not None)
+    names = (
+        v.config_map.name
+        for v in agent.spec.volumes
+        if v.name == CONFIG_VOLUME and v.config_map is not None
+    )
     found = await cluster.get(ConfigMap, next(names, "spiderpool-conf"), agent.metadata.namespace)
     config = parse_config(found.data.get(CONFIG_KEY, ""))
     return Installation(agent.metadata.namespace, config, agent.variable(DEFAULT_NETWORK) or None)

@@ -38,7 +38,10 @@ def read_pod(text: str, namespace: str, node: str = "") -> tuple[Pod, Applicatio
         documents = [each for each in yaml.safe_load_all(text) if isinstance(each, dict)]
     except yaml.YAMLError as error:
         raise InvalidRequest(f"the manifest is not YAML: {' '.join(str(error).split())}") from None
-    document = next((each for each in documents if each.get("kind") == "Pod" or each.get("kind") in TEMPLATES), None)
+    document = next(
+        (each for each in documents if each.get("kind") == "Pod" or each.get("kind") in TEMPLATES),
+        None,
+    )
     if document is None:
         raise InvalidRequest(f"the manifest has no Pod and none of {', '.join(TEMPLATES)}")
     try:
@@ -64,7 +67,9 @@ def _pod_of(document: Mapping[str, Any], namespace: str, node: str) -> tuple[Pod
         },
         "spec": spec,
     }
-    owner = Application(api_version=str(document.get("apiVersion", "v1")), kind=kind, name=name, uid="")
+    owner = Application(
+        api_version=str(document.get("apiVersion", "v1")), kind=kind, name=name, uid=""
+    )
     return msgspec.convert(pod, Pod), owner
 
 

@@ -11,7 +11,8 @@ def render_markdown(command: Any, name: str) -> str:
     Describe a command and all below it.
 
     Args:
-        command: as `typer.main.get_command` gives it; typer brings its own copy of click, whose types have no public name.
+        command: as `typer.main.get_command` gives it; typer brings its own copy of click, whose
+        types have no public name.
         name: what the user types.
     """
     return "\n".join(_lines(command, name, 1)) + "\n"
@@ -22,7 +23,9 @@ def _lines(command: Any, name: str, level: int) -> Iterator[str]:
     yield ""
     yield command.help or ""
     yield ""
-    options = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
+    options = [
+        each for each in command.params if each.param_type_name == "option" and not each.hidden
+    ]
     if options:
         yield "| option | meaning |"
         yield "|---|---|"

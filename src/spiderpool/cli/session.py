@@ -1,4 +1,8 @@
-"""What all commands of `spiderpoolctl` share: the way to the API server, tables and JSON, errors and exit codes."""
+"""
+What all commands of `spiderpoolctl` share.
+
+The way to the API server, tables and JSON, errors and exit codes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ COMMAND: Final = "spiderpoolctl"
 FAILED: Final = 1  # exit code of a command that did not do what it was asked to
 TIMEOUT_S: Final = 15.0  # of one request; people wait for it
 CONNECTIONS: Final = 16
-WIDE: Final = 400  # columns where no terminal says how many there are: lines are not broken, as grep wants them
+# columns where no terminal says how many there are: lines are not broken, as grep wants them
+WIDE: Final = 400
 
 
 class Output(enum.StrEnum):
@@ -60,12 +65,18 @@ def complain(error: SpiderpoolError) -> None:
 
 
 async def _connected(work: Work) -> int:
-    async with connect(find_kubeconfig(), user_agent=COMMAND, limit=CONNECTIONS, timeout_s=TIMEOUT_S) as client:
+    async with connect(
+        find_kubeconfig(), user_agent=COMMAND, limit=CONNECTIONS, timeout_s=TIMEOUT_S
+    ) as client:
         return await work(client)
 
 
 def find_kubeconfig() -> str | None:
-    """Find the way to the API server as kubectl does: KUBECONFIG, else ~/.kube/config; in a pod its service account."""
+    """
+    Find the way to the API server as kubectl does: KUBECONFIG, else ~/.kube/config.
+
+    In a pod its service account.
+    """
     home = Path.home() / ".kube" / "config"
     if os.environ.get("KUBECONFIG") or SERVICE_ACCOUNT.exists() or not home.exists():
         return None  # what `connect` does by itself

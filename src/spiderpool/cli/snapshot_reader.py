@@ -1,4 +1,8 @@
-"""Reading the books of the audit: lists from the API server, interfaces from the agents through its pod proxy."""
+"""
+Reading the books of the audit.
+
+Lists from the API server, interfaces from the agents through its pod proxy.
+"""
 
 from __future__ import annotations
 
@@ -98,11 +102,15 @@ async def read_snapshot(cluster: Cluster, ask: Fetch | None) -> Reading:
     subnets, owners, interfaces = await asyncio.gather(
         reader.listed(SpiderSubnet),
         _owners(reader, [record for record in records if record.spec.static]),
-        _interfaces(reader, agents, ask, busy_nodes(pods, records) & (names or frozenset())) if ask is not None else _nothing(),
+        _interfaces(reader, agents, ask, busy_nodes(pods, records) & (names or frozenset()))
+        if ask is not None
+        else _nothing(),
     )
     lost = frozenset(node.metadata.name for node in nodes or () if not node.ready)
     namespace = agents[0].metadata.namespace if agents else "kube-system"
-    snapshot = Snapshot(pods, records, pools, endpoints, owners, interfaces, names, namespace, subnets, lost)
+    snapshot = Snapshot(
+        pods, records, pools, endpoints, owners, interfaces, names, namespace, subnets, lost
+    )
     return Reading(snapshot, tuple(reader.unread))
 
 
@@ -155,15 +163,21 @@ async def _interfaces(
             read.append(answer)
         elif isinstance(answer, SpiderpoolError):
             failed.add(agent.spec.node_name)
-            reader.unread.append(Unread(f"interfaces of node {agent.spec.node_name}", answer.message))
+            reader.unread.append(
+                Unread(f"interfaces of node {agent.spec.node_name}", answer.message)
+            )
         else:
             raise answer
     silent = busy - {answer.node for answer in read} - failed
-    reader.unread.extend(Unread(f"interfaces of node {node}", "no agent runs there") for node in sorted(silent))
+    reader.unread.extend(
+        Unread(f"interfaces of node {node}", "no agent runs there") for node in sorted(silent)
+    )
     return tuple(read)
 
 
 def busy_nodes(pods: Iterable[Pod], records: Iterable[SpiderIP]) -> frozenset[str]:
     """Name the nodes on which running pods hold addresses: there interfaces must be looked at."""
     running = {pod.metadata.uid for pod in pods if is_alive(pod) and pod.status.phase == "Running"}
-    return frozenset(record.spec.holder.node for record in records if record.spec.holder.uid in running)
+    return frozenset(
+        record.spec.holder.node for record in records if record.spec.holder.uid in running
+    )

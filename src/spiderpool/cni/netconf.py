@@ -38,8 +38,9 @@ class NetworkConfig:
     """
     One network's configuration: one plugin, or a list of them.
 
-    `version` is chosen once and holds for every later call of the attachment: ADD and DEL must look alike to a plugin.
-    `plugins` are whole objects, unknown keys kept. `document` is all of it with name and version set.
+    `version` is chosen once and holds for every later call of the attachment: ADD and DEL must look
+    alike to a plugin. `plugins` are whole objects, unknown keys kept. `document` is all of it with
+    name and version set.
     """
 
     name: str
@@ -81,10 +82,14 @@ def parse_definition(text: str, name: str, where: str) -> NetworkConfig:
 
 def parse_file(file: ConfFile, where: str) -> NetworkConfig:
     """Read a configuration file: its suffix, not its content, says whether it is a list."""
-    return read_config(_read_object(file.text, where), where, listed=file.name.endswith(LIST_SUFFIX))
+    return read_config(
+        _read_object(file.text, where), where, listed=file.name.endswith(LIST_SUFFIX)
+    )
 
 
-def read_config(document: Mapping[str, Any], where: str, *, listed: bool | None = None) -> NetworkConfig:
+def read_config(
+    document: Mapping[str, Any], where: str, *, listed: bool | None = None
+) -> NetworkConfig:
     """
     Check a configuration.
 
@@ -94,7 +99,9 @@ def read_config(document: Mapping[str, Any], where: str, *, listed: bool | None 
     """
     name = lookup(document, "name")
     if not isinstance(name, str) or not valid_network_name(name):
-        raise InvalidRequest(f"{where}: name is {name!r}, write letters, digits, '_', '.', '-', the first a letter or digit")
+        raise InvalidRequest(
+            f"{where}: name is {name!r}, write letters, digits, '_', '.', '-', the first a letter or digit"
+        )
     if listed is None:
         listed = not lookup(document, "type")
     plugins = _read_plugins(document, where) if listed else (_read_plugin(document, where),)
@@ -126,7 +133,8 @@ def find_by_name(files: Sequence[ConfFile], name: str, directory: str) -> Networ
     """
     Find a network among configuration files: the first whose JSON `name` is that name; an empty name takes the first.
 
-    A file that cannot be read is passed over, and named when nothing is found: it must not break unrelated networks.
+    A file that cannot be read is passed over, and named when nothing is found: it must not break
+    unrelated networks.
     """
     broken = []
     for file in files:
@@ -142,11 +150,16 @@ def find_by_name(files: Sequence[ConfFile], name: str, directory: str) -> Networ
     raise InvalidRequest("; ".join([words, *broken]))
 
 
-def with_plugin_files(config: NetworkConfig, files: Sequence[ConfFile], directory: str) -> NetworkConfig:
+def with_plugin_files(
+    config: NetworkConfig, files: Sequence[ConfFile], directory: str
+) -> NetworkConfig:
     """Append the plugins of a list's own directory, unless the list says `loadOnlyInlinedPlugins`."""
     if not config.listed or config.switched_off("loadOnlyInlinedPlugins"):
         return config
-    extra = tuple(_read_plugin(_read_object(file.text, f"{directory}/{file.name}"), file.name) for file in files)
+    extra = tuple(
+        _read_plugin(_read_object(file.text, f"{directory}/{file.name}"), file.name)
+        for file in files
+    )
     return _with_plugins(config, (*config.plugins, *extra))
 
 
@@ -154,7 +167,9 @@ def with_cni_args(config: NetworkConfig, cni_args: Mapping[str, Any] | None) -> 
     """Merge an element's `cni-args` into `args.cni` of every plugin; its keys win, others stay."""
     if not cni_args:
         return config
-    return _with_plugins(config, tuple(_merge_cni_args(plugin, cni_args) for plugin in config.plugins))
+    return _with_plugins(
+        config, tuple(_merge_cni_args(plugin, cni_args) for plugin in config.plugins)
+    )
 
 
 def with_device(config: NetworkConfig, device_id: str) -> NetworkConfig:
@@ -180,14 +195,19 @@ def plugin_input(
     Args:
         config: the network.
         index: position of the plugin.
-        capability_args: values for `runtimeConfig`; a plugin gets those that its `capabilities` ask for.
+        capability_args: values for `runtimeConfig`; a plugin gets those that its `capabilities` ask
+        for.
         prev_result: of the plugin before (ADD), or of the whole ADD (CHECK, DEL).
     """
     plugin: dict[str, Any] = dict(config.plugins[index])
     plugin = replaced(plugin, "name", config.name)
     plugin = replaced(plugin, "cniVersion", config.version)
     asked = lookup(plugin, "capabilities")
-    values = {key: value for key, value in capability_args.items() if isinstance(asked, dict) and asked.get(key) is True}
+    values = {
+        key: value
+        for key, value in capability_args.items()
+        if isinstance(asked, dict) and asked.get(key) is True
+    }
     if values:
         plugin = replaced(plugin, "runtimeConfig", values)
     if prev_result is not None:
@@ -208,8 +228,12 @@ def _read_object(text: str, where: str) -> dict[str, Any]:
 def _read_plugins(document: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
     plugins = lookup(document, "plugins")
     if not isinstance(plugins, list) or not plugins:
-        raise InvalidRequest(f'{where}: configuration has neither "type" nor a list "plugins"; write one of them')
-    return tuple(_read_plugin(plugin, f"{where}: plugin {index}") for index, plugin in enumerate(plugins))
+        raise InvalidRequest(
+            f'{where}: configuration has neither "type" nor a list "plugins"; write one of them'
+        )
+    return tuple(
+        _read_plugin(plugin, f"{where}: plugin {index}") for index, plugin in enumerate(plugins)
+    )
 
 
 def _read_plugin(plugin: object, where: str) -> Mapping[str, Any]:
@@ -220,12 +244,18 @@ def _read_plugin(plugin: object, where: str) -> Mapping[str, Any]:
 
 
 def _choose_version(document: Mapping[str, Any], where: str, *, listed: bool) -> str:
-    """Give the newest version that a list offers and we speak; a missing one is the oldest, as the specification has it."""
+    """
+    Give the newest version that a list offers and we speak.
+
+    A missing one is the oldest, as the specification has it.
+    """
     version = lookup(document, "cniVersion") or OLDEST
     offered = lookup(document, "cniVersions") if listed else None
     best = highest([*(offered if isinstance(offered, list) else []), version])
     if best is None:
-        raise IncompatibleVersion(f"{where}: cniVersion is {version!r}, write one of {', '.join(ALL)}")
+        raise IncompatibleVersion(
+            f"{where}: cniVersion is {version!r}, write one of {', '.join(ALL)}"
+        )
     return best
 
 
@@ -237,11 +267,16 @@ def _merge_cni_args(plugin: Mapping[str, Any], cni_args: Mapping[str, Any]) -> M
     args = plugin.get("args")
     args = args if isinstance(args, dict) else {}
     cni = args.get("cni")
-    return {**plugin, "args": {**args, "cni": {**(cni if isinstance(cni, dict) else {}), **cni_args}}}
+    return {
+        **plugin,
+        "args": {**args, "cni": {**(cni if isinstance(cni, dict) else {}), **cni_args}},
+    }
 
 
 def _with_plugins(config: NetworkConfig, plugins: tuple[Mapping[str, Any], ...]) -> NetworkConfig:
     if config.listed:
-        return replace(config, plugins=plugins, document=replaced(config.document, "plugins", list(plugins)))
+        return replace(
+            config, plugins=plugins, document=replaced(config.document, "plugins", list(plugins))
+        )
     document = {**config.document, **plugins[0], "cniVersion": config.version, "name": config.name}
     return replace(config, plugins=plugins, document=document)

@@ -23,7 +23,9 @@ DEFAULT_SOCKET = "/var/run/spidernet/spiderpool.sock"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _IFNAME_LIMIT = 15  # IFNAMSIZ without its end mark
-NO_IFNAME = f"is no name of an interface: at most {_IFNAME_LIMIT} characters, without '/', ':' and blanks"
+NO_IFNAME = (
+    f"is no name of an interface: at most {_IFNAME_LIMIT} characters, without '/', ':' and blanks"
+)
 _BLANKS = frozenset(" \t\n\v\f\r")
 
 _NEEDED = {
@@ -36,7 +38,14 @@ _NEEDED = {
 _UNNAMED = frozenset({"STATUS"})  # verbs that do not need the network's name
 
 _KNOWN_ARGS = frozenset(
-    {"IgnoreUnknown", "IP", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"}
+    {
+        "IgnoreUnknown",
+        "IP",
+        "K8S_POD_NAMESPACE",
+        "K8S_POD_NAME",
+        "K8S_POD_INFRA_CONTAINER_ID",
+        "K8S_POD_UID",
+    }
 )
 _YES_NO = {"1": True, "true": True, "0": False, "false": False, "": False}
 
@@ -84,7 +93,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class IpamConfig:
-    """The `ipam` object of a configuration with `"type": "spiderpool"`; None = the key is absent."""
+    """
+    The `ipam` object of a configuration with `"type": "spiderpool"`.
+
+    None = the key is absent.
+    """
 
     default_ipv4_ippool: tuple[str, ...] | None = None
     default_ipv6_ippool: tuple[str, ...] | None = None
@@ -101,7 +114,8 @@ def parse_call(request: CniRequest) -> Call:
     Raises:
         BadEnvironment: a variable is missing (all missing ones are named) or malformed.
         Undecodable: the configuration is not a JSON object.
-        IncompatibleVersion: a protocol version that the plugin does not speak, or a verb newer than it.
+        IncompatibleVersion: a protocol version that the plugin does not speak, or a verb newer than
+        it.
         InvalidRequest: the network has no usable name.
     """
     command = _read_command(request.env)
@@ -125,7 +139,11 @@ def parse_call(request: CniRequest) -> Call:
 
 
 def requested_version(request: CniRequest) -> str:
-    """Give the version to render an error in: the requested one when we speak it, else the plugin's oldest."""
+    """
+    Give the version to render an error in.
+
+    The requested one when we speak it, else the plugin's oldest.
+    """
     version = lookup(request.config, "cniVersion") if isinstance(request.config, dict) else None
     spoken = spoken_by(request.plugin)
     return version if version in spoken else spoken[0]
@@ -144,13 +162,19 @@ def parse_args(text: str) -> CniArgs:
     if not _read_yes_no("IgnoreUnknown", values.get("IgnoreUnknown", "")):
         unknown = [key for key, _ in pairs if key not in _KNOWN_ARGS]
         if unknown:
-            raise BadEnvironment(f"CNI_ARGS has unknown keys {', '.join(unknown)}; remove them or add IgnoreUnknown=1")
+            raise BadEnvironment(
+                f"CNI_ARGS has unknown keys {', '.join(unknown)}; remove them or add IgnoreUnknown=1"
+            )
     return CniArgs(
         namespace=values.get("K8S_POD_NAMESPACE", ""),
         name=values.get("K8S_POD_NAME", ""),
         infra_container_id=values.get("K8S_POD_INFRA_CONTAINER_ID", ""),
         uid=values.get("K8S_POD_UID", ""),
-        ips=tuple(_read_address("CNI_ARGS IP", item) for item in values.get("IP", "").split(",") if item.strip()),
+        ips=tuple(
+            _read_address("CNI_ARGS IP", item)
+            for item in values.get("IP", "").split(",")
+            if item.strip()
+        ),
         pairs=pairs,
     )
 
@@ -176,16 +200,22 @@ def ipam_config(call: Call) -> IpamConfig:
     Read the `ipam` object.
 
     Raises:
-        InvalidRequest: there is none, or a value has another type than the reference gives it: key, value and what to write.
+        InvalidRequest: there is none, or a value has another type than the reference gives it: key,
+        value and what to write.
     """
     ipam = lookup(call.config, "ipam")
     if not isinstance(ipam, dict):
-        raise InvalidRequest(f'network {call.network}: ipam is {_kind(ipam)}, write an object with "type": "spiderpool"')
+        raise InvalidRequest(
+            f'network {call.network}: ipam is {_kind(ipam)}, write an object with "type": "spiderpool"'
+        )
     level = _typed(ipam, "log_level", str) or "debug"
     if level.lower() not in {"debug", "info", "warn", "error", "fatal", "panic"}:
-        raise InvalidRequest(f"ipam.log_level is {level!r}, write debug, info, warn, error, fatal or panic")
+        raise InvalidRequest(
+            f"ipam.log_level is {level!r}, write debug, info, warn, error, fatal or panic"
+        )
     for key in ("log_file_max_size", "log_file_max_age", "log_file_max_count"):
-        _typed(ipam, key, int)  # accepted and checked for old configurations: the log is the agent's
+        # accepted and checked for old configurations: the log is the agent's
+        _typed(ipam, key, int)
     _typed(ipam, "log_file_path", str)
     return IpamConfig(
         default_ipv4_ippool=_names(ipam, "default_ipv4_ippool"),
@@ -229,14 +259,18 @@ def _read_command(env: Mapping[str, str]) -> str:
 def _read_version(plugin: str, command: str, config: Mapping[str, Any]) -> str:
     version = lookup(config, "cniVersion")
     if version is not None and not isinstance(version, str):
-        raise Undecodable(f"cniVersion is {_kind(version)}, write a string such as {spoken_by(plugin)[-1]!r}")
+        raise Undecodable(
+            f"cniVersion is {_kind(version)}, write a string such as {spoken_by(plugin)[-1]!r}"
+        )
     spoken = spoken_by(plugin)
     if (version or OLDEST) not in spoken:
         raise IncompatibleVersion(
             f"incompatible CNI versions; config is {version or OLDEST!r}, {plugin} supports {', '.join(spoken)}"
         )
     if not has_verb(version or OLDEST, command):
-        raise IncompatibleVersion(f"config version {version or OLDEST!r} does not know {command}; raise cniVersion")
+        raise IncompatibleVersion(
+            f"config version {version or OLDEST!r} does not know {command}; raise cniVersion"
+        )
     return version or OLDEST
 
 
@@ -244,7 +278,9 @@ def _check_network_name(name: object) -> None:
     if not name:
         raise InvalidRequest("network configuration has no name; write one")
     if not isinstance(name, str) or not valid_network_name(name):
-        raise InvalidRequest(f"network name is {name!r}, write letters, digits, '_', '.', '-', the first a letter or digit")
+        raise InvalidRequest(
+            f"network name is {name!r}, write letters, digits, '_', '.', '-', the first a letter or digit"
+        )
 
 
 def _read_container_id(text: str) -> str:
@@ -257,7 +293,9 @@ def _read_container_id(text: str) -> str:
 
 def _read_ifname(text: str) -> str:
     if text and not valid_ifname(text):
-        raise BadEnvironment(f"CNI_IFNAME is {text!r}, expected 1 to {_IFNAME_LIMIT} characters without '/', ':' and blanks")
+        raise BadEnvironment(
+            f"CNI_IFNAME is {text!r}, expected 1 to {_IFNAME_LIMIT} characters without '/', ':' and blanks"
+        )
     return text
 
 
@@ -279,7 +317,9 @@ def _read_address(where: str, text: str) -> IPv4Address | IPv6Address:
     try:
         return ip_interface(text.strip()).ip
     except ValueError as error:
-        raise BadEnvironment(f"{where} has {text!r}, expected an address such as 10.6.0.10 or 10.6.0.10/16") from error
+        raise BadEnvironment(
+            f"{where} has {text!r}, expected an address such as 10.6.0.10 or 10.6.0.10/16"
+        ) from error
 
 
 def _typed(document: Mapping[str, Any], key: str, kind: type[Any], where: str = "ipam") -> Any:
@@ -304,6 +344,13 @@ def _kind(value: object) -> str:
     if value is None:
         return "absent"
     text = msgspec.json.encode(value).decode()
-    names = {str: "string", bool: "boolean", int: "number", float: "number", list: "list", dict: "object"}
+    names = {
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        list: "list",
+        dict: "object",
+    }
     limit = 60
     return f"the {names.get(type(value), 'value')} {text if len(text) <= limit else text[:limit] + '…'}"

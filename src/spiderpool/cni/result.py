@@ -23,7 +23,12 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.cni.versions import FIRST_WITH_GC, FIRST_WITH_INTERFACES, FIRST_WITHOUT_IP_VERSION, at_least
+from spiderpool.cni.versions import (
+    FIRST_WITH_GC,
+    FIRST_WITH_INTERFACES,
+    FIRST_WITHOUT_IP_VERSION,
+    at_least,
+)
 from spiderpool.errors import SpiderpoolError, Undecodable
 
 
@@ -82,13 +87,19 @@ class Result:
 
 
 def render(result: Result, version: str) -> str:
-    """Give the JSON text of a result in a version's form; what the version cannot say is left out."""
+    """
+    Give the JSON text of a result in a version's form.
+
+    What the version cannot say is left out.
+    """
     return msgspec.json.encode(document(result, version)).decode()
 
 
 def document(result: Result, version: str) -> dict[str, Any]:
     """Give a result as a JSON object in a version's form."""
-    body = _modern(result, version) if at_least(version, FIRST_WITH_INTERFACES) else _ancient(result)
+    body = (
+        _modern(result, version) if at_least(version, FIRST_WITH_INTERFACES) else _ancient(result)
+    )
     return {"cniVersion": version, **body, "dns": _dns(result.dns)}
 
 
@@ -112,7 +123,10 @@ def parse_result(value: Mapping[str, Any]) -> Result:
         return Result(
             interfaces=tuple(_read_interface(item) for item in value.get("interfaces") or ()),
             ips=tuple(_read_ip(item) for item in value.get("ips") or ())
-            + tuple(_read_ip({"address": item["ip"], "gateway": item.get("gateway")}) for item in ancient),
+            + tuple(
+                _read_ip({"address": item["ip"], "gateway": item.get("gateway")})
+                for item in ancient
+            ),
             routes=tuple(_read_route(item) for item in value.get("routes") or ())
             + tuple(_read_route(item) for half in ancient for item in half.get("routes") or ()),
             dns=_read_dns(value.get("dns") or {}),
@@ -166,7 +180,13 @@ def _ip(item: Ip, version: str) -> dict[str, Any]:
 def _route(item: Route, version: str) -> dict[str, Any]:
     body = {"dst": str(item.dst), **_present({"gw": _text(item.gw)})}
     if at_least(version, FIRST_WITH_GC):
-        numbers = {"mtu": item.mtu, "advmss": item.advmss, "priority": item.priority, "table": item.table, "scope": item.scope}
+        numbers = {
+            "mtu": item.mtu,
+            "advmss": item.advmss,
+            "priority": item.priority,
+            "table": item.table,
+            "scope": item.scope,
+        }
         body |= {key: value for key, value in numbers.items() if value is not None}
     return body
 
@@ -194,7 +214,11 @@ def _read_interface(item: Mapping[str, Any]) -> Interface:
 
 
 def _read_ip(item: Mapping[str, Any]) -> Ip:
-    return Ip(ip_interface(item["address"]), _read_gateway(item.get("gateway")), _number(item, "interface"))
+    return Ip(
+        ip_interface(item["address"]),
+        _read_gateway(item.get("gateway")),
+        _number(item, "interface"),
+    )
 
 
 def _read_route(item: Mapping[str, Any]) -> Route:

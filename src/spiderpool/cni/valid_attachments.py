@@ -29,12 +29,15 @@ def valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment]:
     Read who is alive; both keys count.
 
     Raises:
-        Undecodable: neither key is there (an absent list must not mean "collect everything"), or an entry is malformed.
+        Undecodable: neither key is there (an absent list must not mean "collect everything"), or an
+        entry is malformed.
     Source: Go's libcni writes an empty list as null.
     """
     lists = [[] if config[key] is None else config[key] for key in KEYS if key in config]
     if not lists:
-        raise Undecodable(f"GC without {KEYS[0]}: write the list of {{containerID, ifname}} that are alive, [] when none is")
+        raise Undecodable(
+            f"GC without {KEYS[0]}: write the list of {{containerID, ifname}} that are alive, [] when none is"
+        )
     if not all(isinstance(items, list) for items in lists):
         raise Undecodable(f"GC: {KEYS[0]} is no list, write one of {{containerID, ifname}}")
     return frozenset(_read(item) for items in lists for item in items)
@@ -42,7 +45,9 @@ def valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment]:
 
 def render_attachments(attachments: Iterable[Attachment]) -> dict[str, Any]:
     """Give the configuration keys that tell a plugin who is alive."""
-    items = [{"containerID": item.container_id, "ifname": item.ifname} for item in sorted(attachments)]
+    items = [
+        {"containerID": item.container_id, "ifname": item.ifname} for item in sorted(attachments)
+    ]
     return dict.fromkeys(KEYS, items)
 
 

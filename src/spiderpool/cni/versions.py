@@ -26,7 +26,11 @@ def spoken_by(plugin: str) -> tuple[str, ...]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Read `1.0.0` as (1, 0, 0); absent is the oldest. Raises `ValueError` when it is not numbers joined by dots."""
+    """
+    Read `1.0.0` as (1, 0, 0); absent is the oldest.
+
+    Raises `ValueError` when it is not numbers joined by dots.
+    """
     return tuple(int(part) for part in (version or OLDEST).split("."))
 
 

@@ -1,7 +1,8 @@
 """
 Why a transfer failed: at which namespace its packets ended, and by what.
 
-Two surveys of all namespaces involved are compared, one before the failing transfer and one after it.
+Two surveys of all namespaces involved are compared, one before the failing transfer and one after
+it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ REMEDY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Where packets ended and why; the ways are what was worked out, empty where there was nothing to follow."""
+    """
+    Where packets ended and why.
+
+    The ways are what was worked out, empty where there was nothing to follow.
+    """
 
     reason: Reason
     station: str
@@ -94,10 +99,18 @@ def diagnose(flow: Flow, before: World, after: World) -> Diagnosis:
     """
     packet = flow.packet
     if packet is None:
-        return Diagnosis(Reason.NO_ROUTE, flow.client.name, f"{flow.client.name} has no route to {flow.transfer.server}")
+        return Diagnosis(
+            Reason.NO_ROUTE,
+            flow.client.name,
+            f"{flow.client.name} has no route to {flow.transfer.server}",
+        )
     request = walk(after, flow.client, packet, service=flow.service)
     reply = _walk_back(after, request)
-    found = _by_invalid(before, after, packet, request, reply) or _by_walk(request, reply) or _by_refusal(flow, request, reply)
+    found = (
+        _by_invalid(before, after, packet, request, reply)
+        or _by_walk(request, reply)
+        or _by_refusal(flow, request, reply)
+    )
     if found:
         return Diagnosis(*found, request, reply)
     return Diagnosis(Reason.UNKNOWN, *_unknown(request, reply), request, reply)
@@ -114,11 +127,14 @@ def _walk_back(world: World, request: Walk) -> Walk | None:
 Finding = tuple[Reason, str, str]
 
 
-def _by_invalid(before: World, after: World, packet: Ends, request: Walk, reply: Walk | None) -> Finding | None:
+def _by_invalid(
+    before: World, after: World, packet: Ends, request: Walk, reply: Walk | None
+) -> Finding | None:
     """
     Look for the rule that drops what conntrack finds invalid, on a node that saw one direction only (datapath.md 6.1, S3).
 
-    Its counter rose, or the answer passes the node by; the counter alone proves nothing: the rule is there for everybody.
+    Its counter rose, or the answer passes the node by; the counter alone proves nothing: the rule
+    is there for everybody.
     """
     if request.end not in {End.ARRIVED, End.UNSEEN}:
         return None
@@ -128,9 +144,15 @@ def _by_invalid(before: World, after: World, packet: Ends, request: Walk, reply:
             continue
         risen = _risen(before, station, packet.source.version)
         passed_by = reply is not None and station.name not in reply.stations
-        rules = [counter.rule for counter in station.drops if counter.family == packet.source.version]
+        rules = [
+            counter.rule for counter in station.drops if counter.family == packet.source.version
+        ]
         if rules and (risen or passed_by):
-            return Reason.INVALID_DROP, station.name, _invalid_words(station, tracked, rules[0], risen)
+            return (
+                Reason.INVALID_DROP,
+                station.name,
+                _invalid_words(station, tracked, rules[0], risen),
+            )
     return None
 
 
@@ -144,10 +166,22 @@ def _half_seen(station: NamespaceSurvey, packet: Ends, request: Walk) -> Tracked
 
 
 def _risen(before: World, station: NamespaceSurvey, family: int) -> int:
-    """Count the packets that the rules dropped meanwhile; a count that fell was started anew by kube-proxy."""
-    earlier = next((each for each in before if each.name == station.name), NamespaceSurvey(station.node))
-    counts = {counter.rule: counter.packets for counter in earlier.drops if counter.family == family}
-    rises = [(counter.packets, counts.get(counter.rule, 0)) for counter in station.drops if counter.family == family]
+    """
+    Count the packets that the rules dropped meanwhile.
+
+    A count that fell was started anew by kube-proxy.
+    """
+    earlier = next(
+        (each for each in before if each.name == station.name), NamespaceSurvey(station.node)
+    )
+    counts = {
+        counter.rule: counter.packets for counter in earlier.drops if counter.family == family
+    }
+    rises = [
+        (counter.packets, counts.get(counter.rule, 0))
+        for counter in station.drops
+        if counter.family == family
+    ]
     return sum(now - then if now >= then else now for now, then in rises)
 
 
@@ -170,11 +204,20 @@ def _by_walk(request: Walk, reply: Walk | None) -> Finding | None:
 def _by_refusal(flow: Flow, request: Walk, reply: Walk | None) -> Finding | None:
     """Explain a connection that was refused although both ways are open."""
     if "refused" in flow.transfer.words and reply is not None and reply.end is End.ARRIVED:
-        return Reason.NOT_LISTENING, request.hops[-1].station, f"it was reached and refused: {flow.transfer.words}"
+        return (
+            Reason.NOT_LISTENING,
+            request.hops[-1].station,
+            f"it was reached and refused: {flow.transfer.words}",
+        )
     return None
 
 
 def _unknown(request: Walk, reply: Walk | None) -> tuple[str, str]:
     """Say how far the packets can be followed."""
-    way = next((way for way in (request, reply) if way is not None and way.end is not End.ARRIVED), reply or request)
-    return way.hops[-1].station, f"rules, routes, neighbours and connections show nothing that ends it: {way.why}"
+    way = next(
+        (way for way in (request, reply) if way is not None and way.end is not End.ARRIVED),
+        reply or request,
+    )
+    return way.hops[
+        -1
+    ].station, f"rules, routes, neighbours and connections show nothing that ends it: {way.why}"

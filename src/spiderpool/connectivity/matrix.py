@@ -1,7 +1,8 @@
 """
 The 3x6 matrix: three kinds of pods that ask, the same three and their Services that answer, and what came of each case.
 
-Source: reference datapath.md 6.1, "3x6 matrix"; the multi-NIC pod is asked at both of its addresses.
+Source: reference datapath.md 6.1, "3x6 matrix"; the multi-NIC pod is asked at both of its
+addresses.
 """
 
 from __future__ import annotations
@@ -128,9 +129,13 @@ def plan_placements(nodes: Sequence[str]) -> tuple[Placement, ...]:
         InvalidRequest: no node, or one named twice.
     """
     if not nodes or not all(nodes):
-        raise InvalidRequest("no node to place pods on: name one or more, such as --nodes node1,node2")
+        raise InvalidRequest(
+            "no node to place pods on: name one or more, such as --nodes node1,node2"
+        )
     if len(set(nodes)) < len(nodes):
-        raise InvalidRequest(f"nodes {','.join(nodes)}: each may be named once; one node alone tests pods of the same node")
+        raise InvalidRequest(
+            f"nodes {','.join(nodes)}: each may be named once; one node alone tests pods of the same node"
+        )
     return tuple(Placement(nodes[0], node) for node in nodes)
 
 
@@ -147,7 +152,8 @@ def plan_cases(
         placements: which nodes.
         families: 4, 6 or both.
         kinds: kinds of pods that there are; without an underlay only `OVERLAY`.
-        addresses: what can be asked, by node, goal and family; a goal without an address of a family has no case.
+        addresses: what can be asked, by node, goal and family; a goal without an address of a
+        family has no case.
     """
     families = tuple(families)
     for placement in placements:
@@ -159,6 +165,10 @@ def plan_cases(
 
 
 def exit_code(results: Iterable[Result]) -> int:
-    """Give the command's exit code: 0 when every case passed, 1 otherwise; no case at all is no success."""
+    """
+    Give the command's exit code: 0 when every case passed, 1 otherwise.
+
+    No case at all is no success.
+    """
     outcomes = [result.passed for result in results]
     return 0 if outcomes and all(outcomes) else 1

@@ -1,8 +1,9 @@
 """
 The way of a packet from namespace to namespace, worked out from what each of them has, as the kernels would decide it.
 
-What is followed: routing rules and tables, veth pairs, neighbours on a common wire, translations that conntrack remembers, the
-reverse path filter. Firewall rules are not: `diagnosis` looks at their counters.
+What is followed: routing rules and tables, veth pairs, neighbours on a common wire, translations
+that conntrack remembers, the reverse path filter. Firewall rules are not: `diagnosis` looks at
+their counters.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One namespace that a packet passed: by which interface in and out (empty at the ends), and to whom next."""
+    """
+    One namespace that a packet passed.
+
+    By which interface in and out (empty at the ends), and to whom next.
+    """
 
     station: str
     entered: str = ""
@@ -88,7 +93,9 @@ class Stop:
     why: str
 
 
-def walk(world: World, start: NamespaceSurvey, packet: Ends, *, service: IPAddress | None = None) -> Walk:
+def walk(
+    world: World, start: NamespaceSurvey, packet: Ends, *, service: IPAddress | None = None
+) -> Walk:
     """
     Follow a packet.
 
@@ -106,7 +113,9 @@ def walk(world: World, start: NamespaceSurvey, packet: Ends, *, service: IPAddre
         hop, outcome = _pass(world, here, service)
         hops.append(hop)
         if isinstance(outcome, Stop):
-            return Walk(tuple(hops), outcome.end, outcome.why, _rewritten(here.station, here.packet))
+            return Walk(
+                tuple(hops), outcome.end, outcome.why, _rewritten(here.station, here.packet)
+            )
         step = outcome
     return Walk(tuple(hops), stop.end, stop.why, here.packet)
 
@@ -123,7 +132,10 @@ def _pass(world: World, step: Step, service: IPAddress | None) -> tuple[Hop, Ste
     if step.entered and station.owns(after.destination):
         return here, Stop(End.ARRIVED, f"{after.destination} is its own address")
     if step.entered and after.destination == service:
-        return here, Stop(End.NO_TRANSLATION, f"nothing on {station.name} replaces the Service address {service} by a pod's")
+        return here, Stop(
+            End.NO_TRANSLATION,
+            f"nothing on {station.name} replaces the Service address {service} by a pod's",
+        )
     route = find_route(station, after.destination, after.source, step.entered, mark)
     if route is None or route.type in _REFUSALS:
         words = f"{route.type} {route.destination}" if route else "no route"
@@ -137,29 +149,47 @@ def _leave(world: World, step: Step, after: Ends, route: Route) -> tuple[Hop, St
     onward = route.via or after.destination
     hop = Hop(station.name, step.entered, route.device, onward)
     link = station.link(route.device)
-    sent = after if station.pod or not step.entered else _source_rewritten(station, step.packet, after)
+    sent = (
+        after if station.pod or not step.entered else _source_rewritten(station, step.packet, after)
+    )
     if link is not None and (half := _other_half(world, station, link)):
         return hop, Step(half[0], sent, half[1].name)
-    missing = next((n for n in station.neighbours if (n.address, n.device) == (onward, route.device) and n.is_missing), None)
+    missing = next(
+        (
+            n
+            for n in station.neighbours
+            if (n.address, n.device) == (onward, route.device) and n.is_missing
+        ),
+        None,
+    )
     if missing:
-        return hop, Stop(End.NO_NEIGHBOUR, f"nobody answers for {onward} on {route.device} of {station.name}")
+        return hop, Stop(
+            End.NO_NEIGHBOUR, f"nobody answers for {onward} on {route.device} of {station.name}"
+        )
     owner = _owner(world, station, onward)
     if owner is None:
         return hop, Stop(
-            End.UNSEEN, f"{station.name} hands it to {onward} by {route.device}; what happens there was not looked at"
+            End.UNSEEN,
+            f"{station.name} hands it to {onward} by {route.device}; what happens there was not looked at",
         )
     if link is not None and _are_parent_and_child(station, link, *owner):
         return hop, Stop(
-            End.PARENT, f"{link.name} of {station.name} and {owner[1].name} of {owner[0].name} are parent and child"
+            End.PARENT,
+            f"{link.name} of {station.name} and {owner[1].name} of {owner[0].name} are parent and child",
         )
     return hop, Step(owner[0], sent, owner[1].name)
 
 
-# --- routing --------------------------------------------------------------------------------------------------------------
+# --- routing
+# --------------------------------------------------------------------------------------------------------------
 
 
 def find_route(
-    station: NamespaceSurvey, destination: IPAddress, source: IPAddress | None, entered: str, mark: int = 0
+    station: NamespaceSurvey,
+    destination: IPAddress,
+    source: IPAddress | None,
+    entered: str,
+    mark: int = 0,
 ) -> Route | None:
     """
     Choose the route of a packet as the kernel does: rules by priority, in a table the longest prefix, then the smallest metric.
@@ -167,7 +197,8 @@ def find_route(
     Args:
         station: where.
         destination: where it goes.
-        source: where it comes from; None = not chosen yet, which matches rules without a source only.
+        source: where it comes from; None = not chosen yet, which matches rules without a source
+        only.
         entered: the interface it came in by; empty for a packet of the namespace's own.
         mark: its firewall mark.
     Source: ip-rule(8); kernel, net/core/fib_rules.c.
@@ -181,7 +212,9 @@ def find_route(
     return None
 
 
-def _matches(rule: Rule, destination: IPAddress, source: IPAddress | None, entered: str, mark: int) -> bool:
+def _matches(
+    rule: Rule, destination: IPAddress, source: IPAddress | None, entered: str, mark: int
+) -> bool:
     return (
         rule.family == destination.version
         and (rule.source is None or (source is not None and source in rule.source))
@@ -192,8 +225,14 @@ def _matches(rule: Rule, destination: IPAddress, source: IPAddress | None, enter
 
 
 def _best(station: NamespaceSurvey, table: str, destination: IPAddress) -> Route | None:
-    fitting = [route for route in station.routes if route.table == table and destination in route.destination]
-    return min(fitting, key=lambda route: (-route.destination.prefixlen, route.metric), default=None)
+    fitting = [
+        route
+        for route in station.routes
+        if route.table == table and destination in route.destination
+    ]
+    return min(
+        fitting, key=lambda route: (-route.destination.prefixlen, route.metric), default=None
+    )
 
 
 def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop | None:
@@ -202,9 +241,17 @@ def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop 
     if strictness not in {STRICT, LOOSE}:
         return None
     back = find_route(station, packet.source, packet.destination, "")
-    if back is not None and back.type == "unicast" and (strictness == LOOSE or back.device == entered):
+    if (
+        back is not None
+        and back.type == "unicast"
+        and (strictness == LOOSE or back.device == entered)
+    ):
         return None
-    wanted = f"expects {packet.source} by {back.device}" if back and back.device else f"has no route back to {packet.source}"
+    wanted = (
+        f"expects {packet.source} by {back.device}"
+        if back and back.device
+        else f"has no route back to {packet.source}"
+    )
     return Stop(End.REVERSE_PATH, f"rp_filter={strictness} of {entered} in {station.name} {wanted}")
 
 
@@ -214,7 +261,8 @@ def _restored_mark(station: NamespaceSurvey, packet: Ends) -> int:
     return tracked.mark if tracked and tracked.reply == packet else 0
 
 
-# --- translation ----------------------------------------------------------------------------------------------------------
+# --- translation
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _rewritten(station: NamespaceSurvey, packet: Ends) -> Ends:
@@ -235,11 +283,18 @@ def _source_rewritten(station: NamespaceSurvey, before: Ends, after: Ends) -> En
     return replace(after, source=other.destination, source_port=other.destination_port)
 
 
-# --- wires ----------------------------------------------------------------------------------------------------------------
+# --- wires
+# ----------------------------------------------------------------------------------------------------------------
 
 
-def _other_half(world: World, station: NamespaceSurvey, link: Link) -> tuple[NamespaceSurvey, Link] | None:
-    """Find the other end of a veth pair; numbers of interfaces repeat between nodes, so both ends must name each other."""
+def _other_half(
+    world: World, station: NamespaceSurvey, link: Link
+) -> tuple[NamespaceSurvey, Link] | None:
+    """
+    Find the other end of a veth pair.
+
+    Numbers of interfaces repeat between nodes, so both ends must name each other.
+    """
     if link.kind != "veth" or link.peer is None:
         return None
     return next(
@@ -254,18 +309,26 @@ def _other_half(world: World, station: NamespaceSurvey, link: Link) -> tuple[Nam
     )
 
 
-def _owner(world: World, station: NamespaceSurvey, address: IPAddress) -> tuple[NamespaceSurvey, Link] | None:
+def _owner(
+    world: World, station: NamespaceSurvey, address: IPAddress
+) -> tuple[NamespaceSurvey, Link] | None:
     """Find who answers for an address on a wire."""
     return next(_owners(world, station, address), None)
 
 
-def _owners(world: World, station: NamespaceSurvey, address: IPAddress) -> Iterator[tuple[NamespaceSurvey, Link]]:
+def _owners(
+    world: World, station: NamespaceSurvey, address: IPAddress
+) -> Iterator[tuple[NamespaceSurvey, Link]]:
     for other in world:
         if other != station:
             yield from ((other, link) for link in other.links if address in link.addresses)
 
 
-def _are_parent_and_child(station: NamespaceSurvey, link: Link, other: NamespaceSurvey, end: Link) -> bool:
+def _are_parent_and_child(
+    station: NamespaceSurvey, link: Link, other: NamespaceSurvey, end: Link
+) -> bool:
     if station.node != other.node or bool(station.pod) == bool(other.pod):
         return False
-    return (link.kind in _CHILDREN and link.peer == end.index) or (end.kind in _CHILDREN and end.peer == link.index)
+    return (link.kind in _CHILDREN and link.peer == end.index) or (
+        end.kind in _CHILDREN and end.peer == link.index
+    )

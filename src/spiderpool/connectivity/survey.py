@@ -1,8 +1,8 @@
 """
 What one network namespace, of a node or of a pod, has: links, addresses, rules, routes, neighbours, connections, counters.
 
-Read from what the system's own tools print (`ip -j`, `/proc/net/nf_conntrack`, `iptables-save -c`): the same outputs that
-somebody would look at by hand.
+Read from what the system's own tools print (`ip -j`, `/proc/net/nf_conntrack`, `iptables-save -c`):
+the same outputs that somebody would look at by hand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ ALL_MARKS: Final = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface. `peer` is the number of its other half or of its parent, in whatever namespace that is."""
+    """
+    An interface.
+
+    `peer` is the number of its other half or of its parent, in whatever namespace that is.
+    """
 
     name: str
     index: int
@@ -94,7 +98,11 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """A connection as conntrack knows it: `reply` is what an answer would look like, whether or not one was seen."""
+    """
+    A connection as conntrack knows it.
+
+    `reply` is what an answer would look like, whether or not one was seen.
+    """
 
     protocol: str
     state: str
@@ -146,11 +154,16 @@ class NamespaceSurvey:
         return next((each for each in self.tracked if ends in (each.original, each.reply)), None)
 
     def reverse_filter(self, device: str) -> int:
-        """Give the effective strictness of the reverse path filter: the kernel takes the greater (ip-sysctl)."""
+        """
+        Give the effective strictness of the reverse path filter.
+
+        The kernel takes the greater (ip-sysctl).
+        """
         return max(self.filters.get("all", 0), self.filters.get(device, 0))
 
 
-# --- reading --------------------------------------------------------------------------------------------------------------
+# --- reading
+# --------------------------------------------------------------------------------------------------------------
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -166,7 +179,11 @@ class LinkInfo(msgspec.Struct, frozen=True):
 
 
 class LinkText(msgspec.Struct, frozen=True):
-    """One interface of `ip -d -j address`; the tool prints empty objects for what a filter leaves out."""
+    """
+    One interface of `ip -d -j address`.
+
+    The tool prints empty objects for what a filter leaves out.
+    """
 
     ifname: str = ""
     ifindex: int = 0
@@ -249,14 +266,19 @@ def read_survey(survey: Survey) -> NamespaceSurvey:
         node=survey.node,
         pod=survey.pod,
         links=tuple(_link(link) for link in survey.links if link.ifname),
-        rules=(*(_rule(4, rule) for rule in survey.rules4), *(_rule(6, rule) for rule in survey.rules6)),
+        rules=(
+            *(_rule(4, rule) for rule in survey.rules4),
+            *(_rule(6, rule) for rule in survey.rules6),
+        ),
         routes=tuple(
             route
             for family, texts in ((4, survey.routes4), (6, survey.routes6))
             for text in texts
             for route in _routes(family, text)
         ),
-        neighbours=tuple(Neighbour(ip_address(each.dst), each.dev, each.state) for each in survey.neighbours),
+        neighbours=tuple(
+            Neighbour(ip_address(each.dst), each.dev, each.state) for each in survey.neighbours
+        ),
         tracked=tuple(read_conntrack(survey.conntrack)),
         drops=(*read_drops(4, survey.filter4), *read_drops(6, survey.filter6)),
         filters=survey.rp_filter,
@@ -320,7 +342,9 @@ def read_conntrack(text: str) -> Iterator[Tracked]:
             continue  # ICMP has no ports
         state = _STATE.search(line)
         yield Tracked(
-            protocol=next((word for word in ("tcp", "udp", "sctp") if re.search(rf"\b{word}\b", line)), ""),
+            protocol=next(
+                (word for word in ("tcp", "udp", "sctp") if re.search(rf"\b{word}\b", line)), ""
+            ),
             state=state[1] if state else "",
             original=_ends(values[:4]),
             reply=_ends(values[4:]),
@@ -332,7 +356,9 @@ def read_conntrack(text: str) -> Iterator[Tracked]:
 
 def _ends(values: Sequence[str]) -> Ends:
     source, destination, source_port, destination_port = values
-    return Ends(ip_address(source), int(source_port), ip_address(destination), int(destination_port))
+    return Ends(
+        ip_address(source), int(source_port), ip_address(destination), int(destination_port)
+    )
 
 
 _COUNTED: Final = re.compile(r"\[(\d+):\d+\] (-A .*)")

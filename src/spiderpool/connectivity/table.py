@@ -40,7 +40,9 @@ class Names:
         """Name a target."""
         if goal.is_service:
             return f"Service of {self.pod(goal.kind)}"
-        address = {Goal.MULTI_OVERLAY_IP: self.overlay, Goal.MULTI_UNDERLAY_IP: self.underlay}.get(goal)
+        address = {Goal.MULTI_OVERLAY_IP: self.overlay, Goal.MULTI_UNDERLAY_IP: self.underlay}.get(
+            goal
+        )
         return f"{self.pod(goal.kind)} ({address} IP)" if address else self.pod(goal.kind)
 
     def column(self, goals: Sequence[Goal]) -> str:
@@ -60,13 +62,23 @@ def render_report(results: Sequence[Result], names: Names) -> str:
 
 def render_table(results: Iterable[Result], placement: Placement, family: int, names: Names) -> str:
     """Give one table in Markdown, which also reads well in a terminal."""
-    mine = [result for result in results if (result.case.placement, result.case.family) == (placement, family)]
+    mine = [
+        result
+        for result in results
+        if (result.case.placement, result.case.family) == (placement, family)
+    ]
     by_case = {(result.case.source, result.case.goal): result for result in mine}
     kinds = [kind for kind in Kind if any(result.case.source is kind for result in mine)]
     columns = [column for column in COLUMNS if any(result.case.goal in column for result in mine)]
     rows = [["Source \\ Target", *(names.column(column) for column in columns)]]
     rows += [
-        [names.pod(kind), *(" / ".join(_mark(by_case.get((kind, goal))) for goal in column) for column in columns)]
+        [
+            names.pod(kind),
+            *(
+                " / ".join(_mark(by_case.get((kind, goal))) for goal in column)
+                for column in columns
+            ),
+        ]
         for kind in kinds
     ]
     return "\n".join([f"IPv{family}, {placement}", "", *_lines(rows)])
@@ -82,7 +94,13 @@ def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Write rows in Markdown, padded; a mark is two columns wide in a terminal."""
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
-        yield "| " + " | ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) + " |"
+        yield (
+            "| "
+            + " | ".join(
+                text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)
+            )
+            + " |"
+        )
         if number == 0:
             yield "|" + "|".join("-" * (width + 2) for width in widths) + "|"
 
@@ -95,7 +113,9 @@ def render_failure(result: Result, names: Names) -> str:
     """Say of one case how far it came, where it ended, and why."""
     case, asked = result.case, result.transfer
     who = f"{names.pod(case.source)} -> {names.goal(case.goal)}, IPv{case.family}, {case.placement}"
-    lines = [f"{RED} {who}: {asked.client or 'no address'} -> {asked.server} port {asked.server_port}"]
+    lines = [
+        f"{RED} {who}: {asked.client or 'no address'} -> {asked.server} port {asked.server_port}"
+    ]
     lines.append(f"   {_stage_words(asked.stage)}: {asked.words}")
     found = result.diagnosis
     if found:

@@ -1,8 +1,9 @@
 """
 `spiderpool-controller clean`: take everything of the product out of a cluster before it is uninstalled.
 
-The webhooks go first, else nothing could be deleted without a controller; then all objects of our group, finalizers taken off;
-then their definitions and the installation's job. What is gone already is fine, so it can be run again.
+The webhooks go first, else nothing could be deleted without a controller; then all objects of our
+group, finalizers taken off; then their definitions and the installation's job. What is gone already
+is fine, so it can be run again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ class MutatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True):
     """Where the API server asks what to fill in."""
 
     resource: ClassVar[Resource] = Resource(
-        "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
     )
 
 
@@ -35,7 +39,10 @@ class ValidatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True):
     """Where the API server asks what to refuse."""
 
     resource: ClassVar[Resource] = Resource(
-        "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
     )
 
 
@@ -72,7 +79,9 @@ async def clean(cluster: Cluster, remains: Remains, say: Say) -> None:
         await _empty(cluster, kind_of(definition), say)
     for definition in definitions:
         await _delete(cluster, CustomResourceDefinition, definition.metadata.name, say)
-    await _delete(cluster, Job, remains.init_job, say, namespace=remains.namespace, propagation="Background")
+    await _delete(
+        cluster, Job, remains.init_job, say, namespace=remains.namespace, propagation="Background"
+    )
 
 
 def kind_of(definition: CustomResourceDefinition) -> type[KubeObject]:
@@ -84,7 +93,9 @@ def kind_of(definition: CustomResourceDefinition) -> type[KubeObject]:
     class Kind(KubeObject, frozen=True, kw_only=True):
         """Objects of the definition."""
 
-        resource: ClassVar[Resource] = Resource(spec["group"], version, names["kind"], names["plural"], namespaced)
+        resource: ClassVar[Resource] = Resource(
+            spec["group"], version, names["kind"], names["plural"], namespaced
+        )
 
     return Kind
 
@@ -96,7 +107,9 @@ async def _empty(cluster: Cluster, kind: type[KubeObject], say: Say) -> None:
     except NotFound:
         return  # the definition is on its way out
     for start in range(0, len(objects), DELETES_IN_FLIGHT):
-        await asyncio.gather(*(_remove(cluster, kind, obj) for obj in objects[start : start + DELETES_IN_FLIGHT]))
+        await asyncio.gather(
+            *(_remove(cluster, kind, obj) for obj in objects[start : start + DELETES_IN_FLIGHT])
+        )
     if objects:
         say(f"deleted {len(objects)} {kind.resource.plural}")
 
@@ -106,14 +119,22 @@ async def _remove(cluster: Cluster, kind: type[KubeObject], obj: PartialObject) 
     meta = obj.metadata
     try:
         if meta.finalizers:
-            await cluster.patch(kind, meta.name, {"metadata": {"finalizers": None}}, namespace=meta.namespace)
+            await cluster.patch(
+                kind, meta.name, {"metadata": {"finalizers": None}}, namespace=meta.namespace
+            )
         await cluster.delete(kind, meta.name, meta.namespace)
     except NotFound:
         return  # gone by itself
 
 
 async def _delete(
-    cluster: Cluster, kind: type[KubeObject], name: str, say: Say, *, namespace: str = "", propagation: str | None = None
+    cluster: Cluster,
+    kind: type[KubeObject],
+    name: str,
+    say: Say,
+    *,
+    namespace: str = "",
+    propagation: str | None = None,
 ) -> None:
     """Delete one named object."""
     if not name:

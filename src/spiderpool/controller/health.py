@@ -13,7 +13,11 @@ from aiohttp import web
 # Returns why not, or None when all is well.
 Probe = Callable[[], Awaitable[str | None]]
 
-NOT_IMPLEMENTED: Final = (("PUT", "/v1/ipam/ip"), ("POST", "/v1/ipam/gc_ips"), ("GET", "/v1/ipam/status"))
+NOT_IMPLEMENTED: Final = (
+    ("PUT", "/v1/ipam/ip"),
+    ("POST", "/v1/ipam/gc_ips"),
+    ("GET", "/v1/ipam/status"),
+)
 WEBHOOK_PROBE_TIMEOUT_S: Final = 3.0
 
 
@@ -38,16 +42,29 @@ def health_app(probes: Probes) -> web.Application:
 
 
 def webhook_probe(port: Callable[[], int]) -> Probe:
-    """Make a probe that asks our own webhook port, as the API server would; who signed the certificate does not matter here."""
+    """
+    Make a probe that asks our own webhook port, as the API server would.
+
+    Who signed the certificate does not matter here.
+    """
 
     async def probe() -> str | None:
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_PROBE_TIMEOUT_S)
         url = f"https://localhost:{port()}/webhook-health-check"
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, ssl=False) as answer:
-                return None if answer.status == web.HTTPOk.status_code else f"webhook server answers {answer.status}"
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(url, ssl=False) as answer,
+            ):
+                return (
+                    None
+                    if answer.status == web.HTTPOk.status_code
+                    else f"webhook server answers {answer.status}"
+                )
         except (aiohttp.ClientError, TimeoutError) as error:
-            return f"webhook server on port {port()} does not answer: {error or type(error).__name__}"
+            return (
+                f"webhook server on port {port()} does not answer: {error or type(error).__name__}"
+            )
 
     return probe
 
@@ -90,9 +107,17 @@ async def _framework_answers(
         return _json(404, {"code": 404, "message": f"path {request.path} was not found"})
     except web.HTTPMethodNotAllowed as error:
         allowed = ",".join(sorted(error.allowed_methods - {"HEAD"}))
-        return _json(405, {"code": 405, "message": f"method {request.method} is not allowed, but [{allowed}] are"})
+        return _json(
+            405,
+            {
+                "code": 405,
+                "message": f"method {request.method} is not allowed, but [{allowed}] are",
+            },
+        )
 
 
 def _json(status: int, body: object) -> web.Response:
     """Render a JSON answer."""
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/json"
+    )

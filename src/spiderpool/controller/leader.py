@@ -1,4 +1,8 @@
-"""What the leader does for as long as it leads: mirrors of records and pods, and one loop for each concern."""
+"""
+What the leader does for as long as it leads.
+
+Mirrors of records and pods, and one loop for each concern.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +43,8 @@ class Leader:
     """
     The leader's work, begun anew with each leadership.
 
-    `leading` is asked before each write. `subnets` is None where the feature is off. `following`: whether the mirrors of this
-    leadership are complete.
+    `leading` is asked before each write. `subnets` is None where the feature is off. `following`:
+    whether the mirrors of this leadership are complete.
     """
 
     cluster: Cluster
@@ -57,15 +61,21 @@ class Leader:
         fenced = FencedCluster(self.cluster, self.leading)
         async with AsyncExitStack() as stack:
             record_event = await stack.enter_async_context(_recorder(fenced))
-            context = await stack.enter_async_context(Context(fenced, self.pools, self.config.features))
+            context = await stack.enter_async_context(
+                Context(fenced, self.pools, self.config.features)
+            )
             self.following = True
             stack.callback(self._stop_following)
-            queues = self._start(context, record_event) + await self._start_networks(stack, fenced, record_event)
+            queues = self._start(context, record_event) + await self._start_networks(
+                stack, fenced, record_event
+            )
             async with asyncio.TaskGroup() as tasks:
                 for queue in queues:
                     tasks.create_task(queue.run(), name=queue.name)
                 if self.subnets is not None:
-                    tasks.create_task(self._keep_subnets(context, record_event, self.subnets), name="subnets")
+                    tasks.create_task(
+                        self._keep_subnets(context, record_event, self.subnets), name="subnets"
+                    )
 
     def _stop_following(self) -> None:
         """Note that leadership is over."""
@@ -77,7 +87,10 @@ class Leader:
         imports = Imports(context, record_event, settings.namespace)
         keeper = PoolKeeper(context, record_event, workers=settings.pool_workers)
         projection = Projection(
-            context, limit=settings.max_allocated_ips, workers=settings.pool_workers, resync_s=settings.pool_resync_s
+            context,
+            limit=settings.max_allocated_ips,
+            workers=settings.pool_workers,
+            resync_s=settings.pool_resync_s,
         )
         reclaim = Reclaim(
             context,
@@ -88,31 +101,46 @@ class Leader:
             enabled=settings.reclaim.enabled,
             rules=settings.reclaim.rules,
         )
-        fullness = Fullness(context, record_event, recorder.normal, percent=settings.nearly_full_percent)
+        fullness = Fullness(
+            context, record_event, recorder.normal, percent=settings.nearly_full_percent
+        )
         for concern in (imports, keeper, projection, reclaim, fullness):
             concern.start()
         return [imports.queue, keeper.queue, projection.queue, reclaim.queue, reclaim.rounds]
 
-    async def _start_networks(self, stack: AsyncExitStack, cluster: Cluster, recorder: EventRecorder) -> list[WorkQueue]:
+    async def _start_networks(
+        self, stack: AsyncExitStack, cluster: Cluster, recorder: EventRecorder
+    ) -> list[WorkQueue]:
         """Start what keeps coordinators and networks, as far as it is switched on, and give the loops."""
         settings, queues = self.settings.networks, []
         if settings.coordinator is not None:
             where = CoordinatorSettings(
-                settings.coordinator, settings.cni_dir, settings.cilium, float(settings.coordinator_resync_s)
+                settings.coordinator,
+                settings.cni_dir,
+                settings.cilium,
+                float(settings.coordinator_resync_s),
             )
             coordinators = Coordinators(cluster, recorder.warning, where)
             stack.push_async_callback(coordinators.stop)
             await coordinators.start()
             queues.append(coordinators.queue)
         if settings.multus_configs:
-            configs = MultusConfigs(cluster, recorder.warning, resync_s=float(settings.multus_configs_resync_s))
+            configs = MultusConfigs(
+                cluster, recorder.warning, resync_s=float(settings.multus_configs_resync_s)
+            )
             stack.push_async_callback(configs.stop)
             await configs.start()
             queues.append(configs.queue)
         return queues
 
-    async def _keep_subnets(self, context: Context, recorder: EventRecorder, subnets: Informer[SpiderSubnet]) -> None:
-        """Keep subnets and automatic pools; what they need and cannot have (a kind, a right) holds up nothing else."""
+    async def _keep_subnets(
+        self, context: Context, recorder: EventRecorder, subnets: Informer[SpiderSubnet]
+    ) -> None:
+        """
+        Keep subnets and automatic pools.
+
+        What they need and cannot have (a kind, a right) holds up nothing else.
+        """
         settings, record_event = self.settings, recorder.warning
         async with AsyncExitStack() as stack:
             reserved = Informer(context.cluster, SpiderReservedIP)
@@ -153,7 +181,9 @@ class Leader:
         pools = AutoPools(context, ledger, record_event, redundancy=redundancy, workers=workers)
         natives = await stack.enter_async_context(NativeApplications(context.cluster, pools.notify))
         kinds = self.config.auto_pool_third_party_controllers
-        foreigns = await stack.enter_async_context(ForeignApplications(context, kinds, pools.notify))
+        foreigns = await stack.enter_async_context(
+            ForeignApplications(context, kinds, pools.notify)
+        )
         pools.start(subnets, natives, foreigns)
         return pools
 

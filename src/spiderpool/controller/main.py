@@ -1,4 +1,8 @@
-"""The command `spiderpool-controller`: `daemon` runs it, `clean` takes the product out of a cluster."""
+"""
+The command `spiderpool-controller`.
+
+`daemon` runs it, `clean` takes the product out of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,12 @@ from spiderpool.controller.health import Probe, Probes, all_of, health_app, webh
 from spiderpool.controller.leader import COMPONENT, Leader
 from spiderpool.controller.metrics import Metrics, metrics_app
 from spiderpool.controller.pools.legacy_agents import list_go_agents
-from spiderpool.controller.runtime.listener import Certificate, Listener, follow_certificate, server_context
+from spiderpool.controller.runtime.listener import (
+    Certificate,
+    Listener,
+    follow_certificate,
+    server_context,
+)
 from spiderpool.controller.settings import Settings, read_settings
 from spiderpool.controller.subnets.lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
@@ -46,8 +55,10 @@ from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Config, parse_config
 
 LEASE: Final = "spiderpool-controller-leases"
-FAREWELL_S: Final = 2.0  # of the webhooks: the API server keeps connections, and a webhook that cannot be asked refuses
-API_WAIT_S: Final = 30.0  # less than the startup probe's minute: then our own words are the last in the log
+# of the webhooks: the API server keeps connections, and a webhook that cannot be asked refuses
+FAREWELL_S: Final = 2.0
+# less than the startup probe's minute: then our own words are the last in the log
+API_WAIT_S: Final = 30.0
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = structlog.get_logger("spiderpool.controller")
@@ -56,7 +67,9 @@ log = structlog.get_logger("spiderpool.controller")
 @app.command("daemon")
 def daemon(
     config_path: Annotated[Path, typer.Option(help="conf.yml, as the ConfigMap has it")],
-    tls_server_cert: Annotated[Path | None, typer.Option(help="certificate of the webhook server")] = None,
+    tls_server_cert: Annotated[
+        Path | None, typer.Option(help="certificate of the webhook server")
+    ] = None,
     tls_server_key: Annotated[Path | None, typer.Option(help="its key")] = None,
 ) -> None:
     """Run the controller; without a certificate it runs without webhooks."""
@@ -84,7 +97,11 @@ def main() -> None:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end; what the user must put right is one line on standard error and exit code 1."""
+    """
+    Run to the end.
+
+    What the user must put right is one line on standard error and exit code 1.
+    """
     try:
         uvloop.run(work)
     except SpiderpoolError as error:
@@ -132,19 +149,29 @@ def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
     if cert is None and key is None:
         return None
     if cert is None or key is None:
-        raise InvalidRequest("--tls-server-cert and --tls-server-key belong together: give both, or none")
+        raise InvalidRequest(
+            "--tls-server-cert and --tls-server-key belong together: give both, or none"
+        )
     return Certificate(cert, key)
 
 
-async def wait_for_api(cluster: Cluster, patience_s: float = API_WAIT_S, kubeconfig: str | None = None) -> None:
-    """Wait until the API server serves our kinds; refused credentials, and what does not pass in time, end the start."""
+async def wait_for_api(
+    cluster: Cluster, patience_s: float = API_WAIT_S, kubeconfig: str | None = None
+) -> None:
+    """
+    Wait until the API server serves our kinds.
+
+    Refused credentials, and what does not pass in time, end the start.
+    """
     source = f"kubeconfig {kubeconfig}" if kubeconfig else "service account"
     backoff, deadline = Backoff(last_s=2.0), time.monotonic() + patience_s
     while True:
         try:
             await cluster.list_metadata(SpiderIPPool, resource_version="0")
         except Forbidden as error:
-            raise Forbidden(f"the API server refuses this controller's credentials ({source}): {error.message}") from error
+            raise Forbidden(
+                f"the API server refuses this controller's credentials ({source}): {error.message}"
+            ) from error
         except (TryAgain, NotFound) as error:
             rest = backoff.next_s(error)
             if time.monotonic() + rest > deadline:
@@ -164,7 +191,9 @@ def configure_logs(level: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -178,7 +207,11 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 @dataclass(slots=True)
 class Daemon:
-    """One replica: health and metrics always, webhooks when it has a certificate, the leader's work when it leads."""
+    """
+    One replica.
+
+    Health and metrics always, webhooks when it has a certificate, the leader's work when it leads.
+    """
 
     settings: Settings
     config: Config
@@ -189,21 +222,29 @@ class Daemon:
         """Serve until cancelled."""
         settings = self.settings
         async with AsyncExitStack() as stack:
-            cluster = await stack.enter_async_context(connect(settings.kubeconfig, user_agent=COMPONENT))
+            cluster = await stack.enter_async_context(
+                connect(settings.kubeconfig, user_agent=COMPONENT)
+            )
             await wait_for_api(cluster, kubeconfig=settings.kubeconfig)
             pools = Informer(cluster, SpiderIPPool)
             await pools.start()
             stack.push_async_callback(pools.stop)
             subnets = await self._follow_subnets(stack, cluster)
             election = self._election(cluster)
-            metrics = Metrics(version("spiderpool"), pools, subnets or (), debug=settings.debug_metrics)
-            leader = Leader(cluster, pools, settings, self.config, metrics, lambda: election.leading, subnets)
+            metrics = Metrics(
+                version("spiderpool"), pools, subnets or (), debug=settings.debug_metrics
+            )
+            leader = Leader(
+                cluster, pools, settings, self.config, metrics, lambda: election.leading, subnets
+            )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             webhooks = await self._open_webhooks(stack, tasks, cluster, pools, subnets)
             probes = self._probes(webhooks, election, leader)
             await stack.enter_async_context(Listener(health_app(probes), settings.health_port))
             if settings.metrics:
-                await stack.enter_async_context(Listener(metrics_app(metrics), settings.metric_port))
+                await stack.enter_async_context(
+                    Listener(metrics_app(metrics), settings.metric_port)
+                )
             await pools.synced()
             self.started = True
             log.info("started", identity=settings.pod_name, pools=len(pools))
@@ -213,9 +254,13 @@ class Daemon:
         """Prepare to take part in the election."""
         chosen = self.settings.election
         times = Times(chosen.duration_s, chosen.renew_s, chosen.retry_s, chosen.gap_s)
-        return Election(cluster, LEASE, self.settings.namespace, self.settings.pod_name, times=times)
+        return Election(
+            cluster, LEASE, self.settings.namespace, self.settings.pod_name, times=times
+        )
 
-    async def _follow_subnets(self, stack: AsyncExitStack, cluster: KubeClient) -> Informer[SpiderSubnet] | None:
+    async def _follow_subnets(
+        self, stack: AsyncExitStack, cluster: KubeClient
+    ) -> Informer[SpiderSubnet] | None:
         """Begin to follow the subnets, unless that feature is off."""
         if not self.config.enable_spider_subnet:
             return None
@@ -242,7 +287,9 @@ class Daemon:
         other_pools = OtherPools(cluster, pools)
         lookup = None if subnets is None else SubnetLookup(cluster, subnets)
         reviewers: list[Reviewer[Any]] = [
-            PoolReviewer(cluster, other_pools, features, lambda: list_go_agents(cluster, namespace), lookup),
+            PoolReviewer(
+                cluster, other_pools, features, lambda: list_go_agents(cluster, namespace), lookup
+            ),
             ReservedReviewer(features),
             SubnetReviewer(cluster, other_pools, features),
             CoordinatorReviewer(),
@@ -250,7 +297,9 @@ class Daemon:
         ]
         tls = server_context(self.certificate)
         pods = PodInjector(cluster) if self.config.pod_resource_inject.enabled else None
-        listener = Listener(admission_app(reviewers, pods, advise), self.settings.webhook_port, tls, FAREWELL_S)
+        listener = Listener(
+            admission_app(reviewers, pods, advise), self.settings.webhook_port, tls, FAREWELL_S
+        )
         await stack.enter_async_context(listener)
         follower = tasks.create_task(follow_certificate(self.certificate, tls))
         stack.callback(follower.cancel)
@@ -267,7 +316,11 @@ class Daemon:
 
         async def following() -> str | None:
             late = election.leading and not leader.following
-            return "this replica leads and does not know all pods and addresses yet" if late else None
+            return (
+                "this replica leads and does not know all pods and addresses yet" if late else None
+            )
 
         own = [webhooks] if webhooks is not None else []
-        return Probes(startup=started, readiness=all_of(started, *own, led, following), liveness=all_of(*own))
+        return Probes(
+            startup=started, readiness=all_of(started, *own, led, following), liveness=all_of(*own)
+        )

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -31,7 +38,12 @@ class Metrics:
     """All series of one controller, in a registry of their own."""
 
     def __init__(
-        self, version: str, pools: Iterable[SpiderIPPool], subnets: Iterable[SpiderSubnet] = (), *, debug: bool = False
+        self,
+        version: str,
+        pools: Iterable[SpiderIPPool],
+        subnets: Iterable[SpiderSubnet] = (),
+        *,
+        debug: bool = False,
     ) -> None:
         """
         Register the series.
@@ -45,20 +57,33 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the original has no such series
         self.registry = CollectorRegistry()
         scope = (SCOPE, version)
-        Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(*scope).info({})
-        Gauge("target_info", "Target metadata", ("service_name",), registry=self.registry).labels(SERVICE).set(1)
+        Info("otel_scope", "Instrumentation scope", _LABELS, registry=self.registry).labels(
+            *scope
+        ).info({})
+        Gauge("target_info", "Target metadata", ("service_name",), registry=self.registry).labels(
+            SERVICE
+        ).set(1)
         self._reclaimed = self._counter("ip_gc_counts", "addresses reclaimed", scope)
-        self._failed = self._counter("ip_gc_failure_counts", "reclaims that met a changed record", scope)
+        self._failed = self._counter(
+            "ip_gc_failure_counts", "reclaims that met a changed record", scope
+        )
         # Ours: the documents promise one sum only.
         self._reasons = Counter(
-            "spiderpool_ip_gc_trigger_counts", "addresses reclaimed, by reason", (*_LABELS, "trigger"), registry=self.registry
+            "spiderpool_ip_gc_trigger_counts",
+            "addresses reclaimed, by reason",
+            (*_LABELS, "trigger"),
+            registry=self.registry,
         )
         self._scope = scope
         for trigger in Trigger:
             self._reasons.labels(*scope, trigger)
-        total = Gauge("spiderpool_total_ippool_counts", "pools", _LABELS, registry=self.registry).labels(*scope)
+        total = Gauge(
+            "spiderpool_total_ippool_counts", "pools", _LABELS, registry=self.registry
+        ).labels(*scope)
         total.set_function(lambda: float(sum(1 for _ in pools)))
-        total = Gauge("spiderpool_total_subnet_counts", "subnets", _LABELS, registry=self.registry).labels(*scope)
+        total = Gauge(
+            "spiderpool_total_subnet_counts", "subnets", _LABELS, registry=self.registry
+        ).labels(*scope)
         total.set_function(lambda: float(sum(1 for _ in subnets)))
         self.registry.register(PoolUsage(pools, version))
         if debug:
@@ -84,21 +109,30 @@ class PoolUsage(Collector):
     """
     How full each pool is, from its status: 0 to 1. Not of the original, whose series of pools are for debugging only.
 
-    Automatic pools are as large as their application, so they are told apart: nearly full is how they should be.
+    Automatic pools are as large as their application, so they are told apart: nearly full is how
+    they should be.
     """
 
     pools: Iterable[SpiderIPPool]
     version: str  # of the label `otel_scope_version`
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Render the series at a scrape; a pool without addresses, or one that is not counted yet, has none."""
+        """
+        Render the series at a scrape.
+
+        A pool without addresses, or one that is not counted yet, has none.
+        """
         labels = (*_LABELS, "SpiderIPPool", "automatic")
-        ratio = GaugeMetricFamily("spiderpool_ippool_usage_ratio", "held part of the pool's addresses", labels=labels)
+        ratio = GaugeMetricFamily(
+            "spiderpool_ippool_usage_ratio", "held part of the pool's addresses", labels=labels
+        )
         for pool in self.pools:
             automatic = "true" if LABEL_OWNER_APP_NAME in pool.metadata.labels else "false"
             if count := pool.status.total_ip_count:
                 taken = pool.status.allocated_ip_count or 0
-                ratio.add_metric((SCOPE, self.version, pool.metadata.name, automatic), taken / count)
+                ratio.add_metric(
+                    (SCOPE, self.version, pool.metadata.name, automatic), taken / count
+                )
         yield ratio
 
 
@@ -112,8 +146,14 @@ class PoolSeries(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Render the series at a scrape."""
         labels = (*_LABELS, "SpiderIPPool")
-        total = GaugeMetricFamily("spiderpool_debug_ippool_total_ip_counts", "addresses of the pool", labels=labels)
-        free = GaugeMetricFamily("spiderpool_debug_ippool_available_ip_counts", "free addresses of the pool", labels=labels)
+        total = GaugeMetricFamily(
+            "spiderpool_debug_ippool_total_ip_counts", "addresses of the pool", labels=labels
+        )
+        free = GaugeMetricFamily(
+            "spiderpool_debug_ippool_available_ip_counts",
+            "free addresses of the pool",
+            labels=labels,
+        )
         for pool in self.pools:
             values = (DEBUG_SCOPE, self.version, pool.metadata.name)
             count, taken = pool.status.total_ip_count or 0, pool.status.allocated_ip_count or 0
@@ -135,8 +175,12 @@ class SubnetSeries(Collector):
         labels = (*_LABELS, "SpiderSubnet")
         prefix = "spiderpool_debug_subnet"
         pools = GaugeMetricFamily(f"{prefix}_ippool_counts", "pools of the subnet", labels=labels)
-        total = GaugeMetricFamily(f"{prefix}_total_ip_counts", "addresses of the subnet", labels=labels)
-        free = GaugeMetricFamily(f"{prefix}_available_ip_counts", "addresses that no pool has", labels=labels)
+        total = GaugeMetricFamily(
+            f"{prefix}_total_ip_counts", "addresses of the subnet", labels=labels
+        )
+        free = GaugeMetricFamily(
+            f"{prefix}_available_ip_counts", "addresses that no pool has", labels=labels
+        )
         for subnet in self.subnets:
             values = (DEBUG_SCOPE, self.version, subnet.metadata.name)
             count, given = subnet.status.total_ip_count or 0, subnet.status.allocated_ip_count or 0
@@ -151,7 +195,10 @@ def metrics_app(metrics: Metrics) -> web.Application:
     """Build the application of the metrics port: every path answers."""
 
     async def scrape(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(
+            body=generate_latest(metrics.registry),
+            headers={"Content-Type": "text/plain; version=0.0.4"},
+        )
 
     app = web.Application()
     app.router.add_get("/{path:.*}", scrape)

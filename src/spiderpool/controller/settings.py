@@ -1,4 +1,8 @@
-"""The controller's environment (reference ipam.md 6.1 and 7.4): names, defaults, and what to say when a value is wrong."""
+"""
+The controller's environment (reference ipam.md 6.1 and 7.4).
+
+Names, defaults, and what to say when a value is wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.environment import Environment, read_flag, read_log_level, read_number, read_port, read_required
+from spiderpool.model.environment import (
+    Environment,
+    read_flag,
+    read_log_level,
+    read_number,
+    read_port,
+    read_required,
+)
 from spiderpool.records.lifecycle import Rules
 
 WHOLE: Final = 100  # percent
@@ -38,8 +49,8 @@ class NetworkSettings:
     """
     What is kept of coordinators and networks.
 
-    `coordinator` is the name of the one object that counts, None when nothing is kept of it; `cilium` the (namespace, name) of
-    Cilium's ConfigMap.
+    `coordinator` is the name of the one object that counts, None when nothing is kept of it;
+    `cilium` the (namespace, name) of Cilium's ConfigMap.
     """
 
     coordinator: str | None
@@ -76,7 +87,11 @@ class Settings:
 
 
 def read_settings(environ: Environment) -> Settings:
-    """Read the environment; `InvalidRequest` names the variable, what it has and what it must be."""
+    """
+    Read the environment.
+
+    `InvalidRequest` names the variable, what it has and what it must be.
+    """
     return Settings(
         namespace=read_required(environ, "SPIDERPOOL_POD_NAMESPACE"),
         pod_name=read_required(environ, "SPIDERPOOL_POD_NAME"),
@@ -86,13 +101,21 @@ def read_settings(environ: Environment) -> Settings:
         webhook_port=read_port(environ, "SPIDERPOOL_WEBHOOK_PORT", 5722),
         metrics=read_flag(environ, "SPIDERPOOL_ENABLED_METRIC", default=False),
         debug_metrics=read_flag(environ, "SPIDERPOOL_ENABLED_DEBUG_METRIC", default=False),
-        max_allocated_ips=read_number(environ, "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", 5000, least=0),
-        pool_resync_s=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_RESYNC_PERIOD", 300, least=1),
+        max_allocated_ips=read_number(
+            environ, "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", 5000, least=0
+        ),
+        pool_resync_s=read_number(
+            environ, "SPIDERPOOL_IPPOOL_INFORMER_RESYNC_PERIOD", 300, least=1
+        ),
         pool_workers=read_number(environ, "SPIDERPOOL_IPPOOL_INFORMER_WORKERS", 3, least=1),
         nearly_full_percent=_percent(environ, "SPIDERPOOL_IPPOOL_NEARLY_FULL_PERCENT", 90),
-        subnet_resync_s=read_number(environ, "SPIDERPOOL_SUBNET_INFORMER_RESYNC_PERIOD", 300, least=1),
+        subnet_resync_s=read_number(
+            environ, "SPIDERPOOL_SUBNET_INFORMER_RESYNC_PERIOD", 300, least=1
+        ),
         subnet_workers=read_number(environ, "SPIDERPOOL_SUBNET_INFORMER_WORKERS", 5, least=1),
-        application_workers=read_number(environ, "SPIDERPOOL_SUBNET_APPLICATION_CONTROLLER_WORKERS", 5, least=1),
+        application_workers=read_number(
+            environ, "SPIDERPOOL_SUBNET_APPLICATION_CONTROLLER_WORKERS", 5, least=1
+        ),
         election=_election(environ),
         reclaim=_reclaim(environ),
         networks=_networks(environ),
@@ -104,7 +127,9 @@ def _percent(environ: Environment, name: str, default: int) -> int:
     """Read a part of a hundred; 0 switches off what depends on it."""
     percent = read_number(environ, name, default, least=0)
     if percent > WHOLE:
-        raise InvalidRequest(f"environment variable {name} has {percent}; it must be at most {WHOLE}")
+        raise InvalidRequest(
+            f"environment variable {name} has {percent}; it must be at most {WHOLE}"
+        )
     return percent
 
 
@@ -125,19 +150,33 @@ def _election(environ: Environment) -> ElectionSettings:
 
 
 def _networks(environ: Environment) -> NetworkSettings:
-    """Read what governs coordinators and networks; one variable's name is the reference's, letter by letter."""
+    """
+    Read what governs coordinators and networks.
+
+    One variable's name is the reference's, letter by letter.
+    """
     enabled = read_flag(environ, "SPIDERPOOL_COORDINATOR_ENABLED", default=False)
-    cilium = environ.get("SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME") or "kube-system/cilium-config"
+    cilium = (
+        environ.get("SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME") or "kube-system/cilium-config"
+    )
     namespace, slash, name = cilium.partition("/")
     if not (namespace and slash and name):
-        raise InvalidRequest(f"SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME has {cilium!r}; it must be namespace/name")
+        raise InvalidRequest(
+            f"SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME has {cilium!r}; it must be namespace/name"
+        )
     return NetworkSettings(
-        coordinator=environ.get("SPIDERPOOL_COORDINATOR_DEAFULT_NAME") or "default" if enabled else None,
+        coordinator=environ.get("SPIDERPOOL_COORDINATOR_DEAFULT_NAME") or "default"
+        if enabled
+        else None,
         cni_dir=Path(environ.get("SPIDERPOOL_CNI_CONFIG_DIR") or "/etc/cni/net.d"),
         cilium=(namespace, name),
-        coordinator_resync_s=read_number(environ, "SPIDERPOOL_COORDINATOR_INFORMER_RESYNC_PERIOD", 60, least=1),
+        coordinator_resync_s=read_number(
+            environ, "SPIDERPOOL_COORDINATOR_INFORMER_RESYNC_PERIOD", 60, least=1
+        ),
         multus_configs=read_flag(environ, "SPIDERPOOL_MULTUS_CONFIG_ENABLED", default=False),
-        multus_configs_resync_s=read_number(environ, "SPIDERPOOL_MULTUS_CONFIG_INFORMER_RESYNC_PERIOD", 60, least=1),
+        multus_configs_resync_s=read_number(
+            environ, "SPIDERPOOL_MULTUS_CONFIG_INFORMER_RESYNC_PERIOD", 60, least=1
+        ),
     )
 
 
@@ -151,7 +190,11 @@ def _reclaim(environ: Environment) -> ReclaimSettings:
         rules=Rules(
             on_ready_node=read_flag(environ, f"{prefix}_READY_NODE_ENABLED", default=True),
             on_lost_node=read_flag(environ, f"{prefix}_NOT_READY_NODE_ENABLED", default=True),
-            blank=read_flag(environ, "SPIDERPOOL_GC_ENABLE_STATELESS_RUNNING_POD_ON_EMPTY_POD_STATUS_IPS", default=False),
+            blank=read_flag(
+                environ,
+                "SPIDERPOOL_GC_ENABLE_STATELESS_RUNNING_POD_ON_EMPTY_POD_STATUS_IPS",
+                default=False,
+            ),
             additional_s=read_number(environ, "SPIDERPOOL_GC_ADDITIONAL_GRACE_DELAY", 0, least=0),
         ),
     )

@@ -1,1 +1,5 @@
-"""Decisions about a pod's links, addresses, routes and rules, and about its node's kernel settings. Pure."""
+"""
+Decisions about a pod's links, addresses, routes and rules, and about its node's kernel settings.
+
+Pure.
+"""

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.api.crd.coordinator import PHASE_NOT_READY, PHASE_SYNCED, CoordinatorStatus, PodCIDRType
+from spiderpool.api.crd.coordinator import (
+    PHASE_NOT_READY,
+    PHASE_SYNCED,
+    CoordinatorStatus,
+    PodCIDRType,
+)
 from spiderpool.datapath.control_plane import Cidrs, ClusterCidrs, read_cidrs
 
 NO_SERVICES: Final = (
@@ -34,9 +39,10 @@ class Sources:
     """
     Everything that was read; None: it does not exist, or nobody needs it.
 
-    `kind` is what the object asks for, `cni` the name of the node's first CNI configuration. `calico` are the CIDRs of Calico's
-    IPPools, `cilium` the data of its ConfigMap, `cilium_pools` the CIDRs of its pools, `services` those of the ServiceCIDRs.
-    `problems` are sentences about what could not be read on the way, `cni_problem` why the CNI's name could not.
+    `kind` is what the object asks for, `cni` the name of the node's first CNI configuration.
+    `calico` are the CIDRs of Calico's IPPools, `cilium` the data of its ConfigMap, `cilium_pools`
+    the CIDRs of its pools, `services` those of the ServiceCIDRs. `problems` are sentences about
+    what could not be read on the way, `cni_problem` why the CNI's name could not.
     """
 
     kind: PodCIDRType
@@ -55,7 +61,11 @@ class _Unknown(Exception):
 
 
 def resolve_kind(kind: PodCIDRType, cni: str) -> PodCIDRType:
-    """Give where to look: `auto` goes by the name of the node's CNI, and an unknown one has no pod network of interest."""
+    """
+    Give where to look.
+
+    `auto` goes by the name of the node's CNI, and an unknown one has no pod network of interest.
+    """
     return BY_NAME.get(cni, PodCIDRType.NONE) if kind is PodCIDRType.AUTO else kind
 
 
@@ -87,7 +97,9 @@ def judge(sources: Sources) -> Judgement:
         notes.append(NO_SERVICES)
     phase = PHASE_NOT_READY if reason else PHASE_SYNCED
     told = "; ".join([reason, *dict.fromkeys(notes)]) if reason else ""
-    status = CoordinatorStatus(phase=phase, reason=told, overlay_pod_cidr=pods, service_cidr=services)
+    status = CoordinatorStatus(
+        phase=phase, reason=told, overlay_pod_cidr=pods, service_cidr=services
+    )
     return Judgement(status, () if reason else tuple(dict.fromkeys(notes)))
 
 
@@ -95,7 +107,9 @@ def _pods(sources: Sources, cluster: ClusterCidrs) -> tuple[Cidrs, tuple[str, ..
     """Return the pod network's CIDRs, and sentences about what is left out."""
     if _asks_the_cluster(sources):
         if not cluster.pods:
-            raise _Unknown("neither kubeadm-config nor kube-controller-manager says which CIDR pods have")
+            raise _Unknown(
+                "neither kubeadm-config nor kube-controller-manager says which CIDR pods have"
+            )
         return cluster.pods, ()
     match resolve_kind(sources.kind, sources.cni):
         case PodCIDRType.CALICO if sources.calico is None:
@@ -115,7 +129,8 @@ def _asks_the_cluster(sources: Sources) -> bool:
     """
     Whether the pod network's CIDRs are the cluster's own.
 
-    A node whose CNI is merely named like Calico's, in a cluster that has no IPPools of Calico, is one of them.
+    A node whose CNI is merely named like Calico's, in a cluster that has no IPPools of Calico, is
+    one of them.
     """
     match resolve_kind(sources.kind, sources.cni):
         case PodCIDRType.CLUSTER:
@@ -140,7 +155,9 @@ def _cilium(sources: Sources) -> tuple[Cidrs, tuple[str, ...]]:
         case mode if mode in CLUSTER_POOL:
             return _cluster_pool(sources.cilium)
         case "multi-pool" if sources.cilium_pools is None:
-            raise _Unknown("Cilium's ipam is multi-pool, and this cluster has no CiliumPodIPPools (cilium.io)")
+            raise _Unknown(
+                "Cilium's ipam is multi-pool, and this cluster has no CiliumPodIPPools (cilium.io)"
+            )
         case "multi-pool":
             return sources.cilium_pools or (), ()
         case mode:
@@ -148,7 +165,11 @@ def _cilium(sources: Sources) -> tuple[Cidrs, tuple[str, ...]]:
 
 
 def _cluster_pool(config: Mapping[str, str]) -> tuple[Cidrs, tuple[str, ...]]:
-    """Read the CIDRs of Cilium's mode cluster-pool: one list a family, separated by blanks or commas."""
+    """
+    Read the CIDRs of Cilium's mode cluster-pool.
+
+    One list a family, separated by blanks or commas.
+    """
     found = [read_cidrs(f"Cilium's {key}", config.get(key, "")) for key in CILIUM_POOL_KEYS]
     cidrs = tuple(cidr for listed, _ in found for cidr in listed)
     problems = tuple(problem for _, listed in found for problem in listed)

@@ -2,8 +2,9 @@
 Which CIDRs a control plane was set up with: kubeadm's configuration, and the command line of kube-controller-manager.
 
 What is there and cannot be read is named in `problems`; nothing is passed over in silence.
-Sources: reference datapath.md 3.3; kubeadm.k8s.io/v1beta3 and v1beta4, `Networking`; Kubernetes API, `Container` ($(NAME) in
-command and args); k8s.io/component-base/cli/flag (a flag's "_" counts as "-"); POSIX shell, 2.2 and 2.3 (quotes, comments).
+Sources: reference datapath.md 3.3; kubeadm.k8s.io/v1beta3 and v1beta4, `Networking`; Kubernetes
+API, `Container` ($(NAME) in command and args); k8s.io/component-base/cli/flag (a flag's "_" counts
+as "-"); POSIX shell, 2.2 and 2.3 (quotes, comments).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ KUBEADM_KIND: Final = "ClusterConfiguration"
 _VARIABLE: Final = re.compile(r"\$\(([A-Za-z0-9_.-]+)\)")
 _SHELL_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _SHELL_TEXT: Final = re.compile(r"(?!--).*\s--", re.DOTALL)  # a whole command line in one word
-_QUOTED_OR_COMMENT: Final = re.compile(r"""("(?:\\.|[^"\\])*"|'[^']*'|\\.)|(?<![^\s;|&()])\#[^\n]*""", re.DOTALL)
+_QUOTED_OR_COMMENT: Final = re.compile(
+    r"""("(?:\\.|[^"\\])*"|'[^']*'|\\.)|(?<![^\s;|&()])\#[^\n]*""", re.DOTALL
+)
 _SEPARATORS: Final = re.compile(r"[,\s]+")
 
 Cidrs = tuple[str, ...]
@@ -52,7 +55,9 @@ class ClusterCidrs:
     def or_else(self, other: ClusterCidrs) -> ClusterCidrs:
         """Fill in from another source what is missing here."""
         return ClusterCidrs(
-            self.pods or other.pods, self.services or other.services, tuple(dict.fromkeys(self.problems + other.problems))
+            self.pods or other.pods,
+            self.services or other.services,
+            tuple(dict.fromkeys(self.problems + other.problems)),
         )
 
 
@@ -61,7 +66,8 @@ class Started:
     """
     How a container is started, as its pod says.
 
-    `env` are the variables whose value the pod itself holds; those from elsewhere (a Secret, a field) are left out.
+    `env` are the variables whose value the pod itself holds; those from elsewhere (a Secret, a
+    field) are left out.
     """
 
     words: tuple[str, ...]
@@ -87,7 +93,9 @@ def read_cidrs(where: str, text: str) -> tuple[Cidrs, tuple[str, ...]]:
         The CIDRs, and one sentence for each item that is none.
     """
     items = split_cidrs(text)
-    problems = tuple(f'{where}: "{item}" is not a CIDR and is left out' for item in items if not _is_cidr(item))
+    problems = tuple(
+        f'{where}: "{item}" is not a CIDR and is left out' for item in items if not _is_cidr(item)
+    )
     return valid_cidrs(items), problems
 
 
@@ -107,12 +115,18 @@ def read_kubeadm(text: str) -> ClusterCidrs:
     for document in documents:
         if not isinstance(document, dict):
             return ClusterCidrs(problems=(f"{where}: a document is not an object",))
-        found = document.get("networking") if document.get("kind", KUBEADM_KIND) == KUBEADM_KIND else None
+        found = (
+            document.get("networking")
+            if document.get("kind", KUBEADM_KIND) == KUBEADM_KIND
+            else None
+        )
         if found is not None and not isinstance(found, dict):
             return ClusterCidrs(problems=(f"{where}: networking is not an object",))
         networking |= found or {}
     pods, pod_problems = _read_value(f"{where}: podSubnet", networking.get("podSubnet"))
-    services, service_problems = _read_value(f"{where}: serviceSubnet", networking.get("serviceSubnet"))
+    services, service_problems = _read_value(
+        f"{where}: serviceSubnet", networking.get("serviceSubnet")
+    )
     return ClusterCidrs(pods, services, pod_problems + service_problems)
 
 
@@ -121,7 +135,8 @@ def read_manager(containers: Iterable[Started]) -> ClusterCidrs:
     Read the command line of kube-controller-manager.
 
     Args:
-        containers: those of its pod. The one that says something counts: others may stand before it.
+        containers: those of its pod. The one that says something counts: others may stand before
+        it.
     """
     problems: tuple[str, ...] = ()
     for container in sorted(containers, key=lambda started: started.name != MANAGER):
@@ -175,7 +190,11 @@ def _expanded(word: str, env: Mapping[str, str]) -> str:
 
 
 def _read_flag(flag: str, words: list[str]) -> tuple[Cidrs, tuple[str, ...]]:
-    """Read a flag in the forms `--flag=value` and `--flag value`; of several the last one counts."""
+    """
+    Read a flag in the forms `--flag=value` and `--flag value`.
+
+    Of several the last one counts.
+    """
     values = []
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -185,7 +204,9 @@ def _read_flag(flag: str, words: list[str]) -> tuple[Cidrs, tuple[str, ...]]:
     if not values or not values[-1]:
         return (), ()
     if "$" in values[-1]:
-        return (), (f"{MANAGER}: {flag} is {values[-1]}, and its pod does not say what that stands for",)
+        return (), (
+            f"{MANAGER}: {flag} is {values[-1]}, and its pod does not say what that stands for",
+        )
     return read_cidrs(f"{MANAGER}: {flag}", values[-1])
 
 

@@ -36,7 +36,13 @@ LARGEST_TABLE: Final = 2**32 - 1
 LARGEST_LENGTH: Final = 2**31 - 1
 LARGEST_MTU: Final = 65535  # ETH_MAX_MTU
 _RP_FILTER: int | None = 0  # the cluster's default
-_NAMES: Final = {str: "a string", int: "a number without quotes", bool: "true or false", list: "a list", dict: "an object"}
+_NAMES: Final = {
+    str: "a string",
+    int: "a number without quotes",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,9 @@ class _Source:
 
     def wrong(self, key: str, value: object, must: str) -> InvalidRequest:
         """Make the error about a value."""
-        return InvalidRequest(f"{self.name}: {key} is {msgspec.json.encode(value).decode()}, write {must}")
+        return InvalidRequest(
+            f"{self.name}: {key} is {msgspec.json.encode(value).decode()}, write {must}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,9 @@ class _Sources:
     network: _Source
     cluster: _Source
 
-    def first(self, key: str, kind: type[Any], read: Callable[[_Source, str, Any], T], default: T) -> T:
+    def first(
+        self, key: str, kind: type[Any], read: Callable[[_Source, str, Any], T], default: T
+    ) -> T:
         """Read the first that says something; the other one need not be right."""
         for source in (self.network, self.cluster):
             value = source.get(key, kind)
@@ -82,12 +92,15 @@ def read_coordinator(config: Mapping[str, Any], cluster: Mapping[str, Any]) -> C
 
     Args:
         config: the plugin's object in the network configuration.
-        cluster: the agent's answer of `GET /v1/coordinator/config`; empty when it is not asked (DEL).
+        cluster: the agent's answer of `GET /v1/coordinator/config`; empty when it is not asked
+        (DEL).
 
     Raises:
         InvalidRequest: a value is wrong: whose, which key, what it has and what it must be.
     """
-    sources = _Sources(_Source("coordinator configuration", config), _Source("SpiderCoordinator", cluster))
+    sources = _Sources(
+        _Source("coordinator configuration", config), _Source("SpiderCoordinator", cluster)
+    )
     first = sources.first
     networks: tuple[IPNetwork, ...] = ()
     for key in ("overlayPodCIDR", "serviceCIDR", "hijackCIDR"):
@@ -109,7 +122,11 @@ def read_coordinator(config: Mapping[str, Any], cluster: Mapping[str, Any]) -> C
 
 
 def default_nic(config: Mapping[str, Any]) -> str:
-    """Give the name of the pod's first NIC, however wrong the rest is: DEL must not depend on it."""
+    """
+    Give the name of the pod's first NIC, however wrong the rest is.
+
+    DEL must not depend on it.
+    """
     value = lookup(config, "podDefaultCniNic")
     return value if isinstance(value, str) and value else DEFAULT_NIC
 
@@ -120,7 +137,9 @@ def _as_is(_: _Source, __: str, value: T) -> T:
 
 def _read_mode(source: _Source, _: str, value: str) -> Mode:
     if value not in _MODES:
-        raise InvalidRequest(f"{source.name}: unknown tuneMode: {value}, write auto, underlay, overlay or disabled")
+        raise InvalidRequest(
+            f"{source.name}: unknown tuneMode: {value}, write auto, underlay, overlay or disabled"
+        )
     return _MODES[value]
 
 
@@ -160,7 +179,9 @@ def _read_table(source: _Source, key: str, value: int) -> int:
         return DEFAULT_HOST_TABLE
     if not 1 <= value <= LARGEST_TABLE or value in KERNEL_TABLES:
         raise source.wrong(
-            key, value, f"a table of your own, 1 to {LARGEST_TABLE}, not 253 to 255 (default {DEFAULT_HOST_TABLE})"
+            key,
+            value,
+            f"a table of your own, 1 to {LARGEST_TABLE}, not 253 to 255 (default {DEFAULT_HOST_TABLE})",
         )
     return value
 
@@ -181,7 +202,9 @@ def _read_length(source: _Source, key: str, value: int) -> int:
 
 def _read_mtu(source: _Source, key: str, value: int) -> int:
     if not 0 < value <= LARGEST_MTU:
-        raise source.wrong(key, value, f"an MTU in bytes, 68 to {LARGEST_MTU}; 1280 or more with IPv6")
+        raise source.wrong(
+            key, value, f"an MTU in bytes, 68 to {LARGEST_MTU}; 1280 or more with IPv6"
+        )
     return value
 
 

@@ -50,7 +50,8 @@ NODE_PRIORITY: Final = 1000
 DEFAULTS: Final[dict[int, IPNetwork]] = {IPV4: ip_network("0.0.0.0/0"), IPV6: ip_network("::/0")}
 RP_FILTER: Final = "net.ipv4.conf.all.rp_filter"
 DISABLE_IPV6: Final = "net.ipv6.conf.all.disable_ipv6"
-_PLACEHOLDER: Final = 0  # a table whose number is not chosen yet; the kernel has none of that number
+# a table whose number is not chosen yet; the kernel has none of that number
+_PLACEHOLDER: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,11 @@ class Tuning:
     """
     How the pod's ways out are told apart (reference datapath.md 2.7).
 
-    `moved` is the NIC whose main routes go into the table; `sources` are whose packets look it up; `copied` is the NIC whose
-    default routes are copied to table 100, looked up by its own packets. `families` are those of which another NIC's routes
-    move: where the NIC that is to have the default route has none, the other one's is the only way out.
+    `moved` is the NIC whose main routes go into the table; `sources` are whose packets look it up;
+    `copied` is the NIC whose default routes are copied to table 100, looked up by its own packets.
+    `families` are those of which another NIC's routes
+    move: where the NIC that is to have the default route has none, the other one's is the only way
+    out.
     """
 
     moved: str = ""
@@ -83,7 +86,9 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
     layout = read_layout(view, settings)
     main = main_routes(view, settings, layout)
     marked = layout.underlay and layout.first
-    tuning = read_tuning(view, settings, layout) if settings.tune_pod_routes and not marked else Tuning()
+    tuning = (
+        read_tuning(view, settings, layout) if settings.tune_pod_routes and not marked else Tuning()
+    )
     tables, absent = own_routes(view, settings, layout, main, tuning)
     items: list[Item] = [
         *nic_settings(view, settings, layout),
@@ -105,7 +110,8 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
     )
 
 
-# --- settings, addresses, neighbours --------------------------------------------------------------------------------------
+# --- settings, addresses, neighbours
+# --------------------------------------------------------------------------------------
 
 
 def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> Iterable[Setting]:
@@ -124,7 +130,11 @@ def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> I
 
 
 def fixed_mac(prefix: str, ip: IPAddress) -> str:
-    """Give the MAC that an address makes: the prefix, then the address' last four bytes (datapath.md 2.9)."""
+    """
+    Give the MAC that an address makes.
+
+    The prefix, then the address' last four bytes (datapath.md 2.9).
+    """
     return f"{prefix}:{ip.packed[-4:].hex(':')}"
 
 
@@ -142,11 +152,16 @@ def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
             yield Neighbour(ip, layout.inner, layout.outer_mac)
 
 
-# --- routes ---------------------------------------------------------------------------------------------------------------
+# --- routes
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tuple[Route, ...]:
-    """Give what the first call writes into the main table; of a family that only a later NIC has, that NIC's call does it."""
+    """
+    Give what the first call writes into the main table.
+
+    Of a family that only a later NIC has, that NIC's call does it.
+    """
     ways = (*node_routes(layout, MAIN_TABLE), *hijack_routes(layout, settings, MAIN_TABLE))
     routes = [route for route in ways if route.dst.version in layout.introduced]
     if layout.underlay and layout.first:
@@ -157,22 +172,32 @@ def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tu
 def node_routes(layout: Layout, table: int) -> Iterable[Route]:
     """Give a route to each address of the node."""
     for ip in layout.node_ips:
-        yield _route(host_network(ip), layout.inner, table, src=_source(layout, ip), scope=LINK_SCOPE)
+        yield _route(
+            host_network(ip), layout.inner, table, src=_source(layout, ip), scope=LINK_SCOPE
+        )
 
 
 def hijack_routes(layout: Layout, settings: CoordinatorSettings, table: int) -> Iterable[Route]:
-    """Give the routes to the cluster's networks through the node; never to everywhere: that is the NICs' own way."""
+    """
+    Give the routes to the cluster's networks through the node; never to everywhere.
+
+    That is the NICs' own way.
+    """
     for network in _hijacked(settings):
         gateway = layout.gateway(network.version)
         if network.version in layout.families and gateway is not None:
-            yield _route(network, layout.inner, table, gateway=gateway, src=_source(layout, gateway))
+            yield _route(
+                network, layout.inner, table, gateway=gateway, src=_source(layout, gateway)
+            )
 
 
 def _hijacked(settings: CoordinatorSettings) -> Iterable[IPNetwork]:
     return (network for network in dict.fromkeys(settings.hijack) if network.prefixlen)
 
 
-def policy_routes(layout: Layout, settings: CoordinatorSettings, nic: str, table: int) -> Iterable[Route]:
+def policy_routes(
+    layout: Layout, settings: CoordinatorSettings, nic: str, table: int
+) -> Iterable[Route]:
     """Give the administrator's routes of the NIC's families (datapath.md 2.8)."""
     for policy in settings.policy_routes:
         if policy.dst.version in layout.families:
@@ -188,7 +213,11 @@ def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> 
     kept: list[Route] = []
     known = [route for route in there if route.is_default]
     for route in routes:
-        rivals = [other for other in (*known, *kept) if other.place == route.place] if route.is_default else []
+        rivals = (
+            [other for other in (*known, *kept) if other.place == route.place]
+            if route.is_default
+            else []
+        )
         if not rivals or route in rivals:
             kept.append(route)
     return kept
@@ -199,11 +228,21 @@ def reply_routes(layout: Layout) -> Iterable[Route]:
     for family in layout.families:
         gateway = layout.gateway(family)
         if gateway is not None:
-            yield _route(DEFAULTS[family], layout.inner, REPLY_TABLE, gateway=gateway, src=_source(layout, gateway))
+            yield _route(
+                DEFAULTS[family],
+                layout.inner,
+                REPLY_TABLE,
+                gateway=gateway,
+                src=_source(layout, gateway),
+            )
 
 
 def mark_rules(layout: Layout) -> Iterable[Rule]:
-    """Give the rules that lead there. They are made last, after the mangle rules: they tell that all is done."""
+    """
+    Give the rules that lead there. They are made last, after the mangle rules.
+
+    They tell that all is done.
+    """
     for family in layout.families:
         yield Rule(family, REPLY_TABLE, MARK_PRIORITY, mark=MARK)
 
@@ -242,7 +281,8 @@ def _missing_gateways(layout: Layout) -> Iterable[str]:
             yield f"the node has no IPv{family} address: the cluster's IPv{family} networks are not reached through the node"
 
 
-# --- the NIC's own table --------------------------------------------------------------------------------------------------
+# --- the NIC's own table
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,30 +310,46 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
             "name the first NIC, or the first additional one"
         )
     if keeper is None:
-        return Tuning(notes=("no NIC of the pod has a default route: all routes stay in the main table",))
+        return Tuning(
+            notes=("no NIC of the pod has a default route: all routes stay in the main table",)
+        )
     theirs = _ips_of(view.pod, keeper, layout.families)
     ways = _families_of_default(view.pod, wanted)
     if wanted in {"", keeper} or not ways:
         copied = keeper if not layout.underlay and layout.first else ""
         note = f"{wanted} is to have the default route and has none: {keeper} keeps it; give {wanted} a pool with a gateway"
-        return Tuning(moved=view.ifname, sources=current, copied=copied, notes=() if wanted in {"", keeper} else (note,))
+        return Tuning(
+            moved=view.ifname,
+            sources=current,
+            copied=copied,
+            notes=() if wanted in {"", keeper} else (note,),
+        )
     theirs = tuple(ip for ip in theirs if ip.version in ways)
     if wanted == view.ifname:
         return Tuning(moved=keeper, families=ways, sources=theirs)
-    # Both leave the main table to the third NIC; the reference moves one of them under the other's rule.
+    # Both leave the main table to the third NIC; the reference moves one of them under the other's
+    # rule.
     return Tuning(moved=view.ifname, families=ways, sources=current, others=((keeper, theirs),))
 
 
 def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
     """Give the families of which a NIC has a default route in the main table."""
     return families_of(
-        route.dst.network_address for route in pod.routes if route.is_default and route.dev == nic and route.table == MAIN_TABLE
+        route.dst.network_address
+        for route in pod.routes
+        if route.is_default and route.dev == nic and route.table == MAIN_TABLE
     )
 
 
 def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str | None:
-    """Give the first other NIC with a default route; one that an earlier try of this ADD moved away counts."""
-    defaults = [route for route in view.pod.routes if route.is_default and route.dst.version in families]
+    """
+    Give the first other NIC with a default route.
+
+    One that an earlier try of this ADD moved away counts.
+    """
+    defaults = [
+        route for route in view.pod.routes if route.is_default and route.dst.version in families
+    ]
     for link in view.pod.links:
         if link.name in {"lo", view.ifname}:
             continue
@@ -306,12 +362,18 @@ def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str
     return None
 
 
-def _ips_of(pod: Picture, nic: str, families: Iterable[int] = (IPV4, IPV6)) -> tuple[IPAddress, ...]:
+def _ips_of(
+    pod: Picture, nic: str, families: Iterable[int] = (IPV4, IPV6)
+) -> tuple[IPAddress, ...]:
     return tuple(address.ip for address in pod.addresses_of(nic) if address.ip.version in families)
 
 
 def own_routes(
-    view: View, settings: CoordinatorSettings, layout: Layout, main: tuple[Route, ...], tuning: Tuning
+    view: View,
+    settings: CoordinatorSettings,
+    layout: Layout,
+    main: tuple[Route, ...],
+    tuning: Tuning,
 ) -> tuple[Tables, frozenset[Item]]:
     """Give what goes into tables of their own, and the main table's defaults that go away for it."""
     if layout.underlay and layout.first:
@@ -321,11 +383,14 @@ def own_routes(
     if not layout.first:
         base += hijack_routes(layout, settings, _PLACEHOLDER)
     base += policy_routes(layout, settings, view.ifname, _PLACEHOLDER)
-    # What the NIC has no address of is none of its business: a pod's other family keeps its way out.
+    # What the NIC has no address of is none of its business: a pod's other family keeps its way
+    # out.
     known = {route for route in view.pod.routes | set(main) if route.dst.version in layout.families}
     found = own_table(view.pod.rules, tuning.sources)
     families = layout.shared if tuning.moved == view.ifname else tuning.families
-    moved = [route for route in moved_routes(known, tuning.moved, found) if route.dst.version in families]
+    moved = [
+        route for route in moved_routes(known, tuning.moved, found) if route.dst.version in families
+    ]
     rank = extra_nics(view.pod, settings, view.ifname).index(view.ifname)
     table = found or free_table(view.pod, rank, [*base, *moved])
     base = without_second_defaults(base, moved)
@@ -333,18 +398,31 @@ def own_routes(
     rules = [_from(ip, table) for ip in tuning.sources]
     leaving = {tuning.moved: families}
     if tuning.copied:
-        copies = [replace(route, table=REPLY_TABLE) for route in moved_routes(known, tuning.copied, None) if route.is_default]
+        copies = [
+            replace(route, table=REPLY_TABLE)
+            for route in moved_routes(known, tuning.copied, None)
+            if route.is_default
+        ]
         routes += copies
-        rules += [_from(ip, REPLY_TABLE) for ip in _ips_of(view.pod, tuning.copied, {route.dst.version for route in copies})]
+        rules += [
+            _from(ip, REPLY_TABLE)
+            for ip in _ips_of(view.pod, tuning.copied, {route.dst.version for route in copies})
+        ]
     for nic, ips in tuning.others:
         theirs = [
-            route for route in moved_routes(known, nic, own_table(view.pod.rules, ips)) if route.dst.version in tuning.families
+            route
+            for route in moved_routes(known, nic, own_table(view.pod.rules, ips))
+            if route.dst.version in tuning.families
         ]
-        number = own_table(view.pod.rules, ips) or free_table(view.pod, rank + 1, theirs, besides=frozenset({table}))
+        number = own_table(view.pod.rules, ips) or free_table(
+            view.pod, rank + 1, theirs, besides=frozenset({table})
+        )
         routes += [replace(route, table=number) for route in _in_order(theirs)]
         rules += [_from(ip, number) for ip in ips]
         leaving[nic] = tuning.families
-    defaults = {route for route in known & view.pod.routes if route.table == MAIN_TABLE and route.is_default}
+    defaults = {
+        route for route in known & view.pod.routes if route.table == MAIN_TABLE and route.is_default
+    }
     absent = {route for route in defaults if route.dst.version in leaving.get(route.dev, ())}
     return Tables(tuple(dict.fromkeys(routes)), tuple(rules)), frozenset(absent)
 
@@ -367,14 +445,22 @@ def moved_routes(known: Iterable[Route], nic: str, table: int | None) -> list[Ro
             onlink=route.onlink,
         )
         for route in _in_order(known)
-        if route.dev == nic and route.table in tables and not (route.dst.is_link_local and route.dst.version == IPV6)
+        if route.dev == nic
+        and route.table in tables
+        and not (route.dst.is_link_local and route.dst.version == IPV6)
     ]
 
 
 def _in_order(routes: Iterable[Route]) -> list[Route]:
     """Sort so that what a gateway needs to be reached comes before it."""
     return sorted(
-        dict.fromkeys(routes), key=lambda route: (route.gateway is not None, -route.dst.prefixlen, route.table, repr(route))
+        dict.fromkeys(routes),
+        key=lambda route: (
+            route.gateway is not None,
+            -route.dst.prefixlen,
+            route.table,
+            repr(route),
+        ),
     )
 
 
@@ -382,7 +468,8 @@ def _from(ip: IPAddress, table: int) -> Rule:
     return Rule(ip.version, table, src=host_network(ip))
 
 
-# --- the node -------------------------------------------------------------------------------------------------------------
+# --- the node
+# -------------------------------------------------------------------------------------------------------------
 
 
 def plan_node(view: View, settings: CoordinatorSettings, layout: Layout) -> Wanted:
@@ -390,8 +477,12 @@ def plan_node(view: View, settings: CoordinatorSettings, layout: Layout) -> Want
     ips = [address.ip for address in layout.ips]
     rules = [Rule(family, settings.host_table, NODE_PRIORITY) for family in layout.families]
     neighbours = [Neighbour(ip, layout.outer, layout.inner_mac) for ip in ips]
-    routes = [_route(host_network(ip), layout.outer, settings.host_table, scope=LINK_SCOPE) for ip in ips]
-    stale: set[Item] = {item for item in view.node.neighbours if item.ip in ips and item.dev != layout.outer}
+    routes = [
+        _route(host_network(ip), layout.outer, settings.host_table, scope=LINK_SCOPE) for ip in ips
+    ]
+    stale: set[Item] = {
+        item for item in view.node.neighbours if item.ip in ips and item.dev != layout.outer
+    }
     mine = {host_network(ip) for ip in ips}
     stale |= {
         route

@@ -34,8 +34,9 @@ class CoordinatorSettings:
     """
     What one call of the coordinator is to do.
 
-    `hijack` are pod, Service and additional CIDRs in that order. `rp_filter` None leaves it alone; `tx_queue_len` 0 too.
-    `mac_prefix` is two bytes in the form `0a:1b`, or empty. `default_route_nic` empty: whichever NIC has it keeps it.
+    `hijack` are pod, Service and additional CIDRs in that order. `rp_filter` None leaves it alone;
+    `tx_queue_len` 0 too. `mac_prefix` is two bytes in the form `0a:1b`, or empty.
+    `default_route_nic` empty: whichever NIC has it keeps it.
     """
 
     mode: Mode = Mode.AUTO

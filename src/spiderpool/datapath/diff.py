@@ -1,7 +1,8 @@
 """
 From what is there to what is wanted: the fewest operations, and the way back of each.
 
-Laws: what is wanted differs from itself in nothing; applying twice changes nothing; undoing gives back what was there.
+Laws: what is wanted differs from itself in nothing; applying twice changes nothing; undoing gives
+back what was there.
 """
 
 from __future__ import annotations
@@ -37,11 +38,16 @@ def diff(seen: frozenset[Item], wanted: Wanted) -> tuple[Operation, ...]:
     """
     Give the operations that lead from what is seen to what is wanted; additions first, so that nothing is cut off in between.
 
-    A route is there when its destination has a route of that table and metric, whatever its device: the reference ignores
-    EEXIST, and a connected route must not be replaced (datapath.md 2.1). A default route must be there exactly.
+    A route is there when its destination has a route of that table and metric, whatever its device:
+    the reference ignores EEXIST, and a connected route must not be replaced (datapath.md 2.1). A
+    default route must be there exactly.
     """
     left = seen - wanted.absent
-    conflicts = [Drop(item) for item in sorted(seen & wanted.absent, key=repr) if _is_in_the_way(item, wanted.present)]
+    conflicts = [
+        Drop(item)
+        for item in sorted(seen & wanted.absent, key=repr)
+        if _is_in_the_way(item, wanted.present)
+    ]
     rules = [item for item in left if isinstance(item, Rule)]
     puts: list[Operation] = []
     for item in wanted.present:
@@ -66,7 +72,9 @@ def is_there(item: Item, seen: Iterable[Item]) -> bool:
                 return item in frozenset(seen)
             return any(isinstance(found, Route) and found.place == item.place for found in seen)
         case Rule(priority=None):
-            return any(isinstance(found, Rule) and found.selector == item.selector for found in seen)
+            return any(
+                isinstance(found, Rule) and found.selector == item.selector for found in seen
+            )
         case _:
             return item in frozenset(seen)
 
@@ -108,7 +116,9 @@ def _inverse(operation: Operation) -> Operation:
 
 def _is_in_the_way(item: Item, present: Sequence[Item]) -> bool:
     """Whether something unwanted has the place of something wanted, so that it must go first."""
-    return isinstance(item, Route) and any(isinstance(new, Route) and new.place == item.place for new in present)
+    return isinstance(item, Route) and any(
+        isinstance(new, Route) and new.place == item.place for new in present
+    )
 
 
 def _with_priority(rule: Rule, rules: Sequence[Rule]) -> Rule:

@@ -1,8 +1,10 @@
 """
 What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure; the kernel's part is `kernel.node_links`.
 
-What it made stays: pods of other networks may be on it, and a node that starts anew makes it again with the first pod.
-Source: reference datapath.md 1.4; kernel, Documentation/networking/bonding.rst. Where ours differs, decision 0014.
+What it made stays: pods of other networks may be on it, and a node that starts anew makes it again
+with the first pod.
+Source: reference datapath.md 1.4; kernel, Documentation/networking/bonding.rst. Where ours differs,
+decision 0014.
 """
 
 from __future__ import annotations
@@ -155,11 +157,15 @@ def read_interface_request(config: Mapping[str, Any]) -> InterfaceRequest:
     if len(set(found.interfaces)) < len(found.interfaces):
         raise InvalidRequest(f"ifacer: interfaces names one twice: {', '.join(found.interfaces)}")
     if not 0 <= found.vlan_id <= LARGEST_VLAN:
-        raise InvalidRequest(f"ifacer: vlanID is {found.vlan_id}; it must be 0 (none) to {LARGEST_VLAN}")
+        raise InvalidRequest(
+            f"ifacer: vlanID is {found.vlan_id}; it must be 0 (none) to {LARGEST_VLAN}"
+        )
     bond = _read_bond(found.bond) if found.bond is not None and len(found.interfaces) > 1 else None
     interface_request = InterfaceRequest(found.interfaces, found.vlan_id, bond)
     if (name := vlan_name(interface_request)) and len(name.encode()) > NAME_BYTES:
-        raise InvalidRequest(f"ifacer: interface name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}")
+        raise InvalidRequest(
+            f"ifacer: interface name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}"
+        )
     return interface_request
 
 
@@ -169,7 +175,9 @@ def _read_bond(found: _BondConfig) -> Bond:
         raise InvalidRequest(f"ifacer: bond.mode is {found.mode}; it must be 0 to {LARGEST_MODE}")
     name = found.name or BOND_NAME
     if len(name.encode()) > NAME_BYTES:
-        raise InvalidRequest(f"ifacer: bond.name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}")
+        raise InvalidRequest(
+            f"ifacer: bond.name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}"
+        )
     return Bond(name, found.mode, read_options(found.options))
 
 
@@ -180,15 +188,20 @@ def read_options(text: str) -> tuple[tuple[str, Value], ...]:
     A number of 0 says nothing, as in the reference.
 
     Raises:
-        InvalidRequest: an entry is malformed or unknown, or its value is none of those that it may have.
+        InvalidRequest: an entry is malformed or unknown, or its value is none of those that it may
+        have.
     """
     options: dict[str, Value] = {}
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         key, equals, value = (part.strip() for part in entry.partition("="))
         if not equals or not key or "=" in value:
-            raise InvalidRequest(f"ifacer: bond.options has {entry!r}; write key=value, several joined by ';'")
+            raise InvalidRequest(
+                f"ifacer: bond.options has {entry!r}; write key=value, several joined by ';'"
+            )
         if key not in OPTIONS:
-            raise InvalidRequest(f"ifacer: bond.options: {key} is unknown; known are {', '.join(sorted(OPTIONS))}")
+            raise InvalidRequest(
+                f"ifacer: bond.options: {key} is unknown; known are {', '.join(sorted(OPTIONS))}"
+            )
         options[key] = _read_value(key, value)
     return tuple((key, value) for key, value in options.items() if value not in (0, "", ()))
 
@@ -198,7 +211,9 @@ def _read_value(key: str, text: str) -> Value:
     if key == "arp_ip_target":
         return _read_addresses(text)
     if key == "ad_actor_system" and not MAC.fullmatch(text):
-        raise InvalidRequest(f"ifacer: bond.options: ad_actor_system is {text!r}; write a MAC such as 02:00:00:00:00:01")
+        raise InvalidRequest(
+            f"ifacer: bond.options: ad_actor_system is {text!r}; write a MAC such as 02:00:00:00:00:01"
+        )
     if key in WORDS and text in WORDS[key]:
         return WORDS[key].index(text)
     if text.isdecimal():
@@ -214,7 +229,9 @@ def _read_addresses(text: str) -> tuple[str, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[str, ...]) if text.startswith("[") else (text,)
     except msgspec.DecodeError:
-        raise InvalidRequest(f'ifacer: bond.options: arp_ip_target is {text!r}; write ["10.6.0.1"]') from None
+        raise InvalidRequest(
+            f'ifacer: bond.options: arp_ip_target is {text!r}; write ["10.6.0.1"]'
+        ) from None
 
 
 def vlan_name(interface_request: InterfaceRequest) -> str:
@@ -238,10 +255,13 @@ def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink
         interface_request: what is asked for.
         links: the node's interfaces by name.
     Raises:
-        InvalidRequest: an interface does not exist, a name belongs to something else, or the VLAN has another name.
+        InvalidRequest: an interface does not exist, a name belongs to something else, or the VLAN
+        has another name.
     """
     steps = (
-        _bond_steps(interface_request.bond, interface_request.interfaces, links) if interface_request.bond is not None else []
+        _bond_steps(interface_request.bond, interface_request.interfaces, links)
+        if interface_request.bond is not None
+        else []
     )
     return steps + _vlan_steps(interface_request, links)
 
@@ -252,22 +272,31 @@ def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, NodeLink]
 
     Args:
         done: what was carried out.
-        failed: the step after it. An interface that could not be made is not ours; one that could not join may be down.
+        failed: the step after it. An interface that could not be made is not ours; one that could
+        not join may be down.
         links: the node's interfaces before all of it.
     """
     made = [
-        step.name if isinstance(step, MakeVlan) else step.bond.name for step in done if isinstance(step, MakeVlan | MakeBond)
+        step.name if isinstance(step, MakeVlan) else step.bond.name
+        for step in done
+        if isinstance(step, MakeVlan | MakeBond)
     ]
-    slaves = [step.name for step in (*done, failed) if isinstance(step, Enslave) and links[step.name].up]
+    slaves = [
+        step.name for step in (*done, failed) if isinstance(step, Enslave) and links[step.name].up
+    ]
     return [*map(Remove, reversed(made)), *map(SetUp, slaves)]
 
 
-def _bond_steps(bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, NodeLink]) -> list[Step]:
+def _bond_steps(
+    bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, NodeLink]
+) -> list[Step]:
     """Make a bond, or see that it is up."""
     there = links.get(bond.name)
     if there is not None:
         if there.kind != "bond":
-            raise InvalidRequest(f"ifacer: interface {bond.name} exists and is no bond but {there.kind or 'a device'}")
+            raise InvalidRequest(
+                f"ifacer: interface {bond.name} exists and is no bond but {there.kind or 'a device'}"
+            )
         return [] if there.up else [SetUp(bond.name)]
     slaves = [_need(name, links).name for name in interfaces]
     return [MakeBond(bond), *(Enslave(name, bond.name) for name in slaves), SetUp(bond.name)]
@@ -286,7 +315,8 @@ def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLin
     there = links.get(name)
     if there is not None:
         return [] if there.up else [SetUp(name)]
-    made_now = interface_request.bond is not None and base not in links  # by the steps before these, which set it up too
+    # by the steps before these, which set it up too
+    made_now = interface_request.bond is not None and base not in links
     parent: list[Step] = [] if made_now or _need(base, links).up else [SetUp(base)]
     return [*parent, MakeVlan(name, base, interface_request.vlan_id), SetUp(name)]
 

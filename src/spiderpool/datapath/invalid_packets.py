@@ -1,10 +1,11 @@
 """
 Whether a node drops the answers that underlay pods send by another way than the questions came. Pure.
 
-A pod with an underlay address talks to a pod of the cluster's own network on another node: the answer goes straight to its
-underlay interface, so its own node sees half of the connection only, and conntrack calls the rest INVALID. kube-proxy in mode
-iptables drops such packets, unless `nf_conntrack_tcp_be_liberal` was 1 when it started (Kubernetes 1.29 and later). In modes
-ipvs and nftables it has no such rule, and in the latter no chain of iptables at all.
+A pod with an underlay address talks to a pod of the cluster's own network on another node: the
+answer goes straight to its underlay interface, so its own node sees half of the connection only,
+and conntrack calls the rest INVALID. kube-proxy in mode iptables drops such packets, unless
+`nf_conntrack_tcp_be_liberal` was 1 when it started (Kubernetes 1.29 and later). In modes ipvs and
+nftables it has no such rule, and in the latter no chain of iptables at all.
 Source: reference datapath.md 6.1, S3; Kubernetes, "Virtual IPs and Service Proxies".
 """
 
@@ -16,9 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 CHAIN: Final = "KUBE-FORWARD"
-FIX: Final = (
-    "set the chart's coordinator.tcpBeLiberal=true (net.netfilter.nf_conntrack_tcp_be_liberal=1) and restart kube-proxy"
-)
+FIX: Final = "set the chart's coordinator.tcpBeLiberal=true (net.netfilter.nf_conntrack_tcp_be_liberal=1) and restart kube-proxy"
 
 
 class Fate(enum.StrEnum):
@@ -34,8 +33,9 @@ class ProbeResult:
     """
     What a node has.
 
-    `rules` are those of kube-proxy's chain, one text a line, of both families. `liberal`: the kernel's setting, None where it
-    has none. `ipvs`: whether Services are IPVS's, whose kube-proxy has no such rule.
+    `rules` are those of kube-proxy's chain, one text a line, of both families. `liberal`: the
+    kernel's setting, None where it has none. `ipvs`: whether Services are IPVS's, whose kube-proxy
+    has no such rule.
     """
 
     rules: tuple[str, ...] = ()
@@ -57,9 +57,7 @@ def judge_invalid(findings: ProbeResult) -> Verdict:
         if findings.liberal:
             why = "nf_conntrack_tcp_be_liberal is 1 and kube-proxy still drops packets of ctstate INVALID: restart kube-proxy"
         else:
-            why = (
-                f"kube-proxy drops packets of ctstate INVALID, so underlay pods here cannot reach cluster pods elsewhere; {FIX}"
-            )
+            why = f"kube-proxy drops packets of ctstate INVALID, so underlay pods here cannot reach cluster pods elsewhere; {FIX}"
         return Verdict(Fate.DROPPED, why)
     if findings.rules and findings.liberal is False and not findings.ipvs:
         why = f"kube-proxy will drop packets of ctstate INVALID after its next start; {FIX}"
@@ -76,6 +74,10 @@ def chain_rules(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _drops(rule: str) -> bool:
-    """Whether a rule drops INVALID packets; newer kube-proxies count them on the way (`-m nfacct`)."""
+    """
+    Whether a rule drops INVALID packets.
+
+    Newer kube-proxies count them on the way (`-m nfacct`).
+    """
     words = rule.split()
     return f" {' '.join(words)} ".find(" --ctstate INVALID ") >= 0 and words[-2:] == ["-j", "DROP"]

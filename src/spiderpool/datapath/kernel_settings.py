@@ -1,7 +1,8 @@
 """
 Kernel settings of a node that underlay networks need: what is written, and what is put back. Pure; files are the agent's.
 
-Source: reference datapath.md 5.4, 6.1 (S3) and ipam.md 7.2; kernel, Documentation/networking/ip-sysctl.rst.
+Source: reference datapath.md 5.4, 6.1 (S3) and ipam.md 7.2; kernel,
+Documentation/networking/ip-sysctl.rst.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ TUNED: Final[Mapping[int, Mapping[str, str]]] = {
     6: {"net.ipv6.neigh.default.gc_thresh3": NEIGHBOURS, "net.ipv6.conf.all.forwarding": "1"},
 }
 # A bound that somebody has set higher holds what we need: lowering it would take room from others.
-AT_LEAST: Final = frozenset({"net.ipv4.neigh.default.gc_thresh3", "net.ipv6.neigh.default.gc_thresh3"})
+AT_LEAST: Final = frozenset(
+    {"net.ipv4.neigh.default.gc_thresh3", "net.ipv6.neigh.default.gc_thresh3"}
+)
 TCP_BE_LIBERAL: Final = "net.netfilter.nf_conntrack_tcp_be_liberal"
-# Whoever came after us relies on them without writing them again: a node that stops forwarding loses its pods.
+# Whoever came after us relies on them without writing them again: a node that stops forwarding
+# loses its pods.
 KEPT: Final = frozenset({"net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"})
 
 
@@ -46,11 +50,15 @@ def wanted_settings(families: Iterable[int], *, tune: bool, be_liberal: bool) ->
         tune: the chart's switch `spiderpoolAgent.tuneSysctlConfig`.
         be_liberal: the chart's switch `coordinator.tcpBeLiberal`.
     """
-    tuned = {key: value for family in families for key, value in TUNED[family].items()} if tune else {}
+    tuned = (
+        {key: value for family in families for key, value in TUNED[family].items()} if tune else {}
+    )
     return tuned | ({TCP_BE_LIBERAL: "1"} if be_liberal else {})
 
 
-def plan_changes(wanted: Mapping[str, str], found: Mapping[str, str], record: NodeRecord) -> Changes:
+def plan_changes(
+    wanted: Mapping[str, str], found: Mapping[str, str], record: NodeRecord
+) -> Changes:
     """
     Decide what to write.
 
@@ -59,8 +67,8 @@ def plan_changes(wanted: Mapping[str, str], found: Mapping[str, str], record: No
         found: what it has; keys that this kernel lacks are missing.
         record: what was changed before, by this agent or one before it.
     Returns:
-        A setting that is right already and was not changed by us is not ours: it is neither written nor recorded. One that we
-        changed and that is not wanted any more is put back.
+        A setting that is right already and was not changed by us is not ours: it is neither written
+        nor recorded. One that we changed and that is not wanted any more is put back.
     """
     known = {changed.key: changed for changed in record.settings}
     kept: list[ChangedSetting] = []
@@ -92,10 +100,16 @@ def is_enough(key: str, found: str, wanted: str) -> bool:
 
 def plan_undo(found: Mapping[str, str], record: NodeRecord) -> tuple[tuple[str, str], ...]:
     """Decide what to put back when Spiderpool leaves a node, last change first."""
-    return tuple(write for changed in reversed(record.settings) for write in undo_of(changed, found))
+    return tuple(
+        write for changed in reversed(record.settings) for write in undo_of(changed, found)
+    )
 
 
 def undo_of(changed: ChangedSetting, found: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Give the write that puts a setting back; none when it stays, or when somebody else changed it since."""
+    """
+    Give the write that puts a setting back.
+
+    None when it stays, or when somebody else changed it since.
+    """
     ours = found.get(changed.key) == changed.after and changed.before != changed.after
     return [(changed.key, changed.before)] if ours and not changed.kept else []

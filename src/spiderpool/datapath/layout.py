@@ -14,16 +14,28 @@ from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
-from spiderpool.datapath.namespace import IPV4, IPV6, Address, Link, Picture, Route, Rule, VethPair, View
+from spiderpool.datapath.namespace import (
+    IPV4,
+    IPV6,
+    Address,
+    Link,
+    Picture,
+    Route,
+    Rule,
+    VethPair,
+    View,
+)
 from spiderpool.errors import InvalidRequest
 
 VETH: Final = "veth0"
 HOST_PREFIX: Final = "veth"
-REPLY_TABLE: Final = 100  # what enters by veth0 is answered through it; in overlay mode the default NIC's own way out
+# what enters by veth0 is answered through it; in overlay mode the default NIC's own way out
+REPLY_TABLE: Final = 100
 FIRST_TABLE: Final = 101
 LAST_TABLE: Final = 252  # 253 to 255 are the kernel's
 _ID_LENGTH: Final = 11  # with the prefix an interface name's 15 characters
-_LEAST_MTU: Final = {IPV4: 68, IPV6: 1280}  # RFC 791, RFC 8200: below it the kernel has no IP on a link
+# RFC 791, RFC 8200: below it the kernel has no IP on a link
+_LEAST_MTU: Final = {IPV4: 68, IPV6: 1280}
 
 # Links whose addresses are not the node's own (reference datapath.md 2.1, step 9).
 _NOT_THE_NODE: Final = re.compile(
@@ -36,9 +48,10 @@ class Layout:
     """
     What holds for one call.
 
-    `inner` is the pod's end of the pair that leads to the node (veth0, or the default NIC), `outer` the node's end.
-    `veth` is the pair to be made, None when it is there. `node_ips` are the node's addresses, the preferred ones first. `alone`
-    are the families of which no other NIC of the pod has an address: there the NIC's ways are the pod's only ones.
+    `inner` is the pod's end of the pair that leads to the node (veth0, or the default NIC), `outer`
+    the node's end. `veth` is the pair to be made, None when it is there. `node_ips` are the node's
+    addresses, the preferred ones first. `alone` are the families of which no other NIC of the pod
+    has an address: there the NIC's ways are the pod's only ones.
     """
 
     underlay: bool
@@ -60,7 +73,11 @@ class Layout:
 
     @property
     def shared(self) -> tuple[int, ...]:
-        """Families of which another NIC of the pod has an address too: there the ways have to be told apart."""
+        """
+        Families of which another NIC of the pod has an address too.
+
+        There the ways have to be told apart.
+        """
         return tuple(family for family in self.families if family not in self.alone)
 
     @property
@@ -84,13 +101,23 @@ def other_families(pod: Picture, nic: str) -> tuple[int, ...]:
 
 
 def earlier_families(pod: Picture, nic: str, default_nic: str) -> tuple[int, ...]:
-    """Give the families of the pod's other NICs, of those that came after this one none: they have tables of their own."""
+    """
+    Give the families of the pod's other NICs, of those that came after this one none.
+
+    They have tables of their own.
+    """
     others = _of_other_nics(pod, nic)
-    return families_of(one.ip for one in others if one.dev == default_nic or own_table(pod.rules, [one.ip]) is None)
+    return families_of(
+        one.ip for one in others if one.dev == default_nic or own_table(pod.rules, [one.ip]) is None
+    )
 
 
 def _of_other_nics(pod: Picture, nic: str) -> Iterable[Address]:
-    return (address for address in pod.addresses if address.usable and address.dev not in {"lo", VETH, nic})
+    return (
+        address
+        for address in pod.addresses
+        if address.usable and address.dev not in {"lo", VETH, nic}
+    )
 
 
 def host_end_name(container_id: str) -> str:
@@ -107,18 +134,36 @@ def read_layout(view: View, settings: CoordinatorSettings) -> Layout:
     """
     ips = view.pod.addresses_of(view.ifname)
     if view.pod.link(view.ifname) is None:
-        raise InvalidRequest(f"interface {view.ifname} is not in the pod; chain coordinator after the plugin that makes it")
+        raise InvalidRequest(
+            f"interface {view.ifname} is not in the pod; chain coordinator after the plugin that makes it"
+        )
     if not ips:
-        raise InvalidRequest(f'no usable IP addresses on "{view.ifname}"; chain coordinator after a plugin that gives it one')
+        raise InvalidRequest(
+            f'no usable IP addresses on "{view.ifname}"; chain coordinator after a plugin that gives it one'
+        )
     mode = read_mode(view.pod, view.ifname, settings)
     families = families_of(address.ip for address in ips)
     main = view.pod.link(settings.default_nic)
     if main is None:
-        raise InvalidRequest(f"interface {settings.default_nic} is not in the pod; the first network must make it")
-    layout = _underlay(view, settings, ips) if mode is Mode.UNDERLAY else _overlay(view, settings, ips, main)
+        raise InvalidRequest(
+            f"interface {settings.default_nic} is not in the pod; the first network must make it"
+        )
+    layout = (
+        _underlay(view, settings, ips)
+        if mode is Mode.UNDERLAY
+        else _overlay(view, settings, ips, main)
+    )
     node_ips = node_addresses(view, families, layout.inner)
-    first = [address.ip for address in view.pod.addresses_of(settings.default_nic) if address.ip.version == IPV4]
-    alone = tuple(family for family in families if family not in earlier_families(view.pod, view.ifname, settings.default_nic))
+    first = [
+        address.ip
+        for address in view.pod.addresses_of(settings.default_nic)
+        if address.ip.version == IPV4
+    ]
+    alone = tuple(
+        family
+        for family in families
+        if family not in earlier_families(view.pod, view.ifname, settings.default_nic)
+    )
     return replace(layout, node_ips=node_ips, source=first[0] if first else None, alone=alone)
 
 
@@ -130,9 +175,17 @@ def read_mode(pod: Picture, ifname: str, settings: CoordinatorSettings) -> Mode:
 
 
 def extra_nics(pod: Picture, settings: CoordinatorSettings, ifname: str) -> tuple[str, ...]:
-    """Give the NICs that are not the pod's first, in the order of their making; the current one is always among them."""
+    """
+    Give the NICs that are not the pod's first, in the order of their making.
+
+    The current one is always among them.
+    """
     own = {settings.default_nic, VETH, "lo"}
-    return tuple(link.name for link in pod.links if link.name not in own and (link.shared or link.name == ifname))
+    return tuple(
+        link.name
+        for link in pod.links
+        if link.name not in own and (link.shared or link.name == ifname)
+    )
 
 
 def _underlay(view: View, settings: CoordinatorSettings, ips: tuple[Address, ...]) -> Layout:
@@ -152,7 +205,9 @@ def _underlay(view: View, settings: CoordinatorSettings, ips: tuple[Address, ...
 def _with_new_pair(view: View, settings: CoordinatorSettings, ips: tuple[Address, ...]) -> Layout:
     for family in families_of(address.ip for address in ips):
         if settings.veth_mtu < _LEAST_MTU[family]:
-            raise InvalidRequest(f"vethMTU is {settings.veth_mtu}, IPv{family} needs {_LEAST_MTU[family]} or more")
+            raise InvalidRequest(
+                f"vethMTU is {settings.veth_mtu}, IPv{family} needs {_LEAST_MTU[family]} or more"
+            )
     pair = VethPair(
         host=host_end_name(view.container_id),
         pod=VETH,
@@ -163,11 +218,17 @@ def _with_new_pair(view: View, settings: CoordinatorSettings, ips: tuple[Address
     return Layout(True, True, ips, VETH, pair.pod_mac, pair.host, pair.host_mac, pair, (), None)
 
 
-def _overlay(view: View, settings: CoordinatorSettings, ips: tuple[Address, ...], inner: Link) -> Layout:
+def _overlay(
+    view: View, settings: CoordinatorSettings, ips: tuple[Address, ...], inner: Link
+) -> Layout:
     if view.ifname == settings.default_nic:
-        raise InvalidRequest(f"overlay mode on {view.ifname}, the pod's first NIC; use it on additional NICs only, or auto")
+        raise InvalidRequest(
+            f"overlay mode on {view.ifname}, the pod's first NIC; use it on additional NICs only, or auto"
+        )
     if view.pod.link(VETH) is not None:
-        raise InvalidRequest(f"overlay mode, but the pod has {VETH} of underlay mode; use one mode for all NICs of a pod")
+        raise InvalidRequest(
+            f"overlay mode, but the pod has {VETH} of underlay mode; use one mode for all NICs of a pod"
+        )
     outer = _require_host_end(view, settings.default_nic)
     first = extra_nics(view.pod, settings, view.ifname)[0] == view.ifname
     return Layout(False, first, ips, inner.name, inner.mac, outer.name, outer.mac, None, (), None)
@@ -175,7 +236,9 @@ def _overlay(view: View, settings: CoordinatorSettings, ips: tuple[Address, ...]
 
 def _require_host_end(view: View, inner: str) -> Link:
     if view.host_end is None:
-        raise InvalidRequest(f"the other end of the pod's {inner} is not a link of this node; is {inner} a veth?")
+        raise InvalidRequest(
+            f"the other end of the pod's {inner} is not a link of this node; is {inner} a veth?"
+        )
     return view.host_end
 
 
@@ -183,7 +246,8 @@ def derived_mac(container_id: str, end: str) -> str:
     """
     Give a locally administered unicast MAC that is the same whenever a container's ADD is tried again.
 
-    Source: reference datapath.md 2.3 (random there; set explicitly, so that no udev rule of the node changes it).
+    Source: reference datapath.md 2.3 (random there; set explicitly, so that no udev rule of the
+    node changes it).
     """
     digest = bytearray(sha256(f"{container_id}/{end}".encode()).digest()[:6])
     digest[0] = (digest[0] | 0x02) & 0xFE
@@ -194,13 +258,22 @@ def node_addresses(view: View, families: tuple[int, ...], inner: str) -> tuple[I
     """
     Give the node's addresses as the pod is to know them, each once: those nearest to the pod's first.
 
-    An address that is a gateway already stays the first: with the pod's routes in place the kernel may choose another.
+    An address that is a gateway already stays the first: with the pod's routes in place the kernel
+    may choose another.
     """
     usable = [address for address in view.node.addresses if address.usable]
     known = {address.ip for address in usable}
-    theirs = [address.ip for address in view.pod.addresses if address.usable and address.dev not in {"lo", VETH}]
+    theirs = [
+        address.ip
+        for address in view.pod.addresses
+        if address.usable and address.dev not in {"lo", VETH}
+    ]
     found = [
-        *(route.gateway for route in _sorted(view.pod.routes) if route.dev == inner and route.gateway in known),
+        *(
+            route.gateway
+            for route in _sorted(view.pod.routes)
+            if route.dev == inner and route.gateway in known
+        ),
         *(_nearest(view, ip) for ip in theirs),
         *(address.ip for address in usable if not _NOT_THE_NODE.match(address.dev)),
     ]
@@ -208,7 +281,11 @@ def node_addresses(view: View, families: tuple[int, ...], inner: str) -> tuple[I
 
 
 def _nearest(view: View, ip: IPAddress) -> IPAddress | None:
-    """Give the node's address from which it reaches another: on a common network that one, else what the kernel says."""
+    """
+    Give the node's address from which it reaches another.
+
+    On a common network that one, else what the kernel says.
+    """
     near = [address for address in view.node.addresses if address.usable and ip in address.network]
     if near:
         return max(near, key=lambda address: address.prefix_length).ip
@@ -216,7 +293,15 @@ def _nearest(view: View, ip: IPAddress) -> IPAddress | None:
 
 
 def _sorted(routes: Iterable[Route]) -> list[Route]:
-    return sorted(routes, key=lambda route: (route.table, route.dst.version, route.dst.network_address.packed, repr(route)))
+    return sorted(
+        routes,
+        key=lambda route: (
+            route.table,
+            route.dst.version,
+            route.dst.network_address.packed,
+            repr(route),
+        ),
+    )
 
 
 def own_table(rules: Iterable[Rule], ips: Iterable[IPAddress]) -> int | None:
@@ -233,20 +318,27 @@ def own_table(rules: Iterable[Rule], ips: Iterable[IPAddress]) -> int | None:
     return min(tables, default=None)
 
 
-def free_table(pod: Picture, rank: int, content: Iterable[Route], *, besides: frozenset[int] = frozenset()) -> int:
+def free_table(
+    pod: Picture, rank: int, content: Iterable[Route], *, besides: frozenset[int] = frozenset()
+) -> int:
     """
     Give a table for a NIC: its rank's when nobody else uses it, else the first free one.
 
     Args:
         pod: what is there.
         rank: the NIC's place among the additional NICs, from 0.
-        content: what will be in the table; a table with nothing else in it is free (an ADD was cut off).
+        content: what will be in the table; a table with nothing else in it is free (an ADD was cut
+        off).
         besides: tables that are given already.
     """
     ruled = {rule.table for rule in pod.rules} | besides
     mine = {(route.dst, route.dev, route.gateway) for route in content}
-    used = {route.table for route in pod.routes if (route.dst, route.dev, route.gateway) not in mine}
+    used = {
+        route.table for route in pod.routes if (route.dst, route.dev, route.gateway) not in mine
+    }
     for table in (FIRST_TABLE + rank, *range(FIRST_TABLE, LAST_TABLE + 1)):
         if table <= LAST_TABLE and table not in ruled | used:
             return int(table)
-    raise InvalidRequest(f"no free routing table in the pod: {FIRST_TABLE} to {LAST_TABLE} are in use")
+    raise InvalidRequest(
+        f"no free routing table in the pod: {FIRST_TABLE} to {LAST_TABLE} are in use"
+    )

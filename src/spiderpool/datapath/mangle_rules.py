@@ -21,7 +21,9 @@ SAVE: Final = {4: "iptables-save", 6: "ip6tables-save"}
 
 def missing_rules(saved: str) -> tuple[str, ...]:
     """Give the rules that a dump of the mangle table does not have."""
-    there = {line.removeprefix("-A ").strip() for line in saved.splitlines() if line.startswith("-A ")}
+    there = {
+        line.removeprefix("-A ").strip() for line in saved.splitlines() if line.startswith("-A ")
+    }
     return tuple(rule for rule in RULES if rule not in there)
 
 

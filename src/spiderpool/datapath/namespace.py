@@ -1,8 +1,8 @@
 """
 What a network namespace is made of, as values: links, and the objects that the coordinator puts beside them.
 
-Devices are named, not numbered: a plan is made before the veth pair exists.
-Source of fields: rtnetlink(7); kernel uapi headers `if_link.h`, `rtnetlink.h`, `fib_rules.h`, `neighbour.h`.
+Devices are named, not numbered: a plan is made before the veth pair exists. Source of fields:
+rtnetlink(7); kernel uapi headers `if_link.h`, `rtnetlink.h`, `fib_rules.h`, `neighbour.h`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class Link:
     """
     One interface.
 
-    `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel. `kind` is the driver's name
-    for virtual ones. `peer` is the index of a veth's other end (of a macvlan: its master), in whichever namespace that is.
+    `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel.
+    `kind` is the driver's name for virtual ones. `peer` is the index of a veth's other end (of a
+    macvlan: its master), in whichever namespace that is.
     """
 
     index: int
@@ -80,7 +81,11 @@ class Route:
 
     @property
     def place(self) -> tuple[int, IPNetwork, int]:
-        """What the kernel lets exist once, but for next hops that share the load: table, destination and metric."""
+        """
+        What the kernel lets exist once, but for next hops that share the load.
+
+        Table, destination and metric.
+        """
         return (self.table, self.dst, self.metric)
 
 
@@ -107,7 +112,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A link-layer address that is known. Wanted ones are permanent; found ones may have learned `mac`, or have none."""
+    """
+    A link-layer address that is known. Wanted ones are permanent.
+
+    Found ones may have learned `mac`, or have none.
+    """
 
     ip: IPAddress
     dev: str
@@ -155,7 +164,11 @@ class VethPair:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What was seen in a namespace, or in the part of it that matters. `links` are in the order of their indexes."""
+    """
+    What was seen in a namespace, or in the part of it that matters.
+
+    `links` are in the order of their indexes.
+    """
 
     links: tuple[Link, ...] = ()
     items: frozenset[Item] = frozenset()
@@ -169,7 +182,11 @@ class Picture:
         """All addresses, by link, then as numbers."""
         order = {link.name: number for number, link in enumerate(self.links)}
         found = [item for item in self.items if isinstance(item, Address)]
-        return tuple(sorted(found, key=lambda one: (order.get(one.dev, len(order)), one.ip.version, int(one.ip))))
+        return tuple(
+            sorted(
+                found, key=lambda one: (order.get(one.dev, len(order)), one.ip.version, int(one.ip))
+            )
+        )
 
     @property
     def routes(self) -> frozenset[Route]:
@@ -188,7 +205,9 @@ class Picture:
 
     def addresses_of(self, name: str) -> tuple[Address, ...]:
         """Give the usable addresses of a link, in the kernel's order of families."""
-        return tuple(address for address in self.addresses if address.dev == name and address.usable)
+        return tuple(
+            address for address in self.addresses if address.dev == name and address.usable
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +223,8 @@ class Plan:
     """
     All that one call does. `veth` None: the pair is there, or not needed.
 
-    `mangle_rules` are the families whose mangle rules are needed; `announce` are addresses to be told to the neighbourhood.
+    `mangle_rules` are the families whose mangle rules are needed; `announce` are addresses to be
+    told to the neighbourhood.
     """
 
     veth: VethPair | None = None
@@ -220,8 +240,9 @@ class View:
     """
     Everything that a decision looks at.
 
-    `host_end` is the node's link at the other end of the pod's veth0, else of its default NIC; None where there is none.
-    `sources` are the node's own addresses from which it would reach each of the pod's.
+    `host_end` is the node's link at the other end of the pod's veth0, else of its default NIC; None
+    where there is none. `sources` are the node's own addresses from which it would reach each of
+    the pod's.
     """
 
     ifname: str

@@ -1,7 +1,8 @@
 """
 What DEL takes away, told from what is there alone: it needs neither the Pod object nor the cluster's settings.
 
-Source: reference datapath.md 2.12; the original leaves the pod's side and overlay objects on the node to others.
+Source: reference datapath.md 2.12; the original leaves the pod's side and overlay objects on the
+node to others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from dataclasses import replace
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.datapath.coordinator_plan import MARK, MARK_PRIORITY, NODE_PRIORITY
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
-from spiderpool.datapath.layout import FIRST_TABLE, LAST_TABLE, REPLY_TABLE, VETH, extra_nics, other_families
+from spiderpool.datapath.layout import (
+    FIRST_TABLE,
+    LAST_TABLE,
+    REPLY_TABLE,
+    VETH,
+    extra_nics,
+    other_families,
+)
 from spiderpool.datapath.namespace import (
     IPV4,
     IPV6,
@@ -37,14 +45,19 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
         settings: only the name of the first NIC is looked at.
         told: the NIC's addresses by the result of ADD, for a NIC that is gone.
     Returns:
-        What must go; `veth` is left out: the caller removes the pair's host end when the NIC is the first one.
+        What must go; `veth` is left out: the caller removes the pair's host end when the NIC is the
+        first one.
     """
     ips = {address.ip for address in view.pod.addresses_of(view.ifname)} | set(told)
     there: set[Item] = set(_of_node(view, ips))
     if view.ifname == settings.default_nic:
         # An ADD that was cut off may have the mangle rules and not yet the rule for the mark.
         ruled = {rule.family for rule in _mark_rules(view.pod)}
-        mangle_rules = tuple(sorted(ruled | {ip.version for ip in ips})) if ruled or view.pod.link(VETH) else ()
+        mangle_rules = (
+            tuple(sorted(ruled | {ip.version for ip in ips}))
+            if ruled or view.pod.link(VETH)
+            else ()
+        )
         return Plan(
             pod=Wanted(absent=frozenset(_reply_objects(view.pod))),
             node=Wanted(absent=frozenset(there)),
@@ -62,25 +75,39 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
 
 
 def _of_node(view: View, ips: set[IPAddress]) -> Iterable[Item]:
-    """Give routes and neighbours of the addresses that lead to this pod; the shared rule stays, as with the original."""
+    """
+    Give routes and neighbours of the addresses that lead to this pod.
+
+    The shared rule stays, as with the original.
+    """
     if view.host_end is None:
         return
     tables = {rule.table for rule in view.node.rules if _is_node_rule(rule)}
     for item in view.node.items:
         match item:
-            case Route() if item.dev == view.host_end.name and item.table in tables and item.dst.network_address in ips:
+            case Route() if (
+                item.dev == view.host_end.name
+                and item.table in tables
+                and item.dst.network_address in ips
+            ):
                 yield item
             case Neighbour() if item.dev == view.host_end.name and item.ip in ips:
                 yield item
 
 
 def _is_node_rule(rule: Rule) -> bool:
-    return rule.priority == NODE_PRIORITY and rule.src is None and rule.mark is None and not rule.more
+    return (
+        rule.priority == NODE_PRIORITY and rule.src is None and rule.mark is None and not rule.more
+    )
 
 
 def _mark_rules(pod: Picture) -> list[Rule]:
     wanted = (REPLY_TABLE, MARK_PRIORITY, MARK)
-    return [rule for rule in pod.rules if (rule.table, rule.priority, rule.mark) == wanted and rule.src is None]
+    return [
+        rule
+        for rule in pod.rules
+        if (rule.table, rule.priority, rule.mark) == wanted and rule.src is None
+    ]
 
 
 def _reply_objects(pod: Picture) -> Iterable[Item]:
@@ -88,7 +115,9 @@ def _reply_objects(pod: Picture) -> Iterable[Item]:
     yield from _mark_rules(pod)
 
 
-def _own_objects(pod: Picture, nic: str, ips: set[IPAddress], nics: tuple[str, ...]) -> tuple[set[Item], list[Item]]:
+def _own_objects(
+    pod: Picture, nic: str, ips: set[IPAddress], nics: tuple[str, ...]
+) -> tuple[set[Item], list[Item]]:
     """Give the NIC's own rules and tables, and the default routes of others that have to come back."""
     mine = [rule for rule in pod.rules if _is_from(rule, ips)]
     hosts = {rule.table for rule in mine}
@@ -107,7 +136,11 @@ def _own_objects(pod: Picture, nic: str, ips: set[IPAddress], nics: tuple[str, .
 
 
 def _is_from(rule: Rule, ips: set[IPAddress]) -> bool:
-    if rule.src is None or rule.src.prefixlen != rule.src.max_prefixlen or not FIRST_TABLE <= rule.table <= LAST_TABLE:
+    if (
+        rule.src is None
+        or rule.src.prefixlen != rule.src.max_prefixlen
+        or not FIRST_TABLE <= rule.table <= LAST_TABLE
+    ):
         return False
     return rule.src.network_address in ips
 
@@ -116,14 +149,20 @@ def _is_guest(pod: Picture, rule: Rule, nic: str) -> bool:
     """Whether another NIC's routes had to move because this one has the default route."""
     if rule.src is None or not FIRST_TABLE <= rule.table <= LAST_TABLE:
         return False
-    defaults = [route for route in pod.routes if route.is_default and route.dst.version == rule.family]
+    defaults = [
+        route for route in pod.routes if route.is_default and route.dst.version == rule.family
+    ]
     default_here = any(route.dev == nic and route.table == MAIN_TABLE for route in defaults)
     moved = any(route.dev != nic and route.table == rule.table for route in defaults)
     return default_here and moved
 
 
 def _unruled_tables(pod: Picture, nic: str, nics: tuple[str, ...]) -> set[int]:
-    """Give the coordinator's tables that no rule looks up (routes not tuned) and that are this NIC's: by its rank or routes."""
+    """
+    Give the coordinator's tables that no rule looks up (routes not tuned) and that are this NIC's.
+
+    By its rank or routes.
+    """
     ruled = {rule.table for rule in pod.rules}
     by_rank = FIRST_TABLE + nics.index(nic) if nic in nics else 0
     return {
@@ -136,12 +175,22 @@ def _unruled_tables(pod: Picture, nic: str, nics: tuple[str, ...]) -> set[int]:
 
 
 def _ways_to_the_node(pod: Picture, inner: str, families: Container[int]) -> Iterable[Item]:
-    """Give what leads the pod's own packets of some families to the node: known by the node's permanent neighbours."""
-    nodes = {item for item in pod.neighbours if item.dev == inner and item.permanent and item.ip.version in families}
+    """
+    Give what leads the pod's own packets of some families to the node.
+
+    Known by the node's permanent neighbours.
+    """
+    nodes = {
+        item
+        for item in pod.neighbours
+        if item.dev == inner and item.permanent and item.ip.version in families
+    }
     ips = {item.ip for item in nodes}
     yield from nodes
     for route in pod.routes:
-        to_node = route.dst.prefixlen == route.dst.max_prefixlen and route.dst.network_address in ips
+        to_node = (
+            route.dst.prefixlen == route.dst.max_prefixlen and route.dst.network_address in ips
+        )
         if route.dev == inner and route.table == MAIN_TABLE and (to_node or route.gateway in ips):
             yield route
 

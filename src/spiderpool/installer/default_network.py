@@ -1,7 +1,8 @@
 """
 The coordinator and the network that the installation makes: what the job's environment says, and making them.
 
-Source: reference datapath.md 5.3. Unlike there, a network that exists already is not replaced by an empty one (decision 0014).
+Source: reference datapath.md 5.3. Unlike there, a network that exists already is not replaced by an
+empty one (decision 0014).
 """
 
 from __future__ import annotations
@@ -12,9 +13,19 @@ from typing import Final, TypeVar
 import msgspec
 
 from spiderpool.admission.coordinators import complete_coordinator, validate_coordinator
-from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.coordinator import (
+    CoordinatorMode,
+    CoordinatorSpec,
+    PodCIDRType,
+    SpiderCoordinator,
+)
 from spiderpool.api.crd.ippool import Route
-from spiderpool.api.crd.multusconfig import ANNO_CR_NAME, CNIType, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import (
+    ANNO_CR_NAME,
+    CNIType,
+    MultusConfigSpec,
+    SpiderMultusConfig,
+)
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.netconf import SUFFIXES, first_network
@@ -29,7 +40,8 @@ PREFIX: Final = "SPIDERPOOL_INIT_DEFAULT_COORDINATOR_"
 CNI_DIR: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_DIR"
 CNI_NAME: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_NAME"
 CNI_NAMESPACE: Final = "SPIDERPOOL_INIT_DEFAULT_CNI_NAMESPACE"
-CALICO: Final = ("calico", "k8s-pod-network")  # what people call it, and what its configuration is called
+# what people call it, and what its configuration is called
+CALICO: Final = ("calico", "k8s-pod-network")
 NO_NETWORK: Final = "default"
 
 T = TypeVar("T")
@@ -53,7 +65,9 @@ def read_coordinator(environ: Environment) -> SpiderCoordinator | None:
     )
     made = SpiderCoordinator(metadata=ObjectMeta(name=name), spec=spec)
     for error in validate_coordinator(complete_coordinator(made)):
-        raise InvalidRequest(f"the values of the chart's coordinator make no SpiderCoordinator: {error.text}")
+        raise InvalidRequest(
+            f"the values of the chart's coordinator make no SpiderCoordinator: {error.text}"
+        )
     return made
 
 
@@ -76,7 +90,9 @@ def make_default_network(environ: Environment, found: str) -> SpiderMultusConfig
     return SpiderMultusConfig(
         metadata=ObjectMeta(
             name=name,
-            namespace=namespace or environ.get(CNI_NAMESPACE, "") or environ.get("SPIDERPOOL_NAMESPACE", ""),
+            namespace=namespace
+            or environ.get(CNI_NAMESPACE, "")
+            or environ.get("SPIDERPOOL_NAMESPACE", ""),
             annotations={ANNO_CR_NAME: CALICO[1]} if calico else {},
         ),
         spec=MultusConfigSpec(cni_type=CNIType.CUSTOM, enable_coordinator=False),
@@ -91,18 +107,29 @@ async def create_coordinator(cluster: Cluster, made: SpiderCoordinator, say: Say
 async def create_default_network(cluster: Cluster, environ: Environment, say: Say) -> None:
     """Create the network that stands for the cluster's own CNI, unless there is one of that name."""
     config = make_default_network(environ, find_cni(read_cni_dir(environ)))
-    words, definition = f"{config.metadata.namespace}/{config.metadata.name}", definition_name(config)
-    found = await if_exists(cluster.get_metadata(NetworkAttachmentDefinition, definition, config.metadata.namespace))
+    words, definition = (
+        f"{config.metadata.namespace}/{config.metadata.name}",
+        definition_name(config),
+    )
+    found = await if_exists(
+        cluster.get_metadata(NetworkAttachmentDefinition, definition, config.metadata.namespace)
+    )
     if found is not None and not any(
         owner.kind == SpiderMultusConfig.resource.kind for owner in found.metadata.owner_references
     ):
-        say(f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's own; it stays as it is")
+        say(
+            f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's own; it stays as it is"
+        )
         return
     await create_once(cluster.create(config), f"network {words}", say)
 
 
 def find_cni(folder: Path) -> str:
-    """Name the network of the first CNI configuration of a node; empty when there is none, or the folder is not there."""
+    """
+    Name the network of the first CNI configuration of a node.
+
+    Empty when there is none, or the folder is not there.
+    """
     try:
         network = first_network(read_texts(folder, SUFFIXES))
     except OSError:
@@ -126,4 +153,6 @@ def _read_json(environ: Environment, name: str, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(text, type=kind) if text else None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"{PREFIX}{name} has {text!r}; it must be a JSON list: {error}") from None
+        raise InvalidRequest(
+            f"{PREFIX}{name} has {text!r}; it must be a JSON list: {error}"
+        ) from None

@@ -1,4 +1,8 @@
-"""The objects that the installation makes, read from the job's environment (reference ipam.md 7.7). Pure."""
+"""
+The objects that the installation makes, read from the job's environment (reference ipam.md 7.7).
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,11 @@ class Defaults:
 
 
 def read_defaults(environ: Environment) -> Defaults:
-    """Read the environment; `InvalidRequest` names the variable, what it has and what it must be."""
+    """
+    Read the environment.
+
+    `InvalidRequest` names the variable, what it has and what it must be.
+    """
     read_required(environ, "SPIDERPOOL_INIT_ENABLE_MULTUS_CONFIG")
     with_network = read_flag(environ, "SPIDERPOOL_INIT_ENABLE_MULTUS_CONFIG", default=False)
     pools = tuple(pool for family in (4, 6) if (pool := _pool(environ, family)))
@@ -62,7 +70,9 @@ def _subnet_of(environ: Environment, pool: SpiderIPPool) -> SpiderSubnet | None:
         return None
     return SpiderSubnet(
         metadata=ObjectMeta(name=name),
-        spec=SubnetSpec(ip_version=spec.ip_version, subnet=spec.subnet, ips=spec.ips, gateway=spec.gateway),
+        spec=SubnetSpec(
+            ip_version=spec.ip_version, subnet=spec.subnet, ips=spec.ips, gateway=spec.gateway
+        ),
     )
 
 
@@ -90,7 +100,9 @@ def _subnet(environ: Environment, name: str, family: int) -> AddressSet:
     except InvalidRequest as error:
         raise InvalidRequest(f"{name}: {error.message}") from None
     if network.version != family:
-        raise InvalidRequest(f"{name}: {network} is IPv{network.version}; it must be an IPv{family} subnet")
+        raise InvalidRequest(
+            f"{name}: {network} is IPv{network.version}; it must be an IPv{family} subnet"
+        )
     return AddressSet.network(network)
 
 
@@ -101,7 +113,9 @@ def _ranges(environ: Environment, name: str, subnet: AddressSet) -> tuple[str, .
         items = msgspec.json.decode(text, type=tuple[str, ...])
         addresses = parse_ranges(subnet.family, items)
     except msgspec.DecodeError:
-        raise InvalidRequest(f'{name} has {text!r}; it must be a JSON list such as ["10.6.0.10-10.6.0.20"]') from None
+        raise InvalidRequest(
+            f'{name} has {text!r}; it must be a JSON list such as ["10.6.0.10-10.6.0.20"]'
+        ) from None
     except InvalidRequest as error:
         raise InvalidRequest(f"{name}: {error.message}") from None
     if not addresses.issubset(subnet):

@@ -1,4 +1,8 @@
-"""`spiderpool-init`: the jobs of the Helm chart, before, after and at the end of an installation."""
+"""
+`spiderpool-init`.
+
+The jobs of the Helm chart, before, after and at the end of an installation.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,12 @@ from spiderpool.installer.steps import (
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 
-app = typer.Typer(add_completion=False, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -48,8 +57,12 @@ def pools(context: typer.Context) -> None:
 
 @app.command()
 def crds(
-    folder: Annotated[Path, typer.Argument(help="Folder of CustomResourceDefinitions to create or update.")],
-    if_absent: Annotated[Path | None, typer.Option(help="Folder of others, created only where they are missing.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of CustomResourceDefinitions to create or update.")
+    ],
+    if_absent: Annotated[
+        Path | None, typer.Option(help="Folder of others, created only where they are missing.")
+    ] = None,
 ) -> None:
     """Bring CustomResourceDefinitions up to date."""
     ours = read_definitions(folder)
@@ -64,7 +77,9 @@ def crds(
 
 @app.command()
 def remove(
-    timeout_s: Annotated[float, typer.Option(help="How long to wait for agents and controllers to end.")] = 120.0,
+    timeout_s: Annotated[
+        float, typer.Option(help="How long to wait for agents and controllers to end.")
+    ] = 120.0,
 ) -> None:
     """
     Delete agents, which then clean their nodes, and controllers, and wait for them.
@@ -79,14 +94,18 @@ def remove(
     try:
         run(step, timeout_s)
     except TimeoutError:
-        say(f"not all agents and controllers ended within {timeout_s:g} s; what agents put on such nodes stays there")
+        say(
+            f"not all agents and controllers ended within {timeout_s:g} s; what agents put on such nodes stays there"
+        )
 
 
 def run(step: Callable[[Cluster], Awaitable[None]], timeout_s: float | None = None) -> None:
     """Connect and repeat a step until it is done, or until time is out (`TimeoutError`)."""
 
     async def all_of_it() -> None:
-        async with connect(os.environ.get("KUBECONFIG") or None, user_agent="spiderpool-init") as cluster:
+        async with connect(
+            os.environ.get("KUBECONFIG") or None, user_agent="spiderpool-init"
+        ) as cluster:
             async with asyncio.timeout(timeout_s):
                 await until_done(lambda: step(cluster), say)
 

@@ -21,14 +21,20 @@ class ServiceEndpoint(Kube, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        """Whether it takes connections (discovery.k8s.io/v1: an absent condition counts as true)."""
+        """
+        Whether it takes connections (discovery.k8s.io/v1.
+
+        An absent condition counts as true).
+        """
         return self.conditions.ready is not False
 
 
 class EndpointSlice(KubeObject, frozen=True, kw_only=True):
     """Some backends of a Service."""
 
-    resource: ClassVar[Resource] = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True
+    )
 
     address_type: str = "IPv4"
     endpoints: tuple[ServiceEndpoint, ...] | None = None
@@ -37,13 +43,17 @@ class EndpointSlice(KubeObject, frozen=True, kw_only=True):
 class DaemonSet(KubeObject, frozen=True, kw_only=True):
     """A DaemonSet: only whether it is there matters."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "DaemonSet", "daemonsets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "DaemonSet", "daemonsets", namespaced=True
+    )
 
 
 class Deployment(KubeObject, frozen=True, kw_only=True):
     """A Deployment: only whether it is there matters."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "Deployment", "deployments", namespaced=True
+    )
 
 
 class DefinitionCondition(Kube, frozen=True, kw_only=True):
@@ -72,4 +82,6 @@ class CustomResourceDefinition(KubeObject, frozen=True, kw_only=True):
     @property
     def established(self) -> bool:
         """Whether the API server serves its objects."""
-        return any(c.type == "Established" and c.status == "True" for c in self.status.conditions or ())
+        return any(
+            c.type == "Established" and c.status == "True" for c in self.status.conditions or ()
+        )

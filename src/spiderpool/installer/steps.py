@@ -1,4 +1,8 @@
-"""Steps of installation and removal against the API: CRDs, default pools, programs. Each may be repeated at any time."""
+"""
+Steps of installation and removal against the API: CRDs, default pools, programs.
+
+Each may be repeated at any time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,12 @@ from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Lease
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
-from spiderpool.installer.objects import CustomResourceDefinition, DaemonSet, Deployment, EndpointSlice
+from spiderpool.installer.objects import (
+    CustomResourceDefinition,
+    DaemonSet,
+    Deployment,
+    EndpointSlice,
+)
 from spiderpool.kube.cluster import Cluster
 
 POLL_S: Final = 1.0
@@ -26,16 +35,27 @@ NOUNS: Final[dict[type[KubeObject], str]] = {SpiderSubnet: "subnet", SpiderIPPoo
 Say = Callable[[str], None]
 
 
-async def create_defaults(cluster: Cluster, defaults: Iterable[SpiderSubnet | SpiderIPPool], say: Say) -> None:
+async def create_defaults(
+    cluster: Cluster, defaults: Iterable[SpiderSubnet | SpiderIPPool], say: Say
+) -> None:
     """Create subnets and pools; one of that name that is there already stays as it is."""
     for default in defaults:
         spec = default.spec
         details = f": {spec.subnet}, {', '.join(spec.ips) or 'no addresses yet'}"
-        await create_once(_create(cluster, default), f"{NOUNS[type(default)]} {default.metadata.name}", say, details)
+        await create_once(
+            _create(cluster, default),
+            f"{NOUNS[type(default)]} {default.metadata.name}",
+            say,
+            details,
+        )
 
 
 async def create_once(creating: Awaitable[object], what: str, say: Say, details: str = "") -> None:
-    """Create something, and say so with its details; one of that name that is there already stays as it is."""
+    """
+    Create something, and say so with its details.
+
+    One of that name that is there already stays as it is.
+    """
     try:
         await creating
     except AlreadyExists:
@@ -53,10 +73,16 @@ async def _create(cluster: Cluster, default: SpiderSubnet | SpiderIPPool) -> Non
 
 
 async def wait_for_controller(cluster: Cluster, namespace: str, name: str, say: Say) -> None:
-    """Wait until the controller's Service has a backend that is ready; its webhook must answer for pools."""
+    """
+    Wait until the controller's Service has a backend that is ready.
+
+    Its webhook must answer for pools.
+    """
     said = False
     while True:
-        slices = await cluster.list_objects(EndpointSlice, namespace=namespace, labels=f"kubernetes.io/service-name={name}")
+        slices = await cluster.list_objects(
+            EndpointSlice, namespace=namespace, labels=f"kubernetes.io/service-name={name}"
+        )
         if any(endpoint.ready for piece in slices.items for endpoint in piece.endpoints or ()):
             return
         if not said:
@@ -65,12 +91,14 @@ async def wait_for_controller(cluster: Cluster, namespace: str, name: str, say: 
         await asyncio.sleep(POLL_S)
 
 
-async def remove_programs(cluster: Cluster, namespace: str, agent: str, controller: str, say: Say) -> None:
+async def remove_programs(
+    cluster: Cluster, namespace: str, agent: str, controller: str, say: Say
+) -> None:
     """
     Delete agents and controllers, wait until the last of them has ended, and take their lease away.
 
-    An agent that ends and finds its DaemonSet marked for deletion takes what it put on its node away. Controllers go too: they
-    would write to what is deleted next.
+    An agent that ends and finds its DaemonSet marked for deletion takes what it put on its node
+    away. Controllers go too: they would write to what is deleted next.
     """
     await _remove_workload(cluster, DaemonSet, agent, namespace, say)
     await _remove_workload(cluster, Deployment, controller, namespace, say)
@@ -78,7 +106,9 @@ async def remove_programs(cluster: Cluster, namespace: str, agent: str, controll
         await cluster.delete(Lease, LEASE, namespace)
 
 
-async def _remove_workload(cluster: Cluster, kind: type[KubeObject], name: str, namespace: str, say: Say) -> None:
+async def _remove_workload(
+    cluster: Cluster, kind: type[KubeObject], name: str, namespace: str, say: Say
+) -> None:
     """Delete a workload in the foreground: it is there, marked, until its last pod has ended."""
     words = f"{kind.resource.kind.lower()} {namespace}/{name}"
     try:
@@ -110,18 +140,28 @@ def _documents(path: Path) -> list[Any]:
 
 def _definition(path: Path, document: Any) -> CustomResourceDefinition:
     """Take a CustomResourceDefinition from a document."""
-    if not isinstance(document, dict) or document.get("kind") != CustomResourceDefinition.resource.kind:
+    if (
+        not isinstance(document, dict)
+        or document.get("kind") != CustomResourceDefinition.resource.kind
+    ):
         raise InvalidRequest(f"{path} holds something that is not a CustomResourceDefinition")
-    return CustomResourceDefinition(metadata=ObjectMeta(name=document["metadata"]["name"]), spec=document["spec"])
+    return CustomResourceDefinition(
+        metadata=ObjectMeta(name=document["metadata"]["name"]), spec=document["spec"]
+    )
 
 
 async def apply_definitions(
-    cluster: Cluster, definitions: Iterable[CustomResourceDefinition], say: Say, *, only_if_absent: bool = False
+    cluster: Cluster,
+    definitions: Iterable[CustomResourceDefinition],
+    say: Say,
+    *,
+    only_if_absent: bool = False,
 ) -> None:
     """
     Create or update CRDs and wait until their objects are served.
 
-    A merge patch says all there is to say: the schema lives in the list `versions`, which it replaces as a whole.
+    A merge patch says all there is to say: the schema lives in the list `versions`, which it
+    replaces as a whole.
     """
     for definition in definitions:
         name = definition.metadata.name
@@ -147,8 +187,8 @@ async def until_done(step: Callable[[], Awaitable[None]], say: Say) -> None:
     """
     Repeat a step until it succeeds.
 
-    Right after an installation the API server may not know the new roles and Services yet. What the API refuses for its
-    content, or what is wrong in our input, does not get better.
+    Right after an installation the API server may not know the new roles and Services yet. What the
+    API refuses for its content, or what is wrong in our input, does not get better.
     """
     while True:
         try:

@@ -1,4 +1,8 @@
-"""The automatic pool of an application: its name, its labels, the object (reference ipam.md 1.1, 4.3)."""
+"""
+The automatic pool of an application.
+
+Its name, its labels, the object (reference ipam.md 1.1, 4.3).
+"""
 
 from __future__ import annotations
 
@@ -54,7 +58,11 @@ class App:
 
     @property
     def label_key(self) -> str:
-        """The key as the labels of a pool have it: a name that is too long for a label is its hash."""
+        """
+        The key as the labels of a pool have it.
+
+        A name that is too long for a label is its hash.
+        """
         return f"{self._group_version}_{self.owner.kind}_{self.namespace}_{label_value(self.owner.name)}"
 
     @property
@@ -71,9 +79,19 @@ class App:
 
 
 def application_labels(owner: Application, namespace: str) -> dict[str, str]:
-    """Give the labels by which an automatic pool selects its application; values as label values."""
+    """
+    Give the labels by which an automatic pool selects its application.
+
+    Values as label values.
+    """
     group, _, version = owner.api_version.rpartition("/")
-    values = {"api-group": group, "api-version": version, "kind": owner.kind, "namespace": namespace, "name": owner.name}
+    values = {
+        "api-group": group,
+        "api-version": version,
+        "kind": owner.kind,
+        "namespace": namespace,
+        "name": owner.name,
+    }
     return {f"{PREFIX}app-{key}": label_value(value) for key, value in values.items()}
 
 
@@ -81,17 +99,26 @@ def pool_names(app: App, subnet: str, nic: str, family: int) -> Iterator[str]:
     """
     Give names for a pool, the reference's first; the others are for when that one is taken.
 
-    `auto4-<application>-<nic>-<tail>`: the tail is the start of the last part of the application's UID; then hashes of UID and
-    subnet, so that the pool that an application had in another subnet is not in the way (architecture 4).
+    `auto4-<application>-<nic>-<tail>`: the tail is the start of the last part of the application's
+    UID; then hashes of UID and subnet, so that the pool that an application had in another subnet
+    is not in the way (architecture 4).
     """
     for number in itertools.count():
         text = f"{app.owner.uid}/{subnet}/{nic}/{family}/{number}"
-        tail = hashlib.blake2b(text.encode(), digest_size=8).hexdigest() if number else app.owner.uid.rpartition("-")[2]
+        tail = (
+            hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+            if number
+            else app.owner.uid.rpartition("-")[2]
+        )
         yield _name(app.owner.name, nic, family, tail[:TAIL])
 
 
 def _name(app: str, nic: str, family: int, tail: str) -> str:
-    """Put a name together; the application's name is cut when it would be too long for Kubernetes."""
+    """
+    Put a name together.
+
+    The application's name is cut when it would be too long for Kubernetes.
+    """
     before, after = f"auto{family}-", f"-{NOT_IN_NAME.sub('-', nic.lower())}-{tail.lower()}"
     return before + app.lower()[: NAME_LIMIT - len(before) - len(after)].rstrip("-.") + after
 
@@ -153,7 +180,11 @@ def build_pool(plan: PoolPlan) -> SpiderIPPool:
 def pool_changes(pool: SpiderIPPool, plan: PoolPlan) -> dict[str, Any]:
     """Give the merge patch that makes an existing pool what it is to be, empty when it is so."""
     ips, number = render_ranges(plan.ips), str(plan.number)
-    labels = {key: value for key, value in labels_of(plan).items() if pool.metadata.labels.get(key) != value}
+    labels = {
+        key: value
+        for key, value in labels_of(plan).items()
+        if pool.metadata.labels.get(key) != value
+    }
     patch: dict[str, Any] = {}
     if labels:
         patch["metadata"] = {"labels": labels}
@@ -184,7 +215,8 @@ def controlling_subnet(pool: SpiderIPPool) -> OwnerReference | None:
         (
             ref
             for ref in pool.metadata.owner_references
-            if ref.controller and (ref.api_version, ref.kind) == (resource.api_version, resource.kind)
+            if ref.controller
+            and (ref.api_version, ref.kind) == (resource.api_version, resource.kind)
         ),
         None,
     )
@@ -193,17 +225,30 @@ def controlling_subnet(pool: SpiderIPPool) -> OwnerReference | None:
 def is_granted(pool: Pool, subnet: Subnet) -> bool:
     """Whether an automatic pool has exactly what its subnet's status gives to it, which gives no address twice."""
     grant = subnet.grants.get(pool.name)
-    return pool.auto and grant is not None and grant.application is not None and grant.ips == pool.total
+    return (
+        pool.auto
+        and grant is not None
+        and grant.application is not None
+        and grant.ips == pool.total
+    )
 
 
 def label_key_of(application: str) -> str:
-    """Give the label form of an application's key; its last part is the name, and no part has a `_`."""
+    """
+    Give the label form of an application's key.
+
+    Its last part is the name, and no part has a `_`.
+    """
     before, _, name = application.rpartition("_")
     return f"{before}_{label_value(name)}"
 
 
 def parse_application_key(text: str) -> tuple[str, str, str, str] | None:
-    """Read an application's key as (API version, kind, namespace, name); None when it is none. No part has a `_`."""
+    """
+    Read an application's key as (API version, kind, namespace, name); None when it is none.
+
+    No part has a `_`.
+    """
     match text.split("_"):
         case [version, kind, namespace, name]:
             return version, kind, namespace, name

@@ -13,7 +13,9 @@ from spiderpool.api.crd.ippool import Route
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
-SPARSE = 64  # reservations that leave less than one address in so many are taken out before the walk, not during it
+# reservations that leave less than one address in so many are taken out before the walk, not during
+# it
+SPARSE = 64
 
 
 def candidates(
@@ -30,12 +32,13 @@ def candidates(
         pool: its gateway and excluded addresses are never given.
         reserved: addresses of SpiderReservedIPs, of the pool's family.
         key: who asks; seeds the order.
-        taken: addresses known as held, of the pool's family; may grow while the walk goes on. One with a method
+        taken: addresses known as held, of the pool's family; may grow while the walk goes on. One
+        with a method
             `has(number)`, as `AddressSet`, is asked by number, which is cheaper.
         wanted: exact addresses; when there are any, no other is given.
     Returns:
-        Each address once, in an order that depends on key and pool alone, not on what is free: a repeated ADD meets the same
-        addresses, and callers with different keys rarely meet.
+        Each address once, in an order that depends on key and pool alone, not on what is free: a
+        repeated ADD meets the same addresses, and callers with different keys rarely meet.
     Source: KEP-1880, "allocation": different callers must try different addresses.
     """
     if wanted:
@@ -50,11 +53,14 @@ def candidates(
     return _walk(base, order, reserved, taken) if free is None else _jump(base, order, free)
 
 
-def _walk(base: AddressSet, order: Permutation, reserved: AddressSet, taken: Container[IPAddress]) -> Iterator[IPAddress]:
+def _walk(
+    base: AddressSet, order: Permutation, reserved: AddressSet, taken: Container[IPAddress]
+) -> Iterator[IPAddress]:
     """Go through all positions and leave out what is not free."""
     numbers = (number for number in map(base.number_at, order) if not reserved.has(number))
     has: Callable[[int], bool] | None = getattr(taken, "has", None)
-    if has is not None:  # an address object is made only for what is free: in a full pool that halves the walk
+    # an address object is made only for what is free: in a full pool that halves the walk
+    if has is not None:
         return (address(base.family, number) for number in numbers if not has(number))
     return (ip for ip in (address(base.family, number) for number in numbers) if ip not in taken)
 
@@ -65,11 +71,14 @@ def _jump(base: AddressSet, order: Permutation, free: AddressSet) -> Iterator[IP
         yield base.at(position)
 
 
-def _few_free(base: AddressSet, reserved: AddressSet, taken: Container[IPAddress]) -> AddressSet | None:
+def _few_free(
+    base: AddressSet, reserved: AddressSet, taken: Container[IPAddress]
+) -> AddressSet | None:
     """
     Give the free addresses when they are so few that jumping to them is cheaper than walking.
 
-    Of n addresses f are free: a walk takes n/f steps to the first one, jumping takes f. Below the square root of n, jump.
+    Of n addresses f are free: a walk takes n/f steps to the first one, jumping takes f. Below the
+    square root of n, jump.
     """
     few = isqrt(base.size)
     if isinstance(taken, AddressSet):
@@ -80,7 +89,11 @@ def _few_free(base: AddressSet, reserved: AddressSet, taken: Container[IPAddress
         return None
     if base.size - count - reserved.size > few:
         return None
-    free = base - reserved - (taken if isinstance(taken, AddressSet) else _family_set(taken, base.family))
+    free = (
+        base
+        - reserved
+        - (taken if isinstance(taken, AddressSet) else _family_set(taken, base.family))
+    )
     return free if free.size <= few else None
 
 
@@ -92,7 +105,11 @@ def _family_set(ips: Iterable[IPAddress], family: int) -> AddressSet:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Custom routes by the network that they go with; `unmatched` fit none and are left out (the user should be told)."""
+    """
+    Custom routes by the network that they go with.
+
+    `unmatched` fit none and are left out (the user should be told).
+    """
 
     per_network: tuple[tuple[Route, ...], ...]
     unmatched: tuple[Route, ...]
@@ -107,7 +124,9 @@ def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Att
         routes: checked already, see `wishes`.
     """
     homes = [(route, _home(networks, route)) for route in routes]
-    per_network = tuple(tuple(route for route, home in homes if home == index) for index in range(len(networks)))
+    per_network = tuple(
+        tuple(route for route, home in homes if home == index) for index in range(len(networks))
+    )
     return Attached(per_network, tuple(route for route, home in homes if home is None))
 
 

@@ -25,7 +25,9 @@ DEFAULT_NIC: Final = "eth0"  # the name that runtimes give to the NIC of the def
 
 def refusal_of(pool: Pool, nic_request: NicRequest, family: int, facts: Facts) -> str | None:
     """Give the first reason against a pool, None when there is none."""
-    reason = _state(pool, family) or _node(pool, facts) or _namespace(pool, facts) or _pod(pool, facts)
+    reason = (
+        _state(pool, family) or _node(pool, facts) or _namespace(pool, facts) or _pod(pool, facts)
+    )
     # an automatic pool that belongs to the pod's application is for all its networks
     if reason is None and not (pool.auto and pool.pod_affinity is not None):
         reason = _network(pool, nic_request.nic, facts) or _master(pool, nic_request, facts)
@@ -49,7 +51,11 @@ def _node(pool: Pool, facts: Facts) -> str | None:
     """Judge by the pod's node: names first, labels only where there are no names."""
     node = facts.pod.spec.node_name
     if pool.node_names:
-        return None if node in pool.node_names else f"is for {_list('node', pool.node_names)}, this pod is on {node or 'none'}"
+        return (
+            None
+            if node in pool.node_names
+            else f"is for {_list('node', pool.node_names)}, this pod is on {node or 'none'}"
+        )
     labels = facts.node.metadata.labels if facts.node else {}
     return _affinity("nodeAffinity", pool.node_affinity, labels, f"node {node}")
 
@@ -68,7 +74,12 @@ def _namespace(pool: Pool, facts: Facts) -> str | None:
 def _pod(pool: Pool, facts: Facts) -> str | None:
     """Judge by the pod's labels; an automatic pool by the pod's application."""
     if not pool.auto or pool.pod_affinity is None:
-        return _affinity("podAffinity", pool.pod_affinity, facts.pod.metadata.labels, f"pod {full_name(facts.pod)}")
+        return _affinity(
+            "podAffinity",
+            pool.pod_affinity,
+            facts.pod.metadata.labels,
+            f"pod {full_name(facts.pod)}",
+        )
     wanted = application_labels(facts.owner, facts.pod.metadata.namespace)
     if all(pool.pod_affinity.match_labels.get(key) == value for key, value in wanted.items()):
         return None
@@ -82,7 +93,9 @@ def _network(pool: Pool, nic: str, facts: Facts) -> str | None:
     network = _network_of(nic, facts)
     if network is None and nic != DEFAULT_NIC:
         return f"cannot be used on {nic}: annotation {ANNO_NETWORKS} of this pod asks for no network with that interface"
-    names = tuple(name if "/" in name else f"{facts.agent_namespace}/{name}" for name in pool.multus_names)
+    names = tuple(
+        name if "/" in name else f"{facts.agent_namespace}/{name}" for name in pool.multus_names
+    )
     if not names or network in names:
         return None
     return f"is for {_list('network', names)}, {nic} of this pod is on {network or 'no network that is known'}"
@@ -97,7 +110,10 @@ def _network_of(nic: str, facts: Facts) -> str | None:
         default = facts.default_network
         return default if not default or "/" in default else f"{facts.agent_namespace}/{default}"
     networks = facts.networks
-    return next((n.full_name for index, n in enumerate(networks, 1) if nic_name(networks, index) == nic), None)
+    return next(
+        (n.full_name for index, n in enumerate(networks, 1) if nic_name(networks, index) == nic),
+        None,
+    )
 
 
 def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> str | None:
@@ -119,7 +135,9 @@ def _wanted(pool: Pool, nic_request: NicRequest, family: int) -> str | None:
     return f"does not have {' or '.join(map(str, ips))}, which is asked for"
 
 
-def _affinity(field: str, selector: LabelSelector | None, labels: Mapping[str, str], who: str) -> str | None:
+def _affinity(
+    field: str, selector: LabelSelector | None, labels: Mapping[str, str], who: str
+) -> str | None:
     """Judge labels by one selector of the pool."""
     if selector is None:
         return None

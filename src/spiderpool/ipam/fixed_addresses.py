@@ -3,17 +3,19 @@ The annotation `ipam.spidernet.io/ip`: exact addresses for a pod, or for the ord
 
 One NIC, eth0:
 
-    10.6.0.10                                           one address
-    10.6.0.10,fd00::10                                  one of each family
-    ["10.6.0.10-10.6.0.12", "fd00::10-fd00::12"]        for the ordinals of a StatefulSet, in this order, by family
+    10.6.0.10                                           one address 10.6.0.10,fd00::10
+    one of each family ["10.6.0.10-10.6.0.12", "fd00::10-fd00::12"]        for the ordinals of a
+    StatefulSet, in this order, by family
 
-Another NIC, or several; `interface` in every item, or in none, then items belong to eth0 and the networks in their order:
+Another NIC, or several; `interface` in every item, or in none, then items belong to eth0 and the
+networks in their order:
 
     {"interface": "net1", "ipv4": ["10.6.0.10"], "ipv6": ["fd00::10"]}
     [{"interface": "eth0", "ipv4": ["10.6.0.10"]}, {"interface": "net1", "ipv4": ["10.7.0.10"]}]
 
-Items are addresses or ranges as in pools. A pod that belongs to no StatefulSet takes one address of a family, so it may list
-one. `ips` of the meta plugin and `IP` of CNI_ARGS mean the same by NIC, in the same way.
+Items are addresses or ranges as in pools. A pod that belongs to no StatefulSet takes one address of
+a family, so it may list one. `ips` of the meta plugin and `IP` of CNI_ARGS mean the same by NIC, in
+the same way.
 """
 
 from __future__ import annotations
@@ -86,7 +88,8 @@ def choose(lists: Lists, position: int | None, where: str) -> tuple[IPAddress, .
     Choose a pod's addresses out of its NIC's lists, at most one of a family.
 
     Args:
-        position: of the pod among the ordinals of its StatefulSet, from 0; None = it belongs to none.
+        position: of the pod among the ordinals of its StatefulSet, from 0; None = it belongs to
+        none.
         where: begins the message of an error.
     """
     return tuple(_choose_one(fixed, position, where) for _, fixed in sorted(lists.items()))
@@ -102,7 +105,9 @@ def by_family(ips: Iterable[IPAddress]) -> Lists:
 
 def needs_position(pod: Pod, owner: Application) -> bool:
     """Whether a pod's exact addresses may be a list for the ordinals of a StatefulSet."""
-    asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(ANNO_NETWORKS, "")
+    asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(
+        ANNO_NETWORKS, ""
+    )
     return asks and (owner.api_version, owner.kind) == ("apps/v1", "StatefulSet")
 
 
@@ -148,7 +153,9 @@ def _check_names(items: tuple[FixedAddressItem, ...]) -> None:
     """Refuse names in some items only, and a name twice."""
     names = [item.interface for item in items if item.interface]
     if names and len(names) != len(items):
-        raise InvalidRequest('some items have an "interface" and others have none; name it in all items or in none')
+        raise InvalidRequest(
+            'some items have an "interface" and others have none; name it in all items or in none'
+        )
     twice = repeated(names)
     if twice is not None:
         raise InvalidRequest(f"interface {twice} is listed twice; list it once")
@@ -160,7 +167,9 @@ def _lists_of(fields: Fields) -> Lists:
     for key, family in (("ipv4", 4), ("ipv6", 6)):
         for found, fixed in _by_family(fields.texts(key) or (), f'{fields.where}: "{key}"').items():
             if found != family:
-                raise InvalidRequest(f'{fields.where}: "{key}" has an IPv{found} address; write it under "ipv{found}"')
+                raise InvalidRequest(
+                    f'{fields.where}: "{key}" has an IPv{found} address; write it under "ipv{found}"'
+                )
             lists[family] = fixed
     if not lists:
         raise InvalidRequest(f"{fields.where} names no address; write {EXAMPLE}")
@@ -191,6 +200,8 @@ def _check_list(family: int, spans: list[tuple[int, int]], where: str) -> None:
     """Refuse an address that is listed twice, and lists that no StatefulSet needs."""
     size = sum(high - low + 1 for low, high in spans)
     if size > LONGEST_LIST:
-        raise InvalidRequest(f"{where}: {size} IPv{family} addresses are listed; {LONGEST_LIST} is the most")
+        raise InvalidRequest(
+            f"{where}: {size} IPv{family} addresses are listed; {LONGEST_LIST} is the most"
+        )
     if AddressSet.from_spans(family, spans).size != size:
         raise InvalidRequest(f"{where}: an IPv{family} address is listed twice; list each once")

@@ -1,4 +1,8 @@
-"""Lists of names: repetitions, and wildcards with the rules of Go's `filepath.Match` (reference ipam.md 2.2)."""
+"""
+Lists of names.
+
+Repetitions, and wildcards with the rules of Go's `filepath.Match` (reference ipam.md 2.2).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,12 @@ def is_wildcard(text: str) -> bool:
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
-    """Read a pattern: `*`, `?`, classes `[a-c]` and `[^a-c]`, and a backslash before a character that stands for itself."""
+    """
+    Read a pattern.
+
+    `*`, `?`, classes `[a-c]` and `[^a-c]`, and a backslash before a character that stands for
+    itself.
+    """
     parts: list[str] = []
     at = 0
     while at < len(text):
@@ -65,5 +74,7 @@ def _literal(text: str, at: int, *, in_class: bool = False) -> tuple[str, int]:
     elif in_class and text[at : at + 1] in ("-", "]"):
         at = len(text)
     if at >= len(text):
-        raise InvalidRequest(f'"{text}" is not a pattern; write *, ? or a class such as [a-c], a backslash before others')
+        raise InvalidRequest(
+            f'"{text}" is not a pattern; write *, ? or a class such as [a-c], a backslash before others'
+        )
     return text[at], at + 1

@@ -1,8 +1,8 @@
 """
 What a pod asks for: annotations, namespace and CNI configuration become one `PodRequest`.
 
-The first source that says something decides alone; families are never merged over sources (reference ipam.md 2.2). Which pools
-the wish may have is decided in `selection`.
+The first source that says something decides alone; families are never merged over sources
+(reference ipam.md 2.2). Which pools the wish may have is decided in `selection`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,32 @@ from spiderpool.api.crd.group import (
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.core import Namespace, Pod
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.fixed_addresses import FixedAddressItem, Lists, by_family, choose, read_fixed_addresses
+from spiderpool.ipam.fixed_addresses import (
+    FixedAddressItem,
+    Lists,
+    by_family,
+    choose,
+    read_fixed_addresses,
+)
 from spiderpool.ipam.patterns import repeated
-from spiderpool.ipam.subnet_request import SubnetRequest, read_automatic_request, read_subnets, wants_subnets
+from spiderpool.ipam.subnet_request import (
+    SubnetRequest,
+    read_automatic_request,
+    read_subnets,
+    wants_subnets,
+)
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
-from spiderpool.model.network_selection import NetworkSelection, nic_name, parse_default_network, parse_networks
+from spiderpool.model.network_selection import (
+    NetworkSelection,
+    nic_name,
+    parse_default_network,
+    parse_networks,
+)
 
 T = TypeVar("T")
-Patterns = Mapping[int, tuple[str, ...]]  # family -> names of pools, or wildcards; only families that are wanted and enabled
+# family -> names of pools, or wildcards; only families that are wanted and enabled
+Patterns = Mapping[int, tuple[str, ...]]
 
 
 class Source(enum.StrEnum):
@@ -58,8 +75,8 @@ class Request:
     """
     What a CNI call brings along.
 
-    `nic`: the interface that it is for. `network`: name of the CNI network. `ips`: exact addresses wanted (`IP` of CNI_ARGS,
-    `ips` of runtimeConfig). The rest is the plugin's own configuration.
+    `nic`: the interface that it is for. `network`: name of the CNI network. `ips`: exact addresses
+    wanted (`IP` of CNI_ARGS, `ips` of runtimeConfig). The rest is the plugin's own configuration.
     """
 
     nic: str
@@ -77,8 +94,9 @@ class NicRequest:
     """
     What one NIC asks for.
 
-    `patterns` is None where the cluster's default pools are asked for; a family without a key is not asked for. Of automatic
-    pools they name the subnet. `ips`: exact addresses, at most one of a family; a family that has none is free.
+    `patterns` is None where the cluster's default pools are asked for; a family without a key is
+    not asked for. Of automatic pools they name the subnet. `ips`: exact addresses, at most one of a
+    family; a family that has none is free.
     """
 
     nic: str
@@ -95,7 +113,11 @@ class NicRequest:
 
 @dataclass(frozen=True, slots=True)
 class PodRequest:
-    """What a call asks for: `nic` is the caller's; annotation `ippools` asks for the other NICs of the pod at once."""
+    """
+    What a call asks for: `nic` is the caller's.
+
+    Annotation `ippools` asks for the other NICs of the pod at once.
+    """
 
     nic: str
     nics: tuple[NicRequest, ...]
@@ -108,7 +130,11 @@ class PodRequest:
 
 
 def read_pod_request(
-    pod: Pod, namespace: Namespace | None, request: Request, features: Features, position: int | None = None
+    pod: Pod,
+    namespace: Namespace | None,
+    request: Request,
+    features: Features,
+    position: int | None = None,
 ) -> PodRequest:
     """
     Read what a pod asks for; raises `InvalidRequest` naming the annotation, the item and what to write.
@@ -119,7 +145,9 @@ def read_pod_request(
     annotations = pod.metadata.annotations
     routes = _parsed(annotations, ANNO_ROUTES, _read_routes) or ()
     networks = parse_networks(annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
-    exact = _Exact(_parsed(annotations, ANNO_IP, read_fixed_addresses) or (), request, networks, position)
+    exact = _Exact(
+        _parsed(annotations, ANNO_IP, read_fixed_addresses) or (), request, networks, position
+    )
     subnets = _subnet_source(annotations, features)
     items = None if subnets else _parsed(annotations, ANNO_IPPOOLS, _read_ippools)
     if items is not None:
@@ -129,7 +157,11 @@ def read_pod_request(
             source, patterns = subnets, _subnets_of(request.nic, read_subnets(annotations), subnets)
         else:
             source, patterns = _one_nic(annotations, namespace, request)
-        nics = (_nic_request(request.nic, source, patterns, request.clean_gateway, request, exact, features),)
+        nics = (
+            _nic_request(
+                request.nic, source, patterns, request.clean_gateway, request, exact, features
+            ),
+        )
     return PodRequest(request.nic, nics, routes)
 
 
@@ -137,7 +169,8 @@ def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
     """
     Say what cannot be read in the annotations of a pod, or of a template of pods.
 
-    A sentence for each annotation, the same that an ADD would fail with; whether pools exist and are free is not asked here.
+    A sentence for each annotation, the same that an ADD would fail with; whether pools exist and
+    are free is not asked here.
     """
     readers: tuple[Callable[[], object], ...] = (
         lambda: read_automatic_request(annotations),
@@ -166,11 +199,19 @@ class _Exact:
 
     def of(self, nic: str) -> tuple[IPAddress, ...]:
         """Give the exact addresses of a NIC; sources that contradict each other are refused."""
-        annotated = choose(self._annotated(nic), self.position, f"annotation {ANNO_IP}, interface {nic}")
+        annotated = choose(
+            self._annotated(nic), self.position, f"annotation {ANNO_IP}, interface {nic}"
+        )
         asked = self.request.ips if nic == self.request.nic else ()
         where = "the CNI call (ips, or IP of CNI_ARGS)" if asked else f"annotation {ANNO_NETWORKS}"
-        others = choose(by_family(asked or _ips_of_network(nic, self.networks)), self.position, f"{where}, interface {nic}")
-        for one, two in ((one, two) for one in annotated for two in others if one.version == two.version):
+        others = choose(
+            by_family(asked or _ips_of_network(nic, self.networks)),
+            self.position,
+            f"{where}, interface {nic}",
+        )
+        for one, two in (
+            (one, two) for one in annotated for two in others if one.version == two.version
+        ):
             if one != two:
                 raise InvalidRequest(
                     f"wrong input: annotation {ANNO_IP} asks for {one} on {nic}, {where} for {two}; ask for one of them"
@@ -178,7 +219,11 @@ class _Exact:
         return tuple(dict.fromkeys((*annotated, *others)))
 
     def _annotated(self, nic: str) -> Lists:
-        """Give what the annotation lists for a NIC; items without names belong to eth0 and to the networks in their order."""
+        """
+        Give what the annotation lists for a NIC.
+
+        Items without names belong to eth0 and to the networks in their order.
+        """
         for index, item in enumerate(self.items):
             name = item.interface or ("eth0" if index == 0 else nic_name(self.networks, index))
             if name == nic:
@@ -187,7 +232,11 @@ class _Exact:
 
 
 def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source | None:
-    """Give the annotation by which automatic pools are asked for; where subnets are off it says nothing (ipam.md 2.2)."""
+    """
+    Give the annotation by which automatic pools are asked for.
+
+    Where subnets are off it says nothing (ipam.md 2.2).
+    """
     key = wants_subnets(annotations)
     if key is None or not features.enable_spider_subnet:
         return None
@@ -247,26 +296,40 @@ def _read_ippools(text: str) -> list[_Item]:
     return items
 
 
-def _nic_requests(items: list[_Item], request: Request, exact: _Exact, features: Features) -> tuple[NicRequest, ...]:
-    """Give every NIC of `ippools` its wish; items without names belong to eth0 and to the networks in their order."""
+def _nic_requests(
+    items: list[_Item], request: Request, exact: _Exact, features: Features
+) -> tuple[NicRequest, ...]:
+    """
+    Give every NIC of `ippools` its wish.
+
+    Items without names belong to eth0 and to the networks in their order.
+    """
     by_order = not items[0].interface
-    names = ["eth0" if index == 0 else nic_name(exact.networks, index) for index in range(len(items))]
+    names = [
+        "eth0" if index == 0 else nic_name(exact.networks, index) for index in range(len(items))
+    ]
     nics = names if by_order else [item.interface for item in items]
     twice = repeated(nics)
     if twice is not None:
-        raise InvalidRequest(f"wrong input: {Source.IPPOOLS}: interface {twice} is listed twice; list it once")
+        raise InvalidRequest(
+            f"wrong input: {Source.IPPOOLS}: interface {twice} is listed twice; list it once"
+        )
     if request.nic not in nics:
         listed = ", ".join(nics)
         raise InvalidRequest(
             f"wrong input: {Source.IPPOOLS}: no item is for interface {request.nic}, only for {listed}; add one"
         )
     return tuple(
-        _nic_request(nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, exact, features)
+        _nic_request(
+            nic, Source.IPPOOLS, item.patterns, item.clean_gateway, request, exact, features
+        )
         for nic, item in zip(nics, items, strict=True)
     )
 
 
-def _one_nic(annotations: Mapping[str, str], namespace: Namespace | None, request: Request) -> tuple[Source, Patterns | None]:
+def _one_nic(
+    annotations: Mapping[str, str], namespace: Namespace | None, request: Request
+) -> tuple[Source, Patterns | None]:
     """Give the pools of the caller's NIC from the first source that names any."""
     ippool = _parsed(annotations, ANNO_IPPOOL, _read_ippool)
     if ippool is not None:
@@ -292,10 +355,16 @@ def _nic_request(
     exact: _Exact,
     features: Features,
 ) -> NicRequest:
-    """Put a NIC's wish together: disabled families drop out, an exact address needs pools of its family."""
+    """
+    Put a NIC's wish together.
+
+    Disabled families drop out, an exact address needs pools of its family.
+    """
     mine = nic == request.nic
     if patterns is not None:
-        patterns = {family: patterns[family] for family in features.families if patterns.get(family)}
+        patterns = {
+            family: patterns[family] for family in features.families if patterns.get(family)
+        }
     ips = exact.of(nic)
     for ip in ips:
         if ip.version not in (features.families if patterns is None else patterns):
@@ -303,12 +372,17 @@ def _nic_request(
                 f"wrong input: {ip} is asked for on {nic}, and {source} names no IPv{ip.version} pool that is enabled; "
                 "name the pool that has it"
             )
-    return NicRequest(nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips)
+    return NicRequest(
+        nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips
+    )
 
 
 def _ips_of_network(nic: str, networks: tuple[NetworkSelection, ...]) -> tuple[IPAddress, ...]:
     """Give the addresses that the pod's network selection asks for on a NIC."""
-    selection = next((network for index, network in enumerate(networks, 1) if nic_name(networks, index) == nic), None)
+    selection = next(
+        (network for index, network in enumerate(networks, 1) if nic_name(networks, index) == nic),
+        None,
+    )
     return tuple(ip_interface(ip).ip for ip in selection.ips) if selection else ()
 
 
@@ -326,7 +400,9 @@ def _family_lists(fields: Fields) -> Patterns:
     patterns = {4: tuple(fields.texts("ipv4") or ()), 6: tuple(fields.texts("ipv6") or ())}
     for key, names in (("ipv4", patterns[4]), ("ipv6", patterns[6])):
         if "" in names:
-            raise InvalidRequest(f'{fields.where}: "{key}" has an empty pool name; write a name or a wildcard')
+            raise InvalidRequest(
+                f'{fields.where}: "{key}" has an empty pool name; write a name or a wildcard'
+            )
     return patterns
 
 
@@ -337,13 +413,18 @@ def _read_names(text: str) -> tuple[str, ...]:
     if names is None:
         return ()
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise InvalidRequest(f"the value is {kind_of(names)}; it must be a list of pool names such as {example}")
+        raise InvalidRequest(
+            f"the value is {kind_of(names)}; it must be a list of pool names such as {example}"
+        )
     return tuple(names)
 
 
 def _read_routes(text: str) -> tuple[Route, ...]:
     """Read `routes`."""
-    return tuple(_route(fields) for fields in read_objects(text, '[{"dst":"10.0.0.0/16","gw":"192.168.1.1"}]'))
+    return tuple(
+        _route(fields)
+        for fields in read_objects(text, '[{"dst":"10.0.0.0/16","gw":"192.168.1.1"}]')
+    )
 
 
 def _route(fields: Fields) -> Route:

@@ -19,7 +19,11 @@ COUNT: Final = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class IPNumber:
-    """How many addresses are asked for: `count` on top of the replicas when flexible, else `count` in all."""
+    """
+    How many addresses are asked for.
+
+    `count` on top of the replicas when flexible, else `count` in all.
+    """
 
     count: int
     flexible: bool
@@ -34,7 +38,11 @@ class IPNumber:
 
 
 def parse_number(text: str) -> IPNumber:
-    """Read `N` or `+N`; what stands before the sign is ignored, as the original does (reference ipam.md 2.4)."""
+    """
+    Read `N` or `+N`.
+
+    What stands before the sign is ignored, as the original does (reference ipam.md 2.4).
+    """
     before, sign, count = text.partition("+")
     if not COUNT.fullmatch(count if sign else before):
         raise InvalidRequest(
@@ -68,8 +76,9 @@ class Holding:
     """
     What is known of the addresses of one automatic pool.
 
-    `listed`: those in the pool's specification, empty when there is no pool. `granted`: those that the subnet's status gives to
-    it, None when it says nothing. `held`: those of the pool that pods hold. `blocked`: those that other pools have.
+    `listed`: those in the pool's specification, empty when there is no pool. `granted`: those that
+    the subnet's status gives to it, None when it says nothing. `held`: those of the pool that pods
+    hold. `blocked`: those that other pools have.
     """
 
     listed: AddressSet
@@ -82,8 +91,8 @@ class Holding:
         """
         What the pool has, or is about to have.
 
-        What the subnet's status grants counts, so that work that was cut off is finished and not begun anew; without a grant
-        the pool's specification. What pods hold stays in any case.
+        What the subnet's status grants counts, so that work that was cut off is finished and not
+        begun anew; without a grant the pool's specification. What pods hold stays in any case.
         """
         base = self.listed if self.granted is None else self.granted
         return (base - self.blocked) | (self.held & self.listed)

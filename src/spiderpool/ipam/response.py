@@ -27,7 +27,9 @@ class AnswerIP(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, 
     gateway: str | None = None
     vlan: int | None = None
     mac: str | None = None
-    enable_ip_conflict_detection: bool = msgspec.field(default=False, name="enableIPConflictDetection")
+    enable_ip_conflict_detection: bool = msgspec.field(
+        default=False, name="enableIPConflictDetection"
+    )
     enable_gateway_detection: bool = False
 
 
@@ -46,8 +48,14 @@ class IpamAddResponse(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[AnswerRoute, ...] | None
 
 
-def detections(record: SpiderIP, features: Features, pools: Mapping[str, Pool]) -> tuple[bool, bool]:
-    """Tell whether the wire is asked for conflicts and for the gateway: the pool's word, else the cluster's."""
+def detections(
+    record: SpiderIP, features: Features, pools: Mapping[str, Pool]
+) -> tuple[bool, bool]:
+    """
+    Tell whether the wire is asked for conflicts and for the gateway.
+
+    The pool's word, else the cluster's.
+    """
     pool = pools.get(record.spec.pool)
     conflict = None if pool is None else pool.conflict_detection
     gateway = None if pool is None else pool.gateway_detection
@@ -58,9 +66,15 @@ def detections(record: SpiderIP, features: Features, pools: Mapping[str, Pool]) 
 
 
 def render_answer(
-    records: Iterable[SpiderIP], features: Features, pools: Mapping[str, Pool] = MappingProxyType({})
+    records: Iterable[SpiderIP],
+    features: Features,
+    pools: Mapping[str, Pool] = MappingProxyType({}),
 ) -> IpamAddResponse:
-    """Render all NICs of a pod: eth0 first, then by name, IPv4 before IPv6; per address its own routes before the default."""
+    """
+    Render all NICs of a pod: eth0 first, then by name, IPv4 before IPv6.
+
+    Per address its own routes before the default.
+    """
     ordered = sorted_records(records)
     return IpamAddResponse(
         ips=tuple(_ip(record, *detections(record, features, pools)) for record in ordered) or None,
@@ -75,11 +89,17 @@ def render_answer(
 
 def sorted_records(records: Iterable[SpiderIP]) -> list[SpiderIP]:
     """Sort by NIC (`eth0` first, numbers by value: net2 before net10) and family."""
-    return sorted(records, key=lambda record: (_nic_order(record.spec.holder.nic), record.spec.family))
+    return sorted(
+        records, key=lambda record: (_nic_order(record.spec.holder.nic), record.spec.family)
+    )
 
 
 def routes_of(record: SpiderIP) -> Iterator[Route]:
-    """Give the routes of one address; the default route is not stored, it follows from the gateway."""
+    """
+    Give the routes of one address.
+
+    The default route is not stored, it follows from the gateway.
+    """
     yield from record.spec.routes
     if record.spec.gateway is not None and not record.spec.clean_gateway:
         yield Route(dst=DEFAULT_ROUTE[record.spec.family], gw=record.spec.gateway)

@@ -1,8 +1,9 @@
 """
 Which pools a NIC may use, in the order in which they are tried, and why each other pool may not.
 
-The filters are those of reference ipam.md 3.3, in that order. The order of trial is the one that the user wrote; wildcards
-expand by name in their place. Default pools have no written order: more specific ones come first (3.4), then by name.
+The filters are those of reference ipam.md 3.3, in that order. The order of trial is the one that
+the user wrote; wildcards expand by name in their place. Default pools have no written order: more
+specific ones come first (3.4), then by name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.api.crd.group import ANNO_IPPOOL, ANNO_IPPOOLS
-from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, PoolPending, SpiderpoolError, TryAgain
+from spiderpool.errors import (
+    AddressHeld,
+    Exhausted,
+    InvalidRequest,
+    NoPool,
+    PoolPending,
+    SpiderpoolError,
+    TryAgain,
+)
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.filters import refusal_of
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
@@ -55,25 +64,38 @@ class Selection:
 
     @property
     def looked_at(self) -> frozenset[str]:
-        """Names of all pools of the wish, usable or not: a static pod keeps its address while its pool is among them."""
-        return frozenset([pool.name for pool in self.pools] + [refusal.pool for refusal in self.refusals])
+        """
+        Names of all pools of the wish, usable or not.
+
+        A static pod keeps its address while its pool is among them.
+        """
+        return frozenset(
+            [pool.name for pool in self.pools] + [refusal.pool for refusal in self.refusals]
+        )
 
 
 def select_for_pod(pod_request: PodRequest, facts: Facts) -> tuple[Selection, ...]:
     """
     Select for every NIC and family of a wish, IPv4 before IPv6.
 
-    A wildcard that matches no pool asks for nothing. Raises `NoPool` when nothing at all is left for the caller's NIC.
+    A wildcard that matches no pool asks for nothing. Raises `NoPool` when nothing at all is left
+    for the caller's NIC.
     """
     selections = tuple(
         selection
         for nic_request in pod_request.nics
-        for selection in (select_pools(nic_request, family, facts) for family in _families(nic_request, facts))
+        for selection in (
+            select_pools(nic_request, family, facts) for family in _families(nic_request, facts)
+        )
         if selection.looked_at
     )
     if not any(selection.nic == pod_request.nic for selection in selections):
-        mine = next(nic_request for nic_request in pod_request.nics if nic_request.nic == pod_request.nic)
-        raise NoPool(f"no IPPool available: {pod_request.nic} ({mine.source}): {_nothing(mine, facts)}")
+        mine = next(
+            nic_request for nic_request in pod_request.nics if nic_request.nic == pod_request.nic
+        )
+        raise NoPool(
+            f"no IPPool available: {pod_request.nic} ({mine.source}): {_nothing(mine, facts)}"
+        )
     return selections
 
 
@@ -81,11 +103,14 @@ def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selectio
     """
     Judge every pool that a wish names for a family.
 
-    Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed wildcard.
+    Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed
+    wildcard.
     """
     if nic_request.source in AUTOMATIC and not any(_automatic(nic_request, family, facts)):
         refusal = Refusal(*_pending(nic_request, family, facts), again=True)
-        return Selection(nic_request.nic, family, nic_request.source, (), (refusal,), nic_request.ips_of(family))
+        return Selection(
+            nic_request.nic, family, nic_request.source, (), (refusal,), nic_request.ips_of(family)
+        )
     pools, refusals = [], []
     for pool in _candidates(nic_request, family, facts):
         reason = refusal_of(pool, nic_request, family, facts)
@@ -96,7 +121,14 @@ def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selectio
             refusals.append(Refusal(pool.name, f"{pool.name} {reason}", again=True))
         else:
             pools.append(pool)
-    return Selection(nic_request.nic, family, nic_request.source, tuple(pools), tuple(refusals), nic_request.ips_of(family))
+    return Selection(
+        nic_request.nic,
+        family,
+        nic_request.source,
+        tuple(pools),
+        tuple(refusals),
+        nic_request.ips_of(family),
+    )
 
 
 def _families(nic_request: NicRequest, facts: Facts) -> Iterable[int]:
@@ -112,18 +144,28 @@ def _candidates(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool
         defaults = (pool for pool in facts.pools.values() if pool.default and pool.family == family)
         return sorted(defaults, key=lambda pool: (_specific(pool), pool.name))
     try:
-        names = [name for pattern in nic_request.patterns.get(family, ()) for name in _expand(pattern, family, facts.pools)]
+        names = [
+            name
+            for pattern in nic_request.patterns.get(family, ())
+            for name in _expand(pattern, family, facts.pools)
+        ]
     except InvalidRequest as error:
         raise InvalidRequest(f"wrong input: {nic_request.source}: {error.message}") from None
     twice = repeated(names)
     if twice is not None:
         where = f"{nic_request.nic} IPv{family}"
-        raise InvalidRequest(f"wrong input: {nic_request.source}: IPPool {twice} is listed twice for {where}; list it once")
+        raise InvalidRequest(
+            f"wrong input: {nic_request.source}: IPPool {twice} is listed twice for {where}; list it once"
+        )
     return [facts.pools[name] for name in names]
 
 
 def _automatic(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]:
-    """Give the automatic pool of the pod's application; one that is being deleted belongs to the past."""
+    """
+    Give the automatic pool of the pod's application.
+
+    One that is being deleted belongs to the past.
+    """
     if facts.owner.kind == "Pod":
         raise InvalidRequest(
             f"wrong input: {nic_request.source}: pod {full_name(facts.pod)} has no controller, and automatic pools are for "
@@ -150,7 +192,11 @@ def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[st
     """Give the pool that a name names, or the pools of the family that a wildcard matches, by name."""
     if is_wildcard(pattern):
         matcher = compile_pattern(pattern)
-        yield from sorted(name for name, pool in pools.items() if pool.family == family and matcher.fullmatch(name))
+        yield from sorted(
+            name
+            for name, pool in pools.items()
+            if pool.family == family and matcher.fullmatch(name)
+        )
     elif pattern in pools:
         yield pattern
     else:
@@ -158,7 +204,11 @@ def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[st
 
 
 def _specific(pool: Pool) -> tuple[bool, ...]:
-    """Sort key of reference ipam.md 3.4: a pool for somebody in particular comes before a pool for everybody."""
+    """
+    Sort key of reference ipam.md 3.4.
+
+    A pool for somebody in particular comes before a pool for everybody.
+    """
     restrictions = (
         pool.pod_affinity is not None,
         bool(pool.node_names),
@@ -196,17 +246,24 @@ def failure_of(
         selections: those that gave nothing: without pools, or with pools that are full.
         held: per pool, how many addresses are held.
         reserved: per family, the addresses of SpiderReservedIPs.
-        holders: who has the exact addresses that are asked for, by address; one that is free or reserved is not among them.
+        holders: who has the exact addresses that are asked for, by address; one that is free or
+        reserved is not among them.
     """
     failed = tuple(selections)
     text = explain(failed, held, reserved, holders)
     without = [selection for selection in failed if not selection.pools]
     if not without:
         return AddressHeld(text) if holders else Exhausted(text)
-    again = [selection for selection in without if any(refusal.again for refusal in selection.refusals)]
+    again = [
+        selection for selection in without if any(refusal.again for refusal in selection.refusals)
+    ]
     if not again:
         return NoPool(text)
-    return PoolPending(text) if any(selection.source in AUTOMATIC for selection in again) else TryAgain(text)
+    return (
+        PoolPending(text)
+        if any(selection.source in AUTOMATIC for selection in again)
+        else TryAgain(text)
+    )
 
 
 def require_pools(selections: Iterable[Selection]) -> None:
@@ -230,17 +287,25 @@ def explain(
     failed = tuple(selections)
     without = tuple(selection for selection in failed if not selection.pools)
     kind = "no IPPool available" if without else "all IP addresses used out"
-    parts = (_explain_one(selection, held or {}, reserved or {}, holders or {}) for selection in without or failed)
+    parts = (
+        _explain_one(selection, held or {}, reserved or {}, holders or {})
+        for selection in without or failed
+    )
     return f"{kind}: {'. '.join(parts)}"
 
 
 def _explain_one(
-    selection: Selection, held: Mapping[str, int], reserved: Mapping[int, AddressSet], holders: Mapping[IPAddress, str]
+    selection: Selection,
+    held: Mapping[str, int],
+    reserved: Mapping[int, AddressSet],
+    holders: Mapping[IPAddress, str],
 ) -> str:
     """Say what became of the pools of one NIC and family."""
     reserved_here = reserved.get(selection.family) or AddressSet.empty(selection.family)
     if selection.ips:
-        full = [_exact(ip, holders.get(ip), reserved_here) for ip in selection.ips if selection.pools]
+        full = [
+            _exact(ip, holders.get(ip), reserved_here) for ip in selection.ips if selection.pools
+        ]
     else:
         full = [_numbers(pool, held.get(pool.name), reserved_here) for pool in selection.pools]
     reasons = full + [refusal.reason for refusal in selection.refusals]

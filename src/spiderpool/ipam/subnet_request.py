@@ -1,4 +1,8 @@
-"""What a pod template says about automatic pools: annotations `subnets`, `subnet`, `ippool-ip-number`, `ippool-reclaim`."""
+"""
+What a pod template says about automatic pools.
+
+Annotations `subnets`, `subnet`, `ippool-ip-number`, `ippool-reclaim`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.api.crd.group import ANNO_IPPOOL_IP_NUMBER, ANNO_IPPOOL_RECLAIM, ANNO_SUBNET, ANNO_SUBNETS
+from spiderpool.api.crd.group import (
+    ANNO_IPPOOL_IP_NUMBER,
+    ANNO_IPPOOL_RECLAIM,
+    ANNO_SUBNET,
+    ANNO_SUBNETS,
+)
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pool_size import IPNumber, parse_number
@@ -19,7 +28,11 @@ EXAMPLE: Final = '{"interface":"eth0","ipv4":["subnet-a"],"ipv6":["subnet-b"]}'
 
 @dataclass(frozen=True, slots=True)
 class SubnetRequest:
-    """Where the addresses of one NIC come from: names of subnets by family, IPv4 first; only families that are asked for."""
+    """
+    Where the addresses of one NIC come from: names of subnets by family, IPv4 first.
+
+    Only families that are asked for.
+    """
 
     nic: str
     subnets: Mapping[int, str]
@@ -35,19 +48,31 @@ class AutomaticRequest:
 
 
 def wants_subnets(annotations: Mapping[str, str]) -> str | None:
-    """Give the annotation that asks for automatic pools, None when there is none; `subnets` wins (reference ipam.md 2.2)."""
+    """
+    Give the annotation that asks for automatic pools, None when there is none.
+
+    `subnets` wins (reference ipam.md 2.2).
+    """
     return next((key for key in (ANNO_SUBNETS, ANNO_SUBNET) if key in annotations), None)
 
 
 def read_automatic_request(annotations: Mapping[str, str]) -> AutomaticRequest:
-    """Read a template's annotations; raises `InvalidRequest` naming the annotation, the item and what to write."""
+    """
+    Read a template's annotations.
+
+    Raises `InvalidRequest` naming the annotation, the item and what to write.
+    """
     number, reclaim = annotations.get(ANNO_IPPOOL_IP_NUMBER), annotations.get(ANNO_IPPOOL_RECLAIM)
     try:
         parsed = None if number is None else parse_number(number)
     except InvalidRequest as error:
-        raise InvalidRequest(f"wrong input: annotation {ANNO_IPPOOL_IP_NUMBER}: {error.message}") from None
+        raise InvalidRequest(
+            f"wrong input: annotation {ANNO_IPPOOL_IP_NUMBER}: {error.message}"
+        ) from None
     if reclaim is not None and reclaim not in TRUE_TEXTS | FALSE_TEXTS:
-        raise InvalidRequest(f'wrong input: annotation {ANNO_IPPOOL_RECLAIM}: the value is "{reclaim}"; write true or false')
+        raise InvalidRequest(
+            f'wrong input: annotation {ANNO_IPPOOL_RECLAIM}: the value is "{reclaim}"; write true or false'
+        )
     return AutomaticRequest(read_subnets(annotations), parsed, reclaim=reclaim not in FALSE_TEXTS)
 
 
@@ -66,7 +91,11 @@ def read_subnets(annotations: Mapping[str, str]) -> tuple[SubnetRequest, ...]:
 
 
 def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
-    """Read the items of `subnets`; no interface and, in one family, no subnet comes twice (reference ipam.md 4.5)."""
+    """
+    Read the items of `subnets`.
+
+    No interface and, in one family, no subnet comes twice (reference ipam.md 4.5).
+    """
     if not items:
         raise InvalidRequest(f"the list is empty; write [{EXAMPLE}], or remove the annotation")
     wishes = tuple(_nic(fields, fields.text("interface")) for fields in items)
@@ -74,9 +103,13 @@ def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
     if twice is not None:
         raise InvalidRequest(f"interface {twice} is listed twice; list it once")
     for family in (4, 6):
-        twice = repeated(pod_request.subnets[family] for pod_request in wishes if family in pod_request.subnets)
+        twice = repeated(
+            pod_request.subnets[family] for pod_request in wishes if family in pod_request.subnets
+        )
         if twice is not None:
-            raise InvalidRequest(f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of its own")
+            raise InvalidRequest(
+                f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of its own"
+            )
     return wishes
 
 
@@ -86,7 +119,9 @@ def _nic(fields: Fields, nic: str) -> SubnetRequest:
         raise InvalidRequest(f'{fields.where} has no "interface"; write {EXAMPLE}')
     lists = {4: fields.texts("ipv4") or [], 6: fields.texts("ipv6") or []}
     if any("" in names for names in lists.values()):
-        raise InvalidRequest(f"{fields.where} has an empty subnet name; write the name of a SpiderSubnet")
+        raise InvalidRequest(
+            f"{fields.where} has an empty subnet name; write the name of a SpiderSubnet"
+        )
     subnets = {family: names[0] for family, names in lists.items() if names}
     if not subnets:
         raise InvalidRequest(f"{fields.where} names no subnet; write {EXAMPLE}")

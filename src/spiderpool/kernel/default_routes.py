@@ -1,4 +1,8 @@
-"""Default routes of one interface: read, removed, added. Functions block; they belong into `Namespaces.run`."""
+"""
+Default routes of one interface: read, removed, added. Functions block.
+
+They belong into `Namespaces.run`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,11 @@ class DefaultRoute:
 
 
 def default_routes(ifname: str) -> list[DefaultRoute]:
-    """Give the default routes that leave by an interface; an interface that does not exist has none."""
+    """
+    Give the default routes that leave by an interface.
+
+    An interface that does not exist has none.
+    """
     index = _index(ifname)
     if index is None:
         return []
@@ -39,7 +47,9 @@ def default_routes(ifname: str) -> list[DefaultRoute]:
         return [_read(route) for family in _FAMILIES for route in _dump(netlink, family, index)]
 
 
-def move_default_routes(ifname: str, remove: Collection[int], add: Sequence[IPv4Address | IPv6Address]) -> bool:
+def move_default_routes(
+    ifname: str, remove: Collection[int], add: Sequence[IPv4Address | IPv6Address]
+) -> bool:
     """
     Remove an interface's default routes of some families, then add one for each gateway.
 
@@ -71,7 +81,11 @@ def _dump(netlink: Netlink, family: int, index: int) -> list[Any]:
     """Read the main table's default routes that use an interface, also as one of several next hops."""
     request = rtmsg()
     request["family"] = _FAMILIES[family]
-    return [route for route in netlink.dump(RTM_GETROUTE, request) if _is_default(route) and index in _interfaces(route)]
+    return [
+        route
+        for route in netlink.dump(RTM_GETROUTE, request)
+        if _is_default(route) and index in _interfaces(route)
+    ]
 
 
 def _is_default(route: Any) -> bool:
@@ -94,7 +108,9 @@ def _interfaces(route: Any) -> set[int]:
 def _read(route: Any) -> DefaultRoute:
     gateway = route.get_attr("RTA_GATEWAY")
     family = 4 if route["family"] == socket.AF_INET else 6
-    return DefaultRoute(family, ip_address(gateway) if gateway else None, route.get_attr("RTA_PRIORITY") or 0)
+    return DefaultRoute(
+        family, ip_address(gateway) if gateway else None, route.get_attr("RTA_PRIORITY") or 0
+    )
 
 
 def _remove(netlink: Netlink, ifname: str, routes: Iterable[Any]) -> None:
@@ -103,12 +119,16 @@ def _remove(netlink: Netlink, ifname: str, routes: Iterable[Any]) -> None:
         for field in ("family", "dst_len", "table", "proto", "scope", "type"):
             request[field] = route[field]
         names = ("RTA_TABLE", "RTA_PRIORITY", "RTA_OIF", "RTA_GATEWAY")
-        request["attrs"] = [(name, route.get_attr(name)) for name in names if route.get_attr(name) is not None]
+        request["attrs"] = [
+            (name, route.get_attr(name)) for name in names if route.get_attr(name) is not None
+        ]
         try:
             netlink.change(RTM_DELROUTE, 0, request)
         except KernelRefusal as error:
             if not is_missing(error):
-                raise SpiderpoolError(f"default route of {ifname} cannot be removed: {error.message}") from error
+                raise SpiderpoolError(
+                    f"default route of {ifname} cannot be removed: {error.message}"
+                ) from error
 
 
 def _add(netlink: Netlink, ifname: str, index: int, gateway: IPv4Address | IPv6Address) -> None:
@@ -117,7 +137,11 @@ def _add(netlink: Netlink, ifname: str, index: int, gateway: IPv4Address | IPv6A
     request["table"] = MAIN_TABLE
     request["proto"] = _PROTO_BOOT
     request["type"] = _UNICAST
-    request["attrs"] = [("RTA_TABLE", MAIN_TABLE), ("RTA_OIF", index), ("RTA_GATEWAY", str(gateway))]
+    request["attrs"] = [
+        ("RTA_TABLE", MAIN_TABLE),
+        ("RTA_OIF", index),
+        ("RTA_GATEWAY", str(gateway)),
+    ]
     try:
         netlink.change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, request)
     except KernelRefusal as error:

@@ -1,4 +1,8 @@
-"""Reading iptables rules of this process's network namespace; both of its backends may be in use."""
+"""
+Reading iptables rules of this process's network namespace.
+
+Both of its backends may be in use.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from spiderpool.kernel.programs import run_program
 LEGACY_TABLES: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
 PREFIXES: Final = {4: "iptables", 6: "ip6tables"}
 WAIT_S: Final = 5.0
-# iptables(8): also other errors of the rules; 2 to 4 are wrong words, another version, and a lack of resources.
+# iptables(8): also other errors of the rules; 2 to 4 are wrong words, another version, and a lack
+# of resources.
 NO_CHAIN: Final = 1
 HERE: Final = Namespaces(())
 IPVS_SERVICES: Final = Path("/proc/net/ip_vs")
@@ -29,7 +34,8 @@ async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
     The old backend is asked only when it has the table already: asking would make it.
 
     Raises:
-        TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the kernel's rules, and no other finds
+        TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the
+        kernel's rules, and no other finds
             the chain. On a node that has rules in one backend only, the other one may fail always.
     """
     lines: list[str] = []
@@ -67,9 +73,13 @@ def _programs(family: int) -> list[str]:
 async def _run(name: str, *arguments: str) -> list[str]:
     """Give the lines that a program prints; none for a chain that does not exist."""
     try:
-        outcome = await run_program(name, os.get_exec_path(), os.environ, b"", HERE, WAIT_S, arguments)
+        outcome = await run_program(
+            name, os.get_exec_path(), os.environ, b"", HERE, WAIT_S, arguments
+        )
     except SpiderpoolError as error:
         raise TryAgain(error.message) from error
     if outcome.code not in (0, NO_CHAIN):
-        raise TryAgain(f"{name} ended with {outcome.code}: {outcome.errors.decode(errors='replace').strip()}")
+        raise TryAgain(
+            f"{name} ended with {outcome.code}: {outcome.errors.decode(errors='replace').strip()}"
+        )
     return outcome.output.decode(errors="replace").splitlines() if outcome.code == 0 else []

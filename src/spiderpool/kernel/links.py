@@ -1,4 +1,8 @@
-"""The links of a network namespace. Functions block for a moment; they belong into `Namespaces.run`."""
+"""
+The links of a network namespace. Functions block for a moment.
+
+They belong into `Namespaces.run`.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 Working inside other namespaces: a thread of its own enters, does one thing, and ends with it.
 
 A thread that has entered a mount namespace can not come back, so no thread is used twice.
-Source: setns(2), unshare(2): a mount namespace may be entered by a thread that shares its root and working directory with
-nobody.
+Source: setns(2), unshare(2): a mount namespace may be entered by a thread that shares its root and
+working directory with nobody.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ class Namespaces:
 
     @classmethod
     def network(cls, path: str) -> Self:
-        """Open a network namespace by its file. Raises `NotFound`, also for a plain file, as a lazy unmount leaves it."""
+        """
+        Open a network namespace by its file.
+
+        Raises `NotFound`, also for a plain file, as a lazy unmount leaves it.
+        """
         fd = _open(path)
         try:
             kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
@@ -75,7 +79,12 @@ class Namespaces:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def copy(self) -> Self:
@@ -130,7 +139,9 @@ def _open(path: str, undo: contextlib.ExitStack | None = None) -> int:
 
 def _check(result: int, what: str) -> None:
     if result != 0:
-        raise SpiderpoolError(f"{what}: {os.strerror(ctypes.get_errno())}; the agent needs CAP_SYS_ADMIN and CAP_SYS_CHROOT")
+        raise SpiderpoolError(
+            f"{what}: {os.strerror(ctypes.get_errno())}; the agent needs CAP_SYS_ADMIN and CAP_SYS_CHROOT"
+        )
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:

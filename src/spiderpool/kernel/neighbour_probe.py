@@ -1,10 +1,11 @@
 """
 Asking the wire whether somebody answers for an address, and telling it who has one: ARP and IPv6 neighbour discovery.
 
-Frames are sent and read beside the kernel's own stack: the address that is asked for is not on the interface yet. Functions
-block; they belong into `Namespaces.run`.
-Source: RFC 826, RFC 5227 section 2.1 (ARP probe, announcement), RFC 4861 sections 4.3, 4.4, 7.2.6, RFC 4862 section 5.4 (a
-probe without a source address is answered to all nodes); packet(7); reference datapath.md 1.2 and 2.10.
+Frames are sent and read beside the kernel's own stack: the address that is asked for is not on the
+interface yet. Functions block; they belong into `Namespaces.run`.
+Source: RFC 826, RFC 5227 section 2.1 (ARP probe, announcement), RFC 4861 sections 4.3, 4.4, 7.2.6,
+RFC 4862 section 5.4 (a probe without a source address is answered to all nodes); packet(7);
+reference datapath.md 1.2 and 2.10.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ _MTU: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who has `target`? `sender` is who asks, None for nobody: then nobody learns anything wrong from the question."""
+    """
+    Who has `target`? `sender` is who asks, None for nobody.
+
+    Then nobody learns anything wrong from the question.
+    """
 
     target: IPAddress
     sender: IPAddress | None = None
 
 
-def solicit(ifname: str, questions: Iterable[Question], *, tries: int, wait_s: float = WAIT_S) -> dict[IPAddress, str]:
+def solicit(
+    ifname: str, questions: Iterable[Question], *, tries: int, wait_s: float = WAIT_S
+) -> dict[IPAddress, str]:
     """
     Ask all at once, again those that got no answer, until all have one or the tries are over.
 
@@ -76,7 +83,11 @@ def solicit(ifname: str, questions: Iterable[Question], *, tries: int, wait_s: f
             if not waiting:
                 break
             for question in waiting.values():
-                _send(sockets[question.target.version], ifname, _question(sockets[question.target.version], question))
+                _send(
+                    sockets[question.target.version],
+                    ifname,
+                    _question(sockets[question.target.version], question),
+                )
             _listen(sockets, waiting.keys(), answers, wait_s)
     return answers
 
@@ -105,12 +116,16 @@ def _open(ifname: str, family: int) -> socket.socket:
         if family == IPV6:
             # A macvlan gets only the groups that somebody asked for.
             index = socket.if_nametoindex(ifname)
-            link.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, _MEMBERSHIP.pack(index, _ALL_MULTICAST, 0, b""))
+            link.setsockopt(
+                _SOL_PACKET, _ADD_MEMBERSHIP, _MEMBERSHIP.pack(index, _ALL_MULTICAST, 0, b"")
+            )
         link.bind((ifname, protocol))
         link.setblocking(False)
     except OSError as error:
         link.close()
-        raise SpiderpoolError(f"interface {ifname}: {error.strerror}; neighbours cannot be asked") from error
+        raise SpiderpoolError(
+            f"interface {ifname}: {error.strerror}; neighbours cannot be asked"
+        ) from error
     return link
 
 
@@ -118,11 +133,16 @@ def _send(link: socket.socket, ifname: str, frame: _Frame) -> None:
     try:
         link.sendto(frame.payload, (ifname, frame.protocol, 0, 0, frame.to))
     except OSError as error:
-        raise SpiderpoolError(f"interface {ifname}: {error.strerror}; neighbours cannot be asked") from error
+        raise SpiderpoolError(
+            f"interface {ifname}: {error.strerror}; neighbours cannot be asked"
+        ) from error
 
 
 def _listen(
-    sockets: dict[int, socket.socket], waiting: Iterable[IPAddress], answers: dict[IPAddress, str], wait_s: float
+    sockets: dict[int, socket.socket],
+    waiting: Iterable[IPAddress],
+    answers: dict[IPAddress, str],
+    wait_s: float,
 ) -> None:
     """Take answers until the time is over or none is missing."""
     missing = set(waiting)
@@ -152,12 +172,18 @@ def _announcement(link: socket.socket, ip: IPAddress) -> _Frame:
     mac: bytes = link.getsockname()[4]
     if isinstance(ip, IPv4Address):
         return _arp(mac, ip.packed, ip.packed)
-    icmp = _ICMP.pack(_ADVERTISEMENT, 0, 0, _OVERRIDE, ip.packed) + _OPTION.pack(_TARGET_ADDRESS, 1, mac)
+    icmp = _ICMP.pack(_ADVERTISEMENT, 0, 0, _OVERRIDE, ip.packed) + _OPTION.pack(
+        _TARGET_ADDRESS, 1, mac
+    )
     return _neighbour_discovery(ip.packed, _ALL_NODES, icmp)
 
 
 def _arp(mac: bytes, sender: bytes, target: bytes) -> _Frame:
-    return _Frame(_ARP, _BROADCAST, _ARP_FRAME.pack(1, 0x0800, 6, 4, _REQUEST, mac, sender, _BROADCAST, target))
+    return _Frame(
+        _ARP,
+        _BROADCAST,
+        _ARP_FRAME.pack(1, 0x0800, 6, 4, _REQUEST, mac, sender, _BROADCAST, target),
+    )
 
 
 def _neighbour_discovery(source: bytes, group: bytes, icmp: bytes) -> _Frame:
@@ -194,5 +220,9 @@ def _read_advertisement(data: bytes, source: Sequence[Any]) -> tuple[IPAddress, 
     if (following, hops, kind, code) != (_ICMPV6, _HOP_LIMIT, _ADVERTISEMENT, 0):
         return None
     options = data[_IPV6_HEADER.size + _ICMP.size :]
-    mac = options[2:8] if len(options) >= _OPTION.size and options[0] == _TARGET_ADDRESS else bytes(source[4][:6])
+    mac = (
+        options[2:8]
+        if len(options) >= _OPTION.size and options[0] == _TARGET_ADDRESS
+        else bytes(source[4][:6])
+    )
     return IPv6Address(target), mac

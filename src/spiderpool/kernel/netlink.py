@@ -1,8 +1,8 @@
 """
 Requests to the kernel's routing netlink, on a socket of the calling thread's network namespace.
 
-pyroute2 knows how messages look; the socket is ours, because its own opens its socket in another thread, thus in another
-namespace.
+pyroute2 knows how messages look; the socket is ours, because its own opens its socket in another
+thread, thus in another namespace.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Netlink:
 
     def __init__(self) -> None:
         """Open the socket in the network namespace of this thread."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
         self._socket.settimeout(_TIMEOUT_S)
         self._socket.bind((0, 0))
         self._sequence = 0
@@ -51,7 +53,12 @@ class Netlink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._socket.close()
 
     def dump(self, kind: int, message: nlmsg) -> Iterator[Any]:
@@ -79,7 +86,12 @@ class Netlink:
 
     def _send(self, kind: int, flags: int, message: nlmsg) -> None:
         self._sequence += 1
-        message["header"] = {"type": kind, "flags": flags, "sequence_number": self._sequence, "pid": 0}
+        message["header"] = {
+            "type": kind,
+            "flags": flags,
+            "sequence_number": self._sequence,
+            "pid": 0,
+        }
         message.encode()
         self._socket.send(message.data)
 

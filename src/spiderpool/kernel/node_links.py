@@ -1,4 +1,8 @@
-"""Interfaces of the node that networks stand on: read, and made as `datapath.ifacer` plans. Functions block."""
+"""
+Interfaces of the node that networks stand on: read, and made as `datapath.ifacer` plans.
+
+Functions block.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,17 @@ from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step, Value
+from spiderpool.datapath.ifacer import (
+    Bond,
+    Enslave,
+    MakeBond,
+    MakeVlan,
+    NodeLink,
+    Remove,
+    SetUp,
+    Step,
+    Value,
+)
 from spiderpool.errors import SpiderpoolError, Unsupported
 from spiderpool.kernel.netlink import KernelRefusal, Netlink
 
@@ -60,7 +74,9 @@ def apply_step(step: Step) -> None:
             act(netlink)
     except KernelRefusal as error:
         if error.code == errno.EOPNOTSUPP and kind in MODULES:
-            raise Unsupported(f"{what}: the kernel of this node has no {MODULES[kind]}: {error.message}") from error
+            raise Unsupported(
+                f"{what}: the kernel of this node has no {MODULES[kind]}: {error.message}"
+            ) from error
         raise SpiderpoolError(f"{what}: {error.message}") from error
     except OSError as error:
         raise SpiderpoolError(f"{what}: {error.strerror}") from error
@@ -70,15 +86,35 @@ def _action(step: Step) -> tuple[str, str, Callable[[Netlink], None]]:
     """Give words for a failure, the kind of a new interface, and what is to be done."""
     match step:
         case SetUp():
-            return f"interface {step.name} cannot be set up", "", lambda netlink: _set_up(netlink, step.name, up=True)
+            return (
+                f"interface {step.name} cannot be set up",
+                "",
+                lambda netlink: _set_up(netlink, step.name, up=True),
+            )
         case MakeVlan():
-            return f"interface {step.name} cannot be made", "vlan", lambda netlink: _make_vlan(netlink, step)
+            return (
+                f"interface {step.name} cannot be made",
+                "vlan",
+                lambda netlink: _make_vlan(netlink, step),
+            )
         case MakeBond():
-            return f"bond {step.bond.name} cannot be made", "bond", lambda netlink: _make(netlink, bond_message(step.bond))
+            return (
+                f"bond {step.bond.name} cannot be made",
+                "bond",
+                lambda netlink: _make(netlink, bond_message(step.bond)),
+            )
         case Enslave():
-            return f"interface {step.name} cannot join {step.bond}", "", lambda netlink: _enslave(netlink, step)
+            return (
+                f"interface {step.name} cannot join {step.bond}",
+                "",
+                lambda netlink: _enslave(netlink, step),
+            )
         case Remove():
-            return f"interface {step.name} cannot be removed", "", lambda netlink: _remove(netlink, step.name)
+            return (
+                f"interface {step.name} cannot be removed",
+                "",
+                lambda netlink: _remove(netlink, step.name),
+            )
 
 
 def _set_up(netlink: Netlink, name: str, *, up: bool) -> None:

@@ -1,8 +1,9 @@
 """
 The network namespaces of a node's pods, whose they are, and what their interfaces wear.
 
-Whose a namespace is, is known from the control groups of its processes, in which kubelet writes the pod's UID. Found by the
-runtime's files in /var/run/netns as well, so a namespace without processes, which a lost DEL leaves, is seen too.
+Whose a namespace is, is known from the control groups of its processes, in which kubelet writes the
+pod's UID. Found by the runtime's files in /var/run/netns as well, so a namespace without processes,
+which a lost DEL leaves, is seen too.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ NETNS_FOLDER: Final = Path("/var/run/netns")
 PROC: Final = Path("/proc")
 OWN: Final = "/proc/self/ns/net"
 
-# `…/pod<UID>/<container>` of the cgroupfs driver, `…-pod<UID with _>.slice/cri-containerd-<container>.scope` of systemd's.
-# Pods that kubelet reads from files have a UID of 32 digits without dashes.
-_POD: Final = re.compile(r"pod(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?P<rest>\S*)")
+# `…/pod<UID>/<container>` of the cgroupfs driver, `…-pod<UID with
+# _>.slice/cri-containerd-<container>.scope` of systemd's. Pods that kubelet reads from files have a
+# UID of 32 digits without dashes.
+_POD: Final = re.compile(
+    r"pod(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?P<rest>\S*)"
+)
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _GLOBAL_SCOPE: Final = 0
 _LOOPBACK: Final = 0x8  # IFF_LOOPBACK
-_PERMANENT: Final = 0x80  # IFA_F_PERMANENT; what a router's advertisement gave has a lifetime instead
+# IFA_F_PERMANENT; what a router's advertisement gave has a lifetime instead
+_PERMANENT: Final = 0x80
 
 Inode = tuple[int, int]
 """What a file is, whatever its name: device and number."""
@@ -47,7 +52,9 @@ class _Found:
     containers: dict[str, None] = field(default_factory=dict)  # a dict keeps the order
 
 
-async def in_use(pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: Path = PROC) -> tuple[InUseNamespace, ...]:
+async def in_use(
+    pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: Path = PROC
+) -> tuple[InUseNamespace, ...]:
     """
     Look into every network namespace of this node's pods.
 
@@ -56,8 +63,9 @@ async def in_use(pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: 
         folder: where the runtime keeps its files.
         proc: the process file system of the host's PID namespace.
     Returns:
-        By path. Namespaces of processes that belong to none of `pods` and that `folder` does not have are another node's
-        (nested nodes share one PID namespace), and the caller's own is the node's: both are left out.
+        By path. Namespaces of processes that belong to none of `pods` and that `folder` does not
+        have are another node's (nested nodes share one PID namespace), and the caller's own is the
+        node's: both are left out.
     """
     # A thread of its own, that ends in the last namespace it has entered.
     with Namespaces.network(OWN) as here:
@@ -77,11 +85,17 @@ def find_namespaces(pods: Mapping[str, str], folder: Path, proc: Path) -> list[_
         if container:
             namespace.containers[container] = None
     own = _inode(proc / "self" / "ns" / "net")
-    return sorted((each for inode, each in found.items() if inode != own), key=lambda each: each.path)
+    return sorted(
+        (each for inode, each in found.items() if inode != own), key=lambda each: each.path
+    )
 
 
 def read_control_groups(text: str) -> tuple[str, str] | None:
-    """Give pod UID and container from the text of `/proc/PID/cgroup`; None when the process is no pod's."""
+    """
+    Give pod UID and container from the text of `/proc/PID/cgroup`.
+
+    None when the process is no pod's.
+    """
     match = _POD.search(text)
     if match is None:
         return None
@@ -102,7 +116,11 @@ def _files(folder: Path) -> Iterator[tuple[Path, Inode]]:
 
 
 def _processes(proc: Path) -> Iterator[tuple[int, str, str]]:
-    """Give the processes of all pods with UID and container, by number: the sandbox's own is older than its containers."""
+    """
+    Give the processes of all pods with UID and container, by number.
+
+    The sandbox's own is older than its containers.
+    """
     for pid in sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()):
         try:
             owner = read_control_groups((proc / str(pid) / "cgroup").read_text())
@@ -129,7 +147,10 @@ def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
         except NotFound:
             continue
         yield InUseNamespace(
-            path=each.path, pod_uid=each.uid, containers=tuple(each.containers), interfaces=tuple(read_interfaces())
+            path=each.path,
+            pod_uid=each.uid,
+            containers=tuple(each.containers),
+            interfaces=tuple(read_interfaces()),
         )
 
 
@@ -154,6 +175,10 @@ def _is_given(address: Any) -> bool:
 
 
 def _text(address: Any) -> str:
-    """Write an address with its prefix length; on a point-to-point link IFA_ADDRESS is the other end's."""
+    """
+    Write an address with its prefix length.
+
+    On a point-to-point link IFA_ADDRESS is the other end's.
+    """
     ip = address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
     return f"{ip}/{address['prefixlen']}"

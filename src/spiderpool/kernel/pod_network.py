@@ -99,13 +99,16 @@ def open_wires(netns: str) -> Wires:
         sysctls: dict[str, int] = {}
         for name in SYSCTLS:
             with contextlib.suppress(OSError):  # a kernel without IPv6 has no such file
-                sysctls[name] = os.open(f"/proc/sys/{name.replace('.', '/')}", os.O_RDWR | os.O_CLOEXEC)
+                sysctls[name] = os.open(
+                    f"/proc/sys/{name.replace('.', '/')}", os.O_RDWR | os.O_CLOEXEC
+                )
                 undo.callback(os.close, sysctls[name])
         undo.pop_all()
     return Wires(node, pod, namespace, sysctls)
 
 
-# --- looking --------------------------------------------------------------------------------------------------------------
+# --- looking
+# --------------------------------------------------------------------------------------------------------------
 
 
 def look(
@@ -126,14 +129,19 @@ def look(
         ifname: the NIC.
         container_id: the sandbox.
         default_nic: name of the pod's first NIC.
-        inner: name of the pod's end of the coordinator's pair, which leads to the node when it is there.
+        inner: name of the pod's end of the coordinator's pair, which leads to the node when it is
+        there.
         host_table: the node's table for pods, when it may have entries without a rule.
         told: addresses of the NIC when it may be gone.
     """
     pod = look_at_pod(wires)
     leading = pod.link(inner) or pod.link(default_nic)
     host_end = None if leading is None else find_host_end(wires.node, leading)
-    ips = [address.ip for address in pod.addresses if address.usable and address.dev not in {"lo", inner}]
+    ips = [
+        address.ip
+        for address in pod.addresses
+        if address.usable and address.dev not in {"lo", inner}
+    ]
     mine = {address.ip for address in pod.addresses_of(ifname)} | set(told)
     node = look_at_node(wires.node, mine, host_end, host_table)
     sources = {ip: source for ip in ips if (source := find_source(wires.node, ip)) is not None}
@@ -142,7 +150,10 @@ def look(
 
 def look_at_pod(wires: Wires) -> Picture:
     """See everything in the pod's namespace."""
-    links = sorted((wire.read_link(data) for data in wires.pod.dump(GET_LINK, wire.ask_links())), key=lambda link: link.index)
+    links = sorted(
+        (wire.read_link(data) for data in wires.pod.dump(GET_LINK, wire.ask_links())),
+        key=lambda link: link.index,
+    )
     names = {link.index: link.name for link in links}
     name_of = _naming(names)
     items: set[Item] = set(link_settings(links))
@@ -156,11 +167,17 @@ def look_at_pod(wires: Wires) -> Picture:
     return Picture(tuple(links), frozenset(items))
 
 
-def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | None, host_table: int | None = None) -> Picture:
+def look_at_node(
+    node: RouteSocket,
+    ips: Iterable[IPAddress],
+    host_end: Link | None,
+    host_table: int | None = None,
+) -> Picture:
     """
     See the node's own addresses, its rules, and what it knows of these addresses.
 
-    Neighbours are looked for where routes to the addresses lead: both are made together, and a node has thousands of others.
+    Neighbours are looked for where routes to the addresses lead: both are made together, and a node
+    has thousands of others.
     """
     names = {} if host_end is None else {host_end.index: host_end.name}
     name_of = _asking(node, names)
@@ -170,17 +187,28 @@ def look_at_node(node: RouteSocket, ips: Iterable[IPAddress], host_end: Link | N
     items: set[Item] = set(_read_addresses(node, name_of))
     rules = _read_rules(node)
     items |= rules
-    # All tables that a rule looks up without a condition: the pods' own is among them, whatever its number.
-    tables = {(rule.family, rule.table) for rule in rules if rule.src is None and rule.mark is None and not rule.more}
+    # All tables that a rule looks up without a condition: the pods' own is among them, whatever its
+    # number.
+    tables = {
+        (rule.family, rule.table)
+        for rule in rules
+        if rule.src is None and rule.mark is None and not rule.more
+    }
     if host_table is not None:
         tables |= {(ip.version, host_table) for ip in known}
     for family, table in sorted(tables):
         if known and table not in _KERNEL_TABLES:
             routes = _read_routes(node, wire.ask_routes(family, table), name_of, theirs)
-            leading |= {index for index, name in names.items() if any(route.dev == name for route in routes)}
+            leading |= {
+                index for index, name in names.items() if any(route.dev == name for route in routes)
+            }
             items |= routes
     for index in sorted(leading):
-        items |= {neighbour for neighbour in _read_neighbours(node, name_of, index) if neighbour.ip in known}
+        items |= {
+            neighbour
+            for neighbour in _read_neighbours(node, name_of, index)
+            if neighbour.ip in known
+        }
     links = tuple(Link(index, name) for index, name in sorted(names.items()))
     return Picture(links, frozenset(items))
 
@@ -220,11 +248,18 @@ def find_source(node: RouteSocket, ip: IPAddress) -> IPAddress | None:
 
 
 def _read_addresses(socket: RouteSocket, name_of: wire.NameOf) -> set[Item]:
-    found = (wire.address_index(data) for data in socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_no_link_local))
-    return {Address(name_of(index), ip, length) for index, ip, length in found if not ip.is_link_local}
+    found = (
+        wire.address_index(data)
+        for data in socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_no_link_local)
+    )
+    return {
+        Address(name_of(index), ip, length) for index, ip, length in found if not ip.is_link_local
+    }
 
 
-def _read_routes(socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None) -> set[Route]:
+def _read_routes(
+    socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None
+) -> set[Route]:
     try:
         answers = socket.dump(GET_ROUTE, body, keep)
     except Refusal as error:
@@ -251,7 +286,11 @@ def _naming(names: dict[int, str]) -> wire.NameOf:
 
 
 def _asking(socket: RouteSocket, names: dict[int, str]) -> wire.NameOf:
-    """Give names of links, asking for each once: a node may have thousands, and few of them matter."""
+    """
+    Give names of links, asking for each once.
+
+    A node may have thousands, and few of them matter.
+    """
 
     def name_of(index: int) -> str:
         if index not in names:
@@ -264,7 +303,8 @@ def _asking(socket: RouteSocket, names: dict[int, str]) -> wire.NameOf:
     return name_of
 
 
-# --- changing -------------------------------------------------------------------------------------------------------------
+# --- changing
+# -------------------------------------------------------------------------------------------------------------
 
 
 def make_pair(wires: Wires, pair: VethPair) -> None:
@@ -278,7 +318,11 @@ def make_pair(wires: Wires, pair: VethPair) -> None:
 
 def set_up(socket: RouteSocket, link: Link) -> None:
     """Set a link up."""
-    _change(socket, [wire.put_message(Setting(Kind.UP, link.name, str(True)), link.index)], [f"cannot set {link.name} up"])
+    _change(
+        socket,
+        [wire.put_message(Setting(Kind.UP, link.name, str(True)), link.index)],
+        [f"cannot set {link.name} up"],
+    )
 
 
 def remove_link(socket: RouteSocket, name: str) -> None:
@@ -322,8 +366,11 @@ def _message(operation: Operation, index_of: Callable[[str], int | None]) -> Mes
     name = "" if isinstance(item, Rule) else item.name if isinstance(item, Setting) else item.dev
     index = index_of(name) if name else 0
     if isinstance(operation, Drop):
-        # A setting that had no value keeps the one that it got; what was on a link that is gone is gone.
-        return None if isinstance(item, Setting) or index is None else wire.drop_message(item, index)
+        # A setting that had no value keeps the one that it got; what was on a link that is gone is
+        # gone.
+        return (
+            None if isinstance(item, Setting) or index is None else wire.drop_message(item, index)
+        )
     if index is None:
         raise NotFound(f"link {name} is not there: {_title(operation)}")
     return wire.put_message(item, index)
@@ -353,15 +400,25 @@ def _change(socket: RouteSocket, messages: Sequence[Message], titles: Sequence[s
 def _write_sysctl(wires: Wires, item: Setting) -> None:
     fd = wires.sysctls.get(item.name)
     if fd is None:
-        raise SpiderpoolError(f"sysctl {item.name} cannot be set to {item.value} in the pod: this kernel does not have it")
+        raise SpiderpoolError(
+            f"sysctl {item.name} cannot be set to {item.value} in the pod: this kernel does not have it"
+        )
     try:
         os.pwrite(fd, item.value.encode(), 0)
     except OSError as error:
-        raise SpiderpoolError(f"sysctl {item.name} cannot be set to {item.value} in the pod: {error.strerror}") from error
+        raise SpiderpoolError(
+            f"sysctl {item.name} cannot be set to {item.value} in the pod: {error.strerror}"
+        ) from error
 
 
 def _title(operation: Operation) -> str:
-    verb = "remove" if isinstance(operation, Drop) else "set" if isinstance(operation.item, Setting) else "add"
+    verb = (
+        "remove"
+        if isinstance(operation, Drop)
+        else "set"
+        if isinstance(operation.item, Setting)
+        else "add"
+    )
     return f"cannot {verb} {describe(operation.item)}"
 
 

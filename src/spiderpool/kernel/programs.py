@@ -1,8 +1,8 @@
 """
 Running a program inside namespaces, without a thread that waits for it.
 
-Standard input and outputs are files in memory, the end of the program is a file descriptor: no pipe can fill, and a
-grandchild that keeps an output open holds nobody up.
+Standard input and outputs are files in memory, the end of the program is a file descriptor: no pipe
+can fill, and a grandchild that keeps an output open holds nobody up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.spawn import Process, spawn
 
-# "Text file busy": somebody is writing the executable right now (an installer). Precedent: libcni, 6 tries.
+# "Text file busy": somebody is writing the executable right now (an installer). Precedent: libcni,
+# 6 tries.
 BUSY_TRIES: Final = 6
 BUSY_PAUSE_S: Final = 1.0
 
@@ -47,7 +48,8 @@ async def run_program(
     """
     Find a program in folders, and run it, both as seen from inside the namespaces.
 
-    When the caller is cancelled, or the time is over, the program and what it started are killed before this returns.
+    When the caller is cancelled, or the time is over, the program and what it started are killed
+    before this returns.
 
     Raises:
         NotFound: no folder has an executable file of that name.
@@ -78,7 +80,9 @@ async def _run_once(
             async with asyncio.timeout(timeout_s):
                 await _ended(process)
         except TimeoutError:
-            raise TryAgain(f"program {command[0]} did not end within {timeout_s:g} s and was stopped") from None
+            raise TryAgain(
+                f"program {command[0]} did not end within {timeout_s:g} s and was stopped"
+            ) from None
         finally:
             # Goes on by itself should the caller be cancelled once more: nothing may be left over.
             await asyncio.shield(_stop(process))
@@ -152,7 +156,9 @@ def _find(name: str, folders: Sequence[str]) -> str:
         with contextlib.suppress(OSError):
             if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - runs in a thread inside another root
                 return path
-    raise NotFound(f"program {name} is in none of {', '.join(folders) or 'no folders'}; install the CNI plugin on this node")
+    raise NotFound(
+        f"program {name} is in none of {', '.join(folders) or 'no folders'}; install the CNI plugin on this node"
+    )
 
 
 class _MemoryFile:

@@ -1,10 +1,10 @@
 """
 The routing netlink in bytes: what a namespace has, read in a few dumps, and changes sent as one batch.
 
-An encoder of its own, because a coordinator call reads some hundred objects and changes thirty: with a general library that
-is 20 to 300 ms of CPU, as bytes it is 3 (decision 0013).
-Source: netlink(7), rtnetlink(7); numbers are those of the kernel's uapi headers `netlink.h`, `rtnetlink.h`, `if_link.h`,
-`if_addr.h`, `neighbour.h`, `fib_rules.h`.
+An encoder of its own, because a coordinator call reads some hundred objects and changes thirty:
+with a general library that is 20 to 300 ms of CPU, as bytes it is 3 (decision 0013).
+Source: netlink(7), rtnetlink(7); numbers are those of the kernel's uapi headers `netlink.h`,
+`rtnetlink.h`, `if_link.h`, `if_addr.h`, `neighbour.h`, `fib_rules.h`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ _BUFFER: Final = 1 << 17
 _TIMEOUT_S: Final = 5.0
 _DUMP_TRIES: Final = 5
 
-MISSING: Final = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
+MISSING: Final = frozenset(
+    {errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO}
+)
 """What the kernel says when there is nothing to remove."""
 
 
@@ -66,7 +68,11 @@ class Refusal(SpiderpoolError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request: type, flags beside "request" and "acknowledge", and the body. `run` are errors that are no errors."""
+    """
+    One request: type, flags beside "request" and "acknowledge", and the body.
+
+    `run` are errors that are no errors.
+    """
 
     kind: int
     flags: int
@@ -75,7 +81,11 @@ class Message:
 
 
 Keep = Callable[[bytes, int, int], bool]
-"""Tells whether a message matters: what was received, and where in it the body of the message begins and ends."""
+"""
+Tells whether a message matters.
+
+What was received, and where in it the body of the message begins and ends.
+"""
 
 
 class RouteSocket:
@@ -87,7 +97,9 @@ class RouteSocket:
 
     def __init__(self) -> None:
         """Open the socket."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
         self._socket.settimeout(_TIMEOUT_S)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -98,7 +110,12 @@ class RouteSocket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -112,7 +129,8 @@ class RouteSocket:
         Args:
             kind: type of the request.
             body: header of the kind, which filters.
-            keep: which answers matter, all when it is left out: a node has thousands of objects, and decoding costs.
+            keep: which answers matter, all when it is left out: a node has thousands of objects,
+            and decoding costs.
         Returns:
             The bodies of the answers.
         """
@@ -178,7 +196,9 @@ class RouteSocket:
         for message in messages:
             self._sequence += 1
             flags = REQUEST | message.flags | (ACK if acknowledge else 0)
-            data += _HEADER.pack(_HEADER.size + len(message.body), message.kind, flags, self._sequence, 0)
+            data += _HEADER.pack(
+                _HEADER.size + len(message.body), message.kind, flags, self._sequence, 0
+            )
             data += message.body
             data += bytes(-len(data) % 4)
         self.sent += 1
@@ -186,13 +206,17 @@ class RouteSocket:
 
     def _receive(self) -> list[tuple[int, int, bytes]]:
         data = self._receive_bytes()
-        return [(kind, sequence, data[start:end]) for kind, _, sequence, start, end in _messages(data)]
+        return [
+            (kind, sequence, data[start:end]) for kind, _, sequence, start, end in _messages(data)
+        ]
 
     def _receive_bytes(self) -> bytes:
         try:
             return self._socket.recv(_BUFFER)
         except TimeoutError:
-            raise TryAgain(f"the kernel did not answer a routing request within {_TIMEOUT_S:g} s") from None
+            raise TryAgain(
+                f"the kernel did not answer a routing request within {_TIMEOUT_S:g} s"
+            ) from None
 
 
 def containing(texts: Iterable[bytes]) -> Keep:
@@ -224,7 +248,8 @@ def _refusal(part: bytes, code: int, position: int) -> Refusal:
     return Refusal(code, words.rstrip(b"\0").decode(errors="replace"), position)
 
 
-# --- attributes -----------------------------------------------------------------------------------------------------------
+# --- attributes
+# -----------------------------------------------------------------------------------------------------------
 
 
 def attributes(data: bytes, offset: int) -> dict[int, bytes]:

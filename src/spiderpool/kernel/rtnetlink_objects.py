@@ -87,7 +87,8 @@ NameOf = Callable[[int], str]
 """Gives the name of a link's index."""
 
 
-# --- requests -------------------------------------------------------------------------------------------------------------
+# --- requests
+# -------------------------------------------------------------------------------------------------------------
 
 
 def ask_links() -> bytes:
@@ -114,7 +115,9 @@ def ask_routes(family: int, table: int = 0) -> bytes:
 
 def ask_route(ip: IPAddress) -> bytes:
     """Ask how an address is reached."""
-    return _ROUTE.pack(FAMILIES[ip.version], ip.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, ip.packed)
+    return _ROUTE.pack(FAMILIES[ip.version], ip.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + attribute(
+        _RTA_DST, ip.packed
+    )
 
 
 def ask_rules() -> bytes:
@@ -128,7 +131,8 @@ def ask_neighbours(index: int = 0) -> bytes:
     return _NEIGHBOUR.pack(0, 0, 0, 0, 0, 0) + wanted
 
 
-# --- answers --------------------------------------------------------------------------------------------------------------
+# --- answers
+# --------------------------------------------------------------------------------------------------------------
 
 
 def read_link(data: bytes) -> Link:
@@ -151,7 +155,11 @@ def read_link(data: bytes) -> Link:
 
 
 def is_no_link_local(data: bytes, start: int, _: int) -> bool:
-    """Tell from the header of an address, without decoding it, whether it may matter: every veth has an IPv6 link-local one."""
+    """
+    Tell from the header of an address, without decoding it, whether it may matter.
+
+    Every veth has an IPv6 link-local one.
+    """
     return data[start] != socket.AF_INET6 or data[start + _SCOPE_OFFSET] != LINK_SCOPE
 
 
@@ -169,7 +177,12 @@ def read_routes(data: bytes, name_of: NameOf) -> Iterable[Route]:
     family, length, _, _, table, _, scope, kind, flags = _ROUTE.unpack_from(data)
     found = attributes(data, _ROUTE.size)
     table = read_number(found.get(_RTA_TABLE)) or table
-    if family not in _VERSIONS or kind != _UNICAST or table == _LOCAL_TABLE or flags & _RTM_F_CLONED:
+    if (
+        family not in _VERSIONS
+        or kind != _UNICAST
+        or table == _LOCAL_TABLE
+        or flags & _RTM_F_CLONED
+    ):
         return
     dst = _network(family, found.get(_RTA_DST), length)
     for index, gateway, hop_flags in _hops(found, flags):
@@ -203,9 +216,12 @@ def read_rule(data: bytes) -> Rule | None:
     mask = read_number(found.get(_FRA_FWMASK))
     mark = read_number(found.get(_FRA_FWMARK))
     suppresses = any(
-        read_number(found.get(key)) not in {None, _ALL} for key in (_FRA_SUPPRESS_PREFIXLEN, _FRA_SUPPRESS_IFGROUP)
+        read_number(found.get(key)) not in {None, _ALL}
+        for key in (_FRA_SUPPRESS_PREFIXLEN, _FRA_SUPPRESS_IFGROUP)
     )
-    more = bool(set(found) - known or dst_length or tos or flags or action != _TO_TABLE or suppresses)
+    more = bool(
+        set(found) - known or dst_length or tos or flags or action != _TO_TABLE or suppresses
+    )
     return Rule(
         family=_VERSIONS[family],
         table=read_number(found.get(_FRA_TABLE)) or table,
@@ -223,7 +239,9 @@ def read_neighbour(data: bytes, name_of: NameOf) -> Neighbour | None:
     if family not in _VERSIONS or flags & _PROXY or _NDA_DST not in found:
         return None
     mac = found.get(_NDA_LLADDR, b"").hex(":")
-    return Neighbour(_ip(family, found[_NDA_DST]), name_of(index), mac, permanent=bool(state & _PERMANENT))
+    return Neighbour(
+        _ip(family, found[_NDA_DST]), name_of(index), mac, permanent=bool(state & _PERMANENT)
+    )
 
 
 def _hops(found: Mapping[int, bytes], flags: int) -> Iterable[tuple[int, bytes | None, int]]:
@@ -236,7 +254,11 @@ def _hops(found: Mapping[int, bytes], flags: int) -> Iterable[tuple[int, bytes |
     data, offset = found[_RTA_MULTIPATH], 0
     while offset + _HOP.size <= len(data):
         length, hop_flags, _, index = _HOP.unpack_from(data, offset)
-        yield index, attributes(data[offset : offset + length], _HOP.size).get(_RTA_GATEWAY), hop_flags
+        yield (
+            index,
+            attributes(data[offset : offset + length], _HOP.size).get(_RTA_GATEWAY),
+            hop_flags,
+        )
         offset += (length + 3) & ~3
 
 
@@ -250,7 +272,8 @@ def _network(family: int, packed: bytes | None, length: int) -> IPNetwork:
     return IPv6Network((packed or bytes(16), length))
 
 
-# --- changes --------------------------------------------------------------------------------------------------------------
+# --- changes
+# --------------------------------------------------------------------------------------------------------------
 
 
 def make_pair(pair: VethPair, pod: int) -> Message:
@@ -260,12 +283,22 @@ def make_pair(pair: VethPair, pod: int) -> Message:
     That end cannot be made up at once: the kernel joins the ends after it.
     """
     peer = _LINK.pack(0, 0, 0, 0, 0)
-    peer += text(_IFLA_IFNAME, pair.pod) + attribute(_IFLA_ADDRESS, _mac(pair.pod_mac)) + number(_IFLA_MTU, pair.mtu)
+    peer += (
+        text(_IFLA_IFNAME, pair.pod)
+        + attribute(_IFLA_ADDRESS, _mac(pair.pod_mac))
+        + number(_IFLA_MTU, pair.mtu)
+    )
     peer += number(_IFLA_NET_NS_FD, pod)
     body = _LINK.pack(0, 0, 0, _UP, _UP)
-    body += text(_IFLA_IFNAME, pair.host) + attribute(_IFLA_ADDRESS, _mac(pair.host_mac)) + number(_IFLA_MTU, pair.mtu)
+    body += (
+        text(_IFLA_IFNAME, pair.host)
+        + attribute(_IFLA_ADDRESS, _mac(pair.host_mac))
+        + number(_IFLA_MTU, pair.mtu)
+    )
     body += nested(
-        _IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER | 0x8000, peer))
+        _IFLA_LINKINFO,
+        text(_IFLA_INFO_KIND, "veth"),
+        nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER | 0x8000, peer)),
     )
     return Message(NEW_LINK, CREATE | EXCL, body)
 
@@ -292,7 +325,12 @@ def put_message(item: Item, index: int, *, again: bool = False) -> Message:
             return Message(NEW_ADDRESS, CREATE | EXCL, _address(item, index), there)
         case Route():
             # A default route may come back beside another one of the same metric.
-            return Message(NEW_ROUTE, CREATE | (APPEND if again or item.is_default else EXCL), _route(item, index), there)
+            return Message(
+                NEW_ROUTE,
+                CREATE | (APPEND if again or item.is_default else EXCL),
+                _route(item, index),
+                there,
+            )
         case Rule():
             return Message(NEW_RULE, CREATE | EXCL, _rule(item), there)
         case Neighbour():
@@ -355,7 +393,9 @@ def _route(item: Route, index: int, *, wildcard: bool = False) -> bytes:
 def _rule(item: Rule) -> bytes:
     table = item.table if item.table <= _WORD else 0
     length = 0 if item.src is None else item.src.prefixlen
-    body = _RULE.pack(FAMILIES[item.family], 0, length, 0, table, 0, 0, _TO_TABLE, 0) + number(_FRA_TABLE, item.table)
+    body = _RULE.pack(FAMILIES[item.family], 0, length, 0, table, 0, 0, _TO_TABLE, 0) + number(
+        _FRA_TABLE, item.table
+    )
     if item.priority is not None:
         body += number(_FRA_PRIORITY, item.priority)
     if item.src is not None:
@@ -366,7 +406,9 @@ def _rule(item: Rule) -> bytes:
 
 
 def _neighbour(item: Neighbour, index: int, state: int) -> bytes:
-    body = _NEIGHBOUR.pack(FAMILIES[item.ip.version], 0, index, state, 0, 0) + attribute(_NDA_DST, item.ip.packed)
+    body = _NEIGHBOUR.pack(FAMILIES[item.ip.version], 0, index, state, 0, 0) + attribute(
+        _NDA_DST, item.ip.packed
+    )
     return body + (attribute(_NDA_LLADDR, _mac(item.mac)) if state and item.mac else b"")
 
 

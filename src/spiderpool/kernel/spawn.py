@@ -1,9 +1,11 @@
 """
 The birth of a program without Python's lock.
 
-`subprocess` keeps that lock from the fork to the program's exec: on a busy node tens of milliseconds in which no thread, and so
-no event loop, has its turn (decision 0013). ctypes lets go of it.
-Source: posix_spawn(3), posix_spawn_file_actions_adddup2(3), posix_spawnattr_setflags(3); numbers are those of `spawn.h`.
+`subprocess` keeps that lock from the fork to the program's exec: on a busy node tens of
+milliseconds in which no thread, and so no event loop, has its turn (decision 0013). ctypes lets go
+of it.
+Source: posix_spawn(3), posix_spawn_file_actions_adddup2(3), posix_spawnattr_setflags(3); numbers
+are those of `spawn.h`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ _libc = ctypes.CDLL(None)
 
 @dataclass(slots=True)
 class Process:
-    """A child of this process. `code` is its exit code, or minus the signal that ended it, once it was `collected`."""
+    """
+    A child of this process.
+
+    `code` is its exit code, or minus the signal that ended it, once it was `collected`.
+    """
 
     pid: int
     code: int = 0
@@ -61,16 +67,23 @@ def spawn(command: Sequence[str], env: Mapping[str, str], files: Sequence[int]) 
         stack.callback(_libc.posix_spawnattr_destroy, attributes)
         for number, fd in enumerate(files):
             _check(_libc.posix_spawn_file_actions_adddup2(actions, fd, number))
-        if hasattr(_libc, "posix_spawn_file_actions_addclosefrom_np"):  # glibc 2.34; all that Python opens closes by itself
+        # glibc 2.34; all that Python opens closes by itself
+        if hasattr(_libc, "posix_spawn_file_actions_addclosefrom_np"):
             _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, len(files)))
         _libc.sigemptyset(signals)
         for ignored in _IGNORED:
             _libc.sigaddset(signals, int(ignored))
         _check(_libc.posix_spawnattr_setsigdefault(attributes, signals))
-        _check(_libc.posix_spawnattr_setflags(attributes, ctypes.c_short(_SET_SIGNALS | _NEW_SESSION)))
+        _check(
+            _libc.posix_spawnattr_setflags(attributes, ctypes.c_short(_SET_SIGNALS | _NEW_SESSION))
+        )
         words = [f"{name}={value}" for name, value in env.items()]
         path = os.fsencode(command[0])
-        _check(_libc.posix_spawn(ctypes.byref(pid), path, actions, attributes, _texts(command), _texts(words)))
+        _check(
+            _libc.posix_spawn(
+                ctypes.byref(pid), path, actions, attributes, _texts(command), _texts(words)
+            )
+        )
     return Process(pid.value)
 
 

@@ -1,4 +1,8 @@
-"""What an answer of the API server that is not a success means, in the errors of this project. Pure."""
+"""
+What an answer of the API server that is not a success means, in the errors of this project.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,9 @@ class Status(msgspec.Struct, rename="camel", frozen=True):
 _STATUS = msgspec.json.Decoder(Status)
 
 
-def read_refusal(subject: str, code: int, body: bytes, headers: Mapping[str, str], *, write: bool) -> errors.SpiderpoolError:
+def read_refusal(
+    subject: str, code: int, body: bytes, headers: Mapping[str, str], *, write: bool
+) -> errors.SpiderpoolError:
     """
     Turn a refusal into the error to raise.
 
@@ -79,7 +85,9 @@ def read_status(body: bytes) -> Status:
         return Status(message=body.decode(errors="replace")[:TEXT_LIMIT].strip())
 
 
-def _error(message: str, code: int, status: Status, headers: Mapping[str, str], *, write: bool) -> errors.SpiderpoolError:
+def _error(
+    message: str, code: int, status: Status, headers: Mapping[str, str], *, write: bool
+) -> errors.SpiderpoolError:
     if code == HTTPStatus.TOO_MANY_REQUESTS:
         return errors.TooManyRequests(message, retry_after_s=_retry_after_s(status, headers))
     return _class(code, status, write=write)(message)
@@ -88,18 +96,29 @@ def _error(message: str, code: int, status: Status, headers: Mapping[str, str], 
 def _class(code: int, status: Status, *, write: bool) -> type[errors.SpiderpoolError]:
     if code == HTTPStatus.CONFLICT and status.reason == "AlreadyExists":
         return errors.AlreadyExists
-    if code == HTTPStatus.UNPROCESSABLE_ENTITY and any(c.field == "metadata.uid" for c in _causes(status)):
-        return errors.Conflict  # a patch on condition of a UID met another object: to the API server an attempt to edit it
+    if code == HTTPStatus.UNPROCESSABLE_ENTITY and any(
+        c.field == "metadata.uid" for c in _causes(status)
+    ):
+        # a patch on condition of a UID met another object: to the API server an attempt to edit it
+        return errors.Conflict
     if code == HTTPStatus.FORBIDDEN and _refuses_the_object(status):
         return errors.Rejected
     if code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return _CLASSES.get(code, errors.Rejected)
-    return errors.UnknownOutcome if write and _may_be_committed(code, status) else errors.Unreachable
+    return (
+        errors.UnknownOutcome if write and _may_be_committed(code, status) else errors.Unreachable
+    )
 
 
 def _refuses_the_object(status: Status) -> bool:
-    """Whether a 403 speaks of the object and not of the credentials: webhooks and a namespace that ends answer so too."""
-    return "admission webhook" in status.message or any(c.reason == "NamespaceTerminating" for c in _causes(status))
+    """
+    Whether a 403 speaks of the object and not of the credentials.
+
+    Webhooks and a namespace that ends answer so too.
+    """
+    return "admission webhook" in status.message or any(
+        c.reason == "NamespaceTerminating" for c in _causes(status)
+    )
 
 
 def _causes(status: Status) -> tuple[StatusCause, ...]:
@@ -110,8 +129,8 @@ def _may_be_committed(code: int, status: Status) -> bool:
     """
     Whether a 5xx leaves a write's outcome open.
 
-    etcd's own time-outs arrive as 500, the API server's as 504, a proxy's as 502 or 504; 503 and a webhook that could
-    not be called come before the write.
+    etcd's own time-outs arrive as 500, the API server's as 504, a proxy's as 502 or 504; 503 and a
+    webhook that could not be called come before the write.
     """
     return code != HTTPStatus.SERVICE_UNAVAILABLE and "failed calling webhook" not in status.message
 

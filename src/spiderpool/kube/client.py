@@ -25,7 +25,8 @@ T = TypeVar("T", bound=KubeObject)
 D = TypeVar("D")
 
 PAGE = 500  # objects a page of a consistent list, as kubectl asks for
-WATCH_SECONDS = 290  # the server ends a watch after this time; below the 5 min after which load balancers cut one
+# the server ends a watch after this time; below the 5 min after which load balancers cut one
+WATCH_SECONDS = 290
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
@@ -49,13 +50,18 @@ class KubeClient:
         observe: Observe | None = None,
     ) -> None:
         self._server = access.server.rstrip("/")
-        self._exchange = Transport(access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe)
+        self._exchange = Transport(
+            access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe
+        )
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -65,11 +71,17 @@ class KubeClient:
 
     async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
         """Read one object live."""
-        return await self._ask(kind, Call("get", "GET", kind, self._url(kind, name, namespace), name=name))
+        return await self._ask(
+            kind, Call("get", "GET", kind, self._url(kind, name, namespace), name=name)
+        )
 
-    async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
+    async def get_metadata(
+        self, kind: type[KubeObject], name: str, namespace: str = ""
+    ) -> PartialObject:
         """Read one object's metadata only."""
-        call = Call("get", "GET", kind, self._url(kind, name, namespace), accept=_METADATA, name=name)
+        call = Call(
+            "get", "GET", kind, self._url(kind, name, namespace), accept=_METADATA, name=name
+        )
         return await self._ask(PartialObject, call)
 
     async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
@@ -104,7 +116,11 @@ class KubeClient:
         return await self._list(PartialObject, scope, resource_version, _METADATA_LIST)
 
     async def list_names(self, kind: type[KubeObject], *, labels: str = "") -> tuple[str, ...]:
-        """Read the names of all objects that match, from the table that kubectl would print; nothing else of it is decoded."""
+        """
+        Read the names of all objects that match, from the table that kubectl would print.
+
+        Nothing else of it is decoded.
+        """
         query = _Scope(kind, "", labels, "").query() | {
             "resourceVersion": "0",
             "resourceVersionMatch": "NotOlderThan",
@@ -118,16 +134,26 @@ class KubeClient:
     async def create(self, obj: T) -> T:
         """Create an object."""
         kind, meta = type(obj), obj.metadata
-        call = Call("create", "POST", kind, self._folder(kind, meta.namespace), name=meta.name or meta.generate_name)
+        call = Call(
+            "create",
+            "POST",
+            kind,
+            self._folder(kind, meta.namespace),
+            name=meta.name or meta.generate_name,
+        )
         return await self._ask(kind, call, _encode(_typed(obj)))
 
     async def replace(self, obj: T, *, subresource: str = "") -> T:
         """Write a whole object on condition of its UID and resource version."""
         kind, meta = type(obj), obj.metadata
         if not (meta.uid and meta.resource_version):
-            raise ValueError(f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be set")
+            raise ValueError(
+                f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be set"
+            )
         url = self._url(kind, meta.name, meta.namespace, subresource)
-        return await self._ask(kind, Call("update", "PUT", kind, url, name=meta.name), _encode(_typed(obj)))
+        return await self._ask(
+            kind, Call("update", "PUT", kind, url, name=meta.name), _encode(_typed(obj))
+        )
 
     async def patch(
         self,
@@ -167,13 +193,18 @@ class KubeClient:
         """
         folder = self._folder(Pod, namespace)
         url = f"{folder}/{quote(name, safe='')}:{port}/proxy/{path.lstrip('/')}"
-        return await self._exchange.send(Call("get", "GET", Pod, url, name=f"{namespace}/{name}:{port}{path}"))
+        return await self._exchange.send(
+            Call("get", "GET", Pod, url, name=f"{namespace}/{name}:{port}{path}")
+        )
 
-    async def execute(self, pod: str, namespace: str, container: str, command: Sequence[str], *, timeout_s: float) -> Executed:
+    async def execute(
+        self, pod: str, namespace: str, container: str, command: Sequence[str], *, timeout_s: float
+    ) -> Executed:
         """
         Run a command in a container, as `kubectl exec` does.
 
-        Raises, besides what every call does: `NotFound`, `TryAgain` (not ended in time), `SpiderpoolError` (did not start).
+        Raises, besides what every call does: `NotFound`, `TryAgain` (not ended in time),
+        `SpiderpoolError` (did not start).
         """
         url = f"{self._url(Pod, pod, namespace, 'exec')}?{exec_query(container, command)}"
         call = Call("exec in", "GET", Pod, url, name=f"{namespace}/{pod}")
@@ -202,13 +233,17 @@ class KubeClient:
         resource_version: str,
     ) -> AsyncGenerator[WatchEvent[PartialObject], None]:
         """Follow changes of metadata after `resource_version`; ends when the server closes it."""
-        return self._watch(PartialObject, _Scope(kind, namespace, labels, fields), resource_version, _METADATA)
+        return self._watch(
+            PartialObject, _Scope(kind, namespace, labels, fields), resource_version, _METADATA
+        )
 
     async def _ask(self, shape: type[T], call: Call, body: bytes | None = None) -> T:
         decoder: msgspec.json.Decoder[T] = _decoder(shape)
         return _decode(decoder, call, await self._exchange.send(call, body))
 
-    async def _list(self, shape: type[T], scope: _Scope, resource_version: str | None, accept: str) -> Listing[T]:
+    async def _list(
+        self, shape: type[T], scope: _Scope, resource_version: str | None, accept: str
+    ) -> Listing[T]:
         """Join the pages of a list; a list from the API server's memory comes whole."""
         query = scope.query()
         if resource_version is None:
@@ -242,7 +277,11 @@ class KubeClient:
                 yield _read_event(call, shape, line)
 
     def _folder(self, kind: type[KubeObject], namespace: str, *, anywhere: bool = False) -> str:
-        """Name the URL under which objects of a kind are; `anywhere` allows all namespaces at once."""
+        """
+        Name the URL under which objects of a kind are.
+
+        `anywhere` allows all namespaces at once.
+        """
         resource = kind.resource
         root = f"{self._server}{resource.root}"
         if resource.namespaced and namespace:
@@ -281,7 +320,11 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class _Cells(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The first cell of a row, which is the name for custom resources and ConfigMaps; the others are skipped."""
+    """
+    The first cell of a row, which is the name for custom resources and ConfigMaps.
+
+    The others are skipped.
+    """
 
     name: str
 
@@ -331,7 +374,9 @@ def _typed(obj: T) -> T:
     """Give an object the `apiVersion` and `kind` that the API server insists on."""
     if obj.kind:
         return obj
-    return msgspec.structs.replace(obj, api_version=obj.resource.api_version, kind=obj.resource.kind)
+    return msgspec.structs.replace(
+        obj, api_version=obj.resource.api_version, kind=obj.resource.kind
+    )
 
 
 def _decode(decoder: msgspec.json.Decoder[D], call: Call, data: bytes | msgspec.Raw) -> D:
@@ -346,7 +391,9 @@ def _read_event(call: Call, shape: type[T], line: bytes) -> WatchEvent[T]:
     if envelope.type == "ERROR":
         raise read_status_event(call.subject, bytes(envelope.object))
     if envelope.type == "BOOKMARK":
-        return WatchEvent(Change.BOOKMARK, cast("T", _decode(_decoder(PartialObject), call, envelope.object)))
+        return WatchEvent(
+            Change.BOOKMARK, cast("T", _decode(_decoder(PartialObject), call, envelope.object))
+        )
     return WatchEvent(Change(envelope.type), _decode(_decoder(shape), call, envelope.object))
 
 

@@ -1,8 +1,8 @@
 """
 The port to Kubernetes: what stories may ask of the API, and what can go wrong.
 
-`kube.client.KubeClient` implements it over HTTP, `tests.fakes.cluster.FakeCluster` in memory; one contract suite runs
-against both.
+`kube.client.KubeClient` implements it over HTTP, `tests.fakes.cluster.FakeCluster` in memory; one
+contract suite runs against both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ class Change(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent(Generic[T]):
-    """One change of one object; a bookmark's object is a `PartialObject` of which only the resource version counts."""
+    """
+    One change of one object.
+
+    A bookmark's object is a `PartialObject` of which only the resource version counts.
+    """
 
     change: Change
     object: T
@@ -56,22 +60,28 @@ class Cluster(Protocol):
     """
     The Kubernetes API.
 
-    Every method raises, besides what it names: `Unreachable` (no connection, 5xx, time-out of a read),
-    `TooManyRequests` (429), `UnknownOutcome` (a write was sent and no answer came), `Forbidden` (401, 403),
-    `Rejected` (400, 422 and admission refusals).
-    Nothing is retried here: who calls decides.
+    Every method raises, besides what it names: `Unreachable` (no connection, 5xx, time-out of a
+    read), `TooManyRequests` (429), `UnknownOutcome` (a write was sent and no answer came),
+    `Forbidden` (401, 403), `Rejected` (400, 422 and admission refusals). Nothing is retried here:
+    who calls decides.
     """
 
     async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
         """Read one object live. Raises `NotFound`."""
         ...
 
-    async def get_metadata(self, kind: type[KubeObject], name: str, namespace: str = "") -> PartialObject:
+    async def get_metadata(
+        self, kind: type[KubeObject], name: str, namespace: str = ""
+    ) -> PartialObject:
         """Read one object's metadata only. Raises `NotFound`."""
         ...
 
     async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
-        """Read how many replicas an object wants, from its scale subresource. Raises `NotFound`, also when it has none."""
+        """
+        Read how many replicas an object wants, from its scale subresource.
+
+        Raises `NotFound`, also when it has none.
+        """
         ...
 
     async def list_objects(
@@ -91,7 +101,8 @@ class Cluster(Protocol):
             namespace: empty = all.
             labels: a label selector in text form.
             fields: a field selector in text form.
-            resource_version: None = consistent (read from etcd), "0" = whatever the API server has in memory.
+            resource_version: None = consistent (read from etcd), "0" = whatever the API server has
+            in memory.
         """
         ...
 

@@ -32,24 +32,33 @@ def connect(
     Prepare a client; the first request opens the first connection.
 
     Args:
-        kubeconfig: a file; None = the one that `KUBECONFIG` names, else the service account of the pod we run in.
+        kubeconfig: a file; None = the one that `KUBECONFIG` names, else the service account of the
+        pod we run in.
         user_agent: how the API server's log and priority levels know us.
         limit: connections at a time, watches included.
         timeout_s: how long a request other than a watch may take.
         observe: called after every request.
     Raises:
-        InvalidRequest: the file, or the pod's service account, cannot be used; the message names path and reason.
+        InvalidRequest: the file, or the pod's service account, cannot be used; the message names
+        path and reason.
     """
     path = kubeconfig or os.environ.get("KUBECONFIG", "")
     access = from_kubeconfig(Path(path)) if path else from_service_account(SERVICE_ACCOUNT)
-    return KubeClient(access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe)
+    return KubeClient(
+        access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe
+    )
 
 
 def from_service_account(folder: Path) -> Access:
     """Read what kubelet puts into every pod."""
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    host, port = (
+        os.environ.get("KUBERNETES_SERVICE_HOST", ""),
+        os.environ.get("KUBERNETES_SERVICE_PORT", "443"),
+    )
     if not host:
-        raise InvalidRequest("no way to the API server: KUBECONFIG is not set, and this is not a pod")
+        raise InvalidRequest(
+            "no way to the API server: KUBECONFIG is not set, and this is not a pod"
+        )
     try:
         tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     except OSError as error:  # ssl.SSLError is one
@@ -64,7 +73,8 @@ def from_kubeconfig(path: Path) -> Access:
         return _read_kubeconfig(path)
     except InvalidRequest as error:
         raise InvalidRequest(f"kubeconfig {path}: {error.message}") from error
-    except Exception as error:  # the library checks little: a wrong file ends in any of ten built-in exceptions
+    # the library checks little: a wrong file ends in any of ten built-in exceptions
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}".removeprefix("ConfigError: ")
         raise InvalidRequest(f"kubeconfig {path}: {' '.join(reason.split())}") from error
 
@@ -76,7 +86,9 @@ def _read_kubeconfig(path: Path) -> Access:
     if config is None:
         raise InvalidRequest("no current context")
     server = config.cluster.server
-    return Access(server, _tls(config) if server.startswith("https:") else None, _credentials(config))
+    return Access(
+        server, _tls(config) if server.startswith("https:") else None, _credentials(config)
+    )
 
 
 def _tls(config: SingleConfig) -> ssl.SSLContext:
@@ -91,7 +103,8 @@ def _tls(config: SingleConfig) -> ssl.SSLContext:
     if user is None:
         return tls
     if user.client_cert_data and user.client_key_data:
-        with TemporaryDirectory() as folder:  # OpenSSL reads keys from files only; nobody else may read this one
+        # OpenSSL reads keys from files only; nobody else may read this one
+        with TemporaryDirectory() as folder:
             certificate, key = Path(folder, "certificate"), Path(folder, "key")
             certificate.write_bytes(b64decode(user.client_cert_data, validate=True))
             key.write_bytes(b64decode(user.client_key_data, validate=True))
@@ -109,4 +122,6 @@ def _credentials(config: SingleConfig) -> Credentials | None:
         return TokenFile(Path(config.abs_file(user.token_file)))
     if user.token:
         return BearerToken(user.token)
-    raise InvalidRequest("the user has neither certificate nor token; other ways to log in are not supported")
+    raise InvalidRequest(
+        "the user has neither certificate nor token; other ways to log in are not supported"
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from spiderpool.errors import InvalidRequest
 
-TOKEN_LIFE_S = 60.0  # kubelet renews a service account's token long before it ends; client-go reads it as often
+# kubelet renews a service account's token long before it ends; client-go reads it as often
+TOKEN_LIFE_S = 60.0
 
 
 class BearerToken:

@@ -1,8 +1,9 @@
 """
 Election: one of several processes leads, decided by a Lease; nobody's wall clock matters.
 
-A candidate counts from when *it* saw the lease change, the leader from before *it* asked for the renewal. So the leader
-stops (`renew_s`) before anybody else may begin (`duration_s`), as long as monotonic clocks run at about the same speed.
+A candidate counts from when *it* saw the lease change, the leader from before *it* asked for the
+renewal. So the leader stops (`renew_s`) before anybody else may begin (`duration_s`), as long as
+monotonic clocks run at about the same speed.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ class Times:
     """
     Times of an election, seconds; the defaults are those of Kubernetes' own components.
 
-    `duration_s`: how long a lease that nobody renews binds others. `renew_s`: how long a leader leads after its last
-    renewal. `retry_s`: between attempts. `gap_s`: between losing and trying again.
+    `duration_s`: how long a lease that nobody renews binds others. `renew_s`: how long a leader
+    leads after its last renewal. `retry_s`: between attempts. `gap_s`: between losing and trying
+    again.
     """
 
     duration_s: float = 15.0
@@ -94,7 +96,8 @@ class Election:
         Take part until cancelled, or until `work` returns or raises.
 
         Args:
-            work: runs while we lead; cancelled when we do not any more, and started anew when we lead again.
+            work: runs while we lead; cancelled when we do not any more, and started anew when we
+            lead again.
         """
         try:
             while True:
@@ -137,7 +140,9 @@ class Election:
         except (SpiderpoolError, TimeoutError) as error:
             self._lease = None  # what is known of it may be wrong: read it again
             if not isinstance(error, Conflict):
-                _log.warning("lease not renewed", lease=self._name, error=str(error) or "no answer in time")
+                _log.warning(
+                    "lease not renewed", lease=self._name, error=str(error) or "no answer in time"
+                )
             return False
 
     async def _claim(self) -> bool:
@@ -189,7 +194,10 @@ class Election:
 
     async def _write(self, lease: Lease, spec: LeaseSpec) -> Lease:
         meta = lease.metadata
-        body = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "spec": spec}
+        body = {
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version},
+            "spec": spec,
+        }
         return await self._cluster.patch(Lease, self._name, body, namespace=self._namespace)
 
     async def _release(self) -> None:
@@ -199,7 +207,9 @@ class Election:
             async with asyncio.timeout(RELEASE_S):
                 lease = await self._cluster.get(Lease, self._name, self._namespace)
                 if lease.spec.holder_identity == self._identity:
-                    spec = LeaseSpec(holder_identity="", lease_duration_seconds=1, renew_time=_micro_time())
+                    spec = LeaseSpec(
+                        holder_identity="", lease_duration_seconds=1, renew_time=_micro_time()
+                    )
                     await self._write(lease, spec)
 
 

@@ -1,10 +1,11 @@
 """
 Events on objects: one per object and reason, however often the cause repeats and its words change.
 
-Good news is told once for each thing that happened (one Event for each network that a pod got); only bad news repeats itself.
+Good news is told once for each thing that happened (one Event for each network that a pod got);
+only bad news repeats itself.
 
-`Ledger` decides what is due (pure); `EventRecorder` writes it. Events are a courtesy: nothing waits for them, and what
-cannot be written is dropped.
+`Ledger` decides what is due (pure); `EventRecorder` writes it. Events are a courtesy: nothing waits
+for them, and what cannot be written is dropped.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ NORMAL, WARNING = "Normal", "Warning"
 
 PERIOD_S = 30.0  # between two writes of one Event
 AGAIN_S = 2.0  # after a write that may succeed later
-REMEMBERED = 2048  # Events whose repetitions are counted; the API server forgets them after an hour anyway
+# Events whose repetitions are counted; the API server forgets them after an hour anyway
+REMEMBERED = 2048
 MESSAGE_LIMIT = 1024  # bytes; what the API server takes for an Event's text
 STOP_S = 2.0
 
@@ -110,7 +112,12 @@ class EventRecorder:
     """Writes Events in the background; `start` before, `stop` after."""
 
     def __init__(
-        self, cluster: Cluster, component: str, *, host: str = "", clock: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        component: str,
+        *,
+        host: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Prepare.
@@ -157,7 +164,8 @@ class EventRecorder:
         Tell something about an object; never waits.
 
         Args:
-            about: the object; repetitions for it with the same type and reason are counted, not written anew.
+            about: the object; repetitions for it with the same type and reason are counted, not
+            written anew.
             type_: `NORMAL` or `WARNING`.
             reason: one word in CamelCase.
             message: a sentence; cut to what the API server takes.
@@ -180,10 +188,14 @@ class EventRecorder:
         try:
             written = await self._send(entry, count)
         except TryAgain as error:
-            _log.info("event postponed", reason=entry.reason, about=entry.about.name, error=error.message)
+            _log.info(
+                "event postponed", reason=entry.reason, about=entry.about.name, error=error.message
+            )
             self._ledger.postponed(entry, self._clock())
         except SpiderpoolError as error:  # the namespace is gone, or we may not
-            _log.info("event dropped", reason=entry.reason, about=entry.about.name, error=error.message)
+            _log.info(
+                "event dropped", reason=entry.reason, about=entry.about.name, error=error.message
+            )
             self._ledger.settled(entry, count, entry.written, self._clock())
         else:
             self._ledger.settled(entry, count, written, self._clock())
@@ -203,7 +215,9 @@ class EventRecorder:
     async def _raise_count(self, entry: Entry, count: int) -> int:
         event = self._event(entry, count)
         body = {"count": count, "message": event.message, "lastTimestamp": event.last_timestamp}
-        await self._cluster.patch(Event, event.metadata.name, body, namespace=event.metadata.namespace)
+        await self._cluster.patch(
+            Event, event.metadata.name, body, namespace=event.metadata.namespace
+        )
         return count
 
     def _event(self, entry: Entry, count: int) -> Event:
@@ -234,7 +248,11 @@ def reference(obj: KubeObject) -> ObjectReference:
     """Name an object as Events do."""
     meta, resource = obj.metadata, obj.resource
     return ObjectReference(
-        api_version=resource.api_version, kind=resource.kind, namespace=meta.namespace, name=meta.name, uid=meta.uid
+        api_version=resource.api_version,
+        kind=resource.kind,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
     )
 
 

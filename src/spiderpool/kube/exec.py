@@ -1,7 +1,8 @@
 """
 Running a command in a container, as `kubectl exec` does it: a WebSocket whose messages begin with the number of their stream.
 
-Source: Kubernetes, KEP-4006 and the package remotecommand: sub-protocol `v4.channel.k8s.io` (`v5` only adds closing streams).
+Source: Kubernetes, KEP-4006 and the package remotecommand: sub-protocol `v4.channel.k8s.io` (`v5`
+only adds closing streams).
 """
 
 from __future__ import annotations
@@ -56,11 +57,18 @@ class ExecStatus(msgspec.Struct, frozen=True):
 def exec_query(container: str, command: Sequence[str]) -> str:
     """Render the request's parameters."""
     return urlencode(
-        [("container", container), ("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)]
+        [
+            ("container", container),
+            ("stdout", "true"),
+            ("stderr", "true"),
+            *(("command", word) for word in command),
+        ]
     )
 
 
-async def collect(socket: aiohttp.ClientWebSocketResponse, subject: str, timeout_s: float) -> Executed:
+async def collect(
+    socket: aiohttp.ClientWebSocketResponse, subject: str, timeout_s: float
+) -> Executed:
     """
     Read an exec to its end.
 
@@ -77,17 +85,29 @@ async def collect(socket: aiohttp.ClientWebSocketResponse, subject: str, timeout
     try:
         async with asyncio.timeout(timeout_s):
             async for message in socket:
-                if message.type is aiohttp.WSMsgType.BINARY and message.data and message.data[0] in streams:
+                if (
+                    message.type is aiohttp.WSMsgType.BINARY
+                    and message.data
+                    and message.data[0] in streams
+                ):
                     streams[message.data[0]] += message.data[1:]
     except TimeoutError:
         raise TryAgain(f"{subject} did not end within {timeout_s:g} s") from None
     if not streams[STATUS]:
         raise Unreachable(f"{subject}: the connection was cut before its end")
-    return Executed(read_exit_code(subject, bytes(streams[STATUS])), bytes(streams[OUTPUT]), bytes(streams[ERRORS]))
+    return Executed(
+        read_exit_code(subject, bytes(streams[STATUS])),
+        bytes(streams[OUTPUT]),
+        bytes(streams[ERRORS]),
+    )
 
 
 def read_exit_code(subject: str, data: bytes) -> int:
-    """Read the closing Status; raises `SpiderpoolError` when there is no exit code because nothing ran."""
+    """
+    Read the closing Status.
+
+    Raises `SpiderpoolError` when there is no exit code because nothing ran.
+    """
     try:
         status = msgspec.json.decode(data, type=ExecStatus)
     except msgspec.DecodeError as error:

@@ -17,7 +17,11 @@ async def read_owners(cluster: Cluster, record: SpiderIP) -> HolderOwners:
     if holder.kind is HolderKind.VIRTUAL_MACHINE:
         return await read_machine(cluster, holder.name, holder.namespace)
     name = statefulset_name(record)
-    return HolderOwners(statefulset=await if_exists(cluster.get(StatefulSet, name, holder.namespace)) if name else None)
+    return HolderOwners(
+        statefulset=await if_exists(cluster.get(StatefulSet, name, holder.namespace))
+        if name
+        else None
+    )
 
 
 async def read_machine(cluster: Cluster, name: str, namespace: str) -> HolderOwners:

@@ -1,4 +1,8 @@
-"""Mirror: the objects of one list, kept up to date by a watch, with one's own writes visible at once."""
+"""
+Mirror.
+
+The objects of one list, kept up to date by a watch, with one's own writes visible at once.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,8 @@ T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
 _Listed = Coroutine[Any, Any, Listing[T]]
 
-# A watch that the server ends sooner, without an event, is followed by a wait; one that stands longer is answered: connecting
-# takes less.
+# A watch that the server ends sooner, without an event, is followed by a wait; one that stands
+# longer is answered: connecting takes less.
 SHORT_WATCH_S = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -33,8 +37,8 @@ class Informer(Generic[T]):
     """
     The objects that match, as the API server tells them; a little late, but never behind one's own writes.
 
-    Survives restarts of the API server: it goes on from where it was, or lists again when that is too old. Errors are
-    logged, kept in `trouble`, and met with ever longer waits up to 10 s.
+    Survives restarts of the API server: it goes on from where it was, or lists again when that is
+    too old. Errors are logged, kept in `trouble`, and met with ever longer waits up to 10 s.
     """
 
     def __init__(
@@ -124,8 +128,14 @@ class Informer(Generic[T]):
         """Call `subscriber` at every change from now on; the result ends that."""
         return self._store.subscribe(subscriber)
 
-    async def wait_for(self, predicate: Callable[[Informer[T]], R | None], timeout_s: float) -> R | None:
-        """Give the first true result of `predicate`, asked now and after each change; None when the time is over."""
+    async def wait_for(
+        self, predicate: Callable[[Informer[T]], R | None], timeout_s: float
+    ) -> R | None:
+        """
+        Give the first true result of `predicate`, asked now and after each change.
+
+        None when the time is over.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not (result := predicate(self)):
@@ -134,15 +144,27 @@ class Informer(Generic[T]):
         return None
 
     def remember(self, obj: T) -> None:
-        """Take in what the API server answered to a write of one's own; older news of it are ignored from now on."""
+        """
+        Take in what the API server answered to a write of one's own.
+
+        Older news of it are ignored from now on.
+        """
         self._store.put(obj)
 
     def forget(self, obj: KubeObject) -> None:
-        """Drop an object that one's own deletion removed (it had no finalizers); it does not come back by older news."""
+        """
+        Drop an object that one's own deletion removed (it had no finalizers).
+
+        It does not come back by older news.
+        """
         self._store.bury(obj)
 
     def dismiss(self, obj: T) -> None:
-        """Drop what one's own write moved out of the selection; it may come back in a later version."""
+        """
+        Drop what one's own write moved out of the selection.
+
+        It may come back in a later version.
+        """
         self._store.apply(WatchEvent(Change.DELETED, obj))
 
     def _list(self, resource_version: str | None) -> _Listed[T]:
@@ -210,7 +232,8 @@ class Informer(Generic[T]):
     def _note(self, error: SpiderpoolError) -> None:
         self.trouble = error
         self._position.failed(error)
-        if not isinstance(error, Gone):  # that is how a long silence ends, and the list that follows mends it
+        # that is how a long silence ends, and the list that follows mends it
+        if not isinstance(error, Gone):
             _log.warning("watch interrupted", kind=self._noun, error=error.message)
 
     def _wake(self) -> None:
@@ -225,11 +248,16 @@ class _Position:
     consistent: bool
     seen: str = ""
     must_list: bool = True
-    restored: bool = False  # the API server knows only versions before `seen`: a backup of etcd came back
+    # the API server knows only versions before `seen`: a backup of etcd came back
+    restored: bool = False
 
     @property
     def list_from(self) -> str | None:
-        """Which list to ask for: never one that is older than what was seen, and from memory where that will do."""
+        """
+        Which list to ask for.
+
+        Never one that is older than what was seen, and from memory where that will do.
+        """
         return None if self.consistent or self.restored else self.seen or "0"
 
     def listed(self, resource_version: str) -> None:
@@ -258,7 +286,14 @@ class MetadataInformer(Informer[PartialObject]):
         consistent: bool = False,
     ) -> None:
         """Prepare a mirror; arguments as `Informer`."""
-        super().__init__(cluster, PartialObject, namespace=namespace, labels=labels, fields=fields, consistent=consistent)
+        super().__init__(
+            cluster,
+            PartialObject,
+            namespace=namespace,
+            labels=labels,
+            fields=fields,
+            consistent=consistent,
+        )
         self._whole_kind = kind
         self._noun = kind.resource.plural
 

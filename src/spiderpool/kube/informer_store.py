@@ -1,4 +1,8 @@
-"""Replica: the memory of a mirror; decides which of two pieces of news about an object is the later one. No I/O."""
+"""
+Replica: the memory of a mirror.
+
+Decides which of two pieces of news about an object is the later one. No I/O.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,33 @@ Key = tuple[str, str]
 """(namespace, name), as `KubeObject.key`."""
 KeyFunction = Callable[[T], Hashable | None]
 Subscriber = Callable[[Change, T | None, T | None], None]
-"""Called with the change, the object before (None when added) and after (None when deleted); must not block or raise."""
+"""
+Called with the change, the object before (None when added) and after (None when deleted).
 
-TOMBSTONE_S = 300.0  # as long as an API server remembers events (etcd's compaction, every 5 minutes)
+Must not block or raise.
+"""
+
+# as long as an API server remembers events (etcd's compaction, every 5 minutes)
+TOMBSTONE_S = 300.0
 
 
 def version(resource_version: str) -> int:
     """
     Read a resource version as a number; the only place that does.
 
-    Versions used to be opaque, yet one's own write and a watch of the same resource must be put in order. Comparing
-    them as numbers is a promise of the API since KEP-5504, and what etcd always gave.
+    Versions used to be opaque, yet one's own write and a watch of the same resource must be put in
+    order. Comparing them as numbers is a promise of the API since KEP-5504, and what etcd always
+    gave.
     """
     return int(resource_version or 0)
 
 
 class InformerStore(Generic[T]):
-    """Objects by key, with indexes and subscribers; later news win, whatever order they arrive in."""
+    """
+    Objects by key, with indexes and subscribers.
+
+    Later news win, whatever order they arrive in.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """
@@ -85,7 +99,11 @@ class InformerStore(Generic[T]):
             self._change(obj.key, None)
 
     def bury(self, obj: KubeObject) -> None:
-        """Drop an object whose deletion is certain, and what had its name before: no news bring it back."""
+        """
+        Drop an object whose deletion is certain, and what had its name before.
+
+        No news bring it back.
+        """
         self._dig(obj.metadata.uid, math.inf)
         old = self.objects.get(obj.key)
         if old is None:
@@ -107,7 +125,9 @@ class InformerStore(Generic[T]):
         listed = {obj.key: obj for obj in listing.items}
         taken = version(listing.resource_version)
         for key, old in list(self.objects.items()):
-            gone = key not in listed and (restored or version(old.metadata.resource_version) <= taken)
+            gone = key not in listed and (
+                restored or version(old.metadata.resource_version) <= taken
+            )
             if gone or (restored and not _same(old, listed.get(key))):
                 self._change(key, listed.get(key))
         for obj in listed.values():
@@ -115,7 +135,11 @@ class InformerStore(Generic[T]):
 
     def _dig(self, uid: str, until: float) -> None:
         now = self._clock()
-        while self._tombstones and (eldest := next(iter(self._tombstones))) and self._tombstones[eldest][1] < now - TOMBSTONE_S:
+        while (
+            self._tombstones
+            and (eldest := next(iter(self._tombstones)))
+            and self._tombstones[eldest][1] < now - TOMBSTONE_S
+        ):
             del self._tombstones[eldest]
         known = self._tombstones.pop(uid, (-1, 0))[0]
         self._tombstones[uid] = (max(until, known), now)
@@ -137,7 +161,8 @@ class _Index(Generic[T]):
 
     def __init__(self, function: KeyFunction[T]) -> None:
         self._function = function
-        self.keys: dict[Hashable, dict[Key, None]] = {}  # a dict keeps the order in which objects came
+        # a dict keeps the order in which objects came
+        self.keys: dict[Hashable, dict[Key, None]] = {}
 
     def change(self, old: T | None, new: T | None) -> None:
         """Move an object from where it was to where it is."""

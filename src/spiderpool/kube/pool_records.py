@@ -9,11 +9,19 @@ from spiderpool.model.labels import label_value
 
 
 def pool_selector(pool: str) -> str:
-    """Return the label selector of a pool's records; for a name over 63 characters the label is a hash."""
+    """
+    Return the label selector of a pool's records.
+
+    For a name over 63 characters the label is a hash.
+    """
     return f"{LABEL_POOL}={label_value(pool)}"
 
 
 async def list_pool_records(cluster: Cluster, pool: str) -> tuple[SpiderIP, ...]:
-    """Read all records of a pool from etcd; the name is compared as well, since the label may be a hash."""
+    """
+    Read all records of a pool from etcd.
+
+    The name is compared as well, since the label may be a hash.
+    """
     listing = await cluster.list_objects(SpiderIP, labels=pool_selector(pool))
     return tuple(record for record in listing.items if record.spec.pool == pool)

@@ -31,11 +31,17 @@ class TopOwners:
         self._flights: dict[str, asyncio.Task[OwnerReference]] = {}
 
     async def of(self, pod: Pod) -> Application:
-        """Return the application that a pod belongs to; a ReplicaSet or Job that is gone stands for itself."""
+        """
+        Return the application that a pod belongs to.
+
+        A ReplicaSet or Job that is gone stands for itself.
+        """
         ref = next_owner(pod.metadata.owner_references)
         if ref is None or is_final(ref):
             return application(pod, ref)
-        return application(pod, self._known.get(ref.uid) or await self._look_up(ref, pod.metadata.namespace))
+        return application(
+            pod, self._known.get(ref.uid) or await self._look_up(ref, pod.metadata.namespace)
+        )
 
     async def _look_up(self, ref: OwnerReference, namespace: str) -> OwnerReference:
         flight = self._flights.get(ref.uid)
@@ -46,7 +52,9 @@ class TopOwners:
 
     async def _fetch(self, ref: OwnerReference, namespace: str) -> OwnerReference:
         try:
-            found = (await self._cluster.get_metadata(KINDS[ref.kind], ref.name, namespace)).metadata
+            found = (
+                await self._cluster.get_metadata(KINDS[ref.kind], ref.name, namespace)
+            ).metadata
         except NotFound:
             return ref  # deleted already: its own owner is not known any more
         if found.uid != ref.uid:

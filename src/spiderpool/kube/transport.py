@@ -1,4 +1,8 @@
-"""One request and its answer on the wire: connections, credentials, time-outs, and what their failures mean."""
+"""
+One request and its answer on the wire.
+
+Connections, credentials, time-outs, and what their failures mean.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,8 @@ from spiderpool import errors
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.api_status import read_refusal
 
-# A watch of objects that change carries a bookmark about every minute. Where nothing changes it may be silent, as one is whose
-# other end is gone.
+# A watch of objects that change carries a bookmark about every minute. Where nothing changes it may
+# be silent, as one is whose other end is gone.
 SILENCE_S = 150.0
 KEEPALIVE_S = 30.0  # well below the 90 s after which the API server closes an idle connection
 JSON = "application/json"
@@ -45,7 +49,11 @@ class Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the API server is and how to show who we are: a certificate of ours in `tls`, or credentials, or neither."""
+    """
+    Where the API server is and how to show who we are.
+
+    A certificate of ours in `tls`, or credentials, or neither.
+    """
 
     server: str
     tls: ssl.SSLContext | None = None
@@ -82,13 +90,24 @@ class _CutOff(aiohttp.ClientError):
 class Transport:
     """Sends calls over one pool of kept connections; `limit` bounds them, watches included."""
 
-    def __init__(self, access: Access, *, user_agent: str, limit: int, timeout_s: float, observe: Observe | None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        user_agent: str,
+        limit: int,
+        timeout_s: float,
+        observe: Observe | None,
+    ) -> None:
         self._access = access
         self._user_agent = user_agent
         self._limit = limit
         connect_s = min(5.0, timeout_s / 2)
-        # `connect` includes the wait for a free connection: what it ends was never sent, what `total` ends may have been.
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s * 0.9, sock_connect=connect_s)
+        # `connect` includes the wait for a free connection: what it ends was never sent, what
+        # `total` ends may have been.
+        self._timeout = aiohttp.ClientTimeout(
+            total=timeout_s, connect=timeout_s * 0.9, sock_connect=connect_s
+        )
         self._stream_timeout = aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=SILENCE_S)
         self._observe = observe
         self._session: aiohttp.ClientSession | None = None
@@ -119,7 +138,8 @@ class Transport:
                         yield b"".join(pieces)
                         pieces = [other]
             except aiohttp.SocketTimeoutError:
-                return  # nothing was to be told, or nobody is there any more: the next call shows which
+                # nothing was to be told, or nobody is there any more: the next call shows which
+                return
             finally:
                 abort(answer)
 
@@ -139,12 +159,20 @@ class Transport:
         del headers["Accept"]
         try:
             async with self._open_session().ws_connect(
-                URL(call.url, encoded=True), protocols=protocols, headers=headers, max_msg_size=largest, autoping=True
+                URL(call.url, encoded=True),
+                protocols=protocols,
+                headers=headers,
+                max_msg_size=largest,
+                autoping=True,
             ) as socket:
                 yield socket
         except aiohttp.WSServerHandshakeError as error:
             raise read_refusal(
-                call.subject, error.status, error.message.encode(), error.headers or {}, write=call.write
+                call.subject,
+                error.status,
+                error.message.encode(),
+                error.headers or {},
+                write=call.write,
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _translate(call, self._access.server, error) from error
@@ -171,7 +199,9 @@ class Transport:
             raise _translate(call, self._access.server, error) from error
         finally:
             if self._observe is not None:
-                self._observe(call.verb, call.kind.resource.plural, code, time.monotonic() - started)
+                self._observe(
+                    call.verb, call.kind.resource.plural, code, time.monotonic() - started
+                )
 
     async def _headers(self, call: Call, body: bytes | None) -> dict[str, str]:
         headers = {"Accept": call.accept, "User-Agent": self._user_agent}
@@ -189,11 +219,17 @@ class Transport:
         raise read_refusal(call.subject, answer.status, data, answer.headers, write=call.write)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """Make the connection pool; here and not in `__init__`, because it belongs to the running loop."""
+        """
+        Make the connection pool.
+
+        Here and not in `__init__`, because it belongs to the running loop.
+        """
         if self._session is None:
             asyncio.get_running_loop().set_exception_handler(overlook_aborted)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEPALIVE_S, ssl=self._access.tls or True),
+                connector=aiohttp.TCPConnector(
+                    limit=self._limit, keepalive_timeout=KEEPALIVE_S, ssl=self._access.tls or True
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # No compression: in a cluster bandwidth is cheaper than the API server's CPU.
                 skip_auto_headers=("Accept-Encoding",),
@@ -202,14 +238,22 @@ class Transport:
 
 
 def abort(answer: aiohttp.ClientResponse) -> None:
-    """End a connection in the middle of its answer; the farewell of TLS would take up to 30 s and outlive the loop."""
+    """
+    End a connection in the middle of its answer.
+
+    The farewell of TLS would take up to 30 s and outlive the loop.
+    """
     connection = answer.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
 
 
 def overlook_aborted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Keep uvloop quiet about what it could not write any more on a connection that `abort` ended; all else is told as ever."""
+    """
+    Keep uvloop quiet about what it could not write any more on a connection that `abort` ended.
+
+    All else is told as ever.
+    """
     error = context.get("exception")
     if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
         return
@@ -217,7 +261,8 @@ def overlook_aborted(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
 
 
 async def _once(
-    request: aiohttp.ClientRequest, handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+    request: aiohttp.ClientRequest,
+    handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
 ) -> aiohttp.ClientResponse:
     """Keep aiohttp from sending a PUT or DELETE a second time when a kept connection turns out to be closed."""
     try:
@@ -235,4 +280,8 @@ def _translate(call: Call, server: str, error: Exception) -> errors.SpiderpoolEr
     """Tell a request that was never sent from one whose answer is missing."""
     message = f"{call.subject}: {server}: {str(error) or 'no answer in time'}"
     never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return errors.UnknownOutcome(message) if call.write and not never_sent else errors.Unreachable(message)
+    return (
+        errors.UnknownOutcome(message)
+        if call.write and not never_sent
+        else errors.Unreachable(message)
+    )

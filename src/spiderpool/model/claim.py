@@ -1,4 +1,8 @@
-"""Who asks for an address: the identity that an ADD, its repetition and its DEL have in common (architecture 2, "Identity")."""
+"""
+Who asks for an address.
+
+The identity that an ADD, its repetition and its DEL have in common (architecture 2, "Identity").
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ class Claimant:
     """
     A pod, or the virtual machine that it runs, as the holder of addresses.
 
-    Of a static holder the name counts and `uid` is empty; of any other pod the UID counts and namespace and name are empty.
-    So two claimants are equal exactly when they are the same holder.
+    Of a static holder the name counts and `uid` is empty; of any other pod the UID counts and
+    namespace and name are empty. So two claimants are equal exactly when they are the same holder.
     """
 
     kind: HolderKind
@@ -34,7 +38,9 @@ class Claimant:
         return cls.named(kind, pod.metadata.namespace, name, pod.metadata.uid, static=static)
 
     @classmethod
-    def named(cls, kind: HolderKind, namespace: str, name: str, uid: str, *, static: bool) -> Claimant:
+    def named(
+        cls, kind: HolderKind, namespace: str, name: str, uid: str, *, static: bool
+    ) -> Claimant:
         """Give the claimant, keeping only the part of the names that identifies it."""
         return cls(kind, namespace, name, "", static) if static else cls(kind, "", "", uid, static)
 
@@ -45,7 +51,11 @@ class Claimant:
 
     @property
     def label(self) -> str:
-        """Value of the label `holder-key`: all records of the holder, over its NICs and families, carry it."""
+        """
+        Value of the label `holder-key`.
+
+        All records of the holder, over its NICs and families, carry it.
+        """
         return hashed(self.text)
 
 
@@ -75,7 +85,9 @@ class ClaimKey:
     def of_spec(cls, spec: SpiderIPSpec) -> ClaimKey:
         """Give the key of the claim that a record's specification answers."""
         holder = spec.holder
-        claimant = Claimant.named(holder.kind, holder.namespace, holder.name, holder.uid, static=spec.static)
+        claimant = Claimant.named(
+            holder.kind, holder.namespace, holder.name, holder.uid, static=spec.static
+        )
         return cls(claimant, holder.nic, spec.family)
 
     @property
@@ -90,5 +102,9 @@ class ClaimKey:
 
     @property
     def label(self) -> str:
-        """Value of the label `holder-key`; the same for all NICs and families of the holder, so one list finds all."""
+        """
+        Value of the label `holder-key`.
+
+        The same for all NICs and families of the holder, so one list finds all.
+        """
         return self.claimant.label

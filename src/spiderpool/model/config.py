@@ -32,7 +32,9 @@ class Features(Section, frozen=True, kw_only=True):
     enable_kubevirt_static_ip: bool = msgspec.field(default=False, name="enableKubevirtStaticIP")
     enable_spider_subnet: bool = False
     enable_auto_pool_for_application: bool = False
-    enable_ip_conflict_detection: bool = msgspec.field(default=False, name="enableIPConflictDetection")
+    enable_ip_conflict_detection: bool = msgspec.field(
+        default=False, name="enableIPConflictDetection"
+    )
     enable_gateway_detection: bool = False
     enable_clean_outdated_endpoint: bool = False
     enable_validating_resources_deleted_webhook: bool = False
@@ -52,7 +54,11 @@ class PodResourceInject(Section, frozen=True, kw_only=True):
 
 
 class ThirdPartyKind(Section, frozen=True, kw_only=True):
-    """A kind of controllers besides Kubernetes' own whose objects the controller may read; `resource` is its plural."""
+    """
+    A kind of controllers besides Kubernetes' own whose objects the controller may read.
+
+    `resource` is its plural.
+    """
 
     api_group: str
     kind: str
@@ -78,15 +84,23 @@ class Config(Features, frozen=True, kw_only=True):
 
 
 def parse_config(text: str) -> Config:
-    """Read the file's text; what is not as it must be is refused with the key, what it has and what it must be."""
+    """
+    Read the file's text.
+
+    What is not as it must be is refused with the key, what it has and what it must be.
+    """
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InvalidRequest(f"the configuration is not YAML: {' '.join(str(error).split())}") from None
+        raise InvalidRequest(
+            f"the configuration is not YAML: {' '.join(str(error).split())}"
+        ) from None
     try:
         return _read(document)
     except UnicodeEncodeError:
-        raise InvalidRequest("the configuration has an escape that is no character (half of a surrogate pair)") from None
+        raise InvalidRequest(
+            "the configuration has an escape that is no character (half of a surrogate pair)"
+        ) from None
 
 
 def _read(document: object) -> Config:
@@ -107,7 +121,11 @@ def _explain(document: object, problem: str) -> str:
 
 
 def _value_at(document: Any, path: str) -> object:
-    """Follow a decoder's path (`podResourceInject.namespacesExclude[2]`; list items may be shown as `[...]`)."""
+    """
+    Follow a decoder's path (`podResourceInject.namespacesExclude[2]`.
+
+    List items may be shown as `[...]`).
+    """
     for part in re.findall(r"[^.\[\]]+|\.\.\.", path):
         if isinstance(document, list):
             return document

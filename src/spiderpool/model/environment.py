@@ -1,4 +1,8 @@
-"""Reading environment variables: each wrong value is refused with its name, what it has and what it must be."""
+"""
+Reading environment variables.
+
+Each wrong value is refused with its name, what it has and what it must be.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,9 @@ def read_required(environ: Environment, name: str) -> str:
     """Read a variable that has no default."""
     value = environ.get(name, "")
     if not value:
-        raise InvalidRequest(f"environment variable {name} is required and is {'empty' if name in environ else 'not set'}")
+        raise InvalidRequest(
+            f"environment variable {name} is required and is {'empty' if name in environ else 'not set'}"
+        )
     return value
 
 
@@ -52,9 +58,13 @@ def read_number(environ: Environment, name: str, default: int, *, least: int) ->
     try:
         value = int(text)
     except ValueError:
-        raise InvalidRequest(f"environment variable {name} has {text!r}; it must be a whole number") from None
+        raise InvalidRequest(
+            f"environment variable {name} has {text!r}; it must be a whole number"
+        ) from None
     if value < least:
-        raise InvalidRequest(f"environment variable {name} has {value}; it must be at least {least}")
+        raise InvalidRequest(
+            f"environment variable {name} has {value}; it must be at least {least}"
+        )
     return value
 
 
@@ -62,7 +72,9 @@ def read_port(environ: Environment, name: str, default: int) -> int:
     """Read a TCP port; 0 lets the kernel choose one."""
     port = read_number(environ, name, default, least=0)
     if port > LARGEST_PORT:
-        raise InvalidRequest(f"environment variable {name} has {port}; a port is at most {LARGEST_PORT}")
+        raise InvalidRequest(
+            f"environment variable {name} has {port}; a port is at most {LARGEST_PORT}"
+        )
     return port
 
 
@@ -71,5 +83,7 @@ def read_log_level(environ: Environment, name: str) -> str:
     text = environ.get(name) or "info"
     level = LOG_LEVELS.get(text.lower())
     if level is None:
-        raise InvalidRequest(f"environment variable {name} has {text!r}; it must be one of {', '.join(LOG_LEVELS)}")
+        raise InvalidRequest(
+            f"environment variable {name} has {text!r}; it must be one of {', '.join(LOG_LEVELS)}"
+        )
     return level

@@ -18,12 +18,16 @@ class Facts:
     """
     The state of the cluster as one ADD sees it.
 
-    `owner`: the pod's top owner (the pod itself when nothing owns it). `automatic`: the pools made for that owner.
+    `owner`: the pod's top owner (the pod itself when nothing owns it). `automatic`: the pools made
+    for that owner.
     `reserved`: per family, of living SpiderReservedIPs.
-    `networks`: the parsed annotation `k8s.v1.cni.cncf.io/networks`. `default_network`: the cluster's default network, as
-    `namespace/name` or `name`; None where no meta plugin is set up. `agent_namespace`: where networks without a namespace are.
-    `position`: of the pod among the ordinals of its StatefulSet; None where it belongs to none, or asks for no exact address.
-    `master_addresses`: addresses of the physical NIC below the one asked for; None unless the request has `matchMasterSubnet`.
+    `networks`: the parsed annotation `k8s.v1.cni.cncf.io/networks`. `default_network`: the
+    cluster's default network, as `namespace/name` or `name`; None where no meta plugin is set up.
+    `agent_namespace`: where networks without a namespace are.
+    `position`: of the pod among the ordinals of its StatefulSet; None where it belongs to none, or
+    asks for no exact address.
+    `master_addresses`: addresses of the physical NIC below the one asked for; None unless the
+    request has `matchMasterSubnet`.
     """
 
     pod: Pod

@@ -29,7 +29,8 @@ class Fields:
     """
     Typed access to one JSON object.
 
-    Keys match in any case and `null` counts as absent, as for Go's decoder, whose users wrote the annotations in use.
+    Keys match in any case and `null` counts as absent, as for Go's decoder, whose users wrote the
+    annotations in use.
     """
 
     def __init__(self, value: object, where: str) -> None:
@@ -78,11 +79,17 @@ class Fields:
     def nested_list(self, key: str) -> list[Fields]:
         """Give typed access to each object of a list."""
         values: list[object] = self._get(key, list, "a list of objects") or []
-        return [Fields(value, f'{self.where}: "{key}"[{index}]') for index, value in enumerate(values)]
+        return [
+            Fields(value, f'{self.where}: "{key}"[{index}]') for index, value in enumerate(values)
+        ]
 
 
 def kind_of(value: object) -> str:
     """Say what a JSON value is."""
-    return {type(None): "null", bool: "true or false", str: "a text", list: "a list", dict: "an object"}.get(
-        type(value), "a number"
-    )
+    return {
+        type(None): "null",
+        bool: "true or false",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }.get(type(value), "a number")

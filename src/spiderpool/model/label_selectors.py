@@ -1,4 +1,8 @@
-"""Label selectors: what they match, what is wrong with them, how they read (rules and words of Kubernetes' `metav1`)."""
+"""
+Label selectors.
+
+What they match, what is wrong with them, how they read (rules and words of Kubernetes' `metav1`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from spiderpool.api.kubernetes.meta import LabelSelector, LabelSelectorRequireme
 from spiderpool.model.labels import LABEL_VALUE
 
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-KEY_PREFIX: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+KEY_PREFIX: Final = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+)
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
@@ -39,9 +45,14 @@ def _holds(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> 
 def selector_problems(selector: LabelSelector) -> Iterator[tuple[str, str, str]]:
     """Give (path below the selector, value, message) for everything that is malformed."""
     for key, value in selector.match_labels.items():
-        yield from ((f"matchLabels.{path}", bad, why) for path, bad, why in _label_problems(key, (value,)))
+        yield from (
+            (f"matchLabels.{path}", bad, why) for path, bad, why in _label_problems(key, (value,))
+        )
     for index, requirement in enumerate(selector.match_expressions):
-        yield from ((f"matchExpressions[{index}].{path}", bad, why) for path, bad, why in _requirement_problems(requirement))
+        yield from (
+            (f"matchExpressions[{index}].{path}", bad, why)
+            for path, bad, why in _requirement_problems(requirement)
+        )
 
 
 def _requirement_problems(requirement: LabelSelectorRequirement) -> Iterator[tuple[str, str, str]]:
@@ -58,7 +69,11 @@ def _requirement_problems(requirement: LabelSelectorRequirement) -> Iterator[tup
                     "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
                 )
         case other:
-            yield "operator", other, "not a valid selector operator; write In, NotIn, Exists or DoesNotExist"
+            yield (
+                "operator",
+                other,
+                "not a valid selector operator; write In, NotIn, Exists or DoesNotExist",
+            )
     yield from _label_problems(requirement.key, requirement.values)
 
 
@@ -66,7 +81,11 @@ def _label_problems(key: str, values: tuple[str, ...]) -> Iterator[tuple[str, st
     """Check a label's key and values."""
     prefix, slash, name = key.rpartition("/")
     if not KEY_NAME.fullmatch(name) or (slash and not KEY_PREFIX.fullmatch(prefix)):
-        yield "key", key, "not a label key: at most 63 letters, digits, '-', '_' or '.', after an optional DNS prefix and '/'"
+        yield (
+            "key",
+            key,
+            "not a label key: at most 63 letters, digits, '-', '_' or '.', after an optional DNS prefix and '/'",
+        )
     for value in values:
         if not LABEL_VALUE.fullmatch(value):
             yield (
@@ -79,7 +98,13 @@ def _label_problems(key: str, values: tuple[str, ...]) -> Iterator[tuple[str, st
 def render_selector(selector: LabelSelector) -> str:
     """Write a selector as kubectl's `-l` does; the empty one as `everything`."""
     labels = [f"{key}={value}" for key, value in sorted(selector.match_labels.items())]
-    return ",".join(labels + [_render_requirement(requirement) for requirement in selector.match_expressions]) or "everything"
+    return (
+        ",".join(
+            labels
+            + [_render_requirement(requirement) for requirement in selector.match_expressions]
+        )
+        or "everything"
+    )
 
 
 def _render_requirement(requirement: LabelSelectorRequirement) -> str:

@@ -1,7 +1,8 @@
 """
 Network selections: which further networks a pod asks for, in the short or the JSON form of the Network Plumbing Working Group.
 
-Stricter than Multus where it would fail later with worse words: an empty name, `null` items, an empty gateway are refused.
+Stricter than Multus where it would fail later with worse words: an empty name, `null` items, an
+empty gateway are refused.
 Source: reference meta-plugin.md 2.1 and 2.3.
 """
 
@@ -55,8 +56,10 @@ class NetworkSelection:
     """
     One network that a pod asks for.
 
-    `interface` is empty when the user leaves the name to the order. `ips` as written, with or without a prefix length.
-    `default_route`: None = not said; an empty tuple = said, and none. `cni_args` is JSON, None = not said.
+    `interface` is empty when the user leaves the name to the order. `ips` as written, with or
+    without a prefix length.
+    `default_route`: None = not said; an empty tuple = said, and none. `cni_args` is JSON, None =
+    not said.
     """
 
     namespace: str
@@ -78,12 +81,18 @@ class NetworkSelection:
 
 
 def nic_name(networks: tuple[NetworkSelection, ...], index: int) -> str:
-    """Give the NIC of the index-th network, counted from 1: the name asked for, else `net<index>` (meta-plugin.md 3.1)."""
+    """
+    Give the NIC of the index-th network, counted from 1.
+
+    The name asked for, else `net<index>` (meta-plugin.md 3.1).
+    """
     asked = networks[index - 1].interface if index <= len(networks) else ""
     return asked or f"net{index}"
 
 
-def parse_networks(text: str, default_namespace: str, annotation: str = ANNO_NETWORKS) -> tuple[NetworkSelection, ...]:
+def parse_networks(
+    text: str, default_namespace: str, annotation: str = ANNO_NETWORKS
+) -> tuple[NetworkSelection, ...]:
     """
     Read the annotation `k8s.v1.cni.cncf.io/networks`.
 
@@ -98,7 +107,9 @@ def parse_networks(text: str, default_namespace: str, annotation: str = ANNO_NET
         if any(mark in text for mark in '[{"'):
             selections = _parse_json(text, default_namespace)
         else:
-            selections = tuple(_parse_short(item.strip(), default_namespace) for item in text.split(","))
+            selections = tuple(
+                _parse_short(item.strip(), default_namespace) for item in text.split(",")
+            )
         _check_gateways(selections)
     except InvalidRequest as error:
         raise InvalidRequest(f"wrong input: annotation {annotation}: {error.message}") from None
@@ -127,7 +138,9 @@ def _parse_short(item: str, default_namespace: str) -> NetworkSelection:
     parts = [part.strip() for part in item.split("/")]
     names = [part.strip() for part in parts[-1].split("@")]
     if len(parts) > 2 or len(names) > 2:  # noqa: PLR2004
-        raise InvalidRequest(f'item "{item}" has too many "/" or "@"; write [namespace/]name[@interface]')
+        raise InvalidRequest(
+            f'item "{item}" has too many "/" or "@"; write [namespace/]name[@interface]'
+        )
     namespace, name, interface = "".join(parts[:-1]), names[0], "".join(names[1:])
     for text, what in ((namespace, "namespace"), (name, "name")):
         if text and not NAME_FORM.fullmatch(text):
@@ -138,12 +151,16 @@ def _parse_short(item: str, default_namespace: str) -> NetworkSelection:
         raise InvalidRequest(
             f'item "{item}": interface "{interface}" must have at most {INTERFACE_BYTES} bytes, no blank and no "/"'
         )
-    return NetworkSelection(namespace or default_namespace, _named(name, f'item "{item}"'), interface)
+    return NetworkSelection(
+        namespace or default_namespace, _named(name, f'item "{item}"'), interface
+    )
 
 
 def _parse_json(text: str, default_namespace: str) -> tuple[NetworkSelection, ...]:
     """Read an array of objects."""
-    return tuple(_parse_element(fields, default_namespace) for fields in read_objects(text, JSON_EXAMPLE))
+    return tuple(
+        _parse_element(fields, default_namespace) for fields in read_objects(text, JSON_EXAMPLE)
+    )
 
 
 def _parse_element(fields: Fields, default_namespace: str) -> NetworkSelection:
@@ -166,7 +183,9 @@ def _parse_element(fields: Fields, default_namespace: str) -> NetworkSelection:
 def _named(name: str, where: str) -> str:
     """Refuse a selection that names no network."""
     if not name:
-        raise InvalidRequest(f"{where} has no name; write the name of a NetworkAttachmentDefinition")
+        raise InvalidRequest(
+            f"{where} has no name; write the name of a NetworkAttachmentDefinition"
+        )
     return name
 
 
@@ -184,7 +203,9 @@ def _checked_mac(fields: Fields, key: str) -> str:
     text = fields.text(key)
     digits = re.sub("[.:-]", "", text)
     if text and not (MAC_FORM.fullmatch(text) and len(digits) in MAC_DIGITS):
-        raise InvalidRequest(f'{fields.where}: "{key}" is "{text}"; write 6, 8 or 20 octets such as 02:00:5e:10:00:01')
+        raise InvalidRequest(
+            f'{fields.where}: "{key}" is "{text}"; write 6, 8 or 20 octets such as 02:00:5e:10:00:01'
+        )
     return text
 
 
@@ -215,7 +236,9 @@ def _gateways(fields: Fields) -> tuple[IPAddress, ...] | None:
 def _check_gateways(selections: Iterable[NetworkSelection]) -> None:
     """Refuse a second gateway of a family, over all networks of the pod: there is no ECMP."""
     seen: dict[int, IPAddress] = {}
-    for gateway in (gateway for selection in selections for gateway in selection.default_route or ()):
+    for gateway in (
+        gateway for selection in selections for gateway in selection.default_route or ()
+    ):
         if gateway.version in seen:
             raise InvalidRequest(
                 f'"default-route" names {seen[gateway.version]} and {gateway}; '

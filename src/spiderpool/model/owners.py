@@ -1,8 +1,8 @@
 """
 The application that a pod belongs to (reference ipam.md 3.1, step 2).
 
-One step at a time, since the parent of a ReplicaSet or Job has to be fetched: `next_owner` of the pod; unless `is_final`, fetch
-that object's metadata and take `top_owner`; then `application`.
+One step at a time, since the parent of a ReplicaSet or Job has to be fetched: `next_owner` of the
+pod; unless `is_final`, fetch that object's metadata and take `top_owner`; then `application`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import OwnerReference
 
 # A controller that is itself managed by another, and by which.
-MANAGED_BY: Final = {("apps/v1", "ReplicaSet"): ("apps/v1", "Deployment"), ("batch/v1", "Job"): ("batch/v1", "CronJob")}
+MANAGED_BY: Final = {
+    ("apps/v1", "ReplicaSet"): ("apps/v1", "Deployment"),
+    ("batch/v1", "Job"): ("batch/v1", "CronJob"),
+}
 
 
 def next_owner(refs: Iterable[OwnerReference]) -> OwnerReference | None:
@@ -32,11 +35,14 @@ def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerRe
     """
     Give the application, knowing the owners of a ReplicaSet or Job.
 
-    Only the manager that Kubernetes itself has for the kind counts: a ReplicaSet owned by anything but a Deployment is
-    the application.
+    Only the manager that Kubernetes itself has for the kind counts: a ReplicaSet owned by anything
+    but a Deployment is the application.
     """
     parent = next_owner(parents)
-    if parent is not None and MANAGED_BY.get((ref.api_version, ref.kind)) == (parent.api_version, parent.kind):
+    if parent is not None and MANAGED_BY.get((ref.api_version, ref.kind)) == (
+        parent.api_version,
+        parent.kind,
+    ):
         return parent
     return ref
 
@@ -44,5 +50,7 @@ def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerRe
 def application(pod: Pod, ref: OwnerReference | None) -> Application:
     """Give the application of a pod: its top owner, or the pod itself."""
     if ref is None:
-        return Application(api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid)
+        return Application(
+            api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid
+        )
     return Application(api_version=ref.api_version, kind=ref.kind, name=ref.name, uid=ref.uid)

@@ -8,7 +8,8 @@ from spiderpool.api.crd.spiderip import Application, HolderKind
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.config import Features
 
-STATIC_POD_ANNOTATION = "kubernetes.io/config.source"  # set by kubelet on mirror pods, whose UID is not the runtime's
+# set by kubelet on mirror pods, whose UID is not the runtime's
+STATIC_POD_ANNOTATION = "kubernetes.io/config.source"
 
 
 FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
@@ -18,14 +19,19 @@ def is_alive(pod: Pod) -> bool:
     """
     Whether a pod may still use addresses.
 
-    A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"); reference ipam.md 3.1, step 1,
-    takes some of these pods for alive, and they would hold their addresses for as long as the object exists.
+    A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"); reference
+    ipam.md 3.1, step 1, takes some of these pods for alive, and they would hold their addresses for
+    as long as the object exists.
     """
     return pod.metadata.deletion_timestamp is None and pod.status.phase not in FINAL_PHASES
 
 
 def is_mirror(pod: Pod) -> bool:
-    """Whether kubelet made the pod from a file: then the runtime's UID differs from the object's."""
+    """
+    Whether kubelet made the pod from a file.
+
+    Then the runtime's UID differs from the object's.
+    """
     return pod.metadata.annotations.get(STATIC_POD_ANNOTATION, "api") != "api"
 
 
@@ -37,10 +43,21 @@ def full_name(pod: Pod) -> str:
 def holder_kind(owner: Application, features: Features) -> HolderKind:
     """Give what holds the pod's addresses: the pod, or the virtual machine that it runs."""
     virtual = (owner.api_version, owner.kind) == ("kubevirt.io/v1", "VirtualMachineInstance")
-    return HolderKind.VIRTUAL_MACHINE if virtual and features.enable_kubevirt_static_ip else HolderKind.POD
+    return (
+        HolderKind.VIRTUAL_MACHINE
+        if virtual and features.enable_kubevirt_static_ip
+        else HolderKind.POD
+    )
 
 
 def is_static(owner: Application, features: Features) -> bool:
-    """Whether addresses outlive the pod: StatefulSets of Kubernetes itself and virtual machines (reference ipam.md 3.6)."""
-    stateful = (owner.api_version, owner.kind) == ("apps/v1", "StatefulSet") and features.enable_stateful_set
+    """
+    Whether addresses outlive the pod.
+
+    StatefulSets of Kubernetes itself and virtual machines (reference ipam.md 3.6).
+    """
+    stateful = (owner.api_version, owner.kind) == (
+        "apps/v1",
+        "StatefulSet",
+    ) and features.enable_stateful_set
     return stateful or holder_kind(owner, features) is HolderKind.VIRTUAL_MACHINE

@@ -25,7 +25,8 @@ from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
 from spiderpool.api.kubernetes.meta import LabelSelector
 from spiderpool.errors import InvalidRequest
 
-COOL_DOWN_S: Final = 30  # longer than neighbours believe an old MAC (Linux: base_reachable_time, 30 s)
+# longer than neighbours believe an old MAC (Linux: base_reachable_time, 30 s)
+COOL_DOWN_S: Final = 30
 NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # the subnet of a pool whose subnet cannot be read
 
 
@@ -48,7 +49,12 @@ class Place:
         """Read the labels of a pool; None when it is no automatic one."""
         if LABEL_OWNER_APP_NAME not in labels:
             return None
-        parts = (LABEL_OWNER_APP_GV, LABEL_OWNER_APP_KIND, LABEL_OWNER_APP_NAMESPACE, LABEL_OWNER_APP_NAME)
+        parts = (
+            LABEL_OWNER_APP_GV,
+            LABEL_OWNER_APP_KIND,
+            LABEL_OWNER_APP_NAMESPACE,
+            LABEL_OWNER_APP_NAME,
+        )
         return cls(
             application="_".join(labels.get(part, "") for part in parts),
             subnet=labels.get(LABEL_OWNER_SUBNET, ""),
@@ -62,12 +68,13 @@ class Pool:
     """
     What decisions need to know of a pool.
 
-    `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without the gateway; what pods may get.
-    `broken` says why the pool cannot be read; then its sets are empty, and it is refused with these words.
-    `imported` is false while allocations of Go Spiderpool wait for their SpiderIPs.
-    `place`: what an automatic pool is for; then `application_uid` is that of the application, and `reclaim` says whether the
-    pool goes with it. `cool_down_s`: how long a released address rests while others are free.
-    `conflict_detection`, `gateway_detection`: None = the cluster's switch.
+    `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without the
+    gateway; what pods may get. `broken` says why the pool cannot be read; then its sets are empty,
+    and it is refused with these words. `imported` is false while allocations of Go Spiderpool wait
+    for their SpiderIPs.
+    `place`: what an automatic pool is for; then `application_uid` is that of the application, and
+    `reclaim` says whether the pool goes with it. `cool_down_s`: how long a released address rests
+    while others are free. `conflict_detection`, `gateway_detection`: None = the cluster's switch.
     """
 
     name: str
@@ -109,7 +116,12 @@ class Pool:
             subnet, gateway, total = read_range(spec)
         except InvalidRequest as error:
             family = spec.ip_version or 4
-            subnet, gateway, total, broken = NO_NETWORK, None, AddressSet.empty(family), error.message
+            subnet, gateway, total, broken = (
+                NO_NETWORK,
+                None,
+                AddressSet.empty(family),
+                error.message,
+            )
         return cls(
             name=obj.metadata.name,
             uid=obj.metadata.uid,
@@ -140,7 +152,11 @@ class Pool:
 
 
 def application_of(obj: SpiderIPPool) -> str | None:
-    """Return the key of the application that an automatic pool is for, as its labels have it; None for other pools."""
+    """
+    Return the key of the application that an automatic pool is for, as its labels have it.
+
+    None for other pools.
+    """
     place = Place.of_labels(obj.metadata.labels)
     return None if place is None else place.application
 
@@ -156,11 +172,17 @@ def cool_down_of(spec: IPPoolSpec) -> int:
 
 
 def read_range(spec: RangeSpec) -> tuple[IPNetwork, IPAddress | None, AddressSet]:
-    """Read subnet, gateway and addresses of a pool or subnet; `InvalidRequest` says what cannot be read."""
+    """
+    Read subnet, gateway and addresses of a pool or subnet.
+
+    `InvalidRequest` says what cannot be read.
+    """
     subnet = parse_network(spec.subnet)
     family = subnet.version
     if spec.ip_version not in (None, family):
-        raise InvalidRequest(f"ipVersion is {spec.ip_version}, but subnet {spec.subnet} is IPv{family}")
+        raise InvalidRequest(
+            f"ipVersion is {spec.ip_version}, but subnet {spec.subnet} is IPv{family}"
+        )
     gateway = None if spec.gateway is None else parse_address(spec.gateway)
     if gateway is not None and gateway.version != family:
         raise InvalidRequest(f"gateway {gateway} is not an IPv{family} address")

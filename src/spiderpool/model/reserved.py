@@ -20,7 +20,9 @@ class Reserved:
     nothing because it cannot be read; the webhook refuses such items where it is installed.
     """
 
-    by_family: Mapping[int, AddressSet] = field(default_factory=lambda: {4: AddressSet.empty(4), 6: AddressSet.empty(6)})
+    by_family: Mapping[int, AddressSet] = field(
+        default_factory=lambda: {4: AddressSet.empty(4), 6: AddressSet.empty(6)}
+    )
     unreadable: tuple[str, ...] = ()
 
 
@@ -40,7 +42,9 @@ def read_reserved(objects: Iterable[SpiderReservedIP]) -> Reserved:
                 family = family_of(item)
                 spans[family].append(parse_range(family, item))
             except InvalidRequest as error:
-                unreadable.append(f"SpiderReservedIP {obj.metadata.name}: {error.message}; this item reserves nothing")
+                unreadable.append(
+                    f"SpiderReservedIP {obj.metadata.name}: {error.message}; this item reserves nothing"
+                )
     return Reserved(
         {family: AddressSet.from_spans(family, found) for family, found in spans.items()},
         tuple(unreadable),

@@ -1,4 +1,8 @@
-"""The pods of a StatefulSet: the ordinal in a pod's name, and the ordinals that the StatefulSet wants."""
+"""
+The pods of a StatefulSet.
+
+The ordinal in a pod's name, and the ordinals that the StatefulSet wants.
+"""
 
 from __future__ import annotations
 

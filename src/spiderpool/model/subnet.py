@@ -22,7 +22,11 @@ REMEMBERED: Final = 2**14  # grants
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Addresses that a subnet has given to a pool; `application`: whom an automatic pool is for, None for other pools."""
+    """
+    Addresses that a subnet has given to a pool; `application`.
+
+    Whom an automatic pool is for, None for other pools.
+    """
 
     ips: AddressSet
     application: str | None = None
@@ -37,7 +41,8 @@ class Subnet:
     """
     What decisions need to know of a subnet.
 
-    `text` is the CIDR as written: pools with the same text are the subnet's. `broken` says why the subnet cannot be read.
+    `text` is the CIDR as written: pools with the same text are the subnet's. `broken` says why the
+    subnet cannot be read.
     """
 
     name: str
@@ -58,12 +63,20 @@ class Subnet:
 
     @classmethod
     def parse(cls, obj: SpiderSubnet) -> Subnet:
-        """Read the object; one that cannot be read gives a subnet without addresses that says so."""
+        """
+        Read the object.
+
+        One that cannot be read gives a subnet without addresses that says so.
+        """
         spec, broken = obj.spec, None
         try:
             network, _, total = read_range(spec)
         except InvalidRequest as error:
-            network, total, broken = NO_NETWORK, AddressSet.empty(spec.ip_version or 4), error.message
+            network, total, broken = (
+                NO_NETWORK,
+                AddressSet.empty(spec.ip_version or 4),
+                error.message,
+            )
         return cls(
             name=obj.metadata.name,
             uid=obj.metadata.uid,
@@ -80,12 +93,21 @@ class Subnet:
     def granted(self, except_for: Iterable[str] = ()) -> AddressSet:
         """Give all addresses that pools have, some pools left out."""
         others = set(except_for)
-        spans = [span for name, grant in self.grants.items() if name not in others for span in grant.ips.spans]
+        spans = [
+            span
+            for name, grant in self.grants.items()
+            if name not in others
+            for span in grant.ips.spans
+        ]
         return AddressSet.from_spans(self.family, spans)
 
 
 def read_grants(text: str | None, family: int) -> Grants:
-    """Read `controlledIPPools`; what cannot be read of it is left out, it is written anew from the pools."""
+    """
+    Read `controlledIPPools`.
+
+    What cannot be read of it is left out, it is written anew from the pools.
+    """
     try:
         document: Any = msgspec.json.decode(text) if text else {}
     except msgspec.DecodeError:
@@ -107,7 +129,8 @@ def _grant(item: object, family: int) -> Grant | None:
         return None
 
 
-# A subnet's status is read and written whole, and all but one of its pools are as they were: what stays costs a look-up.
+# A subnet's status is read and written whole, and all but one of its pools are as they were: what
+# stays costs a look-up.
 @lru_cache(REMEMBERED)
 def _read_ips(family: int, items: tuple[str, ...]) -> AddressSet:
     """Read the ranges of one pool."""
@@ -121,9 +144,14 @@ def _render_ips(ips: AddressSet) -> tuple[str, ...]:
 
 
 def subnet_status(grants: Grants, total: AddressSet) -> SubnetStatus:
-    """Make the status of a subnet (reference ipam.md 1.2): pools by name, counts of what is there and of what pools have."""
+    """
+    Make the status of a subnet (reference ipam.md 1.2).
+
+    Pools by name, counts of what is there and of what pools have.
+    """
     entries = {
-        name: {"ips": _render_ips(grant.ips)} | ({"application": grant.application} if grant.application else {})
+        name: {"ips": _render_ips(grant.ips)}
+        | ({"application": grant.application} if grant.application else {})
         for name, grant in sorted(grants.items())
     }
     return SubnetStatus(

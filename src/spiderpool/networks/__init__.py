@@ -1,1 +1,5 @@
-"""Several networks of one pod: NetworkAttachmentDefinitions, delegates, their results and status. Pure."""
+"""
+Several networks of one pod: NetworkAttachmentDefinitions, delegates, their results and status.
+
+Pure.
+"""

@@ -49,7 +49,11 @@ def definition_name(config: SpiderMultusConfig) -> str:
 
 
 def render_annotations(config: SpiderMultusConfig) -> dict[str, str]:
-    """Give the annotations of the definition: all of ours, and the resource that a pod on this network needs."""
+    """
+    Give the annotations of the definition.
+
+    All of ours, and the resource that a pod on this network needs.
+    """
     resource = _resource(config.spec)
     return {**config.metadata.annotations, **({ANNO_RESOURCE_NAME: resource} if resource else {})}
 
@@ -88,7 +92,11 @@ def block_of(spec: MultusConfigSpec) -> object:
 
 
 def read_chained(text: str) -> Plugin:
-    """Read a further plugin. Raises `InvalidRequest` when the text is not a JSON object with `type`."""
+    """
+    Read a further plugin.
+
+    Raises `InvalidRequest` when the text is not a JSON object with `type`.
+    """
     try:
         plugin = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError:
@@ -133,7 +141,13 @@ def _on_master(block: MasterConfig, spec: MultusConfigSpec) -> Iterator[Plugin]:
         yield _ifacer(block, vlan_id)
     mode = {"mode": "bridge"} if spec.type is CNIType.MACVLAN else {}
     master = f"{base}.{vlan_id}" if vlan_id else base
-    yield {"type": str(spec.type), "master": master, **mode, "mtu": block.mtu or 0, **_ipam(spec, block.ippools)}
+    yield {
+        "type": str(spec.type),
+        "master": master,
+        **mode,
+        "mtu": block.mtu or 0,
+        **_ipam(spec, block.ippools),
+    }
 
 
 def _vlan(block: VlanConfig, spec: MultusConfigSpec) -> Iterator[Plugin]:
@@ -239,9 +253,14 @@ def _coordinator(spec: CoordinatorSpec) -> Plugin:
         # that is when the reference writes it
         "podRPFilter": spec.pod_rp_filter if spec.pod_cidr_type is not None else None,
         "hijackCIDR": list(spec.hijack_cidr) or None,
-        "policyRoutes": [{"dst": route.dst, "gw": route.gw} for route in spec.policy_routes] or None,
+        "policyRoutes": [{"dst": route.dst, "gw": route.gw} for route in spec.policy_routes]
+        or None,
     }
-    return {key: value for key, value in {"txQueueLen": spec.tx_queue_len, **values}.items() if value is not None}
+    return {
+        key: value
+        for key, value in {"txQueueLen": spec.tx_queue_len, **values}.items()
+        if value is not None
+    }
 
 
 def _in_order(value: Any) -> Any:

@@ -20,10 +20,27 @@ from spiderpool.errors import BadEnvironment, InvalidRequest
 from spiderpool.model.network_selection import Bandwidth, NetworkSelection, PortMapping
 
 BOTH = frozenset({4, 6})
-DEFAULT_NETWORKS: Final[Mapping[int, IPv4Network | IPv6Network]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+DEFAULT_NETWORKS: Final[Mapping[int, IPv4Network | IPv6Network]] = {
+    4: IPv4Network("0.0.0.0/0"),
+    6: IPv6Network("::/0"),
+}
 DEVICE_INFO_DIR = "/var/run/k8s.cni.cncf.io/devinfo"
-_CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "infinibandGUID", "deviceID", "CNIDeviceInfoFile")
-_OWN_ARGS = ("IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
+_CAPABILITIES = (
+    "portMappings",
+    "bandwidth",
+    "ips",
+    "mac",
+    "infinibandGUID",
+    "deviceID",
+    "CNIDeviceInfoFile",
+)
+_OWN_ARGS = (
+    "IgnoreUnknown",
+    "K8S_POD_NAMESPACE",
+    "K8S_POD_NAME",
+    "K8S_POD_INFRA_CONTAINER_ID",
+    "K8S_POD_UID",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,8 @@ class Network:
     """
     A network that a pod gets, resolved to its configuration.
 
-    `name` is what status and Events call it. `device_id` comes from a device plugin for `resource_name`.
+    `name` is what status and Events call it. `device_id` comes from a device plugin for
+    `resource_name`.
     """
 
     name: str
@@ -46,8 +64,9 @@ class Delegate:
     """
     One network as it is called: everything that ADD, CHECK and DEL of it need to say the same.
 
-    `gateways`: None = the element says nothing about default routes. `lose`: families whose default routes it must give
-    up. `capability_args`: values for `runtimeConfig`, before each plugin's own choice.
+    `gateways`: None = the element says nothing about default routes. `lose`: families whose default
+    routes it must give up. `capability_args`: values for `runtimeConfig`, before each plugin's own
+    choice.
     """
 
     name: str
@@ -66,7 +85,11 @@ class Delegate:
 
 @dataclass(frozen=True, slots=True)
 class RouteChange:
-    """What happens to the default routes of one interface: those families go, then one route for each gateway comes."""
+    """
+    What happens to the default routes of one interface.
+
+    Those families go, then one route for each gateway comes.
+    """
 
     remove: frozenset[int]
     add: tuple[IPAddress, ...]
@@ -82,10 +105,14 @@ def plan_delegates(
         BadEnvironment: a requested interface name that no kernel takes.
         InvalidRequest: two networks would get one interface name.
     """
-    delegates = [_plan(network, i, ifname, container_id, runtime_config) for i, network in enumerate(networks)]
+    delegates = [
+        _plan(network, i, ifname, container_id, runtime_config)
+        for i, network in enumerate(networks)
+    ]
     _refuse_same_names(delegates)
     if all(delegate.gateways is None for delegate in delegates[1:]):
-        # A key in the default network's own element alone replaces its gateway and concerns nobody else.
+        # A key in the default network's own element alone replaces its gateway and concerns nobody
+        # else.
         return tuple(delegates)
     return tuple(replace(delegate, lose=_losses(delegate)) for delegate in delegates)
 
@@ -94,8 +121,8 @@ def route_change(delegate: Delegate) -> RouteChange | None:
     """
     Say what happens to a delegate's default routes, None when nothing does.
 
-    Whoever is marked, or brings gateways, gives up its default routes of both families. An owner with an empty list
-    keeps the default routes that its own plugin made.
+    Whoever is marked, or brings gateways, gives up its default routes of both families. An owner
+    with an empty list keeps the default routes that its own plugin made.
     """
     if delegate.gateways:
         return RouteChange(BOTH, delegate.gateways)
@@ -104,15 +131,25 @@ def route_change(delegate: Delegate) -> RouteChange | None:
     return None
 
 
-def with_default_routes(result: Result, lost: Collection[int], gateways: Sequence[IPAddress]) -> Result:
+def with_default_routes(
+    result: Result, lost: Collection[int], gateways: Sequence[IPAddress]
+) -> Result:
     """Give a result as it is true after its default routes were changed."""
-    kept = [route for route in result.routes if route.dst not in {DEFAULT_NETWORKS[family] for family in lost}]
+    kept = [
+        route
+        for route in result.routes
+        if route.dst not in {DEFAULT_NETWORKS[family] for family in lost}
+    ]
     new = [Route(DEFAULT_NETWORKS[gateway.version], gateway) for gateway in gateways]
     return replace(result, routes=(*kept, *new))
 
 
 def automatic_ifname(index: int, default: str) -> str:
-    """Give the interface name of a delegate that asks for none; its position counts, named ones take a number too."""
+    """
+    Give the interface name of a delegate that asks for none.
+
+    Its position counts, named ones take a number too.
+    """
     return default if index == 0 else f"net{index}"
 
 
@@ -139,9 +176,18 @@ def delegate_args(args: CniArgs, delegate: Delegate, command: str) -> str:
 
 
 def delegate_env(
-    env: Mapping[str, str], delegate: Delegate, command: str, bin_dir: str, args: CniArgs, netns: str
+    env: Mapping[str, str],
+    delegate: Delegate,
+    command: str,
+    bin_dir: str,
+    args: CniArgs,
+    netns: str,
 ) -> dict[str, str]:
-    """Give the environment of one delegate's plugins: the caller's, with what this delegate has of its own."""
+    """
+    Give the environment of one delegate's plugins.
+
+    The caller's, with what this delegate has of its own.
+    """
     path = ":".join(part for part in (bin_dir, env.get("CNI_PATH", "")) if part)
     return {
         **env,
@@ -163,7 +209,9 @@ def device_plugin_file(resource_name: str, device_id: str) -> str:
     return f"{DEVICE_INFO_DIR}/dp/" + f"{resource_name}-{device_id}-device.json".replace("/", "-")
 
 
-def _plan(network: Network, index: int, ifname: str, container_id: str, runtime_config: Mapping[str, Any]) -> Delegate:
+def _plan(
+    network: Network, index: int, ifname: str, container_id: str, runtime_config: Mapping[str, Any]
+) -> Delegate:
     selection = network.selection or NetworkSelection(namespace="", name="")
     if selection.interface and not valid_ifname(selection.interface):
         raise BadEnvironment(
@@ -189,17 +237,25 @@ def _plan(network: Network, index: int, ifname: str, container_id: str, runtime_
         gateways=selection.default_route,
         device_id=device_id,
         resource_name=network.resource_name,
-        capability_args=_capability_args(selection, runtime_config, device_id, info_file, default=index == 0),
+        capability_args=_capability_args(
+            selection, runtime_config, device_id, info_file, default=index == 0
+        ),
     )
 
 
 def _capability_args(
-    selection: NetworkSelection, runtime_config: Mapping[str, Any], device_id: str, info_file: str, *, default: bool
+    selection: NetworkSelection,
+    runtime_config: Mapping[str, Any],
+    device_id: str,
+    info_file: str,
+    *,
+    default: bool,
 ) -> dict[str, Any]:
     supplied = {key: runtime_config[key] for key in _CAPABILITIES if runtime_config.get(key)}
     if default:
         return supplied
-    # The runtime's port mappings are the pod's hostPorts: they lead to the default network and nowhere else.
+    # The runtime's port mappings are the pod's hostPorts: they lead to the default network and
+    # nowhere else.
     supplied.pop("portMappings", None)
     own = {
         "portMappings": [_port_mapping(item) for item in selection.port_mappings],
@@ -215,7 +271,11 @@ def _capability_args(
 
 def _port_mapping(item: PortMapping) -> dict[str, Any]:
     body: dict[str, Any] = {"hostPort": item.host_port, "containerPort": item.container_port}
-    return body | {key: value for key, value in (("protocol", item.protocol), ("hostIP", item.host_ip)) if value}
+    return body | {
+        key: value
+        for key, value in (("protocol", item.protocol), ("hostIP", item.host_ip))
+        if value
+    }
 
 
 def _bandwidth(item: Bandwidth | None) -> dict[str, int] | None:

@@ -21,8 +21,9 @@ class MetaConfig:
     """
     Which networks pods get, and where things are on the node.
 
-    `cluster_network` wins over `delegates`. `allowed_namespaces`: from where pods of other namespaces may take networks
-    when `namespace_isolation` is on. `runtime_config`: what the runtime supplies because of our `capabilities`.
+    `cluster_network` wins over `delegates`. `allowed_namespaces`: from where pods of other
+    namespaces may take networks when `namespace_isolation` is on. `runtime_config`: what the
+    runtime supplies because of our `capabilities`.
     """
 
     cluster_network: str = ""
@@ -50,7 +51,9 @@ def parse_meta_config(document: Mapping[str, Any]) -> MetaConfig:
     """
     default = MetaConfig()
     if _typed(document, "auxiliaryCNIChainName", str):
-        raise Unsupported("auxiliaryCNIChainName is not supported; remove it and write the plugins into the network's own list")
+        raise Unsupported(
+            "auxiliaryCNIChainName is not supported; remove it and write the plugins into the network's own list"
+        )
     config = MetaConfig(
         cluster_network=_typed(document, "clusterNetwork", str) or "",
         delegates=_objects(document, "delegates"),
@@ -67,7 +70,9 @@ def parse_meta_config(document: Mapping[str, Any]) -> MetaConfig:
         runtime_config=_typed(document, "runtimeConfig", dict) or {},
     )
     if not config.cluster_network and not config.delegates:
-        raise InvalidRequest("the configuration has neither clusterNetwork nor delegates; write the default network's name")
+        raise InvalidRequest(
+            "the configuration has neither clusterNetwork nor delegates; write the default network's name"
+        )
     return config
 
 

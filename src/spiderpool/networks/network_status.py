@@ -29,7 +29,9 @@ def network_status(attached: Iterable[Attached]) -> str:
     entries = [entry for item in attached for entry in _entries(item)]
     if not entries:
         return ""
-    return "[" + ",".join(json.dumps(entry, indent=4, ensure_ascii=False) for entry in entries) + "]"
+    return (
+        "[" + ",".join(json.dumps(entry, indent=4, ensure_ascii=False) for entry in entries) + "]"
+    )
 
 
 def _entries(item: Attached) -> list[dict[str, Any]]:
@@ -37,18 +39,29 @@ def _entries(item: Attached) -> list[dict[str, Any]]:
     if not interfaces:
         return []
     if len(interfaces) == 1:
-        # A lone interface without sandbox (a userspace NIC) still tells its addresses, not its name.
+        # A lone interface without sandbox (a userspace NIC) still tells its addresses, not its
+        # name.
         shown = interfaces[0] if interfaces[0].sandbox else Interface()
         return [_entry(item, shown, item.result.ips, default=item.default)]
     inside = [index for index, interface in enumerate(interfaces) if interface.sandbox]
     chosen = _default_interface(item.result, inside) if item.default else None
     return [
-        _entry(item, interfaces[index], _ips_of(item.result.ips, index, inside), default=index == chosen) for index in inside
+        _entry(
+            item,
+            interfaces[index],
+            _ips_of(item.result.ips, index, inside),
+            default=index == chosen,
+        )
+        for index in inside
     ]
 
 
 def _default_interface(result: Result, inside: Sequence[int]) -> int | None:
-    """Give the interface of the first address with a gateway; a host's interface there means none."""
+    """
+    Give the interface of the first address with a gateway.
+
+    A host's interface there means none.
+    """
     for ip in result.ips:
         if ip.gateway is not None and ip.interface is not None:
             return ip.interface
@@ -56,11 +69,19 @@ def _default_interface(result: Result, inside: Sequence[int]) -> int | None:
 
 
 def _ips_of(ips: Sequence[Ip], index: int, inside: Sequence[int]) -> list[Ip]:
-    """Give an interface's addresses; one that names no interface goes to the last one inside the pod."""
-    return [ip for ip in ips if ip.interface == index or (ip.interface is None and index == inside[-1])]
+    """
+    Give an interface's addresses.
+
+    One that names no interface goes to the last one inside the pod.
+    """
+    return [
+        ip for ip in ips if ip.interface == index or (ip.interface is None and index == inside[-1])
+    ]
 
 
-def _entry(item: Attached, interface: Interface, ips: Sequence[Ip], *, default: bool) -> dict[str, Any]:
+def _entry(
+    item: Attached, interface: Interface, ips: Sequence[Ip], *, default: bool
+) -> dict[str, Any]:
     optional = {
         "interface": interface.name,
         "ips": [str(ip.address.ip) for ip in ips],
@@ -89,12 +110,20 @@ def _dns(dns: Dns) -> dict[str, Any]:
 
 
 def _gateways(result: Result) -> list[str]:
-    """Give the gateways of default routes; a route without one borrows its family's first gateway, or is left out."""
+    """
+    Give the gateways of default routes.
+
+    A route without one borrows its family's first gateway, or is left out.
+    """
     gateways = []
     for route in result.routes:
         if not route.dst.network_address.is_unspecified:
             continue
-        borrowed = (ip.gateway for ip in result.ips if ip.address.version == route.dst.version and ip.gateway)
+        borrowed = (
+            ip.gateway
+            for ip in result.ips
+            if ip.address.version == route.dst.version and ip.gateway
+        )
         gateway = route.gw or next(borrowed, None)
         if gateway is not None:
             gateways.append(str(gateway))

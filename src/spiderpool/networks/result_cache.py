@@ -1,8 +1,9 @@
 """
 What is kept about a container between ADD and DEL, in Multus' own form: a live node may change hands.
 
-Two kinds of text: the list of a container's delegates, and one result per attachment as libcni caches it.
-Keys of ours stand beside Multus' (which ignores them); a list that Multus wrote is read without them.
+Two kinds of text: the list of a container's delegates, and one result per attachment as libcni
+caches it. Keys of ours stand beside Multus' (which ignores them); a list that Multus wrote is read
+without them.
 Source: reference meta-plugin.md 3.2 (result cache), 5 (delegates).
 """
 
@@ -24,7 +25,14 @@ from spiderpool.networks.delegates import Delegate, automatic_ifname
 
 RESULTS = "results"
 _MARKS = {4: "IsFilterV4Gateway", 6: "IsFilterV6Gateway"}
-_DAMAGE = (msgspec.DecodeError, msgspec.ValidationError, ValueError, TypeError, KeyError, AttributeError)
+_DAMAGE = (
+    msgspec.DecodeError,
+    msgspec.ValidationError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
 
 
 class _ResultFile(msgspec.Struct, frozen=True, tag_field="kind", tag="cniCacheV1"):
@@ -64,7 +72,9 @@ def render_delegates(delegates: Sequence[Delegate]) -> bytes:
     return msgspec.json.encode([_render(delegate) for delegate in delegates])
 
 
-def parse_delegates(text: bytes, ifname: str, runtime_config: Mapping[str, Any]) -> tuple[Delegate, ...]:
+def parse_delegates(
+    text: bytes, ifname: str, runtime_config: Mapping[str, Any]
+) -> tuple[Delegate, ...]:
     """
     Read a container's delegates.
 
@@ -78,7 +88,9 @@ def parse_delegates(text: bytes, ifname: str, runtime_config: Mapping[str, Any])
     """
     try:
         items = msgspec.json.decode(text, type=list[dict[str, Any]])
-        delegates = tuple(_parse(item, index, ifname, runtime_config) for index, item in enumerate(items))
+        delegates = tuple(
+            _parse(item, index, ifname, runtime_config) for index, item in enumerate(items)
+        )
     except (*_DAMAGE, SpiderpoolError) as error:
         raise Undecodable(f"the list of delegates is damaged: {error}") from error
     if not delegates:
@@ -111,7 +123,9 @@ def parse_result_file(text: bytes) -> CachedResult:
             container_id=item.containerId,
             ifname=item.ifName,
             netns=item.netns,
-            config=msgspec.json.decode(base64.b64decode(item.config), type=dict[str, Any]) if item.config else {},
+            config=msgspec.json.decode(base64.b64decode(item.config), type=dict[str, Any])
+            if item.config
+            else {},
             args=tuple(item.cniArgs or ()),
             capability_args=item.capabilityArgs or {},
             result=item.result,
@@ -120,7 +134,9 @@ def parse_result_file(text: bytes) -> CachedResult:
         raise Undecodable(f"cached result is damaged: {error}") from error
 
 
-def cached_result(delegate: Delegate, container_id: str, netns: str, args: CniArgs, result: Mapping[str, Any]) -> CachedResult:
+def cached_result(
+    delegate: Delegate, container_id: str, netns: str, args: CniArgs, result: Mapping[str, Any]
+) -> CachedResult:
     """Put together what is kept of one delegate's ADD."""
     return CachedResult(
         network=delegate.config.name,
@@ -159,7 +175,9 @@ def _render(delegate: Delegate) -> dict[str, Any]:
     return item
 
 
-def _parse(item: Mapping[str, Any], index: int, ifname: str, runtime_config: Mapping[str, Any]) -> Delegate:
+def _parse(
+    item: Mapping[str, Any], index: int, ifname: str, runtime_config: Mapping[str, Any]
+) -> Delegate:
     gateways = item.get("default-route")
     requested = item.get("ifnameRequest") or ""
     return Delegate(
@@ -179,22 +197,37 @@ def _parse(item: Mapping[str, Any], index: int, ifname: str, runtime_config: Map
 
 
 def _parse_config(item: Mapping[str, Any]) -> NetworkConfig:
-    """Read the configuration from its own bytes; where these are lost, from the decoded copy beside them."""
+    """
+    Read the configuration from its own bytes.
+
+    Where these are lost, from the decoded copy beside them.
+    """
     whole = item.get("ConfList") or {}
     listed = bool(lookup(whole, "plugins"))
     encoded = item.get("Bytes")
-    document = msgspec.json.decode(base64.b64decode(encoded)) if encoded else (whole if listed else item["Conf"])
+    document = (
+        msgspec.json.decode(base64.b64decode(encoded))
+        if encoded
+        else (whole if listed else item["Conf"])
+    )
     # A delegate of Multus' own kind without a name is called by that of its copy.
     name = lookup(document, "name") or lookup(whole if listed else item.get("Conf") or {}, "name")
     return read_config({**document, "name": name}, "cached delegate", listed=listed)
 
 
-def _parse_capability_args(item: Mapping[str, Any], index: int, runtime_config: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_capability_args(
+    item: Mapping[str, Any], index: int, runtime_config: Mapping[str, Any]
+) -> dict[str, Any]:
     kept = item.get("capabilityArgs")
     if isinstance(kept, dict):
         return kept
     if index == 0:
         return dict(runtime_config)
-    requests = {"mac": "macRequest", "ips": "ipRequest", "infinibandGUID": "infinibandGUIDRequest", "deviceID": "deviceID"}
+    requests = {
+        "mac": "macRequest",
+        "ips": "ipRequest",
+        "infinibandGUID": "infinibandGUIDRequest",
+        "deviceID": "deviceID",
+    }
     supplied = {key: value for key, value in runtime_config.items() if key != "portMappings"}
     return supplied | {key: item[request] for key, request in requests.items() if item.get(request)}

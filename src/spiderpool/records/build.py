@@ -1,4 +1,8 @@
-"""The SpiderIP of a claim: how it is made, handed over, released and taken again. Writing it is the store's."""
+"""
+The SpiderIP of a claim: how it is made, handed over, released and taken again.
+
+Writing it is the store's.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,24 @@ from msgspec.structs import replace
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.endpoint import EndpointIP
-from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT, LABEL_KEY, LABEL_NODE, LABEL_OWNER, LABEL_POOL, LABEL_STATE
+from spiderpool.api.crd.group import (
+    ANNO_IN_USE,
+    ANNO_SUSPECT,
+    LABEL_KEY,
+    LABEL_NODE,
+    LABEL_OWNER,
+    LABEL_POOL,
+    LABEL_STATE,
+)
 from spiderpool.api.crd.ippool import Route
-from spiderpool.api.crd.spiderip import Application, Holder, HolderKind, IPState, SpiderIP, SpiderIPSpec
+from spiderpool.api.crd.spiderip import (
+    Application,
+    Holder,
+    HolderKind,
+    IPState,
+    SpiderIP,
+    SpiderIPSpec,
+)
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.pod_request import NicRequest, Request
@@ -72,7 +91,11 @@ def pool_record(
     clean_gateway: bool = False,
     routes: tuple[Route, ...] = (),
 ) -> SpiderIP:
-    """Return the record of an address as its pool gives it now: prefix length and gateway are the pool's."""
+    """
+    Return the record of an address as its pool gives it now.
+
+    Prefix length and gateway are the pool's.
+    """
     gateway = None if pool.gateway is None else str(pool.gateway)
     return build_record(
         ip,
@@ -86,8 +109,14 @@ def pool_record(
     )
 
 
-def nic_record(nic: EndpointIP, ip: IPAddress, prefix_length: int, pool: str, holder: Holder, *, static: bool) -> SpiderIP:
-    """Return the record of an address as a SpiderEndpoint remembers it: gateway and routes are the NIC's."""
+def nic_record(
+    nic: EndpointIP, ip: IPAddress, prefix_length: int, pool: str, holder: Holder, *, static: bool
+) -> SpiderIP:
+    """
+    Return the record of an address as a SpiderEndpoint remembers it.
+
+    Gateway and routes are the NIC's.
+    """
     six = ip.version == 6  # noqa: PLR2004
     return build_record(
         ip,
@@ -128,16 +157,28 @@ def claim_record(
         facts.features,
         key.nic,
         container_id=request.container_id,
-        # The call speaks for its own NIC only. Which networks the other NICs are on is known when their calls come.
+        # The call speaks for its own NIC only. Which networks the other NICs are on is known when
+        # their calls come.
         network=(request.network or "") if key.nic == request.nic else "",
     )
     return pool_record(
-        pool, ip, holder, static=key.static, clean_gateway=nic_request.clean_gateway, routes=pool.routes + routes
+        pool,
+        ip,
+        holder,
+        static=key.static,
+        clean_gateway=nic_request.clean_gateway,
+        routes=pool.routes + routes,
     )
 
 
 def pod_holder(
-    pod: Pod, owner: Application, features: Features, nic: str, *, container_id: str = "", network: str = ""
+    pod: Pod,
+    owner: Application,
+    features: Features,
+    nic: str,
+    *,
+    container_id: str = "",
+    network: str = "",
 ) -> Holder:
     """
     Return a pod, or the virtual machine that it runs, as the holder of an address.
@@ -165,10 +206,18 @@ def pod_holder(
 
 
 def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderIP:
-    """Make the object around a specification: its name is the address, its labels serve selection only; a suspicion ends."""
+    """
+    Make the object around a specification.
+
+    Its name is the address, its labels serve selection only; a suspicion ends.
+    """
     base = metadata or ObjectMeta(name=record_name_of(spec))
     labels = {key: value for key, value in base.labels.items() if key not in OWN_LABELS}
-    annotations = {key: value for key, value in base.annotations.items() if key not in (ANNO_SUSPECT, ANNO_IN_USE)}
+    annotations = {
+        key: value
+        for key, value in base.annotations.items()
+        if key not in (ANNO_SUSPECT, ANNO_IN_USE)
+    }
     return SpiderIP(
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
@@ -193,18 +242,28 @@ def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) 
         uid=pod.metadata.uid,
         node=pod.spec.node_name,
         container_id=request.container_id,
-        network=(request.network or "") if request.nic == record.spec.holder.nic else record.spec.holder.network,
+        network=(request.network or "")
+        if request.nic == record.spec.holder.nic
+        else record.spec.holder.network,
         owner=owner,
     )
     return record_of(replace(record.spec, holder=holder), record.metadata)
 
 
-def let_go(record: SpiderIP, state: IPState, since: str, *, suspicion: str = "", conflict_mac: str | None = None) -> SpiderIP:
+def let_go(
+    record: SpiderIP,
+    state: IPState,
+    since: str,
+    *,
+    suspicion: str = "",
+    conflict_mac: str | None = None,
+) -> SpiderIP:
     """
     Release an address: its last holder stays visible, and may take it back at once when the state is Cooling.
 
     Args:
-        record: as it was judged; the update must be conditional on its UID and resource version, which the result carries.
+        record: as it was judged; the update must be conditional on its UID and resource version,
+        which the result carries.
         state: Cooling, or Quarantined for an address that somebody else uses on the wire.
         since: RFC 3339.
         suspicion: stays on the record, where it is the reason of the release.
@@ -227,7 +286,11 @@ def unmarked(record: SpiderIP) -> SpiderIP:
 
 
 def suspicion_of(record: SpiderIP) -> str:
-    """Give why the controller suspects that a record is nobody's any more; empty when it does not."""
+    """
+    Give why the controller suspects that a record is nobody's any more.
+
+    Empty when it does not.
+    """
     return record.metadata.annotations.get(ANNO_SUSPECT, "")
 
 
@@ -251,7 +314,11 @@ def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
 def _labels(spec: SpiderIPSpec) -> dict[str, str]:
     """Give the labels by which records are selected."""
     holder = spec.holder
-    labels = {LABEL_POOL: spec.pool, LABEL_NODE: holder.node, LABEL_OWNER: holder.owner.uid if holder.owner else ""}
+    labels = {
+        LABEL_POOL: spec.pool,
+        LABEL_NODE: holder.node,
+        LABEL_OWNER: holder.owner.uid if holder.owner else "",
+    }
     if spec.state is not IPState.HELD:
         labels[LABEL_STATE] = spec.state
     if holder.kind is not HolderKind.POOL:

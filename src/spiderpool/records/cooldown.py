@@ -9,7 +9,8 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import let_go
 
-QUARANTINE_S: Final = 300.0  # long enough for the other user of the address to be found, short enough to heal by itself
+# long enough for the other user of the address to be found, short enough to heal by itself
+QUARANTINE_S: Final = 300.0
 
 
 def release(
@@ -24,10 +25,12 @@ def release(
     """
     Return the record with its address released, None when the record is to be deleted instead.
 
-    A record is deleted when its pool is gone or going, and when the pool has no cool-down. Quarantine outlasts the latter.
+    A record is deleted when its pool is gone or going, and when the pool has no cool-down.
+    Quarantine outlasts the latter.
 
     Args:
-        record: as it was judged; the write must be conditional on its UID and resource version, which the result carries.
+        record: as it was judged; the write must be conditional on its UID and resource version,
+        which the result carries.
         pool: that the address is from, None when it does not exist.
         now: in UTC.
         state: Cooling, or Quarantined for an address that somebody else uses on the wire.
@@ -41,7 +44,11 @@ def release(
 
 
 def rest_s(record: SpiderIP, pool: Pool | None) -> float:
-    """Return for how many seconds a released address rests: not at all when its pool does not have it any more."""
+    """
+    Return for how many seconds a released address rests.
+
+    Not at all when its pool does not have it any more.
+    """
     if record.spec.state is IPState.QUARANTINED:
         return QUARANTINE_S
     return pool.cool_down_s if pool is not None and record.spec.address in pool.total else 0.0

@@ -1,4 +1,8 @@
-"""The objects derived from SpiderIPs, in the form that other tools know; nothing decides from them."""
+"""
+The objects derived from SpiderIPs, in the form that other tools know.
+
+Nothing decides from them.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +30,17 @@ def endpoint_of(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> Sp
     """
     Make the SpiderEndpoint of a pod (reference ipam.md 1.4), None when the pod holds nothing.
 
-    The endpoint of a static holder outlives the pod, any other belongs to it. No finalizer: namespaces would hang on it.
+    The endpoint of a static holder outlives the pod, any other belongs to it. No finalizer:
+    namespaces would hang on it.
     """
     held = sorted_records(record for record in records if record.held)
     if not held:
         return None
     spec = held[0].spec
-    nics = tuple(_endpoint_ip(nic, tuple(group)) for nic, group in groupby(held, key=lambda record: record.spec.holder.nic))
+    nics = tuple(
+        _endpoint_ip(nic, tuple(group))
+        for nic, group in groupby(held, key=lambda record: record.spec.holder.nic)
+    )
     return SpiderEndpoint(
         api_version=SpiderEndpoint.resource.api_version,
         kind=SpiderEndpoint.resource.kind,
@@ -49,7 +57,9 @@ def endpoint_of(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> Sp
     )
 
 
-def kept_endpoint(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> SpiderEndpoint | None:
+def kept_endpoint(
+    records: Iterable[SpiderIP], pod: Pod, owner: Application
+) -> SpiderEndpoint | None:
     """
     Return the endpoint as the agent of the pod's node keeps it, None when the pod holds nothing.
 
@@ -63,15 +73,18 @@ def kept_endpoint(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> 
         return None
     # The label is how the agent finds the endpoints of its node after a restart.
     labels = {**endpoint.metadata.labels, LABEL_NODE: label_value(pod.spec.node_name)}
-    return msgspec.structs.replace(endpoint, metadata=msgspec.structs.replace(endpoint.metadata, labels=labels))
+    return msgspec.structs.replace(
+        endpoint, metadata=msgspec.structs.replace(endpoint.metadata, labels=labels)
+    )
 
 
 def merge_endpoint(found: SpiderEndpoint, wanted: SpiderEndpoint) -> SpiderEndpoint:
     """
     Return an endpoint that exists with the content that it should have.
 
-    Labels and annotations of others stay. Finalizers go: a former version of the product set one, and namespaces hang on it.
-    The write must be conditional on UID and resource version, which the result carries.
+    Labels and annotations of others stay. Finalizers go: a former version of the product set one,
+    and namespaces hang on it. The write must be conditional on UID and resource version, which the
+    result carries.
     """
     metadata = msgspec.structs.replace(
         found.metadata,
@@ -128,4 +141,6 @@ def _union(routes: Iterable[Route]) -> tuple[Route, ...]:
 
 def _owned_by(pod: Pod) -> OwnerReference:
     """Make the pod an owner that is no controller: the endpoint goes with it."""
-    return OwnerReference(api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid)
+    return OwnerReference(
+        api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid
+    )

@@ -1,8 +1,8 @@
 """
 Whether an address stays with its holder: at DEL, when its pod is missed, and when a new pod wears the holder's name.
 
-Every verdict carries its sentence. Facts are read live by the caller; a pod that a cache does not know may exist. How long the
-observer has seen them comes in as an argument.
+Every verdict carries its sentence. Facts are read live by the caller; a pod that a cache does not
+know may exist. How long the observer has seen them comes in as an argument.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Verdict:
     """
     What is to be done, and why.
 
-    Of a leak also `trigger`, and `patience_s`: for so long the observer must have seen it before anything is done.
+    Of a leak also `trigger`, and `patience_s`: for so long the observer must have seen it before
+    anything is done.
     """
 
     action: Action
@@ -57,8 +58,9 @@ class Rules:
     """
     The switches of reclaim (reference ipam.md 6.1).
 
-    `on_ready_node`, `on_lost_node`: whether stateless pods that end without an end give their addresses back there. `blank`:
-    whether a pod that runs without an address in its status does. `additional_s` comes on top of every patience.
+    `on_ready_node`, `on_lost_node`: whether stateless pods that end without an end give their
+    addresses back there. `blank`: whether a pod that runs without an address in its status does.
+    `additional_s` comes on top of every patience.
     """
 
     on_ready_node: bool = True
@@ -105,8 +107,8 @@ class HolderOwners:
     """
     The live objects that judge a static holder; None = it does not exist.
 
-    `statefulset`: of the name that `statefulset_name` gives. `instance`, `machine`: VirtualMachineInstance and VirtualMachine
-    of the holder's name.
+    `statefulset`: of the name that `statefulset_name` gives. `instance`, `machine`:
+    VirtualMachineInstance and VirtualMachine of the holder's name.
     """
 
     statefulset: StatefulSet | None = None
@@ -118,12 +120,18 @@ NO_OWNERS: Final = HolderOwners()
 
 
 def statefulset_name(record: SpiderIP) -> str | None:
-    """Give the StatefulSet that judges a static pod's record; None when its name is not one of a StatefulSet's pods."""
+    """
+    Give the StatefulSet that judges a static pod's record.
+
+    None when its name is not one of a StatefulSet's pods.
+    """
     name = parse_stateful_name(record.spec.holder.name)
     return name.statefulset if name else None
 
 
-def judge_release(record: SpiderIP, pod: Pod | None, container_id: str, uid: str, owners: HolderOwners = NO_OWNERS) -> Verdict:
+def judge_release(
+    record: SpiderIP, pod: Pod | None, container_id: str, uid: str, owners: HolderOwners = NO_OWNERS
+) -> Verdict:
     """
     Judge a DEL (architecture 2, "DEL").
 
@@ -172,13 +180,23 @@ def judge_leak(
     if record.spec.static:
         return _judge_former(record, pod, owners, rules, twins)
     if pod is None:
-        return _leak(_release(f"pod {holder.namespace}/{holder.name} does not exist"), Trigger.POD_GONE, rules)
+        return _leak(
+            _release(f"pod {holder.namespace}/{holder.name} does not exist"),
+            Trigger.POD_GONE,
+            rules,
+        )
     text = f"pod {full_name(pod)} has UID {pod.metadata.uid}; the one that held the address, {holder.uid}, is gone"
     return _leak(_release(text), Trigger.POD_REPLACED, rules)
 
 
 def next_step(
-    verdict: Verdict, node: NodeState, *, seen_s: float, asked_s: float | None = None, answer: str = "", name: str = ""
+    verdict: Verdict,
+    node: NodeState,
+    *,
+    seen_s: float,
+    asked_s: float | None = None,
+    answer: str = "",
+    name: str = "",
 ) -> Next:
     """
     Say what comes next about a suspected record: two steps on a node that answers, time where nobody does.
@@ -213,10 +231,14 @@ def _ask(reason: str, asked_s: float | None, answer: str, name: str) -> Next:
         return Next(Step.WAIT, f"{reason}; {answer}", IN_USE_CHECK_S)
     if asked_s < SILENCE_S:
         return Next(Step.WAIT, reason, SILENCE_S - asked_s)
-    return Next(Step.RELEASE, f"{reason}; the agent of node {name} did not answer for {SILENCE_S:g} s")
+    return Next(
+        Step.RELEASE, f"{reason}; the agent of node {name} did not answer for {SILENCE_S:g} s"
+    )
 
 
-def judge_leak_check(record: SpiderIP, pod: Pod | None, trigger: str, in_use_in: str, *, twin_in_use: bool = False) -> Verdict:
+def judge_leak_check(
+    record: SpiderIP, pod: Pod | None, trigger: str, in_use_in: str, *, twin_in_use: bool = False
+) -> Verdict:
     """
     Judge, on its own node, a record that the controller suspects.
 
@@ -230,17 +252,24 @@ def judge_leak_check(record: SpiderIP, pod: Pod | None, trigger: str, in_use_in:
     """
     lives = pod is not None and is_alive(pod)
     if lives and trigger == Trigger.TWICE and not in_use_in and not twin_in_use:
-        return replace(_keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=IN_USE_CHECK_S)
+        return replace(
+            _keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=IN_USE_CHECK_S
+        )
     if pod is not None and lives and trigger not in (Trigger.NO_ADDRESS, Trigger.TWICE):
         return _keep(f"pod {full_name(pod)} lives")
     if in_use_in:
-        return replace(_keep(f"{record.spec.ip} is still worn in {in_use_in}"), patience_s=IN_USE_CHECK_S)
+        return replace(
+            _keep(f"{record.spec.ip} is still worn in {in_use_in}"), patience_s=IN_USE_CHECK_S
+        )
     return _release(f"no namespace of node {record.spec.holder.node} wears {record.spec.ip}")
 
 
 def grace_of(pod: Pod) -> float:
     """Give how many seconds a pod that has ended, or is in deletion, has for its end."""
-    if pod.metadata.deletion_timestamp is not None and pod.metadata.deletion_grace_period_seconds is not None:
+    if (
+        pod.metadata.deletion_timestamp is not None
+        and pod.metadata.deletion_grace_period_seconds is not None
+    ):
         return pod.metadata.deletion_grace_period_seconds
     grace = pod.spec.termination_grace_period_seconds
     return DEFAULT_GRACE_S if grace is None else grace
@@ -258,14 +287,20 @@ def judge_handover(record: SpiderIP, pod: Pod) -> Verdict:
     if not record.spec.static:
         return _keep(f"{record.spec.ip} is not static: it stays with pod UID {holder.uid}")
     theirs, ours = (holder.namespace, holder.name), (pod.metadata.namespace, pod.metadata.name)
-    if holder.namespace != pod.metadata.namespace or (holder.kind is HolderKind.POD and theirs != ours):
-        return _keep(f"{record.spec.ip} belongs to {holder.namespace}/{holder.name}, not to {full_name(pod)}")
+    if holder.namespace != pod.metadata.namespace or (
+        holder.kind is HolderKind.POD and theirs != ours
+    ):
+        return _keep(
+            f"{record.spec.ip} belongs to {holder.namespace}/{holder.name}, not to {full_name(pod)}"
+        )
     if not is_alive(pod):
         return _keep(f"pod {full_name(pod)} is ending")
     return Verdict(Action.HAND_OVER, f"pod {full_name(pod)} comes back with UID {pod.metadata.uid}")
 
 
-def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeState, rules: Rules, *, twice: bool) -> Verdict:
+def _judge_known(
+    record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeState, rules: Rules, *, twice: bool
+) -> Verdict:
     """Judge a record whose own pod exists."""
     if is_alive(pod) and twice:
         text = f"pod {full_name(pod)} holds another IPv{record.spec.family} address for {record.spec.holder.nic}"
@@ -276,15 +311,22 @@ def _judge_known(record: SpiderIP, pod: Pod, owners: HolderOwners, node: NodeSta
     if record.spec.static:
         return _leak(_judge_static(record, owners), trigger, rules, grace_of(pod))
     switch = rules.on_ready_node if node is NodeState.READY else rules.on_lost_node
-    state = f"has ended ({pod.status.phase})" if trigger is Trigger.FINISHED else "hangs in deletion"
+    state = (
+        f"has ended ({pod.status.phase})" if trigger is Trigger.FINISHED else "hangs in deletion"
+    )
     if not switch:
-        return _keep(f"pod {full_name(pod)} {state}, its node {node}: reclaim is switched off for that")
-    # Whether a finished pod's namespace is gone its node can say at once; elsewhere its end must have been long enough ago.
+        return _keep(
+            f"pod {full_name(pod)} {state}, its node {node}: reclaim is switched off for that"
+        )
+    # Whether a finished pod's namespace is gone its node can say at once; elsewhere its end must
+    # have been long enough ago.
     grace_s = 0.0 if trigger is Trigger.FINISHED and node is NodeState.READY else grace_of(pod)
     return _leak(_release(f"pod {full_name(pod)} {state}"), trigger, rules, grace_s)
 
 
-def _judge_former(record: SpiderIP, pod: Pod | None, owners: HolderOwners, rules: Rules, twins: Iterable[SpiderIP]) -> Verdict:
+def _judge_former(
+    record: SpiderIP, pod: Pod | None, owners: HolderOwners, rules: Rules, twins: Iterable[SpiderIP]
+) -> Verdict:
     """Judge a static record of a pod that is gone: one of its name may have come since."""
     living = pod.metadata.uid if pod is not None and is_alive(pod) else None
     other = next((twin for twin in twins if twin.spec.holder.uid == living), None)
@@ -301,24 +343,33 @@ def _judge_living(record: SpiderIP, pod: Pod, owners: HolderOwners, rules: Rules
     if not (rules.blank and pod.status.phase == "Running" and not pod.status.pod_ips):
         return _keep(f"pod {full_name(pod)} exists")
     verdict = _release(f"pod {full_name(pod)} runs without an address in its status")
-    return _leak(_judge_static(record, owners) if record.spec.static else verdict, Trigger.NO_ADDRESS, rules)
+    return _leak(
+        _judge_static(record, owners) if record.spec.static else verdict, Trigger.NO_ADDRESS, rules
+    )
 
 
 def _leak(verdict: Verdict, trigger: Trigger, rules: Rules, grace_s: float = 0.0) -> Verdict:
     """Say what makes a verdict a leak, and for how long it must have been seen."""
     if verdict.action is not Action.RELEASE:
         return verdict
-    return replace(verdict, trigger=trigger, patience_s=SECOND_LOOK_S + grace_s + rules.additional_s)
+    return replace(
+        verdict, trigger=trigger, patience_s=SECOND_LOOK_S + grace_s + rules.additional_s
+    )
 
 
 def _other_sandbox(holder: Holder, container_id: str, uid: str) -> str | None:
     """
     Say why a DEL is not about a record, None when it is.
 
-    The container ID decides; UIDs only where it is not known (records taken over from elsewhere): a mirror pod's UID differs.
+    The container ID decides; UIDs only where it is not known (records taken over from elsewhere): a
+    mirror pod's UID differs.
     """
     if holder.container_id and container_id:
-        same, ours, theirs = holder.container_id == container_id, f"sandbox {holder.container_id}", container_id
+        same, ours, theirs = (
+            holder.container_id == container_id,
+            f"sandbox {holder.container_id}",
+            container_id,
+        )
     else:
         same, ours, theirs = holder.uid == uid, f"pod UID {holder.uid}", uid or "of unknown UID"
     return None if same else f"held by {ours}, deleted is {theirs}"
@@ -343,13 +394,22 @@ def _judge_stateful(record: SpiderIP, statefulset: StatefulSet | None) -> Verdic
     wanted = wanted_ordinals(statefulset)
     if parsed.ordinal in wanted:
         return _keep(f"{owner} wants {name}")
-    return _release(f"{owner} has {len(wanted)} replicas from {wanted.start}: {name} is none of them")
+    return _release(
+        f"{owner} has {len(wanted)} replicas from {wanted.start}: {name} is none of them"
+    )
 
 
 def _judge_machine(record: SpiderIP, owners: HolderOwners) -> Verdict:
-    """Judge a virtual machine: the instance, or the machine that will start one, exists and is not being deleted."""
+    """
+    Judge a virtual machine.
+
+    The instance, or the machine that will start one, exists and is not being deleted.
+    """
     name = f"{record.spec.holder.namespace}/{record.spec.holder.name}"
-    for kind, obj in (("VirtualMachineInstance", owners.instance), ("VirtualMachine", owners.machine)):
+    for kind, obj in (
+        ("VirtualMachineInstance", owners.instance),
+        ("VirtualMachine", owners.machine),
+    ):
         if obj is not None and obj.metadata.deletion_timestamp is None:
             return _keep(f"{kind} {name} exists")
     return _release(f"neither a VirtualMachineInstance nor a VirtualMachine {name} exists")

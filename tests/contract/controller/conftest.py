@@ -13,7 +13,10 @@ import pytest
 from spiderlab.pki import issue, make_authority
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.controller.cleanup import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
+from spiderpool.controller.cleanup import (
+    MutatingWebhookConfiguration,
+    ValidatingWebhookConfiguration,
+)
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
@@ -68,7 +71,9 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-async def controller(cluster: KubeClient, start: Start, tmp_path: Path) -> AsyncIterator[InformerStore]:
+async def controller(
+    cluster: KubeClient, start: Start, tmp_path: Path
+) -> AsyncIterator[InformerStore]:
     """Give a ready controller that the API server asks about every write."""
     authority = make_authority("webhooks")
     serving = issue(authority, "spiderpool-controller", serves=("127.0.0.1", "localhost"))
@@ -80,7 +85,10 @@ async def controller(cluster: KubeClient, start: Start, tmp_path: Path) -> Async
     bundle = base64.b64encode(authority.pem).decode()
     for kind, verb in ((Mutating, "mutate"), (Validating, "validate")):
         await cluster.create(
-            kind(metadata=ObjectMeta(name=WEBHOOKS), webhooks=[_webhook(verb, p, replica.webhook_port, bundle) for p in KINDS])
+            kind(
+                metadata=ObjectMeta(name=WEBHOOKS),
+                webhooks=[_webhook(verb, p, replica.webhook_port, bundle) for p in KINDS],
+            )
         )
     yield replica
     for each in (MutatingWebhookConfiguration, ValidatingWebhookConfiguration):
@@ -91,7 +99,9 @@ async def controller(cluster: KubeClient, start: Start, tmp_path: Path) -> Async
 def _webhook(verb: str, plural: str, port: int, bundle: str) -> dict[str, Any]:
     """Write one webhook as the chart does, but by address."""
     kind = KINDS[plural]
-    operations = ["CREATE", "UPDATE"] + ["DELETE"] * (verb == "validate" and plural == "spiderippools")
+    operations = ["CREATE", "UPDATE"] + ["DELETE"] * (
+        verb == "validate" and plural == "spiderippools"
+    )
     url = f"https://127.0.0.1:{port}/{verb}-spiderpool-spidernet-io-v2beta1-{kind}"
     return {
         "name": f"{kind}.spiderpool.spidernet.io",

@@ -33,7 +33,12 @@ class InformerStore:
 
     @classmethod
     def start(
-        cls, name: str, kubeconfig: Path, folder: Path, certificate: tuple[Path, Path] | None, **environ: str
+        cls,
+        name: str,
+        kubeconfig: Path,
+        folder: Path,
+        certificate: tuple[Path, Path] | None,
+        **environ: str,
     ) -> InformerStore:
         """Start a controller; with a certificate it serves webhooks."""
         config = folder / "conf.yml"
@@ -41,7 +46,12 @@ class InformerStore:
         ports = free_ports(3)
         command = [PROGRAM, "daemon", "--config-path", str(config)]
         if certificate is not None:
-            command += ["--tls-server-cert", str(certificate[0]), "--tls-server-key", str(certificate[1])]
+            command += [
+                "--tls-server-cert",
+                str(certificate[0]),
+                "--tls-server-key",
+                str(certificate[1]),
+            ]
         with (folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own program
                 ["setpriv", "--pdeathsig", "KILL", *command],  # noqa: S607 - wherever the system has it
@@ -57,7 +67,9 @@ class InformerStore:
         deadline = time.monotonic() + READY_S
         while self.probe("readiness")[0] != 200:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{self.name} is not ready: {self.probe('readiness')}\n{self.log()}")
+                raise AssertionError(
+                    f"{self.name} is not ready: {self.probe('readiness')}\n{self.log()}"
+                )
             time.sleep(0.1)
 
     def probe(self, what: str) -> tuple[int, str]:
@@ -88,7 +100,9 @@ class InformerStore:
         self.process.wait()
 
 
-def environment(kubeconfig: Path, name: str, ports: tuple[int, int, int], **more: str) -> dict[str, str]:
+def environment(
+    kubeconfig: Path, name: str, ports: tuple[int, int, int], **more: str
+) -> dict[str, str]:
     """Write the environment of a controller outside a pod."""
     return {
         "PATH": os.environ["PATH"],

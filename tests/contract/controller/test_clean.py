@@ -20,7 +20,9 @@ from tests.contract.controller.test_command import run
 from tests.unit.controller.conftest import make_record
 
 
-async def test_clean_leaves_nothing(control_plane: ControlPlane, cluster: KubeClient, controller: InformerStore) -> None:
+async def test_clean_leaves_nothing(
+    control_plane: ControlPlane, cluster: KubeClient, controller: InformerStore
+) -> None:
     """`clean` removes webhooks, objects with finalizers and definitions, says each step, and can be run again."""
     await cluster.create(Namespace(metadata=ObjectMeta(name="ns")))
     spec = IPPoolSpec(subnet="10.28.0.0/16", ips=("10.28.0.1-10.28.0.9",))
@@ -30,7 +32,13 @@ async def test_clean_leaves_nothing(control_plane: ControlPlane, cluster: KubeCl
         await cluster.create(make_record(f"10.28.0.{last}", f"p{last}", f"u{last}", pool="old"))
     controller.kill()
     environ = environment(control_plane.kubeconfig, "one", free_ports(3))
-    arguments = ("clean", "--validate", "spiderpool-controller", "--mutating", "spiderpool-controller")
+    arguments = (
+        "clean",
+        "--validate",
+        "spiderpool-controller",
+        "--mutating",
+        "spiderpool-controller",
+    )
     began = time.monotonic()
     first = await run(*arguments, environ=environ)
     second = await run(*arguments, environ=environ)
@@ -44,7 +52,10 @@ async def test_clean_leaves_nothing(control_plane: ControlPlane, cluster: KubeCl
     ] == said[:2]
     assert {"deleted 39 spiderips", "deleted 1 spiderippools"} <= set(said)
     assert "deleted CustomResourceDefinition spiderippools.spiderpool.spidernet.io" in said
-    assert "ValidatingWebhookConfiguration spiderpool-controller is not there" in second[1].splitlines()
+    assert (
+        "ValidatingWebhookConfiguration spiderpool-controller is not there"
+        in second[1].splitlines()
+    )
     with pytest.raises(NotFound):
         await cluster.get(ValidatingWebhookConfiguration, "spiderpool-controller")
     async with asyncio.timeout(20):

@@ -16,7 +16,13 @@ from tests.contract.controller.replica import CONFIG, PROGRAM, environment, free
 async def run(*arguments: str, environ: dict[str, str]) -> tuple[int, str, str]:
     """Run the controller to its end; give exit code, standard output and standard error."""
     done = await asyncio.to_thread(
-        subprocess.run, [PROGRAM, *arguments], env=environ, capture_output=True, text=True, timeout=30, check=False
+        subprocess.run,
+        [PROGRAM, *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -37,7 +43,9 @@ def complaints(text: str) -> list[str]:
         ("a: [", "spiderpool-controller: configuration file {path}: the configuration is not YAML"),
     ],
 )
-async def test_bad_configuration_file(control_plane: ControlPlane, tmp_path: Path, content: str | None, expected: str) -> None:
+async def test_bad_configuration_file(
+    control_plane: ControlPlane, tmp_path: Path, content: str | None, expected: str
+) -> None:
     """A configuration file that is missing or wrong ends in exit code 1 and one line that names it."""
     path = tmp_path / "conf.yml"
     if content is not None:
@@ -53,13 +61,24 @@ async def test_bad_configuration_file(control_plane: ControlPlane, tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"SPIDERPOOL_POD_NAME": ""}, "environment variable SPIDERPOOL_POD_NAME is required and is empty"),
-        ({"SPIDERPOOL_HEALTH_PORT": "x"}, "environment variable SPIDERPOOL_HEALTH_PORT has 'x'; it must be a whole number"),
-        ({"SPIDERPOOL_LOG_LEVEL": "loud"}, "environment variable SPIDERPOOL_LOG_LEVEL has 'loud'; it must be one of debug"),
+        (
+            {"SPIDERPOOL_POD_NAME": ""},
+            "environment variable SPIDERPOOL_POD_NAME is required and is empty",
+        ),
+        (
+            {"SPIDERPOOL_HEALTH_PORT": "x"},
+            "environment variable SPIDERPOOL_HEALTH_PORT has 'x'; it must be a whole number",
+        ),
+        (
+            {"SPIDERPOOL_LOG_LEVEL": "loud"},
+            "environment variable SPIDERPOOL_LOG_LEVEL has 'loud'; it must be one of debug",
+        ),
         ({"KUBECONFIG": "/nowhere"}, "kubeconfig /nowhere: "),
     ],
 )
-async def test_bad_environment(control_plane: ControlPlane, tmp_path: Path, change: dict[str, str], expected: str) -> None:
+async def test_bad_environment(
+    control_plane: ControlPlane, tmp_path: Path, change: dict[str, str], expected: str
+) -> None:
     """A wrong variable ends in exit code 1 and one line that names it."""
     path = tmp_path / "conf.yml"
     path.write_text(CONFIG)
@@ -77,7 +96,11 @@ async def test_refused_credentials(control_plane: ControlPlane, tmp_path: Path) 
     path.write_text(CONFIG)
     text = control_plane.kubeconfig.read_text().splitlines()
     refused = tmp_path / "kubeconfig"
-    kept = [line for line in text if "client-certificate-data" not in line and "client-key-data" not in line]
+    kept = [
+        line
+        for line in text
+        if "client-certificate-data" not in line and "client-key-data" not in line
+    ]
     refused.write_text("\n".join(kept).replace("user: {}", "user: {token: wrong}"))
     environ = environment(refused, "one", free_ports(3))
     code, _, err = await run("daemon", "--config-path", str(path), environ=environ)
@@ -92,10 +115,15 @@ async def test_port_that_is_taken(control_plane: ControlPlane, tmp_path: Path) -
     path.write_text(CONFIG)
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        environ = environment(control_plane.kubeconfig, "one", free_ports(3)) | {"SPIDERPOOL_HEALTH_PORT": str(port)}
+        environ = environment(control_plane.kubeconfig, "one", free_ports(3)) | {
+            "SPIDERPOOL_HEALTH_PORT": str(port)
+        }
         code, _, err = await run("daemon", "--config-path", str(path), environ=environ)
 
-    assert (1, [f"spiderpool-controller: cannot listen on port {port}: Address already in use"]) == (
+    assert (
+        1,
+        [f"spiderpool-controller: cannot listen on port {port}: Address already in use"],
+    ) == (
         code,
         complaints(err),
     )

@@ -1,4 +1,8 @@
-"""The controller against a real API server: webhooks, projection, import, reclaim, deletion, leaders."""
+"""
+The controller against a real API server.
+
+Webhooks, projection, import, reclaim, deletion, leaders.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,9 @@ class WholePod(KubeObject, frozen=True, kw_only=True):
 
 def pool(name: str, subnet: str, *ips: str, **spec: Any) -> SpiderIPPool:
     """Make a pool as a user writes it."""
-    return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet, ips=ips, **spec))
+    return SpiderIPPool(
+        metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet, ips=ips, **spec)
+    )
 
 
 def pod(namespace: str, name: str = "p") -> WholePod:
@@ -51,7 +57,9 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20)
             await asyncio.sleep(0.1)
 
 
-async def exists(cluster: KubeClient, kind: type[KubeObject], name: str, namespace: str = "") -> bool:
+async def exists(
+    cluster: KubeClient, kind: type[KubeObject], name: str, namespace: str = ""
+) -> bool:
     """Whether an object exists."""
     try:
         await cluster.get(kind, name, namespace)
@@ -60,9 +68,13 @@ async def exists(cluster: KubeClient, kind: type[KubeObject], name: str, namespa
     return True
 
 
-async def test_pool_is_completed_and_counted(cluster: KubeClient, controller: InformerStore) -> None:
+async def test_pool_is_completed_and_counted(
+    cluster: KubeClient, controller: InformerStore
+) -> None:
     """A pool gets family, label, finalizer, mark and merged ranges by admission, and its total by the leader."""
-    created = await cluster.create(pool("complete", "10.20.0.0/16", "10.20.0.9", "10.20.0.1-10.20.0.8"))
+    created = await cluster.create(
+        pool("complete", "10.20.0.0/16", "10.20.0.9", "10.20.0.1-10.20.0.8")
+    )
 
     assert (4, ("10.20.0.1-10.20.0.9",)) == (created.spec.ip_version, created.spec.ips)
     assert (FINALIZER,) == created.metadata.finalizers
@@ -76,7 +88,12 @@ async def test_pool_is_completed_and_counted(cluster: KubeClient, controller: In
     await until(counted)
     wanted = 'spiderpool_debug_ippool_total_ip_counts{SpiderIPPool="complete",'
     await until(
-        lambda: _true(any(line.startswith(wanted) and line.endswith(" 9.0") for line in controller.metrics().splitlines()))
+        lambda: _true(
+            any(
+                line.startswith(wanted) and line.endswith(" 9.0")
+                for line in controller.metrics().splitlines()
+            )
+        )
     )
 
 
@@ -102,7 +119,11 @@ async def test_user_reads_why_a_pool_is_refused(cluster: KubeClient) -> None:
 async def test_reservation_is_refused_too(cluster: KubeClient) -> None:
     """A reservation in CIDR form is refused, a right one is completed."""
     with pytest.raises(Rejected, match="write one address"):
-        await cluster.create(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.0/24",))))
+        await cluster.create(
+            SpiderReservedIP(
+                metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.0/24",))
+            )
+        )
     fine = SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("fd00::1",)))
 
     assert 6 == (await cluster.create(fine)).spec.ip_version
@@ -112,20 +133,32 @@ async def test_reservation_is_refused_too(cluster: KubeClient) -> None:
 async def test_of_many_pools_with_a_common_address_one_is_made(cluster: KubeClient) -> None:
     """Ten pools that are made at the same time with a common address: one is stored."""
     pools = [pool(f"race-{n}", "10.22.0.0/16", f"10.22.0.100-10.22.0.{101 + n}") for n in range(10)]
-    results = await asyncio.gather(*(cluster.create(each) for each in pools), return_exceptions=True)
+    results = await asyncio.gather(
+        *(cluster.create(each) for each in pools), return_exceptions=True
+    )
 
     assert 1 == sum(isinstance(result, SpiderIPPool) for result in results), results
-    assert all("no two pools may share one" in str(result) for result in results if isinstance(result, Exception))
+    assert all(
+        "no two pools may share one" in str(result)
+        for result in results
+        if isinstance(result, Exception)
+    )
 
 
 @pytest.mark.usefixtures("controller")
 async def test_held_addresses_stay_in_their_pool(cluster: KubeClient, namespace: str) -> None:
-    """A held address cannot be taken out of its pool; a pool in use goes only with its last record, and says so."""
+    """
+    A held address cannot be taken out of its pool.
+
+    A pool in use goes only with its last record, and says so.
+    """
     await cluster.create(pool("used", "10.23.0.0/16", "10.23.0.1-10.23.0.9"))
     owner = await cluster.create(pod(namespace))
     record = make_record("10.23.0.5", "p", owner.metadata.uid, pool="used", namespace=namespace)
     record = await cluster.create(record)
-    with pytest.raises(Rejected, match=r"spec.ips: Forbidden: lacks 1 address \(10.23.0.5\) that pods hold"):
+    with pytest.raises(
+        Rejected, match=r"spec.ips: Forbidden: lacks 1 address \(10.23.0.5\) that pods hold"
+    ):
         await cluster.patch(SpiderIPPool, "used", {"spec": {"ips": ["10.23.0.1-10.23.0.4"]}})
     await cluster.patch(SpiderIPPool, "used", {"spec": {"ips": ["10.23.0.5-10.23.0.9"]}})
 
@@ -134,7 +167,8 @@ async def test_held_addresses_stay_in_their_pool(cluster: KubeClient, namespace:
     async def told() -> bool:
         events = (await cluster.list_objects(Event, namespace="default")).items
         return any(
-            (e.reason, e.involved_object.name) == ("PoolInUse", "used") and f"held by {namespace}/p" in e.message
+            (e.reason, e.involved_object.name) == ("PoolInUse", "used")
+            and f"held by {namespace}/p" in e.message
             for e in events
         )
 
@@ -145,7 +179,9 @@ async def test_held_addresses_stay_in_their_pool(cluster: KubeClient, namespace:
     await until(lambda: _gone(cluster, SpiderIPPool, "used"))
 
 
-async def _gone(cluster: KubeClient, kind: type[KubeObject], name: str, namespace: str = "") -> bool:
+async def _gone(
+    cluster: KubeClient, kind: type[KubeObject], name: str, namespace: str = ""
+) -> bool:
     """Whether an object does not exist."""
     return not await exists(cluster, kind, name, namespace)
 
@@ -153,12 +189,18 @@ async def _gone(cluster: KubeClient, kind: type[KubeObject], name: str, namespac
 async def test_status_follows_records_and_leaks_come_back(
     cluster: KubeClient, controller: InformerStore, namespace: str
 ) -> None:
-    """The status shows who holds what; the address of a pod that is gone is reclaimed within seconds and counted."""
+    """
+    The status shows who holds what.
+
+    The address of a pod that is gone is reclaimed within seconds and counted.
+    """
     await cluster.create(pool("leaky", "10.24.0.0/16", "10.24.0.1-10.24.0.9", cool_down_seconds=0))
     living, leaving = [await cluster.create(pod(namespace, name)) for name in ("living", "leaving")]
     for last, owner in enumerate((living, leaving), 1):
         name, uid = owner.metadata.name, owner.metadata.uid
-        await cluster.create(make_record(f"10.24.0.{last}", name, uid, pool="leaky", namespace=namespace))
+        await cluster.create(
+            make_record(f"10.24.0.{last}", name, uid, pool="leaky", namespace=namespace)
+        )
     wanted = f'{{"10.24.0.1":{{"pod":"{namespace}/living","podUid":"{living.metadata.uid}"}}'
 
     async def shown(count: int, text: str) -> bool:
@@ -177,19 +219,30 @@ async def test_status_follows_records_and_leaks_come_back(
     ]
 
 
-async def test_allocations_of_go_spiderpool_are_taken_over(cluster: KubeClient, start: Start, namespace: str) -> None:
-    """What stands in a pool's status when no webhook ever saw the pool becomes records; then pool and endpoint are ours."""
+async def test_allocations_of_go_spiderpool_are_taken_over(
+    cluster: KubeClient, start: Start, namespace: str
+) -> None:
+    """
+    What stands in a pool's status when no webhook ever saw the pool becomes records.
+
+    Then pool and endpoint are ours.
+    """
     text = f'{{"10.25.0.1":{{"pod":"{namespace}/p","podUid":"UID"}}}}'
     owner = await cluster.create(pod(namespace))
     text = text.replace("UID", owner.metadata.uid)
     made = pool("theirs", "10.25.0.0/16", "10.25.0.1-10.25.0.9", ip_version=4)
     await cluster.create(replace(made, metadata=replace(made.metadata, finalizers=(FINALIZER,))))
-    await cluster.patch(SpiderIPPool, "theirs", {"status": {"allocatedIPs": text}}, subresource="status")
+    await cluster.patch(
+        SpiderIPPool, "theirs", {"status": {"allocatedIPs": text}}, subresource="status"
+    )
     nic = {"interface": "net1", "ipv4": "10.25.0.1/16", "ipv4Pool": "theirs"}
     current = {"uid": owner.metadata.uid, "node": "node1", "ips": [nic]}
     status = {"current": current, "ownerControllerType": "Pod", "ownerControllerName": "p"}
     await cluster.create(
-        WholeEndpoint(metadata=ObjectMeta(name="p", namespace=namespace, finalizers=(FINALIZER,)), status=status)
+        WholeEndpoint(
+            metadata=ObjectMeta(name="p", namespace=namespace, finalizers=(FINALIZER,)),
+            status=status,
+        )
     )
     start()
 
@@ -224,7 +277,11 @@ async def _counted(cluster: KubeClient, name: str, count: int) -> bool:
 
 
 async def test_another_replica_takes_over(cluster: KubeClient, start: Start) -> None:
-    """When the leader dies the other one leads within the lease's time; when it ends in peace, at once."""
+    """
+    When the leader dies the other one leads within the lease's time.
+
+    When it ends in peace, at once.
+    """
     times = {
         "SPIDERPOOL_LEADER_DURATION": "4",
         "SPIDERPOOL_LEADER_RENEW_DEADLINE": "3",
@@ -255,7 +312,9 @@ async def test_another_replica_takes_over(cluster: KubeClient, start: Start) -> 
     await until(lambda: leads("three"))
 
 
-async def test_api_server_restart_is_survived(cluster: KubeClient, controller: InformerStore, control_plane: Any) -> None:
+async def test_api_server_restart_is_survived(
+    cluster: KubeClient, controller: InformerStore, control_plane: Any
+) -> None:
     """When the API server goes and comes back, the controller serves and projects again by itself."""
     await asyncio.to_thread(control_plane.kill_api_server)
     await asyncio.sleep(3)
@@ -269,6 +328,8 @@ async def test_api_server_restart_is_survived(cluster: KubeClient, controller: I
 
 async def test_probes_and_log(controller: InformerStore) -> None:
     """Probes answer as documented, and every line of the log is JSON."""
-    assert [200, 200, 200] == [controller.probe(what)[0] for what in ("startup", "readiness", "liveness")]
+    assert [200, 200, 200] == [
+        controller.probe(what)[0] for what in ("startup", "readiness", "liveness")
+    ]
     assert all({"event", "level", "timestamp"} <= line.keys() for line in controller.log_lines())
     assert "spiderpool_total_ippool_counts" in controller.metrics()

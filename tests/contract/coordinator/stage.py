@@ -1,4 +1,8 @@
-"""A node, a switch and pods made of real namespaces; what main plugins and Calico would make is made by `ip`."""
+"""
+A node, a switch and pods made of real namespaces.
+
+What main plugins and Calico would make is made by `ip`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,10 @@ from spiderpool.cni.request import Call, CniRequest, parse_call
 from tests.contract.meta.node import Node, PodNetns, node, pod_netns, sh
 
 GATEWAYS = {"ens192": ("10.6.0.1/16", "fd00:6::1/64"), "ens224": ("10.7.0.1/16", "fd00:7::1/64")}
-NODE = {"ens192": ("10.6.168.121/16", "fd00:6::121/64"), "ens224": ("10.7.168.71/16", "fd00:7::71/64")}
+NODE = {
+    "ens192": ("10.6.168.121/16", "fd00:6::121/64"),
+    "ens224": ("10.7.168.71/16", "fd00:7::71/64"),
+}
 HIJACK = {
     "overlayPodCIDR": ["10.233.64.0/18"],
     "serviceCIDR": ["10.233.0.0/18"],
@@ -32,7 +39,9 @@ _SERIAL = itertools.count()
 class FixedConfigs:
     """The cluster's settings, as a test wants them."""
 
-    document: dict[str, Any] = field(default_factory=lambda: {"mode": "auto", "tunePodRoutes": True, **HIJACK})
+    document: dict[str, Any] = field(
+        default_factory=lambda: {"mode": "auto", "tunePodRoutes": True, **HIJACK}
+    )
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
         """Give them."""
@@ -52,7 +61,18 @@ class PodNics:
         """Make a NIC as the macvlan plugin does, and give its result."""
         temporary = f"m{next(_SERIAL)}"
         self.node.in_node(
-            "ip", "link", "add", temporary, "link", master, "netns", self.netns.path, "type", "macvlan", "mode", "bridge"
+            "ip",
+            "link",
+            "add",
+            temporary,
+            "link",
+            master,
+            "netns",
+            self.netns.path,
+            "type",
+            "macvlan",
+            "mode",
+            "bridge",
         )
         self.netns.ip("link", "set", temporary, "name", name, "up")
         for cidr in cidrs:
@@ -65,7 +85,19 @@ class PodNics:
 
     def calico(self, cidr: str) -> dict[str, Any]:
         """Make eth0 as Calico does."""
-        self.node.in_node("ip", "link", "add", self.cali, "type", "veth", "peer", "name", "eth0", "netns", self.netns.path)
+        self.node.in_node(
+            "ip",
+            "link",
+            "add",
+            self.cali,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.netns.path,
+        )
         self.node.in_node("ip", "link", "set", self.cali, "up", "address", "ee:ee:ee:ee:ee:ee")
         self.node.in_node("sysctl", "-qw", f"net.ipv4.conf.{self.cali}.proxy_arp=1")
         self.netns.ip("link", "set", "eth0", "up")
@@ -96,13 +128,25 @@ class PodNics:
 
     def routes(self, table: int | str = "main", family: int = 4) -> set[str]:
         """Show a table of the pod."""
-        command = ["nsenter", f"--net={self.netns.path}", "ip", f"-{family}", "route", "show", "table", str(table)]
+        command = [
+            "nsenter",
+            f"--net={self.netns.path}",
+            "ip",
+            f"-{family}",
+            "route",
+            "show",
+            "table",
+            str(table),
+        ]
         # A table that was never used is an error to `ip`, and empty to us.
-        return shown(subprocess.run(command, check=False, capture_output=True, text=True).stdout, family)  # noqa: S603
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        return shown(done.stdout, family)
 
     def fill_tables(self, first: int, last: int) -> None:
         """Let somebody else use these tables of the pod."""
-        lines = "".join(f"route add 10.50.0.0/16 dev eth0 table {table}\n" for table in range(first, last + 1))
+        lines = "".join(
+            f"route add 10.50.0.0/16 dev eth0 table {table}\n" for table in range(first, last + 1)
+        )
         command = ["nsenter", f"--net={self.netns.path}", "ip", "-batch", "-"]
         subprocess.run(command, check=True, capture_output=True, text=True, input=lines)  # noqa: S603
 
@@ -139,7 +183,9 @@ class Stage:
         with pod_netns() as made:
             yield PodNics(self.node, made, container)
 
-    def call(self, command: str, pod: PodNics, ifname: str, previous: Any = None, **config: Any) -> Call:
+    def call(
+        self, command: str, pod: PodNics, ifname: str, previous: Any = None, **config: Any
+    ) -> Call:
         """Make a call of the runtime."""
         document = {"cniVersion": "1.0.0", "name": "under", "type": "coordinator", **config}
         if previous is not None:
@@ -154,9 +200,13 @@ class Stage:
         }
         return parse_call(CniRequest("coordinator", env, document))
 
-    async def run(self, command: str, pod: PodNics, ifname: str, previous: Any = None, **config: Any) -> Any:
+    async def run(
+        self, command: str, pod: PodNics, ifname: str, previous: Any = None, **config: Any
+    ) -> Any:
         """Serve a call; gives the decoded output, None when there is none."""
-        text = await self.plugin(self.call(command, pod, ifname, previous, **config), self.node.peer)
+        text = await self.plugin(
+            self.call(command, pod, ifname, previous, **config), self.node.peer
+        )
         return msgspec.json.decode(text) if text else None
 
     async def warm_up(self, *cidrs: str) -> None:
@@ -167,7 +217,9 @@ class Stage:
 
     def node_routes(self, table: int | str = 500, family: int = 4) -> set[str]:
         """Show a table of the node."""
-        return shown(self.node.in_node("ip", f"-{family}", "route", "show", "table", str(table)), family)
+        return shown(
+            self.node.in_node("ip", f"-{family}", "route", "show", "table", str(table)), family
+        )
 
     def node_rules(self, family: int = 4) -> set[str]:
         """Show the node's rules."""
@@ -179,11 +231,15 @@ class Stage:
 
     def node_links(self) -> set[str]:
         """Name the node's links."""
-        return {link["ifname"] for link in msgspec.json.decode(self.node.in_node("ip", "-j", "link"))}
+        return {
+            link["ifname"] for link in msgspec.json.decode(self.node.in_node("ip", "-j", "link"))
+        }
 
     def node_mac(self, name: str) -> str:
         """Give the MAC of a link of the node."""
-        return str(msgspec.json.decode(self.node.in_node("ip", "-j", "link", "show", name))[0]["address"])
+        return str(
+            msgspec.json.decode(self.node.in_node("ip", "-j", "link", "show", name))[0]["address"]
+        )
 
     def everything(self, pod: PodNics | None = None) -> tuple[set[str], ...]:
         """Show all that a call could leave; links of the pod by name."""
@@ -191,7 +247,10 @@ class Stage:
         for family in (4, 6):
             found += [self.node_routes("all", family), self.node_rules(family)]
         if pod is not None:
-            found += [{link["ifname"] for link in msgspec.json.decode(pod.netns.ip("-j", "link"))}, pod.neighbours()]
+            found += [
+                {link["ifname"] for link in msgspec.json.decode(pod.netns.ip("-j", "link"))},
+                pod.neighbours(),
+            ]
             for family in (4, 6):
                 found += [pod.routes("all", family), pod.rules(family)]
             found += [set(pod.mangle()), set(pod.mangle("ip6tables"))]
@@ -202,14 +261,20 @@ _HIDDEN = (" proto kernel", " proto static", " proto boot", " pref medium", " li
 
 
 def shown(text: str, family: int = 4) -> set[str]:
-    """Read lines of `ip`; what the reference does not show, or the kernel makes by itself, is left out."""
+    """
+    Read lines of `ip`.
+
+    What the reference does not show, or the kernel makes by itself, is left out.
+    """
     lines = set()
     for line in text.splitlines():
         shorter = line
         for words in _HIDDEN:
             shorter = shorter.replace(words, "")
         shorter = " ".join(shorter.split())
-        by_itself = shorter.startswith(("local ", "broadcast ", "multicast ", "anycast ", "fe80::", "ff00::"))
+        by_itself = shorter.startswith(
+            ("local ", "broadcast ", "multicast ", "anycast ", "fe80::", "ff00::")
+        )
         if shorter and not by_itself and not (family == 6 and shorter.endswith("dev lo")):
             lines.add(shorter)
     return lines
@@ -221,13 +286,27 @@ def stage(home: Path) -> Iterator[Stage]:
     with node(home) as made, pod_netns() as switch:
         made.in_node("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
         for master, addresses in GATEWAYS.items():
-            made.in_node("ip", "link", "add", master, "type", "veth", "peer", "name", f"b{master}", "netns", switch.path)
+            made.in_node(
+                "ip",
+                "link",
+                "add",
+                master,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"b{master}",
+                "netns",
+                switch.path,
+            )
             made.in_node("ip", "link", "set", master, "up")
             switch.ip("link", "add", f"br{master}", "type", "bridge")
             switch.ip("link", "set", f"b{master}", "master", f"br{master}", "up")
             switch.ip("link", "set", f"br{master}", "up")
             for cidr in addresses:
-                switch.ip("addr", "add", cidr, "dev", f"br{master}", *(["nodad"] if ":" in cidr else []))
+                switch.ip(
+                    "addr", "add", cidr, "dev", f"br{master}", *(["nodad"] if ":" in cidr else [])
+                )
         for master, cidrs in NODE.items():
             made.in_node("ip", "addr", "add", cidrs[0], "dev", master)
         _wait_until_up(switch)
@@ -236,9 +315,17 @@ def stage(home: Path) -> Iterator[Stage]:
 
 
 def _wait_until_up(switch: PodNetns) -> None:
-    """Wait until the switch passes frames on: the kernel notices that a new link is up a moment later."""
+    """
+    Wait until the switch passes frames on.
+
+    The kernel notices that a new link is up a moment later.
+    """
     deadline = time.monotonic() + 10
-    while any(link["operstate"] != "UP" for link in msgspec.json.decode(switch.ip("-j", "link")) if link["ifname"] != "lo"):
+    while any(
+        link["operstate"] != "UP"
+        for link in msgspec.json.decode(switch.ip("-j", "link"))
+        if link["ifname"] != "lo"
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -1,4 +1,8 @@
-"""An agent that is killed in the middle of an ADD: the next ADD completes it, DEL cleans it. And many pods at once."""
+"""
+An agent that is killed in the middle of an ADD: the next ADD completes it, DEL cleans it.
+
+And many pods at once.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +25,27 @@ from tests.contract.coordinator.stage import PodNics, Stage, dual, stage
 CIDRS = ("10.6.168.172/16", "fd00:6::172/64")
 
 
-def killed_at(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str) -> bool:
-    """Run an ADD in a process of its own that is killed at the number-th step; whether it ended before that."""
+def killed_at(
+    ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str
+) -> bool:
+    """
+    Run an ADD in a process of its own that is killed at the number-th step.
+
+    Whether it ended before that.
+    """
     child = os.fork()
     if child == 0:
         add_and_be_killed(ground, pod, given, number, after=after, nic=nic)
     _, status = os.waitpid(child, 0)
-    while not pod.netns.is_empty():  # a program that the killed one had started goes on; kubelet comes back much later
+    # a program that the killed one had started goes on; kubelet comes back much later
+    while not pod.netns.is_empty():
         time.sleep(0.005)
     return os.WIFEXITED(status)
 
 
-def add_and_be_killed(ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str) -> NoReturn:
+def add_and_be_killed(
+    ground: Stage, pod: PodNics, given: Any, number: int, *, after: bool, nic: str
+) -> NoReturn:
     """Run an ADD in this process, kill it at the number-th step, and end it if it comes to its end."""
     try:
         steps = itertools.count(1)
@@ -92,7 +105,11 @@ def killed_everywhere(ground: Stage, pod: PodNics, nic: str, given: Any, *, afte
 
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_between_any_two_sends(tmp_path: Path, after: bool) -> None:
-    """Killed before or after each send and each program: a second ADD leads to the same end, a DEL to the beginning."""
+    """
+    Killed before or after each send and each program.
+
+    A second ADD leads to the same end, a DEL to the beginning.
+    """
     with stage(tmp_path) as ground:
         dual(ground)
         asyncio.run(ground.warm_up("10.6.0.99/16", "fd00:6::99/64"))
@@ -112,24 +129,43 @@ def test_killed_at_the_second_nic(tmp_path: Path, overlay: bool) -> None:
             if overlay:
                 pod.calico("10.233.100.2/32")
             else:
-                asyncio.run(ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16")))
+                asyncio.run(
+                    ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
+                )
             given = pod.macvlan("net1", "ens224", "10.7.168.173/16")
             assert killed_everywhere(ground, pod, "net1", given, after=True) > 10
         asyncio.run(ground.plugin.settle())
 
 
 async def test_twenty_pods(ground: Stage) -> None:
-    """Twenty pods added at once and removed at once: every one is whole in between, and the node is as before after it."""
+    """
+    Twenty pods added at once and removed at once.
+
+    Every one is whole in between, and the node is as before after it.
+    """
     await ground.warm_up("10.6.0.99/16")
     before = ground.everything()
     with contextlib.ExitStack() as stack:
         pods = [stack.enter_context(ground.pod(f"{number:011d}")) for number in range(20)]
-        given = [pod.macvlan("eth0", "ens192", f"10.6.1.{number + 1}/16") for number, pod in enumerate(pods)]
+        given = [
+            pod.macvlan("eth0", "ens192", f"10.6.1.{number + 1}/16")
+            for number, pod in enumerate(pods)
+        ]
 
-        await asyncio.gather(*(ground.run("ADD", pod, "eth0", result) for pod, result in zip(pods, given, strict=True)))
+        await asyncio.gather(
+            *(
+                ground.run("ADD", pod, "eth0", result)
+                for pod, result in zip(pods, given, strict=True)
+            )
+        )
         assert 20 == len(ground.node_routes())
         for pod, result in zip(pods, given, strict=True):
             assert await ground.run("CHECK", pod, "eth0", result) is None
-        await asyncio.gather(*(ground.run("DEL", pod, "eth0", result) for pod, result in zip(pods, given, strict=True)))
+        await asyncio.gather(
+            *(
+                ground.run("DEL", pod, "eth0", result)
+                for pod, result in zip(pods, given, strict=True)
+            )
+        )
 
         assert before == ground.everything()

@@ -1,4 +1,8 @@
-"""Addresses in use, gateways that are silent, announcements: what an ADD of `spiderpool` finds on a real wire."""
+"""
+Addresses in use, gateways that are silent, announcements.
+
+What an ADD of `spiderpool` finds on a real wire.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,12 @@ class Scene:
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}",
             "CNI_PATH": "/nowhere",
         }
-        config = {"cniVersion": "1.0.0", "name": "under", "type": "macvlan", "ipam": {"type": "spiderpool"}}
+        config = {
+            "cniVersion": "1.0.0",
+            "name": "under",
+            "type": "macvlan",
+            "ipam": {"type": "spiderpool"},
+        }
         call = parse_call(CniRequest("spiderpool", env, config))
         return msgspec.json.decode(await self.plugin(call, self.ground.node.peer))
 
@@ -54,25 +63,37 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(ground: Stage, folder: Path, *, conflict: bool = True, gateway: bool = False) -> AsyncIterator[Scene]:
+async def scene(
+    ground: Stage, folder: Path, *, conflict: bool = True, gateway: bool = False
+) -> AsyncIterator[Scene]:
     """Run an agent with these switches."""
     simulation = new_simulation(folder)
-    config = replace(CONFIG, enable_ip_conflict_detection=conflict, enable_gateway_detection=gateway)
+    config = replace(
+        CONFIG, enable_ip_conflict_detection=conflict, enable_gateway_detection=gateway
+    )
     async with simulation.agent(config=config) as agent:
         yield Scene(ground, simulation, IpamPlugin(agent.app.ipam, agent.app.detector))
 
 
 @BOTH
 async def test_address_in_use(ground: Stage, tmp_path: Path, family: int) -> None:
-    """An address that somebody answers for is set aside with his MAC, and the error names both; another one is given."""
+    """
+    An address that somebody answers for is set aside with his MAC, and the error names both.
+
+    Another one is given.
+    """
     with ground.pod("occupant") as occupant, ground.pod() as pod:
-        occupant.macvlan("eth0", "ens192", f"{TAKEN[family]}/{PREFIX[family].partition('/')[2]}", gateways=False)
+        occupant.macvlan(
+            "eth0", "ens192", f"{TAKEN[family]}/{PREFIX[family].partition('/')[2]}", gateways=False
+        )
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path) as here:
             here.simulation.pool("p", PREFIX[family], ips=[TAKEN[family]])
             here.simulation.pod()
 
-            with pytest.raises(Exhausted, match=f"{TAKEN[family]} is located at {occupant.mac('eth0')}"):
+            with pytest.raises(
+                Exhausted, match=f"{TAKEN[family]} is located at {occupant.mac('eth0')}"
+            ):
                 await here.add(pod)
             assert {TAKEN[family]: (IPState.QUARANTINED, occupant.mac("eth0"))} == here.states()
             here.simulation.pool("q", PREFIX[family], ips=[FREE[family]])
@@ -86,7 +107,9 @@ async def test_address_in_use(ground: Stage, tmp_path: Path, family: int) -> Non
 async def test_another_address_in_the_same_call(ground: Stage, tmp_path: Path, family: int) -> None:
     """Of a pool with addresses in use, a pod gets one that is free, in the same ADD."""
     with ground.pod("occupant") as occupant, ground.pod() as pod:
-        occupant.macvlan("eth0", "ens192", f"{TAKEN[family]}/{PREFIX[family].partition('/')[2]}", gateways=False)
+        occupant.macvlan(
+            "eth0", "ens192", f"{TAKEN[family]}/{PREFIX[family].partition('/')[2]}", gateways=False
+        )
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path) as here:
             here.simulation.pool("p", PREFIX[family], ips=[TAKEN[family], FREE[family]])
@@ -99,7 +122,11 @@ async def test_another_address_in_the_same_call(ground: Stage, tmp_path: Path, f
 
 
 async def test_static_address_in_use(ground: Stage, tmp_path: Path) -> None:
-    """A pod with a fixed address is not given another one: it fails, and its address is not set aside."""
+    """
+    A pod with a fixed address is not given another one.
+
+    It fails, and its address is not set aside.
+    """
     with ground.pod("occupant") as occupant, ground.pod() as pod:
         occupant.macvlan("eth0", "ens192", f"{TAKEN[4]}/16", gateways=False)
         pod.macvlan("eth0", "ens192")
@@ -107,7 +134,9 @@ async def test_static_address_in_use(ground: Stage, tmp_path: Path) -> None:
             here.simulation.pool("p", PREFIX[4], ips=[TAKEN[4]])
             here.simulation.pod("db-0", stateful=True)
 
-            with pytest.raises(WireConflict, match=f"pod's interface eth0 with an conflicting ip {TAKEN[4]}"):
+            with pytest.raises(
+                WireConflict, match=f"pod's interface eth0 with an conflicting ip {TAKEN[4]}"
+            ):
                 await here.add(pod, "db-0")
 
             assert {} == here.states()
@@ -115,13 +144,20 @@ async def test_static_address_in_use(ground: Stage, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pool", [False, None])
 async def test_switched_off(ground: Stage, tmp_path: Path, pool: bool | None) -> None:
-    """Neither asked by the pool nor by the cluster, nobody looks; the pool's word goes before the cluster's."""
+    """
+    Neither asked by the pool nor by the cluster, nobody looks.
+
+    The pool's word goes before the cluster's.
+    """
     with ground.pod("occupant") as occupant, ground.pod() as pod:
         occupant.macvlan("eth0", "ens192", f"{TAKEN[4]}/16", gateways=False)
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path, conflict=pool is False) as here:
             here.simulation.pool(
-                "p", PREFIX[4], ips=[TAKEN[4]], **({} if pool is None else {"enableIPConflictDetection": pool})
+                "p",
+                PREFIX[4],
+                ips=[TAKEN[4]],
+                **({} if pool is None else {"enableIPConflictDetection": pool}),
             )
             here.simulation.pod()
 
@@ -132,7 +168,11 @@ async def test_switched_off(ground: Stage, tmp_path: Path, pool: bool | None) ->
 
 @BOTH
 async def test_gateway(ground: Stage, tmp_path: Path, family: int) -> None:
-    """A gateway that answers is fine; one that nobody has ends the ADD, and its address is free again."""
+    """
+    A gateway that answers is fine.
+
+    One that nobody has ends the ADD, and its address is free again.
+    """
     with ground.pod() as pod:
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path, gateway=True) as here:
@@ -149,7 +189,11 @@ async def test_gateway(ground: Stage, tmp_path: Path, family: int) -> None:
 
 @BOTH
 async def test_announcement(ground: Stage, tmp_path: Path, family: int) -> None:
-    """Whoever remembers the former owner of an address learns the new one's MAC; other NICs' addresses are not announced."""
+    """
+    Whoever remembers the former owner of an address learns the new one's MAC.
+
+    Other NICs' addresses are not announced.
+    """
     with ground.pod() as pod:
         pod.macvlan("eth0", "ens192")
         async with scene(ground, tmp_path, conflict=False) as here:

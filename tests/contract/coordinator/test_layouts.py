@@ -37,12 +37,17 @@ async def test_a(ground: Stage) -> None:
         assert pod.mangle("ip6tables") == []
         assert shown_rules(BUILTIN + "1000: from all lookup 500") == ground.node_rules()
         assert {f"10.6.168.172 dev {pod.veth} scope link"} == ground.node_routes()
-        assert {f"10.6.168.172 dev {pod.veth} lladdr {pod.mac('veth0')} PERMANENT"} == ground.node_neighbours()
+        assert {
+            f"10.6.168.172 dev {pod.veth} lladdr {pod.mac('veth0')} PERMANENT"
+        } == ground.node_neighbours()
 
 
 async def two_nics(ground: Stage, pod: PodNics, *, ipv6: bool = False, **config: object) -> None:
     """Make layout B."""
-    nics = {"eth0": ("ens192", "10.6.168.172/16", "fd00:6::172/64"), "net1": ("ens224", "10.7.168.173/16", "fd00:7::173/64")}
+    nics = {
+        "eth0": ("ens192", "10.6.168.172/16", "fd00:6::172/64"),
+        "net1": ("ens224", "10.7.168.173/16", "fd00:7::173/64"),
+    }
     for name, (master, *cidrs) in nics.items():
         given = pod.macvlan(name, master, *cidrs[: 1 + ipv6])
         await ground.run("ADD", pod, name, given, **config)
@@ -55,15 +60,22 @@ async def test_b(ground: Stage) -> None:
 
         rules = "999:	from 10.7.168.173 lookup 101\n1000:	from all fwmark 0x1 lookup 100"
         assert shown_rules(BUILTIN + rules) == pod.rules()
-        assert shown(MAIN_A + "10.7.0.0/16 dev net1 proto kernel scope link src 10.7.168.173") == pod.routes()
+        assert (
+            shown(MAIN_A + "10.7.0.0/16 dev net1 proto kernel scope link src 10.7.168.173")
+            == pod.routes()
+        )
         assert shown(TABLE_100_A) == pod.routes(100)
         assert shown(TABLE_101_B) == pod.routes(101)
         assert {
             f"10.6.168.172 dev {pod.veth} scope link",
             f"10.7.168.173 dev {pod.veth} scope link",
         } == ground.node_routes()
-        assert "via 10.7.0.1 dev net1 table 101" in pod.netns.ip("route", "get", "1.1.1.1", "from", "10.7.168.173")
-        assert "via 10.6.0.1 dev eth0" in pod.netns.ip("route", "get", "1.1.1.1", "from", "10.6.168.172")
+        assert "via 10.7.0.1 dev net1 table 101" in pod.netns.ip(
+            "route", "get", "1.1.1.1", "from", "10.7.168.173"
+        )
+        assert "via 10.6.0.1 dev eth0" in pod.netns.ip(
+            "route", "get", "1.1.1.1", "from", "10.6.168.172"
+        )
         marked = pod.netns.ip("route", "get", "1.1.1.1", "mark", "0x1")
         assert "via 10.6.168.121 dev veth0 table 100" in marked
         assert "via 10.6.168.121 dev veth0" in pod.netns.ip("route", "get", "10.233.0.10")
@@ -78,9 +90,12 @@ async def test_c(ground: Stage) -> None:
         await two_nics(ground, pod)
 
         assert shown("999: from 10.6.168.172 lookup 101") <= pod.rules()
-        assert {"default via 10.7.0.1 dev net1"} == {line for line in pod.routes() if "default" in line}
+        assert {"default via 10.7.0.1 dev net1"} == {
+            line for line in pod.routes() if "default" in line
+        }
         expected = TABLE_101_B.replace("10.7.0.1 dev net1", "10.6.0.1 dev eth0").replace(
-            "10.7.0.0/16 dev net1 scope link src 10.7.168.173", "10.6.0.0/16 dev eth0 scope link src 10.6.168.172"
+            "10.7.0.0/16 dev net1 scope link src 10.7.168.173",
+            "10.6.0.0/16 dev eth0 scope link src 10.6.168.172",
         )
         assert shown(expected) == pod.routes(101)
 
@@ -111,7 +126,9 @@ async def test_d(ground: Stage) -> None:
         } == pod.neighbours()
         assert pod.mangle() == []
         assert {f"10.6.212.145 dev {pod.cali} scope link"} == ground.node_routes()
-        assert {f"10.6.212.145 dev {pod.cali} lladdr {pod.mac('eth0')} PERMANENT"} == ground.node_neighbours()
+        assert {
+            f"10.6.212.145 dev {pod.cali} lladdr {pod.mac('eth0')} PERMANENT"
+        } == ground.node_neighbours()
 
 
 async def test_e(ground: Stage) -> None:
@@ -123,8 +140,14 @@ async def test_e(ground: Stage) -> None:
         await ground.run("ADD", pod, "net1", given, podDefaultRouteNic="net1")
 
         assert shown_rules(BUILTIN + "32765: from 10.233.100.4 lookup 101") == pod.rules()
-        assert {"default via 10.6.0.1 dev net1"} == {line for line in pod.routes() if "default" in line}
-        moved = {line for line in shown(MAIN_D.replace("10.233.100.2", "10.233.100.4")) if "net1" not in line}
+        assert {"default via 10.6.0.1 dev net1"} == {
+            line for line in pod.routes() if "default" in line
+        }
+        moved = {
+            line
+            for line in shown(MAIN_D.replace("10.233.100.2", "10.233.100.4"))
+            if "net1" not in line
+        }
         assert moved == pod.routes(101)
         assert set() == pod.routes(100)
 
@@ -148,11 +171,14 @@ async def test_f(ground: Stage) -> None:
             "fd00:6::121 dev veth0 metric 1024",
             "fd00:7::71 dev veth0 metric 1024",
         } == pod.routes(101, 6)
-        assert {"default via fd00:6::1 dev eth0 metric 1024"} == {line for line in pod.routes(family=6) if "default" in line}
+        assert {"default via fd00:6::1 dev eth0 metric 1024"} == {
+            line for line in pod.routes(family=6) if "default" in line
+        }
         assert "1000: lookup 500" in ground.node_rules(6)
-        assert {f"fd00:6::172 dev {pod.veth} metric 1024", f"fd00:7::173 dev {pod.veth} metric 1024"} == ground.node_routes(
-            family=6
-        )
+        assert {
+            f"fd00:6::172 dev {pod.veth} metric 1024",
+            f"fd00:7::173 dev {pod.veth} metric 1024",
+        } == ground.node_routes(family=6)
         assert pod.mangle() == MANGLE
         assert pod.mangle("ip6tables") == MANGLE
         assert shown(TABLE_101_B) == pod.routes(101)

@@ -1,4 +1,8 @@
-"""Pods that nobody would draw in a document: ADD once and again, CHECK, DEL, on a real kernel, with nothing left behind."""
+"""
+Pods that nobody would draw in a document.
+
+ADD once and again, CHECK, DEL, on a real kernel, with nothing left behind.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,12 @@ def _ipv6_only(_: Stage, pod: PodNics) -> Nics:
 
 def _no_gateways(_: Stage, pod: PodNics) -> Nics:
     return [
-        ("eth0", lambda: pod.macvlan("eth0", "ens192", "10.6.168.172/16", "fd00:6::172/64", gateways=False)),
+        (
+            "eth0",
+            lambda: pod.macvlan(
+                "eth0", "ens192", "10.6.168.172/16", "fd00:6::172/64", gateways=False
+            ),
+        ),
         ("net1", lambda: pod.macvlan("net1", "ens224", "10.7.168.173/16", gateways=False)),
     ]
 
@@ -38,15 +47,28 @@ def _host_addresses(_: Stage, pod: PodNics) -> Nics:
         return result
 
     return [
-        ("eth0", lambda: make("eth0", "ens192", "10.6.168.172/32", "10.6.0.1", "fd00:6::172/128", "fd00:6::1")),
-        ("net1", lambda: make("net1", "ens224", "10.7.168.173/32", "10.7.0.1", "fd00:7::173/128", "fd00:7::1")),
+        (
+            "eth0",
+            lambda: make(
+                "eth0", "ens192", "10.6.168.172/32", "10.6.0.1", "fd00:6::172/128", "fd00:6::1"
+            ),
+        ),
+        (
+            "net1",
+            lambda: make(
+                "net1", "ens224", "10.7.168.173/32", "10.7.0.1", "fd00:7::173/128", "fd00:7::1"
+            ),
+        ),
     ]
 
 
 def _long_names(_: Stage, pod: PodNics) -> Nics:
     return [
         ("eth0", lambda: pod.macvlan("eth0", "ens192", "10.6.168.172/16")),
-        ("fifteen-letters", lambda: pod.macvlan("fifteen-letters", "ens224", "10.7.168.173/16", "fd00:7::173/64")),
+        (
+            "fifteen-letters",
+            lambda: pod.macvlan("fifteen-letters", "ens224", "10.7.168.173/16", "fd00:7::173/64"),
+        ),
     ]
 
 
@@ -62,7 +84,9 @@ def _families_by_turns(_: Stage, pod: PodNics) -> Nics:
 def _five_nics(_: Stage, pod: PodNics) -> Nics:
     def nic(number: int) -> Callable[[], Any]:
         name = f"net{number}" if number else "eth0"
-        return lambda: pod.macvlan(name, "ens224" if number % 2 else "ens192", f"10.{6 + number % 2}.9.{number + 1}/16")
+        return lambda: pod.macvlan(
+            name, "ens224" if number % 2 else "ens192", f"10.{6 + number % 2}.9.{number + 1}/16"
+        )
 
     return [(f"net{number}" if number else "eth0", nic(number)) for number in range(5)]
 
@@ -123,7 +147,10 @@ def _overlay_and_more(_: Stage, pod: PodNics) -> Nics:
     """Two NICs beside Calico's, one dual-stack, one without a gateway."""
     pod.calico("10.233.100.2/32")
     first = lambda: pod.macvlan("net1", "ens192", "10.6.212.145/16", "fd00:6::145/64")  # noqa: E731
-    return [("net1", first), ("net2", lambda: pod.macvlan("net2", "ens224", "10.7.212.145/16", gateways=False))]
+    return [
+        ("net1", first),
+        ("net2", lambda: pod.macvlan("net2", "ens224", "10.7.212.145/16", gateways=False)),
+    ]
 
 
 def _overlay_ipv6_only(_: Stage, pod: PodNics) -> Nics:
@@ -158,22 +185,36 @@ ODD: list[Callable[[Stage, PodNics], Nics]] = [
 
 
 # Through gateways that are nowhere: the kernel refuses them in the middle of the pod's batch.
-REFUSED = {"policyRoutes": [{"dst": "10.66.0.0/16", "gw": "192.0.2.1"}, {"dst": "fd66::/64", "gw": "2001:db8::1"}]}
+REFUSED = {
+    "policyRoutes": [
+        {"dst": "10.66.0.0/16", "gw": "192.0.2.1"},
+        {"dst": "fd66::/64", "gw": "2001:db8::1"},
+    ]
+}
 ELSEWHERE = (_ipv6_only, _no_gateways, _host_addresses, _five_nics, _overlay_and_more)
 
 
-@pytest.mark.parametrize(("odd", "default_route"), [*((odd, "") for odd in ODD), *((odd, "net1") for odd in ELSEWHERE)])
-async def test_odd_pod(ground: Stage, odd: Callable[[Stage, PodNics], Nics], default_route: str) -> None:
+@pytest.mark.parametrize(
+    ("odd", "default_route"), [*((odd, "") for odd in ODD), *((odd, "net1") for odd in ELSEWHERE)]
+)
+async def test_odd_pod(
+    ground: Stage, odd: Callable[[Stage, PodNics], Nics], default_route: str
+) -> None:
     """
     ADD of each NIC, one that fails first, then twice; CHECK of all; DEL, the last NIC first.
 
-    The one that fails leaves all as it was, the second of the others too; when a NIC is gone all is as before it was made.
+    The one that fails leaves all as it was, the second of the others too; when a NIC is gone all is
+    as before it was made.
     """
     dual(ground)
     await ground.warm_up("10.6.0.99/16", "fd00:6::99/64")
     with ground.pod() as pod:
         nics = odd(ground, pod)
-        pod_request = {"podDefaultRouteNic": default_route} if default_route in {name for name, _ in nics} else {}
+        pod_request = (
+            {"podDefaultRouteNic": default_route}
+            if default_route in {name for name, _ in nics}
+            else {}
+        )
         done: list[tuple[str, Any, tuple[set[str], ...]]] = []
         for name, make in nics:
             before = ground.everything(pod)

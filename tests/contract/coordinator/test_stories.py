@@ -1,4 +1,8 @@
-"""What the coordinator does beside the layouts: twice is once, CHECK, DEL, failures, settings, traffic; on a real kernel."""
+"""
+What the coordinator does beside the layouts.
+
+Twice is once, CHECK, DEL, failures, settings, traffic; on a real kernel.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,11 @@ async def test_twice_is_once(ground: Stage) -> None:
 
 
 async def test_add_check_delete(ground: Stage) -> None:
-    """Two NICs, both families: CHECK agrees after ADD; after the DELs, the last NIC's first, node and pod are as before."""
+    """
+    Two NICs, both families: CHECK agrees after ADD.
+
+    After the DELs, the last NIC's first, node and pod are as before.
+    """
     dual(ground)
     await ground.warm_up("10.6.0.99/16", "fd00:6::99/64")
     with ground.pod() as pod:
@@ -73,18 +81,32 @@ async def test_overlay_delete(ground: Stage) -> None:
 
 
 BREAKS: dict[str, tuple[str, Callable[[Stage, PodNics], Any]]] = {
-    "route": ("route 10.233.0.0/18", lambda _, pod: pod.netns.ip("route", "delete", "10.233.0.0/18")),
-    "rule": ("fwmark 0x1 lookup 100", lambda _, pod: pod.netns.ip("rule", "delete", "fwmark", "0x1")),
-    "neighbour": ("neighbour 10.6.168.121", lambda _, pod: pod.netns.ip("neigh", "del", "10.6.168.121", "dev", "veth0")),
+    "route": (
+        "route 10.233.0.0/18",
+        lambda _, pod: pod.netns.ip("route", "delete", "10.233.0.0/18"),
+    ),
+    "rule": (
+        "fwmark 0x1 lookup 100",
+        lambda _, pod: pod.netns.ip("rule", "delete", "fwmark", "0x1"),
+    ),
+    "neighbour": (
+        "neighbour 10.6.168.121",
+        lambda _, pod: pod.netns.ip("neigh", "del", "10.6.168.121", "dev", "veth0"),
+    ),
     "node route": (
         "table 500",
         lambda ground, _: ground.node.in_node("ip", "route", "flush", "table", "500"),
     ),
     "node neighbour": (
         "neighbour 10.6.168.172",
-        lambda ground, pod: ground.node.in_node("ip", "neigh", "del", "10.6.168.172", "dev", pod.veth),
+        lambda ground, pod: ground.node.in_node(
+            "ip", "neigh", "del", "10.6.168.172", "dev", pod.veth
+        ),
     ),
-    "pair": ("veth pair", lambda ground, pod: ground.node.in_node("ip", "link", "delete", pod.veth)),
+    "pair": (
+        "veth pair",
+        lambda ground, pod: ground.node.in_node("ip", "link", "delete", pod.veth),
+    ),
     "mangle": (
         "mangle rule OUTPUT",
         lambda ground, pod: ground.node.in_node(
@@ -105,7 +127,10 @@ async def test_check_of_the_mtu(ground: Stage) -> None:
         await ground.run("ADD", pod, "eth0", given, vethMTU=1400)
         assert await ground.run("CHECK", pod, "eth0", given, vethMTU=1400) is None
 
-        with pytest.raises(CheckFailed, match=rf"2 missing or wrong: MTU 1500 of veth0 \(pod\), which has 1400; .*{pod.veth}"):
+        with pytest.raises(
+            CheckFailed,
+            match=rf"2 missing or wrong: MTU 1500 of veth0 \(pod\), which has 1400; .*{pod.veth}",
+        ):
             await ground.run("CHECK", pod, "eth0", given)
 
 
@@ -115,7 +140,11 @@ def ground_sysctl(pod: PodNics, words: str) -> None:
 
 
 async def test_check_misses(ground: Stage) -> None:
-    """CHECK names each thing that is not as ADD made it; DEL and ADD mend it, however broken it is."""
+    """
+    CHECK names each thing that is not as ADD made it.
+
+    DEL and ADD mend it, however broken it is.
+    """
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
         await ground.run("ADD", pod, "eth0", given)
@@ -151,8 +180,12 @@ async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.Monk
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
         before = ground.everything(pod)
 
-        with pytest.raises(SpiderpoolError, match=r"cannot add route 10\.99\.0\.0/16 via 192\.0\.2\.1"):
-            await ground.run("ADD", pod, "eth0", given, policyRoutes=[{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}])
+        with pytest.raises(
+            SpiderpoolError, match=r"cannot add route 10\.99\.0\.0/16 via 192\.0\.2\.1"
+        ):
+            await ground.run(
+                "ADD", pod, "eth0", given, policyRoutes=[{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}]
+            )
         assert before == ground.everything(pod)
 
         monkeypatch.setattr("spiderpool.agent.coordinator.mangle.FOLDERS", ("/nowhere",))
@@ -166,7 +199,11 @@ async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.Monk
 
 
 async def test_cancelled_add_leaves_nothing(ground: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that hangs up in the middle, or a DEL of the same container: what was made is taken back."""
+    """
+    A caller that hangs up in the middle, or a DEL of the same container.
+
+    What was made is taken back.
+    """
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
     real = kernel.change_node
@@ -195,7 +232,11 @@ async def test_cancelled_add_leaves_nothing(ground: Stage, monkeypatch: pytest.M
 
 
 async def test_settings(ground: Stage) -> None:
-    """MAC, queue, rp_filter, MTU and address of veth0 are the pod's; the result has the NIC's new MAC."""
+    """
+    MAC, queue, rp_filter, MTU and address of veth0 are the pod's.
+
+    The result has the NIC's new MAC.
+    """
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.212.202/16")
         wished = {
@@ -214,7 +255,9 @@ async def test_settings(ground: Stage) -> None:
         assert "mtu 1400" in pod.netns.ip("link", "show", "veth0")
         assert "mtu 1400" in ground.node.in_node("ip", "link", "show", pod.veth)
         assert "169.254.100.1/32" in pod.netns.ip("addr", "show", "veth0")
-        rp_filter = ground.node.in_node("nsenter", f"--net={pod.netns.path}", "sysctl", "-n", "net.ipv4.conf.all.rp_filter")
+        rp_filter = ground.node.in_node(
+            "nsenter", f"--net={pod.netns.path}", "sysctl", "-n", "net.ipv4.conf.all.rp_filter"
+        )
         assert "2" == rp_filter.strip()
         assert {f"10.6.212.202 dev {pod.veth} scope link"} == ground.node_routes(600)
         assert "1000: lookup 600" in ground.node_rules()
@@ -247,7 +290,11 @@ async def test_refusals(ground: Stage) -> None:
 
 
 async def test_every_wrong_value(ground: Stage) -> None:
-    """Whichever key has a wrong value, in the network's configuration or the cluster's: CNI code 7, and nothing is touched."""
+    """
+    Whichever key has a wrong value, in the network's configuration or the cluster's.
+
+    CNI code 7, and nothing is touched.
+    """
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
         before = ground.everything(pod)
@@ -268,8 +315,18 @@ async def test_every_wrong_value(ground: Stage) -> None:
         ({"mode": "overlay"}, "overlay mode on eth0, the pod's first NIC"),
         ({"podDefaultCniNic": "net9"}, "interface net9 is not in the pod"),
         ({"vethMTU": 1279}, "vethMTU is 1279, IPv6 needs 1280 or more"),
-        ({"policyRoutes": [{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}]}, "cannot add route 10.99.0.0/16 via 192.0.2.1"),
-        ({"podMACPrefix": "0a:1b", "vethLinkAddress": "10.6.168.121", "hijackCIDR": ["10.6.0.0/33"]}, "hijackCIDR is"),
+        (
+            {"policyRoutes": [{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}]},
+            "cannot add route 10.99.0.0/16 via 192.0.2.1",
+        ),
+        (
+            {
+                "podMACPrefix": "0a:1b",
+                "vethLinkAddress": "10.6.168.121",
+                "hijackCIDR": ["10.6.0.0/33"],
+            },
+            "hijackCIDR is",
+        ),
     ],
 )
 async def test_settings_in_conflict(ground: Stage, settings: dict[str, Any], words: str) -> None:
@@ -288,7 +345,11 @@ async def test_settings_in_conflict(ground: Stage, settings: dict[str, Any], wor
 
 
 async def test_second_nic_refused(ground: Stage) -> None:
-    """No free table, a NIC that is not there for the default route: the first NIC's layout stays as it is."""
+    """
+    No free table, a NIC that is not there for the default route.
+
+    The first NIC's layout stays as it is.
+    """
     with ground.pod() as pod:
         await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
         given = pod.macvlan("net1", "ens224", "10.7.168.173/16")
@@ -301,15 +362,23 @@ async def test_second_nic_refused(ground: Stage) -> None:
 
         pod.fill_tables(101, 252)
         before = ground.everything(pod)
-        with pytest.raises(InvalidRequest, match="no free routing table in the pod: 101 to 252 are in use"):
+        with pytest.raises(
+            InvalidRequest, match="no free routing table in the pod: 101 to 252 are in use"
+        ):
             await ground.run("ADD", pod, "net1", given)
         assert before == ground.everything(pod)
 
 
 async def test_stale_on_the_node(ground: Stage) -> None:
-    """What the node knows of the address from a pod before goes, with or without the rule; the new pod's is permanent."""
+    """
+    What the node knows of the address from a pod before goes, with or without the rule.
+
+    The new pod's is permanent.
+    """
     ground.node.in_node("ip", "route", "add", "10.6.168.172", "dev", "ens192", "table", "500")
-    ground.node.in_node("ip", "neigh", "add", "10.6.168.172", "lladdr", "02:00:00:00:00:09", "dev", "ens192")
+    ground.node.in_node(
+        "ip", "neigh", "add", "10.6.168.172", "lladdr", "02:00:00:00:00:09", "dev", "ens192"
+    )
     with ground.pod() as pod:
         await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
 
@@ -355,10 +424,13 @@ async def test_strangers_cost_nothing(ground: Stage, monkeypatch: pytest.MonkeyP
     alone = await all_calls()
     ground.node.in_node("sh", "-c", f"({STRANGERS}) | ip -b -")
 
-    assert await all_calls() < alone + STRANGERS_COUNT / 10  # the kernel makes addresses of the pod's own in its own time
+    # the kernel makes addresses of the pod's own in its own time
+    assert await all_calls() < alone + STRANGERS_COUNT / 10
 
 
-async def talk(inside: Namespaces, ip: str, port: int, source: str = "", wait_s: float = 5) -> bytes:
+async def talk(
+    inside: Namespaces, ip: str, port: int, source: str = "", wait_s: float = 5
+) -> bytes:
     """Send some kilobytes and give what comes back."""
 
     def connect() -> bytes:
@@ -382,7 +454,9 @@ async def serve_once(inside: Namespaces, ip: str, port: int) -> asyncio.Task[str
     """Answer one connection inside; gives who came."""
 
     def listen() -> socket.socket:
-        return socket.create_server((ip, port), family=socket.AF_INET6 if ":" in ip else socket.AF_INET)
+        return socket.create_server(
+            (ip, port), family=socket.AF_INET6 if ":" in ip else socket.AF_INET
+        )
 
     server = await inside.run(listen)
 
@@ -401,13 +475,19 @@ async def serve_once(inside: Namespaces, ip: str, port: int) -> asyncio.Task[str
 
 @pytest.mark.parametrize("family", [4, 6])
 async def test_node_and_pod_reach_each_other(ground: Stage, family: int) -> None:
-    """The node reaches a macvlan pod, and the pod the node, both through the pair; a pod reaches another directly."""
+    """
+    The node reaches a macvlan pod, and the pod the node, both through the pair.
+
+    A pod reaches another directly.
+    """
     dual(ground)
     with ground.pod() as one, ground.pod("c" * 20) as two:
         for pod, last in ((one, "172"), (two, "173")):
             given = pod.macvlan("eth0", "ens192", f"10.6.168.{last}/16", f"fd00:6::{last}/64")
             await ground.run("ADD", pod, "eth0", given)
-        ip, other = ("10.6.168.172", "10.6.168.173") if family == 4 else ("fd00:6::172", "fd00:6::173")
+        ip, other = (
+            ("10.6.168.172", "10.6.168.173") if family == 4 else ("fd00:6::172", "fd00:6::173")
+        )
         node_ip = "10.6.168.121" if family == 4 else "fd00:6::121"
         with (
             Namespaces.network(one.netns.path) as pod,
@@ -423,18 +503,29 @@ async def test_node_and_pod_reach_each_other(ground: Stage, family: int) -> None
             coming = await serve_once(pod, ip, 8082)
             assert 4000 == len(await talk(neighbour, ip, 8082))
             assert other == await coming
-        marked = ground.node.in_node("nsenter", f"--net={one.netns.path}", "conntrack", "-f", f"ipv{family}", "-L")
+        marked = ground.node.in_node(
+            "nsenter", f"--net={one.netns.path}", "conntrack", "-f", f"ipv{family}", "-L"
+        )
         assert [line for line in marked.splitlines() if "dport=8080" in line and "mark=1" in line]
 
 
 async def test_family_of_the_second_nic_alone(ground: Stage) -> None:
-    """IPv6 on net1 alone: the node and the pod reach each other by the pair in that family too, others by net1's gateway."""
+    """
+    IPv6 on net1 alone.
+
+    The node and the pod reach each other by the pair in that family too, others by net1's gateway.
+    """
     dual(ground)
     with ground.pod() as pod:
         await ground.run("ADD", pod, "eth0", pod.macvlan("eth0", "ens192", "10.6.168.172/16"))
-        await ground.run("ADD", pod, "net1", pod.macvlan("net1", "ens224", "10.7.168.173/16", "fd00:7::173/64"))
+        await ground.run(
+            "ADD", pod, "net1", pod.macvlan("net1", "ens224", "10.7.168.173/16", "fd00:7::173/64")
+        )
 
-        with Namespaces.network(pod.netns.path) as inside, Namespaces.of_process(ground.node.pid, "net") as node:
+        with (
+            Namespaces.network(pod.netns.path) as inside,
+            Namespaces.of_process(ground.node.pid, "net") as node,
+        ):
             coming = await serve_once(inside, "fd00:7::173", 8080)
             assert 4000 == len(await talk(node, "fd00:7::173", 8080))
             assert "fd00:7::71" == await coming
@@ -448,18 +539,34 @@ async def test_what_enters_by_veth0_is_answered_by_it(ground: Stage) -> None:
     """
     A client from elsewhere that the node forwards without changing its address (NodePort, policy Local) is answered.
 
-    The pod's default route does not lead back to it; without the mangle rules exactly that flow fails.
+    The pod's default route does not lead back to it; without the mangle rules exactly that flow
+    fails.
     """
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16", gateways=False)
         pod.netns.ip("route", "add", "default", "via", "10.6.0.77", "dev", "eth0")  # nobody
         await ground.run("ADD", pod, "eth0", given)
-        ground.switch.ip("route", "add", "10.6.168.172", "via", "10.7.168.71", "dev", "brens224", "src", "10.7.0.1")
-        with Namespaces.network(pod.netns.path) as inside, Namespaces.network(ground.switch.path) as client:
+        ground.switch.ip(
+            "route",
+            "add",
+            "10.6.168.172",
+            "via",
+            "10.7.168.71",
+            "dev",
+            "brens224",
+            "src",
+            "10.7.0.1",
+        )
+        with (
+            Namespaces.network(pod.netns.path) as inside,
+            Namespaces.network(ground.switch.path) as client,
+        ):
             coming = await serve_once(inside, "10.6.168.172", 8080)
             assert 4000 == len(await talk(client, "10.6.168.172", 8080, "10.7.0.1"))
             assert "10.7.0.1" == await coming
 
-            ground.node.in_node("nsenter", f"--net={pod.netns.path}", "iptables", "-t", "mangle", "-F")
+            ground.node.in_node(
+                "nsenter", f"--net={pod.netns.path}", "iptables", "-t", "mangle", "-F"
+            )
             with pytest.raises(TimeoutError):
                 await talk(client, "10.6.168.172", 8081, "10.7.0.1", wait_s=0.5)

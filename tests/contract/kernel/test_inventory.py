@@ -1,4 +1,8 @@
-"""What the namespaces of a node's pods wear, on a real kernel; processes are told by a folder that looks like /proc."""
+"""
+What the namespaces of a node's pods wear, on a real kernel.
+
+Processes are told by a folder that looks like /proc.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,18 @@ def pod() -> Iterator[PodNetns]:
         made.ip("addr", "add", "10.6.0.9/16", "dev", "eth0")
         made.ip("addr", "add", "fd00:6::9/64", "dev", "eth0", "nodad")
         # As a router's advertisement makes one.
-        made.ip("addr", "add", "fd00:6::ff/64", "dev", "eth0", "nodad", "valid_lft", "600", "preferred_lft", "600")
+        made.ip(
+            "addr",
+            "add",
+            "fd00:6::ff/64",
+            "dev",
+            "eth0",
+            "nodad",
+            "valid_lft",
+            "600",
+            "preferred_lft",
+            "600",
+        )
         yield made
 
 
@@ -68,8 +83,15 @@ async def test_a_pod_and_its_namespace(node: Node, pod: PodNetns) -> None:
 
     (found,) = await node.look(UID)
 
-    assert (str(node.files / "cni-1"), UID, (SANDBOX, CONTAINER)) == (found.path, found.pod_uid, found.containers)
-    assert InUseInterface(nic="eth0", mac=MAC, addresses=("10.6.0.9/16", "fd00:6::9/64")) in found.interfaces
+    assert (str(node.files / "cni-1"), UID, (SANDBOX, CONTAINER)) == (
+        found.path,
+        found.pod_uid,
+        found.containers,
+    )
+    assert (
+        InUseInterface(nic="eth0", mac=MAC, addresses=("10.6.0.9/16", "fd00:6::9/64"))
+        in found.interfaces
+    )
     assert "lo" not in [link.nic for link in found.interfaces]
 
 
@@ -79,7 +101,10 @@ async def test_a_namespace_that_only_processes_name(node: Node, pod: PodNetns) -
 
     (found,) = await node.look(UID)
 
-    assert (UID, True) == (found.pod_uid, "10.6.0.9/16" in found.interfaces[0].addresses + found.interfaces[-1].addresses)
+    assert (UID, True) == (
+        found.pod_uid,
+        "10.6.0.9/16" in found.interfaces[0].addresses + found.interfaces[-1].addresses,
+    )
 
 
 async def test_what_a_lost_del_leaves(node: Node, pod: PodNetns) -> None:
@@ -90,7 +115,11 @@ async def test_what_a_lost_del_leaves(node: Node, pod: PodNetns) -> None:
 
 
 async def test_other_nodes_and_the_nodes_own(node: Node, pod: PodNetns) -> None:
-    """Left out: namespaces of pods that are not this node's, and the one that the node itself lives in."""
+    """
+    Left out.
+
+    Namespaces of pods that are not this node's, and the one that the node itself lives in.
+    """
     node.process(20, pod.path, f"0::/kubepods/pod{UID}/{SANDBOX}")
     node.process(21, OWN, "0::/kubepods/pod11111111-1111-1111-1111-111111111111/" + "c" * 64)
 

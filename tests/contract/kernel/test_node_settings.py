@@ -55,9 +55,18 @@ def inside() -> Iterator[Callable[[Callable[[], Any]], Any]]:
 
 
 def test_settings(inside: Callable[[Callable[[], Any]], Any], tmp_path: Path) -> None:
-    """What a namespace has is changed, is on record, and comes back; what it has not (limits of the machine) is left out."""
+    """
+    What a namespace has is changed, is on record, and comes back.
+
+    What it has not (limits of the machine) is left out.
+    """
     settings = NodeSettings(tmp_path / "record.json")
-    before = inside(lambda: (Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("2"), settings.read(FILTER))[1])
+    before = inside(
+        lambda: (
+            Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("2"),
+            settings.read(FILTER),
+        )[1]
+    )
     wanted = wanted_settings((4, 6), tune=True, be_liberal=True)
     inside(lambda: settings.hold(wanted))
     held = inside(lambda: {key: settings.read(key) for key in wanted})
@@ -78,7 +87,11 @@ def test_rule_of_kube_proxy(inside: Callable[[Callable[[], Any]], Any]) -> None:
         return chain_rules(asyncio.run(read_chain(CHAIN, (4, 6))))
 
     assert () == inside(look)
-    subprocess.run(["ip", "netns", "exec", NAME, "iptables-nft-restore"], input=RULES.encode(), check=True)  # noqa: S603, S607
+    subprocess.run(  # noqa: S603
+        ["ip", "netns", "exec", NAME, "iptables-nft-restore"],  # noqa: S607
+        input=RULES.encode(),
+        check=True,
+    )
     found = inside(look)
 
     assert Fate.DROPPED is judge_invalid(ProbeResult(found, liberal=False)).fate

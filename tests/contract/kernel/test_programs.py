@@ -37,13 +37,19 @@ def script(folder: Path, text: str, name: str = "program") -> list[str]:
     return ["/nowhere", str(folder)]
 
 
-async def run(folders: list[str], here: Namespaces, stdin: bytes = b"", timeout_s: float = 10, **env: str) -> Outcome:
+async def run(
+    folders: list[str], here: Namespaces, stdin: bytes = b"", timeout_s: float = 10, **env: str
+) -> Outcome:
     """Run the program of a test."""
     return await run_program("program", folders, env, stdin, here, timeout_s)
 
 
 async def test_outcome(tmp_path: Path, here: Namespaces) -> None:
-    """A program gets its input and environment and nothing else; code and both outputs come back."""
+    """
+    A program gets its input and environment and nothing else.
+
+    Code and both outputs come back.
+    """
     folders = script(tmp_path, "cat; echo $A$HOME; echo oops >&2; exit 3")
 
     assert Outcome(3, b"in1\n", b"oops\n") == await run(folders, here, b"in", A="1")
@@ -111,7 +117,11 @@ async def test_cancelled_at_birth(tmp_path: Path, here: Namespaces) -> None:
 
 
 async def collected() -> None:
-    """Wait for what goes on after its caller was cancelled twice: the collecting of the killed program."""
+    """
+    Wait for what goes on after its caller was cancelled twice.
+
+    The collecting of the killed program.
+    """
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
 
@@ -162,14 +172,19 @@ async def test_busy_file(tmp_path: Path, here: Namespaces, monkeypatch: pytest.M
 
 async def test_nothing_comes_along(tmp_path: Path, here: Namespaces) -> None:
     """A program leads its own session, ignores none of the signals that Python ignores, and has its input and outputs alone."""
-    folders = script(tmp_path, "grep SigIgn /proc/$$/status; echo $$; cut -d' ' -f6 /proc/$$/stat; ls /proc/$$/fd")
+    folders = script(
+        tmp_path,
+        "grep SigIgn /proc/$$/status; echo $$; cut -d' ' -f6 /proc/$$/stat; ls /proc/$$/fd",
+    )
     with (tmp_path / "secret").open("w") as secret:
         os.set_inheritable(secret.fileno(), True)
         assert signal.SIG_IGN == signal.getsignal(signal.SIGPIPE)
         words = (await run(folders, here, PATH="/bin:/usr/bin")).output.decode().split()
 
     _, ignored, pid, session, *fds = words
-    assert 0 == int(ignored, 16) & sum(1 << number - 1 for number in (signal.SIGPIPE, signal.SIGXFSZ))
+    assert 0 == int(ignored, 16) & sum(
+        1 << number - 1 for number in (signal.SIGPIPE, signal.SIGXFSZ)
+    )
     assert pid == session
     assert {"0", "1", "2"} == set(fds) - {"10", "255"}  # where shells have their script
 
@@ -182,7 +197,11 @@ def test_under_uvloop(tmp_path: Path, here: Namespaces) -> None:
 
 
 async def test_inside() -> None:
-    """Work runs inside and comes back with its result or error; no thread is left, and this one has not moved."""
+    """
+    Work runs inside and comes back with its result or error.
+
+    No thread is left, and this one has not moved.
+    """
     mine = own()
     process = await asyncio.create_subprocess_exec("unshare", "--net", "sleep", "infinity")
     try:

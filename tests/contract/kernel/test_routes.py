@@ -46,8 +46,12 @@ async def test_move(pod: PodNetns) -> None:
 
     assert await inside(pod, lambda: move_default_routes("nic1", {4, 6}, [G4, G6]))
 
-    assert [DefaultRoute(4, G4), DefaultRoute(6, G6, 1024)] == await inside(pod, lambda: default_routes("nic1"))
-    assert [DefaultRoute(4, ip_address("10.2.0.9"), 9)] == await inside(pod, lambda: default_routes("nic2"))
+    assert [DefaultRoute(4, G4), DefaultRoute(6, G6, 1024)] == await inside(
+        pod, lambda: default_routes("nic1")
+    )
+    assert [DefaultRoute(4, ip_address("10.2.0.9"), 9)] == await inside(
+        pod, lambda: default_routes("nic2")
+    )
     assert "default via 10.1.0.9" in pod.ip("route", "show", "table", "100")
     assert "10.50.0.0/16 via 10.1.0.9" in pod.ip("route")
 
@@ -64,7 +68,21 @@ async def test_one_family(pod: PodNetns) -> None:
 
 async def test_several_next_hops(pod: PodNetns) -> None:
     """A default route over several next hops is the interface's when one of them is."""
-    pod.ip("route", "add", "default", "nexthop", "via", "10.1.0.9", "dev", "nic1", "nexthop", "via", "10.2.0.9", "dev", "nic2")
+    pod.ip(
+        "route",
+        "add",
+        "default",
+        "nexthop",
+        "via",
+        "10.1.0.9",
+        "dev",
+        "nic1",
+        "nexthop",
+        "via",
+        "10.2.0.9",
+        "dev",
+        "nic2",
+    )
 
     await inside(pod, lambda: move_default_routes("nic1", {4, 6}, []))
 
@@ -83,7 +101,8 @@ async def test_no_such_interface(pod: PodNetns) -> None:
 async def test_impossible_gateway(pod: PodNetns) -> None:
     """A gateway that cannot be reached is told with interface, gateway and the kernel's words."""
     with pytest.raises(
-        SpiderpoolError, match=r"default route of nic1 via 192\.0\.2\.1 cannot be added: Network is unreachable"
+        SpiderpoolError,
+        match=r"default route of nic1 via 192\.0\.2\.1 cannot be added: Network is unreachable",
     ):
         await inside(pod, lambda: move_default_routes("nic1", set(), [ip_address("192.0.2.1")]))
     pod.ip("route", "add", "default", "via", "10.2.0.9", "dev", "nic2")

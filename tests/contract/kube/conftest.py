@@ -27,9 +27,13 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 async def real(control_plane: ControlPlane) -> AsyncIterator[RealStage]:
     """Give the real API server, behind a proxy."""
     async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(Proxy(from_kubeconfig(control_plane.kubeconfig)).running())
+        proxy = await stack.enter_async_context(
+            Proxy(from_kubeconfig(control_plane.kubeconfig)).running()
+        )
         ours = await stack.enter_async_context(KubeClient(Access(proxy.url), user_agent="contract"))
-        other = await stack.enter_async_context(connect(str(control_plane.kubeconfig), user_agent="other"))
+        other = await stack.enter_async_context(
+            connect(str(control_plane.kubeconfig), user_agent="other")
+        )
         yield RealStage(control_plane, proxy, ours, other)
 
 

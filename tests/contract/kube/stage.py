@@ -70,7 +70,9 @@ class FakeStage:
     def fail_next(self, verb: str, kind: type[KubeObject], fault: Fault, *, times: int = 1) -> None:
         """Let the next requests of a verb on a kind fail."""
         after_commit = fault is Fault.CUT_AFTER
-        refused = TooManyRequests("too many requests, please try again later", retry_after_s=RETRY_AFTER_S)
+        refused = TooManyRequests(
+            "too many requests, please try again later", retry_after_s=RETRY_AFTER_S
+        )
         error = refused if fault is Fault.REFUSE else UnknownOutcome("cut")
         self.fake.faults.fail_next(verb, kind, error, after_commit=after_commit, times=times)
 
@@ -123,9 +125,13 @@ class RealStage:
         await asyncio.to_thread(self._plane.wait_ready)
 
 
-def config_map(stage: Stage, name: str, labels: Mapping[str, str] | None = None, **data: str) -> ConfigMap:
+def config_map(
+    stage: Stage, name: str, labels: Mapping[str, str] | None = None, **data: str
+) -> ConfigMap:
     """Make a ConfigMap that carries the test's mark."""
-    meta = ObjectMeta(name=f"{stage.run}-{name}", namespace="default", labels={"run": stage.run, **(labels or {})})
+    meta = ObjectMeta(
+        name=f"{stage.run}-{name}", namespace="default", labels={"run": stage.run, **(labels or {})}
+    )
     return ConfigMap(metadata=meta, data=data)
 
 
@@ -133,7 +139,9 @@ def pod(stage: Stage, name: str, node: str) -> WholePod:
     """Make a pod that is bound to a node."""
     container = {"name": "c", "image": "none"}
     return WholePod(
-        metadata=ObjectMeta(name=f"{stage.run}-{name}", namespace="default", labels={"run": stage.run}),
+        metadata=ObjectMeta(
+            name=f"{stage.run}-{name}", namespace="default", labels={"run": stage.run}
+        ),
         spec={"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]},
     )
 

@@ -31,7 +31,11 @@ async def test_refused_list(stage: Stage) -> None:
 
 
 async def test_create_that_was_committed_and_never_answered(stage: Stage) -> None:
-    """The outcome is unknown; a read of the name finds the record, and a second creation meets it."""
+    """
+    The outcome is unknown.
+
+    A read of the name finds the record, and a second creation meets it.
+    """
     wanted = record(stage, uid="me")
     stage.fail_next("create", SpiderIP, Fault.CUT_AFTER)
     with pytest.raises(UnknownOutcome):

@@ -22,7 +22,9 @@ def short_names(stage: Stage, listing: Listing[KubeObject]) -> list[str]:
     return sorted(obj.metadata.name.removeprefix(f"{stage.run}-") for obj in listing.items)
 
 
-async def take(events: AsyncGenerator[WatchEvent[KubeObject], None], count: int) -> list[WatchEvent[KubeObject]]:
+async def take(
+    events: AsyncGenerator[WatchEvent[KubeObject], None], count: int
+) -> list[WatchEvent[KubeObject]]:
     """Give the next events of a watch that are no bookmarks."""
     found = []
     async with asyncio.timeout(20):
@@ -53,7 +55,9 @@ async def test_label_selectors(stage: Stage, selector: str, expected: list[str])
     for name, labels in (("a", {"tier": "front"}), ("b", {"tier": "back"}), ("c", {})):
         await stage.cluster.create(config_map(stage, name, labels))
     labels = ",".join(filter(None, (f"run={stage.run}", selector)))
-    assert expected == short_names(stage, await stage.cluster.list_objects(ConfigMap, namespace="default", labels=labels))
+    assert expected == short_names(
+        stage, await stage.cluster.list_objects(ConfigMap, namespace="default", labels=labels)
+    )
 
 
 async def test_names(stage: Stage) -> None:
@@ -71,8 +75,12 @@ async def test_names(stage: Stage) -> None:
                 await asyncio.sleep(0.05)
         return sorted(found)
 
-    assert [f"{stage.run}-a", f"{stage.run}-b"] == await names(ConfigMap, f"run={stage.run},tier=front", 2)
-    assert sorted((first.metadata.name, second.metadata.name)) == await names(SpiderIP, f"run={stage.run}", 2)
+    assert [f"{stage.run}-a", f"{stage.run}-b"] == await names(
+        ConfigMap, f"run={stage.run},tier=front", 2
+    )
+    assert sorted((first.metadata.name, second.metadata.name)) == await names(
+        SpiderIP, f"run={stage.run}", 2
+    )
     assert [] == await names(SpiderIP, "run=nobody", 0)
 
 
@@ -81,10 +89,16 @@ async def test_field_selectors(stage: Stage) -> None:
     for name, node in (("a", "n1"), ("b", "n2")):
         await stage.cluster.create(pod(stage, name, node))
     labels = f"run={stage.run}"
-    assert ["a"] == short_names(stage, await stage.cluster.list_objects(Pod, labels=labels, fields="spec.nodeName=n1"))
-    assert ["b"] == short_names(stage, await stage.cluster.list_metadata(Pod, labels=labels, fields="spec.nodeName!=n1"))
+    assert ["a"] == short_names(
+        stage, await stage.cluster.list_objects(Pod, labels=labels, fields="spec.nodeName=n1")
+    )
+    assert ["b"] == short_names(
+        stage, await stage.cluster.list_metadata(Pod, labels=labels, fields="spec.nodeName!=n1")
+    )
     by_name = f"metadata.name={stage.run}-b"
-    assert ["b"] == short_names(stage, await stage.cluster.list_objects(Pod, namespace="default", fields=by_name))
+    assert ["b"] == short_names(
+        stage, await stage.cluster.list_objects(Pod, namespace="default", fields=by_name)
+    )
     with pytest.raises(Rejected):
         await stage.cluster.list_objects(SpiderIP, fields="spec.pool=blue")
 
@@ -93,7 +107,9 @@ async def test_namespaces_are_apart(stage: Stage) -> None:
     """A list of one namespace shows no other's objects; without a namespace it shows all."""
     await stage.cluster.create(config_map(stage, "a"))
     labels = f"run={stage.run}"
-    assert [] == short_names(stage, await stage.cluster.list_objects(ConfigMap, namespace="kube-system", labels=labels))
+    assert [] == short_names(
+        stage, await stage.cluster.list_objects(ConfigMap, namespace="kube-system", labels=labels)
+    )
     assert ["a"] == short_names(stage, await stage.cluster.list_objects(ConfigMap, labels=labels))
 
 
@@ -112,7 +128,9 @@ async def test_pages_are_joined(stage: Stage, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(client, "PAGE", 3)
     for i in range(8):
         await stage.cluster.create(config_map(stage, f"{i}"))
-    listing = await stage.cluster.list_objects(ConfigMap, namespace="default", labels=f"run={stage.run}")
+    listing = await stage.cluster.list_objects(
+        ConfigMap, namespace="default", labels=f"run={stage.run}"
+    )
     assert [f"{stage.run}-{i}" for i in range(8)] == [obj.metadata.name for obj in listing.items]
     assert int(listing.resource_version) >= int(listing.items[-1].metadata.resource_version)
 
@@ -132,9 +150,13 @@ async def test_watch_tells_every_change_after_its_position(stage: Stage) -> None
     labels = f"run={stage.run}"
     listing = await stage.cluster.list_objects(ConfigMap, namespace="default", labels=labels)
     created = await stage.cluster.create(config_map(stage, "a", v="1"))
-    changed = await stage.cluster.patch(ConfigMap, created.metadata.name, {"data": {"v": "2"}}, namespace="default")
+    changed = await stage.cluster.patch(
+        ConfigMap, created.metadata.name, {"data": {"v": "2"}}, namespace="default"
+    )
     await stage.cluster.delete(ConfigMap, created.metadata.name, "default")
-    watch = stage.cluster.watch(ConfigMap, namespace="default", labels=labels, resource_version=listing.resource_version)
+    watch = stage.cluster.watch(
+        ConfigMap, namespace="default", labels=labels, resource_version=listing.resource_version
+    )
     async with aclosing(watch) as events:
         first, second, third = await take(events, 3)
     assert (Change.ADDED, created.data) == (first.change, first.object.data)
@@ -149,7 +171,9 @@ async def test_watch_goes_on_while_it_is_open(stage: Stage) -> None:
     """Changes made after the watch began arrive too."""
     labels = f"run={stage.run}"
     listing = await stage.cluster.list_objects(SpiderIP, labels=labels)
-    async with aclosing(stage.cluster.watch(SpiderIP, labels=labels, resource_version=listing.resource_version)) as events:
+    async with aclosing(
+        stage.cluster.watch(SpiderIP, labels=labels, resource_version=listing.resource_version)
+    ) as events:
         waiting = asyncio.create_task(take(events, 1))
         await asyncio.sleep(0.05)
         created = await stage.other.create(record(stage))
@@ -164,9 +188,13 @@ async def test_leaving_and_entering_a_selection(stage: Stage) -> None:
     versions = []
     for node in ("n2", "n1"):
         patch = {"metadata": {"labels": {"node": node}}}
-        changed = await stage.cluster.patch(ConfigMap, created.metadata.name, patch, namespace="default")
+        changed = await stage.cluster.patch(
+            ConfigMap, created.metadata.name, patch, namespace="default"
+        )
         versions.append(changed.metadata.resource_version)
-    watch = stage.cluster.watch(ConfigMap, namespace="default", labels=labels, resource_version=listing.resource_version)
+    watch = stage.cluster.watch(
+        ConfigMap, namespace="default", labels=labels, resource_version=listing.resource_version
+    )
     async with aclosing(watch) as events:
         left, entered = await take(events, 2)
     assert (Change.DELETED, Change.ADDED) == (left.change, entered.change)
@@ -178,7 +206,9 @@ async def test_metadata_watch(stage: Stage) -> None:
     labels = f"run={stage.run}"
     listing = await stage.cluster.list_metadata(SpiderIP, labels=labels)
     created = await stage.cluster.create(record(stage))
-    watch = stage.cluster.watch_metadata(SpiderIP, labels=labels, resource_version=listing.resource_version)
+    watch = stage.cluster.watch_metadata(
+        SpiderIP, labels=labels, resource_version=listing.resource_version
+    )
     async with aclosing(watch) as events:
         (event,) = await take(events, 1)
     assert PartialObject is type(event.object)

@@ -21,7 +21,11 @@ FINALIZER = "spiderpool.spidernet.io/test"
 
 
 async def test_create_gives_what_the_server_made_of_it(stage: Stage) -> None:
-    """The answer carries UID, version, time, kind, and what was sent; a live read gives the same."""
+    """
+    The answer carries UID, version, time, kind, and what was sent.
+
+    A live read gives the same.
+    """
     sent = record(stage, namespace="shop", name="web-0", uid="u1", nic="eth0", node="n1")
     created = await stage.cluster.create(sent)
     assert sent.spec == created.spec
@@ -41,9 +45,16 @@ class App(KubeObject, frozen=True, kw_only=True):
 
 
 async def test_scale_of_an_object(stage: Stage) -> None:
-    """The scale subresource tells the replicas; a kind without it, and an object that does not exist, are not found."""
+    """
+    The scale subresource tells the replicas.
+
+    A kind without it, and an object that does not exist, are not found.
+    """
     labels, name = {"app": stage.run}, f"{stage.run}-scaled"
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "c"}]}}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "c"}]},
+    }
     spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
     await stage.cluster.create(App(metadata=ObjectMeta(name=name, namespace="default"), spec=spec))
     plain = await stage.cluster.create(config_map(stage, "unscaled"))
@@ -68,7 +79,9 @@ async def test_second_create_of_a_name_is_told_so(stage: Stage) -> None:
 async def test_one_of_many_concurrent_creates_wins(stage: Stage) -> None:
     """20 creations of one address at a time: one record, 19 times AlreadyExists."""
     wanted = record(stage)
-    results = await asyncio.gather(*(stage.cluster.create(wanted) for _ in range(20)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(stage.cluster.create(wanted) for _ in range(20)), return_exceptions=True
+    )
     assert 1 == sum(isinstance(result, SpiderIP) for result in results)
     assert 19 == sum(isinstance(result, AlreadyExists) for result in results)
 
@@ -77,7 +90,9 @@ async def test_generated_name_begins_with_what_was_asked(stage: Stage) -> None:
     """`generateName` gives each object a name of its own."""
     sent = config_map(stage, "x")
     meta = ObjectMeta(generate_name=f"{stage.run}-", namespace="default")
-    one, two = [await stage.cluster.create(msgspec.structs.replace(sent, metadata=meta)) for _ in range(2)]
+    one, two = [
+        await stage.cluster.create(msgspec.structs.replace(sent, metadata=meta)) for _ in range(2)
+    ]
     assert one.metadata.name.startswith(f"{stage.run}-")
     assert one.metadata.name != two.metadata.name
 
@@ -87,7 +102,10 @@ async def test_what_is_not_there_is_not_found(stage: Stage) -> None:
     ghost = msgspec.structs.replace(
         config_map(stage, "ghost"),
         metadata=ObjectMeta(
-            name="ghost", namespace="default", uid="6b0e2b47-0000-4000-8000-000000000000", resource_version="1"
+            name="ghost",
+            namespace="default",
+            uid="6b0e2b47-0000-4000-8000-000000000000",
+            resource_version="1",
         ),
     )
     for attempt in (
@@ -103,7 +121,11 @@ async def test_what_is_not_there_is_not_found(stage: Stage) -> None:
 
 @pytest.mark.parametrize(("name", "namespace"), [("", "default"), ("a", "")])
 async def test_what_has_no_name_is_not_asked_for(stage: Stage, name: str, namespace: str) -> None:
-    """The URL would be that of all objects: a mistake of the caller, who never gets an answer to another question."""
+    """
+    The URL would be that of all objects.
+
+    A mistake of the caller, who never gets an answer to another question.
+    """
     with pytest.raises(ValueError, match="configmaps: the name"):
         await stage.cluster.get(ConfigMap, name, namespace)
     with pytest.raises(ValueError, match="configmaps: the name"):
@@ -111,7 +133,11 @@ async def test_what_has_no_name_is_not_asked_for(stage: Stage, name: str, namesp
 
 
 async def test_replace_needs_the_present_version(stage: Stage) -> None:
-    """A replace at the present version succeeds and gives a later one; at the old one it is a Conflict."""
+    """
+    A replace at the present version succeeds and gives a later one.
+
+    At the old one it is a Conflict.
+    """
     first = await stage.cluster.create(config_map(stage, "a", v="1"))
     second = await stage.cluster.replace(msgspec.structs.replace(first, data={"v": "2"}))
     assert {"v": "2"} == second.data
@@ -127,7 +153,9 @@ async def test_replace_needs_the_same_object(stage: Stage) -> None:
     first = await stage.cluster.create(config_map(stage, "a"))
     await stage.other.delete(ConfigMap, first.metadata.name, "default")
     second = await stage.other.create(config_map(stage, "a"))
-    mixed = msgspec.structs.replace(first.metadata, resource_version=second.metadata.resource_version)
+    mixed = msgspec.structs.replace(
+        first.metadata, resource_version=second.metadata.resource_version
+    )
     with pytest.raises(Conflict):
         await stage.cluster.replace(msgspec.structs.replace(first, metadata=mixed, data={"v": "1"}))
 
@@ -155,27 +183,44 @@ async def test_merge_patch_on_condition(stage: Stage) -> None:
     first = await stage.cluster.create(config_map(stage, "a", v="1"))
     name, meta = first.metadata.name, first.metadata
     await stage.other.patch(ConfigMap, name, {"data": {"v": "2"}}, namespace="default")
-    for condition in ({"resourceVersion": meta.resource_version}, {"uid": "6b0e2b47-0000-4000-8000-000000000000"}):
+    for condition in (
+        {"resourceVersion": meta.resource_version},
+        {"uid": "6b0e2b47-0000-4000-8000-000000000000"},
+    ):
         with pytest.raises(Conflict):
-            await stage.cluster.patch(ConfigMap, name, {"metadata": condition, "data": {"v": "3"}}, namespace="default")
+            await stage.cluster.patch(
+                ConfigMap, name, {"metadata": condition, "data": {"v": "3"}}, namespace="default"
+            )
     present = await stage.cluster.get(ConfigMap, name, "default")
     condition = {"uid": meta.uid, "resourceVersion": present.metadata.resource_version}
-    changed = await stage.cluster.patch(ConfigMap, name, {"metadata": condition, "data": {"v": "3"}}, namespace="default")
+    changed = await stage.cluster.patch(
+        ConfigMap, name, {"metadata": condition, "data": {"v": "3"}}, namespace="default"
+    )
     assert {"v": "3"} == changed.data
 
 
 async def test_patch_that_changes_nothing_keeps_the_version(stage: Stage) -> None:
     """Writing what is there is no write."""
     first = await stage.cluster.create(config_map(stage, "a", v="1"))
-    again = await stage.cluster.patch(ConfigMap, first.metadata.name, {"data": {"v": "1"}}, namespace="default")
+    again = await stage.cluster.patch(
+        ConfigMap, first.metadata.name, {"data": {"v": "1"}}, namespace="default"
+    )
     assert first.metadata.resource_version == again.metadata.resource_version
 
 
 async def test_json_patch(stage: Stage) -> None:
-    """`test`, `add`, `replace` and `remove` in one patch; `~1` is a slash; a missing member is replaced as if it were there."""
+    """
+    `test`, `add`, `replace` and `remove` in one patch; `~1` is a slash.
+
+    A missing member is replaced as if it were there.
+    """
     first = await stage.cluster.create(config_map(stage, "a", {"a/b": "1"}, change="1", drop="1"))
     operations = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": first.metadata.resource_version},
+        {
+            "op": "test",
+            "path": "/metadata/resourceVersion",
+            "value": first.metadata.resource_version,
+        },
         {"op": "replace", "path": "/data/change", "value": "2"},
         {"op": "remove", "path": "/data/drop"},
         {"op": "add", "path": "/data/new", "value": "1"},
@@ -201,7 +246,13 @@ async def test_json_patch_is_all_or_nothing(stage: Stage, operation: dict[str, s
     first = await stage.cluster.create(config_map(stage, "a", v="1"))
     operations = [{"op": "add", "path": "/data/new", "value": "1"}, operation]
     with pytest.raises(Rejected):
-        await stage.cluster.patch(ConfigMap, first.metadata.name, operations, namespace="default", patch_type=PatchType.JSON)
+        await stage.cluster.patch(
+            ConfigMap,
+            first.metadata.name,
+            operations,
+            namespace="default",
+            patch_type=PatchType.JSON,
+        )
     assert first == await stage.cluster.get(ConfigMap, first.metadata.name, "default")
 
 
@@ -219,9 +270,13 @@ async def test_delete_on_condition_of_version(stage: Stage) -> None:
     name, uid = first.metadata.name, first.metadata.uid
     second = await stage.other.patch(SpiderIP, name, {"spec": {"state": "Cooling"}})
     with pytest.raises(Conflict):
-        await stage.cluster.delete(SpiderIP, name, uid=uid, resource_version=first.metadata.resource_version)
+        await stage.cluster.delete(
+            SpiderIP, name, uid=uid, resource_version=first.metadata.resource_version
+        )
     assert second == await stage.cluster.get(SpiderIP, name)
-    await stage.cluster.delete(SpiderIP, name, uid=uid, resource_version=second.metadata.resource_version)
+    await stage.cluster.delete(
+        SpiderIP, name, uid=uid, resource_version=second.metadata.resource_version
+    )
     with pytest.raises(NotFound):
         await stage.cluster.get(SpiderIP, name)
 
@@ -241,7 +296,9 @@ async def test_delete_without_condition(stage: Stage) -> None:
     """What was asked for happens, in both forms of propagation."""
     for name, propagation in (("a", None), ("b", "Background")):
         created = await stage.cluster.create(config_map(stage, name))
-        await stage.cluster.delete(ConfigMap, created.metadata.name, "default", propagation=propagation)
+        await stage.cluster.delete(
+            ConfigMap, created.metadata.name, "default", propagation=propagation
+        )
         with pytest.raises(NotFound):
             await stage.cluster.get(ConfigMap, created.metadata.name, "default")
 
@@ -250,20 +307,31 @@ async def test_finalizer_keeps_an_object_until_it_is_removed(stage: Stage) -> No
     """A deletion marks the object, changes go on, and it goes with its last finalizer."""
     first = await stage.cluster.create(config_map(stage, "a"))
     name = first.metadata.name
-    await stage.cluster.patch(ConfigMap, name, {"metadata": {"finalizers": [FINALIZER]}}, namespace="default")
+    await stage.cluster.patch(
+        ConfigMap, name, {"metadata": {"finalizers": [FINALIZER]}}, namespace="default"
+    )
     await stage.cluster.delete(ConfigMap, name, "default")
     marked = await stage.cluster.get(ConfigMap, name, "default")
     assert marked.metadata.deletion_timestamp
     changed = await stage.cluster.patch(ConfigMap, name, {"data": {"v": "1"}}, namespace="default")
     assert marked.metadata.deletion_timestamp == changed.metadata.deletion_timestamp
-    await stage.cluster.patch(ConfigMap, name, {"metadata": {"finalizers": None}}, namespace="default")
+    await stage.cluster.patch(
+        ConfigMap, name, {"metadata": {"finalizers": None}}, namespace="default"
+    )
     with pytest.raises(NotFound):
         await stage.cluster.get(ConfigMap, name, "default")
 
 
 async def test_status_has_a_door_of_its_own(stage: Stage) -> None:
-    """Where a kind has the subresource, each door changes only its own part; the generation counts changes of the spec."""
-    pool = SpiderIPPool(metadata=ObjectMeta(name=stage.run), spec=IPPoolSpec(subnet="10.6.0.0/16", ips=("10.6.0.1",)))
+    """
+    Where a kind has the subresource, each door changes only its own part.
+
+    The generation counts changes of the spec.
+    """
+    pool = SpiderIPPool(
+        metadata=ObjectMeta(name=stage.run),
+        spec=IPPoolSpec(subnet="10.6.0.0/16", ips=("10.6.0.1",)),
+    )
     created = await stage.cluster.create(pool)
     both = {"spec": {"ips": ["10.6.0.2"]}, "status": {"totalIPCount": 7}}
     by_status = await stage.cluster.patch(SpiderIPPool, stage.run, both, subresource="status")
@@ -273,7 +341,9 @@ async def test_status_has_a_door_of_its_own(stage: Stage) -> None:
     by_main = await stage.cluster.patch(SpiderIPPool, stage.run, both)
     assert (("10.6.0.2",), 7) == (by_main.spec.ips, by_main.status.total_ip_count)
     assert created.metadata.generation + 1 == by_main.metadata.generation
-    replaced = await stage.cluster.replace(msgspec.structs.replace(by_main, status=created.status), subresource="status")
+    replaced = await stage.cluster.replace(
+        msgspec.structs.replace(by_main, status=created.status), subresource="status"
+    )
     assert ("10.6.0.2",) == replaced.spec.ips
 
 
@@ -281,4 +351,6 @@ async def test_kind_without_status_subresource(stage: Stage) -> None:
     """A door that a kind does not have is NotFound."""
     created = await stage.cluster.create(record(stage))
     with pytest.raises(NotFound):
-        await stage.cluster.patch(SpiderIP, created.metadata.name, {"status": {}}, subresource="status")
+        await stage.cluster.patch(
+            SpiderIP, created.metadata.name, {"status": {}}, subresource="status"
+        )

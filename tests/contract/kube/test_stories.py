@@ -23,7 +23,9 @@ WAIT_S = 20.0
 async def informer(stage: Stage) -> AsyncIterator[Informer[ConfigMap]]:
     """Give a synced mirror of the test's ConfigMaps; one, `first`, exists before."""
     await stage.other.create(config_map(stage, "first", v="1"))
-    informer = Informer(stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True)
+    informer = Informer(
+        stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True
+    )
     await informer.start()
     await informer.synced()
     yield informer
@@ -33,24 +35,42 @@ async def informer(stage: Stage) -> AsyncIterator[Informer[ConfigMap]]:
 async def shows(stage: Stage, informer: Informer[ConfigMap], *expected: str) -> bool:
     """Wait until a mirror shows just these names."""
     names = {f"{stage.run}-{name}" for name in expected}
-    return bool(await informer.wait_for(lambda m: {obj.metadata.name for obj in m.values()} == names, WAIT_S))
+    return bool(
+        await informer.wait_for(
+            lambda m: {obj.metadata.name for obj in m.values()} == names, WAIT_S
+        )
+    )
 
 
 async def test_mirror_follows_others(stage: Stage, informer: Informer[ConfigMap]) -> None:
     """What others create, change and delete is shown."""
     assert await shows(stage, informer, "first")
     second = await stage.other.create(config_map(stage, "second"))
-    await stage.other.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "2"}}, namespace="default")
+    await stage.other.patch(
+        ConfigMap, f"{stage.run}-first", {"data": {"v": "2"}}, namespace="default"
+    )
     assert await shows(stage, informer, "first", "second")
-    assert await informer.wait_for(lambda m: m.named(f"{stage.run}-first", "default").data == {"v": "2"}, WAIT_S)
+    assert await informer.wait_for(
+        lambda m: m.named(f"{stage.run}-first", "default").data == {"v": "2"}, WAIT_S
+    )
     await stage.other.delete(ConfigMap, second.metadata.name, "default")
     assert await shows(stage, informer, "first")
 
 
-async def test_mirror_survives_a_restart_of_the_api_server(stage: Stage, informer: Informer[ConfigMap]) -> None:
-    """What happened before, during and after a restart is shown; nothing that still exists was reported as deleted."""
+async def test_mirror_survives_a_restart_of_the_api_server(
+    stage: Stage, informer: Informer[ConfigMap]
+) -> None:
+    """
+    What happened before, during and after a restart is shown.
+
+    Nothing that still exists was reported as deleted.
+    """
     changes = []
-    informer.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name[len(stage.run) + 1 :])))
+    informer.subscribe(
+        lambda change, old, new: changes.append(
+            (change, (new or old).metadata.name[len(stage.run) + 1 :])
+        )
+    )
     await stage.other.create(config_map(stage, "before"))
     await stage.down()
     await stage.up()
@@ -59,13 +79,21 @@ async def test_mirror_survives_a_restart_of_the_api_server(stage: Stage, informe
     assert [(Change.ADDED, "before"), (Change.ADDED, "after")] == changes
 
 
-async def test_own_writes_are_ahead_of_a_lagging_watch(stage: Stage, informer: Informer[ConfigMap]) -> None:
+async def test_own_writes_are_ahead_of_a_lagging_watch(
+    stage: Stage, informer: Informer[ConfigMap]
+) -> None:
     """While the watch lags, own creation, change and deletion are visible, and its old news undo none of them."""
     stage.hold_watch()
     mine = await stage.cluster.create(config_map(stage, "mine"))
     informer.remember(mine)
-    await stage.other.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "theirs"}}, namespace="default")
-    informer.remember(await stage.cluster.patch(ConfigMap, f"{stage.run}-first", {"data": {"v": "mine"}}, namespace="default"))
+    await stage.other.patch(
+        ConfigMap, f"{stage.run}-first", {"data": {"v": "theirs"}}, namespace="default"
+    )
+    informer.remember(
+        await stage.cluster.patch(
+            ConfigMap, f"{stage.run}-first", {"data": {"v": "mine"}}, namespace="default"
+        )
+    )
     doomed = await stage.cluster.create(config_map(stage, "doomed"))
     informer.remember(doomed)
     await stage.cluster.delete(ConfigMap, doomed.metadata.name, "default", uid=doomed.metadata.uid)
@@ -94,8 +122,13 @@ async def test_mirror_waits_out_a_refusal(stage: Stage) -> None:
 
 
 async def test_election_between_two(stage: Stage) -> None:
-    """Two candidates over two connections: one leads at a time, and when it leaves the other follows."""
-    times = Times(duration_s=12, renew_s=10, retry_s=0.1, gap_s=0.1)  # a busy API server changes no leader
+    """
+    Two candidates over two connections.
+
+    One leads at a time, and when it leaves the other follows.
+    """
+    # a busy API server changes no leader
+    times = Times(duration_s=12, renew_s=10, retry_s=0.1, gap_s=0.1)
     terms: list[str] = []
     together = 0
     leading = 0
@@ -114,7 +147,10 @@ async def test_election_between_two(stage: Stage) -> None:
         name: Election(cluster, stage.run, "default", name, times=times)
         for name, cluster in (("a", stage.cluster), ("b", stage.other))
     }
-    tasks = {name: asyncio.create_task(election.run(lambda name=name: work(name))) for name, election in elections.items()}
+    tasks = {
+        name: asyncio.create_task(election.run(lambda name=name: work(name)))
+        for name, election in elections.items()
+    }
     async with asyncio.timeout(WAIT_S):
         while not terms:
             await asyncio.sleep(0.05)
@@ -143,4 +179,6 @@ async def test_events_are_counted(stage: Stage) -> None:
         await recorder.stop()
     fields = f"involvedObject.uid={about.metadata.uid}"
     events = (await stage.other.list_objects(Event, namespace="default", fields=fields)).items
-    assert [(2, "Tested", "second", "Warning")] == [(e.count, e.reason, e.message, e.type) for e in events]
+    assert [(2, "Tested", "second", "Warning")] == [
+        (e.count, e.reason, e.message, e.type) for e in events
+    ]

@@ -67,7 +67,10 @@ class Recorded:
     @property
     def args(self) -> list[tuple[str, str]]:
         """`CNI_ARGS` as pairs."""
-        return [(key, value) for key, _, value in (pair.partition("=") for pair in self.env["CNI_ARGS"].split(";"))]
+        return [
+            (key, value)
+            for key, _, value in (pair.partition("=") for pair in self.env["CNI_ARGS"].split(";"))
+        ]
 
 
 @dataclass(slots=True)
@@ -113,7 +116,9 @@ class Node:
             "multusNamespace": "spiderpool",
         } | more
 
-    def call(self, command: str, container: str = "c1", netns: str = "", pod: str = "p1", **more: Any) -> Call:
+    def call(
+        self, command: str, container: str = "c1", netns: str = "", pod: str = "p1", **more: Any
+    ) -> Call:
         """Make a call of the runtime."""
         uid = more.pop("uid", f"uid-{pod}")
         names = f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={uid}"
@@ -129,11 +134,15 @@ class Node:
         }
         return parse_call(CniRequest("spiderpool-multus", env, self.config(**more)))
 
-    async def run(self, command: str, *, container: str = "c1", netns: str = "", pod: str = "p1", **more: Any) -> str:
+    async def run(
+        self, command: str, *, container: str = "c1", netns: str = "", pod: str = "p1", **more: Any
+    ) -> str:
         """Make a call and serve it."""
         return await self.plugin(self.call(command, container, netns, pod, **more), self.peer)
 
-    def define(self, name: str, config: Any, namespace: str = "default", **annotations: str) -> None:
+    def define(
+        self, name: str, config: Any, namespace: str = "default", **annotations: str
+    ) -> None:
         """Create a NetworkAttachmentDefinition."""
         text = config if isinstance(config, str) else msgspec.json.encode(config).decode()
         self.cluster.seed(
@@ -143,11 +152,23 @@ class Node:
             )
         )
 
-    def pod(self, networks: Any = "", name: str = "p1", uid: str = "", namespace: str = "default", **annotations: str) -> None:
+    def pod(
+        self,
+        networks: Any = "",
+        name: str = "p1",
+        uid: str = "",
+        namespace: str = "default",
+        **annotations: str,
+    ) -> None:
         """Create a pod that asks for networks."""
         text = networks if isinstance(networks, str) else msgspec.json.encode(networks).decode()
         asked = {"k8s.v1.cni.cncf.io/networks": text} if text else {}
-        meta = ObjectMeta(name=name, namespace=namespace, uid=uid or f"uid-{name}", annotations={**asked, **annotations})
+        meta = ObjectMeta(
+            name=name,
+            namespace=namespace,
+            uid=uid or f"uid-{name}",
+            annotations={**asked, **annotations},
+        )
         self.cluster.seed(Pod(metadata=meta))
 
     async def status(self, name: str = "p1") -> Any:
@@ -157,7 +178,11 @@ class Node:
         return None if text is None else msgspec.json.decode(text)
 
     def calls(self, *, network: str = "") -> list[Recorded]:
-        """Give what the recorders got, in the order of time; one that has not read its input yet is not there."""
+        """
+        Give what the recorders got, in the order of time.
+
+        One that has not read its input yet is not there.
+        """
         found = [_read_call(file.parent) for file in (self.home / "calls").glob("*/time")]
         found.sort(key=lambda call: call.at_ns)
         return [call for call in found if not network or call.stdin["name"] == network]
@@ -171,7 +196,9 @@ class Node:
 
     def fail(self, way: str, code: int = 100, message: str = "as the test wants") -> None:
         """Let recorders fail, by verb, or verb and interface."""
-        (self.home / "fail" / way).write_text(msgspec.json.encode({"code": code, "msg": message}).decode())
+        (self.home / "fail" / way).write_text(
+            msgspec.json.encode({"code": code, "msg": message}).decode()
+        )
 
     def heal(self) -> None:
         """Let recorders work again."""
@@ -190,7 +217,12 @@ class Node:
 
     def in_node(self, *command: str) -> str:
         """Run a command in the node's namespaces."""
-        return sh("nsenter", f"--net=/proc/{self.pid}/ns/net", f"--mount=/proc/{self.pid}/ns/mnt", *command)
+        return sh(
+            "nsenter",
+            f"--net=/proc/{self.pid}/ns/net",
+            f"--mount=/proc/{self.pid}/ns/mnt",
+            *command,
+        )
 
 
 def sh(*command: str) -> str:
@@ -201,7 +233,11 @@ def sh(*command: str) -> str:
 def _read_call(folder: Path) -> Recorded:
     """Read what a recorder kept of one call."""
     env = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
-    return Recorded(int((folder / "time").read_text()), env, msgspec.json.decode((folder / "stdin").read_bytes()))
+    return Recorded(
+        int((folder / "time").read_text()),
+        env,
+        msgspec.json.decode((folder / "stdin").read_bytes()),
+    )
 
 
 def _plain(kind: str) -> dict[str, Any]:
@@ -223,7 +259,9 @@ def node(home: Path) -> Iterator[Node]:
     try:
         _wait_for_namespaces(process.pid)
         cluster, reported = FakeCluster(), Reported()
-        made = Node(home, process.pid, cluster, reported, MetaPlugin(cluster, reported, ready_s=0.5))
+        made = Node(
+            home, process.pid, cluster, reported, MetaPlugin(cluster, reported, ready_s=0.5)
+        )
         made.define("cluster", _plain("recorder") | {"name": "cluster"}, "spiderpool")
         made.in_node("ip", "link", "set", "lo", "up")
         yield made

@@ -29,7 +29,12 @@ def ptp(host: Node, *subnets: str) -> dict[str, Any]:
     """A default network: veth, host-local, default routes for its families."""
     ranges = [[{"subnet": subnet}] for subnet in subnets]
     routes = [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets]
-    ipam = {"type": "host-local", "dataDir": str(host.home / "leases"), "ranges": ranges, "routes": routes}
+    ipam = {
+        "type": "host-local",
+        "dataDir": str(host.home / "leases"),
+        "ranges": ranges,
+        "routes": routes,
+    }
     return {"cniVersion": "1.0.0", "name": "cluster", "plugins": [{"type": "ptp", "ipam": ipam}]}
 
 
@@ -37,10 +42,16 @@ MACVLAN = {"type": "macvlan", "master": "ens192", "ipam": {"type": "static"}}
 
 
 async def test_two_networks(wired: Node, netns: PodNetns) -> None:
-    """A pod gets eth0 from the cluster's network and net1 with the addresses that it asks for; DEL leaves nothing."""
+    """
+    A pod gets eth0 from the cluster's network and net1 with the addresses that it asks for.
+
+    DEL leaves nothing.
+    """
     wired.define("cluster", ptp(wired, "10.5.0.0/24"), "spiderpool")
     wired.define("under", {"cniVersion": "1.0.0", **MACVLAN})
-    wired.pod([{"name": "under", "ips": ["10.6.0.20/16", "fd00:6::20/64"], "mac": "02:00:00:00:06:20"}])
+    wired.pod(
+        [{"name": "under", "ips": ["10.6.0.20/16", "fd00:6::20/64"], "mac": "02:00:00:00:06:20"}]
+    )
 
     result = msgspec.json.decode(await wired.run("ADD", netns=netns.path))
 
@@ -48,9 +59,10 @@ async def test_two_networks(wired: Node, netns: PodNetns) -> None:
     assert "link/ether 02:00:00:00:06:20" in netns.ip("addr", "show", "net1")
     assert "10.6.0.20/16" in netns.ip("addr", "show", "net1")
     assert "fd00:6::20/64" in netns.ip("addr", "show", "net1")
-    assert [("spiderpool/cluster", "eth0", ["10.5.0.2"]), ("default/under", "net1", ["10.6.0.20", "fd00:6::20"])] == [
-        (entry["name"], entry["interface"], entry["ips"]) for entry in await wired.status()
-    ]
+    assert [
+        ("spiderpool/cluster", "eth0", ["10.5.0.2"]),
+        ("default/under", "net1", ["10.6.0.20", "fd00:6::20"]),
+    ] == [(entry["name"], entry["interface"], entry["ips"]) for entry in await wired.status()]
     told = "Add eth0 [10.5.0.2/24] from spiderpool/cluster; Add net1 [10.6.0.20/16 fd00:6::20/64] from default/under"
     assert [("p1", "AddedInterface", told)] == wired.reported.events
 
@@ -89,15 +101,23 @@ DUAL = ("10.5.0.0/24", "fd00:5::/64")
         ([], set(), {"10.6.9.9", "fd00:6::9"}),
     ],
 )
-async def test_default_route(wired: Node, netns: PodNetns, gateways: list[str] | None, eth0: set[str], net1: set[str]) -> None:
+async def test_default_route(
+    wired: Node, netns: PodNetns, gateways: list[str] | None, eth0: set[str], net1: set[str]
+) -> None:
     """
     With `default-route` the kernel's default routes move: everybody else's go, the owner's are what it asks for.
 
     An empty list keeps those of the owner's own plugin. Source: reference meta-plugin.md 3.5.
     """
     wired.define("cluster", ptp(wired, *DUAL), "spiderpool")
-    own = [{"dst": "0.0.0.0/0", "gw": "10.6.9.9"}, {"dst": "::/0", "gw": "fd00:6::9"}] if gateways == [] else []
-    wired.define("under", {"cniVersion": "1.0.0", **MACVLAN, "ipam": {"type": "static", "routes": own}})
+    own = (
+        [{"dst": "0.0.0.0/0", "gw": "10.6.9.9"}, {"dst": "::/0", "gw": "fd00:6::9"}]
+        if gateways == []
+        else []
+    )
+    wired.define(
+        "under", {"cniVersion": "1.0.0", **MACVLAN, "ipam": {"type": "static", "routes": own}}
+    )
     key = {} if gateways is None else {"default-route": gateways}
     wired.pod([{"name": "under", "ips": ["10.6.0.20/16", "fd00:6::20/64"], **key}])
 
@@ -119,7 +139,10 @@ async def test_collect_and_status(wired: Node, netns: PodNetns) -> None:
     await wired.run("STATUS", cniVersion="1.1.0")
     await wired.run("ADD", netns=netns.path)
 
-    config: dict[str, Any] = {"cniVersion": "1.1.0", KEYS[0]: [{"containerID": "c1", "ifname": "eth0"}]}
+    config: dict[str, Any] = {
+        "cniVersion": "1.1.0",
+        KEYS[0]: [{"containerID": "c1", "ifname": "eth0"}],
+    }
     await wired.run("GC", container="", pod="", **config)
     assert "net1" in netns.ip("link")
 

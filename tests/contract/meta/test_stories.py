@@ -26,9 +26,20 @@ NET = {"cniVersion": "1.0.0", "type": "recorder"}
 
 
 async def test_order_and_input_of_delegates(host: Node, netns: PodNetns) -> None:
-    """ADD runs the default network first, then those of the pod in its order; DEL runs them backwards with the same input."""
+    """
+    ADD runs the default network first, then those of the pod in its order.
+
+    DEL runs them backwards with the same input.
+    """
     host.define("a", {**NET, "capabilities": {"mac": True, "portMappings": True}})
-    host.define("b", {"cniVersion": "1.0.0", "plugins": [{"type": "recorder", "x-own": [1]}, {"type": "second"}]}, "other")
+    host.define(
+        "b",
+        {
+            "cniVersion": "1.0.0",
+            "plugins": [{"type": "recorder", "x-own": [1]}, {"type": "second"}],
+        },
+        "other",
+    )
     ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
     element = {"name": "a", "interface": "in0", "mac": "02:00:00:00:00:01", "portMappings": ports}
     host.pod([element, {"name": "b", "namespace": "other"}])
@@ -52,7 +63,8 @@ async def test_order_and_input_of_delegates(host: Node, netns: PodNetns) -> None
     deleted = host.calls()
     assert ["DEL net2", "DEL net2", "DEL in0", "DEL eth0"] == [call.what for call in deleted]
     assert [without(call.stdin, "prevResult") for call in added] == [
-        without(call.stdin, "prevResult") for call in (deleted[3], deleted[2], deleted[1], deleted[0])
+        without(call.stdin, "prevResult")
+        for call in (deleted[3], deleted[2], deleted[1], deleted[0])
     ]
     assert "in0" == deleted[2].stdin["prevResult"]["interfaces"][0]["name"]
     assert [] == host.cached()
@@ -64,7 +76,11 @@ def without(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 async def test_arguments_of_delegates(host: Node, netns: PodNetns) -> None:
-    """A delegate sees the pod's keys and foreign ones exactly once, a value may hold '='; MAC and IP come on ADD only."""
+    """
+    A delegate sees the pod's keys and foreign ones exactly once, a value may hold '='.
+
+    MAC and IP come on ADD only.
+    """
     host.define("a", NET)
     host.pod([{"name": "a", "mac": "02:00:00:00:00:01", "ips": ["10.6.0.9/16", "fd00::9"]}])
     args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=p1;K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID=uid-p1;X=a=b"
@@ -96,8 +112,12 @@ async def test_second_fails(host: Node, netns: PodNetns) -> None:
         await host.run("ADD", netns=netns.path)
 
     assert 11 == failure.value.cni_code
-    assert failure.value.message.startswith('[default/p1/uid-p1:default/b]: error adding container to network "b": ')
-    assert ["ADD eth0", "ADD net1", "ADD net2", "DEL net2", "DEL net1", "DEL eth0"] == [call.what for call in host.calls()]
+    assert failure.value.message.startswith(
+        '[default/p1/uid-p1:default/b]: error adding container to network "b": '
+    )
+    assert ["ADD eth0", "ADD net1", "ADD net2", "DEL net2", "DEL net1", "DEL eth0"] == [
+        call.what for call in host.calls()
+    ]
     assert await host.status() is None
     assert ["c1"] == host.cached()
 
@@ -105,7 +125,9 @@ async def test_second_fails(host: Node, netns: PodNetns) -> None:
 async def test_status_cannot_be_written(host: Node, netns: PodNetns) -> None:
     """When the pod was replaced meanwhile, its networks are taken back and the runtime may try again."""
     host.pod()
-    host.cluster.faults.fail_next("patch", Pod, Conflict("the UID in the precondition is another one"))
+    host.cluster.faults.fail_next(
+        "patch", Pod, Conflict("the UID in the precondition is another one")
+    )
 
     with pytest.raises(TryAgain, match="replaced"):
         await host.run("ADD", netns=netns.path)
@@ -185,7 +207,8 @@ async def test_names_collide(host: Node, netns: PodNetns, networks: str) -> None
 
 
 @pytest.mark.parametrize(
-    "networks", ["a,", "ns/", "@x", "a@b@c", "a/b/c", "a@my if", '{"name":"a"}', '["a"]', "[null]", "[{}]"]
+    "networks",
+    ["a,", "ns/", "@x", "a@b@c", "a/b/c", "a@my if", '{"name":"a"}', '["a"]', "[null]", "[{}]"],
 )
 async def test_malformed_selection(host: Node, netns: PodNetns, networks: str) -> None:
     """A malformed annotation fails ADD before anything is attached, with an Event on the pod."""
@@ -203,7 +226,10 @@ async def test_no_such_network(host: Node, netns: PodNetns) -> None:
     """A network that does not exist fails ADD, with an Event on the pod."""
     host.pod("missing")
 
-    with pytest.raises(SpiderpoolError, match="network default/missing: there is no such NetworkAttachmentDefinition"):
+    with pytest.raises(
+        SpiderpoolError,
+        match="network default/missing: there is no such NetworkAttachmentDefinition",
+    ):
         await host.run("ADD", netns=netns.path)
 
     assert [("p1", "NoNetworkFound")] == [event[:2] for event in host.reported.events]
@@ -220,7 +246,9 @@ async def test_delete_goes_on(host: Node, netns: PodNetns) -> None:
     host.fail("DEL-net1", 7, "stuck")
 
     for _ in range(2):
-        with pytest.raises(DelegateFailed, match="network default/a, interface net1: plugin recorder: stuck") as failure:
+        with pytest.raises(
+            DelegateFailed, match="network default/a, interface net1: plugin recorder: stuck"
+        ) as failure:
             await host.run("DEL", netns=netns.path)
         assert 7 == failure.value.cni_code
 
@@ -236,7 +264,9 @@ async def test_delete_of_what_never_was(host: Node, netns: PodNetns) -> None:
 
     Unless the plugin says "try again later".
     """
-    host.define("a", {"cniVersion": "1.0.0", "plugins": [{"type": "recorder"}, {"type": "not-installed"}]})
+    host.define(
+        "a", {"cniVersion": "1.0.0", "plugins": [{"type": "recorder"}, {"type": "not-installed"}]}
+    )
     host.define("b", NET)
     host.pod("b,a")
     host.fail("ADD-net1", 7, "wrong config")
@@ -275,7 +305,11 @@ async def test_damaged_cache(host: Node, netns: PodNetns, damage: bytes) -> None
 
 
 async def test_no_cache(host: Node, netns: PodNetns) -> None:
-    """Without any record DEL asks the pod; a pod whose networks cannot be found gets DEL of the default network."""
+    """
+    Without any record DEL asks the pod.
+
+    A pod whose networks cannot be found gets DEL of the default network.
+    """
     host.define("a", NET)
     host.pod("a")
     await host.run("DEL", netns=netns.path)
@@ -302,7 +336,11 @@ async def test_cache_of_multus(host: Node, netns: PodNetns) -> None:
     items = [
         {
             "Conf": {"cniVersion": "0.3.1", "name": "", "ipam": {}, "dns": {}},
-            "ConfList": {"cniVersion": "0.3.1", "name": "calico", "plugins": [{"type": "recorder"}]},
+            "ConfList": {
+                "cniVersion": "0.3.1",
+                "name": "calico",
+                "plugins": [{"type": "recorder"}],
+            },
             "Name": "calico",
             "IsFilterV4Gateway": False,
             "IsFilterV6Gateway": False,
@@ -322,7 +360,9 @@ async def test_cache_of_multus(host: Node, netns: PodNetns) -> None:
 
     await host.run("DEL", netns=netns.path)
 
-    assert [("DEL net1", "mac"), ("DEL eth0", "calico")] == [(call.what, call.stdin["name"]) for call in host.calls()]
+    assert [("DEL net1", "mac"), ("DEL eth0", "calico")] == [
+        (call.what, call.stdin["name"]) for call in host.calls()
+    ]
     assert 1 == host.calls()[1].stdin["k"]
     assert [] == host.cached()
 
@@ -333,13 +373,19 @@ def encoded(document: dict[str, Any]) -> str:
 
 
 async def test_default_network_annotation(host: Node, netns: PodNetns) -> None:
-    """A pod may choose its default network; without namespace it is that of the meta plugin, and it may not be renamed."""
+    """
+    A pod may choose its default network.
+
+    Without namespace it is that of the meta plugin, and it may not be renamed.
+    """
     host.define("blue", NET, "spiderpool")
     key = "v1.multus-cni.io/default-network"
     host.pod(**{key: "blue"})
     await host.run("ADD", netns=netns.path)
     assert [("ADD eth0", "blue")] == [(call.what, call.stdin["name"]) for call in host.calls()]
-    assert [("spiderpool/blue", True)] == [(entry["name"], entry["default"]) for entry in await host.status()]
+    assert [("spiderpool/blue", True)] == [
+        (entry["name"], entry["default"]) for entry in await host.status()
+    ]
 
     for wrong in ("", "blue,blue", "[]", "blue@eth7"):
         host.pod(name="p2", **{key: wrong})
@@ -348,7 +394,11 @@ async def test_default_network_annotation(host: Node, netns: PodNetns) -> None:
 
 
 async def test_files(host: Node, netns: PodNetns) -> None:
-    """A network without definition, or with an empty one, is the file of that name; a broken file harms no other."""
+    """
+    A network without definition, or with an empty one, is the file of that name.
+
+    A broken file harms no other.
+    """
     (host.home / "net.d" / "00-broken.conf").write_text("{")
     (host.home / "net.d" / "05-notes.txt").write_text("{")
     plugins = [{"type": "recorder", "first": True}, {"type": "second"}]
@@ -364,7 +414,11 @@ async def test_files(host: Node, netns: PodNetns) -> None:
 
 
 async def test_path(host: Node, netns: PodNetns) -> None:
-    """The cluster's network may be a path: a file, or a folder of which the first file that is not ours counts."""
+    """
+    The cluster's network may be a path.
+
+    A file, or a folder of which the first file that is not ours counts.
+    """
     folder = host.home / "net.d"
     ours = {"cniVersion": "1.0.0", "name": "m", "plugins": [{"type": "spiderpool-multus"}]}
     (folder / "00-spiderpool.conflist").write_bytes(msgspec.json.encode(ours))
@@ -379,11 +433,16 @@ async def test_path(host: Node, netns: PodNetns) -> None:
 
 async def test_inline_delegates(host: Node, netns: PodNetns) -> None:
     """Without a cluster network the configuration's own delegates serve every pod, even without Kubernetes."""
-    delegates = [{**NET, "name": "one"}, {"cniVersion": "1.0.0", "name": "two", "plugins": [{"type": "second"}]}]
+    delegates = [
+        {**NET, "name": "one"},
+        {"cniVersion": "1.0.0", "name": "two", "plugins": [{"type": "second"}]},
+    ]
 
     await host.run("ADD", netns=netns.path, clusterNetwork="", delegates=delegates, pod="")
 
-    assert [("ADD eth0", "one"), ("ADD net1", "two")] == [(call.what, call.stdin["name"]) for call in host.calls()]
+    assert [("ADD eth0", "one"), ("ADD net1", "two")] == [
+        (call.what, call.stdin["name"]) for call in host.calls()
+    ]
     assert [] == host.cluster.calls
 
 
@@ -410,7 +469,9 @@ async def test_isolation(host: Node, netns: PodNetns) -> None:
 
     host.pod("other/a", name="p2")
     with pytest.raises(InvalidRequest, match="network other/a is in another namespace"):
-        await host.run("ADD", netns=netns.path, pod="p2", namespaceIsolation=True, globalNamespaces="common")
+        await host.run(
+            "ADD", netns=netns.path, pod="p2", namespaceIsolation=True, globalNamespaces="common"
+        )
 
 
 async def test_result_in_the_version_of_the_call(host: Node, netns: PodNetns) -> None:
@@ -432,8 +493,16 @@ async def test_result_in_the_version_of_the_call(host: Node, netns: PodNetns) ->
     [
         {},
         {"cniVersion": "1.0.0", "interfaces": []},
-        {"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "mtu": 1400}], "ips": [{"address": "10.1.0.5/24"}]},
-        {"cniVersion": "0.3.1", "ips": [{"version": "4", "address": "10.1.0.5/24"}], "routes": [{"dst": "0.0.0.0/0"}]},
+        {
+            "cniVersion": "1.1.0",
+            "interfaces": [{"name": "net1", "mtu": 1400}],
+            "ips": [{"address": "10.1.0.5/24"}],
+        },
+        {
+            "cniVersion": "0.3.1",
+            "ips": [{"version": "4", "address": "10.1.0.5/24"}],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
     ],
 )
 async def test_odd_results(host: Node, netns: PodNetns, result: dict[str, Any]) -> None:
@@ -500,7 +569,11 @@ async def until(condition: Any) -> None:
 
 
 async def test_callers_view(host: Node, netns: PodNetns) -> None:
-    """Plugins run, and files are kept, where the caller lives: its mounts and its network are theirs."""
+    """
+    Plugins run, and files are kept, where the caller lives.
+
+    Its mounts and its network are theirs.
+    """
     host.in_node("mount", "-t", "tmpfs", "none", str(host.home / "cache"))
     script = f"#!/bin/sh\ncat /proc/self/mountinfo > {host.home}/mounts\nls /sys/class/net > {host.home}/links\nexit 0\n"
     (host.home / "bin" / "spy").write_text(script)
@@ -510,7 +583,12 @@ async def test_callers_view(host: Node, netns: PodNetns) -> None:
     host.pod()
 
     with pytest.raises(DelegateFailed):
-        await host.run("ADD", netns=netns.path, clusterNetwork="", delegates=[{**NET, "type": "spy", "name": "spy"}])
+        await host.run(
+            "ADD",
+            netns=netns.path,
+            clusterNetwork="",
+            delegates=[{**NET, "type": "spy", "name": "spy"}],
+        )
 
     assert f" {host.home}/cache " in (host.home / "mounts").read_text()
     assert "only-here" in (host.home / "links").read_text()

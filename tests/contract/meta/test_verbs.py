@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from spiderpool.cni.valid_attachments import KEYS
-from spiderpool.errors import CheckFailed, DelegateFailed, IncompatibleVersion, NotAvailable, TryAgain
+from spiderpool.errors import (
+    CheckFailed,
+    DelegateFailed,
+    IncompatibleVersion,
+    NotAvailable,
+    TryAgain,
+)
 from tests.contract.meta.node import Node, PodNetns
 
 NET = {"cniVersion": "1.1.0", "type": "recorder"}
@@ -16,7 +22,9 @@ NET = {"cniVersion": "1.1.0", "type": "recorder"}
 async def test_check_reaches_all(host: Node, netns: PodNetns) -> None:
     """CHECK asks every network of the container with its last result, but not one that says `disableCheck`."""
     host.define("a", NET)
-    host.define("b", {"cniVersion": "1.0.0", "disableCheck": True, "plugins": [{"type": "recorder"}]})
+    host.define(
+        "b", {"cniVersion": "1.0.0", "disableCheck": True, "plugins": [{"type": "recorder"}]}
+    )
     host.pod("a,b")
     await host.run("ADD", netns=netns.path)
     host.forget_calls()
@@ -49,7 +57,11 @@ def latest(host: Node, **more: Any) -> dict[str, Any]:
 
 
 async def test_status(host: Node) -> None:
-    """STATUS asks the default network and passes its code on; an older network is taken to be well."""
+    """
+    STATUS asks the default network and passes its code on.
+
+    An older network is taken to be well.
+    """
     assert "" == await host.run("STATUS", cniVersion="1.1.0")
     assert [] == host.calls()
 
@@ -87,7 +99,9 @@ async def test_collect(host: Node, netns: PodNetns) -> None:
     """GC undoes containers that the runtime does not list, and tells every known network who lives."""
     config = latest(host)
     host.define("a", {**NET, "name": "net-a"})
-    host.define("quiet", {"cniVersion": "1.1.0", "disableGC": True, "plugins": [{"type": "recorder"}]})
+    host.define(
+        "quiet", {"cniVersion": "1.1.0", "disableGC": True, "plugins": [{"type": "recorder"}]}
+    )
     for container in ("c1", "c2"):
         host.pod("a,quiet", name=f"p-{container}")
         await host.run("ADD", container=container, pod=f"p-{container}", netns=netns.path, **config)
@@ -104,7 +118,12 @@ async def test_collect(host: Node, netns: PodNetns) -> None:
     assert {"cluster", "net-a"} == set(told)
     for key in KEYS:
         assert [{"containerID": "c1", "ifname": "net1"}] == told["net-a"][key]
-    assert ["c1", "results/cluster-c1-eth0", "results/net-a-c1-net1", "results/quiet-c1-net2"] == host.cached()
+    assert [
+        "c1",
+        "results/cluster-c1-eth0",
+        "results/net-a-c1-net1",
+        "results/quiet-c1-net2",
+    ] == host.cached()
 
 
 async def test_collect_goes_on(host: Node, netns: PodNetns) -> None:
@@ -121,4 +140,6 @@ async def test_collect_goes_on(host: Node, netns: PodNetns) -> None:
     with pytest.raises(DelegateFailed) as failure:
         await host.run("GC", container="", pod="", **config | {KEYS[0]: []})
 
-    assert ["stuck", "stuck", "not now"] == [part.rsplit(": ", 1)[1] for part in failure.value.message.split(" / ")]
+    assert ["stuck", "stuck", "not now"] == [
+        part.rsplit(": ", 1)[1] for part in failure.value.message.split(" / ")
+    ]

@@ -60,6 +60,10 @@ def test_seeds_that_met_part_again() -> None:
         first, second = islice(permuted(101, f"pod-{number}".encode()), 2)
         followers.setdefault(first, []).append(second)
     pairs = sum(len(seconds) * (len(seconds) - 1) // 2 for seconds in followers.values())
-    met = sum(count * (count - 1) // 2 for seconds in followers.values() for count in Counter(seconds).values())
+    met = sum(
+        count * (count - 1) // 2
+        for seconds in followers.values()
+        for count in Counter(seconds).values()
+    )
 
     assert met / pairs < 0.02  # by chance 0.01

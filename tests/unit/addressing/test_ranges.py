@@ -1,4 +1,8 @@
-"""Ranges, names and labels: what is written can be read back, what is malformed is refused with words."""
+"""
+Ranges, names and labels.
+
+What is written can be read back, what is malformed is refused with words.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,10 @@ def test_ranges_are_merged() -> None:
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        ("10.6.0.9-10.6.0.1", '"10.6.0.9-10.6.0.1" runs backwards: 10.6.0.9 is above 10.6.0.1; write 10.6.0.1-10.6.0.9'),
+        (
+            "10.6.0.9-10.6.0.1",
+            '"10.6.0.9-10.6.0.1" runs backwards: 10.6.0.9 is above 10.6.0.1; write 10.6.0.1-10.6.0.9',
+        ),
         ("10.6.0.0/24", "not as CIDR"),
         ("10.6.0.1 - 10.6.0.9", "without blanks"),
         (" 10.6.0.1", "without blanks"),
@@ -90,7 +97,10 @@ def test_names_of_records() -> None:
     assert record_name(ip_address("fd00::a1")) == "fd00-0000-0000-0000-0000-0000-0000-00a1"
 
 
-@pytest.mark.parametrize("name", ["fd00::1", "fd00-0-0-0-0-0-0-1", "FD00-0000-0000-0000-0000-0000-0000-0001", "10.6.0", "x"])
+@pytest.mark.parametrize(
+    "name",
+    ["fd00::1", "fd00-0-0-0-0-0-0-1", "FD00-0000-0000-0000-0000-0000-0000-0001", "10.6.0", "x"],
+)
 def test_other_names_are_refused(name: str) -> None:
     """A second spelling of an address is no record's name."""
     with pytest.raises(InvalidRequest):
@@ -105,7 +115,14 @@ def test_labels_of_subnets() -> None:
 
 @pytest.mark.parametrize(
     ("text", "family"),
-    [("10.6.0.1", 4), ("10.6.0.0/16", 4), ("10.6.0.1-10.6.0.9", 4), ("fd00::/64", 6), ("fd00::1-fd00::2", 6), ("::", 6)],
+    [
+        ("10.6.0.1", 4),
+        ("10.6.0.0/16", 4),
+        ("10.6.0.1-10.6.0.9", 4),
+        ("fd00::/64", 6),
+        ("fd00::1-fd00::2", 6),
+        ("::", 6),
+    ],
 )
 def test_family_of(text: str, family: int) -> None:
     """The family is told from an address, a range and a CIDR alike."""
@@ -113,14 +130,28 @@ def test_family_of(text: str, family: int) -> None:
 
 
 def test_networks() -> None:
-    """CIDRs are read with or without bits below the prefix; strict ones must be network addresses."""
+    """
+    CIDRs are read with or without bits below the prefix.
+
+    Strict ones must be network addresses.
+    """
     assert parse_network("10.6.9.9/16") == parse_network("10.6.0.0/16", strict=True)
     with pytest.raises(InvalidRequest, match=r"write 10\.6\.0\.0/16"):
         parse_network("10.6.9.9/16", strict=True)
 
 
 @pytest.mark.parametrize(
-    "text", ["10.6.0.0", "10.6.0.0/33", "10.6.0.0/255.255.0.0", "10.6.0.0/-1", "10.6.0.0/ 8", "x/8", "fd00::1%eth0/64", ""]
+    "text",
+    [
+        "10.6.0.0",
+        "10.6.0.0/33",
+        "10.6.0.0/255.255.0.0",
+        "10.6.0.0/-1",
+        "10.6.0.0/ 8",
+        "x/8",
+        "fd00::1%eth0/64",
+        "",
+    ],
 )
 def test_malformed_networks(text: str) -> None:
     """What is no CIDR is refused, also what Python's own reader would take."""

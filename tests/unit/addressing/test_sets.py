@@ -44,7 +44,10 @@ def test_results_are_in_normal_form(family: int, left: set[int], right: set[int]
     a, b = made(family, left), made(family, right)
 
     for result in (a | b, a & b, a - b):
-        assert all(high + 1 < low for (_, high), (low, _) in zip(result.spans, result.spans[1:], strict=False))
+        assert all(
+            high + 1 < low
+            for (_, high), (low, _) in zip(result.spans, result.spans[1:], strict=False)
+        )
         assert result == AddressSet.of(list(result), family)
 
 
@@ -54,8 +57,12 @@ def test_positions(family: int, numbers: set[int]) -> None:
     addresses = made(family, numbers)
 
     assert len(numbers) == addresses.size
-    assert sorted(numbers) == [int(addresses.at(position)) - BASE[family] for position in range(addresses.size)]
-    assert all(addresses.position(addresses.at(position)) == position for position in range(addresses.size))
+    assert sorted(numbers) == [
+        int(addresses.at(position)) - BASE[family] for position in range(addresses.size)
+    ]
+    assert all(
+        addresses.position(addresses.at(position)) == position for position in range(addresses.size)
+    )
 
 
 @given(FAMILIES, NUMBERS, st.integers(0, 60))
@@ -89,7 +96,9 @@ def test_the_whole_address_space() -> None:
     assert ip_address("::") not in everything - AddressSet.of([ip_address("::")])
 
 
-@pytest.mark.parametrize("spans", [((5, 4),), ((0, 1), (2, 3)), ((4, 5), (0, 1)), ((0, 2**32),), ((-1, 0),)])
+@pytest.mark.parametrize(
+    "spans", [((5, 4),), ((0, 1), (2, 3)), ((4, 5), (0, 1)), ((0, 2**32),), ((-1, 0),)]
+)
 def test_values_out_of_form_are_refused(spans: tuple[tuple[int, int], ...]) -> None:
     """A set that is not in normal form cannot be made."""
     with pytest.raises(ValueError, match="out of order or range"):

@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.admission.coordinators import complete_coordinator, normalise, validate_coordinator
-from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.coordinator import (
+    CoordinatorMode,
+    CoordinatorSpec,
+    PodCIDRType,
+    SpiderCoordinator,
+)
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.datapath.coordinator_config import read_coordinator
@@ -20,13 +25,17 @@ GOING = "2026-01-01T00:00:00Z"
 
 def coordinator(meta: ObjectMeta | None = None, **spec: Any) -> SpiderCoordinator:
     """Make an object as a user writes it."""
-    return SpiderCoordinator(metadata=meta or ObjectMeta(name="default"), spec=msgspec.convert(spec, CoordinatorSpec))
+    return SpiderCoordinator(
+        metadata=meta or ObjectMeta(name="default"), spec=msgspec.convert(spec, CoordinatorSpec)
+    )
 
 
 def refused(**spec: Any) -> list[str]:
     """Complete an object and give the fields that are refused."""
     whole = {"podCIDRType": "auto", **spec}
-    return [error.field for error in validate_coordinator(complete_coordinator(coordinator(**whole)))]
+    return [
+        error.field for error in validate_coordinator(complete_coordinator(coordinator(**whole)))
+    ]
 
 
 def test_defaults() -> None:
@@ -62,7 +71,9 @@ def test_what_is_said_stays() -> None:
         coordinator(ObjectMeta(name="default", finalizers=("a", "spiderpool.spidernet.io")), **said)
     )
 
-    assert said == {key: value for key, value in msgspec.to_builtins(completed.spec).items() if key in said}
+    assert said == {
+        key: value for key, value in msgspec.to_builtins(completed.spec).items() if key in said
+    }
     assert ("a", "spiderpool.spidernet.io") == completed.metadata.finalizers
 
 
@@ -71,7 +82,10 @@ def test_bare_addresses_become_networks() -> None:
     spec = normalise(
         CoordinatorSpec(
             hijack_cidr=("10.6.0.1", "10.7.0.0/16", "fd00::1", "nonsense"),
-            policy_routes=(Route(dst="10.1.1.1", gw="10.6.0.1"), Route(dst="fd01::/64", gw="fd00::1")),
+            policy_routes=(
+                Route(dst="10.1.1.1", gw="10.6.0.1"),
+                Route(dst="fd01::/64", gw="fd00::1"),
+            ),
         )
     )
 
@@ -86,9 +100,20 @@ def test_bare_addresses_become_networks() -> None:
         ({"podCIDRType": None}, ["spec.podCIDRType"]),
         ({"hijackCIDR": ["10.6.0.1", "fd00::/64"]}, []),
         ({"hijackCIDR": ["10.6.0.0/16", "10.6.0.300"]}, ["spec.hijackCIDR[1]"]),
-        ({"policyRoutes": [{"dst": "10.1.0.0/16", "gw": "10.6.0.1"}, {"dst": "fd01::/64", "gw": "fd00::1"}]}, []),
+        (
+            {
+                "policyRoutes": [
+                    {"dst": "10.1.0.0/16", "gw": "10.6.0.1"},
+                    {"dst": "fd01::/64", "gw": "fd00::1"},
+                ]
+            },
+            [],
+        ),
         ({"policyRoutes": [{"dst": "10.1.0.0/16", "gw": "fd00::1"}]}, ["spec.policyRoutes[0].gw"]),
-        ({"policyRoutes": [{"dst": "x", "gw": "y"}]}, ["spec.policyRoutes[0].dst", "spec.policyRoutes[0].gw"]),
+        (
+            {"policyRoutes": [{"dst": "x", "gw": "y"}]},
+            ["spec.policyRoutes[0].dst", "spec.policyRoutes[0].gw"],
+        ),
         ({"podMACPrefix": "0a:1b"}, []),
         ({"podMACPrefix": ""}, []),
         ({"podMACPrefix": "0b:1b"}, ["spec.podMACPrefix"]),
@@ -134,7 +159,11 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "mode": ["disable", 1],
     "podCIDRType": ["weave", 1],
     "hijackCIDR": ["10.6.0.0/16", [1]],
-    "policyRoutes": [{"dst": "10.1.0.0/16", "gw": "10.6.0.1"}, [{"dst": "10.1.0.0/16"}], [{"gw": "10.6.0.1"}]],
+    "policyRoutes": [
+        {"dst": "10.1.0.0/16", "gw": "10.6.0.1"},
+        [{"dst": "10.1.0.0/16"}],
+        [{"gw": "10.6.0.1"}],
+    ],
     "podMACPrefix": [1],
     "tunePodRoutes": ["true", 1],
     "podDefaultRouteNIC": [1],
@@ -146,21 +175,34 @@ WRONG_TYPES: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG_TYPES.items() for value in values])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field, values in WRONG_TYPES.items() for value in values],
+)
 def test_wrong_types(field: str, value: object) -> None:
-    """A value of a wrong type does not become settings, whoever let it pass; the words name the field."""
+    """
+    A value of a wrong type does not become settings, whoever let it pass.
+
+    The words name the field.
+    """
     with pytest.raises(msgspec.ValidationError, match=rf"\$\.{field}"):
         msgspec.convert({field: value}, CoordinatorSpec)
 
 
 def test_every_field_has_a_wrong_type() -> None:
     """No field is left out above."""
-    assert {field.encode_name for field in msgspec.structs.fields(CoordinatorSpec)} == WRONG_TYPES.keys()
+    assert {
+        field.encode_name for field in msgspec.structs.fields(CoordinatorSpec)
+    } == WRONG_TYPES.keys()
 
 
 def test_what_is_admitted_is_served() -> None:
     """Numbers that the webhook lets pass are right for the coordinator too."""
-    for key, values in {"hostRuleTable": (1, 252, 2**32 - 1), "txQueueLen": (2**31 - 1,), "vethMTU": (68, 65535)}.items():
+    for key, values in {
+        "hostRuleTable": (1, 252, 2**32 - 1),
+        "txQueueLen": (2**31 - 1,),
+        "vethMTU": (68, 65535),
+    }.items():
         for value in values:
             assert [] == refused(**{key: value})
             assert read_coordinator({}, {key: value})
@@ -168,7 +210,9 @@ def test_what_is_admitted_is_served() -> None:
 
 def test_words() -> None:
     """A refusal says the value and what would do."""
-    (error,) = validate_coordinator(complete_coordinator(coordinator(podCIDRType="auto", podMACPrefix="01:1b")))
+    (error,) = validate_coordinator(
+        complete_coordinator(coordinator(podCIDRType="auto", podMACPrefix="01:1b"))
+    )
     expected = 'spec.podMACPrefix: Invalid value: "01:1b": starts a multicast MAC: the lowest bit of the first byte must be 0'
 
     assert expected == error.text
@@ -187,7 +231,9 @@ def test_on_its_way_out() -> None:
     st.lists(st.ip_addresses().map(str) | st.sampled_from(["10.0.0.0/8", "?"]), max_size=3),
     st.integers(-3, 3) | st.none(),
 )
-def test_completing_twice_changes_nothing(kind: PodCIDRType | None, hijacked: list[str], rp_filter: int | None) -> None:
+def test_completing_twice_changes_nothing(
+    kind: PodCIDRType | None, hijacked: list[str], rp_filter: int | None
+) -> None:
     """What is complete stays as it is: the webhook may see an object several times."""
     spec = CoordinatorSpec(pod_cidr_type=kind, hijack_cidr=tuple(hijacked), pod_rp_filter=rp_filter)
     once = complete_coordinator(SpiderCoordinator(metadata=ObjectMeta(name="default"), spec=spec))

@@ -7,7 +7,12 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from spiderpool.admission.multusconfigs import complete_config, injection_problem, managed_by_another, validate_config
+from spiderpool.admission.multusconfigs import (
+    complete_config,
+    injection_problem,
+    managed_by_another,
+    validate_config,
+)
 from spiderpool.api.crd.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.kubernetes.meta import ObjectMeta
 
@@ -27,7 +32,9 @@ NETWORK = "cni.spidernet.io/network-resource-inject"
 CR_NAME = "multus.spidernet.io/cr-name"
 
 
-def network(spec: dict[str, Any], annotations: dict[str, str] | None = None, **meta: Any) -> SpiderMultusConfig:
+def network(
+    spec: dict[str, Any], annotations: dict[str, str] | None = None, **meta: Any
+) -> SpiderMultusConfig:
     """Make a network as a user writes it."""
     metadata = ObjectMeta(name="net", namespace="ns", annotations=annotations or {}, **meta)
     return SpiderMultusConfig(metadata=metadata, spec=msgspec.convert(spec, MultusConfigSpec))
@@ -35,13 +42,17 @@ def network(spec: dict[str, Any], annotations: dict[str, str] | None = None, **m
 
 def completed(spec: dict[str, Any], annotations: dict[str, str] | None = None) -> dict[str, Any]:
     """Complete a network and give its specification as JSON."""
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(complete_config(network(spec, annotations)).spec))
+    found: dict[str, Any] = msgspec.json.decode(
+        msgspec.json.encode(complete_config(network(spec, annotations)).spec)
+    )
     return found
 
 
 def refused(spec: dict[str, Any], annotations: dict[str, str] | None = None) -> list[str]:
     """Complete a network and give the refusals in Kubernetes' words."""
-    return [error.text for error in validate_config(None, complete_config(network(spec, annotations)))]
+    return [
+        error.text for error in validate_config(None, complete_config(network(spec, annotations)))
+    ]
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -94,9 +105,19 @@ def test_vlan_of_the_pool() -> None:
 
 
 def test_custom_has_no_coordinator() -> None:
-    """A custom configuration is taken word by word: coordinator settings go, an empty text is written."""
+    """
+    A custom configuration is taken word by word.
+
+    Coordinator settings go, an empty text is written.
+    """
     found = completed({"coordinator": {"mode": "underlay"}, "enableCoordinator": True})
-    expected = {"cniType": "custom", "enableCoordinator": False, "disableIPAM": False, "chainCNIJsonData": [], "customCNI": ""}
+    expected = {
+        "cniType": "custom",
+        "enableCoordinator": False,
+        "disableIPAM": False,
+        "chainCNIJsonData": [],
+        "customCNI": "",
+    }
 
     assert expected == found
 
@@ -110,7 +131,9 @@ def test_coordinator_settings_are_normalised() -> None:
 
 def test_injection_labels() -> None:
     """The annotations that pods are matched by become labels, unless no label may have their value."""
-    found = complete_config(network(MACVLAN, {NETWORK: "rail", RDMA: "not a label!"}, labels={"a": "b"}))
+    found = complete_config(
+        network(MACVLAN, {NETWORK: "rail", RDMA: "not a label!"}, labels={"a": "b"})
+    )
 
     assert {"a": "b", NETWORK: "rail"} == found.metadata.labels
 
@@ -123,7 +146,9 @@ def test_completing_twice_changes_nothing() -> None:
         assert once == complete_config(once)
 
 
-@pytest.mark.parametrize("spec", [MACVLAN, VLAN, SRIOV, IB_SRIOV, IPOIB, OVS, {}, {"customCNI": '{"type":"x"}'}])
+@pytest.mark.parametrize(
+    "spec", [MACVLAN, VLAN, SRIOV, IB_SRIOV, IPOIB, OVS, {}, {"customCNI": '{"type":"x"}'}]
+)
 def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
     """What the reference requires of each plugin is enough."""
     assert [] == refused(spec)
@@ -132,10 +157,17 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spec", "texts"),
     [
-        ({"cniType": "macvlan"}, ["spec.macvlanConfig: Required value: cniType is macvlan, and its settings are missing"]),
+        (
+            {"cniType": "macvlan"},
+            [
+                "spec.macvlanConfig: Required value: cniType is macvlan, and its settings are missing"
+            ],
+        ),
         (
             {**MACVLAN, "ipvlan": {"master": ["ens224"]}},
-            ["spec.ipvlanConfig: Forbidden: cniType is macvlan: only its own settings may be given"],
+            [
+                "spec.ipvlanConfig: Forbidden: cniType is macvlan: only its own settings may be given"
+            ],
         ),
         (
             {"cniType": "ipvlan", "macvlan": MACVLAN["macvlan"]},
@@ -146,16 +178,27 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         ),
         (
             {**SRIOV, "customCNI": "{}"},
-            ["spec.customCniTypeConfig: Forbidden: cniType is sriov: only its own settings may be given"],
+            [
+                "spec.customCniTypeConfig: Forbidden: cniType is sriov: only its own settings may be given"
+            ],
         ),
-        ({"customCNI": "{"}, ['spec.customCniTypeConfig: Invalid value: "{": customCNI is not JSON: Input data was truncated']),
+        (
+            {"customCNI": "{"},
+            [
+                'spec.customCniTypeConfig: Invalid value: "{": customCNI is not JSON: Input data was truncated'
+            ],
+        ),
         (
             block(MACVLAN, "macvlan", master=[]),
-            ["spec.macvlanConfig: Invalid value: master needs at least one name of an interface, and none may be empty"],
+            [
+                "spec.macvlanConfig: Invalid value: master needs at least one name of an interface, and none may be empty"
+            ],
         ),
         (
             block(MACVLAN, "macvlan", master=["ens192", "ens224"]),
-            ['spec.macvlanConfig: Invalid value: "ens192,ens224": several masters need a bond with a name'],
+            [
+                'spec.macvlanConfig: Invalid value: "ens192,ens224": several masters need a bond with a name'
+            ],
         ),
         (
             block(MACVLAN, "macvlan", master=["ens192", "ens192"], bond=BOND),
@@ -167,12 +210,16 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         ),
         (
             block(IPVLAN, "ipvlan", mtu=65536),
-            ['spec.ipvlanConfig: Invalid value: "65536": mtu must be 65535 or less, the kernel refuses more'],
+            [
+                'spec.ipvlanConfig: Invalid value: "65536": mtu must be 65535 or less, the kernel refuses more'
+            ],
         ),
         (block(IPVLAN, "ipvlan", mtu=65535), []),
         (
             block(SRIOV, "sriov", mtu=65536),
-            ['spec.sriovConfig: Invalid value: "65536": mtu must be 65535 or less, the kernel refuses more'],
+            [
+                'spec.sriovConfig: Invalid value: "65536": mtu must be 65535 or less, the kernel refuses more'
+            ],
         ),
         (
             block(MACVLAN, "macvlan", master=["ens192", "ens224"], bond={**BOND, "name": "a/b"}),
@@ -180,10 +227,25 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         ),
         (block(MACVLAN, "macvlan", bond={**BOND, "name": "a/b"}), []),
         (
-            block(MACVLAN, "macvlan", master=["ens192", "ens224"], bond={**BOND, "options": "miimon=fast"}),
-            ["spec.macvlanConfig: Invalid value: \"miimon=fast\": bond.options: miimon is 'fast'; write a number"],
+            block(
+                MACVLAN,
+                "macvlan",
+                master=["ens192", "ens224"],
+                bond={**BOND, "options": "miimon=fast"},
+            ),
+            [
+                "spec.macvlanConfig: Invalid value: \"miimon=fast\": bond.options: miimon is 'fast'; write a number"
+            ],
         ),
-        (block(MACVLAN, "macvlan", master=["ens192", "ens224"], bond={**BOND, "options": "miimon=100; lacp_rate=1"}), []),
+        (
+            block(
+                MACVLAN,
+                "macvlan",
+                master=["ens192", "ens224"],
+                bond={**BOND, "options": "miimon=100; lacp_rate=1"},
+            ),
+            [],
+        ),
         (
             block(MACVLAN, "macvlan", master=["enp175s0f0np0"], vlanID=100),
             [f'spec.macvlanConfig: Invalid value: "enp175s0f0np0.100": {TOO_LONG}'],
@@ -199,7 +261,9 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         ),
         (
             block(VLAN, "vlan", vlanMode="auto", vlanID=100),
-            ['spec.vlan: Invalid value: "100": vlanID cannot be given with vlanMode auto: the IPPool says which VLAN'],
+            [
+                'spec.vlan: Invalid value: "100": vlanID cannot be given with vlanMode auto: the IPPool says which VLAN'
+            ],
         ),
         (
             block(IPOIB, "ipoib", master=""),
@@ -207,24 +271,34 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         ),
         (
             block(SRIOV, "sriov", minTxRateMbps=100),
-            ['spec.sriovConfig: Invalid value: "100": minTxRateMbps must not be above maxTxRateMbps, which is 0'],
+            [
+                'spec.sriovConfig: Invalid value: "100": minTxRateMbps must not be above maxTxRateMbps, which is 0'
+            ],
         ),
         (
             block(SRIOV, "sriov", resourceName=""),
-            ["spec.sriovConfig: Invalid value: resourceName is empty; name the resource of a device plugin"],
+            [
+                "spec.sriovConfig: Invalid value: resourceName is empty; name the resource of a device plugin"
+            ],
         ),
         (
             block(IB_SRIOV, "ibsriov", resourceName=""),
-            ["spec.ibsriovConfig: Invalid value: resourceName is empty; name the resource of a device plugin"],
+            [
+                "spec.ibsriovConfig: Invalid value: resourceName is empty; name the resource of a device plugin"
+            ],
         ),
         (
             block(OVS, "ovs", trunk=[{"minID": 5, "maxID": 4}]),
-            ['spec.ovsConfig: Invalid value: "5": trunk[0].minID must not be above maxID, which is 4'],
+            [
+                'spec.ovsConfig: Invalid value: "5": trunk[0].minID must not be above maxID, which is 4'
+            ],
         ),
         (block(SRIOV, "sriov", ippools={"matchMasterSubnet": True}), []),
         (
             block(MACVLAN, "macvlan", ippools={"matchMasterSubnet": True}),
-            ['spec.macvlanConfig: Invalid value: "true": ippools.matchMasterSubnet is for sriov only'],
+            [
+                'spec.macvlanConfig: Invalid value: "true": ippools.matchMasterSubnet is for sriov only'
+            ],
         ),
         (
             {**MACVLAN, "chainCNIJsonData": ['{"type":"tuning"}', "[1]"]},
@@ -232,7 +306,9 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         ),
         (
             {**MACVLAN, "coordinator": {"vethMTU": 10}},
-            ['spec.coordinator.vethMTU: Invalid value: "10": must be 68 or more, the kernel refuses less'],
+            [
+                'spec.coordinator.vethMTU: Invalid value: "10": must be 68 or more, the kernel refuses less'
+            ],
         ),
         ({"coordinator": {"vethMTU": 10}}, []),
     ],
@@ -303,17 +379,36 @@ WRONG_TYPES: dict[str, dict[str, list[Any]]] = {
         "ippools": MASTERS["ippools"],
     },
 }
-SMALLEST = {"macvlan": MACVLAN, "ipvlan": IPVLAN, "vlan": VLAN, "sriov": SRIOV, "ibsriov": IB_SRIOV, "ipoib": IPOIB, "ovs": OVS}
+SMALLEST = {
+    "macvlan": MACVLAN,
+    "ipvlan": IPVLAN,
+    "vlan": VLAN,
+    "sriov": SRIOV,
+    "ibsriov": IB_SRIOV,
+    "ipoib": IPOIB,
+    "ovs": OVS,
+}
 
 
 @pytest.mark.parametrize(
     ("where", "field", "value"),
-    [(where, field, value) for where, fields in WRONG_TYPES.items() for field, values in fields.items() for value in values],
+    [
+        (where, field, value)
+        for where, fields in WRONG_TYPES.items()
+        for field, values in fields.items()
+        for value in values
+    ],
 )
 def test_wrong_types(where: str, field: str, value: object) -> None:
-    """A value of a wrong type or out of range makes no network, whoever let it pass; the words name the field."""
+    """
+    A value of a wrong type or out of range makes no network, whoever let it pass.
+
+    The words name the field.
+    """
     spec = block(SMALLEST[where], where, **{field: value}) if where else {field: value}
-    with pytest.raises(msgspec.ValidationError, match=rf"\$\.{where}\.?{field}" if where else rf"\$\.{field}"):
+    with pytest.raises(
+        msgspec.ValidationError, match=rf"\$\.{where}\.?{field}" if where else rf"\$\.{field}"
+    ):
         network(spec)
 
 
@@ -323,7 +418,9 @@ def test_every_field_has_a_wrong_type() -> None:
     assert fields.keys() == WRONG_TYPES[""].keys()
     for name in SMALLEST:
         (kind,) = (kind for kind in get_args(fields[name]) if kind is not type(None))
-        assert {field.encode_name for field in msgspec.structs.fields(kind)} == WRONG_TYPES[name].keys()
+        assert {field.encode_name for field in msgspec.structs.fields(kind)} == WRONG_TYPES[
+            name
+        ].keys()
 
 
 @pytest.mark.parametrize(
@@ -332,9 +429,15 @@ def test_every_field_has_a_wrong_type() -> None:
         ({CR_NAME: ""}, f"{CR_NAME}: is no name of an object"),
         ({CR_NAME: "Upper"}, f"{CR_NAME}: is no name of an object"),
         ({CR_NAME: "k8s-pod-network"}, ""),
-        ({"multus.spidernet.io/cni-version": "0.2.0"}, "supported values: 0.3.0, 0.3.1, 0.4.0, 1.0.0"),
+        (
+            {"multus.spidernet.io/cni-version": "0.2.0"},
+            "supported values: 0.3.0, 0.3.1, 0.4.0, 1.0.0",
+        ),
         ({"multus.spidernet.io/cni-version": "0.4.0"}, ""),
-        ({"cni.spidernet.io/cniconfig-name": "a b"}, "cni.spidernet.io/cniconfig-name: write letters"),
+        (
+            {"cni.spidernet.io/cniconfig-name": "a b"},
+            "cni.spidernet.io/cniconfig-name: write letters",
+        ),
         ({NETWORK: "rail"}, ""),
         ({NETWORK: "not a label!"}, f"{NETWORK}: is no label value"),
         ({RDMA: "rail"}, f"{RDMA}: needs a resource name, and cniType macvlan here has none"),
@@ -358,7 +461,9 @@ def test_annotations(annotations: dict[str, str], fragment: str) -> None:
         ({}, {CR_NAME: "a"}, "cannot be added to an existing object"),
     ],
 )
-def test_definitions_name_stays(before: dict[str, str], after: dict[str, str], fragment: str) -> None:
+def test_definitions_name_stays(
+    before: dict[str, str], after: dict[str, str], fragment: str
+) -> None:
     """The definition's name may be given up, never changed or added (datapath.md 4.2)."""
     texts = changed(before, after)
 
@@ -384,7 +489,11 @@ def test_definitions_name_stays(before: dict[str, str], after: dict[str, str], f
     ],
 )
 def test_what_can_be_injected(spec: dict[str, Any], key: str, fragment: str | None) -> None:
-    """RDMA needs a resource and a pool, a network a pool only with a resource; Open vSwitch and custom ones cannot."""
+    """
+    RDMA needs a resource and a pool, a network a pool only with a resource.
+
+    Open vSwitch and custom ones cannot.
+    """
     problem = injection_problem(network(spec), key)
 
     assert (fragment is None) == (problem is None)
@@ -395,7 +504,9 @@ def test_definition_of_another() -> None:
     """The words for a definition that belongs to another network are the reference's."""
     text = managed_by_another(network(MACVLAN), "macvlan-conf", "other").text
 
-    assert text.endswith("the net-attach-def ns/macvlan-conf already exists and is managed by SpiderMultusConfig ns/other.")
+    assert text.endswith(
+        "the net-attach-def ns/macvlan-conf already exists and is managed by SpiderMultusConfig ns/other."
+    )
 
 
 def test_on_its_way_out() -> None:

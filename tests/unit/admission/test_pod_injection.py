@@ -7,7 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.admission.pod_injection import Demand, InjectedPod, Injection, patch_pod, plan_injection, read_demand
+from spiderpool.admission.pod_injection import (
+    Demand,
+    InjectedPod,
+    Injection,
+    patch_pod,
+    plan_injection,
+    read_demand,
+)
 from spiderpool.api.crd.multusconfig import MultusConfigSpec, SpiderMultusConfig
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import InvalidRequest
@@ -21,12 +28,19 @@ POOLS = {"ipv4": ["p4"]}
 
 def network(name: str, namespace: str = "ns", **spec: Any) -> SpiderMultusConfig:
     """Make a network."""
-    return SpiderMultusConfig(metadata=ObjectMeta(name=name, namespace=namespace), spec=msgspec.convert(spec, MultusConfigSpec))
+    return SpiderMultusConfig(
+        metadata=ObjectMeta(name=name, namespace=namespace),
+        spec=msgspec.convert(spec, MultusConfigSpec),
+    )
 
 
 def macvlan(name: str, *masters: str, resource: str = "", bond: str = "") -> SpiderMultusConfig:
     """Make a macvlan network with pools."""
-    block: dict[str, Any] = {"master": list(masters), "ippools": POOLS, "rdmaResourceName": resource}
+    block: dict[str, Any] = {
+        "master": list(masters),
+        "ippools": POOLS,
+        "rdmaResourceName": resource,
+    }
     if bond:
         block["bond"] = {"name": bond, "mode": 1}
     return network(name, cniType="macvlan", macvlan=block)
@@ -40,28 +54,41 @@ def sriov(name: str, resource: str) -> SpiderMultusConfig:
 def test_network_whose_definition_has_another_name() -> None:
     """The pod gets the name of the definition: the meta plugin knows no other (datapath.md 4.2)."""
     named = macvlan("one", "ens192")
-    metadata = ObjectMeta(name="one", namespace="ns", annotations={"multus.spidernet.io/cr-name": "rail-a"})
+    metadata = ObjectMeta(
+        name="one", namespace="ns", annotations={"multus.spidernet.io/cr-name": "rail-a"}
+    )
 
     found = plan_injection(
-        Demand(NETWORK, "rail"), [SpiderMultusConfig(metadata=metadata, spec=named.spec), macvlan("two", "ens224")]
+        Demand(NETWORK, "rail"),
+        [SpiderMultusConfig(metadata=metadata, spec=named.spec), macvlan("two", "ens224")],
     )
 
     assert "ns/rail-a,ns/two" == found.networks
 
 
-def pod_json(annotations: dict[str, str] | None = None, *limits: dict[str, str] | None) -> dict[str, Any]:
+def pod_json(
+    annotations: dict[str, str] | None = None, *limits: dict[str, str] | None
+) -> dict[str, Any]:
     """Write a pod; limits of None leave the container without resources."""
     containers: list[dict[str, Any]] = [
-        {"name": str(number), "image": "x", **({} if limit is None else {"resources": {"limits": limit, "requests": {}}})}
+        {
+            "name": str(number),
+            "image": "x",
+            **({} if limit is None else {"resources": {"limits": limit, "requests": {}}}),
+        }
         for number, limit in enumerate(limits or (None,))
     ]
-    metadata: dict[str, Any] = {"name": "p"} if annotations is None else {"name": "p", "annotations": annotations}
+    metadata: dict[str, Any] = (
+        {"name": "p"} if annotations is None else {"name": "p", "annotations": annotations}
+    )
     return {"metadata": metadata, "spec": {"containers": containers, "future": True}}
 
 
 def patched(pod: dict[str, Any], injection: Injection) -> dict[str, Any]:
     """Apply an injection to a pod."""
-    result: dict[str, Any] = json_patch(pod, patch_pod(msgspec.convert(pod, InjectedPod), injection))
+    result: dict[str, Any] = json_patch(
+        pod, patch_pod(msgspec.convert(pod, InjectedPod), injection)
+    )
     return result
 
 
@@ -104,7 +131,11 @@ def test_order() -> None:
 
 def test_a_resource_counts_once() -> None:
     """Two networks of one resource ask for one of it; without a resource none is asked for."""
-    configs = [sriov("a", "x/y"), sriov("b", "x/y"), network("c", cniType="ipoib", ipoib={"master": "ib0"})]
+    configs = [
+        sriov("a", "x/y"),
+        sriov("b", "x/y"),
+        network("c", cniType="ipoib", ipoib={"master": "ib0"}),
+    ]
     found = plan_injection(Demand(NETWORK, "v"), configs)
 
     assert ("x/y",) == found.resources
@@ -115,7 +146,10 @@ def test_a_resource_counts_once() -> None:
     [
         ([], f"no SpiderMultusConfig has the label {NETWORK}=v"),
         ([network("c", cniType="custom")], "SpiderMultusConfig ns/c: "),
-        ([network("s", cniType="sriov", sriov={"resourceName": "x/y"})], "needs at least one IPPool"),
+        (
+            [network("s", cniType="sriov", sriov={"resourceName": "x/y"})],
+            "needs at least one IPPool",
+        ),
     ],
 )
 def test_refusals(configs: list[SpiderMultusConfig], words: str) -> None:
@@ -143,7 +177,9 @@ def test_annotation(annotations: dict[str, str] | None) -> None:
         ((None, {"x/y": "2"}), [None, {"limits": {"x/y": "2"}, "requests": {}}]),
     ],
 )
-def test_resources(limits: tuple[dict[str, str] | None, ...], expected: list[dict[str, Any] | None]) -> None:
+def test_resources(
+    limits: tuple[dict[str, str] | None, ...], expected: list[dict[str, Any] | None]
+) -> None:
     """The first container gets one of each resource that no container has yet."""
     found = patched(pod_json({}, *limits), Injection("ns/a", ("x/y",)))
 
@@ -156,7 +192,9 @@ def test_resources_without_limits() -> None:
     pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
     found = patched(pod, Injection("ns/a", ("x/y",)))
 
-    assert {"requests": {"cpu": "1"}, "limits": {"x/y": "1"}} == found["spec"]["containers"][0]["resources"]
+    assert {"requests": {"cpu": "1"}, "limits": {"x/y": "1"}} == found["spec"]["containers"][0][
+        "resources"
+    ]
 
 
 def test_injecting_twice_changes_nothing() -> None:

@@ -14,7 +14,15 @@ from spiderpool.admission.pool_index import PoolIndex, Spans
 from spiderpool.model.pool import Pool
 from tests.fakes.objects import make_ippool, make_pool
 
-NETWORKS: Final = ("10.0.0.0/8", "10.6.0.0/16", "10.6.1.0/24", "10.6.1.128/25", "10.7.0.0/16", "fd00::/64", "fd00::/120")
+NETWORKS: Final = (
+    "10.0.0.0/8",
+    "10.6.0.0/16",
+    "10.6.1.0/24",
+    "10.6.1.128/25",
+    "10.7.0.0/16",
+    "fd00::/64",
+    "fd00::/120",
+)
 
 
 @st.composite
@@ -43,9 +51,15 @@ def test_as_a_walk_over_all_pools(steps: list[Pool | str], mine: Pool) -> None:
     overlapping = {
         name
         for name, pool in known.items()
-        if pool.family == mine.family and name not in same and network.overlaps(AddressSet.network(pool.subnet))
+        if pool.family == mine.family
+        and name not in same
+        and network.overlaps(AddressSet.network(pool.subnet))
     }
-    sharing = {name for name, pool in known.items() if pool.family == mine.family and pool.total.overlaps(mine.total)}
+    sharing = {
+        name
+        for name, pool in known.items()
+        if pool.family == mine.family and pool.total.overlaps(mine.total)
+    }
     assert same == {pool.name for pool in index.of_network(mine.subnet)}
     assert overlapping == {pool.name for pool in index.overlapping(mine.subnet)}
     assert sharing == {pool.name for pool in index.sharing(mine.total)}

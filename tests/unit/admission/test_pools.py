@@ -41,7 +41,9 @@ def errors_of(new: SpiderIPPool, *others: Pool, features: Features = FEATURES) -
     return validate_pool(None, mutate_pool(new, created=True), others, None, features)
 
 
-def change(old: SpiderIPPool, held: AddressSet | None = None, *others: Pool, **spec: Any) -> list[FieldError]:
+def change(
+    old: SpiderIPPool, held: AddressSet | None = None, *others: Pool, **spec: Any
+) -> list[FieldError]:
     """Change some fields of a pool's specification."""
     before = mutate_pool(old, created=True)
     after = mutate_pool(replace(before, spec=replace(before.spec, **spec)))
@@ -52,7 +54,9 @@ def test_what_is_filled_in() -> None:
     """Finalizer, family, subnet label, the mark of a pool that was never Go Spiderpool's, and merged ranges."""
     pool = mutate_pool(
         make_ippool(
-            ips=["10.6.0.9", "10.6.0.1-10.6.0.3", "10.6.0.2-10.6.0.4"], excludeIPs=["10.6.0.3", "10.6.0.2"], annotations={}
+            ips=["10.6.0.9", "10.6.0.1-10.6.0.3", "10.6.0.2-10.6.0.4"],
+            excludeIPs=["10.6.0.3", "10.6.0.2"],
+            annotations={},
         ),
         created=True,
     )
@@ -79,7 +83,14 @@ def test_what_is_left_alone() -> None:
     assert ending == mutate_pool(ending)
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)).map(lambda r: f"10.6.0.{r[0]}-10.6.0.{sum(r)}"), max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 40), st.integers(0, 5)).map(
+            lambda r: f"10.6.0.{r[0]}-10.6.0.{sum(r)}"
+        ),
+        max_size=6,
+    )
+)
 def test_filling_in_changes_no_address(items: list[str]) -> None:
     """Merged ranges mean the same addresses, and filling in twice changes nothing."""
     pool = mutate_pool(make_ippool(ips=items))
@@ -91,10 +102,24 @@ def test_filling_in_changes_no_address(items: list[str]) -> None:
 VALID: list[dict[str, Any]] = [
     {},
     {"ips": []},
-    {"gateway": "10.6.0.1", "routes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}, {"dst": "10.8.0.0/16", "gw": "10.6.0.2"}]},
+    {
+        "gateway": "10.6.0.1",
+        "routes": [
+            {"dst": "10.7.0.0/16", "gw": "10.6.0.2"},
+            {"dst": "10.8.0.0/16", "gw": "10.6.0.2"},
+        ],
+    },
     {"gateway": "10.6.0.10", "excludeIPs": ["10.6.0.10"]},
-    {"subnet": "fd00::/64", "gateway": "fd00::1", "routes": [{"dst": "fd01::/64", "gw": "fd00::2"}]},
-    {"podAffinity": {"matchLabels": {"a": "b"}}, "nodeAffinity": {}, "namespaceAffinity": {"matchLabels": {"a": "b"}}},
+    {
+        "subnet": "fd00::/64",
+        "gateway": "fd00::1",
+        "routes": [{"dst": "fd01::/64", "gw": "fd00::2"}],
+    },
+    {
+        "podAffinity": {"matchLabels": {"a": "b"}},
+        "nodeAffinity": {},
+        "namespaceAffinity": {"matchLabels": {"a": "b"}},
+    },
 ]
 
 
@@ -110,26 +135,61 @@ def test_valid_pools(spec: dict[str, Any]) -> None:
         ({"subnet": "10.6.0.0"}, "spec.ipVersion", None, ""),
         ({"subnet": "10.6.0.1/16"}, "spec.subnet", Kind.INVALID, "write 10.6.0.0/16"),
         ({"subnet": "10.6.0.0/40"}, "spec.subnet", Kind.INVALID, "is not a CIDR"),
-        ({"subnet": "fd00::/64", "ipVersion": 4}, "spec.subnet", Kind.INVALID, "is IPv6, but ipVersion is 4"),
+        (
+            {"subnet": "fd00::/64", "ipVersion": 4},
+            "spec.subnet",
+            Kind.INVALID,
+            "is IPv6, but ipVersion is 4",
+        ),
         ({"ips": ["10.6.0.9-10.6.0.1"]}, "spec.ips[0]", Kind.INVALID, "runs backwards"),
         ({"ips": ["10.6.0.0/24"]}, "spec.ips[0]", Kind.INVALID, "not as CIDR"),
-        ({"ips": ["10.7.0.1"]}, "spec.ips[0]", Kind.INVALID, "is outside the subnet (10.6.0.0-10.6.255.255)"),
+        (
+            {"ips": ["10.7.0.1"]},
+            "spec.ips[0]",
+            Kind.INVALID,
+            "is outside the subnet (10.6.0.0-10.6.255.255)",
+        ),
         ({"ips": ["10.6.255.255-10.7.0.1"]}, "spec.ips[0]", Kind.INVALID, "is outside the subnet"),
         ({"ips": ["fd00::1"]}, "spec.ips[0]", Kind.INVALID, "is not an IPv4 range"),
         ({"excludeIPs": ["10.7.0.1"]}, "spec.excludeIPs[0]", Kind.INVALID, "is outside the subnet"),
-        ({"gateway": "10.7.0.1"}, "spec.gateway", Kind.INVALID, "is not an address of subnet 10.6.0.0/16"),
+        (
+            {"gateway": "10.7.0.1"},
+            "spec.gateway",
+            Kind.INVALID,
+            "is not an address of subnet 10.6.0.0/16",
+        ),
         ({"gateway": "x"}, "spec.gateway", Kind.INVALID, "is not an address of subnet"),
         ({"gateway": "10.6.0.15"}, "spec.ips[0]", Kind.INVALID, "contains the gateway 10.6.0.15"),
-        ({"routes": [{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}]}, "spec.routes[0].dst", Kind.INVALID, "is the default route"),
-        ({"routes": [{"dst": "10.7.0.0", "gw": "10.6.0.1"}]}, "spec.routes[0].dst", Kind.INVALID, "is not an IPv4 CIDR"),
-        ({"routes": [{"dst": "fd01::/64", "gw": "10.6.0.1"}]}, "spec.routes[0].dst", Kind.INVALID, "is not an IPv4 CIDR"),
+        (
+            {"routes": [{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}]},
+            "spec.routes[0].dst",
+            Kind.INVALID,
+            "is the default route",
+        ),
+        (
+            {"routes": [{"dst": "10.7.0.0", "gw": "10.6.0.1"}]},
+            "spec.routes[0].dst",
+            Kind.INVALID,
+            "is not an IPv4 CIDR",
+        ),
+        (
+            {"routes": [{"dst": "fd01::/64", "gw": "10.6.0.1"}]},
+            "spec.routes[0].dst",
+            Kind.INVALID,
+            "is not an IPv4 CIDR",
+        ),
         (
             {"routes": [{"dst": "10.7.0.0/16", "gw": "10.7.0.1"}]},
             "spec.routes[0].gw",
             Kind.INVALID,
             "is not an address of subnet",
         ),
-        ({"routes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.1"}] * 2}, "spec.routes[1].dst", Kind.INVALID, "is listed twice"),
+        (
+            {"routes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.1"}] * 2},
+            "spec.routes[1].dst",
+            Kind.INVALID,
+            "is listed twice",
+        ),
         ({"podAffinity": {}}, "spec.podAffinity", Kind.INVALID, "is empty"),
         (
             {"podAffinity": {"matchExpressions": [{"key": "a", "operator": "Is"}]}},
@@ -150,7 +210,10 @@ def test_valid_pools(spec: dict[str, Any]) -> None:
             "not a label value",
         ),
         (
-            {"labels": {LABEL_OWNER_APP_NAME: "web"}, "podAffinity": {"matchLabels": {"app": "web"}}},
+            {
+                "labels": {LABEL_OWNER_APP_NAME: "web"},
+                "podAffinity": {"matchLabels": {"app": "web"}},
+            },
             "spec.podAffinity.matchLabels.app",
             Kind.INVALID,
             "not a label of an automatic pool",
@@ -169,7 +232,8 @@ def test_valid_pools(spec: dict[str, Any]) -> None:
 def test_refused_pools(spec: dict[str, Any], field: str, kind: Kind | None, words: str) -> None:
     """Each rule refuses with the field, and says what is wrong."""
     errors = errors_of(make_ippool(**spec))
-    if kind is None:  # the family follows from the subnet, so a subnet without slash is refused at the subnet alone
+    # the family follows from the subnet, so a subnet without slash is refused at the subnet alone
+    if kind is None:
         field, kind, words = "spec.subnet", Kind.INVALID, "is not a CIDR"
 
     assert [(field, kind)] == [(error.field, error.kind) for error in errors]
@@ -179,7 +243,12 @@ def test_refused_pools(spec: dict[str, Any], field: str, kind: Kind | None, word
 def test_everything_is_said_at_once() -> None:
     """Independent errors of one pool come together."""
     errors = errors_of(
-        make_ippool(ips=["x", "10.7.0.1"], gateway="10.9.0.1", routes=[{"dst": "x", "gw": "y"}], podAffinity={}),
+        make_ippool(
+            ips=["x", "10.7.0.1"],
+            gateway="10.9.0.1",
+            routes=[{"dst": "x", "gw": "y"}],
+            podAffinity={},
+        ),
     )
 
     assert [
@@ -195,7 +264,13 @@ def test_everything_is_said_at_once() -> None:
 def test_families() -> None:
     """The family must be known, supported and enabled."""
     unknown = errors_of(make_ippool(subnet="nonsense"))
-    strange = validate_pool(None, replace(make_ippool(), spec=replace(make_ippool().spec, ip_version=5)), [], None, FEATURES)
+    strange = validate_pool(
+        None,
+        replace(make_ippool(), spec=replace(make_ippool().spec, ip_version=5)),
+        [],
+        None,
+        FEATURES,
+    )
     disabled = errors_of(make_ippool(subnet="fd00::/64"), features=Features(enable_ipv4=True))
 
     assert ("spec.ipVersion", Kind.INVALID) == (unknown[0].field, unknown[0].kind)
@@ -213,7 +288,9 @@ def test_subnets_of_two_pools() -> None:
 
     assert ("spec.subnet", Kind.INVALID) == (error.field, error.kind)
     assert error.message == "overlaps subnet 10.0.0.0/8 of IPPool wide, and is not the same"
-    assert not errors_of(make_ippool(), make_pool("next", "10.7.0.0/16", ips=[]), make_pool("six", "::/0", ips=[]))
+    assert not errors_of(
+        make_ippool(), make_pool("next", "10.7.0.0/16", ips=[]), make_pool("six", "::/0", ips=[])
+    )
 
 
 def test_addresses_of_two_pools() -> None:
@@ -222,7 +299,10 @@ def test_addresses_of_two_pools() -> None:
     (error,) = errors_of(make_ippool(), make_pool(), neighbour)
 
     assert ("spec.ips", Kind.FORBIDDEN) == (error.field, error.kind)
-    assert error.text == "spec.ips: Forbidden: has 2 addresses (10.6.0.18-10.6.0.19) of IPPool next; no two pools may share one"
+    assert (
+        error.text
+        == "spec.ips: Forbidden: has 2 addresses (10.6.0.18-10.6.0.19) of IPPool next; no two pools may share one"
+    )
     assert not errors_of(make_ippool(excludeIPs=["10.6.0.18-10.6.0.19"]), neighbour)
 
 
@@ -240,17 +320,25 @@ def test_shrinking() -> None:
     held = AddressSet.of([ip_address("10.6.0.12"), ip_address("10.6.0.15")])
     (error,) = change(make_ippool(), held, ips=("10.6.0.10-10.6.0.14",))
 
-    assert error.text == "spec.ips: Forbidden: lacks 1 address (10.6.0.15) that pods hold; delete the pods first"
+    assert (
+        error.text
+        == "spec.ips: Forbidden: lacks 1 address (10.6.0.15) that pods hold; delete the pods first"
+    )
     assert not change(make_ippool(), held, ips=("10.6.0.12-10.6.0.15",))
     assert change(make_ippool(), held, exclude_ips=("10.6.0.12",))
 
 
 def test_messages_stay_short() -> None:
     """Of many ranges a few are shown."""
-    held = AddressSet.of([ip_address(f"10.6.0.{last}") for last in range(10, 20, 2)] + [ip_address("10.6.1.1")])
+    held = AddressSet.of(
+        [ip_address(f"10.6.0.{last}") for last in range(10, 20, 2)] + [ip_address("10.6.1.1")]
+    )
     (error,) = change(make_ippool(), held, ips=())
 
-    assert "lacks 6 addresses (10.6.0.10, 10.6.0.12, 10.6.0.14, 10.6.0.16, 10.6.0.18, …)" in error.message
+    assert (
+        "lacks 6 addresses (10.6.0.10, 10.6.0.12, 10.6.0.14, 10.6.0.16, 10.6.0.18, …)"
+        in error.message
+    )
 
 
 def test_a_pool_that_is_being_deleted() -> None:
@@ -280,23 +368,33 @@ def test_rendering() -> None:
     two = [*errors, FieldError("spec.ips", Kind.FORBIDDEN, "x", "no")]
 
     assert (
-        render_errors(SpiderIPPool.resource, "blue", errors) == 'SpiderIPPool.spiderpool.spidernet.io "blue" is invalid: '
+        render_errors(SpiderIPPool.resource, "blue", errors)
+        == 'SpiderIPPool.spiderpool.spidernet.io "blue" is invalid: '
         'spec.subnet: Invalid value: "10.6.0.1/16": "10.6.0.1/16" is not a network address: write 10.6.0.0/16'
     )
-    assert render_errors(SpiderIPPool.resource, "blue", two).endswith("write 10.6.0.0/16, spec.ips: Forbidden: no]")
+    assert render_errors(SpiderIPPool.resource, "blue", two).endswith(
+        "write 10.6.0.0/16, spec.ips: Forbidden: no]"
+    )
 
 
 def reserved(
     *ips: str, version: int | None = None, deleted: bool = False, finalizers: tuple[str, ...] = ()
 ) -> SpiderReservedIP:
     """Make a reservation."""
-    metadata = ObjectMeta(name="r", deletion_timestamp="2025-01-01T00:00:00Z" if deleted else None, finalizers=finalizers)
+    metadata = ObjectMeta(
+        name="r",
+        deletion_timestamp="2025-01-01T00:00:00Z" if deleted else None,
+        finalizers=finalizers,
+    )
     return SpiderReservedIP(metadata=metadata, spec=ReservedIPSpec(ip_version=version, ips=ips))  # type: ignore[arg-type]
 
 
 def test_reservations_are_filled_in() -> None:
     """The family follows from the first item, several items are merged."""
-    assert reserved("10.6.0.1-10.6.0.3", version=4).spec == mutate_reserved(reserved("10.6.0.3", "10.6.0.1-10.6.0.2")).spec
+    assert (
+        reserved("10.6.0.1-10.6.0.3", version=4).spec
+        == mutate_reserved(reserved("10.6.0.3", "10.6.0.1-10.6.0.2")).spec
+    )
     assert mutate_reserved(reserved("fd00::1")).spec.ip_version == 6
     assert mutate_reserved(reserved()) == reserved()
     assert mutate_reserved(reserved("10.6.0.1", deleted=True)).spec.ip_version is None
@@ -321,18 +419,32 @@ def test_refused_reservations(tested: SpiderReservedIP, field: str, words: str) 
 
 def test_reservations_over_time() -> None:
     """A reservation's family never changes, and once it is being deleted nothing does."""
-    (error,) = validate_reserved(reserved("10.6.0.1", version=4), reserved("fd00::1", version=6), FEATURES)
+    (error,) = validate_reserved(
+        reserved("10.6.0.1", version=4), reserved("fd00::1", version=6), FEATURES
+    )
     ending = reserved("10.6.0.1", version=4, deleted=True, finalizers=("x",))
 
     assert ("spec.ipVersion", Kind.FORBIDDEN) == (error.field, error.kind)
-    assert not validate_reserved(reserved("10.6.0.1", version=4), reserved("10.6.0.2", version=4), FEATURES)
+    assert not validate_reserved(
+        reserved("10.6.0.1", version=4), reserved("10.6.0.2", version=4), FEATURES
+    )
     assert "being deleted" in (forbid_reserved_update(ending, ending) or "")
     assert forbid_reserved_update(ending, reserved(deleted=True)) is None
     assert forbid_reserved_update(reserved(), reserved()) is None
 
 
 TEXTS = st.sampled_from(
-    ["10.6.0.1", "10.6.0.1-10.6.0.9", "10.6.0.9-10.6.0.1", "fd00::1", "10.6.0.0/16", "::/0", "", "x", "1-2-3"]
+    [
+        "10.6.0.1",
+        "10.6.0.1-10.6.0.9",
+        "10.6.0.9-10.6.0.1",
+        "fd00::1",
+        "10.6.0.0/16",
+        "::/0",
+        "",
+        "x",
+        "1-2-3",
+    ]
 )
 SPECS = st.fixed_dictionaries(
     {"subnet": TEXTS},
@@ -349,7 +461,9 @@ SPECS = st.fixed_dictionaries(
 @given(SPECS)
 def test_what_is_admitted_can_be_read(spec: dict[str, Any]) -> None:
     """Any specification gets an answer, and a pool that is admitted is never a broken one."""
-    new = mutate_pool(msgspec.convert({"metadata": {"name": "p"}, "spec": spec}, SpiderIPPool), created=True)
+    new = mutate_pool(
+        msgspec.convert({"metadata": {"name": "p"}, "spec": spec}, SpiderIPPool), created=True
+    )
     errors = validate_pool(None, new, [], None, FEATURES)
 
     assert errors or Pool.parse(new).broken is None

@@ -1,4 +1,8 @@
-"""Admission of SpiderSubnets and of pools that belong to one: every rule of reference ipam.md 5.1 to 5.3."""
+"""
+Admission of SpiderSubnets and of pools that belong to one.
+
+Every rule of reference ipam.md 5.1 to 5.3.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,9 @@ def make_subnet(name: str = "s1", subnet: str = "10.6.0.0/16", **spec: Any) -> S
         metadata |= {"deletionTimestamp": "2025-01-01T00:00:00Z", "finalizers": [FINALIZER]}
     status = {"controlledIPPools": spec.pop("given")} if "given" in spec else {}
     spec.setdefault("ips", ["fd00::10-fd00::19"] if ":" in subnet else ["10.6.0.10-10.6.0.19"])
-    return msgspec.convert({"metadata": metadata, "spec": {"subnet": subnet, **spec}, "status": status}, SpiderSubnet)
+    return msgspec.convert(
+        {"metadata": metadata, "spec": {"subnet": subnet, **spec}, "status": status}, SpiderSubnet
+    )
 
 
 def refused(new: SpiderSubnet, *pools: Pool, others: tuple[SpiderSubnet, ...] = ()) -> list[str]:
@@ -63,7 +69,10 @@ def test_what_is_filled_in() -> None:
     ("spec", "words"),
     [
         ({"subnet": "nonsense"}, "spec.ipVersion: Invalid value: cannot be told"),
-        ({"subnet": "10.6.0.1/16"}, 'spec.subnet: Invalid value: "10.6.0.1/16": "10.6.0.1/16" is not a network address'),
+        (
+            {"subnet": "10.6.0.1/16"},
+            'spec.subnet: Invalid value: "10.6.0.1/16": "10.6.0.1/16" is not a network address',
+        ),
         ({"ipVersion": 6}, "spec.subnet: Invalid value"),
         ({"ips": ["10.7.0.1"]}, "spec.ips[0]: Invalid value"),
         ({"ips": ["10.6.0.9-10.6.0.1"]}, "spec.ips[0]: Invalid value"),
@@ -84,26 +93,39 @@ def test_overlap() -> None:
         'spec.subnet: Invalid value: "10.6.0.0/16": overlaps 10.6.0.0/16 of SpiderSubnet s2; no two subnets may'
     ] == refused(make_subnet(), others=(make_subnet("s2"),))
     assert 1 == len(refused(make_subnet(), others=(make_subnet("s2", "10.6.9.0/24", ips=[]),)))
-    assert [] == refused(make_subnet(), others=(make_subnet("s2", "10.7.0.0/16", ips=[]), make_subnet("s6", "fd00::/64")))
+    assert [] == refused(
+        make_subnet(),
+        others=(make_subnet("s2", "10.7.0.0/16", ips=[]), make_subnet("s6", "fd00::/64")),
+    )
 
 
 def test_pools_that_are_there() -> None:
-    """A pool of another CIDR that overlaps is in the way; one of the same CIDR must have addresses of the subnet only."""
+    """
+    A pool of another CIDR that overlaps is in the way.
+
+    One of the same CIDR must have addresses of the subnet only.
+    """
     (overlap,) = refused(make_subnet(), make_pool("red", "10.6.0.0/24"))
     (outside,) = refused(make_subnet(), make_pool("red", ips=["10.6.0.10-10.6.0.30"]))
 
     assert "overlaps subnet 10.6.0.0/24 of IPPool red" in overlap
     assert "lacks 11 addresses (10.6.0.20-10.6.0.30) of IPPool red" in outside
-    assert [] == refused(make_subnet(), make_pool("red"), make_pool("green", "10.7.0.0/16", ips=["10.7.0.1"]))
+    assert [] == refused(
+        make_subnet(), make_pool("red"), make_pool("green", "10.7.0.0/16", ips=["10.7.0.1"])
+    )
 
 
 def test_changes() -> None:
-    """Family and CIDR stay; what pools have cannot be taken away, everything else can (reference ipam.md 5.3)."""
+    """
+    Family and CIDR stay.
+
+    What pools have cannot be taken away, everything else can (reference ipam.md 5.3).
+    """
     old = make_subnet(given=GIVEN)
 
-    assert ["spec.subnet: Forbidden: is immutable: it is 10.6.0.0/16 and cannot become 10.8.0.0/16"] == changed(
-        old, subnet="10.8.0.0/16", ips=()
-    )
+    assert [
+        "spec.subnet: Forbidden: is immutable: it is 10.6.0.0/16 and cannot become 10.8.0.0/16"
+    ] == changed(old, subnet="10.8.0.0/16", ips=())
     assert [] == changed(old, ips=("10.6.0.10-10.6.0.12", "10.6.0.15"))
     words = changed(old, ips=("10.6.0.11-10.6.0.12",))
     assert [
@@ -116,14 +138,23 @@ def test_changes() -> None:
 
 
 def test_end_of_a_subnet() -> None:
-    """A subnet that is being deleted is not changed any more, but finalizers may go; deletion itself is refused on request."""
+    """
+    A subnet that is being deleted is not changed any more, but finalizers may go.
+
+    Deletion itself is refused on request.
+    """
     going = make_subnet(deleted=True)
     other = replace(going, spec=replace(going.spec, ips=()))
     free = replace(going, metadata=replace(going.metadata, finalizers=()))
 
     assert "is being deleted and cannot be changed" in (forbid_subnet_update(going, other) or "")
     assert forbid_subnet_update(going, free) is None
-    assert forbid_subnet_update(going, replace(going, metadata=replace(going.metadata, labels={"a": "b"}))) is None
+    assert (
+        forbid_subnet_update(
+            going, replace(going, metadata=replace(going.metadata, labels={"a": "b"}))
+        )
+        is None
+    )
     assert validate_subnet_delete(make_subnet(given=GIVEN), FEATURES) is None
     assert validate_subnet_delete(make_subnet(), PROTECTED) is None
     assert "4 addresses (10.6.0.10-10.6.0.12, 10.6.0.15) of it are given to auto, blue" in (
@@ -131,15 +162,24 @@ def test_end_of_a_subnet() -> None:
     )
 
 
-# --- pools that belong to a subnet ----------------------------------------------------------------------------------------
+# --- pools that belong to a subnet
+# ----------------------------------------------------------------------------------------
 
 
 def test_adoption() -> None:
-    """A new pool of the CIDR gets its owner, its label, and what it leaves open; another's pool stays as it is."""
-    subnet = Subnet.parse(make_subnet(gateway="10.6.0.1", routes=[{"dst": "10.9.0.0/16", "gw": "10.6.0.2"}]))
+    """
+    A new pool of the CIDR gets its owner, its label, and what it leaves open.
+
+    Another's pool stays as it is.
+    """
+    subnet = Subnet.parse(
+        make_subnet(gateway="10.6.0.1", routes=[{"dst": "10.9.0.0/16", "gw": "10.6.0.2"}])
+    )
     pool = mutate_pool(make_ippool(), subnet=subnet)
     explicit = mutate_pool(make_ippool(routes=[], gateway="10.6.0.3"), subnet=subnet)
-    theirs = adopted(replace(pool, metadata=replace(pool.metadata, labels={})), Subnet.parse(make_subnet("s2")))
+    theirs = adopted(
+        replace(pool, metadata=replace(pool.metadata, labels={})), Subnet.parse(make_subnet("s2"))
+    )
 
     (owner,) = pool.metadata.owner_references
     assert ("s1", "s1-uid", True) == (owner.name, owner.uid, owner.controller)
@@ -150,11 +190,15 @@ def test_adoption() -> None:
     assert {} == theirs.metadata.labels
 
 
-def under(subnet: SpiderSubnet, name: str = "green", *, auto: bool = False, **spec: Any) -> list[str]:
+def under(
+    subnet: SpiderSubnet, name: str = "green", *, auto: bool = False, **spec: Any
+) -> list[str]:
     """Admit a new pool that belongs to a subnet, and give the refused fields with their words."""
     labels = {"ipam.spidernet.io/owner-application-name": "web"} if auto else {}
     pool = mutate_pool(make_ippool(name, labels=labels, **spec), subnet=Subnet.parse(subnet))
-    return [error.text for error in validate_pool(None, pool, (), None, FEATURES, Subnet.parse(subnet))]
+    return [
+        error.text for error in validate_pool(None, pool, (), None, FEATURES, Subnet.parse(subnet))
+    ]
 
 
 def test_pool_within_its_subnet() -> None:
@@ -169,7 +213,11 @@ def test_pool_within_its_subnet() -> None:
 
 
 def test_automatic_pool_has_what_it_was_given() -> None:
-    """A user cannot change the addresses of an automatic pool: they are those of the subnet's status."""
+    """
+    A user cannot change the addresses of an automatic pool.
+
+    They are those of the subnet's status.
+    """
     (words,) = under(make_subnet(given=GIVEN), "auto", auto=True, ips=["10.6.0.10-10.6.0.13"])
 
     assert "change annotation ipam.spidernet.io/ippool-ip-number or the replicas" in words

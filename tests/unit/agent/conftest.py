@@ -13,8 +13,14 @@ from tests.unit.agent.simulation import Simulation, new_simulation
 
 @pytest.fixture(autouse=True)
 def plain_log() -> Iterator[None]:
-    """Log plain lines; structlog's own default draws tracebacks with all variables, which takes seconds."""
-    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
+    """
+    Log plain lines.
+
+    Structlog's own default draws tracebacks with all variables, which takes seconds.
+    """
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
     yield
     structlog.reset_defaults()
 

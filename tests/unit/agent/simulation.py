@@ -27,7 +27,9 @@ from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_ippool, make_namespace, make_node, make_pod
 
-CONFIG = Config(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
+CONFIG = Config(
+    enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True
+)
 SHORT = RetryPolicy(busy_s=0.3, absent_s=0.1)
 
 
@@ -37,9 +39,13 @@ class Agent:
 
     app: App
 
-    async def add(self, pod: Pod, nic: str = "eth0", container: str | None = None, **more: Any) -> IpamAddResponse:
+    async def add(
+        self, pod: Pod, nic: str = "eth0", container: str | None = None, **more: Any
+    ) -> IpamAddResponse:
         """Let the runtime ADD an interface; further keys are those of `Request`."""
-        return await self.app.ipam.lease(call_of(pod), Request(nic=nic, container_id=sandbox_of(pod, container), **more))
+        return await self.app.ipam.lease(
+            call_of(pod), Request(nic=nic, container_id=sandbox_of(pod, container), **more)
+        )
 
     async def delete(self, pod: Pod, container: str | None = None) -> None:
         """Let the runtime DEL a sandbox."""
@@ -54,7 +60,9 @@ class Simulation:
     folder: Path
 
     @asynccontextmanager
-    async def agent(self, node: str = "node1", *, cluster: Cluster | None = None, **more: Any) -> AsyncIterator[Agent]:
+    async def agent(
+        self, node: str = "node1", *, cluster: Cluster | None = None, **more: Any
+    ) -> AsyncIterator[Agent]:
         """Run an agent without listeners; further keys: `config`, `wait_s`, `quiet_s`, `env`."""
         async with informed(app := self.make(node, cluster=cluster, **more)):
             yield Agent(app)
@@ -93,7 +101,9 @@ class Simulation:
         """Have a default pool of ten addresses; keywords are keys of its spec."""
         return self.cluster.seed(make_ippool(name, subnet, **{"default": True, **spec}))
 
-    def pod(self, name: str = "web-1", uid: str | None = None, *, stateful: bool = False, **more: Any) -> Pod:
+    def pod(
+        self, name: str = "web-1", uid: str | None = None, *, stateful: bool = False, **more: Any
+    ) -> Pod:
         """Have a pod bound to `node1`; further keys as `make_pod`."""
         pod = make_pod(name, uid=uid or f"uid-{name}", **more)
         if stateful:
@@ -102,7 +112,11 @@ class Simulation:
 
     def held(self) -> dict[str, str]:
         """Give who holds what: address → pod name."""
-        return {record.spec.ip: record.spec.holder.name for record in self.cluster.all(SpiderIP) if record.held}
+        return {
+            record.spec.ip: record.spec.holder.name
+            for record in self.cluster.all(SpiderIP)
+            if record.held
+        }
 
 
 async def _nothing() -> tuple[InUseNamespace, ...]:
@@ -134,7 +148,11 @@ def ips(answer: IpamAddResponse) -> list[str]:
     return [ip.address.partition("/")[0] for ip in answer.ips or ()]
 
 
-def with_owner(pod: Pod, kind: str = "StatefulSet", name: str = "db", api_version: str = "apps/v1") -> Pod:
+def with_owner(
+    pod: Pod, kind: str = "StatefulSet", name: str = "db", api_version: str = "apps/v1"
+) -> Pod:
     """Let a controller own a pod."""
-    owner = OwnerReference(api_version=api_version, kind=kind, name=name, uid=f"{name}-uid", controller=True)
+    owner = OwnerReference(
+        api_version=api_version, kind=kind, name=name, uid=f"{name}-uid", controller=True
+    )
     return replace(pod, metadata=replace(pod.metadata, owner_references=(owner,)))

@@ -1,4 +1,8 @@
-"""An agent that dies at any point of an ADD or a DEL: the repeated call gives the same, and nothing leaks."""
+"""
+An agent that dies at any point of an ADD or a DEL.
+
+The repeated call gives the same, and nothing leaks.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,9 @@ class DyingCluster:
             return method
         return self._dying(name, method)
 
-    def _dying(self, verb: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _dying(
+        self, verb: str, method: Callable[..., Awaitable[Any]]
+    ) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **more: Any) -> Any:
             await self._unless_dead()
             subject = args[0] if isinstance(args[0], type) else type(args[0])
@@ -63,7 +69,9 @@ class DyingCluster:
             await asyncio.Event().wait()
 
 
-async def until_death(simulation: Simulation, dying: DyingCluster, work: Callable[[Agent], Awaitable[Any]]) -> bool:
+async def until_death(
+    simulation: Simulation, dying: DyingCluster, work: Callable[[Agent], Awaitable[Any]]
+) -> bool:
     """Run an agent's work until it ends or the agent dies; whether it died."""
     app = simulation.make("node1", cluster=dying)  # type: ignore[arg-type]
     await app.informers.start()
@@ -74,7 +82,8 @@ async def until_death(simulation: Simulation, dying: DyingCluster, work: Callabl
     await asyncio.wait({working, dead}, return_when=asyncio.FIRST_COMPLETED)
     dead.cancel()
     died = dying.dead.is_set()
-    # The process is gone, and everything in it; what it would still do as an undoing hangs at the dead cluster, and goes too.
+    # The process is gone, and everything in it; what it would still do as an undoing hangs at the
+    # dead cluster, and goes too.
     while rest := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in rest:
             task.cancel()
@@ -92,7 +101,8 @@ def two_nics(simulation: Simulation) -> Pod:
     simulation.pool("seven", "fd07::/64", ips=["fd07::10-fd07::19"], default=False)
     annotations = {
         **ippools(
-            {"interface": "eth0", "ipv4": ["blue"], "ipv6": ["six"]}, {"interface": "net1", "ipv4": ["red"], "ipv6": ["seven"]}
+            {"interface": "eth0", "ipv4": ["blue"], "ipv6": ["six"]},
+            {"interface": "net1", "ipv4": ["red"], "ipv6": ["seven"]},
         ),
         "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
     }
@@ -101,8 +111,14 @@ def two_nics(simulation: Simulation) -> Pod:
 
 @pytest.mark.parametrize("after_commit", [False, True])
 @pytest.mark.parametrize("k", range(1, 6))
-async def test_an_add_that_dies_at_write_k_is_repeated(simulation: Simulation, k: int, after_commit: bool) -> None:
-    """An ADD makes four writes; whichever it dies at, the next agent gives four addresses and has no fifth."""
+async def test_an_add_that_dies_at_write_k_is_repeated(
+    simulation: Simulation, k: int, after_commit: bool
+) -> None:
+    """
+    An ADD makes four writes.
+
+    Whichever it dies at, the next agent gives four addresses and has no fifth.
+    """
     pod = two_nics(simulation)
     dying = DyingCluster(simulation.cluster, k, after_commit=after_commit)
 
@@ -126,7 +142,11 @@ async def test_an_add_that_dies_at_write_k_is_repeated(simulation: Simulation, k
 async def test_a_failing_add_that_dies_while_it_takes_back_leaks_nothing(
     simulation: Simulation, k: int, after_commit: bool
 ) -> None:
-    """An ADD whose second NIC is full creates and deletes; killed at either write, nothing is held once the pod is gone."""
+    """
+    An ADD whose second NIC is full creates and deletes.
+
+    Killed at either write, nothing is held once the pod is gone.
+    """
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", ips=[], default=False)
     annotations = {
@@ -155,7 +175,9 @@ async def test_a_failing_add_that_dies_while_it_takes_back_leaks_nothing(
 
 @pytest.mark.parametrize("after_commit", [False, True])
 @pytest.mark.parametrize("k", range(1, 6))
-async def test_a_del_that_dies_at_write_k_is_repeated(simulation: Simulation, k: int, after_commit: bool) -> None:
+async def test_a_del_that_dies_at_write_k_is_repeated(
+    simulation: Simulation, k: int, after_commit: bool
+) -> None:
     """A DEL makes four deletes; whichever it dies at, the repeated DEL leaves nothing."""
     pod = two_nics(simulation)
     async with simulation.agent() as agent:
@@ -172,8 +194,14 @@ async def test_a_del_that_dies_at_write_k_is_repeated(simulation: Simulation, k:
 
 
 @pytest.mark.parametrize("after_commit", [False, True])
-async def test_a_hand_over_that_dies_is_repeated(simulation: Simulation, after_commit: bool) -> None:
-    """A static pod's ADD on its new node is one write; killed before or after it, the next agent gives the same address."""
+async def test_a_hand_over_that_dies_is_repeated(
+    simulation: Simulation, after_commit: bool
+) -> None:
+    """
+    A static pod's ADD on its new node is one write.
+
+    Killed before or after it, the next agent gives the same address.
+    """
     simulation.pool()
     simulation.cluster.seed(make_statefulset("db", replicas=2))
     first = simulation.pod("db-1", uid="first", node="node2", stateful=True)

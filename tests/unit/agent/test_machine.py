@@ -1,4 +1,8 @@
-"""Any order of calls, restarts, crashes and lost answers on two nodes: never two holders of an address, and nothing leaks."""
+"""
+Any order of calls, restarts, crashes and lost answers on two nodes.
+
+Never two holders of an address, and nothing leaks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
@@ -48,11 +58,21 @@ TWO_NICS: Shapes = {
     "default": (NETWORK, ("eth0", "net1")),
     "one pool": (ippool(ipv4=[GREEN]), ("eth0",)),
     "named": (
-        NETWORK | ippools({"interface": "eth0", "ipv4": [BLUE], "ipv6": [SIX]}, {"interface": "net1", "ipv4": [GREEN, BLUE]}),
+        NETWORK
+        | ippools(
+            {"interface": "eth0", "ipv4": [BLUE], "ipv6": [SIX]},
+            {"interface": "net1", "ipv4": [GREEN, BLUE]},
+        ),
         ("eth0", "net1"),
     ),
-    "by order": (NETWORK | ippools({"ipv4": [GREEN], "ipv6": [SIX]}, {"ipv4": [GREEN]}), ("eth0", "net1")),
-    "routes": (ippool(ipv4=[BLUE], ipv6=[SIX]) | routes({"dst": "10.9.0.0/16", "gw": "10.6.0.200"}), ("eth0",)),
+    "by order": (
+        NETWORK | ippools({"ipv4": [GREEN], "ipv6": [SIX]}, {"ipv4": [GREEN]}),
+        ("eth0", "net1"),
+    ),
+    "routes": (
+        ippool(ipv4=[BLUE], ipv6=[SIX]) | routes({"dst": "10.9.0.0/16", "gw": "10.6.0.200"}),
+        ("eth0",),
+    ),
 }
 
 
@@ -60,7 +80,8 @@ class TwoNodes(RuleBasedStateMachine):
     """
     Pods come, are started, restarted and go on two nodes whose agents may die at any time.
 
-    The model is what runtimes believe: which addresses each NIC of a living pod wears since its last successful ADD.
+    The model is what runtimes believe: which addresses each NIC of a living pod wears since its
+    last successful ADD.
     """
 
     shapes = ONE_NIC
@@ -76,7 +97,8 @@ class TwoNodes(RuleBasedStateMachine):
         self.in_use: dict[tuple[str, str], list[str]] = {}  # UID and NIC of a pod → addresses
         self.sandboxes: dict[str, int] = {}
         self.names = 0
-        self.busy = False  # several ADDs at a time: one may have an address for a moment that it gives back
+        # several ADDs at a time: one may have an address for a moment that it gives back
+        self.busy = False
         self.make_pools()
         self.simulation.cluster.seed(make_statefulset("db", replicas=len(DB)))
         self.run(self._start_agents())
@@ -95,7 +117,9 @@ class TwoNodes(RuleBasedStateMachine):
 
     async def _start_agent(self, node: str) -> None:
         self.stops[node] = AsyncExitStack()
-        self.agents[node] = await self.stops[node].enter_async_context(self.simulation.agent(node, wait_s=0))
+        self.agents[node] = await self.stops[node].enter_async_context(
+            self.simulation.agent(node, wait_s=0)
+        )
 
     def living(self) -> list[Pod]:
         """Give the pods that the API knows."""
@@ -103,19 +127,36 @@ class TwoNodes(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(WEB + DB), node=st.sampled_from(NODES), data=st.data())
     def create(self, name: str, node: str, data: st.DataObject) -> None:
-        """Let the scheduler bind a pod; a StatefulSet's may ask for something else than the one before it."""
+        """
+        Let the scheduler bind a pod.
+
+        A StatefulSet's may ask for something else than the one before it.
+        """
         if name not in [pod.metadata.name for pod in self.living()]:
             self.names += 1
             shape = data.draw(st.sampled_from(sorted(self.shapes)))
             more = {"annotations": self.shapes[shape][0], "labels": {"shape": shape}}
-            self.simulation.pod(name, uid=f"{name}#{self.names}", node=node, stateful=name in DB, **more)
+            self.simulation.pod(
+                name, uid=f"{name}#{self.names}", node=node, stateful=name in DB, **more
+            )
 
     @precondition(lambda self: self.living())
     @rule(data=st.data(), count=st.integers(min_value=1, max_value=3))
     def add(self, data: st.DataObject, count: int) -> None:
-        """Let runtimes ADD at the same time, for first or further sandboxes; each may lose patience midway."""
+        """
+        Let runtimes ADD at the same time, for first or further sandboxes.
+
+        Each may lose patience midway.
+        """
         living = self.living()
-        pods = data.draw(st.lists(st.sampled_from(living), min_size=1, max_size=count, unique_by=lambda pod: pod.metadata.uid))
+        pods = data.draw(
+            st.lists(
+                st.sampled_from(living),
+                min_size=1,
+                max_size=count,
+                unique_by=lambda pod: pod.metadata.uid,
+            )
+        )
         retry = [data.draw(st.sampled_from([None, None, 0, 2, 5, 9])) for _ in pods]
         self.run(self._add_all(pods, retry))
 
@@ -174,7 +215,9 @@ class TwoNodes(RuleBasedStateMachine):
         """Let a pod go, and the runtime repeat the DEL of each of its sandboxes until it succeeds."""
         pod = data.draw(st.sampled_from(self.living()))
         self.simulation.cluster.drop(Pod, pod.metadata.name, "ns")
-        self.in_use = {slot: given for slot, given in self.in_use.items() if slot[0] != pod.metadata.uid}
+        self.in_use = {
+            slot: given for slot, given in self.in_use.items() if slot[0] != pod.metadata.uid
+        }
         for _ in range(deletes):
             self.run(self._until_done(pod))
 
@@ -204,7 +247,11 @@ class TwoNodes(RuleBasedStateMachine):
         busy=st.booleans(),
     )
     def fault(self, verb: str, after_commit: bool, busy: bool) -> None:
-        """Let the next call of a kind fail: its answer is lost before or after it happened, or the server is busy."""
+        """
+        Let the next call of a kind fail.
+
+        Its answer is lost before or after it happened, or the server is busy.
+        """
         if verb == "get" or (busy and not after_commit):
             error: SpiderpoolError = TooManyRequests("later", retry_after_s=0.001)
             after_commit = False
@@ -231,12 +278,19 @@ class TwoNodes(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_held_for_nobody(self) -> None:
-        """Each held address belongs to a living pod, or to a static one that its StatefulSet wants; one a NIC and family."""
+        """
+        Each held address belongs to a living pod, or to a static one that its StatefulSet wants.
+
+        One a NIC and family.
+        """
         records = [record for record in self.simulation.cluster.all(SpiderIP) if record.held]
         living = {pod.metadata.uid for pod in self.living()}
         holders = [record.spec.holder for record in records]
         assert all(holder.uid in living or holder.name in DB for holder in holders)
-        slots = [(record.spec.holder.name, record.spec.holder.nic, record.spec.family) for record in records]
+        slots = [
+            (record.spec.holder.name, record.spec.holder.nic, record.spec.family)
+            for record in records
+        ]
         assert len(slots) == len(set(slots))
 
     def teardown(self) -> None:
@@ -274,7 +328,9 @@ class SeveralNics(TwoNodes):
         """Have two default pools, one a family, and one for those who name it."""
         super().make_pools()
         self.simulation.pool(SIX, "fd00::/64", ips=[f"fd00::1-fd00::{SIZES[SIX]}"])
-        self.simulation.pool(GREEN, "10.7.0.0/16", ips=[f"10.7.0.1-10.7.0.{SIZES[GREEN]}"], default=False)
+        self.simulation.pool(
+            GREEN, "10.7.0.0/16", ips=[f"10.7.0.1-10.7.0.{SIZES[GREEN]}"], default=False
+        )
 
     def is_full(self) -> bool:
         """Whether some pool is full, or was while this very pod had its last address for the other NIC."""
@@ -287,5 +343,8 @@ class SeveralNics(TwoNodes):
 def test_two_nodes(machine: type[TwoNodes], examples: int) -> None:
     """Any story of two nodes keeps every pod its own addresses and leaves nothing behind."""
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=examples, stateful_step_count=30, deadline=None, phases=(Phase.generate,))
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=30, deadline=None, phases=(Phase.generate,)
+        ),
     )

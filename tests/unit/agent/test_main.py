@@ -62,10 +62,15 @@ def test_a_missing_variable_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
 
     code, text = start(conf(tmp_path))
 
-    assert (1, "spiderpool-agent: environment variable SPIDERPOOL_NODE_NAME is required and is not set\n") == (code, text)
+    assert (
+        1,
+        "spiderpool-agent: environment variable SPIDERPOOL_NODE_NAME is required and is not set\n",
+    ) == (code, text)
 
 
-def test_a_kubeconfig_that_is_none_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kubeconfig_that_is_none_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The line names the file."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
 
@@ -88,7 +93,9 @@ async def test_refused_credentials_end_the_start() -> None:
     cluster = FakeCluster()
     cluster.faults.fail_next("get", None, Forbidden("Unauthorized"))
 
-    with pytest.raises(Forbidden, match=r"refuses this agent's credentials \(kubeconfig /k\): Unauthorized"):
+    with pytest.raises(
+        Forbidden, match=r"refuses this agent's credentials \(kubeconfig /k\): Unauthorized"
+    ):
         await main.require_access(cluster, read_settings({**REQUIRED, "KUBECONFIG": "/k"}))
 
 

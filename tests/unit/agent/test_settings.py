@@ -7,7 +7,11 @@ import pytest
 from spiderpool.agent.settings import read_settings
 from spiderpool.errors import InvalidRequest
 
-REQUIRED = {"SPIDERPOOL_POD_NAMESPACE": "kube-system", "SPIDERPOOL_POD_NAME": "agent-x", "SPIDERPOOL_NODE_NAME": "node1"}
+REQUIRED = {
+    "SPIDERPOOL_POD_NAMESPACE": "kube-system",
+    "SPIDERPOOL_POD_NAME": "agent-x",
+    "SPIDERPOOL_NODE_NAME": "node1",
+}
 
 
 def test_defaults_are_those_of_the_reference() -> None:
@@ -48,7 +52,9 @@ def test_a_wrong_value_is_named_with_what_it_must_be(name: str, value: str, word
 
 def test_go_spellings_of_true_count() -> None:
     """`T` is true, as for Go's ParseBool; log levels come in any case."""
-    settings = read_settings({**REQUIRED, "SPIDERPOOL_ENABLED_METRIC": "T", "SPIDERPOOL_LOG_LEVEL": "WARN"})
+    settings = read_settings(
+        {**REQUIRED, "SPIDERPOOL_ENABLED_METRIC": "T", "SPIDERPOOL_LOG_LEVEL": "WARN"}
+    )
 
     assert settings.metrics
     assert "warning" == settings.log_level

@@ -1,4 +1,8 @@
-"""The audit: books that agree give nothing, and each kind of difference is found, with its cause and its mend."""
+"""
+The audit.
+
+Books that agree give nothing, and each kind of difference is found, with its cause and its mend.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,9 @@ STATIC_POD = make_pod("db-1", uid="uid-2")
 STATIC = make_record("10.6.0.11", facts=make_facts(pod=STATIC_POD, owner=STATEFULSET))
 
 
-def uses(*texts: str, uid: str = "uid-1", nic: str = "eth0", node: str = "node1", **more: Any) -> NodeInterfaces:
+def uses(
+    *texts: str, uid: str = "uid-1", nic: str = "eth0", node: str = "node1", **more: Any
+) -> NodeInterfaces:
     """Make what a node's agent says about one namespace."""
     namespace = InUseNamespace(
         path=more.get("path", f"/var/run/netns/cni-{uid}"),
@@ -56,7 +62,9 @@ def uses(*texts: str, uid: str = "uid-1", nic: str = "eth0", node: str = "node1"
 
 def endpoints(*held: tuple[SpiderIP, Pod]) -> tuple[SpiderEndpoint, ...]:
     """Make the endpoints that go with records, each of a pod of its own."""
-    found = (endpoint_of([record], pod, record.spec.holder.owner or DEPLOYMENT) for record, pod in held)
+    found = (
+        endpoint_of([record], pod, record.spec.holder.owner or DEPLOYMENT) for record, pod in held
+    )
     return tuple(endpoint for endpoint in found if endpoint is not None)
 
 
@@ -105,14 +113,17 @@ def test_static_holders_agree() -> None:
     shown = endpoints((STATIC, STATIC_POD))
     status = (pool_with(STATIC),)
 
-    living = Snapshot((STATIC_POD,), (STATIC,), status, shown, owners, (uses("10.6.0.11/16", uid="uid-2"),))
+    living = Snapshot(
+        (STATIC_POD,), (STATIC,), status, shown, owners, (uses("10.6.0.11/16", uid="uid-2"),)
+    )
     awaited = Snapshot((), (STATIC,), status, shown, owners, (NodeInterfaces(node="node1"),))
 
     assert () == compare(living)
     assert () == compare(awaited)
 
 
-# Held by somebody who is gone, in whatever way: the leak and nothing else about that record is told.
+# Held by somebody who is gone, in whatever way: the leak and nothing else about that record is
+# told.
 LEAKS = {
     "pod gone": ((), RECORD, {}, "does not exist"),
     "other UID": ((make_pod(uid="uid-9", phase="Pending"),), RECORD, {}, "has UID uid-9"),
@@ -130,7 +141,15 @@ LEAKS = {
 def test_leaks(case: str) -> None:
     """Every record whose holder is gone, by the words of the controller's own verdict."""
     pods, record, owners, reason = LEAKS[case]
-    found = compare(Snapshot(pods, (record,), (pool_with(record),), owners=owners, interfaces=(NodeInterfaces(node="node1"),)))
+    found = compare(
+        Snapshot(
+            pods,
+            (record,),
+            (pool_with(record),),
+            owners=owners,
+            interfaces=(NodeInterfaces(node="node1"),),
+        )
+    )
 
     leak = the_one(tuple(each for each in found if each.kind is not Kind.ENDPOINT))
     assert (Kind.LEAK, record.spec.ip) == leak.identity
@@ -150,23 +169,53 @@ ENDED = make_pod(phase="Succeeded", restart="Never")
     ],
 )
 def test_pods_that_are_taken_down(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
-    """A pod that has ended holds its address until its DEL: while something wears it, and where nobody can tell."""
-    found = compare(Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes)))
+    """
+    A pod that has ended holds its address until its DEL.
+
+    While something wears it, and where nobody can tell.
+    """
+    found = compare(
+        Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes))
+    )
     assert () == found
 
 
 def test_pods_that_ended_on_a_lost_node() -> None:
-    """Nobody takes down what ends on a node that is not Ready: its address is given back by time, and is a leak until then."""
+    """
+    Nobody takes down what ends on a node that is not Ready.
+
+    Its address is given back by time, and is a leak until then.
+    """
     found = the_one(
-        compare(Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), nodes=frozenset({"node1"}), lost=frozenset({"node1"})))
+        compare(
+            Snapshot(
+                (ENDED,),
+                (RECORD,),
+                (pool_with(RECORD),),
+                nodes=frozenset({"node1"}),
+                lost=frozenset({"node1"}),
+            )
+        )
     )
     assert (Kind.LEAK, IP) == found.identity
 
 
-@pytest.mark.parametrize(("interfaces", "nodes"), [((NodeInterfaces(node="node1"),), {"node1"}), ((), {"node2"})])
+@pytest.mark.parametrize(
+    ("interfaces", "nodes"), [((NodeInterfaces(node="node1"),), {"node1"}), ((), {"node2"})]
+)
 def test_pods_that_ended(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]) -> None:
-    """A pod that has ended and of which nothing is left, or whose node is gone: its release was lost."""
-    found = the_one(compare(Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes))))
+    """
+    A pod that has ended and of which nothing is left, or whose node is gone.
+
+    Its release was lost.
+    """
+    found = the_one(
+        compare(
+            Snapshot(
+                (ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes)
+            )
+        )
+    )
 
     assert (Kind.LEAK, IP) == found.identity
     assert "which has ended" in found.text
@@ -174,7 +223,11 @@ def test_pods_that_ended(interfaces: tuple[NodeInterfaces, ...], nodes: set[str]
 
 
 def test_imported_without_a_pod() -> None:
-    """A record that was taken over for a pod that never came back knows no sandbox; it is a leak like any other."""
+    """
+    A record that was taken over for a pod that never came back knows no sandbox.
+
+    It is a leak like any other.
+    """
     imported = make_record(container_id="")
     assert Kind.LEAK in kinds(compare(Snapshot((), (imported,), (pool_with(imported),))))
 
@@ -199,7 +252,9 @@ def test_not_handed_over() -> None:
     """A static record names the pod before the one that runs."""
     owners = {STATIC.metadata.name: HolderOwners(statefulset=make_statefulset())}
     again = make_pod("db-1", uid="uid-3")
-    found = compare(Snapshot((again,), (STATIC,), (pool_with(STATIC),), endpoints((STATIC, STATIC_POD)), owners))
+    found = compare(
+        Snapshot((again,), (STATIC,), (pool_with(STATIC),), endpoints((STATIC, STATIC_POD)), owners)
+    )
 
     assert Kind.NOT_HANDED_OVER is the_one(found).kind
     assert "kubectl --namespace ns delete pod db-1" == found[0].remedy
@@ -294,8 +349,18 @@ def test_not_worn(interfaces: NodeInterfaces, words: str) -> None:
 
 @pytest.mark.parametrize("pod", [make_pod(phase="Pending"), make_pod(node="node9")])
 def test_what_is_not_known_is_no_difference(pod: Pod) -> None:
-    """A pod that is being started may wear nothing yet; of a node whose agent did not answer nothing is known."""
-    assert () == compare(snapshot(pods=(pod,), interfaces=(NodeInterfaces(node="node1"),), endpoints=endpoints((RECORD, pod))))
+    """
+    A pod that is being started may wear nothing yet.
+
+    Of a node whose agent did not answer nothing is known.
+    """
+    assert () == compare(
+        snapshot(
+            pods=(pod,),
+            interfaces=(NodeInterfaces(node="node1"),),
+            endpoints=endpoints((RECORD, pod)),
+        )
+    )
 
 
 def test_a_pod_that_ends() -> None:
@@ -305,8 +370,14 @@ def test_a_pod_that_ends() -> None:
 
 
 def test_other_sandbox() -> None:
-    """The pod runs in a sandbox that the record does not know: its DEL would not release the address."""
-    found = the_one(compare(snapshot(interfaces=(uses(f"{IP}/16", containers=("sandbox-2", "app")),))))
+    """
+    The pod runs in a sandbox that the record does not know.
+
+    Its DEL would not release the address.
+    """
+    found = the_one(
+        compare(snapshot(interfaces=(uses(f"{IP}/16", containers=("sandbox-2", "app")),)))
+    )
     assert (Kind.OTHER_SANDBOX, IP) == found.identity
     assert "--containerid sandbox-2" in found.remedy
 
@@ -324,7 +395,9 @@ def test_both_families() -> None:
         interfaces=(uses(f"{IP}/16", "fd00::10/64", "10.6.0.12/16", "fd00::12/64"),),
     )
 
-    assert [(Kind.UNRECORDED, "10.6.0.12"), (Kind.UNRECORDED, "fd00::12")] == [each.identity for each in compare(both)]
+    assert [(Kind.UNRECORDED, "10.6.0.12"), (Kind.UNRECORDED, "fd00::12")] == [
+        each.identity for each in compare(both)
+    ]
 
 
 def test_addresses_of_others() -> None:
@@ -338,7 +411,10 @@ ENDPOINTS = {
         endpoints((make_record("10.6.0.12"), POD)),
         "the endpoint shows 10.6.0.12 on eth0; held are 10.6.0.10 on eth0",
     ),
-    "of another pod": (endpoints((RECORD, make_pod(uid="uid-9"))), "the endpoint is of pod UID uid-9; held by uid-1"),
+    "of another pod": (
+        endpoints((RECORD, make_pod(uid="uid-9"))),
+        "the endpoint is of pod UID uid-9; held by uid-1",
+    ),
 }
 
 
@@ -364,9 +440,18 @@ def test_endpoint_only() -> None:
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (IPPoolStatus(total_ip_count=10, allocated_ip_count=0), "status says 0 of 10 allocated, the records 1 of 10"),
-        (IPPoolStatus(total_ip_count=9, allocated_ip_count=1), "status says 1 of 9 allocated, the records 1 of 10"),
-        (IPPoolStatus(total_ip_count=10, allocated_ip_count=1, allocated_ips="{}"), "names other addresses"),
+        (
+            IPPoolStatus(total_ip_count=10, allocated_ip_count=0),
+            "status says 0 of 10 allocated, the records 1 of 10",
+        ),
+        (
+            IPPoolStatus(total_ip_count=9, allocated_ip_count=1),
+            "status says 1 of 9 allocated, the records 1 of 10",
+        ),
+        (
+            IPPoolStatus(total_ip_count=10, allocated_ip_count=1, allocated_ips="{}"),
+            "names other addresses",
+        ),
     ],
 )
 def test_pool_status(status: IPPoolStatus, text: str) -> None:
@@ -385,7 +470,8 @@ def test_a_status_without_its_map() -> None:
 def subnet_with(*pools: SpiderIPPool, **status: Any) -> SpiderSubnet:
     """Make a subnet whose status is what these pools have; keywords are keys of the status."""
     subnet = SpiderSubnet(
-        metadata=ObjectMeta(name="s1", uid="s1-uid"), spec=SubnetSpec(subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.29",))
+        metadata=ObjectMeta(name="s1", uid="s1-uid"),
+        spec=SubnetSpec(subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.29",)),
     )
     parsed = Subnet.parse(subnet)
     grants = settle_grants(parsed, [Pool.parse(pool) for pool in pools], keep_unbuilt=False)
@@ -394,12 +480,21 @@ def subnet_with(*pools: SpiderIPPool, **status: Any) -> SpiderSubnet:
 
 def under(pool: SpiderIPPool) -> SpiderIPPool:
     """Let subnet `s1` control a pool."""
-    return replace(pool, metadata=replace(pool.metadata, owner_references=(subnet_reference("s1", "s1-uid"),)))
+    return replace(
+        pool, metadata=replace(pool.metadata, owner_references=(subnet_reference("s1", "s1-uid"),))
+    )
 
 
 def test_a_subnet_and_its_pools_agree() -> None:
-    """What the status gives to a pool is what the pool has; a pool of somebody else is not looked for."""
-    mine, other = under(pool_with(RECORD)), make_ippool("other", ips=["10.6.1.0-10.6.1.9"], status={"totalIPCount": 10})
+    """
+    What the status gives to a pool is what the pool has.
+
+    A pool of somebody else is not looked for.
+    """
+    mine, other = (
+        under(pool_with(RECORD)),
+        make_ippool("other", ips=["10.6.1.0-10.6.1.9"], status={"totalIPCount": 10}),
+    )
     assert () == compare(snapshot(pools=(mine, other), subnets=(subnet_with(mine),)))
 
 
@@ -408,7 +503,10 @@ def test_a_subnet_and_its_pools_agree() -> None:
     [
         (
             "s1/blue",
-            {"controlled_ippools": '{"blue":{"ips":["10.6.0.10-10.6.0.18"]}}', "allocated_ip_count": 9},
+            {
+                "controlled_ippools": '{"blue":{"ips":["10.6.0.10-10.6.0.18"]}}',
+                "allocated_ip_count": 9,
+            },
             "the status gives 10.6.0.10-10.6.0.18 to IPPool blue, which has 10.6.0.10-10.6.0.19",
         ),
         (
@@ -424,22 +522,39 @@ def test_a_subnet_and_its_pools_agree() -> None:
             },
             "the status gives 10.6.0.20 to IPPool gone, which it does not control, or which does not exist",
         ),
-        ("s1", {"allocated_ip_count": 3}, "the status says 3 of 20 given to pools, its entries and ips say 10 of 20"),
-        ("s1", {"total_ip_count": None}, "the status says 10 of 0 given to pools, its entries and ips say 10 of 20"),
+        (
+            "s1",
+            {"allocated_ip_count": 3},
+            "the status says 3 of 20 given to pools, its entries and ips say 10 of 20",
+        ),
+        (
+            "s1",
+            {"total_ip_count": None},
+            "the status says 10 of 0 given to pools, its entries and ips say 10 of 20",
+        ),
     ],
 )
 def test_subnet_status(subject: str, status: dict[str, Any], text: str) -> None:
-    """Entries and counts of a subnet's status, each against the pools; whoever leads writes it anew."""
+    """
+    Entries and counts of a subnet's status, each against the pools.
+
+    Whoever leads writes it anew.
+    """
     mine = under(pool_with(RECORD))
     found = the_one(compare(snapshot(pools=(mine,), subnets=(subnet_with(mine, **status),))))
     assert (Kind.SUBNET_STATUS, subject) == found.identity
     assert text == found.text
-    assert "kubectl --namespace kube-system rollout restart deployment spiderpool-controller" == found.remedy
+    assert (
+        "kubectl --namespace kube-system rollout restart deployment spiderpool-controller"
+        == found.remedy
+    )
 
 
 def test_not_imported() -> None:
     """Allocations of Go Spiderpool that nobody took over yet."""
-    waiting = make_ippool("old", annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"a/b","podUid":"u"}}'})
+    waiting = make_ippool(
+        "old", annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"a/b","podUid":"u"}}'}
+    )
     assert [Kind.NOT_IMPORTED] == kinds(compare(Snapshot(pools=(waiting,))))
 
 
@@ -449,7 +564,11 @@ def test_a_new_pool() -> None:
 
 
 def test_lasting() -> None:
-    """A difference counts when the second reading has it too; its words are then those of the second."""
+    """
+    A difference counts when the second reading has it too.
+
+    Its words are then those of the second.
+    """
     leak = Difference(Kind.LEAK, IP, "first", "", "")
     again = Difference(Kind.LEAK, IP, "second", "", "")
     other = Difference(Kind.LEAK, "10.6.0.11", "", "", "")
@@ -470,14 +589,20 @@ POOL_IPS = st.integers(10, 19).map(lambda number: f"10.6.0.{number}")
 
 @given(held=st.dictionaries(POOL_IPS, st.integers(0, 5), max_size=10))
 def test_consistent_books_agree(held: dict[str, int]) -> None:
-    """Law: books that are all derived from the same holders agree, whoever holds what, each on a NIC of its own."""
+    """
+    Law.
+
+    Books that are all derived from the same holders agree, whoever holds what, each on a NIC of its
+    own.
+    """
     pods = {number: make_pod(f"p{number}", uid=f"u{number}") for number in set(held.values())}
     records = [
         make_record(ip, facts=make_facts(pod=pods[number]), nic=f"net{index}")
         for index, (ip, number) in enumerate(sorted(held.items()))
     ]
     shown = [
-        endpoint_of([r for r in records if r.spec.holder.uid == pod.metadata.uid], pod, DEPLOYMENT) for pod in pods.values()
+        endpoint_of([r for r in records if r.spec.holder.uid == pod.metadata.uid], pod, DEPLOYMENT)
+        for pod in pods.values()
     ]
     in_use = [
         InUseNamespace(
@@ -508,11 +633,21 @@ def test_a_lost_record_is_found(held: dict[str, int], lost: st.DataObject) -> No
     """Law: whichever record is lost while its pod wears the address, it is named."""
     gone = lost.draw(st.sampled_from(sorted(held)))
     pods = {number: make_pod(f"p{number}", uid=f"u{number}") for number in set(held.values())}
-    records = tuple(record_of(make_record(ip, facts=make_facts(pod=pods[n])).spec) for ip, n in held.items() if ip != gone)
+    records = tuple(
+        record_of(make_record(ip, facts=make_facts(pod=pods[n])).spec)
+        for ip, n in held.items()
+        if ip != gone
+    )
     in_use = NodeInterfaces(
         node="node1",
-        namespaces=tuple(uses(f"{ip}/16", uid=f"u{n}", path=f"/{ip}").namespaces[0] for ip, n in held.items()),
+        namespaces=tuple(
+            uses(f"{ip}/16", uid=f"u{n}", path=f"/{ip}").namespaces[0] for ip, n in held.items()
+        ),
     )
-    found = compare(Snapshot(tuple(pods.values()), records, (pool_with(*records),), interfaces=(in_use,)))
+    found = compare(
+        Snapshot(tuple(pods.values()), records, (pool_with(*records),), interfaces=(in_use,))
+    )
 
-    assert [gone] == [difference.subject for difference in found if difference.kind is Kind.UNRECORDED]
+    assert [gone] == [
+        difference.subject for difference in found if difference.kind is Kind.UNRECORDED
+    ]

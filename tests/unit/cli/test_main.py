@@ -67,7 +67,10 @@ def agent_on(node: str) -> AgentPod:
             "nodeName": node,
             "containers": [
                 {
-                    "ports": [{"name": "metrics", "containerPort": 5711}, {"name": "health", "containerPort": 15710}],
+                    "ports": [
+                        {"name": "metrics", "containerPort": 5711},
+                        {"name": "health", "containerPort": 15710},
+                    ],
                     "env": [{"name": "MULTUS_CLUSTER_NETWORK", "value": "spider/main"}],
                 }
             ],
@@ -86,7 +89,13 @@ class Lab:
         self.in_use: dict[str, NodeInterfaces] = {}
         self.seed(make_node("node1"), make_namespace("ns"), agent_on("node1"))
         self.seed(
-            msgspec.convert({"metadata": {"name": "my-conf", "namespace": "spider"}, "data": {"conf.yml": CONF}}, ConfigMap)
+            msgspec.convert(
+                {
+                    "metadata": {"name": "my-conf", "namespace": "spider"},
+                    "data": {"conf.yml": CONF},
+                },
+                ConfigMap,
+            )
         )
         self.uses()
 
@@ -100,14 +109,21 @@ class Lab:
         record = make_record()
         pool = make_ippool()
         endpoint = endpoint_of([record], make_pod(), DEPLOYMENT)
-        self.seed(replace(pool, status=pool_status([record], Pool.parse(pool))), make_pod(), record, endpoint)
+        self.seed(
+            replace(pool, status=pool_status([record], Pool.parse(pool))),
+            make_pod(),
+            record,
+            endpoint,
+        )
         self.uses("10.6.0.10/16")
         return self.cluster.all(SpiderIP)[0]
 
     def uses(self, *texts: str) -> None:
         """Let the pod's eth0 wear addresses."""
         eth0 = InUseInterface(nic="eth0", addresses=texts)
-        namespace = InUseNamespace(path="/var/run/netns/a", pod_uid="uid-1", containers=("sandbox-1",), interfaces=(eth0,))
+        namespace = InUseNamespace(
+            path="/var/run/netns/a", pod_uid="uid-1", containers=("sandbox-1",), interfaces=(eth0,)
+        )
         self.in_use["node1"] = NodeInterfaces(node="node1", namespaces=(namespace,))
 
     async def ask(self, agent: AgentPod) -> NodeInterfaces:
@@ -131,7 +147,8 @@ def lab() -> Lab:
     return Lab()
 
 
-# --- check ------------------------------------------------------------------------------------------------------------------
+# --- check
+# ------------------------------------------------------------------------------------------------------------------
 
 
 async def test_check_of_books_that_agree(lab: Lab) -> None:
@@ -140,7 +157,10 @@ async def test_check_of_books_that_agree(lab: Lab) -> None:
     report = await lab.check()
 
     assert ((), (), 0) == (report.differences, report.unread, report.exit_code)
-    assert "all agree (2 pods, 1 held addresses, 1 endpoints, 1 pools, the interfaces of 1 nodes)" == summary(report)
+    assert (
+        "all agree (2 pods, 1 held addresses, 1 endpoints, 1 pools, the interfaces of 1 nodes)"
+        == summary(report)
+    )
 
 
 async def test_check_of_a_difference(lab: Lab) -> None:
@@ -156,16 +176,27 @@ async def test_check_of_a_difference(lab: Lab) -> None:
 async def test_check_reads_subnets(lab: Lab) -> None:
     """A subnet whose status nobody wrote is a difference."""
     lab.good()
-    lab.seed(SpiderSubnet(metadata=ObjectMeta(name="s1"), spec=SubnetSpec(subnet="10.7.0.0/16", ips=("10.7.0.10",))))
+    lab.seed(
+        SpiderSubnet(
+            metadata=ObjectMeta(name="s1"),
+            spec=SubnetSpec(subnet="10.7.0.0/16", ips=("10.7.0.10",)),
+        )
+    )
 
     (difference,) = (await lab.check()).differences
 
     assert (Kind.SUBNET_STATUS, "s1") == difference.identity
-    assert "the status says 0 of 0 given to pools, its entries and ips say 0 of 1" == difference.text
+    assert (
+        "the status says 0 of 0 given to pools, its entries and ips say 0 of 1" == difference.text
+    )
 
 
 async def test_check_looks_twice(lab: Lab) -> None:
-    """What is mended between the two readings is no difference; the wait is what projections may take."""
+    """
+    What is mended between the two readings is no difference.
+
+    The wait is what projections may take.
+    """
     lab.good()
     lab.uses()
     waits = []
@@ -196,18 +227,27 @@ async def test_check_without_an_agents_answer(lab: Lab) -> None:
     lab.in_use.clear()
     report = await lab.check()
 
-    assert (2, (Unread("interfaces of node node1", "agent agent-node1 does not answer"),)) == (report.exit_code, report.unread)
+    assert (2, (Unread("interfaces of node node1", "agent agent-node1 does not answer"),)) == (
+        report.exit_code,
+        report.unread,
+    )
 
 
 async def test_check_of_a_node_without_an_agent(lab: Lab) -> None:
-    """A node where a pod holds an address and no agent runs is a book that is missing; one that is gone is not."""
+    """
+    A node where a pod holds an address and no agent runs is a book that is missing.
+
+    One that is gone is not.
+    """
     lab.good()
     pod = make_pod("other", uid="uid-2", node="node2")
     lab.seed(make_node("node2"), pod, make_record("10.6.0.11", facts=make_facts(pod=pod)))
     gone = make_pod("third", uid="uid-3", node="node3")
     lab.seed(gone, make_record("10.6.0.12", facts=make_facts(pod=gone)))
 
-    assert [Unread("interfaces of node node2", "no agent runs there")] == list((await lab.check()).unread)
+    assert [Unread("interfaces of node node2", "no agent runs there")] == list(
+        (await lab.check()).unread
+    )
 
 
 async def test_owners_of_static_holders(lab: Lab) -> None:
@@ -218,11 +258,17 @@ async def test_owners_of_static_holders(lab: Lab) -> None:
     reading = await read_snapshot(lab.cluster, None)
 
     assert {"10.6.0.11", "10.6.0.17"} == set(reading.snapshot.owners)
-    assert ["10.6.0.17"] == [each.subject for each in gc.remediable(reading.snapshot) if each.kind is Kind.LEAK]
+    assert ["10.6.0.17"] == [
+        each.subject for each in gc.remediable(reading.snapshot) if each.kind is Kind.LEAK
+    ]
 
 
 async def test_where_agents_answer(lab: Lab) -> None:
-    """The port is the one that the pod calls health; configuration and default network are the agent's own."""
+    """
+    The port is the one that the pod calls health.
+
+    Configuration and default network are the agent's own.
+    """
     installation = await read_installation(lab.cluster)
 
     assert 15710 == agent_on("node1").port
@@ -233,7 +279,8 @@ async def test_where_agents_answer(lab: Lab) -> None:
     )
 
 
-# --- ip ---------------------------------------------------------------------------------------------------------------------
+# --- ip
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 async def test_show_an_address(lab: Lab) -> None:
@@ -254,7 +301,10 @@ async def test_show_an_address(lab: Lab) -> None:
     ("ip", "note"),
     [
         ("10.6.0.11", "10.6.0.11 is free in pool blue"),
-        ("10.6.0.12", "10.6.0.12 is free in pool blue and reserved by SpiderReservedIP printers: no pod gets it"),
+        (
+            "10.6.0.12",
+            "10.6.0.12 is free in pool blue and reserved by SpiderReservedIP printers: no pod gets it",
+        ),
         ("10.6.0.19", "10.6.0.19 is the gateway of pool blue, so it is given to no pod"),
         ("10.9.0.1", "10.9.0.1 is in no pool"),
     ],
@@ -262,19 +312,34 @@ async def test_show_an_address(lab: Lab) -> None:
 async def test_show_an_address_without_a_record(lab: Lab, ip: str, note: str) -> None:
     """Why nobody holds it."""
     lab.seed(make_ippool(gateway="10.6.0.19"))
-    lab.seed(msgspec.convert({"metadata": {"name": "printers"}, "spec": {"ips": ["10.6.0.12"]}}, SpiderReservedIP))
+    lab.seed(
+        msgspec.convert(
+            {"metadata": {"name": "printers"}, "spec": {"ips": ["10.6.0.12"]}}, SpiderReservedIP
+        )
+    )
     assert note == (await find(lab.cluster, ip=ip)).note
 
 
 async def test_show_a_pool(lab: Lab) -> None:
-    """Its records and its numbers: ten addresses, of which one is held, one cools and one is reserved."""
+    """
+    Its records and its numbers.
+
+    Ten addresses, of which one is held, one cools and one is reserved.
+    """
     lab.good()
     lab.seed(let_go(make_record("10.6.0.13"), IPState.COOLING, "2025-01-01T00:00:00Z"))
-    lab.seed(msgspec.convert({"metadata": {"name": "printers"}, "spec": {"ips": ["10.6.0.12"]}}, SpiderReservedIP))
+    lab.seed(
+        msgspec.convert(
+            {"metadata": {"name": "printers"}, "spec": {"ips": ["10.6.0.12"]}}, SpiderReservedIP
+        )
+    )
     shown = await find(lab.cluster, pool="blue")
 
     assert ["10.6.0.10", "10.6.0.13"] == [line.ip for line in shown.addresses]
-    assert Usage("blue", total=10, held=1, cooling=1, quarantined=0, reserved=1, gateway=0, free=7) == shown.pool
+    assert (
+        Usage("blue", total=10, held=1, cooling=1, quarantined=0, reserved=1, gateway=0, free=7)
+        == shown.pool
+    )
     assert shown.pool is not None
     assert "1 held, 1 cooling, 1 reserved, 7 free, of 10" == shown.pool.words
 
@@ -283,7 +348,9 @@ async def test_show_a_pool_beside_a_reservation_that_cannot_be_read(lab: Lab) ->
     """The bad item is named; the good item beside it counts."""
     lab.good()
     ips = ["10.6.0.0/24", "10.6.0.12"]
-    lab.seed(msgspec.convert({"metadata": {"name": "printers"}, "spec": {"ips": ips}}, SpiderReservedIP))
+    lab.seed(
+        msgspec.convert({"metadata": {"name": "printers"}, "spec": {"ips": ips}}, SpiderReservedIP)
+    )
     shown = await find(lab.cluster, pool="blue")
 
     assert 1 == (shown.pool.reserved if shown.pool else None)
@@ -296,14 +363,21 @@ async def test_show_a_pod(lab: Lab) -> None:
     lab.good()
     lab.seed(make_record("10.6.0.11", facts=make_facts(pod=make_pod("other", uid="uid-2"))))
 
-    assert ["10.6.0.11"] == [line.ip for line in (await find(lab.cluster, pod="ns/other")).addresses]
-    assert "not what you asked for" in (await find(lab.cluster, ip="10.6.0.10", pod="ns/other")).note
+    assert ["10.6.0.11"] == [
+        line.ip for line in (await find(lab.cluster, pod="ns/other")).addresses
+    ]
+    assert (
+        "not what you asked for" in (await find(lab.cluster, ip="10.6.0.10", pod="ns/other")).note
+    )
 
 
 async def test_release_refuses_a_living_holder(lab: Lab) -> None:
     """Unless it is forced; then the record goes."""
     lab.good()
-    with pytest.raises(InvalidRequest, match=r"10\.6\.0\.10 stays with ns/web-1: pod ns/web-1 exists; --force releases it"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"10\.6\.0\.10 stays with ns/web-1: pod ns/web-1 exists; --force releases it",
+    ):
         await give_back(lab.cluster, IP, dry_run=False, force=False)
     assert 1 == len(lab.cluster.all(SpiderIP))
 
@@ -325,7 +399,9 @@ async def test_release_of_a_leak(lab: Lab) -> None:
 async def test_release_of_a_pod_that_ends(lab: Lab) -> None:
     """Its node gives the address back when it is taken down; until then only force does."""
     lab.seed(make_pod(deleted=True), make_record())
-    with pytest.raises(InvalidRequest, match="its node gives the address back once it is taken down"):
+    with pytest.raises(
+        InvalidRequest, match="its node gives the address back once it is taken down"
+    ):
         await give_back(lab.cluster, IP, dry_run=False, force=False)
 
 
@@ -353,7 +429,9 @@ async def test_release_meets_another_writer(lab: Lab) -> None:
 
     async def mark(call: Call) -> None:
         if call.verb == "delete" and (text := next(mangle_rules, "")):
-            await lab.cluster.patch(SpiderIP, call.name, {"metadata": {"annotations": {"note": text}}})
+            await lab.cluster.patch(
+                SpiderIP, call.name, {"metadata": {"annotations": {"note": text}}}
+            )
 
     lab.cluster.on_write(mark)
     assert (await give_back(lab.cluster, IP, dry_run=False, force=False)).startswith("released ")
@@ -368,7 +446,14 @@ async def test_release_of_nothing(lab: Lab) -> None:
 
 def by_hand(**more: Any) -> ByHand:
     """Make what the user says of an address."""
-    said = {"ip": IP, "pod": "web-1", "namespace": "ns", "container_id": "sandbox-9", "node": "node1", "nic": "eth0"}
+    said = {
+        "ip": IP,
+        "pod": "web-1",
+        "namespace": "ns",
+        "container_id": "sandbox-9",
+        "node": "node1",
+        "nic": "eth0",
+    }
     return ByHand(**(said | more))
 
 
@@ -406,10 +491,16 @@ async def test_set_corrects_its_own(lab: Lab) -> None:
             "10.6.0.11 is held by ns/other from pool blue; release it first",
         ),
         ({"pod": "ended"}, InvalidRequest, "pod ns/ended has ended"),
-        ({"ip": parse_address("10.6.0.12")}, InvalidRequest, "ns/web-1 holds 10.6.0.10 on eth0 already; release that first"),
+        (
+            {"ip": parse_address("10.6.0.12")},
+            InvalidRequest,
+            "ns/web-1 holds 10.6.0.10 on eth0 already; release that first",
+        ),
     ],
 )
-async def test_set_refuses(lab: Lab, more: dict[str, Any], error: type[Exception], words: str) -> None:
+async def test_set_refuses(
+    lab: Lab, more: dict[str, Any], error: type[Exception], words: str
+) -> None:
     """What makes no sense is refused with its reason."""
     lab.good()
     lab.seed(make_record("10.6.0.11", facts=make_facts(pod=make_pod("other", uid="uid-2"))))
@@ -419,11 +510,16 @@ async def test_set_refuses(lab: Lab, more: dict[str, Any], error: type[Exception
     assert words in str(raised.value)
 
 
-# --- gc ---------------------------------------------------------------------------------------------------------------------
+# --- gc
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 async def test_gc(lab: Lab) -> None:
-    """A plan changes nothing; applied, leaks and orphaned endpoints are gone and missing endpoints are written."""
+    """
+    A plan changes nothing.
+
+    Applied, leaks and orphaned endpoints are gone and missing endpoints are written.
+    """
     lab.good()
     await lab.cluster.delete(SpiderEndpoint, "web-1", "ns")
     leak = make_record("10.6.0.11", facts=make_facts(pod=make_pod("gone", uid="uid-2")))
@@ -444,7 +540,11 @@ async def test_gc(lab: Lab) -> None:
 
 
 async def test_gc_leaves_an_endpoint_that_remembers(lab: Lab) -> None:
-    """A living pod's record was lost: its endpoint is what the agent makes it from again, and stays."""
+    """
+    A living pod's record was lost.
+
+    Its endpoint is what the agent makes it from again, and stays.
+    """
     record = lab.good()
     lab.cluster.drop(SpiderIP, record.metadata.name)
 
@@ -455,11 +555,17 @@ async def test_gc_leaves_an_endpoint_that_remembers(lab: Lab) -> None:
     assert "failed" == step.outcome
     assert "the endpoint is what they are made from" in step.detail
     assert 1 == len(lab.cluster.all(SpiderEndpoint))
-    assert "kubectl --namespace spider rollout restart daemonset spiderpool-agent" == difference.remedy
+    assert (
+        "kubectl --namespace spider rollout restart daemonset spiderpool-agent" == difference.remedy
+    )
 
 
 async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
-    """One that was edited is as its node's agent writes it: labels of others stay, a former version's finalizer goes."""
+    """
+    One that was edited is as its node's agent writes it.
+
+    Labels of others stay, a former version's finalizer goes.
+    """
     lab.good()
     (shown,) = lab.cluster.all(SpiderEndpoint)
     other = endpoint_of([make_record("10.6.0.12")], make_pod(), DEPLOYMENT)
@@ -467,7 +573,10 @@ async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
     meta = replace(shown.metadata, labels={"team": "a"}, finalizers=("spiderpool.spidernet.io",))
     await lab.cluster.replace(replace(shown, metadata=meta, status=other.status))
 
-    assert ["done"] == [step.outcome for step in await gc.remedy(lab.cluster, await read_snapshot(lab.cluster, None))]
+    assert ["done"] == [
+        step.outcome
+        for step in await gc.remedy(lab.cluster, await read_snapshot(lab.cluster, None))
+    ]
     assert 0 == (await lab.check()).exit_code
     (mended,) = lab.cluster.all(SpiderEndpoint)
     assert {"team": "a", "ipam.spidernet.io/node": "node1"} == mended.metadata.labels
@@ -477,7 +586,12 @@ async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
 async def test_gc_goes_on_after_a_failure(lab: Lab) -> None:
     """What cannot be mended is told and does not stop the next."""
     for number in (1, 2):
-        lab.seed(make_record(f"10.6.0.1{number}", facts=make_facts(pod=make_pod(f"gone-{number}", uid=f"uid-{number}"))))
+        lab.seed(
+            make_record(
+                f"10.6.0.1{number}",
+                facts=make_facts(pod=make_pod(f"gone-{number}", uid=f"uid-{number}")),
+            )
+        )
     reading = await read_snapshot(lab.cluster, None)
     lab.cluster.faults.fail_next("delete", SpiderIP, Forbidden("not yours"))
 
@@ -497,12 +611,17 @@ def test_gc_refuses() -> None:
         gc.refuse_gaps((Unread("pods", "not yours"),))
 
 
-# --- explain ----------------------------------------------------------------------------------------------------------------
+# --- explain
+# ----------------------------------------------------------------------------------------------------------------
 
 
-def network(name: str, ipam: dict[str, Any], namespace: str = "spider") -> NetworkAttachmentDefinition:
+def network(
+    name: str, ipam: dict[str, Any], namespace: str = "spider"
+) -> NetworkAttachmentDefinition:
     """Make a network whose plugin is in a list."""
-    config = msgspec.json.encode({"plugins": [{"type": "macvlan", "ipam": ipam}, {"type": "tuning"}]}).decode()
+    config = msgspec.json.encode(
+        {"plugins": [{"type": "macvlan", "ipam": ipam}, {"type": "tuning"}]}
+    ).decode()
     document = {"metadata": {"name": name, "namespace": namespace}, "spec": {"config": config}}
     return msgspec.convert(document, NetworkAttachmentDefinition)
 
@@ -510,12 +629,22 @@ def network(name: str, ipam: dict[str, Any], namespace: str = "spider") -> Netwo
 async def test_explain(lab: Lab) -> None:
     """Pools in their order with their numbers, the others with their reasons, and what the pod holds."""
     lab.good()
-    lab.seed(make_ippool("green", "10.7.0.0/16", ips=["10.7.0.1-10.7.0.5"]), make_ippool("red", disable=True))
-    lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue", "green", "red"]}))
+    lab.seed(
+        make_ippool("green", "10.7.0.0/16", ips=["10.7.0.1-10.7.0.5"]),
+        make_ippool("red", disable=True),
+    )
+    lab.seed(
+        network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue", "green", "red"]})
+    )
     told = await tell(lab.cluster, lab.cluster.all(Pod)[0], DEPLOYMENT)
 
     (slot,) = told.slots
-    assert ("eth0", 4, "CNI configuration", "10.6.0.10") == (slot.nic, slot.family, slot.source, slot.address)
+    assert ("eth0", 4, "CNI configuration", "10.6.0.10") == (
+        slot.nic,
+        slot.family,
+        slot.source,
+        slot.address,
+    )
     assert "holds 10.6.0.10 of blue, pool 1 of 2 in its order" == slot.answer
     assert [("blue", 9), ("green", 5)] == [(usage.pool, usage.free) for usage in slot.pools]
     assert ("red is disabled",) == slot.refused
@@ -534,15 +663,21 @@ async def test_explain_what_cannot_start(lab: Lab) -> None:
 
 async def test_explain_several_networks(lab: Lab) -> None:
     """One slot for each NIC that is ours; of the others it says whose they are."""
-    lab.seed(make_ippool(), network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
-    lab.seed(network("local", {"type": "host-local"}, "ns"), network("more", {"type": "spiderpool"}, "ns"))
+    lab.seed(
+        make_ippool(), network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]})
+    )
+    lab.seed(
+        network("local", {"type": "host-local"}, "ns"),
+        network("more", {"type": "spiderpool"}, "ns"),
+    )
     lab.seed(make_ippool("default", "10.8.0.0/16", ips=["10.8.0.1"], default=True))
     pod = make_pod(annotations={"k8s.v1.cni.cncf.io/networks": "local,more,missing"})
     told = await tell(lab.cluster, pod, DEPLOYMENT)
 
-    assert [("eth0", "would get an address of blue"), ("net2", "would get an address of default")] == [
-        (slot.nic, slot.answer) for slot in told.slots
-    ]
+    assert [
+        ("eth0", "would get an address of blue"),
+        ("net2", "would get an address of default"),
+    ] == [(slot.nic, slot.answer) for slot in told.slots]
     assert (
         "net1: network ns/local gets its addresses from host-local, not from Spiderpool",
         "net3: network ns/missing has no definition with an IPAM that could be read",
@@ -551,7 +686,10 @@ async def test_explain_several_networks(lab: Lab) -> None:
 
 async def test_explain_a_full_pool(lab: Lab) -> None:
     """The pod waits."""
-    lab.seed(make_ippool(ips=["10.6.0.10"]), make_record(facts=make_facts(pod=make_pod("other", uid="uid-2"))))
+    lab.seed(
+        make_ippool(ips=["10.6.0.10"]),
+        make_record(facts=make_facts(pod=make_pod("other", uid="uid-2"))),
+    )
     lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
     told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
     assert ["waits: all pools that it may use are full"] == [slot.answer for slot in told.slots]
@@ -561,18 +699,26 @@ async def test_explain_a_full_pool(lab: Lab) -> None:
     ("pool", "answer"),
     [
         (make_ippool(disable=True), "gets nothing: no pool that it may use"),
-        (make_ippool(annotations={}, status={"allocatedIPs": "{}"}), "waits: its pool is not ready yet"),
+        (
+            make_ippool(annotations={}, status={"allocatedIPs": "{}"}),
+            "waits: its pool is not ready yet",
+        ),
     ],
 )
 async def test_explain_without_a_pool(lab: Lab, pool: SpiderIPPool, answer: str) -> None:
     """A pool that is only not usable yet makes the pod wait."""
     lab.seed(pool, network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
-    assert [answer] == [slot.answer for slot in (await tell(lab.cluster, make_pod(), DEPLOYMENT)).slots]
+    assert [answer] == [
+        slot.answer for slot in (await tell(lab.cluster, make_pod(), DEPLOYMENT)).slots
+    ]
 
 
 async def test_explain_automatic_pools(lab: Lab) -> None:
     """A pod of an application gets the pool that was made for it; before that it waits."""
-    conf = {"metadata": {"name": "my-conf", "namespace": "spider"}, "data": {"conf.yml": CONF + AUTOMATIC}}
+    conf = {
+        "metadata": {"name": "my-conf", "namespace": "spider"},
+        "data": {"conf.yml": CONF + AUTOMATIC},
+    }
     lab.seed(msgspec.convert(conf, ConfigMap), network("main", {"type": "spiderpool"}))
     pod = make_pod(annotations={"ipam.spidernet.io/subnet": {"ipv4": ["s1"]}})
     (waiting,) = (await tell(lab.cluster, pod, DEPLOYMENT)).slots
@@ -592,13 +738,24 @@ async def test_explain_automatic_pools(lab: Lab) -> None:
     (given,) = (await tell(lab.cluster, pod, DEPLOYMENT)).slots
 
     assert "waits: its pool is not ready yet" == waiting.answer
-    assert ("would get an address of auto4-web", "annotation ipam.spidernet.io/subnet") == (given.answer, given.source)
+    assert ("would get an address of auto4-web", "annotation ipam.spidernet.io/subnet") == (
+        given.answer,
+        given.source,
+    )
 
 
-@pytest.mark.parametrize(("name", "uid", "ip"), [("db-1", "uid-1", "10.6.0.12"), ("db-0", "", "10.6.0.11")])
+@pytest.mark.parametrize(
+    ("name", "uid", "ip"), [("db-1", "uid-1", "10.6.0.12"), ("db-0", "", "10.6.0.11")]
+)
 async def test_explain_pinned_addresses(lab: Lab, name: str, uid: str, ip: str) -> None:
-    """A list of addresses is for the ordinals of a StatefulSet: each pod asks for its own, a manifest's for the first."""
-    lab.seed(make_ippool(), network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
+    """
+    A list of addresses is for the ordinals of a StatefulSet.
+
+    Each pod asks for its own, a manifest's for the first.
+    """
+    lab.seed(
+        make_ippool(), network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]})
+    )
     if uid:
         lab.seed(make_statefulset())
     pod = make_pod(name, uid=uid, annotations={"ipam.spidernet.io/ip": "10.6.0.11,10.6.0.12"})
@@ -612,17 +769,25 @@ async def test_explain_keeps_what_it_has(lab: Lab) -> None:
     lab.seed(make_ippool("green", "10.7.0.0/16", ips=["10.7.0.1-10.7.0.5"]))
     lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["green"]}))
     told = await tell(lab.cluster, lab.cluster.all(Pod)[0], DEPLOYMENT)
-    assert ["holds 10.6.0.10 of blue: it keeps what it has, though it does not ask for it any more"] == [
-        slot.answer for slot in told.slots
-    ]
+    assert [
+        "holds 10.6.0.10 of blue: it keeps what it has, though it does not ask for it any more"
+    ] == [slot.answer for slot in told.slots]
 
 
 def test_networks_of_a_pod() -> None:
-    """The annotation for the default network wins over the installation's; without either it is not known."""
+    """
+    The annotation for the default network wins over the installation's.
+
+    Without either it is not known.
+    """
     chosen = make_pod(annotations={"v1.multus-cni.io/default-network": "kube-system/other"})
 
-    assert (("eth0", "kube-system/other"),) == networks_of(make_facts(pod=chosen, default_network="spider/main"))
-    assert (("eth0", "spider/main"),) == networks_of(make_facts(default_network="main", agent_namespace="spider"))
+    assert (("eth0", "kube-system/other"),) == networks_of(
+        make_facts(pod=chosen, default_network="spider/main")
+    )
+    assert (("eth0", "spider/main"),) == networks_of(
+        make_facts(default_network="main", agent_namespace="spider")
+    )
     assert (("eth0", None),) == networks_of(make_facts())
 
 
@@ -673,22 +838,32 @@ spec:
 
 
 def test_pod_of_a_manifest() -> None:
-    """The first workload of the file: its template, its namespace, the node that the user thinks of."""
+    """
+    The first workload of the file.
+
+    Its template, its namespace, the node that the user thinks of.
+    """
     pod, owner = read_pod(DEPLOYMENT_MANIFEST, "default", "node1")
 
-    assert ("shop", "node1", {"app": "web"}) == (pod.metadata.namespace, pod.spec.node_name, pod.metadata.labels)
+    assert ("shop", "node1", {"app": "web"}) == (
+        pod.metadata.namespace,
+        pod.spec.node_name,
+        pod.metadata.labels,
+    )
     assert ("apps/v1", "Deployment", "web") == (owner.api_version, owner.kind, owner.name)
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("Pod", "web"), ("StatefulSet", "web-0"), ("CronJob", "web-"), ("DaemonSet", "web-")]
+    ("kind", "name"),
+    [("Pod", "web"), ("StatefulSet", "web-0"), ("CronJob", "web-"), ("DaemonSet", "web-")],
 )
 def test_pods_of_workloads(kind: str, name: str) -> None:
     """Each kind keeps its template where Kubernetes has it."""
     template = {"metadata": {}, "spec": {"nodeName": "node2"}}
-    spec = {"Pod": template["spec"], "CronJob": {"jobTemplate": {"spec": {"template": template}}}}.get(
-        kind, {"template": template}
-    )
+    spec = {
+        "Pod": template["spec"],
+        "CronJob": {"jobTemplate": {"spec": {"template": template}}},
+    }.get(kind, {"template": template})
     document = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "web"}, "spec": spec}
     pod, _ = read_pod(msgspec.json.encode(document).decode(), "ns")
 
@@ -710,7 +885,8 @@ def test_manifests_that_make_no_pod(text: str, words: str) -> None:
         read_pod(text, "ns")
 
 
-# --- the command line -------------------------------------------------------------------------------------------------------
+# --- the command line
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -735,8 +911,19 @@ def test_command_show(lab: Lab, command: Any) -> None:
     code, text = command("ip", "show")
 
     assert 0 == code
-    assert ["ADDRESS", "POOL", "STATE", "HOLDER", "NIC", "NODE", "STATIC", "SINCE"] == text.splitlines()[0].split()
-    assert ["10.6.0.10", "blue", "Held", "ns/web-1", "eth0", "node1", "no"] == text.splitlines()[1].split()[:7]
+    assert [
+        "ADDRESS",
+        "POOL",
+        "STATE",
+        "HOLDER",
+        "NIC",
+        "NODE",
+        "STATIC",
+        "SINCE",
+    ] == text.splitlines()[0].split()
+    assert ["10.6.0.10", "blue", "Held", "ns/web-1", "eth0", "node1", "no"] == text.splitlines()[
+        1
+    ].split()[:7]
 
 
 def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -755,7 +942,10 @@ def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) 
         "    cause: the address was taken off the interface, or the interface was never made",
         "    mend:  kubectl --namespace ns delete pod web-1",
     ] == text.splitlines()[:3]
-    assert "NotAssigned" == msgspec.json.decode(command("check", "-o", "json")[1])["differences"][0]["kind"]
+    assert (
+        "NotAssigned"
+        == msgspec.json.decode(command("check", "-o", "json")[1])["differences"][0]["kind"]
+    )
 
 
 def test_command_json(lab: Lab, command: Any) -> None:
@@ -778,7 +968,9 @@ def test_command_refusal(lab: Lab, command: Any) -> None:
 def test_command_gc(lab: Lab, command: Any) -> None:
     """Nothing to do is a sentence."""
     lab.good()
-    assert (0, "nothing to do: every address has a holder, every endpoint is right\n") == command("gc")
+    assert (0, "nothing to do: every address has a holder, every endpoint is right\n") == command(
+        "gc"
+    )
 
 
 def test_command_help(command: Any, tmp_path: Any) -> None:
@@ -811,7 +1003,10 @@ def test_way_to_the_api_server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -
     [
         ('{"plugins":5}', ""),
         ('{"ipam":{"type":"spiderpool","default_ipv4_ippool":5}}', "names its default pools as 5"),
-        ('{"ipam":{"type":"spiderpool","default_ipv6_ippool":"blue"}}', "names its default pools as 'blue'"),
+        (
+            '{"ipam":{"type":"spiderpool","default_ipv6_ippool":"blue"}}',
+            "names its default pools as 'blue'",
+        ),
     ],
 )
 async def test_explain_of_a_network_that_is_wrong(lab: Lab, config: str, problem: str) -> None:
@@ -826,4 +1021,6 @@ async def test_explain_of_a_network_that_is_wrong(lab: Lab, config: str, problem
             await tell(lab.cluster, pod, DEPLOYMENT)
     else:
         told = await tell(lab.cluster, pod, DEPLOYMENT)
-        assert ("eth0: network spider/main has no definition with an IPAM that could be read",) == told.notes
+        assert (
+            "eth0: network spider/main has no definition with an IPAM that could be read",
+        ) == told.notes

@@ -33,7 +33,9 @@ def definition(document: Any, name: str = "nad") -> NetworkConfig:
 
 def given_to(config: NetworkConfig, index: int = 0, **more: Any) -> Any:
     """Give what a plugin reads."""
-    return msgspec.json.decode(plugin_input(config, index, more.get("capability_args", {}), more.get("prev_result")))
+    return msgspec.json.decode(
+        plugin_input(config, index, more.get("capability_args", {}), more.get("prev_result"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,11 @@ def given_to(config: NetworkConfig, index: int = 0, **more: Any) -> Any:
     ],
 )
 def test_forms(document: dict[str, Any], name: str, types: list[str], listed: bool) -> None:
-    """A non-empty type makes a single plugin, else there is a list; a missing name is the definition's."""
+    """
+    A non-empty type makes a single plugin, else there is a list.
+
+    A missing name is the definition's.
+    """
     config = definition(document)
 
     assert (name, listed) == (config.name, config.listed)
@@ -67,11 +73,19 @@ def test_refused(text: str) -> None:
         parse_definition(text, "nad", "network default/nad")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.text(max_size=5), lambda s: st.lists(s) | st.dictionaries(st.text(), s)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(max_size=5),
+        lambda s: st.lists(s) | st.dictionaries(st.text(), s),
+    )
+)
 def test_never_crashes(document: Any) -> None:
     """Any JSON is read or refused."""
     with contextlib.suppress(SpiderpoolError):
-        assert isinstance(definition({"type": document, "plugins": document, "cniVersion": document}), NetworkConfig)
+        assert isinstance(
+            definition({"type": document, "plugins": document, "cniVersion": document}),
+            NetworkConfig,
+        )
 
 
 @pytest.mark.parametrize(
@@ -81,11 +95,22 @@ def test_never_crashes(document: Any) -> None:
         ({"type": "a", "cniVersion": "0.3.1"}, "0.3.1"),
         ({"type": "a", "cniVersion": "0.3.1", "cniVersions": ["1.0.0"]}, "0.3.1"),
         ({"plugins": [{"type": "a"}]}, "0.1.0"),
-        ({"plugins": [{"type": "a"}], "cniVersion": "0.4.0", "cniVersions": ["1.0.0", "1.1.0", "9.9.9"]}, "1.1.0"),
+        (
+            {
+                "plugins": [{"type": "a"}],
+                "cniVersion": "0.4.0",
+                "cniVersions": ["1.0.0", "1.1.0", "9.9.9"],
+            },
+            "1.1.0",
+        ),
     ],
 )
 def test_version(document: dict[str, Any], version: str) -> None:
-    """A list may offer several versions; a missing one is the oldest, for every verb (reference meta-plugin.md 1)."""
+    """
+    A list may offer several versions.
+
+    A missing one is the oldest, for every verb (reference meta-plugin.md 1).
+    """
     config = definition(document)
 
     assert version == config.version
@@ -96,7 +121,13 @@ def test_version(document: dict[str, Any], version: str) -> None:
 def test_input_of_a_list() -> None:
     """Each plugin keeps its own keys and gets name, version, the earlier result, and the capabilities that it asks for."""
     first = {"type": "a", "capabilities": {"mac": True, "ips": False}, "unknown": {"x": 1}}
-    config = definition({"cniVersion": "1.0.0", "name": "l", "plugins": [first, {"type": "b", "capabilities": {"ips": True}}]})
+    config = definition(
+        {
+            "cniVersion": "1.0.0",
+            "name": "l",
+            "plugins": [first, {"type": "b", "capabilities": {"ips": True}}],
+        }
+    )
     values = {"mac": "m", "ips": ["i"]}
 
     assert {**first, "name": "l", "cniVersion": "1.0.0", "runtimeConfig": {"mac": "m"}} == given_to(
@@ -114,7 +145,9 @@ def test_input_of_a_list() -> None:
 
 def test_cni_args() -> None:
     """`cni-args` are merged into every plugin; existing keys are overwritten, others stay."""
-    single = with_cni_args(definition({"type": "a", "args": {"cni": {"x": 1, "y": 2}, "other": 3}}), {"x": 9})
+    single = with_cni_args(
+        definition({"type": "a", "args": {"cni": {"x": 1, "y": 2}, "other": 3}}), {"x": 9}
+    )
     assert {"cni": {"x": 9, "y": 2}, "other": 3} == given_to(single)["args"]
 
     chain = with_cni_args(definition({"plugins": [{"type": "a"}, {"type": "b"}]}), {"x": 9})
@@ -124,14 +157,20 @@ def test_cni_args() -> None:
 
 def test_device() -> None:
     """A device is named under both keys in every plugin."""
-    chain = with_device(definition({"plugins": [{"type": "a", "deviceID": "old"}, {"type": "b"}]}), "0000:1")
+    chain = with_device(
+        definition({"plugins": [{"type": "a", "deviceID": "old"}, {"type": "b"}]}), "0000:1"
+    )
 
-    assert [("0000:1", "0000:1")] * 2 == [(plugin["deviceID"], plugin["pciBusID"]) for plugin in chain.plugins]
+    assert [("0000:1", "0000:1")] * 2 == [
+        (plugin["deviceID"], plugin["pciBusID"]) for plugin in chain.plugins
+    ]
 
 
 def file(name: str, document: Any) -> ConfFile:
     """Make a file."""
-    return ConfFile(name, document if isinstance(document, str) else msgspec.json.encode(document).decode())
+    return ConfFile(
+        name, document if isinstance(document, str) else msgspec.json.encode(document).decode()
+    )
 
 
 def test_candidates() -> None:
@@ -142,7 +181,11 @@ def test_candidates() -> None:
 
 
 def test_find_by_name() -> None:
-    """The first file whose JSON name it is counts, whatever the file's name; broken ones are passed over and told."""
+    """
+    The first file whose JSON name it is counts, whatever the file's name.
+
+    Broken ones are passed over and told.
+    """
     files = [
         file("00.conf", "{"),
         file("01.conf", {"name": "x"}),
@@ -179,16 +222,22 @@ def test_plugin_files() -> None:
     """A list's own folder adds plugins, unless the list wants only its own."""
     extra = [file("1.conf", {"type": "b"})]
     config = definition({"plugins": [{"type": "a"}]})
-    assert ["a", "b"] == [plugin["type"] for plugin in with_plugin_files(config, extra, "/d").plugins]
+    assert ["a", "b"] == [
+        plugin["type"] for plugin in with_plugin_files(config, extra, "/d").plugins
+    ]
 
     alone = definition({"plugins": [{"type": "a"}], "loadOnlyInlinedPlugins": True})
     assert ["a"] == [plugin["type"] for plugin in with_plugin_files(alone, extra, "/d").plugins]
 
 
-@pytest.mark.parametrize(("value", "off"), [(True, True), ("true", True), (False, False), ("no", False), (None, False)])
+@pytest.mark.parametrize(
+    ("value", "off"), [(True, True), ("true", True), (False, False), ("no", False), (None, False)]
+)
 def test_switches(value: Any, off: bool) -> None:
     """`disableCheck` and `disableGC` are booleans, or text as some lists have it."""
-    assert off is definition({"plugins": [{"type": "a"}], "disableGC": value}).switched_off("disableGC")
+    assert off is definition({"plugins": [{"type": "a"}], "disableGC": value}).switched_off(
+        "disableGC"
+    )
 
 
 def test_first_network() -> None:

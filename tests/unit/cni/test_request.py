@@ -56,7 +56,12 @@ def test_whole_call() -> None:
         call.cni_version,
         call.network,
     )
-    assert ("ns", "p", "c1", "u") == (call.args.namespace, call.args.name, call.args.infra_container_id, call.args.uid)
+    assert ("ns", "p", "c1", "u") == (
+        call.args.namespace,
+        call.args.name,
+        call.args.infra_container_id,
+        call.args.uid,
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,11 @@ def test_whole_call() -> None:
     [
         ({"CNI_COMMAND": None}, 4, "[CNI_COMMAND] missing"),
         ({"CNI_COMMAND": "add"}, 4, "CNI_COMMAND is 'add'"),
-        ({"CNI_CONTAINERID": None, "CNI_NETNS": None, "CNI_IFNAME": ""}, 4, "[CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME]"),
+        (
+            {"CNI_CONTAINERID": None, "CNI_NETNS": None, "CNI_IFNAME": ""},
+            4,
+            "[CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME]",
+        ),
         ({"CNI_CONTAINERID": "../x"}, 4, "CNI_CONTAINERID"),
         ({"CNI_IFNAME": "a/b"}, 4, "CNI_IFNAME"),
         ({"CNI_IFNAME": "0123456789abcdef"}, 4, "CNI_IFNAME"),
@@ -89,7 +98,11 @@ def test_environment_refused(env: dict[str, str | None], code: int, words: str) 
     [
         ([], 6, "write a JSON object"),
         ({**CONFIG, "cniVersion": 1}, 6, "cniVersion is the number 1"),
-        ({**CONFIG, "cniVersion": "0.2.0"}, 1, "'0.2.0', spiderpool supports 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"),
+        (
+            {**CONFIG, "cniVersion": "0.2.0"},
+            1,
+            "'0.2.0', spiderpool supports 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0",
+        ),
         ({"name": "net"}, 1, "'0.1.0'"),
         ({**CONFIG, "cniVersion": "2.0.0"}, 1, "incompatible CNI versions"),
         ({**CONFIG, "name": ""}, 7, "no name"),
@@ -120,7 +133,9 @@ def test_configuration_refused(config: Any, code: int, words: str) -> None:
 )
 def test_verbs_of_versions(command: str, version: str, known: bool) -> None:
     """A verb younger than the protocol version is refused with code 1."""
-    asked = request(plugin="coordinator", config={**CONFIG, "cniVersion": version}, CNI_COMMAND=command)
+    asked = request(
+        plugin="coordinator", config={**CONFIG, "cniVersion": version}, CNI_COMMAND=command
+    )
     if known:
         assert command == parse_call(asked).command
         return
@@ -131,14 +146,22 @@ def test_verbs_of_versions(command: str, version: str, known: bool) -> None:
 
 def test_delete_without_namespace() -> None:
     """DEL needs no network namespace, and a missing CNI version is the oldest."""
-    call = parse_call(request(plugin="ifacer", config={"name": "n"}, CNI_COMMAND="DEL", CNI_NETNS=None))
+    call = parse_call(
+        request(plugin="ifacer", config={"name": "n"}, CNI_COMMAND="DEL", CNI_NETNS=None)
+    )
 
     assert ("", "0.1.0") == (call.netns, call.cni_version)
 
 
 @pytest.mark.parametrize(
     ("config", "version"),
-    [(CONFIG, "1.0.0"), ({"cniVersion": "9"}, "0.3.0"), ([], "0.3.0"), ({}, "0.3.0"), ({"CNIVERSION": "0.4.0"}, "0.4.0")],
+    [
+        (CONFIG, "1.0.0"),
+        ({"cniVersion": "9"}, "0.3.0"),
+        ([], "0.3.0"),
+        ({}, "0.3.0"),
+        ({"CNIVERSION": "0.4.0"}, "0.4.0"),
+    ],
 )
 def test_version_of_errors(config: Any, version: str) -> None:
     """An error is rendered in the requested version when there is one that we speak."""
@@ -154,7 +177,9 @@ def test_arguments_keep_foreign_pairs(pairs: dict[str, str]) -> None:
     """Every pair survives in its order, whatever its value holds."""
     text = ";".join(f"{key}={value}" for key, value in pairs.items())
 
-    assert (("IgnoreUnknown", "true"), *pairs.items()) == parse_args(f"IgnoreUnknown=true;{text}").pairs
+    assert (("IgnoreUnknown", "true"), *pairs.items()) == parse_args(
+        f"IgnoreUnknown=true;{text}"
+    ).pairs
 
 
 @given(st.text(max_size=60))
@@ -189,7 +214,9 @@ def test_interface_names(name: str, valid: bool) -> None:
 
 def ipam(**keys: Any) -> IpamConfig:
     """Read an `ipam` object."""
-    return ipam_config(parse_call(request(config={**CONFIG, "ipam": {"type": "spiderpool", **keys}})))
+    return ipam_config(
+        parse_call(request(config={**CONFIG, "ipam": {"type": "spiderpool", **keys}}))
+    )
 
 
 def test_ipam_defaults() -> None:
@@ -225,17 +252,33 @@ def test_ipam_keys() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"log_file_max_size": "100"}, 'ipam.log_file_max_size is the string "100", write a number without quotes'),
+        (
+            {"log_file_max_size": "100"},
+            'ipam.log_file_max_size is the string "100", write a number without quotes',
+        ),
         ({"clean_gateway": "true"}, 'ipam.clean_gateway is the string "true", write true or false'),
         ({"clean_gateway": 1}, "ipam.clean_gateway is the number 1, write true or false"),
-        ({"default_ipv4_ippool": "a"}, 'ipam.default_ipv4_ippool is the string "a", write a list of strings'),
-        ({"default_ipv6_ippool": [1]}, "ipam.default_ipv6_ippool is the list [1], write a list of strings"),
-        ({"ipam_unix_socket_path": 5}, "ipam.ipam_unix_socket_path is the number 5, write a string"),
+        (
+            {"default_ipv4_ippool": "a"},
+            'ipam.default_ipv4_ippool is the string "a", write a list of strings',
+        ),
+        (
+            {"default_ipv6_ippool": [1]},
+            "ipam.default_ipv6_ippool is the list [1], write a list of strings",
+        ),
+        (
+            {"ipam_unix_socket_path": 5},
+            "ipam.ipam_unix_socket_path is the number 5, write a string",
+        ),
         ({"log_level": "loud"}, "ipam.log_level is 'loud'"),
     ],
 )
 def test_ipam_types(keys: dict[str, Any], words: str) -> None:
-    """A wrong type is refused with key, value and what to write (reference ipam.md 7.3: a string for a number is one)."""
+    """
+    A wrong type is refused with key, value and what to write (reference ipam.md 7.3.
+
+    A string for a number is one).
+    """
     with pytest.raises(InvalidRequest) as refusal:
         ipam(**keys)
 
@@ -255,7 +298,11 @@ def test_no_ipam() -> None:
         ({}, "IP=10.6.0.5", ["10.6.0.5"]),
         ({}, "IP=10.6.0.5/16,fd00::5", ["10.6.0.5", "fd00::5"]),
         ({"args": {"cni": {"ips": ["10.6.0.6/16"]}}}, "IP=10.6.0.5", ["10.6.0.6"]),
-        ({"runtimeConfig": {"ips": ["10.6.0.7"]}, "args": {"cni": {"ips": ["10.6.0.6"]}}}, "", ["10.6.0.7"]),
+        (
+            {"runtimeConfig": {"ips": ["10.6.0.7"]}, "args": {"cni": {"ips": ["10.6.0.6"]}}},
+            "",
+            ["10.6.0.7"],
+        ),
         ({"runtimeConfig": {"ips": []}}, "IP=10.6.0.5", ["10.6.0.5"]),
     ],
 )

@@ -10,12 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.cni.result import Dns, Interface, Ip, Result, Route, parse_result, render, render_error
+from spiderpool.cni.result import (
+    Dns,
+    Interface,
+    Ip,
+    Result,
+    Route,
+    parse_result,
+    render,
+    render_error,
+)
 from spiderpool.cni.versions import ALL
 from spiderpool.errors import DelegateFailed, InvalidRequest, Undecodable
 
 FULL = Result(
-    interfaces=(Interface("veth1", "02:00:00:00:00:01"), Interface("eth0", "02:00:00:00:00:02", 1450, "/ns/x", "", "0000:1")),
+    interfaces=(
+        Interface("veth1", "02:00:00:00:00:01"),
+        Interface("eth0", "02:00:00:00:00:02", 1450, "/ns/x", "", "0000:1"),
+    ),
     ips=(
         Ip(IPv4Interface("10.1.0.5/16"), IPv4Address("10.1.0.1"), 1),
         Ip(IPv6Interface("fd00::5/64"), None, 1),
@@ -43,7 +55,11 @@ OLD_ROUTES = [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "fd01::/64"}]
 FORMS: dict[str, dict[str, Any]] = {
     "0.2.0": {
         "cniVersion": "0.2.0",
-        "ip4": {"ip": "10.1.0.5/16", "gateway": "10.1.0.1", "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}]},
+        "ip4": {
+            "ip": "10.1.0.5/16",
+            "gateway": "10.1.0.1",
+            "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}],
+        },
         "ip6": {"ip": "fd00::5/64", "routes": [{"dst": "fd01::/64"}]},
         "dns": DNS,
     },
@@ -54,7 +70,13 @@ FORMS: dict[str, dict[str, Any]] = {
         "routes": OLD_ROUTES,
         "dns": DNS,
     },
-    "1.0.0": {"cniVersion": "1.0.0", "interfaces": OLD_INTERFACES, "ips": IPS, "routes": OLD_ROUTES, "dns": DNS},
+    "1.0.0": {
+        "cniVersion": "1.0.0",
+        "interfaces": OLD_INTERFACES,
+        "ips": IPS,
+        "routes": OLD_ROUTES,
+        "dns": DNS,
+    },
     "1.1.0": {
         "cniVersion": "1.1.0",
         "interfaces": [OLD_INTERFACES[0], {**OLD_INTERFACES[1], "mtu": 1450, "pciID": "0000:1"}],
@@ -85,7 +107,14 @@ TEXTS = st.text("abc:0/-", max_size=6)
 INTERFACES = st.builds(Interface, TEXTS, TEXTS, st.integers(0, 9000), TEXTS, TEXTS, TEXTS)
 IPS_ANY = st.builds(Ip, V4 | V6, GATEWAYS, NUMBERS)
 ROUTES = st.builds(
-    Route, (V4 | V6).map(lambda interface: interface.network), GATEWAYS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS
+    Route,
+    (V4 | V6).map(lambda interface: interface.network),
+    GATEWAYS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
 )
 TUPLES = st.lists(TEXTS, max_size=2).map(tuple)
 RESULTS = st.builds(
@@ -136,13 +165,20 @@ def test_damaged(value: dict[str, Any]) -> None:
 
 def test_host_bits() -> None:
     """A destination with host bits is read: Go plugins print it as it was configured."""
-    assert (Route(IPv4Network("10.1.0.0/16")),) == parse_result({"routes": [{"dst": "10.1.0.5/16"}]}).routes
+    assert (Route(IPv4Network("10.1.0.0/16")),) == parse_result(
+        {"routes": [{"dst": "10.1.0.5/16"}]}
+    ).routes
 
 
 def test_errors() -> None:
     """An error has version, code and message; details when there are any."""
-    assert {"cniVersion": "0.3.1", "code": 7, "msg": "no"} == msgspec.json.decode(render_error(InvalidRequest("no"), "0.3.1"))
-    failed = DelegateFailed("no", cni_code=51, details="why")
-    assert {"cniVersion": "1.1.0", "code": 51, "msg": "no", "details": "why"} == msgspec.json.decode(
-        render_error(failed, "1.1.0")
+    assert {"cniVersion": "0.3.1", "code": 7, "msg": "no"} == msgspec.json.decode(
+        render_error(InvalidRequest("no"), "0.3.1")
     )
+    failed = DelegateFailed("no", cni_code=51, details="why")
+    assert {
+        "cniVersion": "1.1.0",
+        "code": 51,
+        "msg": "no",
+        "details": "why",
+    } == msgspec.json.decode(render_error(failed, "1.1.0"))

@@ -23,11 +23,15 @@ def test_round_trip(attachments: frozenset[Attachment]) -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_either_key(key: str) -> None:
     """The specification's key and the early one both count; null is Go's empty list."""
-    assert {Attachment("c", "eth0")} == valid_attachments({key: [{"containerID": "c", "ifname": "eth0"}]})
+    assert {Attachment("c", "eth0")} == valid_attachments(
+        {key: [{"containerID": "c", "ifname": "eth0"}]}
+    )
     assert frozenset() == valid_attachments({key: None})
 
 
-@pytest.mark.parametrize("config", [{}, {KEYS[0]: {}}, {KEYS[0]: ["c"]}, {KEYS[0]: [{"containerID": "c"}]}])
+@pytest.mark.parametrize(
+    "config", [{}, {KEYS[0]: {}}, {KEYS[0]: ["c"]}, {KEYS[0]: [{"containerID": "c"}]}]
+)
 def test_refused(config: dict[str, Any]) -> None:
     """Without a readable list nothing is collected."""
     with pytest.raises(Undecodable):

@@ -1,7 +1,8 @@
 """
 The three pods on three nodes of reference datapath.md 6.1, written in the words of `ip route` and `ip rule`.
 
-Nodes route un-encapsulated ("plain via node IP"). Pod1: Calico only, on node1. Pod2: Calico and macvlan, on node2 (2.11 D).
+Nodes route un-encapsulated ("plain via node IP"). Pod1: Calico only, on node1. Pod2: Calico and
+macvlan, on node2 (2.11 D).
 Pod3: macvlan only, on node3 (2.11 A).
 """
 
@@ -13,14 +14,27 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Final
 
-from spiderpool.connectivity.survey import ALL_MARKS, LOCAL, MAIN, Counter, Ends, Link, NamespaceSurvey, Route, Rule, Tracked
+from spiderpool.connectivity.survey import (
+    ALL_MARKS,
+    LOCAL,
+    MAIN,
+    Counter,
+    Ends,
+    Link,
+    NamespaceSurvey,
+    Route,
+    Rule,
+    Tracked,
+)
 
 POD1, POD2, POD2_NET1, POD3 = "10.233.100.1", "10.233.101.2", "10.7.200.1", "10.7.200.2"
 NODE1, NODE2, NODE3 = "10.7.168.71", "10.7.168.72", "10.7.168.73"
 SERVICE: Final = "10.233.0.10"
 INVALID_DROP: Final = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
 
-BORN: Final = "0: from all lookup local\n32766: from all lookup main\n32767: from all lookup default"
+BORN: Final = (
+    "0: from all lookup local\n32766: from all lookup main\n32767: from all lookup default"
+)
 
 
 def routes(text: str, table: str = MAIN) -> tuple[Route, ...]:
@@ -67,11 +81,17 @@ def link(name: str, index: int, *addresses: str, kind: str = "", peer: int | Non
     return Link(name, index, kind, peer, tuple(map(ip_address, addresses)))
 
 
-def station(node: str, pod: str, links: tuple[Link, ...], extra_rules: str = "", **tables: str) -> NamespaceSurvey:
+def station(
+    node: str, pod: str, links: tuple[Link, ...], extra_rules: str = "", **tables: str
+) -> NamespaceSurvey:
     """Make a namespace from links, rules besides those it is born with, and tables (`main`, `t100` …)."""
     own = tuple(_own(links))
-    shown = tuple(route for name, text in tables.items() for route in routes(text, name.removeprefix("t")))
-    return NamespaceSurvey(node, pod, links, rules=rules(f"{BORN}\n{extra_rules}"), routes=(*own, *shown))
+    shown = tuple(
+        route for name, text in tables.items() for route in routes(text, name.removeprefix("t"))
+    )
+    return NamespaceSurvey(
+        node, pod, links, rules=rules(f"{BORN}\n{extra_rules}"), routes=(*own, *shown)
+    )
 
 
 def _own(links: tuple[Link, ...]) -> Iterator[Route]:
@@ -81,20 +101,28 @@ def _own(links: tuple[Link, ...]) -> Iterator[Route]:
             yield Route(ip_network(address), each.name, table=LOCAL, type="local")
 
 
-def node(number: int, address: str, links: tuple[Link, ...], pods: str, table500: str = "") -> NamespaceSurvey:
+def node(
+    number: int, address: str, links: tuple[Link, ...], pods: str, table500: str = ""
+) -> NamespaceSurvey:
     """Make a node: the underlay's NIC, routes to the other nodes' pods, the rule of table 500."""
     others = {1: NODE1, 2: NODE2, 3: NODE3}
-    remote = "\n".join(f"10.233.{99 + n}.0/26 via {a} dev ens192" for n, a in others.items() if n != number)
+    remote = "\n".join(
+        f"10.233.{99 + n}.0/26 via {a} dev ens192" for n, a in others.items() if n != number
+    )
     main = f"""default via 10.7.0.1 dev ens192
         10.7.0.0/16 dev ens192 proto kernel scope link src {address}
         blackhole 10.233.{99 + number}.0/26
         {remote}
         {pods}"""
     everything = (link("ens192", 2, address), *links)
-    return station(f"node{number}", "", everything, "1000: from all lookup 500", main=main, t500=table500)
+    return station(
+        f"node{number}", "", everything, "1000: from all lookup 500", main=main, t500=table500
+    )
 
 
-NODE1_STATION: Final = node(1, NODE1, (link("cali1", 11, kind="veth", peer=3),), f"{POD1} dev cali1 scope link")
+NODE1_STATION: Final = node(
+    1, NODE1, (link("cali1", 11, kind="veth", peer=3),), f"{POD1} dev cali1 scope link"
+)
 NODE2_STATION: Final = node(
     2,
     NODE2,
@@ -102,7 +130,9 @@ NODE2_STATION: Final = node(
     f"{POD2} dev cali2 scope link",
     f"{POD2_NET1} dev cali2 scope link",
 )
-NODE3_STATION: Final = node(3, NODE3, (link("veth3", 13, kind="veth", peer=4),), "", f"{POD3} dev veth3 scope link")
+NODE3_STATION: Final = node(
+    3, NODE3, (link("veth3", 13, kind="veth", peer=4),), "", f"{POD3} dev veth3 scope link"
+)
 
 POD1_STATION: Final = station(
     "node1",
@@ -113,7 +143,10 @@ POD1_STATION: Final = station(
 POD2_STATION: Final = station(
     "node2",
     "pod2",
-    (link("eth0", 3, POD2, kind="veth", peer=12), link("net1", 4, POD2_NET1, kind="macvlan", peer=2)),
+    (
+        link("eth0", 3, POD2, kind="veth", peer=12),
+        link("net1", 4, POD2_NET1, kind="macvlan", peer=2),
+    ),
     f"32764: from {POD2} lookup 100\n32765: from {POD2_NET1} lookup 101",
     main=f"""default via 169.254.1.1 dev eth0
         10.7.0.0/16 dev net1 proto kernel scope link src {POD2_NET1}
@@ -140,15 +173,26 @@ POD3_STATION: Final = station(
         169.254.0.0/16 via {NODE3} dev veth0 src {POD3}""",
     t100=f"default via {NODE3} dev veth0 src {POD3}",
 )
-SIMULATION: Final = (NODE1_STATION, NODE2_STATION, NODE3_STATION, POD1_STATION, POD2_STATION, POD3_STATION)
+SIMULATION: Final = (
+    NODE1_STATION,
+    NODE2_STATION,
+    NODE3_STATION,
+    POD1_STATION,
+    POD2_STATION,
+    POD3_STATION,
+)
 
 
-def ends(source: str, destination: str, source_port: int = 40000, destination_port: int = 80) -> Ends:
+def ends(
+    source: str, destination: str, source_port: int = 40000, destination_port: int = 80
+) -> Ends:
     """Make one direction of a connection."""
     return Ends(ip_address(source), source_port, ip_address(destination), destination_port)
 
 
-def tracked(original: Ends, reply: Ends, state: str = "ESTABLISHED", *, replied: bool = True, mark: int = 0) -> Tracked:
+def tracked(
+    original: Ends, reply: Ends, state: str = "ESTABLISHED", *, replied: bool = True, mark: int = 0
+) -> Tracked:
     """Make what conntrack knows of a connection."""
     return Tracked("tcp", state, original, reply, replied=replied, assured=replied, mark=mark)
 
@@ -158,4 +202,7 @@ def seen(
 ) -> tuple[NamespaceSurvey, ...]:
     """Give a world in which a namespace tracks connections, and counts packets of the INVALID rule."""
     counters = () if drops is None else (Counter(4, INVALID_DROP, drops),)
-    return tuple(replace(each, tracked=connections, drops=counters) if each.name == name else each for each in world)
+    return tuple(
+        replace(each, tracked=connections, drops=counters) if each.name == name else each
+        for each in world
+    )

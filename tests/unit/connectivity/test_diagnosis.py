@@ -26,20 +26,34 @@ from tests.unit.connectivity.simulation import (
 Simulation = tuple[NamespaceSurvey, ...]
 
 
-def failed(client: str | None, server: str, words: str = "timed out", stage: Stage = Stage.TRANSFER) -> Transfer:
+def failed(
+    client: str | None, server: str, words: str = "timed out", stage: Stage = Stage.TRANSFER
+) -> Transfer:
     """Make a failed transfer to port 80."""
-    return Transfer(stage, ip_address(client) if client else None, 40000, ip_address(server), 80, words=words)
+    return Transfer(
+        stage, ip_address(client) if client else None, 40000, ip_address(server), 80, words=words
+    )
 
 
 HALF = tracked(ends(POD3, POD1), ends(POD1, POD3, 80, 40000), "SYN_SENT", replied=False)
 
 
-@pytest.mark.parametrize(("before", "after", "dropped"), [(3, 12, "9 packets"), (100, 7, "7 packets"), (5, 5, "")])
+@pytest.mark.parametrize(
+    ("before", "after", "dropped"), [(3, 12, "9 packets"), (100, 7, "7 packets"), (5, 5, "")]
+)
 def test_invalid_drop(before: int, after: int, dropped: str) -> None:
-    """S3: half a connection on the client's node, the rule there, the answer passes by; a counter that fell began anew."""
+    """
+    S3: half a connection on the client's node, the rule there, the answer passes by.
+
+    A counter that fell began anew.
+    """
     flow = Flow(failed(POD3, POD1), POD3_STATION)
 
-    found = diagnose(flow, seen(SIMULATION, "node node3", drops=before), seen(SIMULATION, "node node3", HALF, drops=after))
+    found = diagnose(
+        flow,
+        seen(SIMULATION, "node node3", drops=before),
+        seen(SIMULATION, "node node3", HALF, drops=after),
+    )
 
     assert (Reason.INVALID_DROP, "node node3") == (found.reason, found.station)
     assert INVALID_DROP in found.sentence
@@ -50,18 +64,27 @@ def test_invalid_drop(before: int, after: int, dropped: str) -> None:
 
 def test_rule_is_gone() -> None:
     """Without the rule half a connection explains nothing."""
-    found = diagnose(Flow(failed(POD3, POD1), POD3_STATION), SIMULATION, seen(SIMULATION, "node node3", HALF))
+    found = diagnose(
+        Flow(failed(POD3, POD1), POD3_STATION), SIMULATION, seen(SIMULATION, "node node3", HALF)
+    )
 
     assert Reason.UNKNOWN is found.reason
 
 
 def test_rule_does_not_concern_whole_connections() -> None:
-    """S4: where the answer passes the node too, the rule is not blamed, even when others let its counter rise."""
+    """
+    S4.
+
+    Where the answer passes the node too, the rule is not blamed, even when others let its counter
+    rise.
+    """
     whole = tracked(ends(POD3, SERVICE), ends(POD1, "10.7.168.73", 80, 50000))
     world = seen(SIMULATION, "node node3", whole, drops=9)
 
     found = diagnose(
-        Flow(failed(POD3, SERVICE), POD3_STATION, ip_address(SERVICE)), seen(SIMULATION, "node node3", drops=1), world
+        Flow(failed(POD3, SERVICE), POD3_STATION, ip_address(SERVICE)),
+        seen(SIMULATION, "node node3", drops=1),
+        world,
     )
 
     assert Reason.UNKNOWN is found.reason
@@ -69,7 +92,9 @@ def test_rule_does_not_concern_whole_connections() -> None:
 
 def test_a_dead_target_is_not_blamed_on_the_rule() -> None:
     """A connection is half for want of a neighbour too: the request never arrived."""
-    half = tracked(ends(POD3, "10.233.100.9"), ends("10.233.100.9", POD3, 80, 40000), "SYN_SENT", replied=False)
+    half = tracked(
+        ends(POD3, "10.233.100.9"), ends("10.233.100.9", POD3, 80, 40000), "SYN_SENT", replied=False
+    )
     world = seen(SIMULATION, "node node3", half, drops=9)
 
     found = diagnose(Flow(failed(POD3, "10.233.100.9"), POD3_STATION), world, world)
@@ -79,9 +104,13 @@ def test_a_dead_target_is_not_blamed_on_the_rule() -> None:
 
 def test_no_neighbour() -> None:
     """Where an address does not answer, the station that asked for it is named."""
-    node1 = replace(SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("INCOMPLETE",)),))
+    node1 = replace(
+        SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("INCOMPLETE",)),)
+    )
 
-    found = diagnose(Flow(failed(POD1, "10.7.200.99"), POD1_STATION), SIMULATION, (node1, *SIMULATION[1:]))
+    found = diagnose(
+        Flow(failed(POD1, "10.7.200.99"), POD1_STATION), SIMULATION, (node1, *SIMULATION[1:])
+    )
 
     assert (Reason.NO_NEIGHBOUR, "node node1") == (found.reason, found.station)
     assert "10.7.200.99" in found.sentence
@@ -99,14 +128,20 @@ def test_reverse_path_filter() -> None:
 
 def test_no_address_to_send_from() -> None:
     """A pod that has no route has no source address either."""
-    found = diagnose(Flow(failed(None, POD1, "Network is unreachable", Stage.CONNECT), POD3_STATION), SIMULATION, SIMULATION)
+    found = diagnose(
+        Flow(failed(None, POD1, "Network is unreachable", Stage.CONNECT), POD3_STATION),
+        SIMULATION,
+        SIMULATION,
+    )
 
     assert (Reason.NO_ROUTE, "pod pod3") == (found.reason, found.station)
 
 
 def test_service_without_endpoint() -> None:
     """A Service that kube-proxy does not know on the client's node."""
-    found = diagnose(Flow(failed(POD3, SERVICE), POD3_STATION, ip_address(SERVICE)), SIMULATION, SIMULATION)
+    found = diagnose(
+        Flow(failed(POD3, SERVICE), POD3_STATION, ip_address(SERVICE)), SIMULATION, SIMULATION
+    )
 
     assert (Reason.NO_ENDPOINT, "node node3") == (found.reason, found.station)
 
@@ -114,7 +149,9 @@ def test_service_without_endpoint() -> None:
 def test_refused() -> None:
     """A connection that is refused although both ways are open was refused by who was reached."""
     found = diagnose(
-        Flow(failed(POD3, POD1, "[Errno 111] Connection refused", Stage.CONNECT), POD3_STATION), SIMULATION, SIMULATION
+        Flow(failed(POD3, POD1, "[Errno 111] Connection refused", Stage.CONNECT), POD3_STATION),
+        SIMULATION,
+        SIMULATION,
     )
 
     assert (Reason.NOT_LISTENING, "pod pod1") == (found.reason, found.station)

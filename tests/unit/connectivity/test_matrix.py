@@ -28,13 +28,22 @@ SERVER = ip_address("10.233.101.2")
 NAMES = Names("Calico", "Macvlan")
 
 
-def everywhere(*nodes: str, families: tuple[int, ...] = (4, 6)) -> dict[tuple[str, Goal, int], IPAddress]:
+def everywhere(
+    *nodes: str, families: tuple[int, ...] = (4, 6)
+) -> dict[tuple[str, Goal, int], IPAddress]:
     """Give addresses for all goals."""
     texts = {4: SERVER, 6: ip_address("fd00::2")}
-    return {(node, goal, family): texts[family] for node in nodes for goal in Goal for family in families}
+    return {
+        (node, goal, family): texts[family]
+        for node in nodes
+        for goal in Goal
+        for family in families
+    }
 
 
-def result(source: Kind, goal: Goal, *, passed: bool = True, placement: Placement = FAR, attempts: int = 1) -> Result:
+def result(
+    source: Kind, goal: Goal, *, passed: bool = True, placement: Placement = FAR, attempts: int = 1
+) -> Result:
     """Make a result."""
     client = ip_address("10.7.200.2")
     transfer = Transfer(Stage.DONE, client, 40000, SERVER, 8080, seen=client)
@@ -75,14 +84,21 @@ def test_wrong_nodes(nodes: list[str]) -> None:
 
 def test_kinds_of_goals() -> None:
     """Every goal knows who answers and whether kube-proxy stands in between."""
-    assert {Goal.OVERLAY_SERVICE, Goal.UNDERLAY_SERVICE, Goal.MULTI_SERVICE} == {goal for goal in Goal if goal.is_service}
+    assert {Goal.OVERLAY_SERVICE, Goal.UNDERLAY_SERVICE, Goal.MULTI_SERVICE} == {
+        goal for goal in Goal if goal.is_service
+    }
     assert Kind.MULTI is Goal.MULTI_UNDERLAY_IP.kind
-    assert {Goal.UNDERLAY_POD, Goal.MULTI_UNDERLAY_IP} == {goal for goal in Goal if goal.is_underlay_ip}
+    assert {Goal.UNDERLAY_POD, Goal.MULTI_UNDERLAY_IP} == {
+        goal for goal in Goal if goal.is_underlay_ip
+    }
 
 
 def test_exit_code() -> None:
     """0 when all pass, 1 when one fails, and nothing tried is no success."""
-    good, bad = result(Kind.OVERLAY, Goal.OVERLAY_POD), result(Kind.UNDERLAY, Goal.OVERLAY_POD, passed=False)
+    good, bad = (
+        result(Kind.OVERLAY, Goal.OVERLAY_POD),
+        result(Kind.UNDERLAY, Goal.OVERLAY_POD, passed=False),
+    )
 
     assert [0, 1, 1] == [exit_code([good]), exit_code([good, bad]), exit_code([])]
 
@@ -90,7 +106,9 @@ def test_exit_code() -> None:
 def test_report() -> None:
     """The article's table, the multi-NIC pod's two addresses in one column, and why a case failed."""
     failing = {(Kind.UNDERLAY, Goal.OVERLAY_POD), (Kind.UNDERLAY, Goal.MULTI_OVERLAY_IP)}
-    results = [result(kind, goal, passed=(kind, goal) not in failing) for kind in Kind for goal in Goal]
+    results = [
+        result(kind, goal, passed=(kind, goal) not in failing) for kind in Kind for goal in Goal
+    ]
 
     lines = render_report(results, NAMES).splitlines()
 
@@ -108,15 +126,24 @@ def test_report() -> None:
     assert ["Calico Pod", "✅", "✅", "✅ / ✅", "✅", "✅", "✅"] == cells[2]
     assert ["Macvlan Pod", "❌", "✅", "❌ / ✅", "✅", "✅", "✅"] == cells[3]
     assert ["Calico + Macvlan Pod", "✅", "✅", "✅ / ✅", "✅", "✅", "✅"] == cells[4]
-    assert "❌ Macvlan Pod -> Calico Pod, IPv4, from node1 to node2: 10.7.200.2 -> 10.233.101.2 port 8080" in lines
+    assert (
+        "❌ Macvlan Pod -> Calico Pod, IPv4, from node1 to node2: 10.7.200.2 -> 10.233.101.2 port 8080"
+        in lines
+    )
     assert "   ended at node node1: INVALID drop: because" in lines
-    assert 1 == sum(line.startswith("INVALID drop: set net.netfilter.nf_conntrack_tcp_be_liberal=1") for line in lines)
+    assert 1 == sum(
+        line.startswith("INVALID drop: set net.netfilter.nf_conntrack_tcp_be_liberal=1")
+        for line in lines
+    )
     assert "21 cases: 19 passed, 2 failed" == lines[-1]
 
 
 def test_report_of_overlay_alone() -> None:
     """Without an underlay there are one row and two columns."""
-    results = [result(Kind.OVERLAY, goal, placement=NEAR) for goal in (Goal.OVERLAY_POD, Goal.OVERLAY_SERVICE)]
+    results = [
+        result(Kind.OVERLAY, goal, placement=NEAR)
+        for goal in (Goal.OVERLAY_POD, Goal.OVERLAY_SERVICE)
+    ]
 
     lines = render_report(results, NAMES).splitlines()
 
@@ -129,12 +156,20 @@ def test_second_attempt_is_told() -> None:
     """A case that passed only when it was tried again is counted as such."""
     late = result(Kind.OVERLAY, Goal.OVERLAY_POD, attempts=2)
 
-    assert "1 cases: all passed, 1 of them not at the first attempt" == render_report([late], NAMES).splitlines()[-1]
+    assert (
+        "1 cases: all passed, 1 of them not at the first attempt"
+        == render_report([late], NAMES).splitlines()[-1]
+    )
 
 
 def test_json() -> None:
     """Each case with its ends, what the server saw, and its diagnosis."""
-    good, bad = to_json([result(Kind.MULTI, Goal.OVERLAY_SERVICE), result(Kind.UNDERLAY, Goal.OVERLAY_POD, passed=False)])
+    good, bad = to_json(
+        [
+            result(Kind.MULTI, Goal.OVERLAY_SERVICE),
+            result(Kind.UNDERLAY, Goal.OVERLAY_POD, passed=False),
+        ]
+    )
 
     assert {
         "family": 4,

@@ -32,7 +32,12 @@ from tests.unit.connectivity.simulation import (
 )
 
 
-def way(start: NamespaceSurvey, source: str, destination: str, world: tuple[NamespaceSurvey, ...] = SIMULATION) -> list[str]:
+def way(
+    start: NamespaceSurvey,
+    source: str,
+    destination: str,
+    world: tuple[NamespaceSurvey, ...] = SIMULATION,
+) -> list[str]:
     """Give the hops of a packet that arrives."""
     done = walk(world, start, ends(source, destination))
     assert End.ARRIVED is done.end, done.why
@@ -40,7 +45,10 @@ def way(start: NamespaceSurvey, source: str, destination: str, world: tuple[Name
 
 
 def way_back(
-    start: NamespaceSurvey, source: str, destination: str, world: tuple[NamespaceSurvey, ...] = SIMULATION
+    start: NamespaceSurvey,
+    source: str,
+    destination: str,
+    world: tuple[NamespaceSurvey, ...] = SIMULATION,
 ) -> list[str]:
     """Give the hops of an answer that arrives."""
     done = walk(world, start, ends(source, destination, 80, 40000))
@@ -65,39 +73,65 @@ def test_s1_overlay_to_the_overlay_address() -> None:
 
 
 def test_s1_overlay_to_the_underlay_address() -> None:
-    """S1: node1 masquerades and sends to net1 directly; net1 answers node1, which hands the answer on."""
+    """
+    S1: node1 masquerades and sends to net1 directly.
+
+    Net1 answers node1, which hands the answer on.
+    """
     connection = tracked(ends(POD1, POD2_NET1), ends(POD2_NET1, NODE1, 80, 40000))
     world = seen(SIMULATION, "node node1", connection)
 
-    assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[net1] pod pod2"] == way(POD1_STATION, POD1, POD2_NET1, world)
+    assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[net1] pod pod2"] == way(
+        POD1_STATION, POD1, POD2_NET1, world
+    )
     assert ["pod pod2 [net1]", "[ens192] node node1 [cali1]", "[eth0] pod pod1"] == way_back(
         POD2_STATION, POD2_NET1, NODE1, world
     )
 
 
 def test_s1_without_masquerade() -> None:
-    """S1 without natOutgoing: net1 sends the answer to its gateway, where it is lost (table 101 has no hijack routes)."""
+    """
+    S1 without natOutgoing.
+
+    Net1 sends the answer to its gateway, where it is lost (table 101 has no hijack routes).
+    """
     answer = walk(SIMULATION, POD2_STATION, ends(POD2_NET1, POD1, 80, 40000))
 
-    assert (End.UNSEEN, "net1", ip_address("10.7.0.1")) == (answer.end, answer.hops[0].left, answer.hops[0].next)
+    assert (End.UNSEEN, "net1", ip_address("10.7.0.1")) == (
+        answer.end,
+        answer.hops[0].left,
+        answer.hops[0].next,
+    )
 
 
 def test_own_node_by_table_500() -> None:
-    """S1: the node of a pod reaches its underlay address by the pod's veth pair, as table 500 says."""
+    """
+    S1.
+
+    The node of a pod reaches its underlay address by the pod's veth pair, as table 500 says.
+    """
     pod = station(
         "node2",
         "pod4",
         (link("eth0", 5, "10.233.101.4", kind="veth", peer=14),),
         main="default via 169.254.1.1 dev eth0",
     )
-    node2 = replace(NODE2_STATION, links=(*NODE2_STATION.links, link("cali4", 14, kind="veth", peer=5)))
+    node2 = replace(
+        NODE2_STATION, links=(*NODE2_STATION.links, link("cali4", 14, kind="veth", peer=5))
+    )
     world = (node2, pod, POD2_STATION)
 
-    assert ["pod pod4 [eth0]", "[cali4] node node2 [cali2]", "[eth0] pod pod2"] == way(pod, "10.233.101.4", POD2_NET1, world)
+    assert ["pod pod4 [eth0]", "[cali4] node node2 [cali2]", "[eth0] pod pod2"] == way(
+        pod, "10.233.101.4", POD2_NET1, world
+    )
 
 
 def test_s2_multi_to_service_of_overlay() -> None:
-    """S2: node2 replaces the Service address, nothing replaces the source; the answer comes back the same way."""
+    """
+    S2: node2 replaces the Service address, nothing replaces the source.
+
+    The answer comes back the same way.
+    """
     connection = tracked(ends(POD2, SERVICE), ends(POD1, POD2, 80, 40000))
     world = seen(SIMULATION, "node node2", connection)
 
@@ -113,18 +147,28 @@ def test_s2_multi_to_service_of_overlay() -> None:
 
 
 def test_s3_underlay_to_overlay() -> None:
-    """S3, lines 3, 4 and 6: the request passes node3, the answer goes from node1 to the pod's eth0 directly."""
+    """
+    S3, lines 3, 4 and 6.
+
+    The request passes node3, the answer goes from node1 to the pod's eth0 directly.
+    """
     assert [
         "pod pod3 [veth0]",
         "[veth3] node node3 [ens192]",
         "[ens192] node node1 [cali1]",
         "[eth0] pod pod1",
     ] == way(POD3_STATION, POD3, POD1)
-    assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[eth0] pod pod3"] == way_back(POD1_STATION, POD1, POD3)
+    assert ["pod pod1 [eth0]", "[cali1] node node1 [ens192]", "[eth0] pod pod3"] == way_back(
+        POD1_STATION, POD1, POD3
+    )
 
 
 def test_s4_underlay_to_service_of_overlay() -> None:
-    """S4, lines 3, 4 and 5: node3 replaces both addresses, so the answer passes it and enters by veth0."""
+    """
+    S4, lines 3, 4 and 5.
+
+    Node3 replaces both addresses, so the answer passes it and enters by veth0.
+    """
     connection = tracked(ends(POD3, SERVICE), ends(POD1, NODE3, 80, 50000))
     world = seen(SIMULATION, "node node3", connection)
 
@@ -145,20 +189,30 @@ def test_s5_underlay_to_underlay() -> None:
 
 
 def test_s5_node_to_its_pod() -> None:
-    """S5: a node reaches its own underlay pod by table 500; the answer takes the host route of veth0."""
+    """
+    S5: a node reaches its own underlay pod by table 500.
+
+    The answer takes the host route of veth0.
+    """
     assert ["node node3 [veth3]", "[veth0] pod pod3"] == way(NODE3_STATION, NODE3, POD3)
     assert ["pod pod3 [veth0]", "[veth3] node node3"] == way_back(POD3_STATION, POD3, NODE3)
 
 
 def test_s5_node_port_local() -> None:
-    """S5: a connection that entered by veth0 has mark 1; its answer leaves by veth0, not by the default route."""
+    """
+    S5: a connection that entered by veth0 has mark 1.
+
+    Its answer leaves by veth0, not by the default route.
+    """
     outside = "10.9.0.2"
     marked = tracked(ends(outside, POD3), ends(POD3, outside, 80, 40000), mark=1)
     world = seen(SIMULATION, "pod pod3", marked)
     pod3 = world[-1]
 
     assert "pod pod3 [veth0]" == str(walk(world, pod3, ends(POD3, outside, 80, 40000)).hops[0])
-    assert "pod pod3 [eth0]" == str(walk(SIMULATION, POD3_STATION, ends(POD3, outside, 80, 40000)).hops[0])
+    assert "pod pod3 [eth0]" == str(
+        walk(SIMULATION, POD3_STATION, ends(POD3, outside, 80, 40000)).hops[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +254,9 @@ def test_metric_decides_between_equal_routes() -> None:
         Route(ip_network("fd00::/48"), "wide", metric=1),
     )
     here = NamespaceSurvey(
-        "node", rules=tuple(replace(rule, family=6) for rule in POD1_STATION.rules), routes=(wide, slow, fast)
+        "node",
+        rules=tuple(replace(rule, family=6) for rule in POD1_STATION.rules),
+        routes=(wide, slow, fast),
     )
 
     assert fast == find_route(here, ip_address("fd00::1"), None, "")
@@ -219,20 +275,31 @@ def test_blackhole() -> None:
     """A pod that is gone leaves its node's blackhole behind."""
     done = walk(SIMULATION, POD1_STATION, ends(POD1, "10.233.100.9"))
 
-    assert (End.NO_ROUTE, "blackhole 10.233.100.0/26 to 10.233.100.9 in node node1") == (done.end, done.why)
+    assert (End.NO_ROUTE, "blackhole 10.233.100.0/26 to 10.233.100.9 in node node1") == (
+        done.end,
+        done.why,
+    )
 
 
 def test_no_neighbour() -> None:
     """An address that nobody answers for ends the way at whoever asked for it."""
-    node1 = replace(SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("FAILED",)),))
+    node1 = replace(
+        SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("FAILED",)),)
+    )
     done = walk((node1, *SIMULATION[1:]), POD1_STATION, ends(POD1, "10.7.200.99"))
 
     assert (End.NO_NEIGHBOUR, "node node1") == (done.end, done.hops[-1].station)
 
 
-@pytest.mark.parametrize(("strictness", "end"), [(0, End.ARRIVED), (1, End.REVERSE_PATH), (2, End.ARRIVED)])
+@pytest.mark.parametrize(
+    ("strictness", "end"), [(0, End.ARRIVED), (1, End.REVERSE_PATH), (2, End.ARRIVED)]
+)
 def test_reverse_path_filter(strictness: int, end: End) -> None:
-    """The answer of S3 enters by eth0 while the way back leads by veth0: strict filters drop it, loose ones do not."""
+    """
+    The answer of S3 enters by eth0 while the way back leads by veth0.
+
+    Strict filters drop it, loose ones do not.
+    """
     pod3 = replace(POD3_STATION, filters={"all": 0, "eth0": strictness})
 
     assert end is walk((*SIMULATION[:-1], pod3), POD1_STATION, ends(POD1, POD3, 80, 40000)).end
@@ -263,4 +330,6 @@ def test_loop() -> None:
 
 def test_helper_reads_blackholes() -> None:
     """The words of `ip route` become routes."""
-    assert (Route(ip_network("10.233.100.0/26"), type="blackhole"),) == routes("blackhole 10.233.100.0/26")
+    assert (Route(ip_network("10.233.100.0/26"), type="blackhole"),) == routes(
+        "blackhole 10.233.100.0/26"
+    )

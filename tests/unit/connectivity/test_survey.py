@@ -44,19 +44,44 @@ SURVEY = {
     ],
     "rules4": [
         {"priority": 0, "src": "all", "table": "local"},
-        {"priority": 998, "src": "10.2.0.0", "srclen": 16, "dst": "10.3.0.1", "iif": "a", "table": "254"},
+        {
+            "priority": 998,
+            "src": "10.2.0.0",
+            "srclen": 16,
+            "dst": "10.3.0.1",
+            "iif": "a",
+            "table": "254",
+        },
         {"priority": 1000, "src": "all", "fwmark": "0x1", "fwmask": "0xff", "table": "100"},
     ],
     "rules6": [{"priority": 32766, "src": "all", "table": "main"}],
     "routes4": [
         {"dst": "default", "gateway": "10.7.0.1", "dev": "eth0", "flags": []},
         {"type": "blackhole", "dst": "10.233.100.0/26", "flags": []},
-        {"type": "local", "dst": "10.7.200.2", "dev": "eth0", "table": "local", "prefsrc": "10.7.200.2"},
+        {
+            "type": "local",
+            "dst": "10.7.200.2",
+            "dev": "eth0",
+            "table": "local",
+            "prefsrc": "10.7.200.2",
+        },
     ],
     "routes6": [
-        {"dst": "default", "metric": 1024, "table": "100", "nexthops": [{"gateway": "fd00::1", "dev": "net1"}, {"dev": "eth0"}]}
+        {
+            "dst": "default",
+            "metric": 1024,
+            "table": "100",
+            "nexthops": [{"gateway": "fd00::1", "dev": "net1"}, {"dev": "eth0"}],
+        }
     ],
-    "neighbours": [{"dst": "10.7.168.73", "dev": "veth0", "lladdr": "ee:ee:ee:ee:ee:ee", "state": ["PERMANENT"]}],
+    "neighbours": [
+        {
+            "dst": "10.7.168.73",
+            "dev": "veth0",
+            "lladdr": "ee:ee:ee:ee:ee:ee",
+            "state": ["PERMANENT"],
+        }
+    ],
     "rp_filter": {"all": 0, "eth0": 2},
 }
 
@@ -76,7 +101,9 @@ def test_survey() -> None:
     assert (
         Route(ip_network("0.0.0.0/0"), "eth0", ip_address("10.7.0.1")),
         Route(ip_network("10.233.100.0/26"), type="blackhole"),
-        Route(ip_network("10.7.200.2/32"), "eth0", None, "local", "local", ip_address("10.7.200.2")),
+        Route(
+            ip_network("10.7.200.2/32"), "eth0", None, "local", "local", ip_address("10.7.200.2")
+        ),
         Route(ip_network("::/0"), "net1", ip_address("fd00::1"), "100", metric=1024),
     ) == found.routes
     assert (Neighbour(ip_address("10.7.168.73"), "veth0", ("PERMANENT",)),) == found.neighbours
@@ -85,7 +112,9 @@ def test_survey() -> None:
     assert 0 == found.reverse_filter("veth0")
 
 
-@pytest.mark.parametrize("text", ["", "{}", '[{"node": 3}]', '[{"node": "a", "neighbours": [{"dst": "nonsense"}]}]'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '[{"node": 3}]', '[{"node": "a", "neighbours": [{"dst": "nonsense"}]}]']
+)
 def test_survey_that_is_none(text: str) -> None:
     """What is no survey is an error with a sentence."""
     with pytest.raises(Undecodable, match="survey of a node"):
@@ -115,11 +144,28 @@ HALF = Tracked(
 
 
 def test_conntrack() -> None:
-    """Connections with state, both directions, what was seen of them, and mark; what has no ports is left out."""
+    """
+    Connections with state, both directions, what was seen of them, and mark.
+
+    What has no ports is left out.
+    """
     six = ends("fd00::1", 1, "fd00::2", 2)
-    whole = Tracked("tcp", "ESTABLISHED", six, ends("fd00::2", 2, "fd00::3", 9), replied=True, assured=True, mark=1)
+    whole = Tracked(
+        "tcp",
+        "ESTABLISHED",
+        six,
+        ends("fd00::2", 2, "fd00::3", 9),
+        replied=True,
+        assured=True,
+        mark=1,
+    )
     name = Tracked(
-        "udp", "", ends("10.0.0.1", 5, "10.0.0.2", 53), ends("10.0.0.2", 53, "10.0.0.1", 5), replied=True, assured=False
+        "udp",
+        "",
+        ends("10.0.0.1", 5, "10.0.0.2", 53),
+        ends("10.0.0.2", 53, "10.0.0.1", 5),
+        replied=True,
+        assured=False,
     )
 
     assert [HALF, whole, name] == list(read_conntrack(PROC))
@@ -145,7 +191,9 @@ COMMIT
 def test_drops() -> None:
     """The rules that drop what is INVALID, with their packets, in each form that kube-proxy writes."""
     assert [9, 3] == [counter.packets for counter in read_drops(4, SAVED)]
-    assert Counter(4, "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP", 9) == next(read_drops(4, SAVED))
+    assert Counter(4, "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP", 9) == next(
+        read_drops(4, SAVED)
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from spiderpool.model.config import Features
 from spiderpool.records.build import record_of
 from tests.fakes.cluster import FakeCluster
 
-FEATURES = Features(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
+FEATURES = Features(
+    enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True
+)
 NAMESPACE = "spiderpool"
 
 
@@ -67,7 +69,9 @@ def make_pool(
             annotations={ANNO_IMPORTED: "true"} if marked else {},
             deletion_timestamp="2026-01-01T00:00:00Z" if going else None,
         ),
-        spec=IPPoolSpec(subnet=subnet, ip_version=6 if ":" in subnet else 4, ips=ips, gateway=gateway),
+        spec=IPPoolSpec(
+            subnet=subnet, ip_version=6 if ":" in subnet else 4, ips=ips, gateway=gateway
+        ),
         status=IPPoolStatus(allocated_ips=allocated),
     )
 
@@ -99,7 +103,14 @@ def make_record(
     )
 
 
-def make_pod(name: str = "p", uid: str = "u", *, namespace: str = "ns", phase: str = "Running", **meta: object) -> Pod:
+def make_pod(
+    name: str = "p",
+    uid: str = "u",
+    *,
+    namespace: str = "ns",
+    phase: str = "Running",
+    **meta: object,
+) -> Pod:
     """Make a pod."""
     return Pod(
         metadata=ObjectMeta(name=name, namespace=namespace, uid=uid, **meta),  # type: ignore[arg-type]

@@ -71,7 +71,11 @@ class Desk:
         await self._stack.aclose()
         stack = self._stack = AsyncExitStack()
         door: Cluster = FencedCluster(self.cluster, self._may_write)
-        informers = [Informer(door, SpiderIPPool), Informer(door, SpiderSubnet), Informer(door, SpiderReservedIP)]
+        informers = [
+            Informer(door, SpiderIPPool),
+            Informer(door, SpiderSubnet),
+            Informer(door, SpiderReservedIP),
+        ]
         for informer in informers:
             await informer.start()
             stack.push_async_callback(informer.stop)
@@ -79,7 +83,9 @@ class Desk:
         pools, subnets, reserved = informers
         context = await stack.enter_async_context(Context(door, pools, FEATURES))  # type: ignore[arg-type]
         ledger = SubnetLedger(door, subnets, reserved)  # type: ignore[arg-type]
-        subnet_keeper = SubnetKeeper(context, subnets, ledger, self.told, automatic=True, clock=self.clock)  # type: ignore[arg-type]
+        subnet_keeper = SubnetKeeper(
+            context, subnets, ledger, self.told, automatic=True, clock=self.clock
+        )  # type: ignore[arg-type]
         keeper = PoolKeeper(context, self.told, clock=self.clock)
         auto = AutoPools(context, ledger, self.told, redundancy=1, clock=self.clock)
         natives = await stack.enter_async_context(NativeApplications(door, auto.notify))
@@ -106,9 +112,12 @@ class Desk:
                 await queue.run_due()
         await settle()
 
-    # --- what users do ------------------------------------------------------------------------------------------------------
+    # --- what users do
+    # ------------------------------------------------------------------------------------------------------
 
-    def subnet(self, name: str = "s1", cidr: str = "10.6.0.0/16", *ips: str, **spec: Any) -> SpiderSubnet:
+    def subnet(
+        self, name: str = "s1", cidr: str = "10.6.0.0/16", *ips: str, **spec: Any
+    ) -> SpiderSubnet:
         """Make a subnet, as the webhook leaves it; ten addresses unless told otherwise."""
         family = 6 if ":" in cidr else 4
         ranges = ips or (("fd00:6::10-fd00:6::19",) if family == 6 else ("10.6.0.10-10.6.0.19",))
@@ -130,16 +139,28 @@ class Desk:
     ) -> Workload:
         """Make or change an application; by default its pods want addresses of subnet `s1`."""
         annotations = {SUBNET: {"ipv4": ["s1"]}} if annotations is None else annotations
-        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in annotations.items()}
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in annotations.items()
+        }
         document = {
             "metadata": {"name": name, "namespace": "ns", "uid": uid},
-            "spec": {"replicas": replicas, "template": {"metadata": {"annotations": texts}, "spec": {}}, **spec},
+            "spec": {
+                "replicas": replicas,
+                "template": {"metadata": {"annotations": texts}, "spec": {}},
+                **spec,
+            },
         }
         return self.cluster.seed(msgspec.convert(document, kind))
 
-    def foreign_pod(self, name: str, owner: str = "clones", annotations: dict[str, Any] | None = None) -> Pod:
+    def foreign_pod(
+        self, name: str, owner: str = "clones", annotations: dict[str, Any] | None = None
+    ) -> Pod:
         """Make a pod of a CloneSet."""
-        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in (annotations or {}).items()}
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in (annotations or {}).items()
+        }
         reference = {
             "apiVersion": "apps.kruise.io/v1alpha1",
             "kind": "CloneSet",
@@ -147,14 +168,21 @@ class Desk:
             "uid": f"{owner}-00000uid",
             "controller": True,
         }
-        metadata = {"name": name, "namespace": "ns", "uid": name, "annotations": texts, "ownerReferences": [reference]}
+        metadata = {
+            "name": name,
+            "namespace": "ns",
+            "uid": name,
+            "annotations": texts,
+            "ownerReferences": [reference],
+        }
         return self.cluster.seed(msgspec.convert({"metadata": metadata}, Pod))
 
     def hold(self, ip: str, pool: str, pod: str = "p") -> SpiderIP:
         """Let a pod have an address."""
         return self.cluster.seed(make_record(ip, pod, pod, pool=pool))
 
-    # --- what there is ------------------------------------------------------------------------------------------------------
+    # --- what there is
+    # ------------------------------------------------------------------------------------------------------
 
     def pools(self) -> dict[str, list[str]]:
         """Give the ranges of all pools, by name."""
@@ -166,17 +194,25 @@ class Desk:
 
     def grants(self, name: str = "s1") -> Grants:
         """Give what a subnet's status says."""
-        subnet = next(subnet for subnet in self.cluster.all(SpiderSubnet) if subnet.metadata.name == name)
+        subnet = next(
+            subnet for subnet in self.cluster.all(SpiderSubnet) if subnet.metadata.name == name
+        )
         return read_grants(subnet.status.controlled_ippools, subnet.spec.ip_version or 4)
 
     def counts(self, name: str = "s1") -> tuple[int | None, int | None]:
         """Give a subnet's counts: given to pools, and all."""
-        subnet = next(subnet for subnet in self.cluster.all(SpiderSubnet) if subnet.metadata.name == name)
+        subnet = next(
+            subnet for subnet in self.cluster.all(SpiderSubnet) if subnet.metadata.name == name
+        )
         return subnet.status.allocated_ip_count, subnet.status.total_ip_count
 
     def claims(self) -> list[str]:
         """Give the addresses that the controller itself has claimed."""
-        return [record.spec.ip for record in self.cluster.all(SpiderIP) if record.spec.holder.kind is HolderKind.POOL]
+        return [
+            record.spec.ip
+            for record in self.cluster.all(SpiderIP)
+            if record.spec.holder.kind is HolderKind.POOL
+        ]
 
 
 def addresses(*ranges: str) -> AddressSet:

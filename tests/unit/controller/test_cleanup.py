@@ -19,10 +19,14 @@ from spiderpool.controller.cleanup import (
 from spiderpool.errors import Unreachable
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record
 
-REMAINS = Remains(validating="webhooks", mutating="webhooks", namespace="spiderpool", init_job="spiderpool-init")
+REMAINS = Remains(
+    validating="webhooks", mutating="webhooks", namespace="spiderpool", init_job="spiderpool-init"
+)
 
 
-def definition(kind: type[KubeObject], group: str = "spiderpool.spidernet.io") -> CustomResourceDefinition:
+def definition(
+    kind: type[KubeObject], group: str = "spiderpool.spidernet.io"
+) -> CustomResourceDefinition:
     """Make the definition of a kind."""
     resource = kind.resource
     return CustomResourceDefinition(
@@ -64,17 +68,29 @@ def left(scene: Scene) -> dict[str, int]:
         MutatingWebhookConfiguration,
         Job,
     )
-    return {kind.resource.kind: len(scene.cluster.all(kind)) for kind in kinds if scene.cluster.all(kind)}
+    return {
+        kind.resource.kind: len(scene.cluster.all(kind))
+        for kind in kinds
+        if scene.cluster.all(kind)
+    }
 
 
 async def test_everything_of_ours_goes(full: Scene) -> None:
-    """Webhooks, objects with finalizers, definitions and the init job go, each step is said; others' things stay."""
+    """
+    Webhooks, objects with finalizers, definitions and the init job go, each step is said.
+
+    Others' things stay.
+    """
     said: list[str] = []
     await clean(full.cluster, REMAINS, said.append)
 
     assert {} == left(full)
-    assert ["others"] == [found.metadata.name for found in full.cluster.all(ValidatingWebhookConfiguration)]
-    assert ["pods.example.com"] == [found.metadata.name for found in full.cluster.all(CustomResourceDefinition)]
+    assert ["others"] == [
+        found.metadata.name for found in full.cluster.all(ValidatingWebhookConfiguration)
+    ]
+    assert ["pods.example.com"] == [
+        found.metadata.name for found in full.cluster.all(CustomResourceDefinition)
+    ]
     assert 1 == len(full.cluster.all(Pod))
     assert [
         "deleted MutatingWebhookConfiguration webhooks",
@@ -123,6 +139,10 @@ async def test_run_that_was_cut_off_is_completed_by_the_next(full: Scene, step: 
 
 async def test_names_that_are_not_given_are_not_touched(full: Scene) -> None:
     """Without the names of webhook configurations none is deleted."""
-    await clean(full.cluster, Remains(validating="", mutating="", namespace="spiderpool", init_job="spiderpool-init"), str)
+    await clean(
+        full.cluster,
+        Remains(validating="", mutating="", namespace="spiderpool", init_job="spiderpool-init"),
+        str,
+    )
 
     assert {"MutatingWebhookConfiguration": 1} == left(full)

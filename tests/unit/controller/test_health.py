@@ -25,7 +25,9 @@ def saying(complaint: str | None) -> Probe:
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     """Give a replica that has started, lives, and is not ready."""
-    probes = Probes(startup=saying(None), readiness=saying("no leader is known yet"), liveness=saying(None))
+    probes = Probes(
+        startup=saying(None), readiness=saying("no leader is known yet"), liveness=saying(None)
+    )
     async with TestClient(TestServer(health_app(probes))) as found:
         yield found
 
@@ -37,10 +39,25 @@ async def client() -> AsyncIterator[Client]:
         ("GET", "/v1/runtime/liveness", 200, ""),
         ("GET", "/v1/runtime/readiness", 500, '"no leader is known yet"'),
         ("PUT", "/v1/ipam/ip", 501, '"operation PUT /v1/ipam/ip has not yet been implemented"'),
-        ("POST", "/v1/ipam/gc_ips", 501, '"operation POST /v1/ipam/gc_ips has not yet been implemented"'),
-        ("GET", "/v1/ipam/status", 501, '"operation GET /v1/ipam/status has not yet been implemented"'),
+        (
+            "POST",
+            "/v1/ipam/gc_ips",
+            501,
+            '"operation POST /v1/ipam/gc_ips has not yet been implemented"',
+        ),
+        (
+            "GET",
+            "/v1/ipam/status",
+            501,
+            '"operation GET /v1/ipam/status has not yet been implemented"',
+        ),
         ("GET", "/v1/nothing", 404, '{"code":404,"message":"path /v1/nothing was not found"}'),
-        ("GET", "/v1/ipam/ip", 405, '{"code":405,"message":"method GET is not allowed, but [PUT] are"}'),
+        (
+            "GET",
+            "/v1/ipam/ip",
+            405,
+            '{"code":405,"message":"method GET is not allowed, but [PUT] are"}',
+        ),
     ],
 )
 async def test_answers(client: Client, method: str, path: str, status: int, body: str) -> None:

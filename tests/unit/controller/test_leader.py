@@ -28,20 +28,33 @@ from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record, settle
 from tests.unit.controller.test_settings import REQUIRED
 
-CONFIG = Config(enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True)
+CONFIG = Config(
+    enable_ipv4=True, enable_ipv6=True, enable_stateful_set=True, enable_kubevirt_static_ip=True
+)
 
 TIMES = Times(duration_s=0.3, renew_s=0.2, retry_s=0.02, gap_s=0.02)
 
 
 @asynccontextmanager
 async def replica(
-    cluster: FakeCluster, name: str, config: Config = CONFIG, subnets: Informer[SpiderSubnet] | None = None
+    cluster: FakeCluster,
+    name: str,
+    config: Config = CONFIG,
+    subnets: Informer[SpiderSubnet] | None = None,
 ) -> AsyncIterator[tuple[Election, Leader, asyncio.Task[None]]]:
     """Run a replica."""
     pools = Informer(cluster, SpiderIPPool)
     await pools.start()
     election = Election(cluster, "leases", "ns", name, times=TIMES)
-    leader = Leader(cluster, pools, read_settings(REQUIRED), config, Metrics("1", pools), lambda: election.leading, subnets)
+    leader = Leader(
+        cluster,
+        pools,
+        read_settings(REQUIRED),
+        config,
+        Metrics("1", pools),
+        lambda: election.leading,
+        subnets,
+    )
     task = asyncio.create_task(election.run(leader.work))
     try:
         yield election, leader, task
@@ -53,19 +66,32 @@ async def replica(
 
 
 async def test_subnets_are_the_leaders_work(scene: Scene) -> None:
-    """A leader makes the pools of applications; a kind that it cannot follow holds up nothing else."""
+    """
+    A leader makes the pools of applications.
+
+    A kind that it cannot follow holds up nothing else.
+    """
     config = replace(CONFIG, enable_spider_subnet=True, enable_auto_pool_for_application=True)
     template = {"metadata": {"annotations": {"ipam.spidernet.io/subnet": '{"ipv4":["s1"]}'}}}
-    app = {"metadata": {"name": "web", "namespace": "ns", "uid": "a-bcdef"}, "spec": {"replicas": 1, "template": template}}
+    app = {
+        "metadata": {"name": "web", "namespace": "ns", "uid": "a-bcdef"},
+        "spec": {"replicas": 1, "template": template},
+    }
     scene.cluster.seed(msgspec.convert(app, Deployment))
     scene.cluster.seed(make_pool("blue", ips=("10.7.0.10",), subnet="10.7.0.0/16", gateway=None))
     subnets = Informer(scene.cluster, SpiderSubnet)
     async with replica(scene.cluster, "one", config, subnets):
-        await until(lambda: counted(scene, "blue"))  # while the mirror of subnets has not even begun
+        # while the mirror of subnets has not even begun
+        await until(lambda: counted(scene, "blue"))
         spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",))
         scene.cluster.seed(SpiderSubnet(metadata=ObjectMeta(name="s1"), spec=spec))
         await subnets.start()
-        await until(lambda: "auto4-web-eth0-bcdef" in {pool.metadata.name for pool in scene.cluster.all(SpiderIPPool)})
+        await until(
+            lambda: (
+                "auto4-web-eth0-bcdef"
+                in {pool.metadata.name for pool in scene.cluster.all(SpiderIPPool)}
+            )
+        )
     await subnets.stop()
 
 
@@ -78,13 +104,22 @@ async def until(condition: Any) -> None:
 
 def counted(scene: Scene, name: str) -> bool:
     """Whether a pool has a status."""
-    return any(p.metadata.name == name and p.status.total_ip_count for p in scene.cluster.all(SpiderIPPool))
+    return any(
+        p.metadata.name == name and p.status.total_ip_count for p in scene.cluster.all(SpiderIPPool)
+    )
 
 
 async def test_next_leader_goes_on(scene: Scene) -> None:
-    """One replica reconciles at a time; when it ends, the other does what is left, with fresh mirrors."""
+    """
+    One replica reconciles at a time.
+
+    When it ends, the other does what is left, with fresh mirrors.
+    """
     scene.cluster.seed(make_pool("first", ips=("10.6.0.10",)))
-    async with replica(scene.cluster, "one") as (first, _, task), replica(scene.cluster, "two") as (second, idle, _):
+    async with (
+        replica(scene.cluster, "one") as (first, _, task),
+        replica(scene.cluster, "two") as (second, idle, _),
+    ):
         await until(lambda: counted(scene, "first"))
         assert [True, False, False] == [first.leading, second.leading, idle.following]
         task.cancel()
@@ -114,7 +149,11 @@ async def test_lost_lease_ends_the_writes(scene: Scene) -> None:
 
 @pytest.mark.parametrize("write", ["create", "replace", "patch", "delete"])
 async def test_fence_lets_no_write_through(scene: Scene, write: str) -> None:
-    """Each kind of write is refused before it is sent when this replica does not lead; reads go on."""
+    """
+    Each kind of write is refused before it is sent when this replica does not lead.
+
+    Reads go on.
+    """
     record = scene.cluster.seed(make_record())
     leading = True
     fenced = FencedCluster(scene.cluster, lambda: leading)

@@ -19,7 +19,10 @@ DEBUG = 'otel_scope_name="spiderpool-controller-debug-metrics",otel_scope_versio
 
 async def scrape(metrics: Metrics) -> list[str]:
     """Read the series as Prometheus does."""
-    async with TestClient(TestServer(metrics_app(metrics))) as client, client.get("/metrics") as answer:
+    async with (
+        TestClient(TestServer(metrics_app(metrics))) as client,
+        client.get("/metrics") as answer,
+    ):
         assert "text/plain; version=0.0.4" == answer.headers["Content-Type"]
         return [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
 
@@ -63,7 +66,11 @@ async def test_each_pool_has_series_when_asked_for() -> None:
 
 
 async def test_how_full_each_pool_is() -> None:
-    """Always exported, from the status; a pool without counts has no series; automatic ones are told apart."""
+    """
+    Always exported, from the status; a pool without counts has no series.
+
+    Automatic ones are told apart.
+    """
     status = IPPoolStatus(total_ip_count=20, allocated_ip_count=18)
     pool = replace(make_pool(), status=status)
     labels = {LABEL_OWNER_APP_NAME: "web"}
@@ -78,8 +85,14 @@ async def test_how_full_each_pool_is() -> None:
 
 async def test_each_subnet_has_series_when_asked_for() -> None:
     """With debug metrics each subnet tells its pools and its addresses, all and free (ipam.md 7.5)."""
-    status = SubnetStatus(controlled_ippools='{"a":{"ips":["10.6.0.1"]}}', total_ip_count=10, allocated_ip_count=1)
-    subnet = SpiderSubnet(metadata=ObjectMeta(name="s"), spec=SubnetSpec(ip_version=4, subnet="10.6.0.0/16"), status=status)
+    status = SubnetStatus(
+        controlled_ippools='{"a":{"ips":["10.6.0.1"]}}', total_ip_count=10, allocated_ip_count=1
+    )
+    subnet = SpiderSubnet(
+        metadata=ObjectMeta(name="s"),
+        spec=SubnetSpec(ip_version=4, subnet="10.6.0.0/16"),
+        status=status,
+    )
     lines = await scrape(Metrics("1", [], [subnet], debug=True))
 
     assert {

@@ -17,11 +17,25 @@ def test_defaults_are_those_of_the_reference() -> None:
     assert ("ns", "one", "info") == (settings.namespace, settings.pod_name, settings.log_level)
     assert (5720, 5721, 5722) == (settings.health_port, settings.metric_port, settings.webhook_port)
     assert (False, False) == (settings.metrics, settings.debug_metrics)
-    assert (5000, 300, 3) == (settings.max_allocated_ips, settings.pool_resync_s, settings.pool_workers)
+    assert (5000, 300, 3) == (
+        settings.max_allocated_ips,
+        settings.pool_resync_s,
+        settings.pool_workers,
+    )
     assert 90 == settings.nearly_full_percent
     election, reclaim = settings.election, settings.reclaim
-    assert (15, 10, 2, 1) == (election.duration_s, election.renew_s, election.retry_s, election.gap_s)
-    assert (True, 600, 3, 0) == (reclaim.enabled, reclaim.scan_s, reclaim.workers, reclaim.rules.additional_s)
+    assert (15, 10, 2, 1) == (
+        election.duration_s,
+        election.renew_s,
+        election.retry_s,
+        election.gap_s,
+    )
+    assert (True, 600, 3, 0) == (
+        reclaim.enabled,
+        reclaim.scan_s,
+        reclaim.workers,
+        reclaim.rules.additional_s,
+    )
     assert (True, True, False) == (
         reclaim.rules.on_ready_node,
         reclaim.rules.on_lost_node,
@@ -38,7 +52,11 @@ def test_defaults_are_those_of_the_reference() -> None:
             "101",
             "environment variable SPIDERPOOL_IPPOOL_NEARLY_FULL_PERCENT has 101; it must be at most 100",
         ),
-        ("SPIDERPOOL_POD_NAMESPACE", "", "environment variable SPIDERPOOL_POD_NAMESPACE is required and is empty"),
+        (
+            "SPIDERPOOL_POD_NAMESPACE",
+            "",
+            "environment variable SPIDERPOOL_POD_NAMESPACE is required and is empty",
+        ),
         (
             "SPIDERPOOL_GC_IP_ENABLED",
             "yes",
@@ -54,7 +72,11 @@ def test_defaults_are_those_of_the_reference() -> None:
             "0",
             "environment variable SPIDERPOOL_IPPOOL_INFORMER_WORKERS has 0; it must be at least 1",
         ),
-        ("SPIDERPOOL_WEBHOOK_PORT", "70000", "environment variable SPIDERPOOL_WEBHOOK_PORT has 70000; a port is at most 65535"),
+        (
+            "SPIDERPOOL_WEBHOOK_PORT",
+            "70000",
+            "environment variable SPIDERPOOL_WEBHOOK_PORT has 70000; a port is at most 65535",
+        ),
         (
             "SPIDERPOOL_LEADER_RENEW_DEADLINE",
             "20",
@@ -92,15 +114,26 @@ def test_networks() -> None:
         }
     ).networks
 
-    assert (None, False, ("kube-system", "cilium-config")) == (off.coordinator, off.multus_configs, off.cilium)
-    assert (60, 60, "/etc/cni/net.d") == (off.coordinator_resync_s, off.multus_configs_resync_s, str(off.cni_dir))
+    assert (None, False, ("kube-system", "cilium-config")) == (
+        off.coordinator,
+        off.multus_configs,
+        off.cilium,
+    )
+    assert (60, 60, "/etc/cni/net.d") == (
+        off.coordinator_resync_s,
+        off.multus_configs_resync_s,
+        str(off.cni_dir),
+    )
     assert ("default", True, ("cilium", "config")) == (on.coordinator, on.multus_configs, on.cilium)
     assert "/etc/cni/other" == str(on.cni_dir)
 
 
 def test_name_of_the_coordinator() -> None:
     """The variable that names the coordinator is written as the reference writes it."""
-    environ = {"SPIDERPOOL_COORDINATOR_ENABLED": "true", "SPIDERPOOL_COORDINATOR_DEAFULT_NAME": "mine"}
+    environ = {
+        "SPIDERPOOL_COORDINATOR_ENABLED": "true",
+        "SPIDERPOOL_COORDINATOR_DEAFULT_NAME": "mine",
+    }
 
     assert "mine" == read_settings(REQUIRED | environ).networks.coordinator
 

@@ -1,4 +1,8 @@
-"""A pod and its node in memory, on which plans are carried out as the kernel would; and their text as ip(8) shows it."""
+"""
+A pod and its node in memory, on which plans are carried out as the kernel would.
+
+And their text as ip(8) shows it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,11 @@ HIJACK = tuple(ip_network(text) for text in ("10.233.64.0/18", "10.233.0.0/18", 
 
 def builtin_rules() -> frozenset[Item]:
     """Give the rules that every namespace has."""
-    found = {Rule(family, table, priority) for family in (4, 6) for table, priority in ((255, 0), (254, 32766))}
+    found = {
+        Rule(family, table, priority)
+        for family in (4, 6)
+        for table, priority in ((255, 0), (254, 32766))
+    }
     return frozenset({*found, Rule(4, 253, 32767)})
 
 
@@ -51,7 +59,11 @@ class Simulation:
     pod: frozenset[Item] = field(default_factory=builtin_rules)
     node: frozenset[Item] = field(default_factory=builtin_rules)
     pod_links: tuple[Link, ...] = (Link(1, "lo", shared=False),)
-    node_links: tuple[Link, ...] = (Link(1, "lo", shared=False), Link(2, "ens192"), Link(3, "ens224"))
+    node_links: tuple[Link, ...] = (
+        Link(1, "lo", shared=False),
+        Link(2, "ens192"),
+        Link(3, "ens224"),
+    )
     sources: dict[IPAddress, IPAddress] = field(default_factory=dict)
     mangle_rules: tuple[int, ...] = ()
 
@@ -64,7 +76,9 @@ class Simulation:
 
     def add_nic(self, name: str, *cidrs: str, gateways: tuple[str, ...] = ()) -> None:
         """Do what the main plugin does: a link, addresses, connected routes, default routes."""
-        self._add_pod_link(Link(len(self.pod_links) + 1, name, mac=f"02:00:00:00:00:{len(self.pod_links):02x}"))
+        self._add_pod_link(
+            Link(len(self.pod_links) + 1, name, mac=f"02:00:00:00:00:{len(self.pod_links):02x}")
+        )
         for cidr in cidrs:
             interface = ip_interface(cidr)
             self.pod |= {_address(name, cidr)}
@@ -74,7 +88,14 @@ class Simulation:
                 self.pod |= {Route(interface.network, name, src=interface.ip, scope=LINK_SCOPE)}
         for text in gateways:
             gateway = ip_address(text)
-            self.pod |= {Route(DEFAULTS[gateway.version], name, gateway=gateway, metric=1024 * (gateway.version == IPV6))}
+            self.pod |= {
+                Route(
+                    DEFAULTS[gateway.version],
+                    name,
+                    gateway=gateway,
+                    metric=1024 * (gateway.version == IPV6),
+                )
+            }
 
     def remove_nic(self, name: str) -> None:
         """Do what the main plugin does at the end: the link goes, and all that is on it."""
@@ -82,10 +103,17 @@ class Simulation:
         self.pod = frozenset(item for item in self.pod if _dev(item) != name)
 
     def add_calico(self, cidr: str, *more: str) -> None:
-        """Do what Calico does: one veth as eth0, its gateway 169.254.1.1, no address on the node's end."""
+        """
+        Do what Calico does.
+
+        One veth as eth0, its gateway 169.254.1.1, no address on the node's end.
+        """
         self.add_nic("eth0", cidr, *more, gateways=("169.254.1.1",))
         self.pod |= {Route(ip_network("169.254.1.1/32"), "eth0", scope=LINK_SCOPE)}
-        self.node_links = (*self.node_links, Link(len(self.node_links) + 1, CALI, mac="ee:ee:ee:ee:ee:ee"))
+        self.node_links = (
+            *self.node_links,
+            Link(len(self.node_links) + 1, CALI, mac="ee:ee:ee:ee:ee:ee"),
+        )
         self.sources[ip_interface(cidr).ip] = ip_address("10.6.168.121")
 
     def view(self, ifname: str) -> View:
@@ -105,7 +133,11 @@ class Simulation:
         return plan
 
     def add_partly(self, ifname: str, settings: CoordinatorSettings, count: int) -> None:
-        """Carry out an ADD until it is cut off: the pod's operations first, as the agent sends them."""
+        """
+        Carry out an ADD until it is cut off.
+
+        The pod's operations first, as the agent sends them.
+        """
         plan = plan_attachment(self.view(ifname), settings)
         if plan.veth is not None:
             self._make_pair(plan.veth)
@@ -144,18 +176,28 @@ class Simulation:
         self._note_macs()
 
     def _note_macs(self) -> None:
-        macs = {item.name: item.value for item in self.pod if isinstance(item, Setting) and item.kind is Kind.MAC}
-        self.pod_links = tuple(replace(link, mac=macs.get(link.name, link.mac)) for link in self.pod_links)
+        macs = {
+            item.name: item.value
+            for item in self.pod
+            if isinstance(item, Setting) and item.kind is Kind.MAC
+        }
+        self.pod_links = tuple(
+            replace(link, mac=macs.get(link.name, link.mac)) for link in self.pod_links
+        )
 
     def _make_pair(self, pair: VethPair) -> None:
         self._add_pod_link(Link(len(self.pod_links) + 1, pair.pod, mac=pair.pod_mac, mtu=pair.mtu))
-        self.node_links = (*self.node_links, Link(len(self.node_links) + 1, pair.host, mac=pair.host_mac, mtu=pair.mtu))
+        self.node_links = (
+            *self.node_links,
+            Link(len(self.node_links) + 1, pair.host, mac=pair.host_mac, mtu=pair.mtu),
+        )
 
     def _add_pod_link(self, link: Link) -> None:
         self.pod_links = (*self.pod_links, link)
         self.pod |= link_settings([link])
 
-    # --- text -------------------------------------------------------------------------------------------------------------
+    # --- text
+    # -------------------------------------------------------------------------------------------------------------
 
     def pod_routes(self, table: int = MAIN_TABLE, family: int = 4) -> set[str]:
         """Show a table of the pod as `ip route` does."""
@@ -180,7 +222,11 @@ class Simulation:
 
 
 def shown(text: str) -> set[str]:
-    """Read an output of the reference; the protocol is not compared (a copied route has another one, 2.7)."""
+    """
+    Read an output of the reference.
+
+    The protocol is not compared (a copied route has another one, 2.7).
+    """
     lines = (line.replace(" proto kernel", "").strip() for line in text.strip().splitlines())
     return {" ".join(line.split()) for line in lines}
 
@@ -204,14 +250,22 @@ def show_route(route: Route) -> str:
 
 def show_rule(rule: Rule) -> str:
     """Show a rule as `ip rule` does, without `from all`."""
-    source = "" if rule.src is None else f"from {str(rule.src).removesuffix(f'/{rule.src.max_prefixlen}')} "
+    source = (
+        ""
+        if rule.src is None
+        else f"from {str(rule.src).removesuffix(f'/{rule.src.max_prefixlen}')} "
+    )
     mark = "" if rule.mark is None else f"fwmark {rule.mark:#x} "
     table = {255: "local", 254: "main", 253: "default"}.get(rule.table, str(rule.table))
     return f"{rule.priority}: {source}{mark}lookup {table}"
 
 
 def _shown_routes(items: frozenset[Item], table: int, family: int) -> set[str]:
-    return {show_route(item) for item in items if isinstance(item, Route) and (item.table, item.dst.version) == (table, family)}
+    return {
+        show_route(item)
+        for item in items
+        if isinstance(item, Route) and (item.table, item.dst.version) == (table, family)
+    }
 
 
 def _shown_rules(items: frozenset[Item], family: int) -> set[str]:

@@ -18,9 +18,13 @@ POOL_MODE = {
 }
 
 
-def synced(pods: tuple[str, ...], services: tuple[str, ...] = CLUSTER.services) -> CoordinatorStatus:
+def synced(
+    pods: tuple[str, ...], services: tuple[str, ...] = CLUSTER.services
+) -> CoordinatorStatus:
     """Give the status of a coordinator that knows."""
-    return CoordinatorStatus(phase="Synced", reason="", overlay_pod_cidr=pods, service_cidr=services)
+    return CoordinatorStatus(
+        phase="Synced", reason="", overlay_pod_cidr=pods, service_cidr=services
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,16 +48,24 @@ def test_auto_goes_by_name(cni: str, kind: PodCIDRType) -> None:
     ("sources", "expected"),
     [
         pytest.param({"kind": "cluster", "cluster": CLUSTER}, synced(CLUSTER.pods), id="cluster"),
-        pytest.param({"kind": "auto", "cni": "flannel", "cluster": CLUSTER}, synced(CLUSTER.pods), id="auto, flannel"),
+        pytest.param(
+            {"kind": "auto", "cni": "flannel", "cluster": CLUSTER},
+            synced(CLUSTER.pods),
+            id="auto, flannel",
+        ),
         pytest.param({"kind": "none", "cluster": CLUSTER}, synced(()), id="none keeps Services"),
-        pytest.param({"kind": "auto", "cni": "weave", "cluster": CLUSTER}, synced(()), id="auto, unknown"),
+        pytest.param(
+            {"kind": "auto", "cni": "weave", "cluster": CLUSTER}, synced(()), id="auto, unknown"
+        ),
         pytest.param(
             {"kind": "cluster", "cluster": CLUSTER, "services": ("10.96.0.0/12",)},
             synced(CLUSTER.pods, ("10.96.0.0/12",)),
             id="ServiceCIDRs win",
         ),
         pytest.param(
-            {"kind": "calico", "cluster": CLUSTER, "calico": ("10.244.0.0/16",)}, synced(("10.244.0.0/16",)), id="calico"
+            {"kind": "calico", "cluster": CLUSTER, "calico": ("10.244.0.0/16",)},
+            synced(("10.244.0.0/16",)),
+            id="calico",
         ),
         pytest.param(
             {"kind": "auto", "cni": "k8s-pod-network", "cluster": CLUSTER, "calico": ()},
@@ -71,12 +83,21 @@ def test_auto_goes_by_name(cni: str, kind: PodCIDRType) -> None:
             id="Cilium's pool",
         ),
         pytest.param(
-            {"kind": "auto", "cni": "cilium", "cluster": CLUSTER, "cilium": {**POOL_MODE, "ipam": "cluster-pool-v2beta"}},
+            {
+                "kind": "auto",
+                "cni": "cilium",
+                "cluster": CLUSTER,
+                "cilium": {**POOL_MODE, "ipam": "cluster-pool-v2beta"},
+            },
             synced(("10.0.0.0/8", "fd00:10::/104")),
             id="auto, Cilium's pool of old",
         ),
         pytest.param(
-            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"cluster-pool-ipv4-cidr": "10.0.0.0/9 10.128.0.0/9"}},
+            {
+                "kind": "cilium",
+                "cluster": CLUSTER,
+                "cilium": {"cluster-pool-ipv4-cidr": "10.0.0.0/9 10.128.0.0/9"},
+            },
             synced(("10.0.0.0/9", "10.128.0.0/9")),
             id="Cilium's default mode, and two CIDRs",
         ),
@@ -91,7 +112,12 @@ def test_auto_goes_by_name(cni: str, kind: PodCIDRType) -> None:
             id="Cilium with the cluster's",
         ),
         pytest.param(
-            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "multi-pool"}, "cilium_pools": ("10.5.0.0/16",)},
+            {
+                "kind": "cilium",
+                "cluster": CLUSTER,
+                "cilium": {"ipam": "multi-pool"},
+                "cilium_pools": ("10.5.0.0/16",),
+            },
             synced(("10.5.0.0/16",)),
             id="Cilium's pools",
         ),
@@ -110,18 +136,40 @@ def test_known(sources: dict[str, Any], expected: CoordinatorStatus) -> None:
 @pytest.mark.parametrize(
     ("sources", "reason"),
     [
-        ({"kind": "calico", "cluster": CLUSTER}, "podCIDRType is calico, and this cluster has no IPPools of Calico"),
-        ({"kind": "cilium", "cluster": CLUSTER}, "podCIDRType is cilium, and its ConfigMap does not exist"),
-        ({"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "eni"}}, "Cilium's ipam mode 'eni' is not supported"),
-        ({"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "multi-pool"}}, "has no CiliumPodIPPools"),
-        ({"kind": "cluster", "cluster": ClusterCidrs((), CLUSTER.services)}, "says which CIDR pods have"),
+        (
+            {"kind": "calico", "cluster": CLUSTER},
+            "podCIDRType is calico, and this cluster has no IPPools of Calico",
+        ),
+        (
+            {"kind": "cilium", "cluster": CLUSTER},
+            "podCIDRType is cilium, and its ConfigMap does not exist",
+        ),
+        (
+            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "eni"}},
+            "Cilium's ipam mode 'eni' is not supported",
+        ),
+        (
+            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "multi-pool"}},
+            "has no CiliumPodIPPools",
+        ),
+        (
+            {"kind": "cluster", "cluster": ClusterCidrs((), CLUSTER.services)},
+            "says which CIDR pods have",
+        ),
         (
             {"kind": "cluster", "cluster": ClusterCidrs((), CLUSTER.services, ("line 3 is odd",))},
             "says which CIDR pods have; line 3 is odd",
         ),
-        ({"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "cluster-pool"}}, "none of cluster-pool-ipv4-cidr"),
         (
-            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"cluster-pool-ipv4-cidr": "10.0.0.0"}},
+            {"kind": "cilium", "cluster": CLUSTER, "cilium": {"ipam": "cluster-pool"}},
+            "none of cluster-pool-ipv4-cidr",
+        ),
+        (
+            {
+                "kind": "cilium",
+                "cluster": CLUSTER,
+                "cilium": {"cluster-pool-ipv4-cidr": "10.0.0.0"},
+            },
             'Cilium\'s cluster-pool-ipv4-cidr: "10.0.0.0" is not a CIDR',
         ),
     ],
@@ -131,13 +179,19 @@ def test_unknown_pods(sources: dict[str, Any], reason: str) -> None:
     status = judge(Sources(**{**sources, "kind": PodCIDRType(sources["kind"])})).status
 
     assert reason in status.reason
-    assert ("NotReady", (), CLUSTER.services) == (status.phase, status.overlay_pod_cidr, status.service_cidr)
+    assert ("NotReady", (), CLUSTER.services) == (
+        status.phase,
+        status.overlay_pod_cidr,
+        status.service_cidr,
+    )
 
 
 @pytest.mark.parametrize("kind", [PodCIDRType.CLUSTER, PodCIDRType.NONE, PodCIDRType.CALICO])
 def test_unknown_cluster(kind: PodCIDRType) -> None:
     """Without any description of the cluster both lists are empty, and the words are the reference's."""
-    expected = CoordinatorStatus(phase="NotReady", reason=NO_MANAGER, overlay_pod_cidr=(), service_cidr=())
+    expected = CoordinatorStatus(
+        phase="NotReady", reason=NO_MANAGER, overlay_pod_cidr=(), service_cidr=()
+    )
 
     assert expected == judge(Sources(kind=kind, calico=("10.244.0.0/16",))).status
     assert "No kube-controller-manager pod found, unable to get clusterCIDR" == expected.reason
@@ -146,7 +200,9 @@ def test_unknown_cluster(kind: PodCIDRType) -> None:
 def test_notes() -> None:
     """What is left out while the rest is in sync is told beside the status."""
     left_out = {"cluster-pool-ipv4-cidr": "10.0.0.0/8", "cluster-pool-ipv6-cidr": "fd00::"}
-    cilium = judge(Sources(PodCIDRType.CILIUM, cluster=CLUSTER, cilium=left_out, problems=("a pool is odd",)))
+    cilium = judge(
+        Sources(PodCIDRType.CILIUM, cluster=CLUSTER, cilium=left_out, problems=("a pool is odd",))
+    )
     nothing = judge(Sources(PodCIDRType.NONE, cluster=ClusterCidrs()))
 
     assert synced(("10.0.0.0/8",)) == cilium.status

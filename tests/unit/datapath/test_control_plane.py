@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.datapath.control_plane import ClusterCidrs, Started, read_kubeadm, read_manager, valid_cidrs
+from spiderpool.datapath.control_plane import (
+    ClusterCidrs,
+    Started,
+    read_kubeadm,
+    read_manager,
+    valid_cidrs,
+)
 
 PODS, SERVICES = ("10.233.64.0/18",), ("10.233.0.0/18",)
 BOTH = ClusterCidrs(PODS, SERVICES)
@@ -18,7 +24,11 @@ CONTINUED = FLAGS.replace(" ", " \\\n  ")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("networking:\n  podSubnet: 10.233.64.0/18\n  serviceSubnet: 10.233.0.0/18\n", BOTH, id="plain"),
+        pytest.param(
+            "networking:\n  podSubnet: 10.233.64.0/18\n  serviceSubnet: 10.233.0.0/18\n",
+            BOTH,
+            id="plain",
+        ),
         pytest.param(
             "networking:\n  podSubnet: 10.233.64.0/18 # nodes take /24\n  serviceSubnet: '10.233.0.0/18'\n",
             BOTH,
@@ -42,7 +52,9 @@ CONTINUED = FLAGS.replace(" ", " \\\n  ")
             id="a folded text",
         ),
         pytest.param(
-            'networking: {podSubnet: 10.233.64.0/18, serviceSubnet: "10.233.0.0/18"}', BOTH, id="an object on one line"
+            'networking: {podSubnet: 10.233.64.0/18, serviceSubnet: "10.233.0.0/18"}',
+            BOTH,
+            id="an object on one line",
         ),
         pytest.param(
             '{"kind": "ClusterConfiguration", "networking": {"podSubnet": "10.233.64.0/18", "serviceSubnet": "10.233.0.0/18"}}',
@@ -60,8 +72,16 @@ CONTINUED = FLAGS.replace(" ", " \\\n  ")
             BOTH,
             id="the key elsewhere",
         ),
-        pytest.param("networking:\r\n  podSubnet: 10.233.64.0/18\r\n  serviceSubnet: 10.233.0.0/18\r\n", BOTH, id="CRLF"),
-        pytest.param("networking: {podSubnet: '', serviceSubnet: 10.233.0.0/18}", ClusterCidrs((), SERVICES), id="empty"),
+        pytest.param(
+            "networking:\r\n  podSubnet: 10.233.64.0/18\r\n  serviceSubnet: 10.233.0.0/18\r\n",
+            BOTH,
+            id="CRLF",
+        ),
+        pytest.param(
+            "networking: {podSubnet: '', serviceSubnet: 10.233.0.0/18}",
+            ClusterCidrs((), SERVICES),
+            id="empty",
+        ),
         pytest.param("networking:\n", ClusterCidrs(), id="nothing below"),
         pytest.param("", ClusterCidrs(), id="no document"),
     ],
@@ -76,10 +96,16 @@ def test_kubeadm(text: str, expected: ClusterCidrs) -> None:
     [
         ("networking: {podSubnet: 10.233.64.0/18,\n  serviceSubnet: [", "is not YAML: line 2: "),
         ("[networking]", "a document is not an object"),
-        ("created: 2026-13-01\nnetworking: {podSubnet: 10.233.64.0/18}", "is not YAML: month must be in 1..12"),
+        (
+            "created: 2026-13-01\nnetworking: {podSubnet: 10.233.64.0/18}",
+            "is not YAML: month must be in 1..12",
+        ),
         ("networking: 10.233.64.0/18", "networking is not an object"),
         ("networking: {podSubnet: [10.233.64.0/18]}", "podSubnet is not a text"),
-        ("networking: {podSubnet: 10.233.64.0}", 'podSubnet: "10.233.64.0" is not a CIDR and is left out'),
+        (
+            "networking: {podSubnet: 10.233.64.0}",
+            'podSubnet: "10.233.64.0" is not a CIDR and is left out',
+        ),
     ],
 )
 def test_kubeadm_not_readable(text: str, problem: str) -> None:
@@ -93,12 +119,14 @@ def test_kubeadm_not_readable(text: str, problem: str) -> None:
 
 def test_kubeadm_read_in_part() -> None:
     """Of a list what can be read stays, and the rest is named."""
-    found = read_kubeadm("networking: {podSubnet: '10.233.64.0/18,nonsense', serviceSubnet: 10.233.0.0/18}")
+    found = read_kubeadm(
+        "networking: {podSubnet: '10.233.64.0/18,nonsense', serviceSubnet: 10.233.0.0/18}"
+    )
 
     assert (PODS, SERVICES) == (found.pods, found.services)
-    assert ('ConfigMap kubeadm-config, ClusterConfiguration: podSubnet: "nonsense" is not a CIDR and is left out',) == (
-        found.problems
-    )
+    assert (
+        'ConfigMap kubeadm-config, ClusterConfiguration: podSubnet: "nonsense" is not a CIDR and is left out',
+    ) == (found.problems)
 
 
 @pytest.mark.parametrize(
@@ -106,25 +134,48 @@ def test_kubeadm_read_in_part() -> None:
     [
         pytest.param(["kube-controller-manager", *FLAGS.split(), "--v=2"], id="--flag=value"),
         pytest.param(
-            ["kube-controller-manager", "--cluster-cidr", PODS[0], "--service-cluster-ip-range", SERVICES[0]],
+            [
+                "kube-controller-manager",
+                "--cluster-cidr",
+                PODS[0],
+                "--service-cluster-ip-range",
+                SERVICES[0],
+            ],
             id="--flag value",
         ),
-        pytest.param(["kcm", "--cluster_cidr=10.233.64.0/18", "--service_cluster_ip_range", SERVICES[0]], id="underscores"),
-        pytest.param(["kcm", "--cluster-cidr=10.9.0.0/16", *FLAGS.split()], id="the last one counts"),
-        pytest.param(["/bin/sh", "-c", f"exec kube-controller-manager {FLAGS} --v=2"], id="a shell's line"),
+        pytest.param(
+            ["kcm", "--cluster_cidr=10.233.64.0/18", "--service_cluster_ip_range", SERVICES[0]],
+            id="underscores",
+        ),
+        pytest.param(
+            ["kcm", "--cluster-cidr=10.9.0.0/16", *FLAGS.split()], id="the last one counts"
+        ),
+        pytest.param(
+            ["/bin/sh", "-c", f"exec kube-controller-manager {FLAGS} --v=2"], id="a shell's line"
+        ),
         pytest.param(
             ["sh", "-c", f"kube-controller-manager \\\n  {CONTINUED} 2>&1 | tee /var/log/kcm.log"],
             id="continued lines and a pipe",
         ),
         pytest.param(
-            ["sh", "-c", f"# don't --cluster-cidr=10.9.0.0/16\nkcm --x='#1 \"' {FLAGS};exit"], id="a comment of the shell"
+            ["sh", "-c", f"# don't --cluster-cidr=10.9.0.0/16\nkcm --x='#1 \"' {FLAGS};exit"],
+            id="a comment of the shell",
         ),
         pytest.param(
-            ["sh", "-c", "kcm --cluster-cidr=\"10.233.64.0/18\" --service-cluster-ip-range '10.233.0.0/18'"], id="quotes"
+            [
+                "sh",
+                "-c",
+                "kcm --cluster-cidr=\"10.233.64.0/18\" --service-cluster-ip-range '10.233.0.0/18'",
+            ],
+            id="quotes",
         ),
-        pytest.param(["kcm", "--cluster-cidr=$(PODS)", "--service-cluster-ip-range", "$(SERVICES)"], id="kubelet's variables"),
         pytest.param(
-            ["sh", "-c", "kcm --cluster-cidr=${PODS} --service-cluster-ip-range=$SERVICES"], id="the shell's variables"
+            ["kcm", "--cluster-cidr=$(PODS)", "--service-cluster-ip-range", "$(SERVICES)"],
+            id="kubelet's variables",
+        ),
+        pytest.param(
+            ["sh", "-c", "kcm --cluster-cidr=${PODS} --service-cluster-ip-range=$SERVICES"],
+            id="the shell's variables",
         ),
     ],
 )
@@ -135,14 +186,21 @@ def test_manager(words: list[str]) -> None:
 
 def test_manager_of_two_families() -> None:
     """Lists are split at commas."""
-    words = ("--cluster-cidr=10.1.0.0/16,fd00::/48", "--service-cluster-ip-range=10.2.0.0/16,fd01::/112")
+    words = (
+        "--cluster-cidr=10.1.0.0/16,fd00::/48",
+        "--service-cluster-ip-range=10.2.0.0/16,fd01::/112",
+    )
 
     expected = ClusterCidrs(("10.1.0.0/16", "fd00::/48"), ("10.2.0.0/16", "fd01::/112"))
     assert expected == read_manager([Started(words, {})])
 
 
 def test_manager_beside_others() -> None:
-    """The container that says something counts, wherever it stands; the manager's own comes first."""
+    """
+    The container that says something counts, wherever it stands.
+
+    The manager's own comes first.
+    """
     proxy = Started(("proxy", "--listen=:1"), {}, "proxy")
     other = Started(("other", "--cluster-cidr=10.9.0.0/16"), {}, "other")
     manager = Started(tuple(FLAGS.split()), {}, "kube-controller-manager")
@@ -156,10 +214,19 @@ def test_manager_beside_others() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--cluster-cidr=$(FROM_A_SECRET)"], "--cluster-cidr is $(FROM_A_SECRET), and its pod does not say"),
+        (
+            ["--cluster-cidr=$(FROM_A_SECRET)"],
+            "--cluster-cidr is $(FROM_A_SECRET), and its pod does not say",
+        ),
         (["sh", "-c", "kcm --cluster-cidr=${A:-10.0.0.0/8}"], "--cluster-cidr is ${A:-10.0.0.0/8}"),
-        (["sh", "-c", 'kcm --v=2 "--cluster-cidr=10.0.0.0/8'], "its command line is not readable: No closing quotation"),
-        (["--cluster-cidr", "10.0.0.0"], '--cluster-cidr: "10.0.0.0" is not a CIDR and is left out'),
+        (
+            ["sh", "-c", 'kcm --v=2 "--cluster-cidr=10.0.0.0/8'],
+            "its command line is not readable: No closing quotation",
+        ),
+        (
+            ["--cluster-cidr", "10.0.0.0"],
+            '--cluster-cidr: "10.0.0.0" is not a CIDR and is left out',
+        ),
     ],
 )
 def test_manager_not_readable(words: list[str], problem: str) -> None:

@@ -1,4 +1,8 @@
-"""The coordinator's configuration: who goes first, and what a wrong value is told (reference datapath.md 1.3)."""
+"""
+The coordinator's configuration.
+
+Who goes first, and what a wrong value is told (reference datapath.md 1.3).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,10 @@ def test_cluster_alone() -> None:
     """A network that says nothing has the cluster's settings."""
     expected = CoordinatorSettings(
         mode=Mode.UNDERLAY,
-        hijack=tuple(ip_network(net) for net in ("10.233.64.0/18", "10.233.0.0/18", "fd00:10::/108", "169.254.0.0/16")),
+        hijack=tuple(
+            ip_network(net)
+            for net in ("10.233.64.0/18", "10.233.0.0/18", "fd00:10::/108", "169.254.0.0/16")
+        ),
         policy_routes=(PolicyRoute(ip_network("10.99.0.0/16"), ip_address("10.6.0.1")),),
         tune_pod_routes=True,
         default_route_nic="net1",
@@ -44,11 +51,17 @@ def test_cluster_alone() -> None:
         mac_prefix="0a:1b",
     )
 
-    assert expected == read_coordinator({"type": "coordinator", "mode": "", "hijackCIDR": []}, CLUSTER)
+    assert expected == read_coordinator(
+        {"type": "coordinator", "mode": "", "hijackCIDR": []}, CLUSTER
+    )
 
 
 def test_network_goes_first() -> None:
-    """What the network says replaces what the cluster says, lists as a whole; letter case does not matter."""
+    """
+    What the network says replaces what the cluster says, lists as a whole.
+
+    Letter case does not matter.
+    """
     config = {
         "mode": "overlay",
         "serviceCIDR": ["10.96.0.0/12"],
@@ -64,8 +77,12 @@ def test_network_goes_first() -> None:
     merged = read_coordinator(config, CLUSTER)
 
     assert Mode.OVERLAY is merged.mode
-    assert ("10.233.64.0/18", "10.96.0.0/12", "169.254.0.0/16") == tuple(str(network) for network in merged.hijack)
-    assert (PolicyRoute(ip_network("10.98.0.1/32"), ip_address("10.6.0.2")),) == merged.policy_routes
+    assert ("10.233.64.0/18", "10.96.0.0/12", "169.254.0.0/16") == tuple(
+        str(network) for network in merged.hijack
+    )
+    assert (
+        PolicyRoute(ip_network("10.98.0.1/32"), ip_address("10.6.0.2")),
+    ) == merged.policy_routes
     assert (False, "eth0", 700, None, 0, 1500) == (
         merged.tune_pod_routes,
         merged.default_route_nic,
@@ -79,7 +96,15 @@ def test_network_goes_first() -> None:
 def test_nobody_says_anything() -> None:
     """The defaults are the reference's."""
     expected = CoordinatorSettings(
-        Mode.AUTO, "eth0", (), (), tune_pod_routes=True, host_table=500, rp_filter=0, tx_queue_len=0, veth_mtu=1500
+        Mode.AUTO,
+        "eth0",
+        (),
+        (),
+        tune_pod_routes=True,
+        host_table=500,
+        rp_filter=0,
+        tx_queue_len=0,
+        veth_mtu=1500,
     )
 
     assert expected == read_coordinator({}, {})
@@ -124,7 +149,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("vethMTU", "1500", 'vethMTU is "1500", write a number'),
     ("vethMTU", 0, "vethMTU is 0, write an MTU"),
     ("vethMTU", 70000, "vethMTU is 70000"),
-    ("podMACPrefix", "0b:1b", 'podMACPrefix is "0b:1b", write two bytes such as 0a:1b, the second digit even'),
+    (
+        "podMACPrefix",
+        "0b:1b",
+        'podMACPrefix is "0b:1b", write two bytes such as 0a:1b, the second digit even',
+    ),
     ("podMACPrefix", 10, "podMACPrefix is 10, write a string"),
     ("podMACPrefix", "0a:1", "podMACPrefix is"),
 ]
@@ -155,5 +184,10 @@ def test_every_key_has_a_wrong_value() -> None:
 def test_first_nic_of_a_wrong_configuration() -> None:
     """DEL reads the one name that it needs, whatever the rest is."""
     assert ["eth0", "eth0", "pod0"] == [
-        default_nic(config) for config in ({"mode": 7}, {"podDefaultCniNic": 7}, {"podDefaultCniNic": "pod0", "vethMTU": -1})
+        default_nic(config)
+        for config in (
+            {"mode": 7},
+            {"podDefaultCniNic": 7},
+            {"podDefaultCniNic": "pod0", "vethMTU": -1},
+        )
     ]

@@ -61,8 +61,14 @@ def test_vlan_that_is_there(up: bool, steps: list[Step]) -> None:
 
 
 def test_vlan_of_another_name() -> None:
-    """The kernel has a VLAN of one interface only once; the same one of another interface is another VLAN."""
-    named, elsewhere = (link("lan", kind="vlan", vlan_id=100, parent=parent) for parent in ("ens192", "ens224"))
+    """
+    The kernel has a VLAN of one interface only once.
+
+    The same one of another interface is another VLAN.
+    """
+    named, elsewhere = (
+        link("lan", kind="vlan", vlan_id=100, parent=parent) for parent in ("ens192", "ens224")
+    )
     config = {"interfaces": ["ens192"], "vlanID": 100}
     with pytest.raises(InvalidRequest, match="VLAN 100 of ens192 exists as lan"):
         plan(config, link("ens192"), named)
@@ -72,7 +78,9 @@ def test_vlan_of_another_name() -> None:
 
 def test_missing_parent() -> None:
     """An interface that does not exist is named, and those that do."""
-    with pytest.raises(InvalidRequest, match="interface ens999 does not exist on this node; it has ens192, lo"):
+    with pytest.raises(
+        InvalidRequest, match="interface ens999 does not exist on this node; it has ens192, lo"
+    ):
         plan({"interfaces": ["ens999"], "vlanID": 100}, link("lo"), link("ens192"))
 
 
@@ -94,7 +102,9 @@ def test_bond() -> None:
 @pytest.mark.parametrize(("up", "steps"), [(True, []), (False, [SetUp("bond0")])])
 def test_bond_that_is_there(up: bool, steps: list[Step]) -> None:
     """A bond of that name is only set up, whoever is in it."""
-    assert steps == plan({"interfaces": ["ens192", "ens224"], "bond": BOND}, link("bond0", kind="bond", up=up))
+    assert steps == plan(
+        {"interfaces": ["ens192", "ens224"], "bond": BOND}, link("bond0", kind="bond", up=up)
+    )
 
 
 @pytest.mark.parametrize("kind", ["bridge", ""])
@@ -105,7 +115,11 @@ def test_name_of_something_else(kind: str) -> None:
 
 
 def test_bond_without_a_name() -> None:
-    """A bond has the reference's name when it is given none; with one interface there is no bond."""
+    """
+    A bond has the reference's name when it is given none.
+
+    With one interface there is no bond.
+    """
     config = {"interfaces": ["ens192", "ens224"], "bond": {"mode": 4}}
 
     assert Bond("sp_bond0", 4) == read_interface_request(config).bond
@@ -122,9 +136,15 @@ def test_bond_without_a_name() -> None:
         ({"interfaces": ["a"], "vlanID": 4095}, "vlanID is 4095"),
         ({"interfaces": ["a"], "vlanID": -1}, "vlanID is -1"),
         ({"interfaces": ["a"], "vlanID": "100"}, "Expected `int`"),
-        ({"interfaces": ["abcdefghijkl"], "vlanID": 4000}, "abcdefghijkl.4000 has 17 bytes; the kernel takes 15"),
+        (
+            {"interfaces": ["abcdefghijkl"], "vlanID": 4000},
+            "abcdefghijkl.4000 has 17 bytes; the kernel takes 15",
+        ),
         ({"interfaces": ["a", "b"], "bond": {"name": "x", "mode": 7}}, "bond.mode is 7"),
-        ({"interfaces": ["a", "b"], "bond": {"name": "sixteen-letters!", "mode": 1}}, "bond.name sixteen-letters! has 16"),
+        (
+            {"interfaces": ["a", "b"], "bond": {"name": "sixteen-letters!", "mode": 1}},
+            "bond.name sixteen-letters! has 16",
+        ),
     ],
 )
 def test_wrong_configurations(config: dict[str, Any], words: str) -> None:
@@ -141,7 +161,10 @@ def test_wrong_configurations(config: dict[str, Any], words: str) -> None:
         ("", ()),
         ("miimon=100", (("miimon", 100),)),
         ("miimon=100; lacp_rate=fast;", (("miimon", 100), ("lacp_rate", 1))),
-        ("xmit_hash_policy=layer2+3;primary=ens192", (("xmit_hash_policy", 2), ("primary", "ens192"))),
+        (
+            "xmit_hash_policy=layer2+3;primary=ens192",
+            (("xmit_hash_policy", 2), ("primary", "ens192")),
+        ),
         ('arp_ip_target=["10.6.0.1","10.6.0.2"]', (("arp_ip_target", ("10.6.0.1", "10.6.0.2")),)),
         ("arp_ip_target=10.6.0.1", (("arp_ip_target", ("10.6.0.1",)),)),
         ("miimon=0;use_carrier=1", (("use_carrier", 1),)),
@@ -174,31 +197,45 @@ def test_wrong_options(text: str, words: str) -> None:
 
 
 def test_what_could_not_be_made_is_not_ours() -> None:
-    """An interface that somebody else made in between is not removed; one that could not join a bond is set up again."""
+    """
+    An interface that somebody else made in between is not removed.
+
+    One that could not join a bond is set up again.
+    """
     links = {name: link(name) for name in ("ens192", "ens224")}
     bond = MakeBond(Bond("bond0", 1))
 
     assert [] == undo_steps([], bond, links)
-    assert [Remove("bond0"), SetUp("ens192")] == undo_steps([bond], Enslave("ens192", "bond0"), links)
+    assert [Remove("bond0"), SetUp("ens192")] == undo_steps(
+        [bond], Enslave("ens192", "bond0"), links
+    )
 
 
 NAMES = st.sampled_from(["a", "b", "bond0"])
 
 
 @given(st.sampled_from([("a",), ("a", "b")]), st.integers(0, 3), st.booleans(), st.booleans())
-def test_a_second_pod_finds_everything(interfaces: tuple[str, ...], vlan_id: int, bonded: bool, up: bool) -> None:
+def test_a_second_pod_finds_everything(
+    interfaces: tuple[str, ...], vlan_id: int, bonded: bool, up: bool
+) -> None:
     """After the steps of a plan were carried out, nothing is left to do."""
-    interface_request = InterfaceRequest(interfaces, vlan_id, Bond("bond0", 1) if bonded and len(interfaces) > 1 else None)
+    interface_request = InterfaceRequest(
+        interfaces, vlan_id, Bond("bond0", 1) if bonded and len(interfaces) > 1 else None
+    )
     links = {name: link(name, up=up) for name in ("a", "b")}
     for step in plan_steps(interface_request, links):
         match step:
             case MakeVlan():
                 assert links[step.parent].up
-                links[step.name] = link(step.name, kind="vlan", up=False, vlan_id=step.vlan_id, parent=step.parent)
+                links[step.name] = link(
+                    step.name, kind="vlan", up=False, vlan_id=step.vlan_id, parent=step.parent
+                )
             case MakeBond():
                 links[step.bond.name] = link(step.bond.name, kind="bond", up=False)
             case SetUp():
-                links[step.name] = link(step.name, kind=links[step.name].kind, vlan_id=links[step.name].vlan_id)
+                links[step.name] = link(
+                    step.name, kind=links[step.name].kind, vlan_id=links[step.name].vlan_id
+                )
             case Enslave():
                 assert links[step.bond].kind == "bond"
 

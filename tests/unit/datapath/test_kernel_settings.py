@@ -23,7 +23,11 @@ FORWARD = "net.ipv4.conf.all.forwarding"
 
 
 def test_wanted() -> None:
-    """The settings are the reference's, by family (datapath.md 5.4); conntrack's only when asked for."""
+    """
+    The settings are the reference's, by family (datapath.md 5.4).
+
+    Conntrack's only when asked for.
+    """
     expected = {
         "net.ipv4.neigh.default.gc_thresh3": "28160",
         "net.ipv4.conf.all.arp_notify": "1",
@@ -37,25 +41,35 @@ def test_wanted() -> None:
     assert {key: value for key, value in expected.items() if "ipv6" in key} == wanted_settings(
         (6,), tune=True, be_liberal=False
     )
-    assert {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"} == wanted_settings((4, 6), tune=False, be_liberal=True)
+    assert {"net.netfilter.nf_conntrack_tcp_be_liberal": "1"} == wanted_settings(
+        (4, 6), tune=False, be_liberal=True
+    )
     assert {} == wanted_settings((4, 6), tune=False, be_liberal=False)
 
 
 def test_only_what_is_wrong_is_ours() -> None:
     """What is right already is neither written nor recorded; what the kernel lacks is left out."""
-    changes = plan_changes({FILTER: "0", FORWARD: "1", TCP_BE_LIBERAL: "1"}, {FILTER: "2", FORWARD: "1"}, NodeRecord())
+    changes = plan_changes(
+        {FILTER: "0", FORWARD: "1", TCP_BE_LIBERAL: "1"}, {FILTER: "2", FORWARD: "1"}, NodeRecord()
+    )
 
     assert ((FILTER, "0"),) == changes.writes
     assert (ChangedSetting(key=FILTER, before="2", after="0"),) == changes.record.settings
 
 
 def test_a_higher_bound_stays() -> None:
-    """Room for more neighbours than we need is not taken away; when somebody adds room later, it stays at the end too."""
+    """
+    Room for more neighbours than we need is not taken away.
+
+    When somebody adds room later, it stays at the end too.
+    """
     wanted = {NEIGHBOURS: "28160"}
     ours = NodeRecord(settings=(ChangedSetting(key=NEIGHBOURS, before="1024", after="28160"),))
 
     assert (NodeRecord(), ()) == read(plan_changes(wanted, {NEIGHBOURS: "100000"}, NodeRecord()))
-    assert (ours, ((NEIGHBOURS, "28160"),)) == read(plan_changes(wanted, {NEIGHBOURS: "1024"}, NodeRecord()))
+    assert (ours, ((NEIGHBOURS, "28160"),)) == read(
+        plan_changes(wanted, {NEIGHBOURS: "1024"}, NodeRecord())
+    )
     assert (ours, ()) == read(plan_changes(wanted, {NEIGHBOURS: "100000"}, ours))
     assert () == plan_undo({NEIGHBOURS: "100000"}, ours)
 
@@ -66,7 +80,11 @@ def read(changes: Changes) -> tuple[NodeRecord, tuple[tuple[str, str], ...]]:
 
 
 def test_restart_remembers_the_first_value() -> None:
-    """A restarted agent finds its own values, writes nothing, and knows what was before; so does one that writes again."""
+    """
+    A restarted agent finds its own values, writes nothing, and knows what was before.
+
+    So does one that writes again.
+    """
     record = NodeRecord(settings=(ChangedSetting(key=FILTER, before="2", after="0"),))
     for found, writes in (({FILTER: "0"}, ()), ({FILTER: "1"}, ((FILTER, "0"),))):
         changes = plan_changes({FILTER: "0"}, found, record)
@@ -89,7 +107,10 @@ def test_forwarding_stays() -> None:
 
     assert (ChangedSetting(key=FORWARD, before="0", after="1", kept=True),) == record.settings
     assert () == plan_undo({FORWARD: "1"}, record)
-    assert (record, ()) == (plan_changes({}, {FORWARD: "1"}, record).record, plan_changes({}, {FORWARD: "1"}, record).writes)
+    assert (record, ()) == (
+        plan_changes({}, {FORWARD: "1"}, record).record,
+        plan_changes({}, {FORWARD: "1"}, record).writes,
+    )
 
 
 KEYS = ["net.a", "net.b", FORWARD]
@@ -102,7 +123,9 @@ def after(found: Mapping[str, str], writes: tuple[tuple[str, str], ...]) -> dict
 
 
 @given(found=VALUES, first=VALUES, second=VALUES)
-def test_everything_comes_back(found: dict[str, str], first: dict[str, str], second: dict[str, str]) -> None:
+def test_everything_comes_back(
+    found: dict[str, str], first: dict[str, str], second: dict[str, str]
+) -> None:
     """However often what is wanted changes, the node has what is wanted, and at the end what it had, but for forwarding."""
     record, now = NodeRecord(), dict(found)
     for wanted in (first, second):

@@ -27,7 +27,9 @@ from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSE
 
 IPS = st.ip_addresses(v=4)
 DEVICES = st.sampled_from(["eth0", "net1", "veth0"])
-NETWORKS = st.builds(lambda ip, length: ip_network((ip, length), strict=False), IPS, st.integers(0, 32))
+NETWORKS = st.builds(
+    lambda ip, length: ip_network((ip, length), strict=False), IPS, st.integers(0, 32)
+)
 ROUTES = st.builds(Route, NETWORKS, DEVICES, st.sampled_from([100, 101, MAIN_TABLE]))
 RULES = st.builds(
     Rule,
@@ -36,8 +38,12 @@ RULES = st.builds(
     st.none() | st.integers(1, 32000),
     st.none() | st.builds(ip_network, IPS),
 )
-NEIGHBOURS = st.builds(Neighbour, IPS, DEVICES, st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]))
-SETTINGS = st.builds(Setting, st.sampled_from([Kind.MAC, Kind.TX_QUEUE_LEN]), DEVICES, st.sampled_from(["1", "2"]))
+NEIGHBOURS = st.builds(
+    Neighbour, IPS, DEVICES, st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"])
+)
+SETTINGS = st.builds(
+    Setting, st.sampled_from([Kind.MAC, Kind.TX_QUEUE_LEN]), DEVICES, st.sampled_from(["1", "2"])
+)
 
 
 def one_value(items: list[Item]) -> frozenset[Item]:
@@ -65,7 +71,9 @@ WANTED = st.lists(ROUTES | RULES | NEIGHBOURS | SETTINGS, max_size=12).map(one_v
 @given(seen=SEEN, present=WANTED)
 def test_twice_is_once(seen: frozenset[Item], present: frozenset[Item]) -> None:
     """What was applied is there: a second time there is nothing to do."""
-    wanted = Wanted(tuple(sorted(present, key=repr)), frozenset(sorted(seen - present, key=repr)[:3]))
+    wanted = Wanted(
+        tuple(sorted(present, key=repr)), frozenset(sorted(seen - present, key=repr)[:3])
+    )
 
     after = applied(seen, diff(seen, wanted))
 
@@ -81,7 +89,9 @@ def test_wanted_is_wanted(seen: frozenset[Item]) -> None:
 @given(seen=SEEN, present=WANTED)
 def test_undone(seen: frozenset[Item], present: frozenset[Item]) -> None:
     """The way back leads to where it began."""
-    wanted = Wanted(tuple(sorted(present, key=repr)), frozenset(sorted(seen - present, key=repr)[:3]))
+    wanted = Wanted(
+        tuple(sorted(present, key=repr)), frozenset(sorted(seen - present, key=repr)[:3])
+    )
     operations = diff(seen, wanted)
 
     assert seen == applied(applied(seen, operations), undone(operations))
@@ -138,7 +148,9 @@ def stories(draw: Callable[..., object]) -> Story:
 def new_simulation(story: Story) -> Simulation:
     """Make an empty pod on a node of the pod's families."""
     families = sorted({family for nic in story.families[: story.nics] for family in nic})
-    return Simulation.with_node(*(pair for family in families for pair in {4: NODE_ADDRESSES, 6: NODE_ADDRESSES_6}[family]))
+    return Simulation.with_node(
+        *(pair for family in families for pair in {4: NODE_ADDRESSES, 6: NODE_ADDRESSES_6}[family])
+    )
 
 
 def begin(story: Story) -> Simulation:
@@ -148,13 +160,24 @@ def begin(story: Story) -> Simulation:
         simulation.add_calico("10.233.100.2/32")
     else:
         make_nic(
-            simulation, "eth0", story, {4: "10.6.168.172/16", 6: "fd00:6::172/64"}, {4: "10.6.0.1", 6: "fd00:6::1"}, rank=0
+            simulation,
+            "eth0",
+            story,
+            {4: "10.6.168.172/16", 6: "fd00:6::172/64"},
+            {4: "10.6.0.1", 6: "fd00:6::1"},
+            rank=0,
         )
     return simulation
 
 
 def make_nic(
-    simulation: Simulation, name: str, story: Story, cidrs: dict[int, str], gateways: dict[int, str], *, rank: int
+    simulation: Simulation,
+    name: str,
+    story: Story,
+    cidrs: dict[int, str],
+    gateways: dict[int, str],
+    *,
+    rank: int,
 ) -> None:
     """Make a NIC with addresses of the story's families, and its default routes when it is to have them."""
     families = story.families[rank]
@@ -200,8 +223,13 @@ def test_delete_takes_back(story: Story) -> None:
 
 @given(story=stories())
 def test_all_stay_whole(story: Story) -> None:
-    """After the ADDs of all NICs, CHECK finds nothing missing at any of them: a later NIC does not undo an earlier one."""
-    # Where only the last NIC has a default route, an ADD of the one before it would now find it, and tell the two apart.
+    """
+    After the ADDs of all NICs, CHECK finds nothing missing at any of them.
+
+    A later NIC does not undo an earlier one.
+    """
+    # Where only the last NIC has a default route, an ADD of the one before it would now find it,
+    # and tell the two apart.
     assume(story.nics < len(story.gateways) or all(story.gateways))
     simulation = begin(story)
     names = [] if story.overlay else ["eth0"]
@@ -218,7 +246,11 @@ def test_all_stay_whole(story: Story) -> None:
 
 @given(story=stories())
 def test_one_way_everywhere(story: Story) -> None:
-    """No table of the pod gets a second default route of a family from the coordinator: two would share the traffic."""
+    """
+    No table of the pod gets a second default route of a family from the coordinator.
+
+    Two would share the traffic.
+    """
     simulation = begin(story)
     ways = default_routes(simulation)
     if not story.overlay:
@@ -229,7 +261,10 @@ def test_one_way_everywhere(story: Story) -> None:
         simulation.add(name, story.settings)
 
     made = default_routes(simulation) - ways
-    assert len(made) == len({route.place for route in made} - {route.place for route in default_routes(simulation) & ways})
+    assert len(made) == len(
+        {route.place for route in made}
+        - {route.place for route in default_routes(simulation) & ways}
+    )
 
 
 def default_routes(simulation: Simulation) -> set[Route]:
@@ -238,9 +273,16 @@ def default_routes(simulation: Simulation) -> set[Route]:
 
 
 def visible(simulation: Simulation) -> frozenset[Item]:
-    """Give what DEL takes back: all but settings, and the one rule of the node that all pods share."""
+    """
+    Give what DEL takes back.
+
+    All but settings, and the one rule of the node that all pods share.
+    """
     kept = {item for item in simulation.pod if not isinstance(item, Setting)}
-    return frozenset(kept | {item for item in simulation.node if not (isinstance(item, Rule) and item.table == 500)})
+    return frozenset(
+        kept
+        | {item for item in simulation.node if not (isinstance(item, Rule) and item.table == 500)}
+    )
 
 
 @given(story=stories(), half=st.integers(0, 60))
@@ -264,7 +306,9 @@ def test_cut_off(story: Story, half: int) -> None:
 
 def test_neighbour_is_replaced() -> None:
     """A learned entry of the same address gives way to the permanent one, and comes back when that is undone."""
-    old = Neighbour(ip_network("10.6.0.9").network_address, "eth0", "02:00:00:00:00:09", permanent=False)
+    old = Neighbour(
+        ip_network("10.6.0.9").network_address, "eth0", "02:00:00:00:00:09", permanent=False
+    )
     new = Neighbour(old.ip, "eth0", "02:00:00:00:00:01")
 
     operations = diff(frozenset({old}), Wanted((new,)))
@@ -284,6 +328,8 @@ def test_stale_route_goes_first() -> None:
 def test_kept_route() -> None:
     """A destination that has a route of the same metric keeps it: the reference ignores EEXIST."""
     connected = Route(ip_network("10.6.0.0/16"), "eth0")
-    hijack = Route(ip_network("10.6.0.0/16"), "veth0", gateway=ip_network("10.6.0.1").network_address)
+    hijack = Route(
+        ip_network("10.6.0.0/16"), "veth0", gateway=ip_network("10.6.0.1").network_address
+    )
 
     assert () == diff(frozenset({connected}), Wanted((hijack,)))

@@ -54,7 +54,9 @@ def underlay_one(*extra: tuple[str, str], settings: CoordinatorSettings = SETTIN
     """Make layout A."""
     simulation = Simulation.with_node(*NODE_ADDRESSES, *extra)
     cidrs = ("10.6.168.172/16", "fd00:6::172/64") if extra else ("10.6.168.172/16",)
-    simulation.add_nic("eth0", *cidrs, gateways=("10.6.0.1", "fd00:6::1") if extra else ("10.6.0.1",))
+    simulation.add_nic(
+        "eth0", *cidrs, gateways=("10.6.0.1", "fd00:6::1") if extra else ("10.6.0.1",)
+    )
     simulation.add("eth0", settings)
     return simulation
 
@@ -63,7 +65,9 @@ def underlay_two(*extra: tuple[str, str], settings: CoordinatorSettings = SETTIN
     """Make layout B."""
     simulation = underlay_one(*extra, settings=settings)
     cidrs = ("10.7.168.173/16", "fd00:7::173/64") if extra else ("10.7.168.173/16",)
-    simulation.add_nic("net1", *cidrs, gateways=("10.7.0.1", "fd00:7::1") if extra else ("10.7.0.1",))
+    simulation.add_nic(
+        "net1", *cidrs, gateways=("10.7.0.1", "fd00:7::1") if extra else ("10.7.0.1",)
+    )
     simulation.add("net1", settings)
     return simulation
 
@@ -79,14 +83,18 @@ def overlay(cidr: str = "10.233.100.2/32", settings: CoordinatorSettings = SETTI
 
 def mac_of(simulation: Simulation, name: str) -> str:
     """Give the MAC of a link, wherever it is."""
-    return next(link.mac for link in (*simulation.pod_links, *simulation.node_links) if link.name == name)
+    return next(
+        link.mac for link in (*simulation.pod_links, *simulation.node_links) if link.name == name
+    )
 
 
 def test_a() -> None:
     """Underlay, one NIC."""
     simulation = underlay_one()
 
-    assert shown_rules(BUILTIN + "1000:	from all fwmark 0x1 lookup 100") == simulation.pod_rules()
+    assert (
+        shown_rules(BUILTIN + "1000:	from all fwmark 0x1 lookup 100") == simulation.pod_rules()
+    )
     assert shown(MAIN_A) == simulation.pod_routes()
     assert shown(TABLE_100_A) == simulation.pod_routes(100)
     assert set() == simulation.pod_routes(101)
@@ -98,7 +106,9 @@ def test_a() -> None:
     assert (4,) == simulation.mangle_rules
     assert shown_rules(BUILTIN + "1000: from all lookup 500") == simulation.node_rules()
     assert {f"10.6.168.172 dev {HOST} scope link"} == simulation.node_routes(500)
-    assert {f"10.6.168.172 dev {HOST} lladdr {pod_mac} PERMANENT"} == simulation.neighbours(simulation.node)
+    assert {f"10.6.168.172 dev {HOST} lladdr {pod_mac} PERMANENT"} == simulation.neighbours(
+        simulation.node
+    )
 
 
 def test_b() -> None:
@@ -107,7 +117,10 @@ def test_b() -> None:
 
     rules = "999:	from 10.7.168.173 lookup 101\n1000:	from all fwmark 0x1 lookup 100"
     assert shown_rules(BUILTIN + rules) == simulation.pod_rules()
-    assert shown(MAIN_A + "10.7.0.0/16 dev net1 proto kernel scope link src 10.7.168.173") == simulation.pod_routes()
+    assert (
+        shown(MAIN_A + "10.7.0.0/16 dev net1 proto kernel scope link src 10.7.168.173")
+        == simulation.pod_routes()
+    )
     assert shown(TABLE_100_A) == simulation.pod_routes(100)
     assert shown(TABLE_101_B) == simulation.pod_routes(101)
     assert shown(
@@ -126,7 +139,11 @@ def test_b_third_nic() -> None:
     simulation.add("net2", SETTINGS)
 
     assert shown("998: from 10.8.168.174 lookup 102") <= simulation.pod_rules()
-    expected = TABLE_101_B.replace("net1", "net2").replace("10.7.168.173", "10.8.168.174").replace("10.7.0.", "10.8.0.")
+    expected = (
+        TABLE_101_B.replace("net1", "net2")
+        .replace("10.7.168.173", "10.8.168.174")
+        .replace("10.7.0.", "10.8.0.")
+    )
     assert shown(expected) == simulation.pod_routes(102)
 
 
@@ -136,7 +153,9 @@ def test_c() -> None:
     simulation = underlay_two(settings=settings)
 
     assert shown("999: from 10.6.168.172 lookup 101") <= simulation.pod_rules()
-    assert {"default via 10.7.0.1 dev net1"} == {line for line in simulation.pod_routes() if "default" in line}
+    assert {"default via 10.7.0.1 dev net1"} == {
+        line for line in simulation.pod_routes() if "default" in line
+    }
     assert shown(
         """
         default via 10.6.0.1 dev eth0
@@ -184,9 +203,9 @@ def test_d() -> None:
     } == simulation.neighbours(simulation.pod)
     assert () == simulation.mangle_rules
     assert {"10.6.212.145 dev calicd43bf782ac scope link"} == simulation.node_routes(500)
-    assert {f"10.6.212.145 dev calicd43bf782ac lladdr {mac_of(simulation, 'eth0')} PERMANENT"} == simulation.neighbours(
-        simulation.node
-    )
+    assert {
+        f"10.6.212.145 dev calicd43bf782ac lladdr {mac_of(simulation, 'eth0')} PERMANENT"
+    } == simulation.neighbours(simulation.node)
 
 
 def test_d_with_a_tunnel_address() -> None:
@@ -222,12 +241,22 @@ def test_d_second_additional_nic() -> None:
 
 
 def test_e() -> None:
-    """Overlay, the additional NIC has the default route: eth0's routes are all in table 101, table 100 is not used."""
-    simulation = overlay("10.233.100.4/32", CoordinatorSettings(hijack=HIJACK, default_route_nic="net1"))
+    """
+    Overlay, the additional NIC has the default route.
+
+    Eth0's routes are all in table 101, table 100 is not used.
+    """
+    simulation = overlay(
+        "10.233.100.4/32", CoordinatorSettings(hijack=HIJACK, default_route_nic="net1")
+    )
 
     assert shown_rules(BUILTIN + "32765: from 10.233.100.4 lookup 101") == simulation.pod_rules()
-    assert {"default via 10.6.0.1 dev net1"} == {line for line in simulation.pod_routes() if "default" in line}
-    moved = {line for line in shown(MAIN_D.replace("10.233.100.2", "10.233.100.4")) if "net1" not in line}
+    assert {"default via 10.6.0.1 dev net1"} == {
+        line for line in simulation.pod_routes() if "default" in line
+    }
+    moved = {
+        line for line in shown(MAIN_D.replace("10.233.100.2", "10.233.100.4")) if "net1" not in line
+    }
     assert moved == simulation.pod_routes(101)
     assert set() == simulation.pod_routes(100)
 
@@ -257,7 +286,10 @@ def test_f() -> None:
         "fd00:7::71 dev veth0 metric 1024",
     } == simulation.pod_routes(family=6)
     assert "1000: lookup 500" in simulation.node_rules(6)
-    assert {f"fd00:6::172 dev {HOST} metric 1024", f"fd00:7::173 dev {HOST} metric 1024"} == simulation.node_routes(500, 6)
+    assert {
+        f"fd00:6::172 dev {HOST} metric 1024",
+        f"fd00:7::173 dev {HOST} metric 1024",
+    } == simulation.node_routes(500, 6)
     assert (4, 6) == simulation.mangle_rules
     assert shown(TABLE_101_B) == simulation.pod_routes(101)
     assert Setting(Kind.SYSCTL, "net.ipv6.conf.all.disable_ipv6", "0") in simulation.pod
@@ -268,7 +300,9 @@ def test_a_nic_of_one_family(default: str) -> None:
     """An IPv4 NIC beside a dual-stack one moves and copies nothing of IPv6, whoever has the default route."""
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
     simulation.add_calico("10.233.100.2/32", "fd00:64::2/128")
-    simulation.pod |= {Route(ip_network("::/0"), "eth0", gateway=ip_address("fe80::1"), metric=1024)}
+    simulation.pod |= {
+        Route(ip_network("::/0"), "eth0", gateway=ip_address("fe80::1"), metric=1024)
+    }
     before = simulation.pod_routes(family=6), simulation.pod_rules(6)
     simulation.add_nic("net1", "10.6.212.145/16", gateways=("10.6.0.1",))
 
@@ -276,7 +310,9 @@ def test_a_nic_of_one_family(default: str) -> None:
 
     assert before == (simulation.pod_routes(family=6), simulation.pod_rules(6))
     assert set() == simulation.pod_routes(100, 6) | simulation.pod_routes(101, 6)
-    assert ["net1" if default else "eth0"] == [line.split()[-1] for line in simulation.pod_routes() if "default" in line]
+    assert ["net1" if default else "eth0"] == [
+        line.split()[-1] for line in simulation.pod_routes() if "default" in line
+    ]
 
 
 def test_ipv6_alone() -> None:
@@ -293,7 +329,11 @@ def test_ipv6_alone() -> None:
 
 
 def test_g() -> None:
-    """Two underlay NICs without tuning: no rule, both defaults stay in main, table 101 has the node and the cluster."""
+    """
+    Two underlay NICs without tuning.
+
+    No rule, both defaults stay in main, table 101 has the node and the cluster.
+    """
     simulation = underlay_two(settings=CoordinatorSettings(hijack=HIJACK, tune_pod_routes=False))
 
     assert shown_rules(BUILTIN + "1000: from all fwmark 0x1 lookup 100") == simulation.pod_rules()

@@ -1,4 +1,8 @@
-"""What does not go together is refused with a sentence; and the corners of a plan that the worked examples leave out."""
+"""
+What does not go together is refused with a sentence.
+
+And the corners of a plan that the worked examples leave out.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,9 @@ def refused(simulation: Simulation, ifname: str, **settings: object) -> str:
 
 def test_disabled() -> None:
     """Disabled does nothing, whatever the pod looks like."""
-    assert Plan() == plan_attachment(Simulation.with_node().view("eth0"), CoordinatorSettings(mode=Mode.DISABLED))
+    assert Plan() == plan_attachment(
+        Simulation.with_node().view("eth0"), CoordinatorSettings(mode=Mode.DISABLED)
+    )
 
 
 def test_no_such_nic() -> None:
@@ -57,12 +63,16 @@ def test_overlay_on_first() -> None:
     simulation = Simulation.with_node()
     simulation.add_calico("10.233.100.2/32")
 
-    assert "overlay mode on eth0, the pod's first NIC" in refused(simulation, "eth0", mode=Mode.OVERLAY)
+    assert "overlay mode on eth0, the pod's first NIC" in refused(
+        simulation, "eth0", mode=Mode.OVERLAY
+    )
 
 
 def test_overlay_after_underlay() -> None:
     """A pod has one mode."""
-    assert "the pod has veth0 of underlay mode" in refused(underlay_two(), "net1", mode=Mode.OVERLAY)
+    assert "the pod has veth0 of underlay mode" in refused(
+        underlay_two(), "net1", mode=Mode.OVERLAY
+    )
 
 
 def test_no_first_nic() -> None:
@@ -79,7 +89,9 @@ def test_first_nic_without_a_peer() -> None:
     simulation.add_nic("eth0", "10.6.168.172/16")
     simulation.add_nic("net1", "10.7.168.173/16")
 
-    assert "the other end of the pod's eth0 is not a link of this node" in refused(simulation, "net1")
+    assert "the other end of the pod's eth0 is not a link of this node" in refused(
+        simulation, "net1"
+    )
 
 
 @pytest.mark.parametrize(("mtu", "family"), [(60, 4), (1279, 6)])
@@ -96,14 +108,18 @@ def test_default_route_nic_that_is_not_there() -> None:
     simulation = underlay_one()
     simulation.add_nic("net1", "10.7.168.173/16", gateways=("10.7.0.1",))
 
-    assert "podDefaultRouteNIC: net2 don't exist in pod" in refused(simulation, "net1", default_route_nic="net2")
+    assert "podDefaultRouteNIC: net2 don't exist in pod" in refused(
+        simulation, "net1", default_route_nic="net2"
+    )
 
 
 def test_no_free_table() -> None:
     """All tables taken by others is an error, not a table shared."""
     simulation = underlay_one()
     simulation.add_nic("net1", "10.7.168.173/16", gateways=("10.7.0.1",))
-    simulation.pod |= {Route(ip_network("10.50.0.0/16"), "eth0", table) for table in range(101, 253)}
+    simulation.pod |= {
+        Route(ip_network("10.50.0.0/16"), "eth0", table) for table in range(101, 253)
+    }
 
     assert "no free routing table in the pod: 101 to 252" in refused(simulation, "net1")
 
@@ -128,7 +144,9 @@ def test_nobody_has_a_default_route() -> None:
 
     plan = simulation.add("net1", AUTO)
 
-    assert ("no NIC of the pod has a default route: all routes stay in the main table",) == plan.notes
+    assert (
+        "no NIC of the pod has a default route: all routes stay in the main table",
+    ) == plan.notes
     assert "default via 10.7.0.1 dev net1" in simulation.pod_routes()
     assert not [line for line in simulation.pod_rules() if "from" in line]
 
@@ -142,7 +160,9 @@ def test_third_nic_has_the_default_route() -> None:
 
     simulation.add("net2", replace(AUTO, default_route_nic="net1"))
 
-    assert {"default via 10.7.0.1 dev net1"} == {line for line in simulation.pod_routes() if "default" in line}
+    assert {"default via 10.7.0.1 dev net1"} == {
+        line for line in simulation.pod_routes() if "default" in line
+    }
     assert {"from 10.8.168.174 lookup 102", "from 10.6.168.172 lookup 103"} == {
         line.partition(": ")[2] for line in simulation.pod_rules() if "from" in line
     }
@@ -177,12 +197,20 @@ def defaults(simulation: Simulation, table: int, family: int) -> set[str]:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_hijacked_default_route(family: int) -> None:
-    """A NIC that has a default route keeps it as the only one, as EEXIST in datapath.md 2.1; the note says what to write."""
+    """
+    A NIC that has a default route keeps it as the only one, as EEXIST in datapath.md 2.1.
+
+    The note says what to write.
+    """
     settings = replace(AUTO, hijack=(*HIJACK, *EVERYWHERE))
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
-    simulation.add_nic("eth0", "10.6.168.172/16", "fd00:6::172/64", gateways=("10.6.0.1", "fd00:6::1"))
+    simulation.add_nic(
+        "eth0", "10.6.168.172/16", "fd00:6::172/64", gateways=("10.6.0.1", "fd00:6::1")
+    )
     simulation.add("eth0", settings)
-    simulation.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1", "fd00:7::1"))
+    simulation.add_nic(
+        "net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1", "fd00:7::1")
+    )
     plan = simulation.add("net1", settings)
 
     metric = {4: "", 6: " metric 1024"}[family]
@@ -194,11 +222,17 @@ def test_hijacked_default_route(family: int) -> None:
 
 
 def test_default_route_as_policy_route() -> None:
-    """A policy route to everywhere is made only where the NIC has no default route; of two ways the NIC's own stays."""
+    """
+    A policy route to everywhere is made only where the NIC has no default route.
+
+    Of two ways the NIC's own stays.
+    """
     policies = (PolicyRoute(EVERYWHERE[0], ip_address("10.6.0.9")),)
     simulation = underlay_one(settings=replace(AUTO, policy_routes=policies))
     simulation.add_nic("net1", "10.7.168.173/16", gateways=("10.7.0.1",))
-    simulation.add("net1", replace(AUTO, policy_routes=(PolicyRoute(EVERYWHERE[0], ip_address("10.7.0.0")),)))
+    simulation.add(
+        "net1", replace(AUTO, policy_routes=(PolicyRoute(EVERYWHERE[0], ip_address("10.7.0.0")),))
+    )
     bare = Simulation.with_node()
     bare.add_nic("eth0", "10.6.168.172/16")
     bare.add("eth0", replace(AUTO, policy_routes=policies))
@@ -209,10 +243,16 @@ def test_default_route_as_policy_route() -> None:
 
 
 def test_default_route_nic_without_a_gateway() -> None:
-    """A NIC that is to have the default route and has none does not take the pod's only way out; family by family."""
+    """
+    A NIC that is to have the default route and has none does not take the pod's only way out.
+
+    Family by family.
+    """
     settings = replace(AUTO, default_route_nic="net1")
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
-    simulation.add_nic("eth0", "10.6.168.172/16", "fd00:6::172/64", gateways=("10.6.0.1", "fd00:6::1"))
+    simulation.add_nic(
+        "eth0", "10.6.168.172/16", "fd00:6::172/64", gateways=("10.6.0.1", "fd00:6::1")
+    )
     simulation.add("eth0", settings)
     simulation.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1",))
     simulation.add("net1", settings)
@@ -224,7 +264,9 @@ def test_default_route_nic_without_a_gateway() -> None:
     assert {"default via 10.6.0.1 dev eth0"} == defaults(simulation, 101, 4)
     assert {"default via fd00:6::1 dev eth0 metric 1024"} == defaults(simulation, 254, 6)
     assert {"default via 10.6.0.1 dev eth0"} == defaults(bare, 254, 4)
-    assert ("net1 is to have the default route and has none: eth0 keeps it; give net1 a pool with a gateway",) == plan.notes
+    assert (
+        "net1 is to have the default route and has none: eth0 keeps it; give net1 a pool with a gateway",
+    ) == plan.notes
 
 
 def without_settings(simulation: Simulation) -> set[Item]:
@@ -234,7 +276,11 @@ def without_settings(simulation: Simulation) -> set[Item]:
 
 @pytest.mark.parametrize("calico", [False, True])
 def test_family_of_the_second_nic_alone(calico: bool) -> None:
-    """What only an additional NIC has a family of: its default route stays, and node and cluster are reached in that family."""
+    """
+    What only an additional NIC has a family of.
+
+    Its default route stays, and node and cluster are reached in that family.
+    """
     cluster = ip_network("fd00:10::/108")
     settings = replace(AUTO, hijack=(*HIJACK, cluster))
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
@@ -244,7 +290,9 @@ def test_family_of_the_second_nic_alone(calico: bool) -> None:
         simulation.add_nic("eth0", "10.6.168.172/16", gateways=("10.6.0.1",))
         simulation.add("eth0", settings)
     before = without_settings(simulation)
-    simulation.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1", "fd00:7::1"))
+    simulation.add_nic(
+        "net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1", "fd00:7::1")
+    )
     simulation.add("net1", settings)
 
     inner = "eth0" if calico else "veth0"
@@ -255,7 +303,9 @@ def test_family_of_the_second_nic_alone(calico: bool) -> None:
         f"fd00:7::71 dev {inner} metric 1024",
         f"{cluster} via fd00:7::71 dev {inner} metric 1024",
     } == simulation.pod_routes(family=6)
-    assert {"fd00:6::121", "fd00:7::71"} <= {line.split()[0] for line in simulation.neighbours(simulation.pod)}
+    assert {"fd00:6::121", "fd00:7::71"} <= {
+        line.split()[0] for line in simulation.neighbours(simulation.pod)
+    }
     assert not [line for line in simulation.pod_rules(6) if "from" in line]
     assert [line for line in simulation.pod_rules(4) if "from 10.7.168.173 lookup 101" in line]
     simulation.delete("net1", settings)
@@ -264,7 +314,11 @@ def test_family_of_the_second_nic_alone(calico: bool) -> None:
 
 
 def test_fixed_mac() -> None:
-    """The reference's example, its IPv6 form, and an address with zeros; the NIC's addresses are announced."""
+    """
+    The reference's example, its IPv6 form, and an address with zeros.
+
+    The NIC's addresses are announced.
+    """
     assert "0a:1b:0a:06:d4:ca" == fixed_mac("0a:1b", ip_address("10.6.212.202"))
     assert "0a:1b:00:00:01:72" == fixed_mac("0a:1b", ip_address("fd00:6::172"))
     simulation = Simulation.with_node()
@@ -277,15 +331,23 @@ def test_fixed_mac() -> None:
 
 
 def test_settings_of_the_nic() -> None:
-    """Queue length is the pod NIC's, rp_filter the pod's, veth0 has its address; -1 and 0 leave things alone."""
-    settings = replace(AUTO, tx_queue_len=2000, rp_filter=2, veth_address=ip_address("169.254.100.1"))
+    """
+    Queue length is the pod NIC's, rp_filter the pod's, veth0 has its address.
+
+    -1 and 0 leave things alone.
+    """
+    settings = replace(
+        AUTO, tx_queue_len=2000, rp_filter=2, veth_address=ip_address("169.254.100.1")
+    )
     simulation = underlay_one(settings=settings)
 
     assert Setting(Kind.TX_QUEUE_LEN, "eth0", "2000") in simulation.pod
     assert Setting(Kind.SYSCTL, "net.ipv4.conf.all.rp_filter", "2") in simulation.pod
     assert Address("veth0", ip_address("169.254.100.1"), 32) in simulation.pod
     quiet = underlay_one(settings=replace(AUTO, rp_filter=None))
-    assert not [item for item in quiet.pod if isinstance(item, Setting) and item.kind is Kind.SYSCTL]
+    assert not [
+        item for item in quiet.pod if isinstance(item, Setting) and item.kind is Kind.SYSCTL
+    ]
 
 
 def test_no_address_on_the_node() -> None:
@@ -295,7 +357,9 @@ def test_no_address_on_the_node() -> None:
 
     plan = simulation.add("eth0", replace(AUTO, hijack=(ip_network("fd00:10::/108"),)))
 
-    assert ["the node has no IPv6 address: the cluster's IPv6 networks are not reached through the node"] == list(plan.notes)
+    assert [
+        "the node has no IPv6 address: the cluster's IPv6 networks are not reached through the node"
+    ] == list(plan.notes)
     assert {"fd00:6::/64 dev eth0 metric 256"} == simulation.pod_routes(family=6)
 
 
@@ -327,7 +391,10 @@ def test_stale_on_the_node() -> None:
 def test_delete_of_another_family() -> None:
     """DEL of a NIC whose default route is of one family leaves the table of a NIC of the other family alone."""
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
-    for number, cidr, gateway in ((0, "fd00:6::172/64", "fd00:6::1"), (1, "fd00:7::173/64", "fd00:7::1")):
+    for number, cidr, gateway in (
+        (0, "fd00:6::172/64", "fd00:6::1"),
+        (1, "fd00:7::173/64", "fd00:7::1"),
+    ):
         name = f"net{number}" if number else "eth0"
         simulation.add_nic(name, cidr, gateways=(gateway,))
         simulation.add(name, AUTO)
@@ -346,7 +413,9 @@ def test_delete_of_a_late_sandbox() -> None:
     simulation = overlay()
     theirs = Route(ip_network("10.6.212.145/32"), "calinew", 500)
     simulation.node = frozenset(
-        item for item in simulation.node if getattr(item, "table", 0) != 500 or not isinstance(item, Route)
+        item
+        for item in simulation.node
+        if getattr(item, "table", 0) != 500 or not isinstance(item, Route)
     )
     simulation.node |= {theirs}
 

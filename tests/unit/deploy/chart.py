@@ -51,21 +51,45 @@ class Rendered:
     def rules(self, kind: str, name: str) -> set[tuple[str, str, str]]:
         """Give what a role allows, one (group, resource, verb) each."""
         rules = self.one(kind, name)["rules"]
-        return {(g, r, v) for rule in rules for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+        return {
+            (g, r, v)
+            for rule in rules
+            for g in rule["apiGroups"]
+            for r in rule["resources"]
+            for v in rule["verbs"]
+        }
 
 
-def render(values: Mapping[str, Any] | None = None, *, made_up_certificate: bool = True) -> Rendered:
-    """Render the chart with these values; a certificate that nobody looks at is not made each time, that is slow."""
+def render(
+    values: Mapping[str, Any] | None = None, *, made_up_certificate: bool = True
+) -> Rendered:
+    """
+    Render the chart with these values.
+
+    A certificate that nobody looks at is not made each time, that is slow.
+    """
     given = dict(values or {})
     if made_up_certificate:
-        tls = {"method": "provided", "provided": {"tlsCert": "Y2VydA==", "tlsKey": "a2V5", "tlsCa": "Y2E="}}
+        tls = {
+            "method": "provided",
+            "provided": {"tlsCert": "Y2VydA==", "tlsKey": "a2V5", "tlsCa": "Y2E="},
+        }
         given["spiderpoolController"] = {"tls": tls, **given.get("spiderpoolController", {})}
     return _render(json.dumps(given, sort_keys=True))
 
 
 @cache
 def _render(values: str) -> Rendered:
-    done = helm("template", "spiderpool", str(CHART), "--kube-version", "1.29.0", "--namespace", NAMESPACE, values=values)
+    done = helm(
+        "template",
+        "spiderpool",
+        str(CHART),
+        "--kube-version",
+        "1.29.0",
+        "--namespace",
+        NAMESPACE,
+        values=values,
+    )
     assert done.returncode == 0, done.stderr
     return Rendered(tuple(thing for thing in yaml.safe_load_all(done.stdout) if thing))
 
@@ -90,6 +114,8 @@ def helm(*words: str, values: str) -> subprocess.CompletedProcess[str]:
 def env_of(container: Thing) -> dict[str, str]:
     """Give a container's environment; what comes from the pod's own fields as `<field>`."""
     return {
-        item["name"]: item["value"] if "value" in item else f"<{item['valueFrom']['fieldRef']['fieldPath']}>"
+        item["name"]: item["value"]
+        if "value" in item
+        else f"<{item['valueFrom']['fieldRef']['fieldPath']}>"
         for item in container["env"]
     }

@@ -39,10 +39,24 @@ def test_layer_keeps_files(tree: Path, tmp_path: Path) -> None:
     """Files, modes, links and empty folders arrive; owners and times of this machine do not."""
     write_layer(tmp_path / "layer.tar", [Tree(tree)])
     found = members(tmp_path / "layer.tar")
-    assert ["empty", "readme", "readme-again", "usr", "usr/bin", "usr/bin/same", "usr/bin/tool"] == sorted(found)
-    assert (0o755, "tool", True) == (found["usr/bin/tool"].mode, found["usr/bin/same"].linkname, found["empty"].isdir())
+    assert [
+        "empty",
+        "readme",
+        "readme-again",
+        "usr",
+        "usr/bin",
+        "usr/bin/same",
+        "usr/bin/tool",
+    ] == sorted(found)
+    assert (0o755, "tool", True) == (
+        found["usr/bin/tool"].mode,
+        found["usr/bin/same"].linkname,
+        found["empty"].isdir(),
+    )
     assert ("readme", True) == (found["readme-again"].linkname, found["readme-again"].islnk())
-    assert {(0, 0, 0, "", "")} == {(m.uid, m.gid, m.mtime, m.uname, m.gname) for m in found.values()}
+    assert {(0, 0, 0, "", "")} == {
+        (m.uid, m.gid, m.mtime, m.uname, m.gname) for m in found.values()
+    }
 
 
 def test_layer_is_the_same_each_time(tree: Path, tmp_path: Path) -> None:

@@ -37,12 +37,18 @@ prometheus_client==0.26.0 ; python_version >= '3' \\
 
 
 def test_all_of_the_products_packages_are_locked() -> None:
-    """What the product imports at run time is in the lock file with hashes; tools for tests and builds are not asked for."""
+    """
+    What the product imports at run time is in the lock file with hashes.
+
+    Tools for tests and builds are not asked for.
+    """
     packages = build.runtime_packages()
     assert {"aiohttp", "msgspec", "uvloop", "pyroute2", "typer"} <= packages
     assert not {"pytest", "ruff", "kubernetes-asyncio", "spiderpool"} & packages
     lock = build.locked_requirements((ROOT / "requirements.lock").read_text(), packages)
-    found = {build.normal(name) for name in re.findall(r"^([A-Za-z0-9_.-]+)==", lock, flags=re.MULTILINE)}
+    found = {
+        build.normal(name) for name in re.findall(r"^([A-Za-z0-9_.-]+)==", lock, flags=re.MULTILINE)
+    }
     assert packages == found
 
 
@@ -51,7 +57,9 @@ def test_command(tmp_path: Path) -> None:
     (tmp_path / "product.py").write_text("def main():\n    return 7\n")
     build.write_command(tmp_path / "bin/tool", "product:main")
     assert (tmp_path / "bin/tool").stat().st_mode & 0o111
-    done = subprocess.run([sys.executable, tmp_path / "bin/tool"], env={"PYTHONPATH": str(tmp_path)}, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, tmp_path / "bin/tool"], env={"PYTHONPATH": str(tmp_path)}, check=False
+    )
     assert 7 == done.returncode
 
 
@@ -62,7 +70,9 @@ def test_old_ones_are_forgotten(tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (number, number))
     build.forget_old(tmp_path.glob("*.tar"))
-    assert ["layer-2.tar", "layer-3.tar", "layer-4.tar"] == sorted(path.name for path in tmp_path.iterdir())
+    assert ["layer-2.tar", "layer-3.tar", "layer-4.tar"] == sorted(
+        path.name for path in tmp_path.iterdir()
+    )
 
 
 def test_key_follows_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""What the chart installs, against the reference (ipam.md 5, 7, 9; datapath.md 5) and against our own readers of its output."""
+"""
+What the chart installs, against the reference (ipam.md 5, 7, 9.
+
+Datapath.md 5) and against our own readers of its output.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,9 @@ POOLS = {
 def test_lint() -> None:
     """Helm finds nothing to say against it, with its own values and with the lab's."""
     for values in (NOTHING, LAB):
-        done = helm("lint", str(CHART), "--strict", "--kube-version", "1.29.0", values=json.dumps(values))
+        done = helm(
+            "lint", str(CHART), "--strict", "--kube-version", "1.29.0", values=json.dumps(values)
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -57,8 +63,12 @@ def test_components() -> None:
     assert [CONTROLLER] == things.names("Deployment")
     assert [CONTROLLER + "-cleanup", INIT, INIT + "-crds"] == things.names("Job")
     assert CONTROLLER == things.container("Deployment", CONTROLLER)["name"]
-    assert ["spiderpool-agent", "daemon", "--config-path"] == _command(things, "DaemonSet", AGENT)[:3]
-    assert ["spiderpool-controller", "daemon", "--config-path"] == _command(things, "Deployment", CONTROLLER)[:3]
+    assert ["spiderpool-agent", "daemon", "--config-path"] == _command(things, "DaemonSet", AGENT)[
+        :3
+    ]
+    assert ["spiderpool-controller", "daemon", "--config-path"] == _command(
+        things, "Deployment", CONTROLLER
+    )[:3]
 
 
 def _command(things: Rendered, kind: str, name: str) -> list[str]:
@@ -67,7 +77,11 @@ def _command(things: Rendered, kind: str, name: str) -> list[str]:
 
 
 def test_nothing_without_a_crd() -> None:
-    """No object of our own group is part of the release: those that have a CRD are the init job's to make."""
+    """
+    No object of our own group is part of the release.
+
+    Those that have a CRD are the init job's to make.
+    """
     things = render({"clusterDefaultPool": POOLS})
     assert [] == [t["kind"] for t in things.things if t["apiVersion"].startswith(GROUP)]
 
@@ -121,7 +135,11 @@ def test_configuration_defaults() -> None:
         ({}, "tune_sysctl_config", True),
         ({}, "tcp_be_liberal", False),
         ({"coordinator": {"tcpBeLiberal": True}}, "tcp_be_liberal", True),
-        ({"global": {"ipamUNIXSocketHostPath": "/run/sp/a.sock"}}, "ipam_unix_socket_path", "/run/sp/a.sock"),
+        (
+            {"global": {"ipamUNIXSocketHostPath": "/run/sp/a.sock"}},
+            "ipam_unix_socket_path",
+            "/run/sp/a.sock",
+        ),
     ],
 )
 def test_configuration_switches(values: dict[str, Any], key: str, expected: object) -> None:
@@ -134,27 +152,53 @@ def test_configuration_restarts() -> None:
     """Another configuration makes other pods, for agent and controller read it once."""
     before, after = render(), render({"ipam": {"enableIPv6": False}})
     for kind, name in (("DaemonSet", AGENT), ("Deployment", CONTROLLER)):
-        sums = [things.pod(kind, name)["metadata"]["annotations"]["checksum/config"] for things in (before, after)]
+        sums = [
+            things.pod(kind, name)["metadata"]["annotations"]["checksum/config"]
+            for things in (before, after)
+        ]
         assert sums[0] != sums[1]
 
 
 def test_agent_on_its_node() -> None:
     """The agent sees the host's network and processes, its folders at the same paths, and every node whatever its taints."""
     spec = render().pod("DaemonSet", AGENT)["spec"]
-    assert (True, True, "system-node-critical") == (spec["hostNetwork"], spec["hostPID"], spec["priorityClassName"])
+    assert (True, True, "system-node-critical") == (
+        spec["hostNetwork"],
+        spec["hostPID"],
+        spec["priorityClassName"],
+    )
     assert [{"operator": "Exists"}] == spec["tolerations"]
-    hosts = {volume["name"]: volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
-    assert {volume["hostPath"]["type"] for volume in spec["volumes"] if "hostPath" in volume} == {"DirectoryOrCreate"}
+    hosts = {
+        volume["name"]: volume["hostPath"]["path"]
+        for volume in spec["volumes"]
+        if "hostPath" in volume
+    }
+    assert {volume["hostPath"]["type"] for volume in spec["volumes"] if "hostPath" in volume} == {
+        "DirectoryOrCreate"
+    }
     mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
     assert {name: mounts[name]["mountPath"] for name in hosts} == hosts
-    folders = {"/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni", "/var/run/spidernet", "/var/run/netns"}
+    folders = {
+        "/opt/cni/bin",
+        "/etc/cni/net.d",
+        "/var/lib/cni",
+        "/var/run/spidernet",
+        "/var/run/netns",
+    }
     assert folders == set(hosts.values())
     assert "Bidirectional" == mounts["netns"]["mountPropagation"]
 
 
 def test_agent_folders_follow_values() -> None:
     """Other folders on the nodes are mounted at their paths, and the agent is told."""
-    things = render({"global": {"cniBinHostPath": "/usr/libexec/cni", "ipamUNIXSocketHostPath": "/run/sp/a.sock"}})
+    things = render(
+        {
+            "global": {
+                "cniBinHostPath": "/usr/libexec/cni",
+                "ipamUNIXSocketHostPath": "/run/sp/a.sock",
+            }
+        }
+    )
     spec = things.pod("DaemonSet", AGENT)["spec"]
     hosts = {volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
     assert {"/usr/libexec/cni", "/run/sp"} <= hosts
@@ -170,7 +214,11 @@ def test_agent_label() -> None:
 
 def test_agent_environment() -> None:
     """The agent gets the variables of the reference, and its own reader takes them."""
-    env = env_of(render({"multus": {"multusCNI": {"defaultCniCRName": "calico"}}}).container("DaemonSet", AGENT))
+    env = env_of(
+        render({"multus": {"multusCNI": {"defaultCniCRName": "calico"}}}).container(
+            "DaemonSet", AGENT
+        )
+    )
     assert {
         "SPIDERPOOL_POD_NAMESPACE": "<metadata.namespace>",
         "SPIDERPOOL_POD_NAME": "<metadata.name>",
@@ -191,7 +239,11 @@ def test_agent_environment() -> None:
         "MULTUS_CLUSTER_NETWORK": f"{NAMESPACE}/calico",
     } == env
     settings = read_agent_settings(env)
-    assert (5710, 5711, f"{NAMESPACE}/calico") == (settings.health_port, settings.metric_port, settings.default_network)
+    assert (5710, 5711, f"{NAMESPACE}/calico") == (
+        settings.health_port,
+        settings.metric_port,
+        settings.default_network,
+    )
 
 
 def test_no_default_network() -> None:
@@ -221,13 +273,16 @@ def test_controller_environment() -> None:
 def test_extra_environment() -> None:
     """Variables without a value of their own are set by extraEnv."""
     extra = [{"name": "SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS", "value": "100"}]
-    things = render({"spiderpoolAgent": {"extraEnv": extra}, "spiderpoolController": {"extraEnv": extra}})
+    things = render(
+        {"spiderpoolAgent": {"extraEnv": extra}, "spiderpoolController": {"extraEnv": extra}}
+    )
     for kind, name in (("DaemonSet", AGENT), ("Deployment", CONTROLLER)):
         assert "100" == env_of(things.container(kind, name))["SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "port", "startups"), [("DaemonSet", AGENT, 5710, 60), ("Deployment", CONTROLLER, 5720, 30)]
+    ("kind", "name", "port", "startups"),
+    [("DaemonSet", AGENT, 5710, 60), ("Deployment", CONTROLLER, 5720, 30)],
 )
 def test_probes(kind: str, name: str, port: int, startups: int) -> None:
     """Probes ask as often as the reference says (9, last line), on the loopback of the enabled family."""
@@ -245,34 +300,54 @@ def test_probes(kind: str, name: str, port: int, startups: int) -> None:
 
 def test_replicas_on_different_nodes() -> None:
     """Controllers on the host's network never share a node, and can be replaced without one more node."""
-    deployment = render({"spiderpoolController": {"replicas": 2}}).one("Deployment", CONTROLLER)["spec"]
-    (term,) = deployment["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert ("kubernetes.io/hostname", deployment["selector"]) == (term["topologyKey"], term["labelSelector"])
+    deployment = render({"spiderpoolController": {"replicas": 2}}).one("Deployment", CONTROLLER)[
+        "spec"
+    ]
+    (term,) = deployment["template"]["spec"]["affinity"]["podAntiAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    assert ("kubernetes.io/hostname", deployment["selector"]) == (
+        term["topologyKey"],
+        term["labelSelector"],
+    )
     assert {"maxSurge": 0, "maxUnavailable": 1} == deployment["strategy"]["rollingUpdate"]
 
 
 def test_controller_on_the_pod_network() -> None:
     """A controller with an address of its own is probed there, and needs no node for itself."""
-    spec = render({"spiderpoolController": {"hostnetwork": False}}).pod("Deployment", CONTROLLER)["spec"]
+    spec = render({"spiderpoolController": {"hostnetwork": False}}).pod("Deployment", CONTROLLER)[
+        "spec"
+    ]
     assert (False, "ClusterFirst") == (spec["hostNetwork"], spec["dnsPolicy"])
     assert "host" not in spec["containers"][0]["readinessProbe"]["httpGet"]
-    assert ["preferredDuringSchedulingIgnoredDuringExecution"] == list(spec["affinity"]["podAntiAffinity"])
+    assert ["preferredDuringSchedulingIgnoredDuringExecution"] == list(
+        spec["affinity"]["podAntiAffinity"]
+    )
 
 
 @pytest.mark.parametrize(("replicas", "expected"), [(1, []), (2, [CONTROLLER])])
 def test_disruption_budget(replicas: int, expected: list[str]) -> None:
     """A budget protects replicas; a single one may be moved, or its node could never be drained."""
-    assert expected == render({"spiderpoolController": {"replicas": replicas}}).names("PodDisruptionBudget")
+    assert expected == render({"spiderpoolController": {"replicas": replicas}}).names(
+        "PodDisruptionBudget"
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "verb", "pool_operations", "reserved_operations"),
     [
         ("MutatingWebhookConfiguration", "mutate", ["CREATE", "UPDATE"], ["CREATE", "UPDATE"]),
-        ("ValidatingWebhookConfiguration", "validate", ["CREATE", "UPDATE", "DELETE"], ["CREATE", "UPDATE"]),
+        (
+            "ValidatingWebhookConfiguration",
+            "validate",
+            ["CREATE", "UPDATE", "DELETE"],
+            ["CREATE", "UPDATE"],
+        ),
     ],
 )
-def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_operations: list[str]) -> None:
+def test_webhooks(
+    kind: str, verb: str, pool_operations: list[str], reserved_operations: list[str]
+) -> None:
     """Webhooks are named, routed and limited as section 5 says, and none looks at `/status`."""
     webhooks = {hook["name"]: hook for hook in render().one(kind, CONTROLLER)["webhooks"]}
     webhooks.pop(WARNS, None)
@@ -292,32 +367,67 @@ def test_webhooks(kind: str, verb: str, pool_operations: list[str], reserved_ope
         assert {"name": CONTROLLER, "namespace": NAMESPACE, "port": 5722, "path": path} == service
         (rule,) = hook["rules"]
         scope = "Namespaced" if name == "spidermultusconfig" else "Cluster"
-        assert ([f"{name}s"], operations, scope) == (rule["resources"], rule["operations"], rule["scope"])
+        assert ([f"{name}s"], operations, scope) == (
+            rule["resources"],
+            rule["operations"],
+            rule["scope"],
+        )
         assert "objectSelector" not in hook
         assert "namespaceSelector" not in hook
 
 
 def test_webhook_that_warns() -> None:
-    """Whoever applies pods' annotations is warned; nothing waits for the controller, and what controllers make passes by."""
-    (hook,) = (each for each in render().one("ValidatingWebhookConfiguration", CONTROLLER)["webhooks"] if each["name"] == WARNS)
-    assert ("Ignore", 2, "None") == (hook["failurePolicy"], hook["timeoutSeconds"], hook["sideEffects"])
+    """
+    Whoever applies pods' annotations is warned.
+
+    Nothing waits for the controller, and what controllers make passes by.
+    """
+    (hook,) = (
+        each
+        for each in render().one("ValidatingWebhookConfiguration", CONTROLLER)["webhooks"]
+        if each["name"] == WARNS
+    )
+    assert ("Ignore", 2, "None") == (
+        hook["failurePolicy"],
+        hook["timeoutSeconds"],
+        hook["sideEffects"],
+    )
     assert "/warn-annotations" == hook["clientConfig"]["service"]["path"]
     kinds = {resource for rule in hook["rules"] for resource in rule["resources"]}
-    assert {"pods", "deployments", "statefulsets", "daemonsets", "replicasets", "jobs", "cronjobs"} == kinds
+    assert {
+        "pods",
+        "deployments",
+        "statefulsets",
+        "daemonsets",
+        "replicasets",
+        "jobs",
+        "cronjobs",
+    } == kinds
     names = ["nobody-else-made-it", "it-is-new-or-changed", "it-has-annotations-of-ours"]
     assert names == [each["name"] for each in hook["matchConditions"]]
     off = render({"spiderpoolController": {"annotationWarnings": False}})
-    assert WARNS not in [each["name"] for each in off.one("ValidatingWebhookConfiguration", CONTROLLER)["webhooks"]]
+    assert WARNS not in [
+        each["name"] for each in off.one("ValidatingWebhookConfiguration", CONTROLLER)["webhooks"]
+    ]
 
 
 def test_no_webhook_of_pods_by_default() -> None:
     """Pods are nobody's business unless it is switched on."""
-    assert "podResourceInject:\n  enabled: false" in render().one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"]
+    assert (
+        "podResourceInject:\n  enabled: false"
+        in render().one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"]
+    )
 
 
 def test_webhook_of_pods() -> None:
     """New pods of the namespaces that are meant are asked about, never those of the release's own (datapath.md 4.5)."""
-    values = {"podResourceInject": {"enabled": True, "namespacesExclude": ["a"], "namespacesInclude": ["b", "c"]}}
+    values = {
+        "podResourceInject": {
+            "enabled": True,
+            "namespacesExclude": ["a"],
+            "namespacesInclude": ["b", "c"],
+        }
+    }
     things = render({"spiderpoolController": values})
     (hook,) = (
         hook
@@ -329,10 +439,15 @@ def test_webhook_of_pods() -> None:
         {"key": key, "operator": "NotIn", "values": ["a", NAMESPACE]},
         {"key": key, "operator": "In", "values": ["b", "c"]},
     ] == hook["namespaceSelector"]["matchExpressions"]
-    assert ("/mutate--v1-pod", "Fail") == (hook["clientConfig"]["service"]["path"], hook["failurePolicy"])
+    assert ("/mutate--v1-pod", "Fail") == (
+        hook["clientConfig"]["service"]["path"],
+        hook["failurePolicy"],
+    )
     (rule,) = hook["rules"]
     assert (["CREATE"], ["pods"]) == (rule["operations"], rule["resources"])
-    assert parse_config(things.one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"]).pod_resource_inject.enabled
+    assert parse_config(
+        things.one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"]
+    ).pod_resource_inject.enabled
 
 
 def test_certificate(tmp_path: Path) -> None:
@@ -340,7 +455,9 @@ def test_certificate(tmp_path: Path) -> None:
     things = render(made_up_certificate=False)
     secret = things.one("Secret", "spiderpool-controller-server-certs")["data"]
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
-        assert {secret["ca.crt"]} == {hook["clientConfig"]["caBundle"] for hook in things.one(kind, CONTROLLER)["webhooks"]}
+        assert {secret["ca.crt"]} == {
+            hook["clientConfig"]["caBundle"] for hook in things.one(kind, CONTROLLER)["webhooks"]
+        }
     for host in (f"{CONTROLLER}.{NAMESPACE}.svc", "localhost", "127.0.0.1"):
         assert "TLSv1.3" == _handshake(secret, host, tmp_path / "both.pem")
 
@@ -375,7 +492,13 @@ def test_certificate_given() -> None:
 
 def test_certificate_by_cert_manager() -> None:
     """With cert-manager there is a Certificate instead of a Secret, and it fills in the webhooks' CA."""
-    things = render({"spiderpoolController": {"tls": {"method": "certmanager", "certmanager": {"issuerName": "corp"}}}})
+    things = render(
+        {
+            "spiderpoolController": {
+                "tls": {"method": "certmanager", "certmanager": {"issuerName": "corp"}}
+            }
+        }
+    )
     assert [] == things.names("Secret")
     certificate = things.one("Certificate", "spiderpool-controller-server-certs")["spec"]
     assert "spiderpool-controller-server-certs" == certificate["secretName"]
@@ -399,7 +522,10 @@ def test_agents_rights() -> None:
 def test_agents_rights_without_meta_plugin() -> None:
     """Where Spiderpool is no meta plugin, agents touch no pod and read no network."""
     rules = render({"multus": {"multusCNI": {"install": False}}}).rules("ClusterRole", AGENT)
-    assert set() == {resource for _, resource, _ in rules} & {"pods/status", "network-attachment-definitions"}
+    assert set() == {resource for _, resource, _ in rules} & {
+        "pods/status",
+        "network-attachment-definitions",
+    }
 
 
 def test_controllers_rights() -> None:
@@ -407,11 +533,24 @@ def test_controllers_rights() -> None:
     things = render()
     rules = things.rules("ClusterRole", CONTROLLER)
     written = {resource for _, resource, verb in rules if verb not in {"get", "list", "watch"}}
-    networks = {"spidercoordinators/status", "network-attachment-definitions", "spidermultusconfigs/finalizers"}
-    ours = {"spiderippools", "spiderippools/status", "spidersubnets", "spidersubnets/status", "spiderips", "spiderendpoints"}
+    networks = {
+        "spidercoordinators/status",
+        "network-attachment-definitions",
+        "spidermultusconfigs/finalizers",
+    }
+    ours = {
+        "spiderippools",
+        "spiderippools/status",
+        "spidersubnets",
+        "spidersubnets/status",
+        "spiderips",
+        "spiderendpoints",
+    }
     assert ours | networks | {"events"} == written
     leases = things.one("Role", CONTROLLER)["rules"]
-    assert {"spiderpool-controller-leases"} == {name for rule in leases for name in rule.get("resourceNames", ())}
+    assert {"spiderpool-controller-leases"} == {
+        name for rule in leases for name in rule.get("resourceNames", ())
+    }
 
 
 @pytest.mark.parametrize("values", [{}, LAB, {"multus": {"builtin": {"enabled": True}}}])
@@ -437,16 +576,25 @@ def test_roles_are_bound() -> None:
     for kind in ("ClusterRole", "Role"):
         for name in things.names(kind):
             binding = things.one(f"{kind}Binding", name)
-            assert {"kind": kind, "name": name} == {key: binding["roleRef"][key] for key in ("kind", "name")}
+            assert {"kind": kind, "name": name} == {
+                key: binding["roleRef"][key] for key in ("kind", "name")
+            }
             assert {s["name"] for s in binding["subjects"]} <= accounts
 
 
 def test_share_of_the_api_server() -> None:
-    """Requests of agents and controller go into a priority level of their own; it can be left out."""
+    """
+    Requests of agents and controller go into a priority level of their own.
+
+    It can be left out.
+    """
     schema = render().one("FlowSchema", "spiderpool")
     assert "flowcontrol.apiserver.k8s.io/v1" == schema["apiVersion"]
     accounts = [subject["serviceAccount"] for subject in schema["spec"]["rules"][0]["subjects"]]
-    assert [{"name": AGENT, "namespace": NAMESPACE}, {"name": CONTROLLER, "namespace": NAMESPACE}] == accounts
+    assert [
+        {"name": AGENT, "namespace": NAMESPACE},
+        {"name": CONTROLLER, "namespace": NAMESPACE},
+    ] == accounts
     assert ["spiderpool"] == render().names("PriorityLevelConfiguration")
     assert [] == render({"apiPriority": {"enabled": False}}).names("FlowSchema")
 
@@ -454,11 +602,19 @@ def test_share_of_the_api_server() -> None:
 def test_definitions() -> None:
     """The job that brings CRDs up to date, before install and upgrade, has the very files of deploy/crds."""
     things = render()
-    files = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / "deploy/crds").glob("*.yaml")}
+    files = {
+        path.name: yaml.safe_load(path.read_text())
+        for path in (ROOT / "deploy/crds").glob("*.yaml")
+    }
     data = things.one("ConfigMap", f"{INIT}-crds")["data"]
     assert files == {name: yaml.safe_load(text) for name, text in data.items()}
-    assert "pre-install,pre-upgrade" == things.one("Job", f"{INIT}-crds")["metadata"]["annotations"]["helm.sh/hook"]
-    assert ["spiderpool-init", "crds", "/crds"] == things.container("Job", f"{INIT}-crds")["command"]
+    assert (
+        "pre-install,pre-upgrade"
+        == things.one("Job", f"{INIT}-crds")["metadata"]["annotations"]["helm.sh/hook"]
+    )
+    assert ["spiderpool-init", "crds", "/crds"] == things.container("Job", f"{INIT}-crds")[
+        "command"
+    ]
 
 
 def test_network_definition() -> None:
@@ -473,11 +629,17 @@ def test_network_definition() -> None:
 
 def test_controllers_rights_without_networks() -> None:
     """Where networks and coordinator are switched off, the controller reads and writes nothing for them."""
-    rules = render({"multus": {"enableMultusConfig": False}, "coordinator": {"enabled": False}}).rules(
-        "ClusterRole", CONTROLLER
-    )
-    assert {"get"} == {verb for _, resource, verb in rules if resource == "network-attachment-definitions"}
-    assert set() == {resource for _, resource, _ in rules} & {"spidercoordinators", "spidermultusconfigs", "configmaps"}
+    rules = render(
+        {"multus": {"enableMultusConfig": False}, "coordinator": {"enabled": False}}
+    ).rules("ClusterRole", CONTROLLER)
+    assert {"get"} == {
+        verb for _, resource, verb in rules if resource == "network-attachment-definitions"
+    }
+    assert set() == {resource for _, resource, _ in rules} & {
+        "spidercoordinators",
+        "spidermultusconfigs",
+        "configmaps",
+    }
 
 
 def test_coordinator() -> None:
@@ -494,7 +656,10 @@ def test_coordinator() -> None:
         "podDefaultRouteNIC": "",
         "podMACPrefix": "",
     }
-    assert ("default", expected) == (made.metadata.name, msgspec.json.decode(msgspec.json.encode(made.spec)))
+    assert ("default", expected) == (
+        made.metadata.name,
+        msgspec.json.decode(msgspec.json.encode(made.spec)),
+    )
 
 
 def test_coordinator_of_the_values() -> None:
@@ -521,15 +686,24 @@ def test_no_coordinator() -> None:
     """Without the coordinator none is made, and the controller does not look at the node's CNI."""
     things = render({"coordinator": {"enabled": False}})
     assert read_defaults(env_of(things.container("Job", INIT))).coordinator is None
-    assert "/etc/cni/net.d" not in {mount["mountPath"] for mount in things.container("Deployment", CONTROLLER)["volumeMounts"]}
+    assert "/etc/cni/net.d" not in {
+        mount["mountPath"] for mount in things.container("Deployment", CONTROLLER)["volumeMounts"]
+    }
 
 
 def test_default_pools() -> None:
     """The init job, after installation and upgrade, makes the pools that the values describe."""
     things = render({"clusterDefaultPool": POOLS})
-    assert "post-install,post-upgrade" == things.one("Job", INIT)["metadata"]["annotations"]["helm.sh/hook"]
+    assert (
+        "post-install,post-upgrade"
+        == things.one("Job", INIT)["metadata"]["annotations"]["helm.sh/hook"]
+    )
     defaults = read_defaults(env_of(things.container("Job", INIT)))
-    assert (NAMESPACE, CONTROLLER, AGENT) == (defaults.namespace, defaults.controller, defaults.agent)
+    assert (NAMESPACE, CONTROLLER, AGENT) == (
+        defaults.namespace,
+        defaults.controller,
+        defaults.agent,
+    )
     v4, v6 = defaults.pools
     assert ("default-v4-ippool", "10.6.0.0/16", ("10.6.168.10-10.6.168.20",), "10.6.0.1", True) == (
         v4.metadata.name,
@@ -538,27 +712,47 @@ def test_default_pools() -> None:
         v4.spec.gateway,
         v4.spec.default,
     )
-    assert ("default-v6-ippool", "fd00:6::/64", (), None) == (v6.metadata.name, v6.spec.subnet, v6.spec.ips, v6.spec.gateway)
+    assert ("default-v6-ippool", "fd00:6::/64", (), None) == (
+        v6.metadata.name,
+        v6.spec.subnet,
+        v6.spec.ips,
+        v6.spec.gateway,
+    )
     assert () == read_defaults(env_of(render().container("Job", INIT))).pools
 
 
 def test_removal() -> None:
-    """Before a release is removed agents and controllers end, then objects go; the job can be left out."""
+    """
+    Before a release is removed agents and controllers end, then objects go.
+
+    The job can be left out.
+    """
     job = render().one("Job", f"{CONTROLLER}-cleanup")
     assert "pre-delete" == job["metadata"]["annotations"]["helm.sh/hook"]
     spec = job["spec"]["template"]["spec"]
     assert [["spiderpool-init", "remove"]] == [c["command"] for c in spec["initContainers"]]
     (objects,) = spec["containers"]
-    expected = ["spiderpool-controller", "clean", "--validate", CONTROLLER, "--mutating", CONTROLLER]
+    expected = [
+        "spiderpool-controller",
+        "clean",
+        "--validate",
+        CONTROLLER,
+        "--mutating",
+        CONTROLLER,
+    ]
     assert expected == [*objects["command"], *objects["args"]]
     without = render({"spiderpoolController": {"cleanup": {"enable": False}}})
-    assert f"{CONTROLLER}-cleanup" not in [name for kind in ("Job", "ClusterRole", "Role") for name in without.names(kind)]
+    assert f"{CONTROLLER}-cleanup" not in [
+        name for kind in ("Job", "ClusterRole", "Role") for name in without.names(kind)
+    ]
 
 
 def test_removals_rights() -> None:
     """Whoever removes may remove what is ours and nothing else."""
     things = render()
-    cluster = {(g, r) for g, r, v in things.rules("ClusterRole", f"{CONTROLLER}-cleanup") if v == "delete"}
+    cluster = {
+        (g, r) for g, r, v in things.rules("ClusterRole", f"{CONTROLLER}-cleanup") if v == "delete"
+    }
     assert {
         (GROUP, "*"),
         ("apiextensions.k8s.io", "customresourcedefinitions"),
@@ -597,7 +791,11 @@ def test_network_name_for_multus() -> None:
     ],
 )
 def test_image(image: dict[str, str], override: str, expected: str) -> None:
-    """An image is named by registry, repository and tag, or by its digest; one value changes the registry of all."""
+    """
+    An image is named by registry, repository and tag, or by its digest.
+
+    One value changes the registry of all.
+    """
     values = {"global": {"imageRegistryOverride": override}, "spiderpoolAgent": {"image": image}}
     assert expected == render(values).container("DaemonSet", AGENT)["image"]
 
@@ -606,10 +804,21 @@ def test_metrics() -> None:
     """Metrics ports and Services are there only when asked for, and ServiceMonitors scrape as the reference says."""
     assert [CONTROLLER] == render().names("Service")
     prometheus = {"enabled": True, "serviceMonitor": {"install": True}}
-    things = render({"spiderpoolAgent": {"prometheus": prometheus}, "spiderpoolController": {"prometheus": prometheus}})
-    ports = {name: [p["port"] for p in things.one("Service", name)["spec"]["ports"]] for name in (AGENT, CONTROLLER)}
+    things = render(
+        {
+            "spiderpoolAgent": {"prometheus": prometheus},
+            "spiderpoolController": {"prometheus": prometheus},
+        }
+    )
+    ports = {
+        name: [p["port"] for p in things.one("Service", name)["spec"]["ports"]]
+        for name in (AGENT, CONTROLLER)
+    }
     assert {AGENT: [5711], CONTROLLER: [5722, 5721]} == ports
-    intervals = {n: things.one("ServiceMonitor", n)["spec"]["endpoints"][0]["interval"] for n in (AGENT, CONTROLLER)}
+    intervals = {
+        n: things.one("ServiceMonitor", n)["spec"]["endpoints"][0]["interval"]
+        for n in (AGENT, CONTROLLER)
+    }
     assert {AGENT: "5s", CONTROLLER: "10s"} == intervals
 
 
@@ -617,16 +826,37 @@ def test_metrics() -> None:
     ("values", "words"),
     [
         ({"ipam": {"enableIPv4": "yes"}}, "at '/ipam/enableIPv4': got string, want boolean"),
-        ({"spiderpoolController": {"replicas": "two"}}, "at '/spiderpoolController/replicas': got string, want integer"),
-        ({"spiderpoolController": {"tls": {"method": "magic"}}}, "must be one of 'auto', 'provided', 'certmanager'"),
+        (
+            {"spiderpoolController": {"replicas": "two"}},
+            "at '/spiderpoolController/replicas': got string, want integer",
+        ),
+        (
+            {"spiderpoolController": {"tls": {"method": "magic"}}},
+            "must be one of 'auto', 'provided', 'certmanager'",
+        ),
         ({"spiderpoolAgent": {"httpPort": 70000}}, "at '/spiderpoolAgent/httpPort': maximum"),
-        ({"clusterDefaultPool": {"ipv4IPRanges": "10.6.0.1"}}, "at '/clusterDefaultPool/ipv4IPRanges': got string, want array"),
+        (
+            {"clusterDefaultPool": {"ipv4IPRanges": "10.6.0.1"}},
+            "at '/clusterDefaultPool/ipv4IPRanges': got string, want array",
+        ),
         ({"global": {"cniBinHostPath": "opt"}}, "at '/global/cniBinHostPath'"),
         ({"ipam": {"enableIPv4": False, "enableIPv6": False}}, "enable at least one"),
-        ({"clusterDefaultPool": {"installIPv4IPPool": True}}, "needs clusterDefaultPool.ipv4Subnet"),
-        ({"ipam": {"enableIPv6": False}, "clusterDefaultPool": POOLS}, "installIPv6IPPool needs ipam.enableIPv6"),
-        ({"spiderpoolController": {"tls": {"method": "provided"}}}, "set tls.provided.tlsCert, tlsKey and tlsCa"),
-        ({"spiderpoolController": {"tls": {"method": "certmanager"}}}, "set tls.certmanager.issuerName"),
+        (
+            {"clusterDefaultPool": {"installIPv4IPPool": True}},
+            "needs clusterDefaultPool.ipv4Subnet",
+        ),
+        (
+            {"ipam": {"enableIPv6": False}, "clusterDefaultPool": POOLS},
+            "installIPv6IPPool needs ipam.enableIPv6",
+        ),
+        (
+            {"spiderpoolController": {"tls": {"method": "provided"}}},
+            "set tls.provided.tlsCert, tlsKey and tlsCa",
+        ),
+        (
+            {"spiderpoolController": {"tls": {"method": "certmanager"}}},
+            "set tls.certmanager.issuerName",
+        ),
     ],
 )
 def test_refused_values(values: dict[str, Any], words: str) -> None:
@@ -645,28 +875,46 @@ def _unknown(values: dict[str, Any], schema: dict[str, Any], path: str) -> list[
     """Name values that the schema does not describe."""
     known = schema.get("properties", {})
     missing = [f"{path}/{key}" for key in values if key not in known]
-    inner = [(key, value) for key, value in values.items() if key in known and isinstance(value, dict)]
+    inner = [
+        (key, value) for key, value in values.items() if key in known and isinstance(value, dict)
+    ]
     return missing + [
-        name for key, value in inner if "properties" in known[key] for name in _unknown(value, known[key], f"{path}/{key}")
+        name
+        for key, value in inner
+        if "properties" in known[key]
+        for name in _unknown(value, known[key], f"{path}/{key}")
     ]
 
 
 def test_third_party_controllers() -> None:
-    """A kind in the list may be read by the controller, its scale subresource included; without automatic pools none may."""
+    """
+    A kind in the list may be read by the controller, its scale subresource included.
+
+    Without automatic pools none may.
+    """
     listed = [{"apiGroup": "argoproj.io", "kind": "Rollout", "resource": "rollouts"}]
     on = render({"ipam": {"spiderSubnet": {"autoPool": {"thirdPartyControllers": listed}}}})
-    off = render({"ipam": {"spiderSubnet": {"autoPool": {"enable": False, "thirdPartyControllers": listed}}}})
-    rule = {"apiGroups": ["argoproj.io"], "resources": ["rollouts", "rollouts/scale"], "verbs": ["get", "list", "watch"]}
+    off = render(
+        {"ipam": {"spiderSubnet": {"autoPool": {"enable": False, "thirdPartyControllers": listed}}}}
+    )
+    rule = {
+        "apiGroups": ["argoproj.io"],
+        "resources": ["rollouts", "rollouts/scale"],
+        "verbs": ["get", "list", "watch"],
+    }
 
     assert rule in on.one("ClusterRole", CONTROLLER)["rules"]
     assert rule not in off.one("ClusterRole", CONTROLLER)["rules"]
     conf = parse_config(on.one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"])
     assert [("argoproj.io", "Rollout", "rollouts")] == [
-        (kind.api_group, kind.kind, kind.resource) for kind in conf.auto_pool_third_party_controllers
+        (kind.api_group, kind.kind, kind.resource)
+        for kind in conf.auto_pool_third_party_controllers
     ]
 
 
-@pytest.mark.parametrize(("enable", "names"), [(True, ["default-v4-subnet", "default-v6-subnet"]), (False, [])])
+@pytest.mark.parametrize(
+    ("enable", "names"), [(True, ["default-v4-subnet", "default-v6-subnet"]), (False, [])]
+)
 def test_default_subnets(enable: bool, names: list[str]) -> None:
     """The installation makes subnets for its default pools where subnets are on (reference ipam.md 7.7)."""
     things = render({"clusterDefaultPool": POOLS, "ipam": {"spiderSubnet": {"enable": enable}}})

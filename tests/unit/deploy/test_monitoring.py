@@ -29,7 +29,12 @@ def exported() -> set[str]:
     pool = replace(make_ippool(), status=IPPoolStatus(total_ip_count=10, allocated_ip_count=1))
     controller = generate_latest(ControllerMetrics("1", [pool], debug=True).registry)
     texts = (agent.render().decode(), controller.decode())
-    return {sample.name for text in texts for family in text_string_to_metric_families(text) for sample in family.samples}
+    return {
+        sample.name
+        for text in texts
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 def installed() -> Rendered:
@@ -51,7 +56,9 @@ def rules(things: Rendered, component: str) -> list[dict[str, Any]]:
 
 def board(things: Rendered) -> dict[str, Any]:
     """Give the dashboard."""
-    found: dict[str, Any] = json.loads(things.one("ConfigMap", "spiderpool-dashboard")["data"]["spiderpool.json"])
+    found: dict[str, Any] = json.loads(
+        things.one("ConfigMap", "spiderpool-dashboard")["data"]["spiderpool.json"]
+    )
     return found
 
 
@@ -80,25 +87,38 @@ def names_of(rule: dict[str, Any]) -> list[str]:
 def test_dashboard_names_what_is_exported() -> None:
     """Each panel shows series that exist."""
     panels = board(installed())["panels"]
-    names = {name for panel in panels for target in panel["targets"] for name in NAME.findall(target["expr"])}
+    names = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in NAME.findall(target["expr"])
+    }
 
     assert set() == names - exported()
     assert 10 == len(panels)
 
 
 def test_alerts_have_words() -> None:
-    """Each alert says how bad it is, what is so and what to do; the templates of Prometheus survive Helm's."""
+    """
+    Each alert says how bad it is, what is so and what to do.
+
+    The templates of Prometheus survive Helm's.
+    """
     found = [rule for component in COMPONENTS for rule in rules(installed(), component)]
     assert {"warning", "critical"} == {rule["labels"]["severity"] for rule in found}
     assert all(rule["annotations"].keys() == {"summary", "description"} for rule in found)
     summaries = [rule["annotations"]["summary"] for rule in found]
-    assert 'Pool {{ $labels.SpiderIPPool }} is nearly full ({{ printf "%.0f" $value }} %)' in summaries
+    assert (
+        'Pool {{ $labels.SpiderIPPool }} is nearly full ({{ printf "%.0f" $value }} %)' in summaries
+    )
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(75, [">= 75"]), (0, [])])
 def test_threshold(percent: int, expected: list[str]) -> None:
     """Event and alert begin at the same part; 0 switches both off."""
-    things = render({"spiderpoolController": {"prometheus": RULES, "poolNearlyFullPercent": percent}})
+    things = render(
+        {"spiderpoolController": {"prometheus": RULES, "poolNearlyFullPercent": percent}}
+    )
     found = rules(things, "spiderpool-controller")
     alerts = [rule["expr"][-5:] for rule in found if rule["alert"] == "SpiderpoolPoolNearlyFull"]
     container = things.container("Deployment", "spiderpool-controller")
@@ -111,5 +131,13 @@ def test_threshold(percent: int, expected: list[str]) -> None:
 def test_labels_of_the_operator_and_the_sidecar() -> None:
     """Prometheus' operator and Grafana's sidecar find theirs by label."""
     things = installed()
-    assert "prometheus" == things.one("PrometheusRule", "spiderpool-agent")["metadata"]["labels"]["release"]
-    assert "1" == things.one("ConfigMap", "spiderpool-dashboard")["metadata"]["labels"]["grafana_dashboard"]
+    assert (
+        "prometheus"
+        == things.one("PrometheusRule", "spiderpool-agent")["metadata"]["labels"]["release"]
+    )
+    assert (
+        "1"
+        == things.one("ConfigMap", "spiderpool-dashboard")["metadata"]["labels"][
+            "grafana_dashboard"
+        ]
+    )

@@ -110,7 +110,10 @@ def test_named_network(node: Node, started: list[subprocess.Popen[bytes]]) -> No
     kubeconfig = yaml.safe_load(path.read_text())
     assert 0o600 == path.stat().st_mode & 0o777
     cluster = kubeconfig["clusters"][0]["cluster"]
-    assert ("https://[fd00::1]:443", b"the CA") == (cluster["server"], base64.b64decode(cluster["certificate-authority-data"]))
+    assert ("https://[fd00::1]:443", b"the CA") == (
+        cluster["server"],
+        base64.b64decode(cluster["certificate-authority-data"]),
+    )
     assert "secret-token" == kubeconfig["users"][0]["user"]["token"]
 
 
@@ -118,7 +121,9 @@ def test_named_network(node: Node, started: list[subprocess.Popen[bytes]]) -> No
 def test_first_network_of_the_node(node: Node, started: list[subprocess.Popen[bytes]]) -> None:
     """Without a name, the first configuration on the node that is not Multus' own is the default network."""
     (node.conf_dir / "05-multus.conf").write_text('{"name": "mine"}')
-    (node.conf_dir / "10-calico.conflist").write_text('{"name": "k8s-pod-network", "plugins": [{"name": "inner"}]}')
+    (node.conf_dir / "10-calico.conflist").write_text(
+        '{"name": "k8s-pod-network", "plugins": [{"name": "inner"}]}'
+    )
     (node.conf_dir / "20-other.conf").write_text('{"name": "other"}')
     started.append(node.start())
     assert "k8s-pod-network" == node.conf()["clusterNetwork"]
@@ -128,5 +133,8 @@ def test_first_network_of_the_node(node: Node, started: list[subprocess.Popen[by
 def test_waits_for_a_network(node: Node, started: list[subprocess.Popen[bytes]]) -> None:
     """A node without any configuration gets none of Multus' either, and the log says why."""
     started.append(node.start())
-    wait_until(lambda: "no CNI configuration in" in node.log.read_text(), "the script said what it waits for")
+    wait_until(
+        lambda: "no CNI configuration in" in node.log.read_text(),
+        "the script said what it waits for",
+    )
     assert not (node.conf_dir / "00-multus.conf").exists()

@@ -36,10 +36,22 @@ def environ(folder: Path, name: str = "") -> dict[str, str]:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("MODE", "fast", f"{PREFIX}MODE has 'fast'; it must be one of auto, underlay, overlay, disabled"),
-        ("POD_CIDR_TYPE", "x", f"{PREFIX}POD_CIDR_TYPE has 'x'; it must be one of auto, cluster, calico, cilium, none"),
+        (
+            "MODE",
+            "fast",
+            f"{PREFIX}MODE has 'fast'; it must be one of auto, underlay, overlay, disabled",
+        ),
+        (
+            "POD_CIDR_TYPE",
+            "x",
+            f"{PREFIX}POD_CIDR_TYPE has 'x'; it must be one of auto, cluster, calico, cilium, none",
+        ),
         ("TUNE_POD_ROUTES", "maybe", f"{PREFIX}TUNE_POD_ROUTES has 'maybe'"),
-        ("HIJACK_CIDR", "10.0.0.0/8", f"{PREFIX}HIJACK_CIDR has '10.0.0.0/8'; it must be a JSON list"),
+        (
+            "HIJACK_CIDR",
+            "10.0.0.0/8",
+            f"{PREFIX}HIJACK_CIDR has '10.0.0.0/8'; it must be a JSON list",
+        ),
         ("HIJACK_CIDR", '["nonsense"]', 'spec.hijackCIDR[0]: Invalid value: "nonsense"'),
         ("POLICY_ROUTES", '[{"dst":"10.0.0.0/8"}]', f"{PREFIX}POLICY_ROUTES has"),
         ("VETH_MTU", "0", f"{PREFIX}VETH_MTU has 0; it must be at least 1"),
@@ -69,13 +81,23 @@ def test_no_name_no_coordinator() -> None:
         ("macvlan-conf", "k8s-pod-network", "macvlan-conf", None),
     ],
 )
-def test_default_network(tmp_path: Path, wanted: str, found: str, name: str, definition: str | None) -> None:
-    """The network is named by the chart, else by the node's CNI; Calico's by what people call it (datapath.md 5.3)."""
+def test_default_network(
+    tmp_path: Path, wanted: str, found: str, name: str, definition: str | None
+) -> None:
+    """
+    The network is named by the chart, else by the node's CNI.
+
+    Calico's by what people call it (datapath.md 5.3).
+    """
     made = make_default_network(environ(tmp_path, wanted), found)
 
     assert ("kube-system", name) == (made.metadata.namespace, made.metadata.name)
     assert definition == made.metadata.annotations.get("multus.spidernet.io/cr-name")
-    assert ("custom", False, None) == (made.spec.cni_type, made.spec.enable_coordinator, made.spec.custom_cni)
+    assert ("custom", False, None) == (
+        made.spec.cni_type,
+        made.spec.enable_coordinator,
+        made.spec.custom_cni,
+    )
 
 
 def test_network_of_another_namespace(tmp_path: Path) -> None:
@@ -87,7 +109,9 @@ def test_network_of_another_namespace(tmp_path: Path) -> None:
 
 async def test_made_once(tmp_path: Path) -> None:
     """Coordinator and network are made, and stay as they are when the job runs again."""
-    (tmp_path / "10-calico.conflist").write_text(json.dumps({"name": "k8s-pod-network", "plugins": [{"type": "calico"}]}))
+    (tmp_path / "10-calico.conflist").write_text(
+        json.dumps({"name": "k8s-pod-network", "plugins": [{"type": "calico"}]})
+    )
     cluster, said = FakeCluster(), list[str]()
     made = read_coordinator({**NAME, f"{PREFIX}MODE": "underlay"})
     assert made is not None
@@ -107,12 +131,20 @@ async def test_made_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ours", [True, False])
 async def test_definitions_of_others_stay(tmp_path: Path, ours: bool) -> None:
-    """A definition that somebody wrote is not replaced by an empty one; one of a network of ours does not stand in the way."""
+    """
+    A definition that somebody wrote is not replaced by an empty one.
+
+    One of a network of ours does not stand in the way.
+    """
     owner = OwnerReference(api_version="x", kind="SpiderMultusConfig", name="old", uid="u")
-    meta = ObjectMeta(name="macvlan-conf", namespace="kube-system", owner_references=(owner,) * ours)
+    meta = ObjectMeta(
+        name="macvlan-conf", namespace="kube-system", owner_references=(owner,) * ours
+    )
     cluster, said = FakeCluster(), list[str]()
     cluster.seed(NetworkAttachmentDefinition(metadata=meta))
     await create_default_network(cluster, environ(tmp_path, "macvlan-conf"), said.append)
 
     assert ours == bool(cluster.all(SpiderMultusConfig))
-    assert ours or said == ["network-attachment-definition kube-system/macvlan-conf is somebody's own; it stays as it is"]
+    assert ours or said == [
+        "network-attachment-definition kube-system/macvlan-conf is somebody's own; it stays as it is"
+    ]

@@ -51,11 +51,24 @@ def test_both_pools() -> None:
 
 
 def test_subnets() -> None:
-    """A pool whose subnet has a name is made with that subnet, of the same addresses; another is not."""
-    subnets = read_defaults(BASE | V4 | V6 | {"SPIDERPOOL_INIT_DEFAULT_IPV4_SUBNET_NAME": "default-v4-subnet"}).subnets
-    spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.168.10-10.6.168.20", "10.6.169.1"), gateway="10.6.0.1")
+    """
+    A pool whose subnet has a name is made with that subnet, of the same addresses.
 
-    assert [("default-v4-subnet", spec)] == [(subnet.metadata.name, subnet.spec) for subnet in subnets]
+    Another is not.
+    """
+    subnets = read_defaults(
+        BASE | V4 | V6 | {"SPIDERPOOL_INIT_DEFAULT_IPV4_SUBNET_NAME": "default-v4-subnet"}
+    ).subnets
+    spec = SubnetSpec(
+        ip_version=4,
+        subnet="10.6.0.0/16",
+        ips=("10.6.168.10-10.6.168.20", "10.6.169.1"),
+        gateway="10.6.0.1",
+    )
+
+    assert [("default-v4-subnet", spec)] == [
+        (subnet.metadata.name, subnet.spec) for subnet in subnets
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(BASE))
@@ -92,7 +105,9 @@ def test_refused(suffix: str, value: str, words: str) -> None:
 def test_one_name_for_both() -> None:
     """Two pools cannot have one name."""
     with pytest.raises(InvalidRequest, match="both 'default-v4-ippool'"):
-        read_defaults(BASE | V4 | V6 | {"SPIDERPOOL_INIT_DEFAULT_IPV6_IPPOOL_NAME": "default-v4-ippool"})
+        read_defaults(
+            BASE | V4 | V6 | {"SPIDERPOOL_INIT_DEFAULT_IPV6_IPPOOL_NAME": "default-v4-ippool"}
+        )
 
 
 def test_flag_that_is_none() -> None:

@@ -38,18 +38,24 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 def pool(name: str = "default-v4-ippool", subnet: str = "10.6.0.0/16") -> SpiderIPPool:
     """Make a pool."""
-    return SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet, default=True))
+    return SpiderIPPool(
+        metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet, default=True)
+    )
 
 
 def backend(*, ready: bool | None) -> EndpointSlice:
     """Make a slice of the controller's Service."""
     labels = {"kubernetes.io/service-name": "spiderpool-controller"}
-    endpoint = ServiceEndpoint(addresses=("172.18.0.2",), conditions=EndpointConditions(ready=ready))
+    endpoint = ServiceEndpoint(
+        addresses=("172.18.0.2",), conditions=EndpointConditions(ready=ready)
+    )
     meta = ObjectMeta(name="spiderpool-controller-x", namespace="kube-system", labels=labels)
     return EndpointSlice(metadata=meta, endpoints=(endpoint,))
 
 
-def definition(spec: dict[str, Any], status: DefinitionStatus = ESTABLISHED) -> CustomResourceDefinition:
+def definition(
+    spec: dict[str, Any], status: DefinitionStatus = ESTABLISHED
+) -> CustomResourceDefinition:
     """Make a CRD."""
     return CustomResourceDefinition(metadata=ObjectMeta(name=NAME), spec=spec, status=status)
 
@@ -65,8 +71,12 @@ async def test_pools_are_created(cluster: FakeCluster) -> None:
 async def test_pools_that_exist_stay(cluster: FakeCluster) -> None:
     """A pool of that name that the user changed stays as the user left it, and the next one is still created."""
     cluster.seed(pool(subnet="10.9.0.0/16"))
-    await steps.create_defaults(cluster, [pool(), pool("default-v6-ippool", "fd00::/64")], lambda _: None)
-    assert ["10.9.0.0/16", "fd00::/64"] == [found.spec.subnet for found in cluster.all(SpiderIPPool)]
+    await steps.create_defaults(
+        cluster, [pool(), pool("default-v6-ippool", "fd00::/64")], lambda _: None
+    )
+    assert ["10.9.0.0/16", "fd00::/64"] == [
+        found.spec.subnet for found in cluster.all(SpiderIPPool)
+    ]
 
 
 @pytest.mark.parametrize("ready", [True, None])
@@ -74,7 +84,9 @@ async def test_waits_for_a_ready_backend(cluster: FakeCluster, ready: bool | Non
     """A backend that is not ready does not count; one whose state is not given does."""
     cluster.seed(backend(ready=False))
     said: list[str] = []
-    waiting = asyncio.create_task(steps.wait_for_controller(cluster, "kube-system", "spiderpool-controller", said.append))
+    waiting = asyncio.create_task(
+        steps.wait_for_controller(cluster, "kube-system", "spiderpool-controller", said.append)
+    )
     await asyncio.sleep(0.05)
     assert not waiting.done()
     cluster.drop(EndpointSlice, "spiderpool-controller-x", "kube-system")
@@ -85,24 +97,34 @@ async def test_waits_for_a_ready_backend(cluster: FakeCluster, ready: bool | Non
 
 async def test_steps_are_repeated(cluster: FakeCluster) -> None:
     """A webhook that does not answer yet is asked again."""
-    cluster.faults.fail_next("create", SpiderIPPool, Unreachable("failed calling webhook: connection refused"))
+    cluster.faults.fail_next(
+        "create", SpiderIPPool, Unreachable("failed calling webhook: connection refused")
+    )
     said: list[str] = []
-    await steps.until_done(lambda: steps.create_defaults(cluster, [pool()], said.append), said.append)
+    await steps.until_done(
+        lambda: steps.create_defaults(cluster, [pool()], said.append), said.append
+    )
     assert ["default-v4-ippool"] == [found.metadata.name for found in cluster.all(SpiderIPPool)]
     assert "failed calling webhook: connection refused; trying again" == said[0]
 
 
 async def test_refusals_are_final(cluster: FakeCluster) -> None:
     """What the webhook refuses is refused the next time as well: the job ends with its words."""
-    cluster.faults.fail_next("create", SpiderIPPool, Rejected("spec.ips: Forbidden: overlaps pool blue"))
+    cluster.faults.fail_next(
+        "create", SpiderIPPool, Rejected("spec.ips: Forbidden: overlaps pool blue")
+    )
     with pytest.raises(Rejected, match="overlaps pool blue"):
-        await steps.until_done(lambda: steps.create_defaults(cluster, [pool()], lambda _: None), lambda _: None)
+        await steps.until_done(
+            lambda: steps.create_defaults(cluster, [pool()], lambda _: None), lambda _: None
+        )
 
 
 async def test_definitions_are_created(cluster: FakeCluster) -> None:
     """A missing CRD is created, and the step waits until it is served."""
     applied = asyncio.create_task(
-        steps.apply_definitions(cluster, [definition({"scope": "Cluster"}, DefinitionStatus())], lambda _: None)
+        steps.apply_definitions(
+            cluster, [definition({"scope": "Cluster"}, DefinitionStatus())], lambda _: None
+        )
     )
     await asyncio.sleep(0.05)
     assert not applied.done()
@@ -112,9 +134,19 @@ async def test_definitions_are_created(cluster: FakeCluster) -> None:
 
 
 async def test_definitions_are_updated(cluster: FakeCluster) -> None:
-    """An older CRD gets the new versions as a whole: a property that is gone from the schema is gone."""
-    old = {"versions": [{"name": "v2beta1", "schema": {"properties": {"old": {}, "kept": {}}}}], "scope": "Cluster"}
-    new = {"versions": [{"name": "v2beta1", "schema": {"properties": {"kept": {}}}}], "scope": "Cluster"}
+    """
+    An older CRD gets the new versions as a whole.
+
+    A property that is gone from the schema is gone.
+    """
+    old = {
+        "versions": [{"name": "v2beta1", "schema": {"properties": {"old": {}, "kept": {}}}}],
+        "scope": "Cluster",
+    }
+    new = {
+        "versions": [{"name": "v2beta1", "schema": {"properties": {"kept": {}}}}],
+        "scope": "Cluster",
+    }
     cluster.seed(definition(old))
     await steps.apply_definitions(cluster, [definition(new)], lambda _: None)
     assert [new] == [found.spec for found in cluster.all(CustomResourceDefinition)]
@@ -123,8 +155,12 @@ async def test_definitions_are_updated(cluster: FakeCluster) -> None:
 async def test_others_definitions_stay(cluster: FakeCluster) -> None:
     """A CRD that belongs to another project is not touched when the cluster has it."""
     cluster.seed(definition({"scope": "Namespaced"}))
-    await steps.apply_definitions(cluster, [definition({"scope": "Cluster"})], lambda _: None, only_if_absent=True)
-    assert [{"scope": "Namespaced"}] == [found.spec for found in cluster.all(CustomResourceDefinition)]
+    await steps.apply_definitions(
+        cluster, [definition({"scope": "Cluster"})], lambda _: None, only_if_absent=True
+    )
+    assert [{"scope": "Namespaced"}] == [
+        found.spec for found in cluster.all(CustomResourceDefinition)
+    ]
     assert 0 == cluster.count("patch")
 
 
@@ -136,11 +172,17 @@ def workload(kind: type[DaemonSet | Deployment], *finalizers: str) -> DaemonSet 
 
 async def remove(cluster: FakeCluster, say: steps.Say) -> None:
     """Remove agents and controllers."""
-    await steps.remove_programs(cluster, "kube-system", "spiderpool-agent", "spiderpool-controller", say)
+    await steps.remove_programs(
+        cluster, "kube-system", "spiderpool-agent", "spiderpool-controller", say
+    )
 
 
 async def test_programs_are_deleted_in_the_foreground(cluster: FakeCluster) -> None:
-    """Agents are seen as being deleted until the last one is gone; only then controllers go, and their lease."""
+    """
+    Agents are seen as being deleted until the last one is gone.
+
+    Only then controllers go, and their lease.
+    """
     cluster.seed(workload(DaemonSet, "foregroundDeletion"))
     cluster.seed(workload(Deployment))
     cluster.seed(Lease(metadata=ObjectMeta(name=steps.LEASE, namespace="kube-system")))
@@ -153,9 +195,10 @@ async def test_programs_are_deleted_in_the_foreground(cluster: FakeCluster) -> N
     cluster.drop(DaemonSet, "spiderpool-agent", "kube-system")
     await asyncio.wait_for(removing, 1)
     assert ((), ()) == (cluster.all(Deployment), cluster.all(Lease))
-    assert ["daemonset kube-system/spiderpool-agent is gone", "deployment kube-system/spiderpool-controller is gone"] == [
-        line for line in said if line.endswith("gone")
-    ]
+    assert [
+        "daemonset kube-system/spiderpool-agent is gone",
+        "deployment kube-system/spiderpool-controller is gone",
+    ] == [line for line in said if line.endswith("gone")]
 
 
 async def test_a_program_that_comes_back_is_deleted_again(cluster: FakeCluster) -> None:
@@ -173,7 +216,10 @@ async def test_nothing_to_remove_is_fine(cluster: FakeCluster) -> None:
     """A removal that is repeated finds nothing to do."""
     said: list[str] = []
     await remove(cluster, said.append)
-    assert ["daemonset kube-system/spiderpool-agent is gone", "deployment kube-system/spiderpool-controller is gone"] == said
+    assert [
+        "daemonset kube-system/spiderpool-agent is gone",
+        "deployment kube-system/spiderpool-controller is gone",
+    ] == said
 
 
 async def test_a_lost_answer_does_not_stop_the_removal(cluster: FakeCluster) -> None:

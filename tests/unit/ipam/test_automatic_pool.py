@@ -1,4 +1,8 @@
-"""Automatic pools as objects: names, labels and specification of the reference (ipam.md 1.1, 4.3), other names."""
+"""
+Automatic pools as objects.
+
+Names, labels and specification of the reference (ipam.md 1.1, 4.3), other names.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,9 @@ from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 
 UID = "b1a361c7-0000-4000-8000-7f619c69194e"
-APP = App(Application(api_version="apps/v1", kind="Deployment", name="test-app", uid=UID), "default")
+APP = App(
+    Application(api_version="apps/v1", kind="Deployment", name="test-app", uid=UID), "default"
+)
 SUBNET = Subnet.parse(
     SpiderSubnet(
         metadata=ObjectMeta(name="subnet-test-ens192", uid="s-uid"),
@@ -51,8 +57,11 @@ PLAN = PoolPlan(
     number=IPNumber(1, flexible=True),
     reclaim=True,
 )
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")  # DNS subdomain, RFC 1123
-DNS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,60}[a-z0-9])?){0,5}", fullmatch=True)
+# DNS subdomain, RFC 1123
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+DNS = st.from_regex(
+    r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,60}[a-z0-9])?){0,5}", fullmatch=True
+)
 NICS = st.text("abcXYZ019_.@-", min_size=1, max_size=15)
 
 
@@ -69,14 +78,20 @@ def test_reference_name() -> None:
 @given(DNS, NICS, st.sampled_from([4, 6]))
 def test_names_are_names(app: str, nic: str, family: int) -> None:
     """Whatever the application and the NIC are called, every name is one for an object of Kubernetes."""
-    owner = Application(api_version="apps/v1", kind="Deployment", name=(app * 20)[:253].strip("-."), uid=UID)
+    owner = Application(
+        api_version="apps/v1", kind="Deployment", name=(app * 20)[:253].strip("-."), uid=UID
+    )
     for name in islice(pool_names(App(owner, "ns"), "s", nic, family), 3):
         assert NAME.fullmatch(name)
         assert len(name) <= 253
 
 
 def test_object() -> None:
-    """Labels, annotation, owner and specification are the reference's; gateway and routes are the subnet's."""
+    """
+    Labels, annotation, owner and specification are the reference's.
+
+    Gateway and routes are the subnet's.
+    """
     pool = build_pool(PLAN)
 
     prefix = "ipam.spidernet.io/"
@@ -94,8 +109,17 @@ def test_object() -> None:
     } == pool.metadata.labels
     assert {prefix + "ippool-ip-number": "+1"} == pool.metadata.annotations
     (owner,) = pool.metadata.owner_references
-    assert ("SpiderSubnet", "subnet-test-ens192", "s-uid", True) == (owner.kind, owner.name, owner.uid, owner.controller)
-    assert (4, "10.6.0.0/16", "10.6.0.1") == (pool.spec.ip_version, pool.spec.subnet, pool.spec.gateway)
+    assert ("SpiderSubnet", "subnet-test-ens192", "s-uid", True) == (
+        owner.kind,
+        owner.name,
+        owner.uid,
+        owner.controller,
+    )
+    assert (4, "10.6.0.0/16", "10.6.0.1") == (
+        pool.spec.ip_version,
+        pool.spec.subnet,
+        pool.spec.gateway,
+    )
     assert (Route(dst="10.99.0.0/16", gw="10.6.0.2"),) == pool.spec.routes
     assert ("10.6.168.171-10.6.168.173",) == pool.spec.ips
     assert pool.spec.pod_affinity is not None
@@ -104,9 +128,21 @@ def test_object() -> None:
 
 
 def test_nothing_to_change() -> None:
-    """A pool that is as it is to be needs no write; another size, owner or number changes just that."""
+    """
+    A pool that is as it is to be needs no write.
+
+    Another size, owner or number changes just that.
+    """
     pool = build_pool(PLAN)
-    smaller = PoolPlan(PLAN.name, APP, "eth0", SUBNET, parse_ranges(4, ["10.6.168.172"]), IPNumber(0, flexible=True), False)
+    smaller = PoolPlan(
+        PLAN.name,
+        APP,
+        "eth0",
+        SUBNET,
+        parse_ranges(4, ["10.6.168.172"]),
+        IPNumber(0, flexible=True),
+        False,
+    )
 
     assert {} == pool_changes(pool, PLAN)
     assert {
@@ -119,8 +155,14 @@ def test_nothing_to_change() -> None:
 
 
 def test_keys() -> None:
-    """An application's key is the reference's (ipam.md 1.2) and read back; its label form hashes a name over 63 characters."""
-    core = App(Application(api_version="v1", kind="ReplicationController", name="rc", uid="u"), "ns")
+    """
+    An application's key is the reference's (ipam.md 1.2) and read back.
+
+    Its label form hashes a name over 63 characters.
+    """
+    core = App(
+        Application(api_version="v1", kind="ReplicationController", name="rc", uid="u"), "ns"
+    )
     long = App(Application(api_version="apps/v1", kind="Deployment", name="x" * 80, uid="u"), "ns")
 
     assert "apps_v1_Deployment_default_test-app" == APP.key == APP.label_key

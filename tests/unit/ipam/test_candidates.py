@@ -18,12 +18,22 @@ from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.errors import Exhausted
 from spiderpool.ipam.candidates import attach_routes, candidates
 from spiderpool.model.claim import Claimant, ClaimKey
-from tests.fakes.objects import DEPLOYMENT, STATEFULSET, make_facts, make_key, make_pod, make_pool, make_record
+from tests.fakes.objects import (
+    DEPLOYMENT,
+    STATEFULSET,
+    make_facts,
+    make_key,
+    make_pod,
+    make_pool,
+    make_record,
+)
 
 POOL = make_pool(ips=["10.6.0.1-10.6.0.60"], excludeIPs=["10.6.0.5-10.6.0.9"], gateway="10.6.0.1")
 NOTHING = AddressSet.empty(4)
 SUBSETS = st.sets(st.integers(1, 70).map(lambda number: IPv4Address("10.6.0.0") + number))
-KEYS = st.text(max_size=6).map(lambda uid: ClaimKey(Claimant(HolderKind.POD, "", "", uid, static=False), "eth0", 4))
+KEYS = st.text(max_size=6).map(
+    lambda uid: ClaimKey(Claimant(HolderKind.POD, "", "", uid, static=False), "eth0", 4)
+)
 
 
 def as_set(ips: set[IPv4Address]) -> AddressSet:
@@ -40,7 +50,9 @@ def test_complete(key: ClaimKey, reserved: set[IPv4Address], taken: set[IPv4Addr
 
 
 @given(KEYS, SUBSETS, SUBSETS)
-def test_the_order_does_not_depend_on_what_is_free(key: ClaimKey, reserved: set[IPv4Address], taken: set[IPv4Address]) -> None:
+def test_the_order_does_not_depend_on_what_is_free(
+    key: ClaimKey, reserved: set[IPv4Address], taken: set[IPv4Address]
+) -> None:
     """The order with some addresses taken is the full order without them, whatever form `taken` has."""
     full = [ip for ip in candidates(POOL, NOTHING, key, set()) if ip not in reserved | taken]
 
@@ -50,8 +62,15 @@ def test_the_order_does_not_depend_on_what_is_free(key: ClaimKey, reserved: set[
         def __contains__(self, ip: object) -> bool:
             return ip in taken
 
-    forms: list[Container[IPAddress]] = [taken, frozenset(taken), as_set(taken), list(taken), OnlyContains()]
-    if len(reserved) < 50:  # reservations of nearly all of a pool may change the order, see `candidates`
+    forms: list[Container[IPAddress]] = [
+        taken,
+        frozenset(taken),
+        as_set(taken),
+        list(taken),
+        OnlyContains(),
+    ]
+    # reservations of nearly all of a pool may change the order, see `candidates`
+    if len(reserved) < 50:
         assert [full] * 5 == [list(candidates(POOL, as_set(reserved), key, form)) for form in forms]
 
 
@@ -81,7 +100,9 @@ def test_exact_addresses() -> None:
     key = make_key(make_facts())
     asked = [ip_address(f"10.6.0.{last}") for last in (30, 20, 5, 1, 40, 50, 99)]
 
-    found = candidates(POOL, as_set({IPv4Address("10.6.0.40")}), key, {IPv4Address("10.6.0.50")}, asked)
+    found = candidates(
+        POOL, as_set({IPv4Address("10.6.0.40")}), key, {IPv4Address("10.6.0.50")}, asked
+    )
 
     assert asked[:2] == list(found)
 
@@ -119,9 +140,18 @@ def test_a_nearly_full_pool_is_cheap(form: str) -> None:
 
 
 def test_routes_go_with_their_gateway() -> None:
-    """A route goes with the first network that contains its gateway; others are told (reference ipam.md 2.5)."""
-    networks = [ip_network(text) for text in ("10.6.0.0/16", "fd00::/64", "10.6.0.0/16", "10.7.0.0/16")]
-    routes = [Route(dst="10.0.0.0/8", gw=gw) for gw in ("10.7.0.1", "10.6.0.1", "192.168.0.1", "10.6.0.2", "fd00::1")]
+    """
+    A route goes with the first network that contains its gateway.
+
+    Others are told (reference ipam.md 2.5).
+    """
+    networks = [
+        ip_network(text) for text in ("10.6.0.0/16", "fd00::/64", "10.6.0.0/16", "10.7.0.0/16")
+    ]
+    routes = [
+        Route(dst="10.0.0.0/8", gw=gw)
+        for gw in ("10.7.0.1", "10.6.0.1", "192.168.0.1", "10.6.0.2", "fd00::1")
+    ]
     attached = attach_routes(networks, routes)
 
     assert ((routes[1], routes[3]), (routes[4],), (), (routes[0],)) == attached.per_network
@@ -129,7 +159,12 @@ def test_routes_go_with_their_gateway() -> None:
 
 
 SMALL = make_pool(ips=["10.6.0.1-10.6.0.6"], gateway="10.6.0.1")
-FACTS = [make_facts(SMALL, pod=make_pod(f"db-{n}", uid=f"u{n}"), owner=STATEFULSET if n % 2 else DEPLOYMENT) for n in range(8)]
+FACTS = [
+    make_facts(
+        SMALL, pod=make_pod(f"db-{n}", uid=f"u{n}"), owner=STATEFULSET if n % 2 else DEPLOYMENT
+    )
+    for n in range(8)
+]
 
 
 class OnePool(RuleBasedStateMachine):
@@ -143,7 +178,11 @@ class OnePool(RuleBasedStateMachine):
         self.records: dict[str, SpiderIP] = {}  # by name, as the API server keeps them
 
     def claim(self, holder: int, nic: str, seen: bool) -> SpiderIP:
-        """Claim as an agent does: its own record first, then the first candidate that nobody has."""
+        """
+        Claim as an agent does.
+
+        Its own record first, then the first candidate that nobody has.
+        """
         key = make_key(FACTS[holder], nic)
         mine = [record for record in self.records.values() if ClaimKey.of_record(record) == key]
         if mine:
@@ -159,7 +198,10 @@ class OnePool(RuleBasedStateMachine):
     def ask_twice(self, holder: int, nic: str, seen: bool) -> None:
         """A claim succeeds unless the pool is full, and asking again changes nothing."""
         full = len(self.records) == SMALL.usable.size
-        known = any(ClaimKey.of_record(record) == make_key(FACTS[holder], nic) for record in self.records.values())
+        known = any(
+            ClaimKey.of_record(record) == make_key(FACTS[holder], nic)
+            for record in self.records.values()
+        )
         try:
             record = self.claim(holder, nic, seen)
         except Exhausted:

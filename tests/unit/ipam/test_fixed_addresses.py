@@ -1,4 +1,8 @@
-"""The annotation `ipam.spidernet.io/ip`: every form, the ordinals of a StatefulSet, and what is refused."""
+"""
+The annotation `ipam.spidernet.io/ip`.
+
+Every form, the ordinals of a StatefulSet, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,10 @@ def text(value: Any) -> str:
 def chosen(value: Any, position: int | None = None) -> dict[str, tuple[IPAddress, ...]]:
     """Give the addresses of each NIC; items without names by number."""
     items = read_fixed_addresses(text(value))
-    return {item.interface or str(number): choose(item.lists, position, "here") for number, item in enumerate(items)}
+    return {
+        item.interface or str(number): choose(item.lists, position, "here")
+        for number, item in enumerate(items)
+    }
 
 
 @pytest.mark.parametrize(
@@ -41,17 +48,30 @@ def chosen(value: Any, position: int | None = None) -> dict[str, tuple[IPAddress
         ("10.6.0.10-10.6.0.11,fd00::6-fd00::7", 1, {"eth0": (ELEVEN, SEVEN)}),
         (["10.6.0.20-10.6.0.22", "10.6.0.11", "10.6.0.10"], 4, {"eth0": (TEN,)}),
         ({"ipv4": ["10.6.0.10"]}, None, {"eth0": (TEN,)}),
-        ({"interface": "net1", "ipv4": ["10.6.0.10"], "ipv6": ["fd00::6"]}, None, {"net1": (TEN, SIX)}),
         (
-            [{"interface": "eth0", "ipv4": ["10.6.0.10"]}, {"interface": "net1", "ipv6": ["fd00::6-fd00::7"]}],
+            {"interface": "net1", "ipv4": ["10.6.0.10"], "ipv6": ["fd00::6"]},
+            None,
+            {"net1": (TEN, SIX)},
+        ),
+        (
+            [
+                {"interface": "eth0", "ipv4": ["10.6.0.10"]},
+                {"interface": "net1", "ipv6": ["fd00::6-fd00::7"]},
+            ],
             0,
             {"eth0": (TEN,), "net1": (SIX,)},
         ),
         ([{"ipv4": ["10.6.0.10"]}, {"IPv4": ["10.6.0.11"]}], None, {"0": (TEN,), "1": (ELEVEN,)}),
     ],
 )
-def test_forms(value: Any, position: int | None, expected: dict[str, tuple[IPAddress, ...]]) -> None:
-    """Plain addresses and lists are eth0's; objects name their NIC; an ordinal picks from each family's list."""
+def test_forms(
+    value: Any, position: int | None, expected: dict[str, tuple[IPAddress, ...]]
+) -> None:
+    """
+    Plain addresses and lists are eth0's; objects name their NIC.
+
+    An ordinal picks from each family's list.
+    """
     assert expected == chosen(value, position)
 
 
@@ -68,10 +88,18 @@ def test_forms(value: Any, position: int | None, expected: dict[str, tuple[IPAdd
         ([], None, "names no address"),
         ({}, None, "names no address"),
         ({"interface": "net1"}, None, "the value names no address"),
-        ({"ipv4": ["fd00::6"]}, None, 'the value: "ipv4" has an IPv6 address; write it under "ipv6"'),
+        (
+            {"ipv4": ["fd00::6"]},
+            None,
+            'the value: "ipv4" has an IPv6 address; write it under "ipv6"',
+        ),
         ({"ipv4": "10.6.0.10"}, None, 'the value: "ipv4" is a text; it must be a list of texts'),
         ([{"ipv4": ["10.6.0.10"]}, 1], None, "item 2 is a number; it must be an object"),
-        ([{"interface": "eth0", "ipv4": ["10.6.0.10"]}, {"ipv4": ["10.6.0.11"]}], None, "name it in all items or in none"),
+        (
+            [{"interface": "eth0", "ipv4": ["10.6.0.10"]}, {"ipv4": ["10.6.0.11"]}],
+            None,
+            "name it in all items or in none",
+        ),
         (
             [{"interface": "a", "ipv4": ["10.6.0.10"]}, {"interface": "a", "ipv4": ["10.6.0.11"]}],
             None,
@@ -114,12 +142,18 @@ VALID = [
 
 @given(st.sampled_from(VALID), st.data())
 def test_damaged_annotations(valid: str, data: st.DataObject) -> None:
-    """A valid value that is damaged anywhere is read or refused with words; it never breaks the reader."""
+    """
+    A valid value that is damaged anywhere is read or refused with words.
+
+    It never breaks the reader.
+    """
     start = data.draw(st.integers(0, len(valid)))
     end = data.draw(st.integers(start, min(len(valid), start + 4)))
     damaged = valid[:start] + data.draw(st.text('[]{}":,-/0af. \x00ü', max_size=3)) + valid[end:]
     try:
-        sizes = [fixed.size for item in read_fixed_addresses(damaged) for fixed in item.lists.values()]
+        sizes = [
+            fixed.size for item in read_fixed_addresses(damaged) for fixed in item.lists.values()
+        ]
     except InvalidRequest as error:
         sizes = [len(error.message)]
 

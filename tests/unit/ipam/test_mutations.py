@@ -1,4 +1,8 @@
-"""Slips of the hand in annotations: whatever was written, nothing breaks, and what cannot be read is told in a sentence."""
+"""
+Slips of the hand in annotations.
+
+Whatever was written, nothing breaks, and what cannot be read is told in a sentence.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +22,32 @@ from spiderpool.ipam.subnet_request import read_automatic_request
 from tests.fakes.mutations import NAMESPACE_POOLS, VALID, slips
 from tests.fakes.objects import FEATURES, make_facts, make_pod, make_pool
 
-POOLS = (make_pool("blue"), make_pool("red", "10.7.0.0/16", ips=["10.7.0.10"]), make_pool("six", "fd00::/64"))
+POOLS = (
+    make_pool("blue"),
+    make_pool("red", "10.7.0.0/16", ips=["10.7.0.10"]),
+    make_pool("six", "fd00::/64"),
+)
 
 
 def read(key: str, text: str) -> str | None:
-    """Read one annotation by all parsers that an ADD and the controller have for it; gives what they complain of."""
+    """
+    Read one annotation by all parsers that an ADD and the controller have for it.
+
+    Gives what they complain of.
+    """
     of_pod = {} if key == NAMESPACE_POOLS else {key: text}
     pod = make_pod(annotations=of_pod)
-    namespace = Namespace(metadata=ObjectMeta(name="ns", annotations={key: text} if key == NAMESPACE_POOLS else {}))
+    namespace = Namespace(
+        metadata=ObjectMeta(name="ns", annotations={key: text} if key == NAMESPACE_POOLS else {})
+    )
     complaints = list(malformed(of_pod, "ns"))
     try:
         read_automatic_request(of_pod)
         pod_request = read_pod_request(pod, namespace, Request(nic="eth0"), FEATURES, position=0)
     except InvalidRequest as error:
         return error.message
-    with suppress(SpiderpoolError):  # there is no such pool, or none for this pod: that is another matter
+    # there is no such pool, or none for this pod: that is another matter
+    with suppress(SpiderpoolError):
         select_for_pod(pod_request, make_facts(*POOLS, pod=pod))
     return complaints[0] if complaints else None
 
@@ -50,7 +65,11 @@ def test_slips(valid: tuple[str, str], seed: int) -> None:
     key, text = valid
     complaint = read(key, slips(text, Random(seed)))  # noqa: S311 - slips, no secrets
 
-    assert complaint is None or (key in complaint and len(complaint) > len(key) + 20 and [complaint] == complaint.splitlines())
+    assert complaint is None or (
+        key in complaint
+        and len(complaint) > len(key) + 20
+        and [complaint] == complaint.splitlines()
+    )
 
 
 @settings(max_examples=500)

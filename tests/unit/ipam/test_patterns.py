@@ -1,4 +1,8 @@
-"""Wildcards follow Go's `filepath.Match`; the table is from the documentation and tests of that function."""
+"""
+Wildcards follow Go's `filepath.Match`.
+
+The table is from the documentation and tests of that function.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,8 @@ def test_matches(pattern: str, name: str, matches: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", "a[", "a[b", "\\", "[]", "[^]"]
+    "pattern",
+    ["[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", "a[", "a[b", "\\", "[]", "[^]"],
 )
 def test_bad_patterns(pattern: str) -> None:
     """What Go calls a bad pattern is refused."""
@@ -56,7 +61,14 @@ def test_bad_patterns(pattern: str) -> None:
 
 def test_what_is_a_wildcard() -> None:
     """A name is a pattern when it has a star, a question mark, or both brackets (reference ipam.md 2.2)."""
-    assert [is_wildcard(text) for text in ("a*", "a?", "[a]", "a[", "a]", "abc")] == [True, True, True, False, False, False]
+    assert [is_wildcard(text) for text in ("a*", "a?", "[a]", "a[", "a]", "abc")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @given(st.text("ab*?[]^-\\/", max_size=8), st.text("ab-^", max_size=6))

@@ -1,4 +1,8 @@
-"""What a pod asks for: every source, their precedence, and what is refused (reference ipam.md 2)."""
+"""
+What a pod asks for.
+
+Every source, their precedence, and what is refused (reference ipam.md 2).
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,22 @@ ROUTES = "ipam.spidernet.io/routes"
 IP = "ipam.spidernet.io/ip"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 V4_ONLY = Features(enable_ipv4=True)
-AUTO = Features(enable_ipv4=True, enable_ipv6=True, enable_spider_subnet=True, enable_auto_pool_for_application=True)
+AUTO = Features(
+    enable_ipv4=True,
+    enable_ipv6=True,
+    enable_spider_subnet=True,
+    enable_auto_pool_for_application=True,
+)
 
 
-def read(annotations: dict[str, Any], *, nic: str = "eth0", features: Features = FEATURES, **more: Any) -> PodRequest:
+def read(
+    annotations: dict[str, Any], *, nic: str = "eth0", features: Features = FEATURES, **more: Any
+) -> PodRequest:
     """Read the wish of a pod with annotations; keywords `namespace` and those of a request."""
     namespace = more.pop("namespace", None)
-    return read_pod_request(make_pod(annotations=annotations), namespace, Request(nic, **more), features)
+    return read_pod_request(
+        make_pod(annotations=annotations), namespace, Request(nic, **more), features
+    )
 
 
 def refusal(annotations: dict[str, Any], **more: Any) -> str:
@@ -82,13 +95,21 @@ def test_named_nics() -> None:
     assert pod_request.nic == "net1"
     assert pod_request.nics == (
         NicRequest("eth0", Source.IPPOOLS, {4: ("a", "b*")}, clean_gateway=True),
-        NicRequest("net1", Source.IPPOOLS, {4: ("c",), 6: ("d",)}, clean_gateway=False, match_master_subnet=True),
+        NicRequest(
+            "net1",
+            Source.IPPOOLS,
+            {4: ("c",), 6: ("d",)},
+            clean_gateway=False,
+            match_master_subnet=True,
+        ),
     )
 
 
 def test_nics_by_order() -> None:
     """Without names, items belong to eth0 and to the networks in their order, under the networks' interface names."""
-    pod_request = read({IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["b"]}, {}], NETWORKS: "n1@data,n2"}, nic="data")
+    pod_request = read(
+        {IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["b"]}, {}], NETWORKS: "n1@data,n2"}, nic="data"
+    )
 
     assert ["eth0", "data", "net2"] == [nic.nic for nic in pod_request.nics]
     assert [{4: ("a",)}, {4: ("b",)}, {}] == [nic.patterns for nic in pod_request.nics]
@@ -101,26 +122,47 @@ def test_clean_gateway_of_the_configuration() -> None:
 
 
 def test_exact_addresses() -> None:
-    """Addresses of the call count for its NIC; those of a network selection for the NIC of that network."""
-    items = [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"], "ipv6": ["d"]}]
+    """
+    Addresses of the call count for its NIC.
+
+    Those of a network selection for the NIC of that network.
+    """
+    items = [
+        {"interface": "eth0", "ipv4": ["a"]},
+        {"interface": "net1", "ipv4": ["c"], "ipv6": ["d"]},
+    ]
     networks = [{"name": "n", "ips": ["10.7.0.9/16", "fd00::9"]}]
     pod_request = read({IPPOOLS: items, NETWORKS: networks}, ips=(ip_address("10.6.0.9"),))
 
-    assert [(ip_address("10.6.0.9"),), (ip_address("10.7.0.9"), ip_address("fd00::9"))] == [nic.ips for nic in pod_request.nics]
+    assert [(ip_address("10.6.0.9"),), (ip_address("10.7.0.9"), ip_address("fd00::9"))] == [
+        nic.ips for nic in pod_request.nics
+    ]
     assert (ip_address("fd00::9"),) == pod_request.nics[1].ips_of(6)
 
 
 def test_pinned_addresses() -> None:
-    """The annotation `ip` pins eth0, another NIC, or the ordinals of a StatefulSet; the call's own wish may say the same."""
+    """
+    The annotation `ip` pins eth0, another NIC, or the ordinals of a StatefulSet.
+
+    The call's own wish may say the same.
+    """
     pools = {IPPOOLS: [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"]}]}
-    by_nic = [{"interface": "net1", "ipv4": ["10.7.0.9"]}, {"interface": "eth0", "ipv4": ["10.6.0.9"]}]
+    by_nic = [
+        {"interface": "net1", "ipv4": ["10.7.0.9"]},
+        {"interface": "eth0", "ipv4": ["10.6.0.9"]},
+    ]
     nine, nic_nine = ip_address("10.6.0.9"), ip_address("10.7.0.9")
 
     assert [(nine,), ()] == [nic.ips for nic in read({**pools, IP: "10.6.0.9"}).nics]
     assert [(nine,), (nic_nine,)] == [nic.ips for nic in read({**pools, IP: by_nic}).nics]
     assert [(nine,), ()] == [nic.ips for nic in read({**pools, IP: "10.6.0.9"}, ips=(nine,)).nics]
-    unnamed = {IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["c"]}], IP: [{"ipv4": ["10.6.0.9"]}, {"ipv4": ["10.7.0.9"]}]}
-    assert [(nine,), (nic_nine,)] == [nic.ips for nic in read({**unnamed, NETWORKS: "n1@data"}).nics]
+    unnamed = {
+        IPPOOLS: [{"ipv4": ["a"]}, {"ipv4": ["c"]}],
+        IP: [{"ipv4": ["10.6.0.9"]}, {"ipv4": ["10.7.0.9"]}],
+    }
+    assert [(nine,), (nic_nine,)] == [
+        nic.ips for nic in read({**unnamed, NETWORKS: "n1@data"}).nics
+    ]
 
 
 def test_an_ordinal_picks_from_a_list() -> None:
@@ -136,37 +178,67 @@ def test_an_ordinal_picks_from_a_list() -> None:
 @pytest.mark.parametrize(
     ("annotations", "request_ips", "words"),
     [
-        ({IP: "10.6.0.9"}, ("10.6.0.8",), "asks for 10.6.0.9 on eth0, the CNI call (ips, or IP of CNI_ARGS) for 10.6.0.8"),
+        (
+            {IP: "10.6.0.9"},
+            ("10.6.0.8",),
+            "asks for 10.6.0.9 on eth0, the CNI call (ips, or IP of CNI_ARGS) for 10.6.0.8",
+        ),
         ({IP: "fd00::9"}, (), "names no IPv6 pool that is enabled; name the pool that has it"),
         ({IP: ["10.6.0.8", "10.6.0.9"]}, (), "2 IPv4 addresses are listed, and this pod takes one"),
-        ({}, ("10.6.0.8", "10.6.0.9"), "the CNI call (ips, or IP of CNI_ARGS), interface eth0: 2 IPv4 addresses are listed"),
+        (
+            {},
+            ("10.6.0.8", "10.6.0.9"),
+            "the CNI call (ips, or IP of CNI_ARGS), interface eth0: 2 IPv4 addresses are listed",
+        ),
         ({IP: "nonsense"}, (), "wrong input: annotation ipam.spidernet.io/ip: the value:"),
     ],
 )
-def test_pins_that_cannot_be(annotations: dict[str, Any], request_ips: tuple[str, ...], words: str) -> None:
+def test_pins_that_cannot_be(
+    annotations: dict[str, Any], request_ips: tuple[str, ...], words: str
+) -> None:
     """Pins that contradict each other, have no pool or are too many are refused with words."""
-    assert words in refusal({IPPOOL: {"ipv4": ["a"]}, **annotations}, ips=tuple(map(ip_address, request_ips)))
+    assert words in refusal(
+        {IPPOOL: {"ipv4": ["a"]}, **annotations}, ips=tuple(map(ip_address, request_ips))
+    )
 
 
 def test_routes() -> None:
     """Routes are checked and written as networks."""
-    pod_request = read({ROUTES: [{"dst": "10.9.1.1/16", "gw": "10.6.0.1"}, {"DST": "::/0", "gw": "fd00::1"}]})
+    pod_request = read(
+        {ROUTES: [{"dst": "10.9.1.1/16", "gw": "10.6.0.1"}, {"DST": "::/0", "gw": "fd00::1"}]}
+    )
 
-    assert (Route(dst="10.9.0.0/16", gw="10.6.0.1"), Route(dst="::/0", gw="fd00::1")) == pod_request.routes
+    assert (
+        Route(dst="10.9.0.0/16", gw="10.6.0.1"),
+        Route(dst="::/0", gw="fd00::1"),
+    ) == pod_request.routes
 
 
 def test_subnet_annotations() -> None:
-    """Where automatic pools are off but subnets are on the annotations are refused; where subnets are off they say nothing."""
+    """
+    Where automatic pools are off but subnets are on the annotations are refused.
+
+    Where subnets are off they say nothing.
+    """
     annotations = {"ipam.spidernet.io/subnet": {"ipv4": ["s"]}}
     words = refusal(annotations, features=Features(enable_ipv4=True, enable_spider_subnet=True))
 
-    assert words.startswith("wrong input: annotation ipam.spidernet.io/subnet: enableAutoPoolForApplication is false")
+    assert words.startswith(
+        "wrong input: annotation ipam.spidernet.io/subnet: enableAutoPoolForApplication is false"
+    )
     assert read(annotations).source is Source.DEFAULT
 
 
 def test_subnets_come_first() -> None:
-    """`subnets` wins over `subnet`, both over `ippools`; the wish names the subnet of the caller's NIC (ipam.md 2.2)."""
-    one = {"ipam.spidernet.io/subnet": {"ipv4": ["s1", "s2"], "ipv6": ["s6"]}, IPPOOLS: [{"ipv4": ["a"]}]}
+    """
+    `subnets` wins over `subnet`, both over `ippools`.
+
+    The wish names the subnet of the caller's NIC (ipam.md 2.2).
+    """
+    one = {
+        "ipam.spidernet.io/subnet": {"ipv4": ["s1", "s2"], "ipv6": ["s6"]},
+        IPPOOLS: [{"ipv4": ["a"]}],
+    }
     items = [{"interface": "eth0", "ipv4": ["s3"]}, {"interface": "net1", "ipv4": ["s4"]}]
     several = {"ipam.spidernet.io/subnets": items, **one}
 
@@ -189,13 +261,21 @@ def _asked(pod_request: PodRequest) -> tuple[Source, Any]:
         (IPPOOLS, [], "the list is empty"),
         (IPPOOLS, {"ipv4": ["a"]}, "the value is an object, not a JSON array"),
         (IPPOOLS, ["a"], "item 1 is a text; it must be an object"),
-        (IPPOOLS, [{"interface": "eth0"}, {"ipv4": ["a"]}], 'item 2 has no "interface" while others have one'),
+        (
+            IPPOOLS,
+            [{"interface": "eth0"}, {"ipv4": ["a"]}],
+            'item 2 has no "interface" while others have one',
+        ),
         (IPPOOLS, [{"interface": "eth0"}, {"interface": "eth0"}], "interface eth0 is listed twice"),
         (IPPOOLS, [{"interface": "net1"}], "no item is for interface eth0, only for net1"),
         (IPPOOLS, [{"ipv4": "a"}], 'item 1: "ipv4" is a text; it must be a list of texts'),
         (IPPOOLS, [{"ipv4": [1]}], 'item 1: "ipv4" must be a list of texts'),
         (IPPOOLS, [{"ipv4": [""]}], 'item 1: "ipv4" has an empty pool name'),
-        (IPPOOLS, [{"cleangateway": "yes"}], 'item 1: "cleangateway" is a text; it must be true or false'),
+        (
+            IPPOOLS,
+            [{"cleangateway": "yes"}],
+            'item 1: "cleangateway" is a text; it must be true or false',
+        ),
         (IPPOOL, "", "the value is not JSON"),
         (IPPOOL, [], "the value is a list; it must be an object"),
         (IPPOOL, {}, "names no pool"),
@@ -204,7 +284,11 @@ def _asked(pod_request: PodRequest) -> tuple[Source, Any]:
         (ROUTES, {"dst": "10.0.0.0/8"}, "the value is an object, not a JSON array"),
         (ROUTES, [{"dst": "10.0.0.0", "gw": "10.6.0.1"}], 'item 1: "10.0.0.0" is not a CIDR'),
         (ROUTES, [{"dst": "10.0.0.0/8"}], 'item 1: "" is not an IP address'),
-        (ROUTES, [{"dst": "10.0.0.0/8", "gw": "fd00::1"}], "item 1: dst 10.0.0.0/8 is IPv4 and gw fd00::1 is IPv6"),
+        (
+            ROUTES,
+            [{"dst": "10.0.0.0/8", "gw": "fd00::1"}],
+            "item 1: dst 10.0.0.0/8 is IPv4 and gw fd00::1 is IPv6",
+        ),
     ],
 )
 def test_malformed_annotations(key: str, value: object, words: str) -> None:
@@ -229,10 +313,23 @@ def test_order_meets_a_named_network() -> None:
 
 
 VALID = [
-    (IPPOOLS, json.dumps([{"interface": "eth0", "ipv4": ["a"], "ipv6": ["b"], "cleangateway": True}, {"interface": "net1"}])),
+    (
+        IPPOOLS,
+        json.dumps(
+            [
+                {"interface": "eth0", "ipv4": ["a"], "ipv6": ["b"], "cleangateway": True},
+                {"interface": "net1"},
+            ]
+        ),
+    ),
     (IPPOOLS, json.dumps([{"ipv4": ["a*"]}, {"ipv6": ["b"]}])),
     (IPPOOL, json.dumps({"ipv4": ["a"], "ipv6": ["b"]})),
-    (ROUTES, json.dumps([{"dst": "10.0.0.0/16", "gw": "192.168.1.1"}, {"dst": "fd00::/64", "gw": "fd00::1"}])),
+    (
+        ROUTES,
+        json.dumps(
+            [{"dst": "10.0.0.0/16", "gw": "192.168.1.1"}, {"dst": "fd00::/64", "gw": "fd00::1"}]
+        ),
+    ),
     (NETWORKS, "ns/a@net1,b"),
     (NETWORKS, json.dumps([{"name": "a", "ips": ["10.6.0.1/16"], "default-route": ["10.6.0.1"]}])),
 ]
@@ -240,7 +337,11 @@ VALID = [
 
 @given(st.sampled_from(VALID), st.data())
 def test_damaged_annotations(valid: tuple[str, str], data: st.DataObject) -> None:
-    """A valid annotation that is damaged anywhere is read or refused as wrong input; it never breaks the reader."""
+    """
+    A valid annotation that is damaged anywhere is read or refused as wrong input.
+
+    It never breaks the reader.
+    """
     key, text = valid
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, min(len(text), start + 4)))

@@ -1,4 +1,8 @@
-"""How many addresses an automatic pool has, and which: cases of reference ipam.md 2.4, 4.4, 4.5, laws over any state."""
+"""
+How many addresses an automatic pool has, and which.
+
+Cases of reference ipam.md 2.4, 4.4, 4.5, laws over any state.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,28 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.ranges import parse_ranges, render_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.kubernetes.workloads import CronJob, DaemonSet, Deployment, Job, StatefulSet, Workload
+from spiderpool.api.kubernetes.workloads import (
+    CronJob,
+    DaemonSet,
+    Deployment,
+    Job,
+    StatefulSet,
+    Workload,
+)
 from spiderpool.errors import Exhausted, InvalidRequest, TryAgain
 from spiderpool.ipam.pool_size import Holding, IPNumber, lowest, parse_number, replicas_of, resize
 
 NONE = AddressSet.empty(4)
-SETS = st.frozensets(st.integers(0, 40), max_size=30).map(lambda found: AddressSet.of(map(IPv4Address, found), 4))
+SETS = st.frozensets(st.integers(0, 40), max_size=30).map(
+    lambda found: AddressSet.of(map(IPv4Address, found), 4)
+)
 
 
 def ips(*items: str) -> AddressSet:
     """Read ranges of the last number only: `3-5` is 10.6.0.3-10.6.0.5."""
-    return parse_ranges(4, ["-".join(f"10.6.0.{part}" for part in item.split("-")) for item in items])
+    return parse_ranges(
+        4, ["-".join(f"10.6.0.{part}" for part in item.split("-")) for item in items]
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,9 @@ def test_replicas(kind: type[Workload], document: dict[str, Any], count: int) ->
 
 def test_new_pool_gets_the_lowest() -> None:
     """A new pool has the lowest free addresses of its subnet, over gaps."""
-    assert ["10.6.0.2-10.6.0.3", "10.6.0.7"] == render_ranges(resize(Holding(NONE, None, NONE, NONE), 3, ips("2-3", "7-9")))
+    assert ["10.6.0.2-10.6.0.3", "10.6.0.7"] == render_ranges(
+        resize(Holding(NONE, None, NONE, NONE), 3, ips("2-3", "7-9"))
+    )
 
 
 def test_growing_and_shrinking() -> None:
@@ -90,7 +107,11 @@ def test_growing_and_shrinking() -> None:
 
 
 def test_crash_between_the_two_writes() -> None:
-    """What was granted is finished: the pool becomes what the subnet's status says, not what it was."""
+    """
+    What was granted is finished.
+
+    The pool becomes what the subnet's status says, not what it was.
+    """
     assert ips("1-4") == resize(Holding(ips("1-3"), ips("1-4"), NONE, NONE), 4, ips("9"))
     assert ips("3") == resize(Holding(ips("1-3"), ips("3"), NONE, NONE), 1, ips("9"))
 
@@ -107,16 +128,32 @@ def test_too_small_a_subnet() -> None:
 
 
 def test_pods_in_the_way() -> None:
-    """A pool whose addresses pods hold is not cut below them; the words are the reference's (ipam.md 10)."""
-    with pytest.raises(TryAgain, match="IPPool available free IPs are not enough: 2 of 3 addresses have to leave the pool"):
+    """
+    A pool whose addresses pods hold is not cut below them.
+
+    The words are the reference's (ipam.md 10).
+    """
+    with pytest.raises(
+        TryAgain,
+        match="IPPool available free IPs are not enough: 2 of 3 addresses have to leave the pool",
+    ):
         resize(Holding(ips("1-3"), None, ips("1-2"), NONE), 1, NONE)
 
 
 @given(SETS, st.none() | SETS, SETS, SETS, SETS, st.integers(0, 45))
 def test_resize(
-    listed: AddressSet, granted: AddressSet | None, holders: AddressSet, blocked: AddressSet, subnet: AddressSet, size: int
+    listed: AddressSet,
+    granted: AddressSet | None,
+    holders: AddressSet,
+    blocked: AddressSet,
+    subnet: AddressSet,
+    size: int,
 ) -> None:
-    """Whatever a crash left: the size is met, what pods hold stays, nothing comes from others, twice is once."""
+    """
+    Whatever a crash left.
+
+    The size is met, what pods hold stays, nothing comes from others, twice is once.
+    """
     held = holders & listed
     holding = Holding(listed, granted, held, blocked - held)
     free = subnet - blocked - listed

@@ -14,7 +14,14 @@ from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
 from spiderpool.ipam.filters import application_labels
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Source
-from spiderpool.ipam.selection import Selection, explain, failure_of, require_pools, select_for_pod, select_pools
+from spiderpool.ipam.selection import (
+    Selection,
+    explain,
+    failure_of,
+    require_pools,
+    select_for_pod,
+    select_pools,
+)
 from spiderpool.model.config import Features
 from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pool import Pool
@@ -52,7 +59,10 @@ def reason_against(pool: Pool, pod_request: NicRequest | None = None, **facts: A
         ({"nodeName": ["node2"]}, "blue is for node node2, this pod is on node1"),
         ({"nodeName": ["node2", "node3"]}, "blue is for nodes node2, node3, this pod is on node1"),
         ({"nodeAffinity": {"matchLabels": {"zone": "a"}}}, None),
-        ({"nodeAffinity": {"matchLabels": {"zone": "b"}}}, "blue is for zone=b (nodeAffinity), node node1 has zone=a"),
+        (
+            {"nodeAffinity": {"matchLabels": {"zone": "b"}}},
+            "blue is for zone=b (nodeAffinity), node node1 has zone=a",
+        ),
         ({"nodeName": ["node1"], "nodeAffinity": {"matchLabels": {"zone": "b"}}}, None),
         ({"namespaceName": ["ns"]}, None),
         ({"namespaceName": ["other"]}, "blue is for namespace other, this pod is in ns"),
@@ -63,14 +73,24 @@ def reason_against(pool: Pool, pod_request: NicRequest | None = None, **facts: A
         ),
         ({"namespaceName": ["ns"], "namespaceAffinity": {"matchLabels": {"team": "u"}}}, None),
         ({"podAffinity": {"matchLabels": {"app": "web"}}}, None),
-        ({"podAffinity": {"matchLabels": {"app": "db"}}}, "blue is for app=db (podAffinity), pod ns/web-1 has app=web"),
         (
-            {"podAffinity": {"matchExpressions": [{"key": "app", "operator": "Is", "values": ["web"]}]}},
+            {"podAffinity": {"matchLabels": {"app": "db"}}},
+            "blue is for app=db (podAffinity), pod ns/web-1 has app=web",
+        ),
+        (
+            {
+                "podAffinity": {
+                    "matchExpressions": [{"key": "app", "operator": "Is", "values": ["web"]}]
+                }
+            },
             'blue has a malformed podAffinity: matchExpressions[0].operator "Is"',
         ),
         ({"multusName": ["kube-system/calico"]}, None),
         ({"multusName": ["calico"]}, None),
-        ({"multusName": ["ns/macvlan"]}, "blue is for network ns/macvlan, eth0 of this pod is on kube-system/calico"),
+        (
+            {"multusName": ["ns/macvlan"]},
+            "blue is for network ns/macvlan, eth0 of this pod is on kube-system/calico",
+        ),
     ],
 )
 def test_filters(spec: dict[str, Any], reason: str | None) -> None:
@@ -101,22 +121,32 @@ def test_default_network_annotation() -> None:
     pod = make_pod(annotations={"v1.multus-cni.io/default-network": "macvlan"})
     pool = make_pool(multusName=["kube-system/macvlan"])
 
-    assert reason_against(pool, pod=pod, default_network="calico", agent_namespace="kube-system") is None
+    assert (
+        reason_against(pool, pod=pod, default_network="calico", agent_namespace="kube-system")
+        is None
+    )
 
 
 def test_networks_of_other_nics() -> None:
-    """A further NIC is on the network whose interface it is, by name or by order; on none, no pool serves it."""
+    """
+    A further NIC is on the network whose interface it is, by name or by order.
+
+    On none, no pool serves it.
+    """
     networks = parse_networks("a/n1@data,n2", "ns")
     facts: dict[str, Any] = {"networks": networks, "agent_namespace": "kube-system"}
 
     assert reason_against(make_pool(multusName=["a/n1"]), make_pod_request("data"), **facts) is None
-    assert reason_against(make_pool(multusName=["ns/n2"]), make_pod_request("net2"), **facts) is None
+    assert (
+        reason_against(make_pool(multusName=["ns/n2"]), make_pod_request("net2"), **facts) is None
+    )
     assert (
         reason_against(make_pool(multusName=["n2"]), make_pod_request("net2"), **facts)
         == "blue is for network kube-system/n2, net2 of this pod is on ns/n2"
     )
     assert (
-        reason_against(make_pool(), make_pod_request("net1"), **facts) == "blue cannot be used on net1: annotation "
+        reason_against(make_pool(), make_pod_request("net1"), **facts)
+        == "blue cannot be used on net1: annotation "
         "k8s.v1.cni.cncf.io/networks of this pod asks for no network with that interface"
     )
 
@@ -151,7 +181,12 @@ def test_master_subnet() -> None:
     near, far = (ip_address("10.6.1.1"),), (ip_address("10.7.1.1"),)
 
     assert reason_against(make_pool(), pod_request, master_addresses=near) is None
-    assert reason_against(make_pool(multusName=["a/b"]), pod_request, master_addresses=far, default_network="a/b") is None
+    assert (
+        reason_against(
+            make_pool(multusName=["a/b"]), pod_request, master_addresses=far, default_network="a/b"
+        )
+        is None
+    )
     assert (
         reason_against(make_pool(), pod_request, master_addresses=far)
         == "blue is for subnet 10.6.0.0/16, the master of eth0 has 10.7.1.1 (match_master_subnet)"
@@ -169,9 +204,14 @@ def test_exact_addresses() -> None:
 
 
 def test_order_as_written() -> None:
-    """Listed pools are tried as written; a wildcard stands for its pools by name, in its place (reference ipam.md 2.2)."""
+    """
+    Listed pools are tried as written.
+
+    A wildcard stands for its pools by name, in its place (reference ipam.md 2.2).
+    """
     pools = [
-        make_pool(name, podAffinity={"matchLabels": {"a": "b"}} if name == "x2" else None) for name in ("b", "x2", "x1", "a")
+        make_pool(name, podAffinity={"matchLabels": {"a": "b"}} if name == "x2" else None)
+        for name in ("b", "x2", "x1", "a")
     ]
     pod_request = make_pod_request(patterns={4: ("b", "x*", "a")})
     selection = select_pools(pod_request, 4, make_facts(*pools, pod=make_pod(labels={"a": "b"})))
@@ -180,7 +220,11 @@ def test_order_as_written() -> None:
 
 
 def test_wildcards_stay_in_their_family() -> None:
-    """A wildcard matches pools of its family; one that matches none leaves the selection without pools."""
+    """
+    A wildcard matches pools of its family.
+
+    One that matches none leaves the selection without pools.
+    """
     facts = make_facts(make_pool("x4"), make_pool("x6", "fd00::/64"))
 
     assert {"x4"} == select_pools(make_pod_request(patterns={4: ("x*",)}), 4, facts).looked_at
@@ -190,7 +234,10 @@ def test_wildcards_stay_in_their_family() -> None:
 
 def test_order_of_default_pools() -> None:
     """Default pools for somebody in particular come first, in the order of reference ipam.md 3.4, then by name."""
-    affinity = {"matchLabels": {}, "matchExpressions": [{"key": "none", "operator": "DoesNotExist"}]}
+    affinity = {
+        "matchLabels": {},
+        "matchExpressions": [{"key": "none", "operator": "DoesNotExist"}],
+    }
     pools = [
         make_pool("b", default=True),
         make_pool("a", default=True),
@@ -204,7 +251,9 @@ def test_order_of_default_pools() -> None:
     pod_request = make_pod_request(patterns=None, source=Source.DEFAULT)
     selection = select_pools(pod_request, 4, make_facts(*pools, default_network="k/n"))
 
-    assert ["f-pod", "g-node-ns", "e-node", "d-ns", "c-multus", "a", "b"] == [pool.name for pool in selection.pools]
+    assert ["f-pod", "g-node-ns", "e-node", "d-ns", "c-multus", "a", "b"] == [
+        pool.name for pool in selection.pools
+    ]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +296,10 @@ def test_nothing_is_lost(specs: list[dict[str, Any]], order: list[int]) -> None:
     pools = [make_pool(f"p{number}", **spec) for number, spec in enumerate(specs)]
     names = [f"p{number}" for number in order if number < len(pools)]
     selection = select_pools(make_pod_request(patterns={4: tuple(names)}), 4, make_facts(*pools))
-    usable, refused = [pool.name for pool in selection.pools], [refusal.pool for refusal in selection.refusals]
+    usable, refused = (
+        [pool.name for pool in selection.pools],
+        [refusal.pool for refusal in selection.refusals],
+    )
 
     assert sorted(names) == sorted(usable + refused)
     assert usable == [name for name in names if name in usable]
@@ -260,8 +312,14 @@ def pod_request_of(*nics: NicRequest) -> PodRequest:
 
 
 def test_a_wish_of_several_nics() -> None:
-    """Every NIC and family is selected for, IPv4 first; what names no pool is skipped on other NICs."""
-    facts = make_facts(make_pool(), make_pool("six", "fd00::/64"), networks=parse_networks("n1,n2,n3", "ns"))
+    """
+    Every NIC and family is selected for, IPv4 first.
+
+    What names no pool is skipped on other NICs.
+    """
+    facts = make_facts(
+        make_pool(), make_pool("six", "fd00::/64"), networks=parse_networks("n1,n2,n3", "ns")
+    )
     pod_request = pod_request_of(
         make_pod_request(patterns={6: ("six",), 4: ("blue",)}),
         make_pod_request("net1", patterns={}),
@@ -283,14 +341,23 @@ def test_a_wish_of_several_nics() -> None:
             "no IPPool available: eth0 (annotation ipam.spidernet.io/ippool): no IPv4 pool matches zz*",
         ),
         ({}, Features(enable_ipv6=True), "names no IPv6 pool for eth0"),
-        (None, Features(enable_ipv4=True, enable_ipv6=True), "no IPv4 or IPv6 pool has default: true"),
+        (
+            None,
+            Features(enable_ipv4=True, enable_ipv6=True),
+            "no IPv4 or IPv6 pool has default: true",
+        ),
         (None, Features(), "neither IPv4 nor IPv6 is enabled"),
     ],
 )
-def test_a_wish_for_nothing(patterns: dict[int, tuple[str, ...]] | None, features: Features, words: str) -> None:
+def test_a_wish_for_nothing(
+    patterns: dict[int, tuple[str, ...]] | None, features: Features, words: str
+) -> None:
     """A caller whose wish names no pool at all is told so."""
     with pytest.raises(NoPool) as refusal:
-        select_for_pod(pod_request_of(make_pod_request(patterns=patterns)), make_facts(make_pool(), features=features))
+        select_for_pod(
+            pod_request_of(make_pod_request(patterns=patterns)),
+            make_facts(make_pool(), features=features),
+        )
 
     assert refusal.value.message.startswith("no IPPool available: eth0 ")
     assert words in refusal.value.message
@@ -299,7 +366,9 @@ def test_a_wish_for_nothing(patterns: dict[int, tuple[str, ...]] | None, feature
 def chosen(*pools: Pool, **pod_request: Any) -> Selection:
     """Select among all of some pools."""
     return select_pools(
-        make_pod_request(patterns={4: tuple(pool.name for pool in pools)}, **pod_request), 4, make_facts(*pools)
+        make_pod_request(patterns={4: tuple(pool.name for pool in pools)}, **pod_request),
+        4,
+        make_facts(*pools),
     )
 
 
@@ -320,7 +389,11 @@ def test_words_for_no_pool() -> None:
 
 def test_words_for_full_pools() -> None:
     """Full pools are named with their numbers, refused ones with their reasons."""
-    full = chosen(make_pool(), make_pool("red", disable=True), make_pool("tiny", ips=["10.6.1.1"], excludeIPs=["10.6.1.1"]))
+    full = chosen(
+        make_pool(),
+        make_pool("red", disable=True),
+        make_pool("tiny", ips=["10.6.1.1"], excludeIPs=["10.6.1.1"]),
+    )
     reserved = {4: AddressSet.of([ip_address("10.6.0.10"), ip_address("10.9.0.1")])}
     error = failure_of([full], {"blue": 9}, reserved)
 
@@ -342,13 +415,21 @@ def test_words_for_a_taken_address() -> None:
 
     held = failure_of([selection], holders=holders)
     assert isinstance(held, AddressHeld)
-    assert "10.6.0.10, which is asked for, is held by pod ns/web-1 (eth0, node node1)" in held.message
-    assert "10.6.0.10, which is asked for, is reserved by a SpiderReservedIP" in explain([selection], reserved=reserved)
+    assert (
+        "10.6.0.10, which is asked for, is held by pod ns/web-1 (eth0, node node1)" in held.message
+    )
+    assert "10.6.0.10, which is asked for, is reserved by a SpiderReservedIP" in explain(
+        [selection], reserved=reserved
+    )
     assert "10.6.0.10, which is asked for, is not free at the moment" in explain([selection])
 
 
 def test_pools_that_wait_to_be_taken_over() -> None:
-    """A pool that is not taken over yet asks to try again; another usable pool is used meanwhile."""
+    """
+    A pool that is not taken over yet asks to try again.
+
+    Another usable pool is used meanwhile.
+    """
     waiting = make_pool("old", annotations={}, status={"allocatedIPs": "{}"})
     error = failure_of([chosen(waiting)])
 

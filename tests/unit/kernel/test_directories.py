@@ -10,7 +10,11 @@ from spiderpool.kernel.directories import read_texts
 
 
 def test_texts(tmp_path: Path) -> None:
-    """Only files with the suffixes are read; bytes that are no text do not stop it, and a dangling link is passed over."""
+    """
+    Only files with the suffixes are read.
+
+    Bytes that are no text do not stop it, and a dangling link is passed over.
+    """
     (tmp_path / "a.conf").write_bytes(b"\xff{")
     (tmp_path / "b.yaml").write_text("no")
     (tmp_path / "c.conf").mkdir()

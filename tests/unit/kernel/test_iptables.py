@@ -1,4 +1,8 @@
-"""Reading rules with programs that a test wrote: what a missing chain is, and what a failure (exit codes: iptables(8))."""
+"""
+Reading rules with programs that a test wrote.
+
+What a missing chain is, and what a failure (exit codes: iptables(8)).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,9 @@ async def test_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 1: there is none."""
-    install(tmp_path, monkeypatch, "echo 'iptables: No chain/target/match by that name.' >&2; exit 1")
+    install(
+        tmp_path, monkeypatch, "echo 'iptables: No chain/target/match by that name.' >&2; exit 1"
+    )
 
     assert [] == await iptables.read_chain("KUBE-FORWARD", (4,))
 
@@ -45,7 +51,9 @@ async def test_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("kill -9 $$", "iptables-nft ended with -9"),
     ],
 )
-async def test_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str) -> None:
+async def test_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
+) -> None:
     """Anything else tells nothing of the chain, and says so."""
     install(tmp_path, monkeypatch, body)
 
@@ -72,7 +80,9 @@ async def test_program_that_does_not_start(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("nft", "legacy"), [(FAILS, TOLD), (TOLD, FAILS)])
-async def test_other_backend_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nft: str, legacy: str) -> None:
+async def test_other_backend_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nft: str, legacy: str
+) -> None:
     """A backend that fails, perhaps always since the kernel lacks it, does not hide what the other one has."""
     install(tmp_path, monkeypatch, nft, legacy)
 

@@ -43,16 +43,23 @@ def test_vlan() -> None:
 
 
 def test_bond(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bond has its mode and options under the kernel's numbers; an interface among them is its index."""
+    """
+    A bond has its mode and options under the kernel's numbers.
+
+    An interface among them is its index.
+    """
     monkeypatch.setattr(node_links.socket, "if_nametoindex", {"ens192": 7}.__getitem__)
     text = "miimon=100;up_delay=200;lacp_rate=fast;primary=ens192;xmit_hash_policy=layer3+4;ad_actor_system=02:00:00:00:00:01"
-    found = encoded(bond_message(Bond("bond0", 4, (*read_options(text), ("arp_ip_target", ("10.6.0.1",))))))
+    found = encoded(
+        bond_message(Bond("bond0", 4, (*read_options(text), ("arp_ip_target", ("10.6.0.1",)))))
+    )
     info = attributes(found[IFLA_LINKINFO])
     expected = {
         1: b"\4",  # mode
         3: struct.pack("=I", 100),  # miimon
         4: struct.pack("=I", 200),  # updelay
-        8: struct.pack("=HH", 8, 1) + bytes([10, 6, 0, 1]),  # arp_ip_target: a list, whose numbers nobody reads
+        # arp_ip_target: a list, whose numbers nobody reads
+        8: struct.pack("=HH", 8, 1) + bytes([10, 6, 0, 1]),
         11: struct.pack("=I", 7),  # primary
         14: b"\1",  # xmit_hash_policy
         21: b"\1",  # ad_lacp_rate

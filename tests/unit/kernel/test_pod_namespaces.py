@@ -14,7 +14,10 @@ ID = "0123456789abcdef" * 4
     ("text", "expected"),
     [
         (f"0::/kubepods/besteffort/pod{UID}/{ID}\n", (UID, ID)),
-        (f"12:cpu,cpuacct:/node1/kubepods/pod{UID}/{ID}\n11:memory:/node1/kubepods/pod{UID}/{ID}\n", (UID, ID)),
+        (
+            f"12:cpu,cpuacct:/node1/kubepods/pod{UID}/{ID}\n11:memory:/node1/kubepods/pod{UID}/{ID}\n",
+            (UID, ID),
+        ),
         (
             f"0::/kubepods.slice/kubepods-burstable-pod{UID.replace('-', '_')}.slice/cri-containerd-{ID}.scope\n",
             (UID, ID),

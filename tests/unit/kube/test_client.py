@@ -22,7 +22,10 @@ from spiderpool.kube.credentials import BearerToken
 from spiderpool.kube.transport import Access
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CONFIG_MAP = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="u", resource_version="7"), data={"k": "v"})
+CONFIG_MAP = ConfigMap(
+    metadata=ObjectMeta(name="a", namespace="default", uid="u", resource_version="7"),
+    data={"k": "v"},
+)
 
 
 class Server:
@@ -55,7 +58,11 @@ class Server:
     def sent(self) -> tuple[str, str, object]:
         """Give method, path with query, and body of the last request."""
         body = self.bodies[-1]
-        return self.requests[-1].method, self.requests[-1].raw_path, msgspec.json.decode(body) if body else None
+        return (
+            self.requests[-1].method,
+            self.requests[-1].raw_path,
+            msgspec.json.decode(body) if body else None,
+        )
 
 
 @pytest.fixture
@@ -78,8 +85,15 @@ async def client(server: Server) -> AsyncIterator[KubeClient]:
 
 async def test_create(server: Server, client: KubeClient) -> None:
     """A POST to the collection with apiVersion and kind filled in."""
-    await client.create(ConfigMap(metadata=ObjectMeta(name="a", namespace="default"), data={"k": "v"}))
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}, "data": {"k": "v"}}
+    await client.create(
+        ConfigMap(metadata=ObjectMeta(name="a", namespace="default"), data={"k": "v"})
+    )
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": "default"},
+        "data": {"k": "v"},
+    }
     assert ("POST", "/api/v1/namespaces/default/configmaps", body) == server.sent()
     headers = server.requests[-1].headers
     assert ("application/json", "test/1") == (headers["Content-Type"], headers["User-Agent"])
@@ -88,8 +102,13 @@ async def test_create(server: Server, client: KubeClient) -> None:
 
 async def test_delete_on_condition(server: Server, client: KubeClient) -> None:
     """UID, version and propagation travel in DeleteOptions."""
-    await client.delete(ConfigMap, "a", "default", uid="u", resource_version="7", propagation="Background")
-    options = {"propagationPolicy": "Background", "preconditions": {"uid": "u", "resourceVersion": "7"}}
+    await client.delete(
+        ConfigMap, "a", "default", uid="u", resource_version="7", propagation="Background"
+    )
+    options = {
+        "propagationPolicy": "Background",
+        "preconditions": {"uid": "u", "resourceVersion": "7"},
+    }
     assert ("DELETE", "/api/v1/namespaces/default/configmaps/a", options) == server.sent()
 
 
@@ -98,7 +117,9 @@ async def test_replace_and_patch_of_a_subresource(server: Server, client: KubeCl
     await client.replace(CONFIG_MAP, subresource="status")
     assert ("PUT", "/api/v1/namespaces/default/configmaps/a/status") == server.sent()[:2]
     patch = [{"op": "remove", "path": "/data/k"}]
-    await client.patch(ConfigMap, "a", patch, namespace="default", patch_type=PatchType.JSON, subresource="status")
+    await client.patch(
+        ConfigMap, "a", patch, namespace="default", patch_type=PatchType.JSON, subresource="status"
+    )
     assert ("PATCH", "/api/v1/namespaces/default/configmaps/a/status", patch) == server.sent()
     assert "application/json-patch+json" == server.requests[-1].headers["Content-Type"]
 
@@ -106,15 +127,23 @@ async def test_replace_and_patch_of_a_subresource(server: Server, client: KubeCl
 async def test_names_and_selectors_are_escaped(server: Server, client: KubeClient) -> None:
     """Nothing in a name or a selector changes the request's meaning."""
     await client.get(ConfigMap, "a/../b?x=1", "default")
-    assert "/api/v1/namespaces/default/configmaps/a%2F..%2Fb%3Fx%3D1" == server.requests[-1].raw_path
+    assert (
+        "/api/v1/namespaces/default/configmaps/a%2F..%2Fb%3Fx%3D1" == server.requests[-1].raw_path
+    )
     server.answer = server.say(200, {"items": []})
-    await client.list_objects(Pod, labels="a in (b,c)", fields="spec.nodeName=n&limit=1", resource_version="0")
+    await client.list_objects(
+        Pod, labels="a in (b,c)", fields="spec.nodeName=n&limit=1", resource_version="0"
+    )
     expected = "labelSelector=a+in+%28b%2Cc%29&fieldSelector=spec.nodeName%3Dn%26limit%3D1&resourceVersion=0"
-    assert f"/api/v1/pods?{expected}&resourceVersionMatch=NotOlderThan" == server.requests[-1].raw_path
+    assert (
+        f"/api/v1/pods?{expected}&resourceVersionMatch=NotOlderThan" == server.requests[-1].raw_path
+    )
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("", "default"), ("a", "")])
-async def test_empty_name_or_namespace_is_refused_here(client: KubeClient, name: str, namespace: str) -> None:
+async def test_empty_name_or_namespace_is_refused_here(
+    client: KubeClient, name: str, namespace: str
+) -> None:
     """A deletion without a name would be one of everything."""
     with pytest.raises(ValueError, match="is empty"):
         await client.delete(ConfigMap, name, namespace)
@@ -123,18 +152,31 @@ async def test_empty_name_or_namespace_is_refused_here(client: KubeClient, name:
 async def test_metadata_only_asks_for_the_partial_form(server: Server, client: KubeClient) -> None:
     """The Accept header names the transformation (Kubernetes API concepts, "Metadata-only fetches")."""
     server.answer = server.say(200, {"metadata": {"name": "a"}, "spec": {"x": 1}})
-    assert PartialObject(metadata=ObjectMeta(name="a")) == await client.get_metadata(Pod, "a", "default")
-    assert "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1" == server.requests[-1].headers["Accept"]
+    assert PartialObject(metadata=ObjectMeta(name="a")) == await client.get_metadata(
+        Pod, "a", "default"
+    )
+    assert (
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        == server.requests[-1].headers["Accept"]
+    )
     server.answer = server.say(200, {"items": []})
     await client.list_metadata(Pod)
-    assert "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1" == server.requests[-1].headers["Accept"]
+    assert (
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        == server.requests[-1].headers["Accept"]
+    )
 
 
-async def test_pages_are_followed(server: Server, client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_are_followed(
+    server: Server, client: KubeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each page asks for the next one with the token of the last."""
     monkeypatch.setattr(client_module, "PAGE", 2)
     pages = {
-        None: {"metadata": {"resourceVersion": "9", "continue": "t=1"}, "items": [CONFIG_MAP, CONFIG_MAP]},
+        None: {
+            "metadata": {"resourceVersion": "9", "continue": "t=1"},
+            "items": [CONFIG_MAP, CONFIG_MAP],
+        },
         "t=1": {"metadata": {"resourceVersion": "9"}, "items": [CONFIG_MAP]},
     }
 
@@ -159,7 +201,12 @@ ENDING = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}
         (400, {}, errors.Rejected, errors.Rejected),
         (401, {}, errors.Forbidden, errors.Forbidden),
         (403, {}, errors.Forbidden, errors.Forbidden),
-        (403, {"message": 'admission webhook "w" denied: the server\'s own words'}, errors.Rejected, errors.Rejected),
+        (
+            403,
+            {"message": 'admission webhook "w" denied: the server\'s own words'},
+            errors.Rejected,
+            errors.Rejected,
+        ),
         (403, ENDING, errors.Rejected, errors.Rejected),
         (404, {}, errors.NotFound, errors.NotFound),
         (409, {}, errors.Conflict, errors.Conflict),
@@ -169,8 +216,18 @@ ENDING = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}
         (422, {}, errors.Rejected, errors.Rejected),
         (422, UID_CAUSE, errors.Conflict, errors.Conflict),
         (429, {}, errors.TooManyRequests, errors.TooManyRequests),
-        (500, {"message": "etcdserver: request timed out; the server's own words"}, errors.UnknownOutcome, errors.Unreachable),
-        (500, {"message": "failed calling webhook: the server's own words"}, errors.Unreachable, errors.Unreachable),
+        (
+            500,
+            {"message": "etcdserver: request timed out; the server's own words"},
+            errors.UnknownOutcome,
+            errors.Unreachable,
+        ),
+        (
+            500,
+            {"message": "failed calling webhook: the server's own words"},
+            errors.Unreachable,
+            errors.Unreachable,
+        ),
         (503, {}, errors.Unreachable, errors.Unreachable),
         (504, {}, errors.UnknownOutcome, errors.Unreachable),
     ],
@@ -198,10 +255,19 @@ async def test_refusals(
 
 @pytest.mark.parametrize(
     ("headers", "details", "expected"),
-    [({"Retry_After": "7"}, {}, 7.0), ({}, {"retryAfterSeconds": 3}, 3.0), ({}, {}, 1.0), ({"Retry_After": "soon"}, {}, 1.0)],
+    [
+        ({"Retry_After": "7"}, {}, 7.0),
+        ({}, {"retryAfterSeconds": 3}, 3.0),
+        ({}, {}, 1.0),
+        ({"Retry_After": "soon"}, {}, 1.0),
+    ],
 )
 async def test_retry_after(
-    server: Server, client: KubeClient, headers: dict[str, str], details: dict[str, int], expected: float
+    server: Server,
+    client: KubeClient,
+    headers: dict[str, str],
+    details: dict[str, int],
+    expected: float,
 ) -> None:
     """The wait comes from the header, else from the Status, else it is a second."""
     server.answer = server.say(429, STATUS | {"details": details}, **headers)
@@ -221,7 +287,10 @@ async def test_body_that_is_no_status_is_cut(server: Server, client: KubeClient)
 async def test_answer_that_is_no_object(server: Server, client: KubeClient) -> None:
     """An answer of the wrong shape names the field."""
     server.answer = server.say(200, {"metadata": {"name": 5}})
-    with pytest.raises(errors.Undecodable, match=r"get configmaps a: Expected `str`, got `int` - at `\$\.metadata\.name`"):
+    with pytest.raises(
+        errors.Undecodable,
+        match=r"get configmaps a: Expected `str`, got `int` - at `\$\.metadata\.name`",
+    ):
         await client.get(ConfigMap, "a", "default")
 
 
@@ -273,7 +342,9 @@ async def test_wait_for_a_connection_is_not_an_unknown_outcome(server: Server) -
 
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("verb", ["create", "replace", "patch", "delete"])
-async def test_cut_write_is_sent_once(server: Server, client: KubeClient, verb: str, *, kept: bool) -> None:
+async def test_cut_write_is_sent_once(
+    server: Server, client: KubeClient, verb: str, *, kept: bool
+) -> None:
     """Whether the connection is new or kept: one request, and UnknownOutcome."""
     if kept:
         await client.get(ConfigMap, "a", "default")
@@ -315,7 +386,9 @@ async def test_watch_reads_lines_whatever_the_chunks(server: Server, client: Kub
     """Events cut anywhere, several in one chunk, and one of 300 kB."""
     big = msgspec.structs.replace(CONFIG_MAP, data={"k": "x" * 300_000})
     events = [("ADDED", CONFIG_MAP), ("MODIFIED", big), ("DELETED", CONFIG_MAP)]
-    raw = b"".join(msgspec.json.encode({"type": change, "object": obj}) + b"\n" for change, obj in events)
+    raw = b"".join(
+        msgspec.json.encode({"type": change, "object": obj}) + b"\n" for change, obj in events
+    )
 
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -326,15 +399,28 @@ async def test_watch_reads_lines_whatever_the_chunks(server: Server, client: Kub
         return response
 
     server.answer = stream
-    async with aclosing(client.watch(ConfigMap, namespace="default", resource_version="5")) as watch:
+    async with aclosing(
+        client.watch(ConfigMap, namespace="default", resource_version="5")
+    ) as watch:
         assert events == [(event.change, event.object) async for event in watch]
     query = server.requests[-1].query
-    assert ("1", "true", "5") == (query["watch"], query["allowWatchBookmarks"], query["resourceVersion"])
+    assert ("1", "true", "5") == (
+        query["watch"],
+        query["allowWatchBookmarks"],
+        query["resourceVersion"],
+    )
 
 
 async def test_bookmark_and_error_of_a_watch(server: Server, client: KubeClient) -> None:
-    """A bookmark gives its version, also for kinds with required fields; an ERROR event is raised."""
-    bookmark = {"type": "BOOKMARK", "object": {"kind": "Node", "metadata": {"resourceVersion": "12"}}}
+    """
+    A bookmark gives its version, also for kinds with required fields.
+
+    An ERROR event is raised.
+    """
+    bookmark = {
+        "type": "BOOKMARK",
+        "object": {"kind": "Node", "metadata": {"resourceVersion": "12"}},
+    }
     error = {"type": "ERROR", "object": STATUS | {"code": 410}}
     server.answer = server.say(200, b"\n".join(map(msgspec.json.encode, (bookmark, error))) + b"\n")
     async with aclosing(client.watch(Node, resource_version="5")) as watch:
@@ -344,8 +430,14 @@ async def test_bookmark_and_error_of_a_watch(server: Server, client: KubeClient)
             await anext(watch)
 
 
-async def test_watch_that_says_nothing_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quiet cluster is no trouble: the watch ends as if the server ended it, and the next shows whether anybody is there."""
+async def test_watch_that_says_nothing_ends(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A quiet cluster is no trouble.
+
+    The watch ends as if the server ended it, and the next shows whether anybody is there.
+    """
     monkeypatch.setattr(transport, "SILENCE_S", 0.1)
 
     async def quiet(request: web.Request) -> web.StreamResponse:
@@ -355,19 +447,30 @@ async def test_watch_that_says_nothing_ends(server: Server, monkeypatch: pytest.
         return response
 
     server.answer = quiet
-    async with KubeClient(Access(server.url)) as client, aclosing(client.watch(Node, resource_version="5")) as watch:
+    async with (
+        KubeClient(Access(server.url)) as client,
+        aclosing(client.watch(Node, resource_version="5")) as watch,
+    ):
         assert [] == [event async for event in watch]
 
 
 async def test_only_aborted_connections_are_overlooked(caplog: pytest.LogCaptureFixture) -> None:
     """What uvloop says of a connection that we ended is no news; any other error of the loop is."""
     loop = asyncio.get_running_loop()
-    closed = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
-    transport.overlook_aborted(loop, {"message": "Fatal error on SSL protocol", "exception": closed})
+    closed = RuntimeError(
+        "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+    )
+    transport.overlook_aborted(
+        loop, {"message": "Fatal error on SSL protocol", "exception": closed}
+    )
     assert [] == caplog.messages
 
-    transport.overlook_aborted(loop, {"message": "Task exception was never retrieved", "exception": RuntimeError("other")})
-    assert ["Task exception was never retrieved"] == [message.splitlines()[0] for message in caplog.messages]
+    transport.overlook_aborted(
+        loop, {"message": "Task exception was never retrieved", "exception": RuntimeError("other")}
+    )
+    assert ["Task exception was never retrieved"] == [
+        message.splitlines()[0] for message in caplog.messages
+    ]
 
 
 async def test_every_request_is_observed(server: Server) -> None:
@@ -382,7 +485,11 @@ async def test_every_request_is_observed(server: Server) -> None:
     async with KubeClient(Access("http://127.0.0.1:1"), observe=observe) as client:
         with pytest.raises(errors.Unreachable):
             await client.create(CONFIG_MAP)
-    assert [("get", "configmaps", 200), ("delete", "configmaps", 404), ("create", "configmaps", 0)] == seen
+    assert [
+        ("get", "configmaps", 200),
+        ("delete", "configmaps", 404),
+        ("create", "configmaps", 0),
+    ] == seen
 
 
 async def test_credentials_are_sent_and_told_of_a_refusal(server: Server) -> None:
@@ -408,6 +515,12 @@ async def test_a_pods_port(server: Server) -> None:
     """A port of a pod is read through the API server; its answer comes back as it is."""
     server.answer = server.say(200, b"whatever")
     async with KubeClient(Access(server.url)) as client:
-        assert b"whatever" == await client.read_from_pod("agent-1", "kube-system", 5710, "/v1/interfaces")
+        assert b"whatever" == await client.read_from_pod(
+            "agent-1", "kube-system", 5710, "/v1/interfaces"
+        )
 
-    assert ("GET", "/api/v1/namespaces/kube-system/pods/agent-1:5710/proxy/v1/interfaces", None) == server.sent()
+    assert (
+        "GET",
+        "/api/v1/namespaces/kube-system/pods/agent-1:5710/proxy/v1/interfaces",
+        None,
+    ) == server.sent()

@@ -58,7 +58,11 @@ async def test_token_file_is_relative_to_the_kubeconfig(write: Write, tmp_path: 
 
 
 def test_certificate_of_a_kubeconfig(write: Write) -> None:
-    """A client certificate and a CA given as data make a TLS context that trusts only that CA; no header is needed."""
+    """
+    A client certificate and a CA given as data make a TLS context that trusts only that CA.
+
+    No header is needed.
+    """
     user = issue(AUTHORITY, "someone")
     cluster = {"server": "https://127.0.0.1:1", "certificate-authority-data": b64(AUTHORITY.pem)}
     access = from_kubeconfig(
@@ -80,15 +84,27 @@ def test_certificate_of_a_kubeconfig(write: Write) -> None:
         ({"clusters": []}, "KeyError: 'c'"),
         ({"users": []}, "KeyError: 'u'"),
         ({"users": [{"name": "u", "user": {"token": 5}}]}, "Expected `str | null`, got `int`"),
-        ({"users": [{"name": "u", "user": {"exec": {"apiVersion": "v1", "command": "login"}}}]}, "other ways to log in"),
+        (
+            {"users": [{"name": "u", "user": {"exec": {"apiVersion": "v1", "command": "login"}}}]},
+            "other ways to log in",
+        ),
         ({"users": [{"name": "u", "user": {"tokenFile": "missing"}}]}, "missing: .*No such file"),
         (
-            {"clusters": [{"name": "c", "cluster": {"server": "https://x", "certificate-authority-data": "bm8="}}]},
+            {
+                "clusters": [
+                    {
+                        "name": "c",
+                        "cluster": {"server": "https://x", "certificate-authority-data": "bm8="},
+                    }
+                ]
+            },
             "SSLError",
         ),
     ],
 )
-def test_bad_kubeconfig_names_path_and_reason(write: Write, parts: dict[str, Any], reason: str) -> None:
+def test_bad_kubeconfig_names_path_and_reason(
+    write: Write, parts: dict[str, Any], reason: str
+) -> None:
     """Whatever is wrong in a kubeconfig, the message is one line with its path and the reason."""
     path = write({"token": "t"}, **parts)
     with pytest.raises(InvalidRequest) as caught:
@@ -124,7 +140,9 @@ def test_neither_pod_nor_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
     ("host", "server"),
     [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")],
 )
-async def test_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, server: str) -> None:
+async def test_service_account(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, server: str
+) -> None:
     """In a pod: the address from the environment, CA and token from kubelet's files."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
@@ -143,7 +161,11 @@ def test_service_account_without_files(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 async def test_token_file_is_read_again_after_a_minute_and_after_a_refusal(tmp_path: Path) -> None:
-    """A renewed token is used after 60 s, or at once when the old one was refused; an empty file is no token."""
+    """
+    A renewed token is used after 60 s, or at once when the old one was refused.
+
+    An empty file is no token.
+    """
     path, now = tmp_path / "token", 0.0
     path.write_text("one")
     token = TokenFile(path, lambda: now)

@@ -73,7 +73,11 @@ async def test_first_leads_and_the_other_waits(cluster: FakeCluster, join: Join)
     assert (True, False) == (first.election.leading, second.election.leading)
     assert (1, 0) == (first.terms, second.terms)
     spec = cluster.all(Lease)[0].spec
-    assert ("a", 1, 0) == (spec.holder_identity, spec.lease_duration_seconds, spec.lease_transitions or 0)
+    assert ("a", 1, 0) == (
+        spec.holder_identity,
+        spec.lease_duration_seconds,
+        spec.lease_transitions or 0,
+    )
 
 
 async def test_release_hands_over_at_once(cluster: FakeCluster, join: Join) -> None:
@@ -133,7 +137,9 @@ async def test_leading_ends_by_the_clock_alone(cluster: FakeCluster) -> None:
 
 async def test_lease_of_a_dead_holder_is_taken_after_its_duration(cluster: FakeCluster) -> None:
     """A candidate counts from when it first saw the lease as it is, whatever the times written in it."""
-    spec = LeaseSpec(holder_identity="dead", lease_duration_seconds=15, renew_time="2001-01-01T00:00:00.000000Z")
+    spec = LeaseSpec(
+        holder_identity="dead", lease_duration_seconds=15, renew_time="2001-01-01T00:00:00.000000Z"
+    )
     cluster.seed(Lease(metadata=ObjectMeta(name="lease", namespace="default"), spec=spec))
     now = 100.0
     election = Election(cluster, "lease", "default", "a", clock=lambda: now)
@@ -158,7 +164,9 @@ async def test_two_that_find_no_lease_do_not_both_lead(cluster: FakeCluster) -> 
     assert [False, True] == sorted(results)
 
 
-async def test_renewal_without_an_answer_does_not_cost_the_leadership(cluster: FakeCluster, join: Join) -> None:
+async def test_renewal_without_an_answer_does_not_cost_the_leadership(
+    cluster: FakeCluster, join: Join
+) -> None:
     """A renewal that was committed and never answered is found by the next one."""
     first = join("a")
     await first.began.wait()

@@ -75,7 +75,9 @@ async def test_event_says_who_what_and_where(cluster: FakeCluster, recorder: Eve
     assert ("spiderpool-agent", "node-1") == (event.source.component, event.source.host)
 
 
-async def test_repetitions_raise_the_count_every_30_s(cluster: FakeCluster, recorder: EventRecorder, clock: Clock) -> None:
+async def test_repetitions_raise_the_count_every_30_s(
+    cluster: FakeCluster, recorder: EventRecorder, clock: Clock
+) -> None:
     """1000 repetitions within 30 s are one creation, and one patch after that time, with the last message."""
     for i in range(1000):
         recorder.warning(POD, "NoAddress", f"try {i}")
@@ -92,7 +94,9 @@ async def test_repetitions_raise_the_count_every_30_s(cluster: FakeCluster, reco
     assert (1000, "try 999") == (cluster.all(Event)[0].count, cluster.all(Event)[0].message)
 
 
-async def test_reasons_types_and_objects_are_apart(cluster: FakeCluster, recorder: EventRecorder) -> None:
+async def test_reasons_types_and_objects_are_apart(
+    cluster: FakeCluster, recorder: EventRecorder
+) -> None:
     """Another reason, type, or object of the same name is another Event."""
     recorder.warning(POD, "A", "x")
     recorder.warning(POD, "B", "x")
@@ -102,7 +106,9 @@ async def test_reasons_types_and_objects_are_apart(cluster: FakeCluster, recorde
     assert 4 == len(cluster.all(Event))
 
 
-async def test_event_about_a_node_is_in_default(cluster: FakeCluster, recorder: EventRecorder) -> None:
+async def test_event_about_a_node_is_in_default(
+    cluster: FakeCluster, recorder: EventRecorder
+) -> None:
     """Objects without a namespace have their Events in `default`, as the API server demands."""
     recorder.normal(Node(metadata=ObjectMeta(name="n1", uid="u")), "Joined", "here")
     await settle()
@@ -121,7 +127,9 @@ async def test_count_goes_on_after_a_restart(cluster: FakeCluster, recorder: Eve
     assert [(2, "y")] == [(event.count, event.message) for event in cluster.all(Event)]
 
 
-async def test_forgotten_event_is_written_anew(cluster: FakeCluster, recorder: EventRecorder, clock: Clock) -> None:
+async def test_forgotten_event_is_written_anew(
+    cluster: FakeCluster, recorder: EventRecorder, clock: Clock
+) -> None:
     """After the API server dropped an Event, the next repetition creates it again."""
     recorder.warning(POD, "NoAddress", "x")
     await settle()
@@ -133,7 +141,9 @@ async def test_forgotten_event_is_written_anew(cluster: FakeCluster, recorder: E
     assert [1] == [event.count for event in cluster.all(Event)]
 
 
-async def test_unreachable_api_server_postpones(cluster: FakeCluster, recorder: EventRecorder, clock: Clock) -> None:
+async def test_unreachable_api_server_postpones(
+    cluster: FakeCluster, recorder: EventRecorder, clock: Clock
+) -> None:
     """An Event that could not be written comes 2 s later."""
     cluster.faults.fail_next("create", Event, Unreachable("down"))
     recorder.warning(POD, "NoAddress", "x")
@@ -145,7 +155,9 @@ async def test_unreachable_api_server_postpones(cluster: FakeCluster, recorder: 
     assert 1 == len(cluster.all(Event))
 
 
-async def test_refused_event_is_dropped(cluster: FakeCluster, recorder: EventRecorder, clock: Clock) -> None:
+async def test_refused_event_is_dropped(
+    cluster: FakeCluster, recorder: EventRecorder, clock: Clock
+) -> None:
     """An Event that the API server refuses is not tried again by itself."""
     cluster.faults.fail_next("create", Event, Forbidden("no"))
     recorder.warning(POD, "NoAddress", "x")
@@ -174,8 +186,14 @@ def test_ledger_is_bounded() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(0, 3))))
-def test_every_occurrence_is_counted_once_and_writes_are_30_s_apart(steps: list[tuple[float, int]]) -> None:
-    """Whatever the times: what was written plus what is not is what happened, and no Event is written twice in 30 s."""
+def test_every_occurrence_is_counted_once_and_writes_are_30_s_apart(
+    steps: list[tuple[float, int]],
+) -> None:
+    """
+    Whatever the times.
+
+    What was written plus what is not is what happened, and no Event is written twice in 30 s.
+    """
     ledger, now, noted, writes = Ledger(), 0.0, 0, []
     for wait_s, times in steps:
         now += wait_s

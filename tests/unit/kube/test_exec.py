@@ -32,13 +32,18 @@ def test_exit_code() -> None:
     """A program's own code comes as a cause of a failure."""
     causes = [{"reason": "ExitCode", "message": "7"}]
 
-    assert 7 == read_exit_code("exec", closing(status="Failure", reason="NonZeroExitCode", details={"causes": causes}))
+    assert 7 == read_exit_code(
+        "exec", closing(status="Failure", reason="NonZeroExitCode", details={"causes": causes})
+    )
 
 
 def test_not_started() -> None:
     """A runtime that cannot start the program says so, without a code."""
     with pytest.raises(SpiderpoolError, match="exec in pod a: no such file"):
-        read_exit_code("exec in pod a", closing(status="Failure", reason="InternalError", message="no such file"))
+        read_exit_code(
+            "exec in pod a",
+            closing(status="Failure", reason="InternalError", message="no such file"),
+        )
 
 
 def test_nonsense() -> None:
@@ -55,7 +60,8 @@ def test_query() -> None:
     assert {("container", "probe"), ("stdout", "true"), ("stderr", "true")} < set(pairs)
 
 
-# --- over a WebSocket -----------------------------------------------------------------------------------------------------
+# --- over a WebSocket
+# -----------------------------------------------------------------------------------------------------
 
 Frames = list[bytes]
 
@@ -82,7 +88,10 @@ async def kubelet(
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(app, host="127.0.0.1") as running, KubeClient(Access(f"http://127.0.0.1:{running.port}")) as client:
+    async with (
+        TestServer(app, host="127.0.0.1") as running,
+        KubeClient(Access(f"http://127.0.0.1:{running.port}")) as client,
+    ):
         yield client, requests
 
 

@@ -1,4 +1,8 @@
-"""A mirror: what it shows, when it lists again, and that one's own writes are never undone by older news."""
+"""
+A mirror.
+
+What it shows, when it lists again, and that one's own writes are never undone by older news.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +53,23 @@ async def shows(informer: Informer[ConfigMap], *expected: str) -> bool:
     return bool(await informer.wait_for(lambda m: names(m) == sorted(expected), 1.0))
 
 
-async def test_shows_what_was_there_and_what_comes(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_shows_what_was_there_and_what_comes(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """Objects from before the start and from after it are both shown."""
     await cluster.create(config_map("second"))
     assert await shows(informer, "first", "second")
     assert {"a": "1"} == informer.get(("default", "first")).data
 
 
-async def test_tells_subscribers_before_and_after(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_tells_subscribers_before_and_after(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """A subscriber gets the kind of change with the object before and after, until it leaves."""
     seen = []
-    leave = informer.subscribe(lambda change, old, new: seen.append((change, old and old.data, new and new.data)))
+    leave = informer.subscribe(
+        lambda change, old, new: seen.append((change, old and old.data, new and new.data))
+    )
     await cluster.create(config_map("x", v="1"))
     await cluster.patch(ConfigMap, "x", {"data": {"v": "2"}}, namespace="default")
     await cluster.delete(ConfigMap, "x", "default")
@@ -90,7 +100,9 @@ async def test_index_follows_changes(cluster: FakeCluster, informer: Informer[Co
 async def test_field_selector_is_passed_on(cluster: FakeCluster) -> None:
     """A mirror of one node's pods shows no others, and drops one that leaves the selection."""
     for name, node in (("p1", "a"), ("p2", "b")):
-        cluster.seed(Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(node_name=node)))
+        cluster.seed(
+            Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(node_name=node))
+        )
     informer = Informer(cluster, Pod, fields="spec.nodeName=a")
     await informer.start()
     await informer.synced()
@@ -100,17 +112,26 @@ async def test_field_selector_is_passed_on(cluster: FakeCluster) -> None:
 
 async def test_metadata_mirror_knows_no_spec(cluster: FakeCluster) -> None:
     """A mirror of metadata carries names and labels of any kind, and follows changes."""
-    cluster.seed(Pod(metadata=ObjectMeta(name="p", namespace="default", labels={"app": "x"}), spec=PodSpec(node_name="a")))
+    cluster.seed(
+        Pod(
+            metadata=ObjectMeta(name="p", namespace="default", labels={"app": "x"}),
+            spec=PodSpec(node_name="a"),
+        )
+    )
     informer = MetadataInformer(cluster, Pod)
     await informer.start()
     await informer.synced()
     assert {"app": "x"} == informer.named("p", "default").metadata.labels
     await cluster.patch(Pod, "p", {"metadata": {"labels": {"app": "y"}}}, namespace="default")
-    assert await informer.wait_for(lambda m: m.named("p", "default").metadata.labels == {"app": "y"}, 1.0)
+    assert await informer.wait_for(
+        lambda m: m.named("p", "default").metadata.labels == {"app": "y"}, 1.0
+    )
     await informer.stop()
 
 
-async def test_own_create_is_visible_at_once(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_own_create_is_visible_at_once(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """While the watch lags, a remembered object is shown, and its late event changes nothing."""
     cluster.hold_watch()
     seen = []
@@ -123,11 +144,15 @@ async def test_own_create_is_visible_at_once(cluster: FakeCluster, informer: Inf
     assert [Change.ADDED] == seen
 
 
-async def test_own_update_is_not_undone_by_older_event(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_own_update_is_not_undone_by_older_event(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """Another's earlier change that arrives after one's own later one is ignored."""
     cluster.hold_watch()
     await cluster.patch(ConfigMap, "first", {"data": {"a": "theirs"}}, namespace="default")
-    informer.remember(await cluster.patch(ConfigMap, "first", {"data": {"a": "mine"}}, namespace="default"))
+    informer.remember(
+        await cluster.patch(ConfigMap, "first", {"data": {"a": "mine"}}, namespace="default")
+    )
     values = []
     informer.subscribe(lambda _change, _old, new: values.append(new.data["a"]))
     cluster.release_watch()
@@ -136,7 +161,9 @@ async def test_own_update_is_not_undone_by_older_event(cluster: FakeCluster, inf
     assert ["later"] == values
 
 
-async def test_own_deletion_is_not_undone_by_older_event(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_own_deletion_is_not_undone_by_older_event(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """An object that one deleted does not reappear from its own creation, modification or an older list."""
     cluster.hold_watch()
     created = await cluster.create(config_map("mine"))
@@ -152,7 +179,9 @@ async def test_own_deletion_is_not_undone_by_older_event(cluster: FakeCluster, i
     assert [(Change.ADDED, "last")] == added
 
 
-async def test_same_name_after_own_deletion_is_shown(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_same_name_after_own_deletion_is_shown(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """A new object of the deleted one's name is another object."""
     first = informer.named("first", "default")
     await cluster.delete(ConfigMap, "first", "default")
@@ -163,23 +192,35 @@ async def test_same_name_after_own_deletion_is_shown(cluster: FakeCluster, infor
 
 
 async def test_object_that_left_the_selection_may_come_back(cluster: FakeCluster) -> None:
-    """DELETED because of a selector is not a deletion: the same object returns with a later version."""
+    """
+    DELETED because of a selector is not a deletion.
+
+    The same object returns with a later version.
+    """
     cluster.seed(
-        msgspec.structs.replace(config_map("x"), metadata=ObjectMeta(name="x", namespace="default", labels={"n": "a"}))
+        msgspec.structs.replace(
+            config_map("x"), metadata=ObjectMeta(name="x", namespace="default", labels={"n": "a"})
+        )
     )
     informer = Informer(cluster, ConfigMap, labels="n=a")
     await informer.start()
     await informer.synced()
     for node, there in (("b", False), ("a", True)):
-        await cluster.patch(ConfigMap, "x", {"metadata": {"labels": {"n": node}}}, namespace="default")
+        await cluster.patch(
+            ConfigMap, "x", {"metadata": {"labels": {"n": node}}}, namespace="default"
+        )
         assert await informer.wait_for(lambda m, there=there: (len(m) == 1) is there, 1.0)
     await informer.stop()
 
 
-async def test_relists_when_position_is_gone(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_relists_when_position_is_gone(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """After 410 the mirror lists again and reports what it missed, deletions too."""
     changes = []
-    informer.subscribe(lambda change, old, new: changes.append((change, (new or old).metadata.name)))
+    informer.subscribe(
+        lambda change, old, new: changes.append((change, (new or old).metadata.name))
+    )
     cluster.stop()
     cluster.start()
     await cluster.create(config_map("second"))
@@ -190,16 +231,22 @@ async def test_relists_when_position_is_gone(cluster: FakeCluster, informer: Inf
     assert 2 == cluster.count("list")
 
 
-async def test_own_write_survives_an_older_list(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_own_write_survives_an_older_list(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """A list from the API server's memory that is older than one's own creation does not remove it."""
     cluster.hold_watch()
     informer.remember(await cluster.create(config_map("mine")))
     cluster.end_watches(Gone("too old"))
-    assert await informer.wait_for(lambda _: cluster.count("list") == 2 and cluster.count("watch") == 2, 1.0)
+    assert await informer.wait_for(
+        lambda _: cluster.count("list") == 2 and cluster.count("watch") == 2, 1.0
+    )
     assert ["first", "mine"] == names(informer)
 
 
-async def test_goes_on_without_a_list_when_the_watch_breaks(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_goes_on_without_a_list_when_the_watch_breaks(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """A broken watch is taken up where it was: no list, nothing lost."""
     cluster.end_watches(Unreachable("cut"))
     await cluster.create(config_map("second"))
@@ -207,7 +254,9 @@ async def test_goes_on_without_a_list_when_the_watch_breaks(cluster: FakeCluster
     assert 1 == cluster.count("list")
 
 
-async def test_bookmark_moves_the_position(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_bookmark_moves_the_position(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """After a bookmark, a history that ends there is no reason to list again."""
     await asyncio.sleep(0.01)
     cluster.bookmark()
@@ -219,7 +268,9 @@ async def test_bookmark_moves_the_position(cluster: FakeCluster, informer: Infor
     assert 1 == cluster.count("list")
 
 
-async def test_restored_backup_replaces_everything(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_restored_backup_replaces_everything(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """When the API server's versions have gone back, a consistent list is the truth."""
     informer.remember(msgspec.structs.replace(informer.named("first", "default"), metadata=ObjectMeta(
         name="lost", namespace="default", uid="u-lost", resource_version="900000")))  # fmt: skip
@@ -268,7 +319,9 @@ async def test_trouble_goes_where_nothing_changes(
             await asyncio.sleep(0.01)
 
 
-async def test_failing_subscriber_does_not_end_the_mirror(cluster: FakeCluster, informer: Informer[ConfigMap]) -> None:
+async def test_failing_subscriber_does_not_end_the_mirror(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
     """After a subscriber raised, later changes still arrive."""
 
     def broken(_change: Change, _old: ConfigMap | None, new: ConfigMap | None) -> None:

@@ -1,4 +1,8 @@
-"""A law: whatever order own writes, events and lists arrive in, later news win and the end is the truth."""
+"""
+A law.
+
+Whatever order own writes, events and lists arrive in, later news win and the end is the truth.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,11 @@ class World:
         self.version += 1
         old = self.objects.get(name)
         uid = old.metadata.uid if old else f"uid-{self.version}"
-        new = ConfigMap(metadata=ObjectMeta(name=name, namespace="n", uid=uid, resource_version=str(self.version)))
+        new = ConfigMap(
+            metadata=ObjectMeta(
+                name=name, namespace="n", uid=uid, resource_version=str(self.version)
+            )
+        )
         self.objects[name] = new
         self._tell(Change.MODIFIED if old else Change.ADDED, new)
         return new
@@ -41,7 +49,9 @@ class World:
         old = self.objects.pop(name, None)
         if old is not None:
             self.version += 1
-            meta = ObjectMeta(name=name, namespace="n", uid=old.metadata.uid, resource_version=str(self.version))
+            meta = ObjectMeta(
+                name=name, namespace="n", uid=old.metadata.uid, resource_version=str(self.version)
+            )
             self._tell(Change.DELETED, ConfigMap(metadata=meta))
         return old
 
@@ -52,14 +62,21 @@ class World:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["mine", "theirs", "drop mine", "drop theirs", "event", "relist"]), st.sampled_from(NAMES))
+        st.tuples(
+            st.sampled_from(["mine", "theirs", "drop mine", "drop theirs", "event", "relist"]),
+            st.sampled_from(NAMES),
+        )
     ),
     st.randoms(use_true_random=False),
 )
 def test_own_writes_are_never_undone(  # noqa: C901 - a line for each thing that happens
     steps: Steps, chance: random.Random
 ) -> None:
-    """After each own write the replica shows it or something later; when all events are read it shows what the server has."""
+    """
+    After each own write the replica shows it or something later.
+
+    When all events are read it shows what the server has.
+    """
     world, replica, read = World(), InformerStore[ConfigMap](lambda: 0.0), 0
     replica.index("uid", lambda obj: obj.metadata.uid)
     for action, name in steps:
@@ -77,7 +94,8 @@ def test_own_writes_are_never_undone(  # noqa: C901 - a line for each thing that
         elif action == "event" and read < len(world.events):
             replica.apply(world.events[read])
             read += 1
-        elif action == "relist":  # the API server's memory may lag, but never behind what we have read
+        # the API server's memory may lag, but never behind what we have read
+        elif action == "relist":
             read = chance.randint(read, len(world.events))
             replica.replace(world.snapshots[read])
         for obj in replica.objects.values():
@@ -108,5 +126,9 @@ def test_graves_are_forgotten_after_five_minutes() -> None:
     replica = InformerStore[ConfigMap](lambda: now)
     for i in range(100):
         now = i * 10.0
-        replica.bury(ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid=str(i), resource_version="1")))
+        replica.bury(
+            ConfigMap(
+                metadata=ObjectMeta(name="a", namespace="n", uid=str(i), resource_version="1")
+            )
+        )
     assert 31 == len(replica._tombstones)

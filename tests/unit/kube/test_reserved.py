@@ -19,7 +19,9 @@ TEN, ELEVEN = parse_address("10.6.0.10"), parse_address("10.6.0.11")
 
 def reservation(name: str, *items: str) -> SpiderReservedIP:
     """Make a SpiderReservedIP."""
-    return msgspec.convert({"metadata": {"name": name, "uid": name}, "spec": {"ips": items}}, SpiderReservedIP)
+    return msgspec.convert(
+        {"metadata": {"name": name, "uid": name}, "spec": {"ips": items}}, SpiderReservedIP
+    )
 
 
 @pytest.fixture
@@ -51,7 +53,10 @@ async def test_a_bad_item_is_logged_once(informer: Informer[SpiderReservedIP]) -
 
     (warning,) = logs
     assert "warning" == warning["log_level"]
-    assert 'SpiderReservedIP a: "bad" is not an IP address; this item reserves nothing' == warning["reason"]
+    assert (
+        'SpiderReservedIP a: "bad" is not an IP address; this item reserves nothing'
+        == warning["reason"]
+    )
 
 
 def later(obj: SpiderReservedIP) -> dict[str, Any]:

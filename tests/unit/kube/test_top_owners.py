@@ -17,14 +17,22 @@ from tests.fakes.objects import make_pod
 
 def owned(uid: str = "rs-uid") -> Pod:
     """Make a pod of ReplicaSet `web-1`."""
-    owner = OwnerReference(api_version="apps/v1", kind="ReplicaSet", name="web-1", uid=uid, controller=True)
+    owner = OwnerReference(
+        api_version="apps/v1", kind="ReplicaSet", name="web-1", uid=uid, controller=True
+    )
     pod = make_pod()
     return replace(pod, metadata=replace(pod.metadata, owner_references=(owner,)))
 
 
 def replica_set() -> ReplicaSet:
     """Make ReplicaSet `web-1` of Deployment `web`."""
-    above = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "web-uid", "controller": True}
+    above = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": "web",
+        "uid": "web-uid",
+        "controller": True,
+    }
     metadata = {"name": "web-1", "namespace": "ns", "uid": "rs-uid", "ownerReferences": [above]}
     return msgspec.convert({"metadata": metadata}, ReplicaSet)
 
@@ -37,7 +45,9 @@ async def test_a_deployment_stands_above_its_replica_set() -> None:
     found = await asyncio.gather(*(owners.of(owned()) for _ in range(5)))
     found.append(await owners.of(owned()))
 
-    assert {("Deployment", "web", "web-uid")} == {(each.kind, each.name, each.uid) for each in found}
+    assert {("Deployment", "web", "web-uid")} == {
+        (each.kind, each.name, each.uid) for each in found
+    }
     assert 1 == len([call for call in cluster.calls if call.plural == "replicasets"])
 
 

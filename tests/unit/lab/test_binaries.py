@@ -19,12 +19,18 @@ from spiderlab.errors import LabError
     ],
 )
 def test_go_versions_are_compared_as_numbers(text: str, version: tuple[int, ...]) -> None:
-    """The text of `go version` and the line of go.mod give comparable numbers; no number is older than any."""
+    """
+    The text of `go version` and the line of go.mod give comparable numbers.
+
+    No number is older than any.
+    """
     assert version == binaries.parse_go_version(text)
     assert (1, 9, 0) < (1, 24, 0)
 
 
-def test_a_stamp_changes_with_all_that_goes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stamp_changes_with_all_that_goes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sources, pins, packages and versions are in the hash; tests and other files are not."""
     monkeypatch.setattr(binaries, "SOURCES", tmp_path)
     module = tmp_path / "cni"
@@ -36,7 +42,11 @@ def test_a_stamp_changes_with_all_that_goes_in(tmp_path: Path, monkeypatch: pyte
     (module / "notes.txt").write_text("hello")
     (module / "main_test.go").write_text("package main")
     assert first == binaries.stamp(one)
-    stamps = {first, binaries.stamp(replace(one, packages=("a/cmd/c",))), binaries.stamp(replace(one, variables=("v=1",)))}
+    stamps = {
+        first,
+        binaries.stamp(replace(one, packages=("a/cmd/c",))),
+        binaries.stamp(replace(one, variables=("v=1",))),
+    }
     for name, text in (("go.mod", "module b"), ("go.sum", "x"), ("main.go", "package main")):
         (module / name).write_text(text)
         stamps.add(binaries.stamp(one))
@@ -57,7 +67,9 @@ def test_given_programs_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_program_is_answered_with_the_known_ones() -> None:
     """Asking for a program of somebody else tells which there are."""
-    with pytest.raises(LabError, match=r"docker is none of the lab's programs: kube-apiserver, .*helm"):
+    with pytest.raises(
+        LabError, match=r"docker is none of the lab's programs: kube-apiserver, .*helm"
+    ):
         binaries.program("docker")
 
 
@@ -65,6 +77,8 @@ def test_every_set_is_pinned_and_names_its_programs() -> None:
     """Each set has go.mod and go.sum, and its go.mod asks for the version that the set's name tells."""
     for binary_set in binaries.ALL:
         assert (binary_set.module / "go.sum").stat().st_size > 0
-    assert f"k8s.io/kubernetes {binaries.KUBERNETES}" in (binaries.KUBE.module / "go.mod").read_text()
+    assert (
+        f"k8s.io/kubernetes {binaries.KUBERNETES}" in (binaries.KUBE.module / "go.mod").read_text()
+    )
     assert f"helm.sh/helm/v3 {binaries.HELM}" in (binaries.HELM_SET.module / "go.mod").read_text()
     assert {"lab-calico", "macvlan", "host-local"} <= set(binaries.CNI.programs)

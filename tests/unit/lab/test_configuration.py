@@ -18,7 +18,11 @@ def test_kubelets_have_roots_of_their_own() -> None:
 
 
 def test_the_default_network_gives_both_families_from_the_nodes_block() -> None:
-    """One range a family; the gateway is outside of the block, so the block's first address is a pod's."""
+    """
+    One range a family.
+
+    The gateway is outside of the block, so the block's first address is a pod's.
+    """
     ranges = nodeconfig.render_cni(BOTH, BOTH.nodes[1])["plugins"][0]["ipam"]["ranges"]
 
     assert [{"subnet": "10.233.101.0/24", "gateway": "169.254.1.1"}] == ranges[0]
@@ -44,10 +48,16 @@ def test_kube_proxy_tells_pods_by_the_cluster_network() -> None:
 
 
 def test_a_nodes_root_becomes_shared_after_its_own_mounts() -> None:
-    """Private first, then the node's folders, then shared: otherwise each mount would have the machine's as its peer."""
+    """
+    Private first, then the node's folders, then shared.
+
+    Otherwise each mount would have the machine's as its peer.
+    """
     lines = nodeconfig.render_init(BOTH.nodes[0]).splitlines()
 
-    assert lines.index("mount --make-rprivate /") < lines.index("mount -t tmpfs -o mode=755,size=256m tmpfs /run")
+    assert lines.index("mount --make-rprivate /") < lines.index(
+        "mount -t tmpfs -o mode=755,size=256m tmpfs /run"
+    )
     binds = [number for number, line in enumerate(lines) if line.startswith("mount --bind")]
     assert len(nodeconfig.MOUNTS) == len(binds)
     assert max(binds) < lines.index("mount --make-rshared /")
@@ -67,9 +77,7 @@ def test_the_control_plane_listens_to_its_node_alone() -> None:
 
 def test_hierarchies_are_read_from_the_mount_table() -> None:
     """Both kinds of control groups are found, and nothing else."""
-    table = (
-        "proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
-    )
+    table = "proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
 
     found = [(str(path), kind) for path, kind in cgroups.parse_hierarchies(table)]
 

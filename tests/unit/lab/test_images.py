@@ -45,11 +45,15 @@ def test_an_archive_names_its_layer_by_content(tmp_path: Path) -> None:
     write_archive(tmp_path / "image.tar", b"layer", ["a:1", "b:1"], ["sleep"])
 
     with tarfile.open(tmp_path / "image.tar") as archive:
-        read = {member.name: file.read() for member in archive if (file := archive.extractfile(member))}
+        read = {
+            member.name: file.read() for member in archive if (file := archive.extractfile(member))
+        }
     manifest = json.loads(read["manifest.json"])[0]
     config = json.loads(read[manifest["Config"]])
     assert ["a:1", "b:1"] == manifest["RepoTags"]
-    assert [f"sha256:{hashlib.sha256(read[manifest['Layers'][0]]).hexdigest()}"] == config["rootfs"]["diff_ids"]
+    assert [f"sha256:{hashlib.sha256(read[manifest['Layers'][0]]).hexdigest()}"] == config[
+        "rootfs"
+    ]["diff_ids"]
 
 
 def elf(*kinds: int) -> bytes:

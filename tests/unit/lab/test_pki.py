@@ -30,11 +30,16 @@ def test_a_client_certificate_names_user_and_group_and_is_signed_by_its_authorit
 
 def test_a_serving_certificate_names_hosts_and_addresses() -> None:
     """Names become DNS names, addresses become IP addresses, since TLS compares each with its own kind."""
-    issued = issue(make_authority("lab"), "kube-apiserver", serves=("kubernetes", "10.233.0.1", "::1"))
+    issued = issue(
+        make_authority("lab"), "kube-apiserver", serves=("kubernetes", "10.233.0.1", "::1")
+    )
 
     names = issued.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert ["kubernetes"] == names.get_values_for_type(x509.DNSName)
-    assert [ipaddress.ip_address("10.233.0.1"), ipaddress.ip_address("::1")] == names.get_values_for_type(x509.IPAddress)
+    assert [
+        ipaddress.ip_address("10.233.0.1"),
+        ipaddress.ip_address("::1"),
+    ] == names.get_values_for_type(x509.IPAddress)
     assert ExtendedKeyUsageOID.SERVER_AUTH in extended_usages(issued)
 
 
@@ -43,7 +48,9 @@ def test_a_kubeconfig_carries_all_it_needs() -> None:
     authority = make_authority("lab")
     issued = issue(authority, "admin")
 
-    config = yaml.safe_load(render_kubeconfig("https://172.18.0.11:6443", authority, "admin", issued))
+    config = yaml.safe_load(
+        render_kubeconfig("https://172.18.0.11:6443", authority, "admin", issued)
+    )
 
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     assert "https://172.18.0.11:6443" == cluster["server"]

@@ -20,7 +20,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_written_is_read() -> None:
     """A lab's memory comes back as it was, phases and processes included."""
-    written = State(["a", "b"], ipv6=False, phase=Phase.RUNNING, processes={"a": Started(7, 8)}, kernel={"vm/x": "0"})
+    written = State(
+        ["a", "b"],
+        ipv6=False,
+        phase=Phase.RUNNING,
+        processes={"a": Started(7, 8)},
+        kernel={"vm/x": "0"},
+    )
     written.folders, written.netns_mount = ["/opt/cni"], True
 
     written.save()

@@ -10,7 +10,9 @@ from spiderlab.errors import LabError
 from spiderlab.topology import MAX_NODES, POD_NETWORK, POD_NETWORK6, SEGMENTS, parse_topology
 
 TAKEN = {"switch", "router", "client"}
-NAME = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda name: name not in TAKEN)
+NAME = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(
+    lambda name: name not in TAKEN
+)
 NAMES = st.lists(NAME, min_size=1, max_size=MAX_NODES, unique=True)
 
 
@@ -18,9 +20,14 @@ def test_node_addresses_are_those_of_the_documents() -> None:
     """The first node has the addresses that the product's documents show."""
     node = parse_topology(["node1"]).nodes[0]
 
-    assert ["172.18.0.11/16", "10.6.168.71/16", "10.7.168.71/16"] == [str(segment.address(0)) for segment in SEGMENTS]
+    assert ["172.18.0.11/16", "10.6.168.71/16", "10.7.168.71/16"] == [
+        str(segment.address(0)) for segment in SEGMENTS
+    ]
     assert ("172.18.0.11", "fd00:18::11") == (str(node.ip), str(node.ip6))
-    assert (IPv4Network("10.233.100.0/24"), IPv6Network("fd00:64:0:24::/64")) == (node.pods, node.pods6)
+    assert (IPv4Network("10.233.100.0/24"), IPv6Network("fd00:64:0:24::/64")) == (
+        node.pods,
+        node.pods6,
+    )
 
 
 @given(NAMES)
@@ -35,8 +42,12 @@ def test_no_two_nodes_share_anything(names: list[str]) -> None:
     assert 3 * len(nodes) == len(ports) == len(macs)
     assert 6 * len(nodes) == len(addresses)
     assert len(nodes) == len({node.pods for node in nodes}) == len({node.pods6 for node in nodes})
-    assert all(node.pods.subnet_of(POD_NETWORK) and node.pods6.subnet_of(POD_NETWORK6) for node in nodes)
-    assert all(segment.address(node.index).ip in segment.network for node in nodes for segment in SEGMENTS)
+    assert all(
+        node.pods.subnet_of(POD_NETWORK) and node.pods6.subnet_of(POD_NETWORK6) for node in nodes
+    )
+    assert all(
+        segment.address(node.index).ip in segment.network for node in nodes for segment in SEGMENTS
+    )
     assert all(len(port) <= 15 for port in ports)
 
 

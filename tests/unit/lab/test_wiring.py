@@ -1,7 +1,15 @@
 """The plan of links, addresses and routes."""
 
 from spiderlab.topology import Topology, parse_topology
-from spiderlab.wiring import Wiring, plan_client, plan_node, plan_node_ports, plan_router, plan_switch, plan_switch_ports
+from spiderlab.wiring import (
+    Wiring,
+    plan_client,
+    plan_node,
+    plan_node_ports,
+    plan_router,
+    plan_switch,
+    plan_switch_ports,
+)
 
 BOTH = parse_topology(["a", "b"])
 V4 = parse_topology(["a", "b"], ipv6=False)
@@ -9,13 +17,25 @@ V4 = parse_topology(["a", "b"], ipv6=False)
 
 def plans(topology: Topology = BOTH) -> list[Wiring]:
     """Give every plan of a lab."""
-    nodes = [plan for node in topology.nodes for plan in (plan_node(topology, node), plan_node_ports(node))]
-    return [plan_switch(), plan_router(topology), plan_switch_ports(), plan_client(topology), *nodes]
+    nodes = [
+        plan
+        for node in topology.nodes
+        for plan in (plan_node(topology, node), plan_node_ports(node))
+    ]
+    return [
+        plan_switch(),
+        plan_router(topology),
+        plan_switch_ports(),
+        plan_client(topology),
+        *nodes,
+    ]
 
 
 def test_nothing_but_the_client_and_nodes_has_a_default_route() -> None:
     """The router knows its own networks only, so what is meant for elsewhere ends there."""
-    with_default = {plan.namespace for plan in plans() if any("default" in line for line in plan.batch)}
+    with_default = {
+        plan.namespace for plan in plans() if any("default" in line for line in plan.batch)
+    }
 
     assert {"sl-client", "sl-a", "sl-b"} == with_default
 
@@ -25,16 +45,24 @@ def test_ipv4_alone_mentions_no_ipv6_address() -> None:
     lines = [line for plan in plans(V4) for line in (*plan.batch, *plan.ip6tables)]
 
     assert [] == [line for line in lines if "fd00" in line]
-    assert all(plan.sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" for plan in plans(V4) if plan.sysctls)
+    assert all(
+        plan.sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" for plan in plans(V4) if plan.sysctls
+    )
 
 
 def test_every_port_that_is_made_is_plugged_in() -> None:
     """Each link's end in the switch is put on the bridge of its segment and brought up."""
     lines = [line for plan in plans() for line in plan.batch]
-    ends = {line.split(" peer name ")[1].split()[0] for line in lines if " peer name " in line and "netns sl-switch" in line}
+    ends = {
+        line.split(" peer name ")[1].split()[0]
+        for line in lines
+        if " peer name " in line and "netns sl-switch" in line
+    }
 
     assert ends == {line.split()[2] for line in lines if " master " in line}
-    assert ends <= {line.split()[2] for line in lines if line.startswith("link set ") and line.endswith(" up")}
+    assert ends <= {
+        line.split()[2] for line in lines if line.startswith("link set ") and line.endswith(" up")
+    }
     assert len(ends) == 9  # three of the router, three of each node
 
 

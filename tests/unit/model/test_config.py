@@ -57,8 +57,14 @@ def test_the_chart_s_file() -> None:
         ('enableIPv4: "yes"', 'configuration key enableIPv4 is "yes"; it must be true or false'),
         ("enableIPv4: 1", "configuration key enableIPv4 is 1; it must be true or false"),
         ("enableIPv4:", "configuration key enableIPv4 is null; it must be true or false"),
-        ("ipamUnixSocketPath: [1]", "configuration key ipamUnixSocketPath is [1]; it must be a text"),
-        ("podResourceInject: 3", "configuration key podResourceInject is 3; it must be a mapping of keys to values"),
+        (
+            "ipamUnixSocketPath: [1]",
+            "configuration key ipamUnixSocketPath is [1]; it must be a text",
+        ),
+        (
+            "podResourceInject: 3",
+            "configuration key podResourceInject is 3; it must be a mapping of keys to values",
+        ),
         (
             "podResourceInject: {namespacesExclude: kube-system}",
             'configuration key podResourceInject.namespacesExclude is "kube-system"; it must be a list',

@@ -39,7 +39,13 @@ def expression(operator: str, *values: str, key: str = "app") -> LabelSelector:
         (expression("DoesNotExist"), False),
         (expression("DoesNotExist", key="zone"), True),
         (expression("Gt", "1"), False),
-        (selector(matchLabels={"app": "web"}, matchExpressions=[{"key": "tier", "operator": "DoesNotExist"}]), False),
+        (
+            selector(
+                matchLabels={"app": "web"},
+                matchExpressions=[{"key": "tier", "operator": "DoesNotExist"}],
+            ),
+            False,
+        ),
     ],
 )
 def test_matches(tested: LabelSelector, expected: bool) -> None:
@@ -53,7 +59,11 @@ def test_matches(tested: LabelSelector, expected: bool) -> None:
         (expression("In"), "matchExpressions[0].values", "must be specified"),
         (expression("NotIn"), "matchExpressions[0].values", "must be specified"),
         (expression("Exists", "a"), "matchExpressions[0].values", "may not be specified"),
-        (expression("Equals", "a"), "matchExpressions[0].operator", "not a valid selector operator"),
+        (
+            expression("Equals", "a"),
+            "matchExpressions[0].operator",
+            "not a valid selector operator",
+        ),
         (expression("Exists", key="-a"), "matchExpressions[0].key", "not a label key"),
         (expression("Exists", key="Bad_/a"), "matchExpressions[0].key", "not a label key"),
         (expression("In", "a b"), "matchExpressions[0].values", "not a label value"),
@@ -73,7 +83,10 @@ def test_no_problems() -> None:
     """Prefixed keys, empty values and every operator are fine."""
     fine = selector(
         matchLabels={"example.com/app": "", "a.b_c-d": "1"},
-        matchExpressions=[{"key": "a", "operator": "In", "values": ["b"]}, {"key": "a", "operator": "Exists"}],
+        matchExpressions=[
+            {"key": "a", "operator": "In", "values": ["b"]},
+            {"key": "a", "operator": "Exists"},
+        ],
     )
 
     assert not list(selector_problems(fine))

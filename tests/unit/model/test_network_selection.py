@@ -35,12 +35,16 @@ def test_short_form() -> None:
         NetworkSelection("other", "net-c", "n.c"),
     )
 
-    assert expected == parse_networks("net-a, kube-system / net-b,net-a@Data_1 ,other/net-c@n.c", "ns")
+    assert expected == parse_networks(
+        "net-a, kube-system / net-b,net-a@Data_1 ,other/net-c@n.c", "ns"
+    )
 
 
 def test_default_namespace_of_a_slash() -> None:
     """`/name` and `name@` leave namespace and interface to their defaults."""
-    assert (NetworkSelection("ns", "a"), NetworkSelection("ns", "b")) == parse_networks("/a,b@", "ns")
+    assert (NetworkSelection("ns", "a"), NetworkSelection("ns", "b")) == parse_networks(
+        "/a,b@", "ns"
+    )
 
 
 def test_json_form() -> None:
@@ -87,7 +91,10 @@ def test_keys_in_any_case_and_null() -> None:
     """Keys match in any case, unknown ones do not count, null is absent, the old alias counts after the key itself."""
     text = '[{"Name":"a","IPs":null,"INTERFACErequest":"old","x":1},{"name":"a","interface":"new","interfaceRequest":"old"}]'
 
-    assert (NetworkSelection("ns", "a", "old"), NetworkSelection("ns", "a", "new")) == parse_networks(text, "ns")
+    assert (
+        NetworkSelection("ns", "a", "old"),
+        NetworkSelection("ns", "a", "new"),
+    ) == parse_networks(text, "ns")
 
 
 def test_an_empty_default_route_is_something_said() -> None:
@@ -123,8 +130,14 @@ def test_an_empty_default_route_is_something_said() -> None:
         ('[{"name":"a","mac":"02:00:5e"}]', '"mac" is "02:00:5e"'),
         ('[{"name":"a","mac":"02:00-5e:10:00:01"}]', '"mac" is'),
         ('[{"name":"a","default-route":[""]}]', '"" is not an IP address'),
-        ('[{"name":"a","default-route":["10.6.0.1"]},{"name":"b","default-route":["10.7.0.1"]}]', "no ECMP"),
-        ('[{"name":"a","portMappings":[{"hostPort":"80"}]}]', '"portMappings"[0]: "hostPort" is a text'),
+        (
+            '[{"name":"a","default-route":["10.6.0.1"]},{"name":"b","default-route":["10.7.0.1"]}]',
+            "no ECMP",
+        ),
+        (
+            '[{"name":"a","portMappings":[{"hostPort":"80"}]}]',
+            '"portMappings"[0]: "hostPort" is a text',
+        ),
         ('[{"name":"a","bandwidth":{"ingressRate":true}}]', '"ingressRate" is true or false'),
         ('[{"name":"a"', "the value is not JSON"),
     ],
@@ -139,7 +152,14 @@ def test_malformed(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "mac", ["02:00:5e:10:00:01", "02-00-5E-10-00-01", "0200.5e10.0001", "02:00:5e:10:00:00:00:01", ":".join(["00"] * 20)]
+    "mac",
+    [
+        "02:00:5e:10:00:01",
+        "02-00-5E-10-00-01",
+        "0200.5e10.0001",
+        "02:00:5e:10:00:00:00:01",
+        ":".join(["00"] * 20),
+    ],
 )
 def test_macs(mac: str) -> None:
     """Go's MAC syntax: 6, 8 or 20 octets, three ways to write them; kept as written."""
@@ -150,14 +170,21 @@ def test_macs(mac: str) -> None:
 
 def test_default_network() -> None:
     """The default network is exactly one, and its namespace defaults to the meta plugin's."""
-    assert parse_default_network("calico", "kube-system") == NetworkSelection("kube-system", "calico")
-    assert parse_default_network('[{"name":"a","namespace":"b"}]', "kube-system") == NetworkSelection("b", "a")
+    assert parse_default_network("calico", "kube-system") == NetworkSelection(
+        "kube-system", "calico"
+    )
+    assert parse_default_network(
+        '[{"name":"a","namespace":"b"}]', "kube-system"
+    ) == NetworkSelection("b", "a")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a,b"])
 def test_not_one_default_network(text: str) -> None:
     """None and several are refused."""
-    with pytest.raises(InvalidRequest, match=r"^wrong input: annotation v1\.multus-cni\.io/default-network: .* exactly one"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"^wrong input: annotation v1\.multus-cni\.io/default-network: .* exactly one",
+    ):
         parse_default_network(text, "kube-system")
 
 
@@ -170,7 +197,10 @@ def test_names_of_nics() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "ips", "mac", "bandwidth"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "ips", "mac", "bandwidth"]), inner)
+    ),
     max_leaves=8,
 )
 

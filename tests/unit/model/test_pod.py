@@ -13,11 +13,27 @@ from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
 from spiderpool.model.owners import application, is_final, next_owner, top_owner
 from spiderpool.model.pod import is_alive, is_mirror, is_static
-from tests.fakes.objects import DEPLOYMENT, FEATURES, MACHINE, STATEFULSET, make_facts, make_pod, make_record
+from tests.fakes.objects import (
+    DEPLOYMENT,
+    FEATURES,
+    MACHINE,
+    STATEFULSET,
+    make_facts,
+    make_pod,
+    make_record,
+)
 
 FINAL = ("Succeeded", "Failed")
 RESTARTS = ("Always", "OnFailure", "Never")
-REASONS = ("DeadlineExceeded", "Evicted", "NodeShutdown", "Terminated", "Preempting", "OutOfcpu", "NodeAffinity")
+REASONS = (
+    "DeadlineExceeded",
+    "Evicted",
+    "NodeShutdown",
+    "Terminated",
+    "Preempting",
+    "OutOfcpu",
+    "NodeAffinity",
+)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +45,10 @@ REASONS = ("DeadlineExceeded", "Evicted", "NodeShutdown", "Terminated", "Preempt
         ({"phase": "Unknown"}, True),
         ({"phase": ""}, True),
         *(({"phase": phase, "restart": restart}, False) for phase in FINAL for restart in RESTARTS),
-        *(({"phase": "Failed", "restart": "Always", "reason": reason}, False) for reason in REASONS),
+        *(
+            ({"phase": "Failed", "restart": "Always", "reason": reason}, False)
+            for reason in REASONS
+        ),
     ],
 )
 def test_life(state: dict[str, Any], alive: bool) -> None:
@@ -46,7 +65,13 @@ def test_mirror_pods() -> None:
 
 def ref(api_version: str, kind: str, *, controller: bool = True) -> OwnerReference:
     """Make a reference to an owner."""
-    return OwnerReference(api_version=api_version, kind=kind, name=kind.lower(), uid=f"{kind}-uid", controller=controller)
+    return OwnerReference(
+        api_version=api_version,
+        kind=kind,
+        name=kind.lower(),
+        uid=f"{kind}-uid",
+        controller=controller,
+    )
 
 
 DEPLOYED = ref("apps/v1", "Deployment")
@@ -68,13 +93,19 @@ ROLLOUT = ref("argoproj.io/v1alpha1", "Rollout")
         (ROLLOUT, [DEPLOYED], ROLLOUT),
     ],
 )
-def test_top_owner(first: OwnerReference, parents: list[OwnerReference], expected: OwnerReference) -> None:
+def test_top_owner(
+    first: OwnerReference, parents: list[OwnerReference], expected: OwnerReference
+) -> None:
     """Only Kubernetes' own managers stand above ReplicaSets and Jobs (reference ipam.md 3.1)."""
     assert expected == top_owner(first, parents)
 
 
 def test_which_owners_need_a_second_look() -> None:
-    """Parents are fetched for ReplicaSets and Jobs alone, by group: a ReplicaSet of others is final."""
+    """
+    Parents are fetched for ReplicaSets and Jobs alone, by group.
+
+    A ReplicaSet of others is final.
+    """
     assert [False, False, True, True] == [
         is_final(owner) for owner in (REPLICA_SET, JOB, DEPLOYED, ref("x.io/v1", "ReplicaSet"))
     ]
@@ -87,7 +118,9 @@ def test_application() -> None:
 
     assert ROLLOUT == next_owner(owners)
     assert next_owner(owners[:1]) is None
-    assert Application(api_version="v1", kind="Pod", name="web-1", uid="uid-1") == application(pod, None)
+    assert Application(api_version="v1", kind="Pod", name="web-1", uid="uid-1") == application(
+        pod, None
+    )
     assert application(pod, ROLLOUT) == Application(
         api_version="argoproj.io/v1alpha1", kind="Rollout", name="rollout", uid="Rollout-uid"
     )
@@ -101,7 +134,11 @@ def test_application() -> None:
         (MACHINE, FEATURES, True),
         (MACHINE, Features(), False),
         (DEPLOYMENT, FEATURES, False),
-        (Application(api_version="apps.kruise.io/v1", kind="StatefulSet", name="x", uid="y"), FEATURES, False),
+        (
+            Application(api_version="apps.kruise.io/v1", kind="StatefulSet", name="x", uid="y"),
+            FEATURES,
+            False,
+        ),
     ],
 )
 def test_static(owner: Application, features: Features, static: bool) -> None:
@@ -112,7 +149,8 @@ def test_static(owner: Application, features: Features, static: bool) -> None:
 def test_identity_of_pods() -> None:
     """A stateless pod is its UID: the same name with another UID is another claimant."""
     first, renamed, again = (
-        Claimant.of(make_pod(name, uid=uid), DEPLOYMENT, FEATURES) for name, uid in (("a", "1"), ("b", "1"), ("a", "2"))
+        Claimant.of(make_pod(name, uid=uid), DEPLOYMENT, FEATURES)
+        for name, uid in (("a", "1"), ("b", "1"), ("a", "2"))
     )
 
     assert first == renamed
@@ -135,7 +173,8 @@ def test_identity_of_static_pods() -> None:
 def test_identity_of_machines() -> None:
     """A virtual machine is its own name, whatever its launcher pods are called, and no pod of that name is it."""
     first, moved = (
-        Claimant.of(make_pod(name, uid=name), MACHINE, FEATURES) for name in ("virt-launcher-vm-abc", "virt-launcher-vm-def")
+        Claimant.of(make_pod(name, uid=name), MACHINE, FEATURES)
+        for name in ("virt-launcher-vm-abc", "virt-launcher-vm-def")
     )
     pod = Claimant.of(make_pod("vm"), STATEFULSET, FEATURES)
 
@@ -160,7 +199,9 @@ def test_key_of_a_record(owner: Application) -> None:
     facts = make_facts(owner=owner)
     record = make_record(facts=facts, nic="net1")
 
-    assert ClaimKey(Claimant.of(facts.pod, owner, FEATURES), "net1", 4) == ClaimKey.of_record(record)
+    assert ClaimKey(Claimant.of(facts.pod, owner, FEATURES), "net1", 4) == ClaimKey.of_record(
+        record
+    )
 
 
 def test_label_values() -> None:

@@ -13,7 +13,9 @@ from tests.fakes.objects import make_pool
 
 def test_sets() -> None:
     """Excluded addresses are not in the total, the gateway is not usable either."""
-    pool = make_pool(ips=["10.6.0.1-10.6.0.10"], excludeIPs=["10.6.0.2", "10.6.0.4-10.6.0.5"], gateway="10.6.0.1")
+    pool = make_pool(
+        ips=["10.6.0.1-10.6.0.10"], excludeIPs=["10.6.0.2", "10.6.0.4-10.6.0.5"], gateway="10.6.0.1"
+    )
 
     assert pool.total.size == 7
     assert pool.usable.size == 6
@@ -28,7 +30,10 @@ def test_sets() -> None:
         ({"ips": ["10.6.0.9-10.6.0.1"]}, "runs backwards"),
         ({"ips": ["10.7.0.1"]}, "10.7.0.1 is outside subnet 10.6.0.0/16"),
         ({"subnet": "10.6.0.0"}, "is not a CIDR"),
-        ({"subnet": "10.6.0.0/16", "ipVersion": 6}, "ipVersion is 6, but subnet 10.6.0.0/16 is IPv4"),
+        (
+            {"subnet": "10.6.0.0/16", "ipVersion": 6},
+            "ipVersion is 6, but subnet 10.6.0.0/16 is IPv4",
+        ),
         ({"gateway": "fd00::1"}, "gateway fd00::1 is not an IPv4 address"),
         ({"gateway": "x"}, '"x" is not an IP address'),
         ({"excludeIPs": ["10.6.0.0/24"]}, "not as CIDR"),
@@ -49,7 +54,12 @@ def test_flags() -> None:
     plain = make_pool()
     pool = make_pool(deleted=True, labels={LABEL_OWNER_APP_NAME: "web"}, default=True, disable=True)
 
-    assert (False, False, False, False) == (plain.terminating, plain.auto, plain.default, plain.disabled)
+    assert (False, False, False, False) == (
+        plain.terminating,
+        plain.auto,
+        plain.default,
+        plain.disabled,
+    )
     assert (True, True, True, True) == (pool.terminating, pool.auto, pool.default, pool.disabled)
 
 

@@ -16,7 +16,9 @@ GOOD_4, GOOD_6 = ("10.6.0.10", "10.6.0.12-10.6.0.14"), ("fd00::10", "fd00::20-fd
 
 def reservation(*items: str, name: str = "r", deleted: str | None = None) -> SpiderReservedIP:
     """Make a SpiderReservedIP."""
-    return SpiderReservedIP(metadata=ObjectMeta(name=name, deletion_timestamp=deleted), spec=ReservedIPSpec(ips=items))
+    return SpiderReservedIP(
+        metadata=ObjectMeta(name=name, deletion_timestamp=deleted), spec=ReservedIPSpec(ips=items)
+    )
 
 
 @given(st.lists(st.lists(st.sampled_from((*BAD, *GOOD_4, *GOOD_6)), max_size=6), max_size=4))
@@ -32,7 +34,9 @@ def test_a_bad_item_is_skipped_alone(objects: list[list[str]]) -> None:
 
 def test_the_sentence_about_a_bad_item() -> None:
     """Object, item, what to write and the effect are named."""
-    (sentence,) = read_reserved([reservation("10.6.0.10", "10.6.0.0/24", name="gateways")]).unreadable
+    (sentence,) = read_reserved(
+        [reservation("10.6.0.10", "10.6.0.0/24", name="gateways")]
+    ).unreadable
 
     assert (
         'SpiderReservedIP gateways: "10.6.0.0/24" is not an IPv4 range: write one address (A) or a range (A-B), '

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.model.statefulset import StatefulName, parse_stateful_name, position_of, wanted_ordinals
+from spiderpool.model.statefulset import (
+    StatefulName,
+    parse_stateful_name,
+    position_of,
+    wanted_ordinals,
+)
 from tests.fakes.objects import make_statefulset
 
 

@@ -23,7 +23,9 @@ def test_status_text() -> None:
     }
     text = '{"a":{"ips":["10.6.0.9"]},"b":{"ips":["10.6.0.1-10.6.0.3"],"application":"apps_v1_Deployment_ns_n"}}'
 
-    assert SubnetStatus(controlled_ippools=text, total_ip_count=20, allocated_ip_count=4) == subnet_status(grants, TOTAL)
+    assert SubnetStatus(
+        controlled_ippools=text, total_ip_count=20, allocated_ip_count=4
+    ) == subnet_status(grants, TOTAL)
     assert grants == read_grants(text, 4)
 
 
@@ -34,14 +36,25 @@ def test_nothing_given() -> None:
 
 def test_counts_of_a_large_subnet() -> None:
     """A count is cut at the largest number of the API."""
-    assert 2**63 - 1 == subnet_status({}, parse_ranges(6, ["fd00::-fd00::ffff:ffff:ffff:ffff"])).total_ip_count
+    assert (
+        2**63 - 1
+        == subnet_status({}, parse_ranges(6, ["fd00::-fd00::ffff:ffff:ffff:ffff"])).total_ip_count
+    )
 
 
 def test_parse() -> None:
-    """Addresses are those of `ips` without `excludeIPs`; one that cannot be read says why and has none."""
-    spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.1-10.6.0.9",), exclude_ips=("10.6.0.5",))
+    """
+    Addresses are those of `ips` without `excludeIPs`.
+
+    One that cannot be read says why and has none.
+    """
+    spec = SubnetSpec(
+        ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.1-10.6.0.9",), exclude_ips=("10.6.0.5",)
+    )
     subnet = Subnet.parse(SpiderSubnet(metadata=ObjectMeta(name="s"), spec=spec))
-    broken = Subnet.parse(SpiderSubnet(metadata=ObjectMeta(name="s"), spec=SubnetSpec(subnet="nonsense")))
+    broken = Subnet.parse(
+        SpiderSubnet(metadata=ObjectMeta(name="s"), spec=SubnetSpec(subnet="nonsense"))
+    )
 
     assert parse_ranges(4, ["10.6.0.1-10.6.0.4", "10.6.0.6-10.6.0.9"]) == subnet.total
     assert broken.broken is not None
@@ -52,7 +65,9 @@ def test_parse() -> None:
     st.text()
     | st.dictionaries(
         st.text(max_size=3),
-        st.none() | st.integers() | st.fixed_dictionaries({"ips": st.lists(st.sampled_from(["10.6.0.1", "x", "fd00::1"]))}),
+        st.none()
+        | st.integers()
+        | st.fixed_dictionaries({"ips": st.lists(st.sampled_from(["10.6.0.1", "x", "fd00::1"]))}),
         max_size=3,
     ).map(json.dumps)
 )

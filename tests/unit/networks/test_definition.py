@@ -1,4 +1,8 @@
-"""The CNI configuration of a network; expected texts are those of the reference, datapath.md 4.3, character by character."""
+"""
+The CNI configuration of a network.
+
+Expected texts are those of the reference, datapath.md 4.3, character by character.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,23 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import InvalidRequest
 from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
-# What is stored when no coordinator settings are given: the webhook's, and on top the API server's own (datapath.md 4.1).
-STORED = {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0, "txQueueLen": 0, "hostRuleTable": 500}
+# What is stored when no coordinator settings are given: the webhook's, and on top the API server's
+# own (datapath.md 4.1).
+STORED = {
+    "mode": "auto",
+    "tunePodRoutes": True,
+    "podRPFilter": 0,
+    "txQueueLen": 0,
+    "hostRuleTable": 500,
+}
 IPAM = '"ipam":{"type":"spiderpool"}'
 COORDINATOR = '{"txQueueLen":0,"tunePodRoutes":true,"mode":"auto","type":"coordinator"}'
 BOND = {"name": "bond0", "mode": 1, "options": ""}
 
 
-def config(annotations: dict[str, str] | None = None, name: str = "macvlan-ens192", **spec: Any) -> SpiderMultusConfig:
+def config(
+    annotations: dict[str, str] | None = None, name: str = "macvlan-ens192", **spec: Any
+) -> SpiderMultusConfig:
     """Make a network as the API server stores it."""
     whole = {"coordinator": STORED, "enableCoordinator": True, **spec}
     return SpiderMultusConfig(
@@ -62,7 +75,11 @@ def test_smallest_macvlan() -> None:
 
 
 def test_fullest_macvlan() -> None:
-    """VLAN, pools, a chained plugin, all coordinator settings and both annotations: the reference's second line."""
+    """
+    VLAN, pools, a chained plugin, all coordinator settings and both annotations.
+
+    The reference's second line.
+    """
     expected = (
         '{"cniVersion":"1.0.0","name":"cname","plugins":[{"vlanID":100,"type":"ifacer","interfaces":["ens192"]},'
         '{"type":"macvlan","master":"ens192.100","mode":"bridge","mtu":1480,"ipam":{"type":"spiderpool",'
@@ -75,7 +92,12 @@ def test_fullest_macvlan() -> None:
     found = config(
         {"multus.spidernet.io/cni-version": "1.0.0", "cni.spidernet.io/cniconfig-name": "cname"},
         cniType="macvlan",
-        macvlan={"master": ["ens192"], "vlanID": 100, "mtu": 1480, "ippools": {"ipv4": ["p4"], "ipv6": ["p6"]}},
+        macvlan={
+            "master": ["ens192"],
+            "vlanID": 100,
+            "mtu": 1480,
+            "ippools": {"ipv4": ["p4"], "ipv6": ["p6"]},
+        },
         chainCNIJsonData=['{"type":"tuning","sysctl":{"net.core.somaxconn":"4096"}}'],
         coordinator=FULL_COORDINATOR,
     )
@@ -86,7 +108,10 @@ def test_fullest_macvlan() -> None:
     ("spec", "expected"),
     [
         pytest.param(
-            {"cniType": "macvlan", "macvlan": {"master": ["ens192", "ens224"], "vlanID": 100, "bond": BOND}},
+            {
+                "cniType": "macvlan",
+                "macvlan": {"master": ["ens192", "ens224"], "vlanID": 100, "bond": BOND},
+            },
             plugins(
                 '{"vlanID":100,"type":"ifacer","interfaces":["ens192","ens224"],"bond":{"name":"bond0","mode":1,"options":""}}',
                 '{"type":"macvlan","master":"bond0.100","mode":"bridge","mtu":0,' + IPAM + "}",
@@ -116,23 +141,36 @@ def test_fullest_macvlan() -> None:
             id="ipvlan on a VLAN",
         ),
         pytest.param(
-            {"cniType": "vlan", "vlan": {"master": ["ens192"], "vlanMode": "manual", "vlanID": 100}},
+            {
+                "cniType": "vlan",
+                "vlan": {"master": ["ens192"], "vlanMode": "manual", "vlanID": 100},
+            },
             plugins(
-                '{"type":"vlan","master":"ens192","vlanMode":"manual","vlanId":100,"mtu":0,' + IPAM + "}",
+                '{"type":"vlan","master":"ens192","vlanMode":"manual","vlanId":100,"mtu":0,'
+                + IPAM
+                + "}",
                 COORDINATOR,
             ),
             id="vlan by hand",
         ),
         pytest.param(
             {"cniType": "vlan", "vlan": {"master": ["ens192"], "vlanMode": "auto"}},
-            plugins('{"type":"vlan","master":"ens192","vlanMode":"auto","mtu":0,' + IPAM + "}", COORDINATOR),
+            plugins(
+                '{"type":"vlan","master":"ens192","vlanMode":"auto","mtu":0,' + IPAM + "}",
+                COORDINATOR,
+            ),
             id="vlan of the pool",
         ),
         pytest.param(
-            {"cniType": "vlan", "vlan": {"master": ["ens192", "ens224"], "vlanID": 100, "bond": BOND}},
+            {
+                "cniType": "vlan",
+                "vlan": {"master": ["ens192", "ens224"], "vlanID": 100, "bond": BOND},
+            },
             plugins(
                 '{"type":"ifacer","interfaces":["ens192","ens224"],"bond":{"name":"bond0","mode":1,"options":""}}',
-                '{"type":"vlan","master":"bond0","vlanMode":"manual","vlanId":100,"mtu":0,' + IPAM + "}",
+                '{"type":"vlan","master":"bond0","vlanMode":"manual","vlanId":100,"mtu":0,'
+                + IPAM
+                + "}",
                 COORDINATOR,
             ),
             id="vlan on a bond",
@@ -161,7 +199,10 @@ def test_fullest_macvlan() -> None:
         ),
         pytest.param(
             {"cniType": "sriov", "sriov": {"resourceName": "spidernet.io/rail1"}},
-            plugins('{"vlan":0,"min_tx_rate":0,"max_tx_rate":0,"type":"sriov",' + IPAM + "}", COORDINATOR),
+            plugins(
+                '{"vlan":0,"min_tx_rate":0,"max_tx_rate":0,"type":"sriov",' + IPAM + "}",
+                COORDINATOR,
+            ),
             id="smallest sriov",
         ),
         pytest.param(
@@ -202,7 +243,9 @@ def test_fullest_macvlan() -> None:
             plugins('{"type":"macvlan","master":"ens192","mode":"bridge","mtu":0}', COORDINATOR),
             id="no address plugin",
         ),
-        pytest.param({"customCNI": ' {"any": "text"} '}, ' {"any": "text"} ', id="custom, word by word"),
+        pytest.param(
+            {"customCNI": ' {"any": "text"} '}, ' {"any": "text"} ', id="custom, word by word"
+        ),
         pytest.param({"cniType": "custom", "coordinator": None}, "", id="custom without a text"),
     ],
 )
@@ -215,13 +258,17 @@ def test_before_the_api_server_filled_in() -> None:
     """Without an API server the coordinator's block has no `txQueueLen` (datapath.md 4.3)."""
     text = render_config(config(cniType="ipoib", ipoib={"master": "ibs5f0"}, coordinator=None))
 
-    assert [{"tunePodRoutes": True, "mode": "auto", "type": "coordinator"}] == json.loads(text)["plugins"][1:]
+    assert [{"tunePodRoutes": True, "mode": "auto", "type": "coordinator"}] == json.loads(text)[
+        "plugins"
+    ][1:]
 
 
 def test_filter_needs_a_cidr_type() -> None:
     """`podRPFilter` is written only together with `podCIDRType`; the table of the node never is."""
     block = {**STORED, "podRPFilter": 2, "hostRuleTable": 600}
-    text = render_config(config(cniType="macvlan", macvlan={"master": ["ens192"]}, coordinator=block))
+    text = render_config(
+        config(cniType="macvlan", macvlan={"master": ["ens192"]}, coordinator=block)
+    )
 
     assert "podRPFilter" not in text
     assert "hostRuleTable" not in text
@@ -230,11 +277,23 @@ def test_filter_needs_a_cidr_type() -> None:
 @pytest.mark.parametrize(
     ("spec", "resource"),
     [
-        ({"cniType": "sriov", "sriov": {"resourceName": "spidernet.io/rail1"}}, "spidernet.io/rail1"),
-        ({"cniType": "ib-sriov", "ibsriov": {"resourceName": "spidernet.io/ib"}}, "spidernet.io/ib"),
-        ({"cniType": "ovs", "ovs": {"bridge": "br1", "deviceID": "0000:00:1f.6"}}, "ovs-cni.network.kubevirt.io/br1"),
+        (
+            {"cniType": "sriov", "sriov": {"resourceName": "spidernet.io/rail1"}},
+            "spidernet.io/rail1",
+        ),
+        (
+            {"cniType": "ib-sriov", "ibsriov": {"resourceName": "spidernet.io/ib"}},
+            "spidernet.io/ib",
+        ),
+        (
+            {"cniType": "ovs", "ovs": {"bridge": "br1", "deviceID": "0000:00:1f.6"}},
+            "ovs-cni.network.kubevirt.io/br1",
+        ),
         ({"cniType": "ovs", "ovs": {"bridge": "br1"}}, None),
-        ({"cniType": "macvlan", "macvlan": {"master": ["ens192"], "rdmaResourceName": "x/y"}}, None),
+        (
+            {"cniType": "macvlan", "macvlan": {"master": ["ens192"], "rdmaResourceName": "x/y"}},
+            None,
+        ),
         ({"cniType": "custom"}, None),
     ],
 )
@@ -248,7 +307,11 @@ def test_annotations(spec: dict[str, Any], resource: str | None) -> None:
 
 def test_name() -> None:
     """An annotation names the definition, and with it the network inside."""
-    found = config({"multus.spidernet.io/cr-name": "k8s-pod-network"}, cniType="ipoib", ipoib={"master": "ibs5f0"})
+    found = config(
+        {"multus.spidernet.io/cr-name": "k8s-pod-network"},
+        cniType="ipoib",
+        ipoib={"master": "ibs5f0"},
+    )
 
     assert "k8s-pod-network" == definition_name(found)
     assert "k8s-pod-network" == json.loads(render_config(found))["name"]
@@ -271,7 +334,9 @@ def test_missing_block() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -283,7 +348,10 @@ def test_chained_plugins_keep_their_meaning(keys: dict[str, Any], shuffle: Any) 
     order = list(plugin)
     shuffle.shuffle(order)
     texts = [json.dumps(plugin), json.dumps({key: plugin[key] for key in order})]
-    one, other = (render_config(config(cniType="ipoib", ipoib={"master": "ibs5f0"}, chainCNIJsonData=[text])) for text in texts)
+    one, other = (
+        render_config(config(cniType="ipoib", ipoib={"master": "ibs5f0"}, chainCNIJsonData=[text]))
+        for text in texts
+    )
 
     assert one == other
     assert plugin == json.loads(one)["plugins"][1]

@@ -54,8 +54,14 @@ def plan(*networks: Network, runtime: dict[str, Any] | None = None) -> tuple[Del
     ],
 )
 def test_names(wishes: list[str], names: list[str]) -> None:
-    """An automatic name has the position's number; a network with a name of its own uses up its number too."""
-    assert names == [delegate.ifname for delegate in plan(*(pod_request(interface=name) for name in wishes))]
+    """
+    An automatic name has the position's number.
+
+    A network with a name of its own uses up its number too.
+    """
+    assert names == [
+        delegate.ifname for delegate in plan(*(pod_request(interface=name) for name in wishes))
+    ]
 
 
 @pytest.mark.parametrize("wishes", [["net2", ""], ["eth0"], ["x", "x"]])
@@ -78,14 +84,26 @@ def test_default_network_keeps_its_name() -> None:
         plan_delegates([pod_request(interface="x")], "eth0", "c1", {})
 
 
-RUNTIME = {"portMappings": [{"hostPort": 1}], "bandwidth": {"ingressRate": 1}, "unknown": 1, "ips": []}
+RUNTIME = {
+    "portMappings": [{"hostPort": 1}],
+    "bandwidth": {"ingressRate": 1},
+    "unknown": 1,
+    "ips": [],
+}
 
 
 def test_runtime_values() -> None:
-    """The pod's hostPorts lead to the default network only; what else the runtime supplies reaches every network."""
+    """
+    The pod's hostPorts lead to the default network only.
+
+    What else the runtime supplies reaches every network.
+    """
     default, second = plan(pod_request(), runtime=RUNTIME)
 
-    assert {"portMappings": [{"hostPort": 1}], "bandwidth": {"ingressRate": 1}} == default.capability_args
+    assert {
+        "portMappings": [{"hostPort": 1}],
+        "bandwidth": {"ingressRate": 1},
+    } == default.capability_args
     assert {"bandwidth": {"ingressRate": 1}} == second.capability_args
 
 
@@ -117,21 +135,33 @@ def test_values_of_an_element() -> None:
 def test_devices() -> None:
     """A device plugin's device goes into the configuration and wins over the element's, which goes into the capability."""
     handed, asked = plan(pod_request(resource_name="x/y", device_id="0000:2"), pod_request("b"))[1:]
-    assert ("0000:2", "0000:2") == (handed.config.plugins[0]["deviceID"], handed.config.plugins[0]["pciBusID"])
+    assert ("0000:2", "0000:2") == (
+        handed.config.plugins[0]["deviceID"],
+        handed.config.plugins[0]["pciBusID"],
+    )
     assert "deviceID" not in asked.config.plugins[0]
     assert "deviceID" not in asked.capability_args
 
 
 def test_device_files() -> None:
     """Paths of device information have no slash inside their last part."""
-    assert "/var/run/k8s.cni.cncf.io/devinfo/cni/ns-a-c1_net1" == device_info_file("ns/a", "c1", "net1")
-    assert "/var/run/k8s.cni.cncf.io/devinfo/dp/intel.com-x-0000:1-device.json" == device_plugin_file("intel.com/x", "0000:1")
+    assert "/var/run/k8s.cni.cncf.io/devinfo/cni/ns-a-c1_net1" == device_info_file(
+        "ns/a", "c1", "net1"
+    )
+    assert (
+        "/var/run/k8s.cni.cncf.io/devinfo/dp/intel.com-x-0000:1-device.json"
+        == device_plugin_file("intel.com/x", "0000:1")
+    )
 
 
 def changes(*gateways: list[str] | None) -> list[RouteChange | None]:
     """Give the changes for networks with `default-route` keys, the default network first."""
-    elements = [None if texts is None else tuple(ip_address(text) for text in texts) for texts in gateways]
-    networks = [pod_request(f"n{index}", default_route=value) for index, value in enumerate(elements)]
+    elements = [
+        None if texts is None else tuple(ip_address(text) for text in texts) for texts in gateways
+    ]
+    networks = [
+        pod_request(f"n{index}", default_route=value) for index, value in enumerate(elements)
+    ]
     return [route_change(delegate) for delegate in plan_delegates(networks, "eth0", "c1", {})]
 
 
@@ -146,40 +176,65 @@ ALL_GO = RouteChange(BOTH, ())
         ([None, ["10.6.0.1"]], [ALL_GO, RouteChange(BOTH, (V4,))]),
         ([None, ["fd00:6::1"]], [ALL_GO, RouteChange(BOTH, (V6,))]),
         ([None, ["10.6.0.1", "fd00:6::1"], None], [ALL_GO, RouteChange(BOTH, (V4, V6)), ALL_GO]),
-        ([None, ["10.6.0.1"], ["fd00:6::1"]], [ALL_GO, RouteChange(BOTH, (V4,)), RouteChange(BOTH, (V6,))]),
+        (
+            [None, ["10.6.0.1"], ["fd00:6::1"]],
+            [ALL_GO, RouteChange(BOTH, (V4,)), RouteChange(BOTH, (V6,))],
+        ),
         ([None, []], [ALL_GO, None]),
         ([["10.6.0.1"], None], [RouteChange(BOTH, (V4,)), None]),
         ([["10.6.0.1"]], [RouteChange(BOTH, (V4,))]),
     ],
 )
-def test_default_routes(gateways: list[list[str] | None], expected: list[RouteChange | None]) -> None:
+def test_default_routes(
+    gateways: list[list[str] | None], expected: list[RouteChange | None]
+) -> None:
     """
     Whoever has gateways gets them, everybody else gives up both families; an empty list keeps the plugin's own.
 
-    The key in the default network's element alone concerns nobody else. Source: reference meta-plugin.md 3.5.
+    The key in the default network's element alone concerns nobody else. Source: reference
+    meta-plugin.md 3.5.
     """
     assert expected == changes(*gateways)
 
 
 def test_result_after_the_change() -> None:
-    """The kept result says what is true: lost default routes are gone, in either spelling, new ones are there."""
+    """
+    The kept result says what is true.
+
+    Lost default routes are gone, in either spelling, new ones are there.
+    """
     result = Result(
         ips=(Ip(IPv4Interface("10.1.0.5/16")), Ip(IPv6Interface("fd00::5/64"))),
-        routes=(Route(IPv4Network("0.0.0.0/0"), V4), Route(IPv6Network("::0/0")), Route(IPv4Network("10.9.0.0/16"))),
+        routes=(
+            Route(IPv4Network("0.0.0.0/0"), V4),
+            Route(IPv6Network("::0/0")),
+            Route(IPv4Network("10.9.0.0/16")),
+        ),
     )
 
-    assert (Route(IPv6Network("::/0")), Route(IPv4Network("10.9.0.0/16"))) == with_default_routes(result, {4}, ()).routes
-    assert (Route(IPv4Network("10.9.0.0/16")), Route(IPv4Network("0.0.0.0/0"), V4), Route(IPv6Network("::/0"), V6)) == (
-        with_default_routes(result, BOTH, (V4, V6)).routes
-    )
+    assert (Route(IPv6Network("::/0")), Route(IPv4Network("10.9.0.0/16"))) == with_default_routes(
+        result, {4}, ()
+    ).routes
+    assert (
+        Route(IPv4Network("10.9.0.0/16")),
+        Route(IPv4Network("0.0.0.0/0"), V4),
+        Route(IPv6Network("::/0"), V6),
+    ) == (with_default_routes(result, BOTH, (V4, V6)).routes)
 
 
 KEYS = st.sampled_from(["K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID", "IP", "MAC", "X", "Y"])
 
 
-@given(st.lists(st.tuples(KEYS, st.text("abc=.", max_size=4)), max_size=8), st.sampled_from(["ADD", "DEL", "CHECK"]))
+@given(
+    st.lists(st.tuples(KEYS, st.text("abc=.", max_size=4)), max_size=8),
+    st.sampled_from(["ADD", "DEL", "CHECK"]),
+)
 def test_arguments(pairs: list[tuple[str, str]], command: str) -> None:
-    """Every key stands there once, the pod's five always; foreign keys and values that hold '=' survive."""
+    """
+    Every key stands there once, the pod's five always.
+
+    Foreign keys and values that hold '=' survive.
+    """
     pairs = [(key, "10.0.0.1" if key == "IP" else value) for key, value in pairs]
     args = parse_args(";".join(["IgnoreUnknown=1", *(f"{key}={value}" for key, value in pairs)]))
     delegate = plan(pod_request(mac="02:00:00:00:00:01", ips=("10.6.0.5/16", "fd00::5")))[1]
@@ -188,9 +243,13 @@ def test_arguments(pairs: list[tuple[str, str]], command: str) -> None:
     got = [(key, value) for key, _, value in split]
 
     assert len(got) == len(dict(got))
-    assert ["IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID"] == [
-        key for key, _ in got[:5]
-    ]
+    assert [
+        "IgnoreUnknown",
+        "K8S_POD_NAMESPACE",
+        "K8S_POD_NAME",
+        "K8S_POD_INFRA_CONTAINER_ID",
+        "K8S_POD_UID",
+    ] == [key for key, _ in got[:5]]
     expected = dict(pairs)
     if command == "ADD":
         expected |= {"MAC": "02:00:00:00:00:01", "IP": "10.6.0.5/16,fd00::5"}
@@ -200,7 +259,13 @@ def test_arguments(pairs: list[tuple[str, str]], command: str) -> None:
 
 def test_environment() -> None:
     """A delegate has the caller's environment, its own interface, and our folder before the caller's."""
-    env = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_PATH": "/p", "PATH": "/bin"}
+    env = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c1",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": "/p",
+        "PATH": "/bin",
+    }
 
     got = delegate_env(env, plan(pod_request())[1], "DEL", "/opt/cni/bin", parse_args(""), "")
 

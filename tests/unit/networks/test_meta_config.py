@@ -21,7 +21,10 @@ def test_defaults() -> None:
         config.bin_dir,
         config.namespace,
     )
-    assert (["kube-system"], ["default"]) == (list(config.system_namespaces), list(config.allowed_namespaces))
+    assert (["kube-system"], ["default"]) == (
+        list(config.system_namespaces),
+        list(config.allowed_namespaces),
+    )
 
 
 def test_all_keys() -> None:
@@ -72,7 +75,10 @@ def test_all_keys() -> None:
         ({"clusterNetwork": "x", "defaultNetworks": "y"}, "defaultNetworks is 'y', write a list"),
         ({"clusterNetwork": "x", "defaultNetworks": [""]}, "write a list of names"),
         ({"delegates": ["x"]}, "write a list of CNI configurations"),
-        ({"clusterNetwork": "x", "namespaceIsolation": "true"}, "namespaceIsolation is 'true', write true or false"),
+        (
+            {"clusterNetwork": "x", "namespaceIsolation": "true"},
+            "namespaceIsolation is 'true', write true or false",
+        ),
     ],
 )
 def test_refused(document: dict[str, Any], words: str) -> None:

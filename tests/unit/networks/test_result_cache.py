@@ -27,8 +27,14 @@ from spiderpool.networks.result_cache import (
 TEXTS = st.text("abc:1", max_size=5)
 CONFIGS = st.sampled_from(
     [
-        parse_definition('{"cniVersion":"1.0.0","type":"macvlan","x":{"y":[1]}}', "n1", "network n1"),
-        parse_definition('{"plugins":[{"type":"a","x":1},{"type":"b"}],"cniVersions":["1.1.0"]}', "n2", "network n2"),
+        parse_definition(
+            '{"cniVersion":"1.0.0","type":"macvlan","x":{"y":[1]}}', "n1", "network n1"
+        ),
+        parse_definition(
+            '{"plugins":[{"type":"a","x":1},{"type":"b"}],"cniVersions":["1.1.0"]}',
+            "n2",
+            "network n2",
+        ),
     ]
 )
 GATEWAYS = st.none() | st.lists(st.ip_addresses(), max_size=2).map(tuple)
@@ -39,7 +45,10 @@ ARGS = st.dictionaries(st.sampled_from(["mac", "ips", "portMappings"]), TEXTS)
 def lists_of_delegates(draw: st.DrawFn) -> tuple[Delegate, ...]:
     """Delegates as a plan makes them: names by position unless they ask for one."""
     requests = draw(st.lists(st.sampled_from(["", "x", "y"]), min_size=1, max_size=3))
-    names = [request or ("eth0" if index == 0 else f"net{index}") for index, request in enumerate(requests)]
+    names = [
+        request or ("eth0" if index == 0 else f"net{index}")
+        for index, request in enumerate(requests)
+    ]
     return tuple(
         Delegate(
             name=draw(TEXTS),
@@ -76,7 +85,17 @@ def test_damage(delegates: tuple[Delegate, ...], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{}", "null", "[1]", "[{}]", '[{"Conf":{"name":"x"}}]', '[{"Bytes":"!!"}]', '[{"Bytes":"e30="}]']
+    "text",
+    [
+        "[]",
+        "{}",
+        "null",
+        "[1]",
+        "[{}]",
+        '[{"Conf":{"name":"x"}}]',
+        '[{"Bytes":"!!"}]',
+        '[{"Bytes":"e30="}]',
+    ],
 )
 def test_nonsense(text: str) -> None:
     """What nobody writes is damaged."""
@@ -86,9 +105,20 @@ def test_nonsense(text: str) -> None:
 
 def test_keys() -> None:
     """The text has Multus' keys, so that Multus can take over (reference meta-plugin.md 5)."""
-    config = parse_definition('{"cniVersion":"0.3.1","name":"n","type":"macvlan"}', "n", "network n")
+    config = parse_definition(
+        '{"cniVersion":"0.3.1","name":"n","type":"macvlan"}', "n", "network n"
+    )
     gateways = (ip_address("10.6.0.1"),)
-    delegate = Delegate("ns/n", config, "x", requested_ifname="x", mac="m", ips=("i",), gateways=gateways, lose=frozenset({6}))
+    delegate = Delegate(
+        "ns/n",
+        config,
+        "x",
+        requested_ifname="x",
+        mac="m",
+        ips=("i",),
+        gateways=gateways,
+        lose=frozenset({6}),
+    )
 
     (item,) = msgspec.json.decode(render_delegates([delegate]))
 
@@ -109,15 +139,27 @@ def test_keys() -> None:
 
 
 def test_values_that_multus_does_not_keep() -> None:
-    """Without kept values the requests give them; the runtime's port mappings are the default network's."""
+    """
+    Without kept values the requests give them.
+
+    The runtime's port mappings are the default network's.
+    """
     conf = {"cniVersion": "0.3.1", "name": "n", "type": "macvlan"}
-    items = [{"Conf": conf, "Name": "a"}, {"Conf": conf, "Name": "b", "macRequest": "m", "ipRequest": ["i"], "deviceID": "d"}]
+    items = [
+        {"Conf": conf, "Name": "a"},
+        {"Conf": conf, "Name": "b", "macRequest": "m", "ipRequest": ["i"], "deviceID": "d"},
+    ]
     runtime = {"portMappings": [1], "bandwidth": {"x": 1}}
 
     first, second = parse_delegates(msgspec.json.encode(items), "eth0", runtime)
 
     assert runtime == first.capability_args
-    assert {"bandwidth": {"x": 1}, "mac": "m", "ips": ["i"], "deviceID": "d"} == second.capability_args
+    assert {
+        "bandwidth": {"x": 1},
+        "mac": "m",
+        "ips": ["i"],
+        "deviceID": "d",
+    } == second.capability_args
     assert ("eth0", "net1") == (first.ifname, second.ifname)
 
 
@@ -125,7 +167,9 @@ def test_result_file() -> None:
     """A kept result has libcni's form and place (reference meta-plugin.md 3.2)."""
     config = parse_definition('{"cniVersion":"1.0.0","type":"macvlan"}', "n", "network n")
     delegate = Delegate("ns/n", config, "net1", capability_args={"mac": "m"})
-    kept = cached_result(delegate, "c1", "/ns", parse_args("IgnoreUnknown=1;A=b"), {"cniVersion": "1.0.0"})
+    kept = cached_result(
+        delegate, "c1", "/ns", parse_args("IgnoreUnknown=1;A=b"), {"cniVersion": "1.0.0"}
+    )
 
     text = render_result_file(kept)
 
@@ -145,7 +189,9 @@ def test_result_file() -> None:
     assert "results/n-c1-net1" == result_file("n", "c1", "net1")
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b'{"kind":"other"}', b'{"kind":"cniCacheV1","result":1}', b"[]"])
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b'{"kind":"other"}', b'{"kind":"cniCacheV1","result":1}', b"[]"]
+)
 def test_damaged_result_file(text: bytes) -> None:
     """What is no cached result is refused."""
     with pytest.raises(Undecodable):

@@ -19,7 +19,16 @@ from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.records.build import hand_over, let_go, put_in_place, record_of
 from spiderpool.records.derived import endpoint_of, pool_status
-from tests.fakes.objects import DEPLOYMENT, FEATURES, MACHINE, STATEFULSET, make_facts, make_pod, make_pool, make_record
+from tests.fakes.objects import (
+    DEPLOYMENT,
+    FEATURES,
+    MACHINE,
+    STATEFULSET,
+    make_facts,
+    make_pod,
+    make_pool,
+    make_record,
+)
 
 GATED = make_pool(gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
 GATED6 = make_pool("six", "fd00::/64", gateway="fd00::1")
@@ -61,12 +70,20 @@ def test_a_new_record() -> None:
                 "node": "node1",
                 "containerID": "sandbox-1",
                 "network": "macvlan",
-                "owner": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d-uid"},
+                "owner": {
+                    "apiVersion": "apps/v1",
+                    "kind": "Deployment",
+                    "name": "web",
+                    "uid": "d-uid",
+                },
             },
             "static": False,
             "gateway": "10.6.0.1",
             "cleanGateway": True,
-            "routes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}, {"dst": "10.9.0.0/16", "gw": "10.6.0.3"}],
+            "routes": [
+                {"dst": "10.7.0.0/16", "gw": "10.6.0.2"},
+                {"dst": "10.9.0.0/16", "gw": "10.6.0.3"},
+            ],
             "stateSince": None,
             "conflictMAC": None,
         },
@@ -85,17 +102,34 @@ def test_a_machine_s_record() -> None:
     """The holder of a virtual machine's address is the machine, not its launcher pod."""
     record = make_record(facts=make_facts(pod=make_pod("virt-launcher-vm-abc"), owner=MACHINE))
 
-    assert (HolderKind.VIRTUAL_MACHINE, "vm", True) == (record.spec.holder.kind, record.spec.holder.name, record.spec.static)
+    assert (HolderKind.VIRTUAL_MACHINE, "vm", True) == (
+        record.spec.holder.kind,
+        record.spec.holder.name,
+        record.spec.static,
+    )
 
 
 def test_hand_over() -> None:
-    """A handed-over record has the new pod's UID, node and sandbox; name, routes, key and resource version stay."""
+    """
+    A handed-over record has the new pod's UID, node and sandbox.
+
+    Name, routes, key and resource version stay.
+    """
     facts = make_facts(GATED, pod=make_pod("db-0"), owner=STATEFULSET)
     old = make_record("10.6.0.10", GATED, facts)
     stored = replace(old, metadata=replace(old.metadata, uid="r-uid", resource_version="7"))
-    new = hand_over(stored, make_pod("db-0", uid="uid-2", node="node2"), STATEFULSET, Request("eth0", container_id="sandbox-2"))
+    new = hand_over(
+        stored,
+        make_pod("db-0", uid="uid-2", node="node2"),
+        STATEFULSET,
+        Request("eth0", container_id="sandbox-2"),
+    )
 
-    assert ("uid-2", "node2", "sandbox-2") == (new.spec.holder.uid, new.spec.holder.node, new.spec.holder.container_id)
+    assert ("uid-2", "node2", "sandbox-2") == (
+        new.spec.holder.uid,
+        new.spec.holder.node,
+        new.spec.holder.container_id,
+    )
     assert new.metadata.labels["ipam.spidernet.io/node"] == "node2"
     assert ("r-uid", "7") == (new.metadata.uid, new.metadata.resource_version)
     assert old.spec.routes == new.spec.routes
@@ -119,15 +153,29 @@ def test_cooling_and_back() -> None:
 def test_foreign_labels_stay() -> None:
     """Labels of others survive; ours follow the specification."""
     record = make_record()
-    marked = replace(record.metadata, labels={**record.metadata.labels, "other": "x", "ipam.spidernet.io/node": "stale"})
+    marked = replace(
+        record.metadata,
+        labels={**record.metadata.labels, "other": "x", "ipam.spidernet.io/node": "stale"},
+    )
 
-    assert record_of(record.spec, marked).metadata.labels == {**record.metadata.labels, "other": "x"}
+    assert record_of(record.spec, marked).metadata.labels == {
+        **record.metadata.labels,
+        "other": "x",
+    }
 
 
 def test_answer() -> None:
     """The answer has the form of reference ipam.md 3.8."""
     expected = {
-        "ips": [{"address": "10.6.0.10/16", "gateway": "10.6.0.1", "ipPool": "blue", "nic": "eth0", "version": 4}],
+        "ips": [
+            {
+                "address": "10.6.0.10/16",
+                "gateway": "10.6.0.1",
+                "ipPool": "blue",
+                "nic": "eth0",
+                "version": 4,
+            }
+        ],
         "routes": [
             {"dst": "10.7.0.0/16", "gw": "10.6.0.2", "ifName": "eth0"},
             {"dst": "0.0.0.0/0", "gw": "10.6.0.1", "ifName": "eth0"},
@@ -156,7 +204,8 @@ def test_clean_gateway() -> None:
     assert ["fd00::1"] == [ip.gateway for ip in answer.ips or ()]
     assert answer.routes is None
     assert [("::/0", "fd00::1")] == [
-        (route.dst, route.gw) for route in render_answer([make_record("fd00::10", GATED6)], FEATURES).routes or ()
+        (route.dst, route.gw)
+        for route in render_answer([make_record("fd00::10", GATED6)], FEATURES).routes or ()
     ]
 
 
@@ -186,7 +235,9 @@ def test_endpoint() -> None:
         "metadata": {
             "name": "web-1",
             "namespace": "ns",
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": "uid-1"}],
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": "uid-1"}
+            ],
         },
         "status": {
             "current": {
@@ -225,7 +276,9 @@ def test_endpoints_of_static_holders() -> None:
 
 def test_no_endpoint() -> None:
     """A pod that holds nothing has no endpoint; cooling addresses are not held."""
-    assert endpoint_of([let_go(make_record(), IPState.COOLING, "now")], make_pod(), DEPLOYMENT) is None
+    assert (
+        endpoint_of([let_go(make_record(), IPState.COOLING, "now")], make_pod(), DEPLOYMENT) is None
+    )
 
 
 def test_owner_is_no_controller() -> None:
@@ -233,16 +286,25 @@ def test_owner_is_no_controller() -> None:
     endpoint = endpoint_of([make_record()], make_pod(), DEPLOYMENT)
 
     assert endpoint is not None
-    assert (OwnerReference(api_version="v1", kind="Pod", name="web-1", uid="uid-1"),) == endpoint.metadata.owner_references
+    assert (
+        OwnerReference(api_version="v1", kind="Pod", name="web-1", uid="uid-1"),
+    ) == endpoint.metadata.owner_references
 
 
 def records_of(*ips: str) -> list[SpiderIP]:
     """Make the records of several pods."""
-    return [make_record(ip, facts=make_facts(pod=make_pod(f"pod-{ip[-1]}", uid=f"u{ip[-1]}"))) for ip in ips]
+    return [
+        make_record(ip, facts=make_facts(pod=make_pod(f"pod-{ip[-1]}", uid=f"u{ip[-1]}")))
+        for ip in ips
+    ]
 
 
 def test_pool_status() -> None:
-    """The status has the original's exact form: keys in plain string order, counts beside it (reference ipam.md 1.1)."""
+    """
+    The status has the original's exact form.
+
+    Keys in plain string order, counts beside it (reference ipam.md 1.1).
+    """
     status = pool_status(records_of("10.6.0.9", "10.6.0.10"), make_pool(gateway="10.6.0.10"))
 
     assert (2, 10) == (status.allocated_ip_count, status.total_ip_count)
@@ -252,9 +314,15 @@ def test_pool_status() -> None:
 
 
 def test_pool_status_of_nothing() -> None:
-    """Without allocations the map is absent; neither cooling addresses nor the controller's own claims count."""
+    """
+    Without allocations the map is absent.
+
+    Neither cooling addresses nor the controller's own claims count.
+    """
     claim = replace(make_record("10.6.0.12").spec, holder=Holder(kind=HolderKind.POOL, name="blue"))
-    status = pool_status([let_go(make_record("10.6.0.11"), IPState.COOLING, "now"), record_of(claim)], make_pool())
+    status = pool_status(
+        [let_go(make_record("10.6.0.11"), IPState.COOLING, "now"), record_of(claim)], make_pool()
+    )
 
     assert status.allocated_ips is None
     assert (0, 10) == (status.allocated_ip_count, status.total_ip_count)
@@ -275,7 +343,8 @@ def test_pool_status_at_the_limit() -> None:
 def test_only_held_records_count(states: list[IPState]) -> None:
     """Counts and map always agree, over records in any state."""
     records = [
-        record_of(replace(make_record(f"10.6.0.{10 + number}").spec, state=state)) for number, state in enumerate(states)
+        record_of(replace(make_record(f"10.6.0.{10 + number}").spec, state=state))
+        for number, state in enumerate(states)
     ]
     status = pool_status(records, make_pool())
     held = [record.spec.ip for record in records if record.spec.state is IPState.HELD]

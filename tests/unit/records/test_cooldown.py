@@ -20,7 +20,9 @@ def test_an_address_rests_in_its_pool(state: IPState) -> None:
     """The record says since when its address rests, and in which state."""
     record = make_record()
 
-    assert let_go(record, state, "2025-01-02T03:04:05Z") == release(record, make_pool(coolDownSeconds=30), NOW, state)
+    assert let_go(record, state, "2025-01-02T03:04:05Z") == release(
+        record, make_pool(coolDownSeconds=30), NOW, state
+    )
 
 
 def test_reasons_stay_on_the_record() -> None:
@@ -50,7 +52,9 @@ def test_nothing_rests_without_a_place_and_a_time(pool: Pool | None, state: IPSt
 
 def test_quarantine_needs_no_cool_down() -> None:
     """An address that somebody else uses is set aside whatever its pool's cool-down is."""
-    assert release(make_record(), make_pool(coolDownSeconds=0), NOW, IPState.QUARANTINED) is not None
+    assert (
+        release(make_record(), make_pool(coolDownSeconds=0), NOW, IPState.QUARANTINED) is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,8 @@ def test_quarantine_needs_no_cool_down() -> None:
         ("10.6.0.10", None, IPState.QUARANTINED, 300),
     ],
 )
-def test_how_long_an_address_rests(ip: str, pool: Pool | None, state: IPState, seconds: float) -> None:
+def test_how_long_an_address_rests(
+    ip: str, pool: Pool | None, state: IPState, seconds: float
+) -> None:
     """The pool says so as long as it has the address; quarantine takes 5 minutes."""
     assert seconds == rest_s(let_go(make_record(ip), state, "2025-01-01T00:00:00Z"), pool)

@@ -1,4 +1,8 @@
-"""When an address stays with its holder, goes, or goes over to the next pod (architecture "DEL"; reference ipam.md 3.6)."""
+"""
+When an address stays with its holder, goes, or goes over to the next pod (architecture "DEL".
+
+Reference ipam.md 3.6).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,14 @@ from spiderpool.records.lifecycle import (
     next_step,
     statefulset_name,
 )
-from tests.fakes.objects import MACHINE, STATEFULSET, make_facts, make_pod, make_record, make_statefulset
+from tests.fakes.objects import (
+    MACHINE,
+    STATEFULSET,
+    make_facts,
+    make_pod,
+    make_record,
+    make_statefulset,
+)
 
 STATELESS = make_record()
 STATIC = make_record(facts=make_facts(pod=make_pod("db-1"), owner=STATEFULSET))
@@ -38,7 +49,9 @@ IMPORTED = make_record(container_id="")
 
 def partial(*, deleted: bool = False) -> PartialObject:
     """Make the metadata of a virtual machine."""
-    metadata = {"name": "vm", "namespace": "ns"} | ({"deletionTimestamp": "2025-01-01T00:00:00Z"} if deleted else {})
+    metadata = {"name": "vm", "namespace": "ns"} | (
+        {"deletionTimestamp": "2025-01-01T00:00:00Z"} if deleted else {}
+    )
     return msgspec.convert({"metadata": metadata}, PartialObject)
 
 
@@ -52,11 +65,21 @@ def partial(*, deleted: bool = False) -> PartialObject:
         (make_pod(deleted=True), "sandbox-1", "uid-1", Action.RELEASE, "ended"),
         (make_pod(phase="Failed", restart="Never"), "sandbox-1", "uid-1", Action.RELEASE, "ended"),
         (make_pod(uid="uid-2"), "sandbox-1", "uid-1", Action.RELEASE, "ended"),
-        (None, "sandbox-0", "uid-1", Action.KEEP, "held by sandbox sandbox-1, deleted is sandbox-0"),
+        (
+            None,
+            "sandbox-0",
+            "uid-1",
+            Action.KEEP,
+            "held by sandbox sandbox-1, deleted is sandbox-0",
+        ),
     ],
 )
 def test_release(pod: Pod | None, container: str, uid: str, action: Action, words: str) -> None:
-    """The sandbox that holds the address releases it once its pod has ended; an older sandbox touches nothing."""
+    """
+    The sandbox that holds the address releases it once its pod has ended.
+
+    An older sandbox touches nothing.
+    """
     verdict = judge_release(STATELESS, pod, container, uid)
 
     assert action is verdict.action
@@ -74,7 +97,11 @@ def test_release(pod: Pod | None, container: str, uid: str, action: Action, word
     ],
 )
 def test_release_without_a_known_sandbox(pod: Pod | None, uid: str, action: Action) -> None:
-    """A record taken over from elsewhere knows no sandbox: the UID decides, the live pod's where the runtime gives none."""
+    """
+    A record taken over from elsewhere knows no sandbox.
+
+    The UID decides, the live pod's where the runtime gives none.
+    """
     assert action is judge_release(IMPORTED, pod, "sandbox-1", uid).action
 
 
@@ -82,7 +109,12 @@ def test_release_without_a_known_sandbox(pod: Pod | None, uid: str, action: Acti
     ("statefulset", "name", "action", "words"),
     [
         (make_statefulset(), "db-1", Action.KEEP, "StatefulSet ns/db wants db-1"),
-        (make_statefulset(replicas=1), "db-1", Action.RELEASE, "StatefulSet ns/db has 1 replicas from 0: db-1 is none of them"),
+        (
+            make_statefulset(replicas=1),
+            "db-1",
+            Action.RELEASE,
+            "StatefulSet ns/db has 1 replicas from 0: db-1 is none of them",
+        ),
         (make_statefulset(replicas=None), "db-0", Action.KEEP, "wants db-0"),
         (make_statefulset(replicas=None), "db-1", Action.RELEASE, "has 1 replicas from 0"),
         (make_statefulset(replicas=2, start=5), "db-6", Action.KEEP, "wants"),
@@ -93,11 +125,16 @@ def test_release_without_a_known_sandbox(pod: Pod | None, uid: str, action: Acti
         (make_statefulset(), "db-x", Action.RELEASE, "not the name of a StatefulSet's pod"),
     ],
 )
-def test_static_pods(statefulset: StatefulSet | None, name: str, action: Action, words: str) -> None:
+def test_static_pods(
+    statefulset: StatefulSet | None, name: str, action: Action, words: str
+) -> None:
     """A pod of a StatefulSet is valid while the StatefulSet exists and its ordinal is in range (reference ipam.md 3.6)."""
     record = make_record(facts=make_facts(pod=make_pod(name), owner=STATEFULSET))
     owners = HolderOwners(statefulset=statefulset)
-    verdicts = [judge_release(record, None, "sandbox-1", "uid-1", owners), judge_leak(record, None, owners)]
+    verdicts = [
+        judge_release(record, None, "sandbox-1", "uid-1", owners),
+        judge_leak(record, None, owners),
+    ]
 
     assert [action, action] == [verdict.action for verdict in verdicts]
     assert all(words in verdict.reason for verdict in verdicts)
@@ -114,7 +151,9 @@ def test_static_pods(statefulset: StatefulSet | None, name: str, action: Action,
         (None, None, Action.RELEASE),
     ],
 )
-def test_virtual_machines(instance: PartialObject | None, machine: PartialObject | None, action: Action) -> None:
+def test_virtual_machines(
+    instance: PartialObject | None, machine: PartialObject | None, action: Action
+) -> None:
     """A virtual machine is valid while its instance or the machine exists and is not being deleted."""
     owners = HolderOwners(instance=instance, machine=machine)
 
@@ -141,12 +180,37 @@ def test_which_statefulset() -> None:
         ),
         (STATELESS, make_pod(), Action.KEEP, "exists"),
         (STATELESS, make_pod(deleted=True), Action.RELEASE, "pod ns/web-1 hangs in deletion"),
-        (STATELESS, make_pod(phase="Succeeded", restart="Never"), Action.RELEASE, "pod ns/web-1 has ended (Succeeded)"),
-        (STATELESS, make_pod(phase="Succeeded", restart="Always"), Action.RELEASE, "pod ns/web-1 has ended (Succeeded)"),
-        (STATELESS, make_pod(phase="Failed", restart="OnFailure"), Action.RELEASE, "pod ns/web-1 has ended (Failed)"),
-        (let_go(STATELESS, IPState.COOLING, "now"), None, Action.KEEP, "the address is Cooling, nobody holds it"),
+        (
+            STATELESS,
+            make_pod(phase="Succeeded", restart="Never"),
+            Action.RELEASE,
+            "pod ns/web-1 has ended (Succeeded)",
+        ),
+        (
+            STATELESS,
+            make_pod(phase="Succeeded", restart="Always"),
+            Action.RELEASE,
+            "pod ns/web-1 has ended (Succeeded)",
+        ),
+        (
+            STATELESS,
+            make_pod(phase="Failed", restart="OnFailure"),
+            Action.RELEASE,
+            "pod ns/web-1 has ended (Failed)",
+        ),
+        (
+            let_go(STATELESS, IPState.COOLING, "now"),
+            None,
+            Action.KEEP,
+            "the address is Cooling, nobody holds it",
+        ),
         (STATIC, make_pod("db-1"), Action.KEEP, "exists"),
-        (STATIC, make_pod("db-1", phase="Failed", reason="Evicted"), Action.RELEASE, "does not exist"),
+        (
+            STATIC,
+            make_pod("db-1", phase="Failed", reason="Evicted"),
+            Action.RELEASE,
+            "does not exist",
+        ),
         (STATIC, make_pod("db-1", uid="uid-2"), Action.RELEASE, "StatefulSet ns/db does not exist"),
     ],
 )
@@ -185,7 +249,14 @@ def test_handover(record: SpiderIP, pod: Pod, action: Action) -> None:
 
 
 PODS = st.sampled_from(
-    [None, make_pod(), make_pod(uid="uid-2"), make_pod(deleted=True), make_pod("db-1"), make_pod("db-1", uid="uid-2")]
+    [
+        None,
+        make_pod(),
+        make_pod(uid="uid-2"),
+        make_pod(deleted=True),
+        make_pod("db-1"),
+        make_pod("db-1", uid="uid-2"),
+    ]
 )
 
 
@@ -195,9 +266,15 @@ PODS = st.sampled_from(
     st.sampled_from(["", "sandbox-1", "x"]),
     st.sampled_from(["", "uid-1"]),
 )
-def test_a_living_pod_keeps_its_address(record: SpiderIP, pod: Pod | None, container: str, uid: str) -> None:
+def test_a_living_pod_keeps_its_address(
+    record: SpiderIP, pod: Pod | None, container: str, uid: str
+) -> None:
     """Whatever DEL or scan says, an address is never taken from the living pod that holds it."""
-    mine = pod is not None and pod.metadata.uid == record.spec.holder.uid and pod.metadata.deletion_timestamp is None
+    mine = (
+        pod is not None
+        and pod.metadata.uid == record.spec.holder.uid
+        and pod.metadata.deletion_timestamp is None
+    )
     verdicts = [judge_release(record, pod, container, uid), judge_leak(record, pod)]
 
     assert not mine or [Action.KEEP] * 2 == [verdict.action for verdict in verdicts]
@@ -225,16 +302,24 @@ def ending(grace: int | None = None, *, deleted: bool = True, phase: str = "Runn
         (ending(None, deleted=False, phase="Failed"), 7, Trigger.FINISHED, 12),
     ],
 )
-def test_how_long_a_leak_must_have_been_seen(pod: Pod | None, additional_s: float, trigger: Trigger, patience_s: float) -> None:
+def test_how_long_a_leak_must_have_been_seen(
+    pod: Pod | None, additional_s: float, trigger: Trigger, patience_s: float
+) -> None:
     """The pod's grace period once, since the observer's own clock runs, plus the additional delay and the second look."""
     verdict = judge_leak(STATELESS, pod, rules=Rules(additional_s=additional_s))
 
-    assert (Action.RELEASE, trigger, patience_s) == (verdict.action, verdict.trigger, verdict.patience_s)
+    assert (Action.RELEASE, trigger, patience_s) == (
+        verdict.action,
+        verdict.trigger,
+        verdict.patience_s,
+    )
 
 
 @pytest.mark.parametrize("node", [NodeState.LOST, NodeState.GONE])
 @pytest.mark.parametrize(("grace", "patience_s"), [(10, 15), (None, 35)])
-def test_a_finished_pod_has_its_grace_where_nobody_can_be_asked(node: NodeState, grace: int | None, patience_s: float) -> None:
+def test_a_finished_pod_has_its_grace_where_nobody_can_be_asked(
+    node: NodeState, grace: int | None, patience_s: float
+) -> None:
     """On a lost node the pod's grace period passes first, Kubernetes' default of 30 s if it has none of its own."""
     pod = ending(grace, deleted=False, phase="Succeeded")
 
@@ -253,17 +338,27 @@ def test_a_finished_pod_has_its_grace_where_nobody_can_be_asked(node: NodeState,
         (NodeState.GONE, False, True, Action.RELEASE),
     ],
 )
-def test_switches_by_the_state_of_the_node(pod: Pod, node: NodeState, ready: bool, lost: bool, action: Action) -> None:
+def test_switches_by_the_state_of_the_node(
+    pod: Pod, node: NodeState, ready: bool, lost: bool, action: Action
+) -> None:
     """Pods that end without an end are reclaimed by the switch for their node's state (reference ipam.md 6.1)."""
-    verdict = judge_leak(STATELESS, pod, node=node, rules=Rules(on_ready_node=ready, on_lost_node=lost))
+    verdict = judge_leak(
+        STATELESS, pod, node=node, rules=Rules(on_ready_node=ready, on_lost_node=lost)
+    )
 
     assert action is verdict.action
 
 
 @pytest.mark.parametrize("node", list(NodeState))
 def test_switches_do_not_concern_pods_that_are_gone(node: NodeState) -> None:
-    """A pod that is gone is reclaimed with both switches off (reference ipam.md 6.2: no node check)."""
-    verdict = judge_leak(STATELESS, None, node=node, rules=Rules(on_ready_node=False, on_lost_node=False))
+    """
+    A pod that is gone is reclaimed with both switches off (reference ipam.md 6.2.
+
+    No node check).
+    """
+    verdict = judge_leak(
+        STATELESS, None, node=node, rules=Rules(on_ready_node=False, on_lost_node=False)
+    )
 
     assert Action.RELEASE is verdict.action
 
@@ -274,7 +369,13 @@ def test_switches_do_not_concern_pods_that_are_gone(node: NodeState) -> None:
         (make_pod(), False, Action.KEEP),
         (make_pod(), True, Action.RELEASE),
         (make_pod(phase="Pending"), True, Action.KEEP),
-        (replace(make_pod(), status=replace(make_pod().status, pod_ips=(PodIP(ip="10.6.0.10"),))), True, Action.KEEP),
+        (
+            replace(
+                make_pod(), status=replace(make_pod().status, pod_ips=(PodIP(ip="10.6.0.10"),))
+            ),
+            True,
+            Action.KEEP,
+        ),
     ],
 )
 def test_a_pod_that_runs_without_an_address(pod: Pod, blank: bool, action: Action) -> None:
@@ -282,12 +383,17 @@ def test_a_pod_that_runs_without_an_address(pod: Pod, blank: bool, action: Actio
     assert action is judge_leak(STATELESS, pod, rules=Rules(blank=blank)).action
 
 
-@pytest.mark.parametrize("static_pod", [make_pod("db-1", deleted=True), make_pod("db-1", phase="Failed", reason="Evicted")])
+@pytest.mark.parametrize(
+    "static_pod",
+    [make_pod("db-1", deleted=True), make_pod("db-1", phase="Failed", reason="Evicted")],
+)
 def test_a_wanted_static_pod_that_ends_keeps_its_address(static_pod: Pod) -> None:
     """A valid pod of a StatefulSet keeps its address on every node, ready or lost (reference ipam.md 6.2)."""
     owners = HolderOwners(statefulset=make_statefulset())
 
-    assert {Action.KEEP} == {judge_leak(STATIC, static_pod, owners, node=node).action for node in NodeState}
+    assert {Action.KEEP} == {
+        judge_leak(STATIC, static_pod, owners, node=node).action for node in NodeState
+    }
 
 
 LEAK = Verdict(Action.RELEASE, "pod ns/web-1 does not exist", Trigger.POD_GONE, 5.0)
@@ -300,15 +406,37 @@ LEAK = Verdict(Action.RELEASE, "pod ns/web-1 does not exist", Trigger.POD_GONE, 
         (NodeState.LOST, 4.0, None, "", Step.WAIT, 1.0, "does not exist"),
         (NodeState.READY, 5.0, None, "", Step.ASK, SILENCE_S, "does not exist"),
         (NodeState.READY, 9.0, 4.0, "", Step.WAIT, SILENCE_S - 4, "does not exist"),
-        (NodeState.READY, 90.0, SILENCE_S, "", Step.RELEASE, 0.0, "the agent of node n did not answer for 30 s"),
-        (NodeState.READY, 9000.0, 8000.0, "still worn", Step.WAIT, IN_USE_CHECK_S, "does not exist; still worn"),
+        (
+            NodeState.READY,
+            90.0,
+            SILENCE_S,
+            "",
+            Step.RELEASE,
+            0.0,
+            "the agent of node n did not answer for 30 s",
+        ),
+        (
+            NodeState.READY,
+            9000.0,
+            8000.0,
+            "still worn",
+            Step.WAIT,
+            IN_USE_CHECK_S,
+            "does not exist; still worn",
+        ),
         (NodeState.LOST, 5.0, None, "", Step.RELEASE, 0.0, "node n is not Ready"),
         (NodeState.LOST, 9.0, 4.0, "still worn", Step.RELEASE, 0.0, "node n is not Ready"),
         (NodeState.GONE, 5.0, None, "", Step.RELEASE, 0.0, "node n does not exist"),
     ],
 )
 def test_next_step(
-    node: NodeState, seen_s: float, asked_s: float | None, answer: str, step: Step, wait_s: float, words: str
+    node: NodeState,
+    seen_s: float,
+    asked_s: float | None,
+    answer: str,
+    step: Step,
+    wait_s: float,
+    words: str,
 ) -> None:
     """Two steps on a node that answers, time where nobody does (architecture 2, "Reclaim")."""
     found = next_step(LEAK, node, seen_s=seen_s, asked_s=asked_s, answer=answer, name="n")
@@ -326,7 +454,9 @@ def test_next_step(
         (NodeState.GONE, 9000.0, Step.WAIT),
     ],
 )
-def test_time_never_decides_between_two_addresses_of_a_living_pod(node: NodeState, asked_s: float | None, step: Step) -> None:
+def test_time_never_decides_between_two_addresses_of_a_living_pod(
+    node: NodeState, asked_s: float | None, step: Step
+) -> None:
     """Which of two addresses a pod wears is known to its node alone."""
     verdict = judge_leak(STATELESS, make_pod(), twins=[STATELESS])
 
@@ -343,9 +473,17 @@ def test_time_never_decides_between_two_addresses_of_a_living_pod(node: NodeStat
         ("second", None, Action.KEEP),
     ],
 )
-def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(uid: str, pod: Pod | None, action: Action) -> None:
-    """An agent that ended between claiming one address and releasing the other leaves two; only the living pod's stays."""
-    twin = make_record("10.6.0.11", facts=make_facts(pod=make_pod("db-1", uid=uid), owner=STATEFULSET))
+def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(
+    uid: str, pod: Pod | None, action: Action
+) -> None:
+    """
+    An agent that ended between claiming one address and releasing the other leaves two.
+
+    Only the living pod's stays.
+    """
+    twin = make_record(
+        "10.6.0.11", facts=make_facts(pod=make_pod("db-1", uid=uid), owner=STATEFULSET)
+    )
     owners = HolderOwners(statefulset=make_statefulset("db", replicas=2))
 
     verdict = judge_leak(STATIC, pod, owners, twins=[twin])
@@ -356,18 +494,32 @@ def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(uid: str,
 
 @pytest.mark.parametrize(
     ("in_use_in", "twin_in_use", "action"),
-    [("", True, Action.RELEASE), ("", False, Action.KEEP), ("/var/run/netns/x", True, Action.KEEP), ("/x", False, Action.KEEP)],
+    [
+        ("", True, Action.RELEASE),
+        ("", False, Action.KEEP),
+        ("/var/run/netns/x", True, Action.KEEP),
+        ("/x", False, Action.KEEP),
+    ],
 )
-def test_the_node_keeps_the_one_that_is_worn(in_use_in: str, twin_in_use: bool, action: Action) -> None:
+def test_the_node_keeps_the_one_that_is_worn(
+    in_use_in: str, twin_in_use: bool, action: Action
+) -> None:
     """Of two addresses of one claim that goes which is not worn while the other one is."""
-    assert action is judge_leak_check(STATELESS, make_pod(), Trigger.TWICE, in_use_in, twin_in_use=twin_in_use).action
+    assert (
+        action
+        is judge_leak_check(
+            STATELESS, make_pod(), Trigger.TWICE, in_use_in, twin_in_use=twin_in_use
+        ).action
+    )
 
 
 def test_next_step_of_a_record_that_stays() -> None:
     """A verdict that keeps needs nobody's word."""
     kept = Verdict(Action.KEEP, "pod ns/web-1 exists")
 
-    assert {Step.KEEP} == {next_step(kept, node, seen_s=1000.0, asked_s=900.0, name="n").step for node in NodeState}
+    assert {Step.KEEP} == {
+        next_step(kept, node, seen_s=1000.0, asked_s=900.0, name="n").step for node in NodeState
+    }
 
 
 @pytest.mark.parametrize(
@@ -382,8 +534,14 @@ def test_next_step_of_a_record_that_stays() -> None:
         (make_pod(), "pod without address", "/var/run/netns/cni-1", Action.KEEP, IN_USE_CHECK_S),
     ],
 )
-def test_the_word_of_the_node(pod: Pod | None, trigger: str, in_use_in: str, action: Action, again_s: float) -> None:
-    """The node releases what no namespace wears and no living pod has; what is worn it looks at again."""
+def test_the_word_of_the_node(
+    pod: Pod | None, trigger: str, in_use_in: str, action: Action, again_s: float
+) -> None:
+    """
+    The node releases what no namespace wears and no living pod has.
+
+    What is worn it looks at again.
+    """
     verdict = judge_leak_check(STATELESS, pod, trigger, in_use_in)
 
     assert (action, again_s) == (verdict.action, verdict.patience_s)

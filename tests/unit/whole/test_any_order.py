@@ -1,8 +1,8 @@
 """
 Any order of everything that happens to a cluster: agents, controller, applications, nodes, users, crashes.
 
-Never two holders of one address, never an address outside its pool, fixed addresses stay fixed, and when all has settled
-nothing is held by nobody.
+Never two holders of one address, never an address outside its pool, fixed addresses stay fixed, and
+when all has settled nothing is held by nobody.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Pod, StatefulSet, StatefulSetSpec
+from spiderpool.api.kubernetes.core import (
+    Node,
+    NodeCondition,
+    NodeStatus,
+    Pod,
+    StatefulSet,
+    StatefulSetSpec,
+)
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.reclaim.reclaimer import Reclaim
 from spiderpool.controller.runtime.context import Context as Leadership
@@ -49,7 +56,11 @@ LONG_S: Final = 240.0  # longer than grace, silence, rest and the look at static
 
 
 class Mortal:
-    """The way of one process to the cluster; at a chosen write of a record it dies: nothing that it asks is done any more."""
+    """
+    The way of one process to the cluster; at a chosen write of a record it dies.
+
+    Nothing that it asks is done any more.
+    """
 
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
@@ -65,7 +76,9 @@ class Mortal:
         method = getattr(self._cluster, name)
         return self._guarded(name, method) if asyncio.iscoroutinefunction(method) else method
 
-    def _guarded(self, verb: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _guarded(
+        self, verb: str, method: Callable[..., Awaitable[Any]]
+    ) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **more: Any) -> Any:
             if self.dead:
                 raise Unreachable("this process is dead")
@@ -129,7 +142,11 @@ class Box:
 
 
 class AnyOrder:
-    """A cluster of two nodes, three applications and two small pools; what happens to it is chosen by `choices`."""
+    """
+    A cluster of two nodes, three applications and two small pools.
+
+    What happens to it is chosen by `choices`.
+    """
 
     def __init__(self, choices: Random) -> None:
         self.choices = choices
@@ -147,22 +164,31 @@ class AnyOrder:
         self.boxes: dict[str, Box] = {}  # by UID
         self.lost: set[str] = set()
         self.fixed: dict[str, str] = {}
-        self.unseen: set[str] = set()  # addresses that a pool lost while watches stood still: a claim may have raced with that
-        self.forgiven: set[str] = set()  # worn by what lost DELs left, while agents could not see that they were asked
+        # addresses that a pool lost while watches stood still: a claim may have raced with that
+        self.unseen: set[str] = set()
+        # worn by what lost DELs left, while agents could not see that they were asked
+        self.forgiven: set[str] = set()
         self.late = False
         self.numbers = 0
         for pool in POOLS:
             self.simulation.pool(
-                pool, f"{RANGES[pool]}0/24", default=False, ips=[f"{RANGES[pool]}{FIRST}-{RANGES[pool]}{LAST}"]
+                pool,
+                f"{RANGES[pool]}0/24",
+                default=False,
+                ips=[f"{RANGES[pool]}{FIRST}-{RANGES[pool]}{LAST}"],
             )
         for node in NODES:
             self._node(node, ready=True)
         self.cluster.seed(
-            StatefulSet(metadata=ObjectMeta(name="db", namespace="ns", generation=1), spec=StatefulSetSpec(replicas=0))
+            StatefulSet(
+                metadata=ObjectMeta(name="db", namespace="ns", generation=1),
+                spec=StatefulSetSpec(replicas=0),
+            )
         )
         self.run(self._begin())
 
-    # --- the machinery ------------------------------------------------------------------------------------------------------
+    # --- the machinery
+    # ------------------------------------------------------------------------------------------------------
 
     def run(self, work: Any) -> Any:
         """Run something to its end."""
@@ -176,14 +202,20 @@ class AnyOrder:
     async def _start_agent(self, node: str) -> None:
         door, stack = Mortal(self.cluster), AsyncExitStack()
         agent = await stack.enter_async_context(
-            self.simulation.agent(node, cluster=door, wait_s=0, look=lambda: self._look(node), config=CONFIG)  # type: ignore[arg-type]
+            self.simulation.agent(
+                node, cluster=door, wait_s=0, look=lambda: self._look(node), config=CONFIG
+            )  # type: ignore[arg-type]
         )
         self.agents[node] = (agent, door, stack)
 
     async def _look(self, node: str) -> tuple[InUseNamespace, ...]:
         """Give what the namespaces of a node wear."""
         return tuple(
-            InUseNamespace(path=uid, pod_uid=uid, interfaces=(InUseInterface(nic="eth0", addresses=box.interfaces),))
+            InUseNamespace(
+                path=uid,
+                pod_uid=uid,
+                interfaces=(InUseInterface(nic="eth0", addresses=box.interfaces),),
+            )
             for uid, box in self.boxes.items()
             if box.pod.spec.node_name == node
         )
@@ -194,7 +226,9 @@ class AnyOrder:
         await pools.start()
         stack.push_async_callback(pools.stop)
         leadership = await stack.enter_async_context(Leadership(door, pools, CONFIG.features))  # type: ignore[arg-type]
-        worker = Reclaim(leadership, record_event=lambda *_: None, count=lambda _: None, clock=self.clock)
+        worker = Reclaim(
+            leadership, record_event=lambda *_: None, count=lambda _: None, clock=self.clock
+        )
         worker.start()
         return Controller(door, worker, stack)
 
@@ -217,27 +251,43 @@ class AnyOrder:
             self.clock.now += step
             left -= step
             await self.controller.worker.rounds.run_due()
-            await self.controller.worker.loop.run_due()
+            await self.controller.worker.queue.run_due()
             await self._bury()
             await self._hear_agents()
-        if self.late:  # agents do not see the questions: time decides, though a namespace may be left
-            self.forgiven |= {ip for uid, box in self.boxes.items() if not self._lives(uid) for ip in box.uses}
+        # agents do not see the questions: time decides, though a namespace may be left
+        if self.late:
+            self.forgiven |= {
+                ip for uid, box in self.boxes.items() if not self._lives(uid) for ip in box.uses
+            }
 
     async def _hear_agents(self) -> None:
         """Give agents the time to answer: ours passes slower than the controller's."""
         await asyncio.sleep(0.003)
         for _ in range(200):
-            asked = [record for record in self.cluster.all(SpiderIP) if record.held and suspicion_of(record)]
-            if self.late or all(ANNO_IN_USE in r.metadata.annotations or r.spec.holder.node in self.lost for r in asked):
+            asked = [
+                record
+                for record in self.cluster.all(SpiderIP)
+                if record.held and suspicion_of(record)
+            ]
+            if self.late or all(
+                ANNO_IN_USE in r.metadata.annotations or r.spec.holder.node in self.lost
+                for r in asked
+            ):
                 return
             await asyncio.sleep(0.002)
 
     def _node(self, name: str, *, ready: bool) -> None:
         condition = NodeCondition(type="Ready", status="True" if ready else "Unknown")
-        self.cluster.seed(Node(metadata=ObjectMeta(name=name), status=NodeStatus(conditions=(condition,))))
+        self.cluster.seed(
+            Node(metadata=ObjectMeta(name=name), status=NodeStatus(conditions=(condition,)))
+        )
 
     def _pods(self, app: App) -> dict[str, Pod]:
-        return {pod.metadata.name: pod for pod in self.cluster.all(Pod) if pod.metadata.name.rpartition("-")[0] == app.name}
+        return {
+            pod.metadata.name: pod
+            for pod in self.cluster.all(Pod)
+            if pod.metadata.name.rpartition("-")[0] == app.name
+        }
 
     def _alive(self, pod: Pod) -> bool:
         return pod.metadata.deletion_timestamp is None
@@ -250,7 +300,8 @@ class AnyOrder:
     def _current(self, uid: str) -> Pod | None:
         return next((pod for pod in self.cluster.all(Pod) if pod.metadata.uid == uid), None)
 
-    # --- applications -------------------------------------------------------------------------------------------------------
+    # --- applications
+    # -------------------------------------------------------------------------------------------------------
 
     def scale(self) -> None:
         """Let a user ask for another number of pods, and the application's controller make and delete pods."""
@@ -267,8 +318,12 @@ class AnyOrder:
         (found,) = self.cluster.all(StatefulSet)
         replicas = self.apps["db"].replicas
         meta = replace(found.metadata, generation=found.metadata.generation + 1)
-        self.cluster.seed(replace(found, metadata=meta, spec=replace(found.spec, replicas=replicas)))
-        self.fixed = {name: ip for name, ip in self.fixed.items() if int(name.rpartition("-")[2]) < replicas}
+        self.cluster.seed(
+            replace(found, metadata=meta, spec=replace(found.spec, replicas=replicas))
+        )
+        self.fixed = {
+            name: ip for name, ip in self.fixed.items() if int(name.rpartition("-")[2]) < replicas
+        }
 
     def reconcile(self) -> None:
         """Let each application's controller look after its pods."""
@@ -299,17 +354,30 @@ class AnyOrder:
         self.numbers += 1
         where = self.choices.choice(ready)
         annotations = {IPPOOL: {"ipv4": list(app.pools)}}
-        pod = self.simulation.pod(name, uid=f"{name}#{self.numbers}", node=where, annotations=annotations, stateful=app.static)
+        pod = self.simulation.pod(
+            name,
+            uid=f"{name}#{self.numbers}",
+            node=where,
+            annotations=annotations,
+            stateful=app.static,
+        )
         if not app.static:
             self.cluster.seed(
-                with_owner(replace(pod, metadata=replace(pod.metadata, resource_version="")), "Deployment", app.name)
+                with_owner(
+                    replace(pod, metadata=replace(pod.metadata, resource_version="")),
+                    "Deployment",
+                    app.name,
+                )
             )
 
     def _delete_pod(self, pod: Pod) -> None:
         """Let somebody delete a pod: it ends when its kubelet says so."""
         grace = self.apps[pod.metadata.name.rpartition("-")[0]].grace_s
         meta = replace(
-            pod.metadata, resource_version="", deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=grace
+            pod.metadata,
+            resource_version="",
+            deletion_timestamp="2026-01-01T00:00:00Z",
+            deletion_grace_period_seconds=grace,
         )
         self.cluster.seed(replace(pod, metadata=meta))
 
@@ -331,7 +399,11 @@ class AnyOrder:
 
     def finish(self) -> None:
         """Let a stateless pod end by itself, as a Job's does."""
-        running = [pod for pod in self.cluster.all(Pod) if self._alive(pod) and not pod.metadata.name.startswith("db")]
+        running = [
+            pod
+            for pod in self.cluster.all(Pod)
+            if self._alive(pod) and not pod.metadata.name.startswith("db")
+        ]
         if running:
             pod = self.choices.choice(running)
             spec = replace(pod.spec, termination_grace_period_seconds=5)
@@ -343,7 +415,8 @@ class AnyOrder:
             )
             self.cluster.seed(done)
 
-    # --- nodes --------------------------------------------------------------------------------------------------------------
+    # --- nodes
+    # --------------------------------------------------------------------------------------------------------------
 
     def kubelets(self) -> None:
         """
@@ -354,7 +427,9 @@ class AnyOrder:
         self.reconcile()
         for node in [node for node in NODES if node not in self.lost]:
             if self.choices.random() < 0.3:
-                self.agents[node][1].doom(self.choices.randrange(1, 4), after_commit=self.choices.random() < 0.5)
+                self.agents[node][1].doom(
+                    self.choices.randrange(1, 4), after_commit=self.choices.random() < 0.5
+                )
             self.run(self._kubelet(node, loses_del=self.choices.random() < 0.2))
 
     async def _kubelet(self, node: str, *, loses_del: bool) -> None:
@@ -373,7 +448,11 @@ class AnyOrder:
         if uid in self.boxes and self.boxes[uid].uses:
             return
         reserved = self._reserved()
-        had = {record.spec.ip for record in self.cluster.all(SpiderIP) if record.spec.holder.uid == uid and record.held}
+        had = {
+            record.spec.ip
+            for record in self.cluster.all(SpiderIP)
+            if record.spec.holder.uid == uid and record.held
+        }
         had |= set(self.fixed.values())
         try:
             answer = await self.agents[node][0].add(pod)
@@ -388,7 +467,11 @@ class AnyOrder:
             assert known == ip, "a fixed address moved"
 
     async def _end(self, node: str, pod: Pod, *, loses_del: bool) -> None:
-        """End a sandbox: the DEL is made, and repeated once after a failure; or it is lost, and perhaps the namespace stays."""
+        """
+        End a sandbox: the DEL is made, and repeated once after a failure.
+
+        Or it is lost, and perhaps the namespace stays.
+        """
         if not loses_del:
             for _ in range(2):
                 with suppress(SpiderpoolError):
@@ -434,12 +517,15 @@ class AnyOrder:
         await self.agents.pop(node)[2].aclose()
         await self._start_agent(node)
 
-    # --- the controller, users, the API server ------------------------------------------------------------------------------
+    # --- the controller, users, the API server
+    # ------------------------------------------------------------------------------
 
     def time(self) -> None:
         """Let time pass; the controller may die at its next write."""
         if self.choices.random() < 0.3:
-            self.controller.door.doom(self.choices.randrange(1, 3), after_commit=self.choices.random() < 0.5)
+            self.controller.door.doom(
+                self.choices.randrange(1, 3), after_commit=self.choices.random() < 0.5
+            )
         self.run(self._pass_time(self.choices.choice([1.0, 6.0, 40.0])))
 
     def _reserved(self) -> set[str]:
@@ -449,22 +535,37 @@ class AnyOrder:
         """Let a user reserve one address, in place of the one before."""
         pool, number = self.choices.choice(POOLS), self.choices.randrange(FIRST, LAST + 1)
         self.cluster.seed(
-            SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=(f"{RANGES[pool]}{number}",)))
+            SpiderReservedIP(
+                metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=(f"{RANGES[pool]}{number}",))
+            )
         )
         self.run(asyncio.sleep(0.003))
 
     def edit_pool(self) -> None:
-        """Let a user change a pool's addresses, as far as the webhook lets him: no held address goes."""
+        """
+        Let a user change a pool's addresses, as far as the webhook lets him.
+
+        No held address goes.
+        """
         pool = self.choices.choice(POOLS)
-        low, high = self.choices.randrange(FIRST, FIRST + 2), self.choices.randrange(LAST - 1, LAST + 1)
+        low, high = (
+            self.choices.randrange(FIRST, FIRST + 2),
+            self.choices.randrange(LAST - 1, LAST + 1),
+        )
         (found,) = [each for each in self.cluster.all(SpiderIPPool) if each.metadata.name == pool]
         wanted = parse_ranges(4, [f"{RANGES[pool]}{low}-{RANGES[pool]}{high}"])
-        held = [record.spec.address for record in self.cluster.all(SpiderIP) if record.held and record.spec.pool == pool]
+        held = [
+            record.spec.address
+            for record in self.cluster.all(SpiderIP)
+            if record.held and record.spec.pool == pool
+        ]
         if all(ip in wanted for ip in held):
             if self.late:
                 self.unseen |= {str(ip) for ip in parse_ranges(4, found.spec.ips) - wanted}
             spec = replace(found.spec, ips=(f"{RANGES[pool]}{low}-{RANGES[pool]}{high}",))
-            self.cluster.seed(replace(found, metadata=replace(found.metadata, resource_version=""), spec=spec))
+            self.cluster.seed(
+                replace(found, metadata=replace(found.metadata, resource_version=""), spec=spec)
+            )
             self.run(asyncio.sleep(0.003))
 
     def hold(self) -> None:
@@ -478,14 +579,15 @@ class AnyOrder:
         self.cluster.release_watch()
         self.run(asyncio.sleep(0.005))
 
-    # --- the laws -----------------------------------------------------------------------------------------------------------
+    # --- the laws
+    # -----------------------------------------------------------------------------------------------------------
 
     def nobody_shares_an_address(self) -> None:
         """
         No two pods wear one address; what a lost DEL left counts too, unless nobody could see it.
 
-        A static pod takes its address over as soon as it has its new UID (architecture 2, "Hand-over"): what a lost DEL
-        left of itself may wear it beside.
+        A static pod takes its address over as soon as it has its new UID (architecture 2,
+        "Hand-over"): what a lost DEL left of itself may wear it beside.
         """
         in_use = {
             (ip, name if name.startswith("db-") else uid)
@@ -498,15 +600,26 @@ class AnyOrder:
 
     def what_a_living_pod_wears_is_its_own(self) -> None:
         """The record of an address that a living pod wears names this pod."""
-        held = {record.spec.ip: record.spec.holder.uid for record in self.cluster.all(SpiderIP) if record.held}
+        held = {
+            record.spec.ip: record.spec.holder.uid
+            for record in self.cluster.all(SpiderIP)
+            if record.held
+        }
         for uid, box in self.boxes.items():
             assert not self._lives(uid) or {uid} == {held.get(ip) for ip in box.uses}
 
     def addresses_are_of_their_pool(self) -> None:
         """A held address is one of its pool's, unless its claim raced with a user's edit."""
-        pools = {pool.metadata.name: parse_ranges(4, pool.spec.ips) for pool in self.cluster.all(SpiderIPPool)}
+        pools = {
+            pool.metadata.name: parse_ranges(4, pool.spec.ips)
+            for pool in self.cluster.all(SpiderIPPool)
+        }
         for record in self.cluster.all(SpiderIP):
-            assert not record.held or record.spec.address in pools[record.spec.pool] or record.spec.ip in self.unseen
+            assert (
+                not record.held
+                or record.spec.address in pools[record.spec.pool]
+                or record.spec.ip in self.unseen
+            )
 
     def check(self) -> None:
         """Check all laws."""
@@ -522,8 +635,11 @@ class AnyOrder:
         living = {pod.metadata.uid for pod in self.cluster.all(Pod) if self._alive(pod)}
         awaited = {f"db-{n}" for n in range(self.apps["db"].replicas)}
         holders = [record.spec.holder for record in self.cluster.all(SpiderIP) if record.held]
-        assert [] == [holder for holder in holders if holder.uid not in living and holder.name not in awaited]
-        # A pod's key has its UID; that of a StatefulSet's pod its name, whatever UID the record names.
+        assert [] == [
+            holder for holder in holders if holder.uid not in living and holder.name not in awaited
+        ]
+        # A pod's key has its UID; that of a StatefulSet's pod its name, whatever UID the record
+        # names.
         keys = [(h.name if h.name.startswith("db-") else h.uid, h.nic) for h in holders]
         assert len(keys) == len(set(keys)), "one key twice"
         for app in self.apps.values():
@@ -557,7 +673,18 @@ class AnyOrder:
 STEPS: Final = (
     *("kubelets",) * 6,
     *("time", "scale", "delete_pods") * 2,
-    *("roll_out", "finish", "lose_node", "return_node", "restart_agent", "reserve", "edit_pool", "hold", "show", "show"),
+    *(
+        "roll_out",
+        "finish",
+        "lose_node",
+        "return_node",
+        "restart_agent",
+        "reserve",
+        "edit_pool",
+        "hold",
+        "show",
+        "show",
+    ),
 )
 
 

@@ -27,10 +27,16 @@ ELSEWHERE: Final = (
 
 
 def health_routes(is_started: Callable[[], bool], socket: Path) -> Routes:
-    """Join the probes' paths with their answers; two of them ask the socket, as a CNI call would."""
+    """
+    Join the probes' paths with their answers.
+
+    Two of them ask the socket, as a CNI call would.
+    """
 
     async def startup(_: web.BaseRequest) -> web.Response:
-        return web.Response() if is_started() else json_response(500, "spiderpool-agent is starting")
+        return (
+            web.Response() if is_started() else json_response(500, "spiderpool-agent is starting")
+        )
 
     return {
         "/v1/runtime/startup": {"GET": startup},
@@ -47,11 +53,17 @@ def _plan(socket: Path) -> Handle:
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
         try:
             async with (
-                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=timeout) as session,
+                aiohttp.ClientSession(
+                    connector=aiohttp.UnixConnector(str(socket)), timeout=timeout
+                ) as session,
                 session.get(f"http://agent{HEALTHY_PATH}") as answer,
             ):
-                return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+                return web.Response(
+                    status=answer.status, body=await answer.read(), content_type="application/json"
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return json_response(500, f"socket {socket} does not answer: {error or type(error).__name__}")
+            return json_response(
+                500, f"socket {socket} does not answer: {error or type(error).__name__}"
+            )
 
     return handle

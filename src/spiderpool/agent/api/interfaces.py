@@ -1,4 +1,8 @@
-"""`GET /v1/interfaces` on the health port: what the pods of this node wear, as the kernel says (decision 0012)."""
+"""
+`GET /v1/interfaces` on the health port.
+
+What the pods of this node wear, as the kernel says (decision 0012).
+"""
 
 from __future__ import annotations
 
@@ -63,4 +67,6 @@ class _Interfaces:
         self._flight = None
 
     async def _look(self) -> NodeInterfaces:
-        return NodeInterfaces(node=self._node, namespaces=await self._look_into(runtime_uids(self._pods())))
+        return NodeInterfaces(
+            node=self._node, namespaces=await self._look_into(runtime_uids(self._pods()))
+        )

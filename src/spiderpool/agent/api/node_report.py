@@ -1,4 +1,8 @@
-"""`GET /v1/node` on the health port: which kernel settings the agent changed, and what becomes of INVALID packets."""
+"""
+`GET /v1/node` on the health port.
+
+Which kernel settings the agent changed, and what becomes of INVALID packets.
+"""
 
 from __future__ import annotations
 

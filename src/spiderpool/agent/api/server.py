@@ -35,7 +35,8 @@ SOCKET_MODE: Final = 0o600  # the executable runs as root; nobody else may take 
 STATELESS_FORBIDDEN: Final = 521
 STATIC_FORBIDDEN: Final = 522
 
-# Operations of the other listener, by (method, path): the original's schema names them and answers 501.
+# Operations of the other listener, by (method, path): the original's schema names them and answers
+# 501.
 ELSEWHERE: Final = (
     ("GET", "/v1/runtime/startup"),
     ("GET", "/v1/runtime/readiness"),
@@ -65,13 +66,21 @@ class ReleaseForbidden(SpiderpoolError):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The process at the other end of the socket; its mount namespace is where a CNI call means its paths."""
+    """
+    The process at the other end of the socket.
+
+    Its mount namespace is where a CNI call means its paths.
+    """
 
     pid: int
 
 
 Plugin = Callable[[Call, Peer], Awaitable[str]]
-"""Serves the CNI calls of one plugin: gives what the executable prints, or raises `SpiderpoolError`."""
+"""
+Serves the CNI calls of one plugin.
+
+Gives what the executable prints, or raises `SpiderpoolError`.
+"""
 
 
 class Operations(Protocol):
@@ -132,7 +141,9 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
         return web.Response()  # the original's stub: success, nothing done
 
     async def delete_many(request: web.BaseRequest) -> web.Response:
-        await operations.delete_conflicting(read_body(IpamBatchDelArgs, request.content_type, await request.read()))
+        await operations.delete_conflicting(
+            read_body(IpamBatchDelArgs, request.content_type, await request.read())
+        )
         return web.Response()
 
     async def workload_endpoint(request: web.BaseRequest) -> web.Response:
@@ -144,7 +155,9 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
         return json_response(200, await operations.coordinator_config(args))
 
     async def cni(request: web.BaseRequest) -> web.Response:
-        return json_response(200, await serve_cni(plugins, await request.read(), read_peer(request)))
+        return json_response(
+            200, await serve_cni(plugins, await request.read(), read_peer(request))
+        )
 
     return {
         "/v1/cni": {"POST": cni},
@@ -152,7 +165,8 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
         "/v1/ipam/ip": {"POST": add, "DELETE": delete},
         "/v1/ipam/ips": {"POST": add_many, "DELETE": delete_many},
         "/v1/workloadendpoint": {"GET": workload_endpoint},
-        "/v1/coordinator/config": {"GET": coordinator_config},  # a GET with a body, as the original has it
+        # a GET with a body, as the original has it
+        "/v1/coordinator/config": {"GET": coordinator_config},
         **not_here(ELSEWHERE),
     }
 
@@ -170,14 +184,21 @@ async def serve_cni(plugins: Mapping[str, Plugin], body: bytes, peer: Peer) -> A
         failure = error
     except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the trace
         failure = _unexpected(error)
-    log.info("CNI call failed", plugin=request.plugin, command=request.env.get("CNI_COMMAND"), reason=failure.message)
+    log.info(
+        "CNI call failed",
+        plugin=request.plugin,
+        command=request.env.get("CNI_COMMAND"),
+        reason=failure.message,
+    )
     return Answer(1, render_error(failure, requested_version(request)))
 
 
 def find_plugin(plugins: Mapping[str, Plugin], name: str) -> Plugin:
     """Give the plugin of that name."""
     if name not in plugins:
-        raise Unsupported(f"CNI plugin {name} is not built in this version; remove it from the configuration")
+        raise Unsupported(
+            f"CNI plugin {name} is not built in this version; remove it from the configuration"
+        )
     return plugins[name]
 
 
@@ -187,7 +208,9 @@ def read_peer(request: web.BaseRequest) -> Peer:
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is None:
         raise FrameworkError(400, "the caller closed its connection")
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+    )
     return Peer(pid=struct.unpack("3i", credentials)[0])
 
 
@@ -195,7 +218,9 @@ def not_here(operations: Iterable[tuple[str, str]]) -> Routes:
     """Make routes that answer 501, for operations (method, path) that another listener has."""
 
     async def refuse(request: web.BaseRequest) -> web.Response:
-        return json_response(501, f"operation {request.method} {request.path} has not yet been implemented")
+        return json_response(
+            501, f"operation {request.method} {request.path} has not yet been implemented"
+        )
 
     routes: dict[str, dict[str, Handle]] = {}
     for method, path in operations:
@@ -225,7 +250,9 @@ def dispatcher(routes: Routes) -> Handle:
 
 def json_response(status: int, body: Any) -> web.Response:
     """Render a JSON answer."""
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/json"
+    )
 
 
 async def listen_on_socket(handle: Handle, path: Path) -> web.ServerRunner:
@@ -261,7 +288,9 @@ async def listen_on_port(handle: Handle, port: int) -> web.ServerRunner:
         await web.TCPSite(runner, None, port, reuse_address=True).start()
     except OSError as error:
         await runner.cleanup()
-        raise InvalidRequest(f"cannot listen on port {port}: {error.strerror or error}; choose another port") from error
+        raise InvalidRequest(
+            f"cannot listen on port {port}: {error.strerror or error}; choose another port"
+        ) from error
     return runner
 
 
@@ -273,13 +302,17 @@ async def _runner(handle: Handle) -> web.ServerRunner:
 
 def _route(routes: Routes, request: web.BaseRequest) -> Handle:
     if request.path in DESCRIPTIONS:
-        raise FrameworkError(404, f"path {request.path} was not found: this agent serves no description of its API")
+        raise FrameworkError(
+            404, f"path {request.path} was not found: this agent serves no description of its API"
+        )
     methods = routes.get(request.path)
     if methods is None:
         raise FrameworkError(404, f"path {request.path} was not found")
     handle = methods.get(request.method)
     if handle is None:
-        raise FrameworkError(405, f"method {request.method} is not allowed, but [{','.join(sorted(methods))}] are")
+        raise FrameworkError(
+            405, f"method {request.method} is not allowed, but [{','.join(sorted(methods))}] are"
+        )
     return handle
 
 
@@ -290,4 +323,6 @@ def _asks_for_missing(request: web.BaseRequest, error: SpiderpoolError) -> bool:
 
 def _unexpected(error: Exception) -> SpiderpoolError:
     log.error("unexpected error", exc_info=error)
-    return SpiderpoolError(f"spiderpool-agent met an unexpected error: {type(error).__name__}: {error}; its log has more")
+    return SpiderpoolError(
+        f"spiderpool-agent met an unexpected error: {type(error).__name__}: {error}; its log has more"
+    )

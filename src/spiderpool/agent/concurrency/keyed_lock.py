@@ -1,8 +1,8 @@
 """
 Whose turn it is: the calls of one pod run one at a time, and an ADD ends early when nobody waits for it any more.
 
-An ADD is ended by a DEL of the same container, by its caller hanging up, or by the time limit; ending it means that it takes
-back what it made, and only then does the next call of the pod begin.
+An ADD is ended by a DEL of the same container, by its caller hanging up, or by the time limit;
+ending it means that it takes back what it made, and only then does the next call of the pod begin.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ R = TypeVar("R")
 
 PodName = tuple[str, str]  # (namespace, name)
 
-# The original's executable gives up after 100 s (reference ipam.md 3.10); we do before, so that our words arrive.
+# The original's executable gives up after 100 s (reference ipam.md 3.10); we do before, so that our
+# words arrive.
 ADD_TIME_S: Final = 90.0
 
 
@@ -65,7 +66,9 @@ class KeyedLock:
         return pod in self._pod_locks
 
     @asynccontextmanager
-    async def of(self, pod: PodName, on_wait: Callable[[float], None] = lambda _: None) -> AsyncIterator[None]:
+    async def of(
+        self, pod: PodName, on_wait: Callable[[float], None] = lambda _: None
+    ) -> AsyncIterator[None]:
         """Wait for the pod's turn and have it; `on_wait` is told how long that took, seconds."""
         turn = self._pod_locks.setdefault(pod, _Lock())
         turn.calls += 1
@@ -79,11 +82,14 @@ class KeyedLock:
             if not turn.calls:
                 del self._pod_locks[pod]
 
-    async def add(self, pod: PodName, container: str, story: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    async def add(
+        self, pod: PodName, container: str, story: Callable[[], Coroutine[Any, Any, R]]
+    ) -> R:
         """
         Run an ADD in the pod's turn.
 
-        When the caller is cancelled (it hung up) the story is too, and ends by itself: nobody waits for it.
+        When the caller is cancelled (it hung up) the story is too, and ends by itself: nobody waits
+        for it.
         """
         task = asyncio.create_task(self._timed(pod, story))
         running = self._adds.setdefault(container, set())
@@ -96,7 +102,9 @@ class KeyedLock:
                 task.cancel()
                 raise
             if task.cancelled() and not _is_cancelling():
-                raise TryAgain(f"pod {'/'.join(pod)}: this ADD was ended by a DEL of the same container") from None
+                raise TryAgain(
+                    f"pod {'/'.join(pod)}: this ADD was ended by a DEL of the same container"
+                ) from None
             raise
 
     async def delete(self, pod: PodName, container: str, story: Callable[[], Awaitable[R]]) -> R:
@@ -118,7 +126,9 @@ class KeyedLock:
             async with asyncio.timeout(self._add_time_s), self.of(pod, self._on_add_wait):
                 return await story()
         except TimeoutError:
-            raise TryAgain(f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; all is given back") from None
+            raise TryAgain(
+                f"pod {'/'.join(pod)}: ADD not done after {self._add_time_s:g} s; all is given back"
+            ) from None
 
     def _ended(self, container: str, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():

@@ -1,4 +1,8 @@
-"""Letting a write end whatever happens to its caller: a write cut off midway would leave nobody who knows its outcome."""
+"""
+Letting a write end whatever happens to its caller.
+
+A write cut off midway would leave nobody who knows its outcome.
+"""
 
 from __future__ import annotations
 

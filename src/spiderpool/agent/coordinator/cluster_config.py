@@ -19,7 +19,9 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import NotAvailable, SpiderpoolError, TryAgain
 
 
-class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class CoordinatorConfig(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
+):
     """The answer; the first four are always there."""
 
     mode: str
@@ -49,23 +51,35 @@ class CoordinatorConfigs:
         Give the settings for a pod.
 
         Raises:
-            SpiderpoolError: there is no SpiderCoordinator, it is not synced, or the pod cannot be read.
+            SpiderpoolError: there is no SpiderCoordinator, it is not synced, or the pod cannot be
+            read.
         """
         coordinator = self.coordinator()
-        pod = self.informers.pods.named(call.name, call.namespace) or await self.source.read_pod(call)
+        pod = self.informers.pods.named(call.name, call.namespace) or await self.source.read_pod(
+            call
+        )
         return render_config(coordinator, pod)
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
         """Give the same as a JSON object."""
-        return msgspec.json.decode(msgspec.json.encode(await self.config_of(call)), type=dict[str, Any])
+        return msgspec.json.decode(
+            msgspec.json.encode(await self.config_of(call)), type=dict[str, Any]
+        )
 
     def coordinator(self) -> SpiderCoordinator:
         """Give the cluster's settings when they can be used."""
-        # The controller keeps one of them; a further one has no phase and must not stop the cluster's pods.
-        found = sorted(self.informers.coordinators, key=lambda one: (not (one.status and one.status.phase), one.metadata.name))
-        # What is mirrored serves while a watch is interrupted: nothing comes by it for minutes when nothing changes.
+        # The controller keeps one of them; a further one has no phase and must not stop the
+        # cluster's pods.
+        found = sorted(
+            self.informers.coordinators,
+            key=lambda one: (not (one.status and one.status.phase), one.metadata.name),
+        )
+        # What is mirrored serves while a watch is interrupted: nothing comes by it for minutes when
+        # nothing changes.
         if not found and self.informers.coordinators.trouble is not None:
-            raise TryAgain(f"SpiderCoordinators cannot be read: {self.informers.coordinators.trouble.message}")
+            raise TryAgain(
+                f"SpiderCoordinators cannot be read: {self.informers.coordinators.trouble.message}"
+            )
         if not found:
             raise SpiderpoolError("no SpiderCoordinator exists; create one named default")
         status = found[0].status

@@ -1,8 +1,8 @@
 """
 Looking at the wire before an address is given out: is it in use, does its gateway answer; then telling the wire who has it.
 
-All addresses of a NIC are asked for at once: 0.2 s for conflicts, 0.5 s at most for gateways. An ADD that meets addresses in
-use tries three times, so that detection costs it 1.1 s at most.
+All addresses of a NIC are asked for at once: 0.2 s for conflicts, 0.5 s at most for gateways. An
+ADD that meets addresses in use tries three times, so that detection costs it 1.1 s at most.
 Source: reference datapath.md 1.2 and 2.10; architecture 2, state Quarantined.
 """
 
@@ -23,14 +23,22 @@ from spiderpool.agent.records.deletions import Deletions
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.request import Call
-from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain, UnknownOutcome, WireConflict
+from spiderpool.errors import (
+    Conflict,
+    NotFound,
+    SpiderpoolError,
+    TryAgain,
+    UnknownOutcome,
+    WireConflict,
+)
 from spiderpool.ipam.response import detections
 from spiderpool.kernel import neighbour_probe
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.pod_network import find_link, set_up
 from spiderpool.kernel.rtnetlink import RouteSocket
 
-ATTEMPTS: Final = 3  # addresses that one ADD tries for a slot when it meets one in use after the other
+# addresses that one ADD tries for a slot when it meets one in use after the other
+ATTEMPTS: Final = 3
 # While a virtual machine migrates, two pods wear its address (reference ipam.md 3.6).
 ANNO_MIGRATION: Final = "kubevirt.io/migrationJobName"
 
@@ -56,7 +64,11 @@ class ProbeResult:
 
 
 class InUse(WireConflict):
-    """Addresses that were about to be given are in use; `set_aside`: they are quarantined, another ADD gets others."""
+    """
+    Addresses that were about to be given are in use; `set_aside`.
+
+    They are quarantined, another ADD gets others.
+    """
 
     def __init__(self, ifname: str, macs: Mapping[IPAddress, str], *, set_aside: bool) -> None:
         """
@@ -107,17 +119,23 @@ class Detector:
         if findings.silent:
             raise TryAgain("; ".join(f"gateway {ip} is unreachable" for ip in findings.silent))
 
-    async def _set_aside(self, ifname: str, granted: Granted, macs: Mapping[IPAddress, str]) -> InUse:
+    async def _set_aside(
+        self, ifname: str, granted: Granted, macs: Mapping[IPAddress, str]
+    ) -> InUse:
         """Quarantine addresses in conflict; static ones stay with their pod, which has to wait."""
         mine = [record for record in granted.records if record.spec.address in macs]
         loose = [record for record in mine if not record.spec.static]
-        await asyncio.gather(*(self._quarantine(record, macs[record.spec.address]) for record in loose))
+        await asyncio.gather(
+            *(self._quarantine(record, macs[record.spec.address]) for record in loose)
+        )
         return InUse(ifname, macs, set_aside=len(loose) == len(mine))
 
     async def _quarantine(self, record: SpiderIP, mac: str) -> None:
         with suppress(Conflict, UnknownOutcome):  # changed meanwhile: whoever did knows why
             await self.deletions.release(record, IPState.QUARANTINED, conflict_mac=mac)
-        log.warning("address in use by somebody else", ip=record.spec.ip, pool=record.spec.pool, mac=mac)
+        log.warning(
+            "address in use by somebody else", ip=record.spec.ip, pool=record.spec.pool, mac=mac
+        )
 
 
 def read_probe_request(granted: Granted, ifname: str) -> ProbeRequest:
@@ -132,7 +150,9 @@ def read_probe_request(granted: Granted, ifname: str) -> ProbeRequest:
             conflicts.append(record.spec.address)
         if gateway and record.spec.gateway:
             gateways[record.spec.address] = ip_address(record.spec.gateway)
-    return ProbeRequest(ifname, tuple(conflicts), gateways, tuple(record.spec.address for record in mine))
+    return ProbeRequest(
+        ifname, tuple(conflicts), gateways, tuple(record.spec.address for record in mine)
+    )
 
 
 def _is_migrating(pod: Pod) -> bool:
@@ -166,13 +186,21 @@ def look(probe_request: ProbeRequest) -> ProbeResult:
 def solicit(probe_request: ProbeRequest) -> ProbeResult:
     """Ask for conflicts first: nobody may learn of an address that is somebody else's."""
     occupancy = neighbour_probe.solicit(
-        probe_request.ifname, _questions(probe_request.conflicts), tries=neighbour_probe.CONFLICT_TRIES
+        probe_request.ifname,
+        _questions(probe_request.conflicts),
+        tries=neighbour_probe.CONFLICT_TRIES,
     )
     if occupancy:
         return ProbeResult(occupancy)
-    questions = [neighbour_probe.Question(gateway, own) for own, gateway in probe_request.gateways.items()]
-    answered = neighbour_probe.solicit(probe_request.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES)
-    return ProbeResult(silent=tuple(question.target for question in questions if question.target not in answered))
+    questions = [
+        neighbour_probe.Question(gateway, own) for own, gateway in probe_request.gateways.items()
+    ]
+    answered = neighbour_probe.solicit(
+        probe_request.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES
+    )
+    return ProbeResult(
+        silent=tuple(question.target for question in questions if question.target not in answered)
+    )
 
 
 def _questions(ips: Iterable[IPAddress]) -> list[neighbour_probe.Question]:

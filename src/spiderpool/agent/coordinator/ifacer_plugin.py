@@ -1,4 +1,8 @@
-"""The plugin `ifacer`: makes the bond and the VLAN that a network's interfaces stand on, in the node's own namespace."""
+"""
+The plugin `ifacer`.
+
+Makes the bond and the VLAN that a network's interfaces stand on, in the node's own namespace.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,14 @@ from spiderpool.agent.api.server import Peer
 from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
-from spiderpool.datapath.ifacer import InterfaceRequest, NodeLink, Step, plan_steps, read_interface_request, undo_steps
+from spiderpool.datapath.ifacer import (
+    InterfaceRequest,
+    NodeLink,
+    Step,
+    plan_steps,
+    read_interface_request,
+    undo_steps,
+)
 from spiderpool.errors import CheckFailed, SpiderpoolError
 from spiderpool.kernel.node_links import apply_step, read_links
 
@@ -28,7 +39,11 @@ class Ifacer:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, call: Call, peer: Peer) -> str:
-        """Serve one call; gives what the executable prints. What was made stays, so there is nothing to delete."""
+        """
+        Serve one call; gives what the executable prints.
+
+        What was made stays, so there is nothing to delete.
+        """
         del peer  # the agent is in the node's network namespace
         match call.command:
             case "ADD":
@@ -44,7 +59,11 @@ class Ifacer:
             await shielded(asyncio.to_thread(self._make, interface_request))
 
     def _make(self, interface_request: InterfaceRequest) -> None:
-        """Carry out a plan; when a step fails, take back those before it: the next ADD would take half a bond for a whole."""
+        """
+        Carry out a plan; when a step fails, take back those before it.
+
+        The next ADD would take half a bond for a whole.
+        """
         links = self.read()
         done: list[Step] = []
         for step in plan_steps(interface_request, links):

@@ -13,14 +13,22 @@ from typing import Final
 
 import structlog
 
-from spiderpool.datapath.mangle_rules import RESTORE, RULES, SAVE, missing_rules, present_rules, restore_input
+from spiderpool.datapath.mangle_rules import (
+    RESTORE,
+    RULES,
+    SAVE,
+    missing_rules,
+    present_rules,
+    restore_input,
+)
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
 
 FOLDERS: Final = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 _TIMEOUT_S: Final = 20.0
-_RESTORE: Final = ("--noflush", "--wait=10")  # waits for another iptables: the lock file is the node's, not the pod's
+# waits for another iptables: the lock file is the node's, not the pod's
+_RESTORE: Final = ("--noflush", "--wait=10")
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +57,10 @@ class MangleRules:
         """Give the rules that are not there, with their family."""
         found: list[str] = []
         for family in families:
-            found += [f"IPv{family} mangle rule {rule}" for rule in missing_rules(await self._saved(family))]
+            found += [
+                f"IPv{family} mangle rule {rule}"
+                for rule in missing_rules(await self._saved(family))
+            ]
         return tuple(found)
 
     async def _each(self, works: Iterable[object]) -> None:
@@ -78,7 +89,9 @@ class MangleRules:
 
     async def _run(self, program: str, text: str, *arguments: str) -> Outcome:
         env = {"PATH": ":".join(FOLDERS)}
-        outcome = await run_program(program, FOLDERS, env, text.encode(), self.inside, _TIMEOUT_S, arguments)
+        outcome = await run_program(
+            program, FOLDERS, env, text.encode(), self.inside, _TIMEOUT_S, arguments
+        )
         if outcome.code:
             words = outcome.errors.decode(errors="replace").strip()
             raise SpiderpoolError(f"{program} ended with code {outcome.code}: {words}")

@@ -1,8 +1,9 @@
 """
 The coordinator: joins a pod's NIC with its node, checks it, and takes it apart.
 
-Facts, plan, operations: what is there is read once, what must be is decided by `wiring`, only the difference is carried out. A
-failed ADD takes back what it did. Source: reference datapath.md 2; decision 0013.
+Facts, plan, operations: what is there is read once, what must be is decided by `wiring`, only the
+difference is carried out. A failed ADD takes back what it did. Source: reference datapath.md 2;
+decision 0013.
 """
 
 from __future__ import annotations
@@ -34,17 +35,25 @@ from spiderpool.datapath.diff import Operation, Put, diff, undone
 from spiderpool.datapath.layout import VETH, host_end_name
 from spiderpool.datapath.namespace import Kind, Plan, Rule, Setting, VethPair, View
 from spiderpool.datapath.removal import plan_removal
-from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, NotFound, SpiderpoolError, Unsupported
+from spiderpool.errors import (
+    BadEnvironment,
+    CheckFailed,
+    InvalidRequest,
+    NotFound,
+    SpiderpoolError,
+    Unsupported,
+)
 from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.neighbour_probe import announce
 from spiderpool.kernel.pod_network import Wires, describe
 from spiderpool.kernel.rtnetlink import RouteSocket
 
-# Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the event loop from its turns.
+# Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the
+# event loop from its turns.
 WORKERS: Final = 2
-# Calls at work at a time, with their programs: enough to keep two processors busy. More end no sooner, and the event loop
-# would have to wait for a processor behind all of them.
+# Calls at work at a time, with their programs: enough to keep two processors busy. More end no
+# sooner, and the event loop would have to wait for a processor behind all of them.
 AT_WORK: Final = 3
 
 R = TypeVar("R")
@@ -92,7 +101,8 @@ class CoordinatorPlugin:
 
         Args:
             configs: the cluster's settings.
-            pod_locks: hands out turns by container; not those of the IPAM or the meta plugin, which wait for this one.
+            pod_locks: hands out turns by container; not those of the IPAM or the meta plugin, which
+            wait for this one.
             counted: is around each call, and given its command.
         """
         self._configs = configs
@@ -107,9 +117,13 @@ class CoordinatorPlugin:
         with self._counted(call.command), host_of(peer) as host:
             match call.command:
                 case "ADD":
-                    return await self._pod_locks.add(container, call.container_id, self._adding(call, host))
+                    return await self._pod_locks.add(
+                        container, call.container_id, self._adding(call, host)
+                    )
                 case "DEL":
-                    await self._pod_locks.delete(container, call.container_id, lambda: shielded(self._delete(call, host)))
+                    await self._pod_locks.delete(
+                        container, call.container_id, lambda: shielded(self._delete(call, host))
+                    )
                 case "CHECK":
                     async with self._pod_locks.of(container):
                         await self._check(call, host)
@@ -124,10 +138,15 @@ class CoordinatorPlugin:
         await self._pod_locks.settle()
         self._workers.shutdown(wait=False)
 
-    # --- ADD --------------------------------------------------------------------------------------------------------------
+    # --- ADD
+    # --------------------------------------------------------------------------------------------------------------
 
     def _adding(self, call: Call, host: Namespaces) -> Callable[[], Any]:
-        """Give the story of an ADD on namespaces of its own: cancelled, it still takes back what it made."""
+        """
+        Give the story of an ADD on namespaces of its own.
+
+        Cancelled, it still takes back what it made.
+        """
 
         async def story() -> str:
             with host.copy() as own:
@@ -144,7 +163,12 @@ class CoordinatorPlugin:
             with closing(await self._open(call, host)) as wires:
                 plan = await self._wire(wires, call, settings, host)
         for note in plan.notes:
-            log.warning("coordinator", pod=f"{call.args.namespace}/{call.args.name}", nic=call.ifname, note=note)
+            log.warning(
+                "coordinator",
+                pod=f"{call.args.namespace}/{call.args.name}",
+                nic=call.ifname,
+                note=note,
+            )
         return render(with_mac(result, call.ifname, plan), call.cni_version)
 
     async def _settings(self, call: Call) -> CoordinatorSettings:
@@ -161,12 +185,16 @@ class CoordinatorPlugin:
         except NotFound as error:
             raise BadEnvironment(f"CNI_NETNS: {error.message}") from error
 
-    async def _wire(self, wires: Wires, call: Call, settings: CoordinatorSettings, host: Namespaces) -> Plan:
+    async def _wire(
+        self, wires: Wires, call: Call, settings: CoordinatorSettings, host: Namespaces
+    ) -> Plan:
         done = Done()
         mangle_rules = MangleRules(wires.inside(host))
         try:
             begun = await self._work(lambda: begin(wires, call, settings, done))
-            families = tuple(sorted({item.family for op in begun.last if isinstance(item := op.item, Rule)}))
+            families = tuple(
+                sorted({item.family for op in begun.last if isinstance(item := op.item, Rule)})
+            )
             if families:
                 done.mangle_rules = families
                 await mangle_rules.make(families, fresh=begun.plan.veth is not None)
@@ -180,7 +208,11 @@ class CoordinatorPlugin:
         return begun.plan
 
     async def _undo(self, wires: Wires, done: Done, mangle_rules: MangleRules) -> None:
-        """Take back what was done; each part on its own, so that one that fails does not spare the others."""
+        """
+        Take back what was done.
+
+        Each part on its own, so that one that fails does not spare the others.
+        """
         steps: list[Callable[[], Awaitable[object]]] = [
             lambda: self._work(lambda: kernel.change_pod(wires, undone(done.pod), ())),
             lambda: self._work(lambda: kernel.change_node(wires, undone(done.node), ())),
@@ -195,7 +227,8 @@ class CoordinatorPlugin:
             except SpiderpoolError as error:
                 log.warning("part of a failed ADD stays", reason=error.message)
 
-    # --- CHECK ------------------------------------------------------------------------------------------------------------
+    # --- CHECK
+    # ------------------------------------------------------------------------------------------------------------
 
     async def _check(self, call: Call, host: Namespaces) -> None:
         """Compare what is there with what an ADD would make now."""
@@ -209,12 +242,19 @@ class CoordinatorPlugin:
                 families = missing.plan.mangle_rules
                 wrong = [*missing.words, *(await MangleRules(wires.inside(host)).missing(families))]
         if wrong:
-            raise CheckFailed(f"interface {call.ifname}: {len(wrong)} missing or wrong: {'; '.join(wrong)}")
+            raise CheckFailed(
+                f"interface {call.ifname}: {len(wrong)} missing or wrong: {'; '.join(wrong)}"
+            )
 
-    # --- DEL --------------------------------------------------------------------------------------------------------------
+    # --- DEL
+    # --------------------------------------------------------------------------------------------------------------
 
     async def _delete(self, call: Call, host: Namespaces) -> None:
-        """Take the NIC apart; without the namespace all went with it but, for a moment, the pair's end on the node."""
+        """
+        Take the NIC apart.
+
+        Without the namespace all went with it but, for a moment, the pair's end on the node.
+        """
         nic = default_nic(call.config)
         async with self._at_work:
             try:
@@ -242,12 +282,20 @@ def _close_opened(opening: asyncio.Future[Wires]) -> None:
         opening.result().close()
 
 
-# --- in a worker's thread -------------------------------------------------------------------------------------------------
+# --- in a worker's thread
+# -------------------------------------------------------------------------------------------------
 
 
 def begin(wires: Wires, call: Call, settings: CoordinatorSettings, done: Done) -> Begun:
     """Look, decide, and do all but the last step; `done` tells what was begun."""
-    view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH, host_table=settings.host_table)
+    view = kernel.look(
+        wires,
+        call.ifname,
+        call.container_id,
+        settings.default_nic,
+        VETH,
+        host_table=settings.host_table,
+    )
     plan = plan_attachment(view, settings)
     pod, node = diff(view.pod.items, plan.pod), diff(view.node.items, plan.node)
     last = tuple(operation for operation in pod if _is_last(operation))
@@ -262,8 +310,16 @@ def begin(wires: Wires, call: Call, settings: CoordinatorSettings, done: Done) -
 
 
 def _is_last(operation: Operation) -> bool:
-    """Whether an operation has to wait for the mangle rules: the rule that is there tells that they are."""
-    return isinstance(operation, Put) and isinstance(operation.item, Rule) and operation.item.mark is not None
+    """
+    Whether an operation has to wait for the mangle rules.
+
+    The rule that is there tells that they are.
+    """
+    return (
+        isinstance(operation, Put)
+        and isinstance(operation.item, Rule)
+        and operation.item.mark is not None
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +332,21 @@ class Missing:
 
 def find_missing(wires: Wires, call: Call, settings: CoordinatorSettings) -> Missing:
     """Compare what is there with the plan."""
-    view = kernel.look(wires, call.ifname, call.container_id, settings.default_nic, VETH, host_table=settings.host_table)
+    view = kernel.look(
+        wires,
+        call.ifname,
+        call.container_id,
+        settings.default_nic,
+        VETH,
+        host_table=settings.host_table,
+    )
     plan = plan_attachment(view, settings)
     words = [] if plan.veth is None else [f"veth pair {plan.veth.host} with {plan.veth.pod}"]
     words += wrong_mtus(view, settings)
-    for place, operations in (("pod", diff(view.pod.items, plan.pod)), ("node", diff(view.node.items, plan.node))):
+    for place, operations in (
+        ("pod", diff(view.pod.items, plan.pod)),
+        ("node", diff(view.node.items, plan.node)),
+    ):
         words += [f"{describe(operation.item)} ({place})" for operation in operations]
     return Missing(plan, tuple(words))
 
@@ -306,7 +372,11 @@ def take_apart(wires: Wires, call: Call, nic: str) -> Plan:
     kernel.change_pod(wires, diff(view.pod.items, plan.pod), view.pod.links)
     if call.ifname == nic:
         paired = view.pod.link(VETH) is not None and view.host_end is not None
-        name = view.host_end.name if paired and view.host_end is not None else host_end_name(call.container_id)
+        name = (
+            view.host_end.name
+            if paired and view.host_end is not None
+            else host_end_name(call.container_id)
+        )
         kernel.remove_link(wires.node, name)
     return plan
 
@@ -316,14 +386,17 @@ def _remove_from_node(name: str) -> None:
         kernel.remove_link(node, name)
 
 
-# --- results --------------------------------------------------------------------------------------------------------------
+# --- results
+# --------------------------------------------------------------------------------------------------------------
 
 
 def read_previous(call: Call) -> Result:
     """Give the result of the plugin before. Raises `InvalidRequest` when there is none."""
     previous = lookup(call.config, "prevResult")
     if not isinstance(previous, Mapping):
-        raise InvalidRequest("coordinator: prevResult is missing; chain coordinator after the plugin that makes the interface")
+        raise InvalidRequest(
+            "coordinator: prevResult is missing; chain coordinator after the plugin that makes the interface"
+        )
     return parse_result(previous)
 
 
@@ -331,16 +404,26 @@ def told_addresses(call: Call) -> tuple[IPAddress, ...]:
     """Give the NIC's addresses by the result of ADD, which DEL carries where the runtime kept it."""
     previous = lookup(call.config, "prevResult")
     try:
-        return tuple(ip.address.ip for ip in parse_result(previous).ips) if isinstance(previous, Mapping) else ()
+        return (
+            tuple(ip.address.ip for ip in parse_result(previous).ips)
+            if isinstance(previous, Mapping)
+            else ()
+        )
     except SpiderpoolError:
         return ()
 
 
 def with_mac(result: Result, ifname: str, plan: Plan) -> Result:
     """Give the result with the MAC that the NIC has now."""
-    macs = [item.value for item in plan.pod.present if isinstance(item, Setting) and item.place == (Kind.MAC, ifname)]
+    macs = [
+        item.value
+        for item in plan.pod.present
+        if isinstance(item, Setting) and item.place == (Kind.MAC, ifname)
+    ]
     interfaces = tuple(
-        replace(interface, mac=macs[0]) if macs and interface.name == ifname and interface.sandbox else interface
+        replace(interface, mac=macs[0])
+        if macs and interface.name == ifname and interface.sandbox
+        else interface
         for interface in result.interfaces
     )
     return replace(result, interfaces=interfaces)

@@ -26,7 +26,13 @@ from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.candidates import attach_routes
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, read_pod_request
 from spiderpool.ipam.response import IpamAddResponse, render_answer
-from spiderpool.ipam.selection import Selection, failure_of, require_pools, select_for_pod, select_pools
+from spiderpool.ipam.selection import (
+    Selection,
+    failure_of,
+    require_pools,
+    select_for_pod,
+    select_pools,
+)
 from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
@@ -111,25 +117,36 @@ class Allocator:
         self._wait_s = wait_s
         self._pool_wait_s = pool_wait_s
 
-    async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
-        """Give a pod its addresses; the caller has the pod's turn. What `verify` raises undoes the claims of this call."""
+    async def add(
+        self, call: PodCall, request: Request, verify: Verify | None = None
+    ) -> IpamAddResponse:
+        """
+        Give a pod its addresses; the caller has the pod's turn.
+
+        What `verify` raises undoes the claims of this call.
+        """
         facts = await self._source.gather(call)
         require_alive(facts.pod)
         if wants_subnets(facts.pod.metadata.annotations):
             return await self._add_automatic(call, facts, request, verify)
         return await self._add(facts, request, verify)
 
-    async def _add_automatic(self, call: PodCall, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
+    async def _add_automatic(
+        self, call: PodCall, facts: Facts, request: Request, verify: Verify | None
+    ) -> IpamAddResponse:
         """
         Give addresses of the application's own pools, which the controller may be about to make or to enlarge.
 
-        Begun anew whenever these pools change; what the attempt before had claimed it has given back.
+        Begun anew whenever these pools change; what the attempt before had claimed it has given
+        back.
         """
         deadline = time.monotonic() + self._pool_wait_s
         while True:
             left_s = deadline - time.monotonic()
             try:
-                answer = await first_of(self._add(facts, request, verify), self._source.automatic_changed(facts, left_s))
+                answer = await first_of(
+                    self._add(facts, request, verify), self._source.automatic_changed(facts, left_s)
+                )
             except PoolPending as error:
                 if not await self._source.automatic_changed(facts, deadline - time.monotonic()):
                     raise PoolPending(f"{error.message}; waited {self._pool_wait_s:g} s") from None
@@ -150,16 +167,25 @@ class Allocator:
             made = await self._claim(plan, undo)
             if verify is not None:
                 await verify(Granted(facts, (*kept, *made)))
-            # Inside: a pod that had both, the old one and the new, would never be asked for the old one again.
+            # Inside: a pod that had both, the old one and the new, would never be asked for the old
+            # one again.
             for record in superseded:
                 await self._claims.let_go(record)
         return render_answer([*kept, *made], facts.features, facts.pools)
 
-    async def _find_again(self, plan: AllocationPlan) -> tuple[AllocationPlan, tuple[SpiderIP, ...]]:
-        """Find the addresses that a static pod had before; with them those whose pool is not asked for any more."""
+    async def _find_again(
+        self, plan: AllocationPlan
+    ) -> tuple[AllocationPlan, tuple[SpiderIP, ...]]:
+        """
+        Find the addresses that a static pod had before.
+
+        With them those whose pool is not asked for any more.
+        """
         if not (plan.claimant.static and plan.selections):
             return plan, ()
-        stored = await self._handover.find(plan.claimant, [(selection.nic, selection.family) for selection in plan.selections])
+        stored = await self._handover.find(
+            plan.claimant, [(selection.nic, selection.family) for selection in plan.selections]
+        )
         return recall(plan, stored)
 
     async def _claim(self, plan: AllocationPlan, undo: AsyncExitStack) -> list[SpiderIP]:
@@ -168,24 +194,43 @@ class Allocator:
         if plan.routes:
             made = await self._claim_in_order(plan, undo, deadline)
         elif len(plan.selections) == 1:
-            made = [await self._claims.claim(self._address_request(plan, plan.selections[0]), undo, deadline)]
+            made = [
+                await self._claims.claim(
+                    self._address_request(plan, plan.selections[0]), undo, deadline
+                )
+            ]
         else:
-            address_requests = [self._address_request(plan, selection) for selection in plan.selections]
+            address_requests = [
+                self._address_request(plan, selection) for selection in plan.selections
+            ]
             made = _raise_first(
                 await asyncio.gather(
-                    *(self._claims.claim(address_request, undo, deadline) for address_request in address_requests),
+                    *(
+                        self._claims.claim(address_request, undo, deadline)
+                        for address_request in address_requests
+                    ),
                     return_exceptions=True,
                 )
             )
         await self._require_all(plan, made)
         return [record for record in made if record is not None]
 
-    async def _claim_in_order(self, plan: AllocationPlan, undo: AsyncExitStack, deadline: float) -> list[SpiderIP | None]:
-        """Claim one after the other: a custom route goes with the first address whose network has its gateway."""
+    async def _claim_in_order(
+        self, plan: AllocationPlan, undo: AsyncExitStack, deadline: float
+    ) -> list[SpiderIP | None]:
+        """
+        Claim one after the other.
+
+        A custom route goes with the first address whose network has its gateway.
+        """
         made: list[SpiderIP | None] = []
         homes = [record.spec for record in plan.held.values()]
         for selection in plan.selections:
-            networks = [plan.facts.pools[spec.pool].subnet for spec in homes if spec.pool in plan.facts.pools]
+            networks = [
+                plan.facts.pools[spec.pool].subnet
+                for spec in homes
+                if spec.pool in plan.facts.pools
+            ]
             address_request = self._address_request(
                 plan,
                 selection,
@@ -198,7 +243,10 @@ class Allocator:
         return made
 
     def _address_request(
-        self, plan: AllocationPlan, selection: Selection, routes: Callable[[Pool], tuple[Route, ...]] = lambda _: ()
+        self,
+        plan: AllocationPlan,
+        selection: Selection,
+        routes: Callable[[Pool], tuple[Route, ...]] = lambda _: (),
     ) -> AddressRequest:
         """Make the claim of one slot."""
         key = ClaimKey(plan.claimant, selection.nic, selection.family)
@@ -210,16 +258,34 @@ class Allocator:
         def renew(address_request: AddressRequest) -> AddressRequest:
             facts = replace(plan.facts, pools=self._source.pools, reserved=self._source.reserved)
             chosen = select_pools(nic_request, selection.family, facts)
-            return replace(address_request, selection=chosen, reserved=facts.reserved_of(selection.family))
+            return replace(
+                address_request, selection=chosen, reserved=facts.reserved_of(selection.family)
+            )
 
         resting = tuple(record for record in plan.resting if ClaimKey.of_record(record) == key)
-        return AddressRequest(key, plan.uid, selection, plan.facts.reserved_of(selection.family), build, renew, resting)
+        return AddressRequest(
+            key,
+            plan.uid,
+            selection,
+            plan.facts.reserved_of(selection.family),
+            build,
+            renew,
+            resting,
+        )
 
     async def _require_all(self, plan: AllocationPlan, made: Iterable[SpiderIP | None]) -> None:
         """Raise the one error that tells of all selections that gave nothing."""
-        empty = [selection for selection, record in zip(plan.selections, made, strict=True) if record is None]
+        empty = [
+            selection
+            for selection, record in zip(plan.selections, made, strict=True)
+            if record is None
+        ]
         if empty:
-            held = {pool.name: len(self._occupancy.of(pool.name)) for selection in empty for pool in selection.pools}
+            held = {
+                pool.name: len(self._occupancy.of(pool.name))
+                for selection in empty
+                for pool in selection.pools
+            }
             holders = await self._claims.holders(ip for selection in empty for ip in selection.ips)
             raise failure_of(empty, held, plan.facts.reserved, holders)
 
@@ -241,7 +307,11 @@ async def first_of(work: Coroutine[Any, Any, R], news: Coroutine[Any, Any, bool]
 
 @asynccontextmanager
 async def all_or_nothing() -> AsyncIterator[AsyncExitStack]:
-    """Undo what was done inside when it fails or is cancelled; the undoing itself is not cut off."""
+    """
+    Undo what was done inside when it fails or is cancelled.
+
+    The undoing itself is not cut off.
+    """
     undo = AsyncExitStack()
     try:
         yield undo
@@ -253,7 +323,11 @@ async def all_or_nothing() -> AsyncIterator[AsyncExitStack]:
 def require_alive(pod: Pod) -> None:
     """Refuse pods that have no use for addresses any more."""
     if not is_alive(pod):
-        state = "is being deleted" if pod.metadata.deletion_timestamp is not None else f"has ended ({pod.status.phase})"
+        state = (
+            "is being deleted"
+            if pod.metadata.deletion_timestamp is not None
+            else f"has ended ({pod.status.phase})"
+        )
         raise InvalidRequest(f"pod {full_name(pod)} {state}; it gets no address")
 
 
@@ -261,8 +335,9 @@ def read_plan(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Al
     """
     Decide what an ADD has to claim.
 
-    A NIC that holds an address keeps its pod running when its pools or annotations do not allow it any more: then only
-    what it has is given. An address missing beside it (a former ADD was cut off) is claimed where pools allow.
+    A NIC that holds an address keeps its pod running when its pools or annotations do not allow it
+    any more: then only what it has is given. An address missing beside it (a former ADD was cut
+    off) is claimed where pools allow.
 
     Args:
         records: of the pod, in whatever state, as this node knows them.
@@ -272,7 +347,9 @@ def read_plan(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Al
     claimant = Claimant.of(facts.pod, facts.owner, facts.features)
     served = {nic for nic, _ in held}
     try:
-        pod_request = read_pod_request(facts.pod, facts.namespace, request, facts.features, facts.position)
+        pod_request = read_pod_request(
+            facts.pod, facts.namespace, request, facts.features, facts.position
+        )
         selections = select_for_pod(pod_request, facts)
     except SpiderpoolError:
         if request.nic in served:
@@ -281,23 +358,33 @@ def read_plan(facts: Facts, request: Request, records: Iterable[SpiderIP]) -> Al
     missing = tuple(
         selection
         for selection in selections
-        if (selection.nic, selection.family) not in held and (selection.pools or selection.nic not in served)
+        if (selection.nic, selection.family) not in held
+        and (selection.pools or selection.nic not in served)
     )
-    return AllocationPlan(facts, request, claimant, held, missing, _by_nic(pod_request), pod_request.routes, resting)
+    return AllocationPlan(
+        facts, request, claimant, held, missing, _by_nic(pod_request), pod_request.routes, resting
+    )
 
 
-def recall(plan: AllocationPlan, stored: Iterable[SpiderIP]) -> tuple[AllocationPlan, tuple[SpiderIP, ...]]:
+def recall(
+    plan: AllocationPlan, stored: Iterable[SpiderIP]
+) -> tuple[AllocationPlan, tuple[SpiderIP, ...]]:
     """
     Join what a static pod had before into what it holds.
 
     Returns:
-        The ask without the slots that are found again, and the records that the pod's annotations do not ask for any more
-        (reference ipam.md 3.6, "pool change"): they are released once the new address is there. So is the older one of two
-        that fit one slot, which is what an agent leaves that ended before it had released the other.
+        The ask without the slots that are found again, and the records that the pod's annotations
+        do not ask for any more (reference ipam.md 3.6, "pool change"): they are released once the
+        new address is there. So is the older one of two that fit one slot, which is what an agent
+        leaves that ended before it had released the other.
     """
     wanted = {(selection.nic, selection.family): selection for selection in plan.selections}
     found, superseded = dict(plan.held), []
-    resting = {record.metadata.name: record for record in (*plan.resting, *stored) if record.spec.state is IPState.COOLING}
+    resting = {
+        record.metadata.name: record
+        for record in (*plan.resting, *stored)
+        if record.spec.state is IPState.COOLING
+    }
     for record in sorted(stored, key=_age, reverse=True):
         selection = wanted.get(slot_of(record))
         if selection is None or not record.held:
@@ -307,7 +394,9 @@ def recall(plan: AllocationPlan, stored: Iterable[SpiderIP]) -> tuple[Allocation
         else:
             superseded.append(record)
     missing = tuple(selection for slot, selection in wanted.items() if slot not in found)
-    return replace(plan, held=found, selections=missing, resting=tuple(resting.values())), tuple(superseded)
+    return replace(plan, held=found, selections=missing, resting=tuple(resting.values())), tuple(
+        superseded
+    )
 
 
 def _age(record: SpiderIP) -> tuple[str, str]:
@@ -316,7 +405,9 @@ def _age(record: SpiderIP) -> tuple[str, str]:
 
 
 def _still_fits(record: SpiderIP, selection: Selection) -> bool:
-    return record.spec.pool in selection.looked_at and (not selection.ips or record.spec.address in selection.ips)
+    return record.spec.pool in selection.looked_at and (
+        not selection.ips or record.spec.address in selection.ips
+    )
 
 
 def _by_nic(pod_request: PodRequest) -> dict[str, NicRequest]:
@@ -324,7 +415,11 @@ def _by_nic(pod_request: PodRequest) -> dict[str, NicRequest]:
 
 
 def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-    """Give the custom routes that go with an address of `pool`: those that no earlier address has."""
+    """
+    Give the custom routes that go with an address of `pool`.
+
+    Those that no earlier address has.
+    """
     return attach_routes([*earlier, pool.subnet], routes).per_network[-1]
 
 

@@ -1,7 +1,8 @@
 """
 What the agent knows without asking: mirrors of pools, reservations, namespaces, its own node, and that node's pods and records.
 
-None of it grows with the cluster but the pools and namespaces. `FactSource` makes of it the `Facts` that one ADD decides by.
+None of it grows with the cluster but the pools and namespaces. `FactSource` makes of it the `Facts`
+that one ADD decides by.
 """
 
 from __future__ import annotations
@@ -73,10 +74,15 @@ class Informers:
         self.namespaces = Informer(cluster, Namespace)
         self.node = Informer(cluster, Node, fields=f"metadata.name={node}")
         self.pods = Informer(cluster, Pod, fields=f"spec.nodeName={node}")
-        # Consistent: a record that a former agent of this node made must be there before the first ADD.
-        self.records = Informer(cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True)
+        # Consistent: a record that a former agent of this node made must be there before the first
+        # ADD.
+        self.records = Informer(
+            cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True
+        )
         self.records.index(BY_UID, lambda record: record.spec.holder.uid)
-        self.records.index(BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
+        self.records.index(
+            BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name)
+        )
         # Addresses do not need it: nothing but the coordinator waits for it.
         self.coordinators = Informer(cluster, SpiderCoordinator)
 
@@ -101,7 +107,9 @@ class Informers:
     @property
     def trouble(self) -> SpiderpoolError | None:
         """What keeps a mirror from being up to date now."""
-        return next((informer.trouble for informer in self.all if informer.trouble is not None), None)
+        return next(
+            (informer.trouble for informer in self.all if informer.trouble is not None), None
+        )
 
 
 class PoolViews:
@@ -114,18 +122,24 @@ class PoolViews:
         Args:
             informers: of pools and reserved addresses.
         """
-        self.pools: dict[str, Pool] = {pool.metadata.name: Pool.parse(pool) for pool in informers.pools}
+        self.pools: dict[str, Pool] = {
+            pool.metadata.name: Pool.parse(pool) for pool in informers.pools
+        }
         informers.pools.index(BY_APPLICATION, application_of)
         self._informers = informers
         self._reserved = ReservedAddresses(informers.reserved)
         informers.pools.subscribe(self._pool_changed)
 
-    def _pool_changed(self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+    def _pool_changed(
+        self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None
+    ) -> None:
         # A new dict each time: an ADD that runs keeps the one that it began with.
         if new is not None:
             self.pools = {**self.pools, new.metadata.name: Pool.parse(new)}
         elif old is not None:
-            self.pools = {name: pool for name, pool in self.pools.items() if name != old.metadata.name}
+            self.pools = {
+                name: pool for name, pool in self.pools.items() if name != old.metadata.name
+            }
 
     @property
     def reserved(self) -> Mapping[int, AddressSet]:
@@ -134,7 +148,10 @@ class PoolViews:
 
     def of_application(self, key: str) -> tuple[Pool, ...]:
         """Give the automatic pools of an application, by its key in label form."""
-        found = (self.pools.get(pool.metadata.name) for pool in self._informers.pools.by_index(BY_APPLICATION, key))
+        found = (
+            self.pools.get(pool.metadata.name)
+            for pool in self._informers.pools.by_index(BY_APPLICATION, key)
+        )
         return tuple(pool for pool in found if pool is not None)
 
 
@@ -190,7 +207,11 @@ class FactSource:
         return self._views.reserved
 
     async def gather(self, call: PodCall) -> Facts:
-        """Read everything that deciding an ADD looks at; an API server that is busy or just away is asked again."""
+        """
+        Read everything that deciding an ADD looks at.
+
+        An API server that is busy or just away is asked again.
+        """
         return await self._retry.run(partial(self._gather, call))
 
     async def _gather(self, call: PodCall) -> Facts:
@@ -205,21 +226,33 @@ class FactSource:
             namespace=await self._find_namespace(call.namespace),
             pools=self._views.pools,
             reserved=self._views.reserved,
-            networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), call.namespace),
+            networks=parse_networks(
+                pod.metadata.annotations.get(ANNO_NETWORKS, ""), call.namespace
+            ),
             default_network=self._default_network,
             agent_namespace=self._agent_namespace,
             position=await self._position_of(pod, owner),
         )
 
     async def _position_of(self, pod: Pod, owner: Application) -> int | None:
-        """Give a pod's place among the ordinals of its StatefulSet; read only for those who list exact addresses."""
+        """
+        Give a pod's place among the ordinals of its StatefulSet.
+
+        Read only for those who list exact addresses.
+        """
         if not needs_position(pod, owner):
             return None
-        statefulset = await if_exists(self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace))
+        statefulset = await if_exists(
+            self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace)
+        )
         return None if statefulset is None else position_of(pod.metadata.name, statefulset)
 
     async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
-        """Wait until the pod's application has other automatic pools than the facts say; false when the time is over."""
+        """
+        Wait until the pod's application has other automatic pools than the facts say.
+
+        False when the time is over.
+        """
         key = App(facts.owner, facts.pod.metadata.namespace).label_key
         changed = await self._informers.pools.wait_for(
             lambda _: self._views.of_application(key) != facts.automatic or None, timeout_s
@@ -227,7 +260,11 @@ class FactSource:
         return changed is not None
 
     async def find_pod(self, call: PodCall) -> Pod:
-        """Give the pod that a call is about; raises `TryAgain` when the API knows another one of that name."""
+        """
+        Give the pod that a call is about.
+
+        Raises `TryAgain` when the API knows another one of that name.
+        """
         pod = self._informers.pods.named(call.name, call.namespace)
         if pod is None or pod.metadata.uid != call.uid:
             pod = await self.read_pod(call)
@@ -237,7 +274,11 @@ class FactSource:
                 "one of them is out of date, the runtime will try again"
             )
         if pod.spec.node_name != self._node:
-            where = f"bound to node {pod.spec.node_name}" if pod.spec.node_name else "not bound to a node yet"
+            where = (
+                f"bound to node {pod.spec.node_name}"
+                if pod.spec.node_name
+                else "not bound to a node yet"
+            )
             raise TryAgain(f"pod {call} is {where}, this agent serves node {self._node}")
         return pod
 

@@ -1,4 +1,8 @@
-"""What the socket's API does, without HTTP: the original's requests become ADDs, DELs and look-ups (reference ipam.md 7.1)."""
+"""
+What the socket's API does, without HTTP.
+
+The original's requests become ADDs, DELs and look-ups (reference ipam.md 7.1).
+"""
 
 from __future__ import annotations
 
@@ -54,13 +58,24 @@ class Ipam:
     configs: CoordinatorConfigs
     release_conflict_ips: bool
 
-    async def lease(self, call: PodCall, request: Request, verify: Verify | None = None) -> IpamAddResponse:
+    async def lease(
+        self, call: PodCall, request: Request, verify: Verify | None = None
+    ) -> IpamAddResponse:
         """Give a pod its addresses, none of which `verify` refuses."""
         with self._counted_add(call):
-            return await self.pod_locks.add(call.key, request.container_id, lambda: self._lease(call, request, verify))
+            return await self.pod_locks.add(
+                call.key, request.container_id, lambda: self._lease(call, request, verify)
+            )
 
-    async def _lease(self, call: PodCall, request: Request, verify: Verify | None) -> IpamAddResponse:
-        """Claim; where an address turns out to be in use by somebody else, it is set aside and another one is tried."""
+    async def _lease(
+        self, call: PodCall, request: Request, verify: Verify | None
+    ) -> IpamAddResponse:
+        """
+        Claim.
+
+        Where an address turns out to be in use by somebody else, it is set aside and another one is
+        tried.
+        """
         met: list[InUse] = []
         while True:
             try:
@@ -76,10 +91,16 @@ class Ipam:
     async def release(self, call: PodCall, container_id: str) -> None:
         """Take back what a container had."""
         with self._counted_release():
-            await self.pod_locks.delete(call.key, container_id, lambda: self.releases.delete(call, container_id))
+            await self.pod_locks.delete(
+                call.key, container_id, lambda: self.releases.delete(call, container_id)
+            )
 
     def held(self, call: PodCall) -> tuple[SpiderIP, ...]:
-        """Give what a pod of this node holds now; the addresses of a virtual machine's pod are in the machine's name."""
+        """
+        Give what a pod of this node holds now.
+
+        The addresses of a virtual machine's pod are in the machine's name.
+        """
         by_uid = self.informers.records.by_index(BY_UID, call.uid) if call.uid else ()
         records = by_uid or self.informers.records.by_index(BY_POD, call.key)
         return tuple(record for record in records if record.held)
@@ -91,7 +112,9 @@ class Ipam:
         """Raise `NotAvailable` while an ADD could not succeed."""
         trouble = self.informers.trouble
         if trouble is not None:
-            raise NotAvailable(f"spiderpool-agent cannot follow the Kubernetes API: {trouble.message}")
+            raise NotAvailable(
+                f"spiderpool-agent cannot follow the Kubernetes API: {trouble.message}"
+            )
 
     async def add(self, args: IpamAddArgs) -> msgspec.Struct:
         """Serve `POST /v1/ipam/ip`."""
@@ -127,10 +150,14 @@ class Ipam:
             return
         claimant = Claimant.of(pod, await self.source.owner_of(pod), self.source.features)
         if claimant.static:
-            raise ReleaseForbidden(f"pod {call}: its addresses are static, they are not released", STATIC_FORBIDDEN)
+            raise ReleaseForbidden(
+                f"pod {call}: its addresses are static, they are not released", STATIC_FORBIDDEN
+            )
         with self._counted_release():
             uid = call.uid or pod.metadata.uid
-            await self.pod_locks.delete(call.key, args.container_id or "", lambda: self.releases.delete_all(uid))
+            await self.pod_locks.delete(
+                call.key, args.container_id or "", lambda: self.releases.delete_all(uid)
+            )
 
     async def workload_endpoint(self, namespace: str, name: str) -> WorkloadEndpoint:
         """Serve `GET /v1/workloadendpoint` from the records, wherever in the cluster the pod is."""
@@ -147,7 +174,11 @@ class Ipam:
         return await self.configs.config_of(pod_call(args.pod_namespace, args.pod_name))
 
     async def _held_elsewhere(self, call: PodCall) -> tuple[SpiderIP, ...]:
-        """Find the records of a pod of another node: its endpoint says where to look, the records say what is true."""
+        """
+        Find the records of a pod of another node.
+
+        Its endpoint says where to look, the records say what is true.
+        """
         endpoint = await self.cluster.get(SpiderEndpoint, call.name, call.namespace)
         nics = endpoint.status.current.ips if endpoint.status else ()
         ips = [ip.partition("/")[0] for nic in nics for ip in (nic.ipv4, nic.ipv6) if ip]
@@ -155,7 +186,9 @@ class Ipam:
         return tuple(
             record
             for record in found
-            if record is not None and record.held and (record.spec.holder.namespace, record.spec.holder.name) == call.key
+            if record is not None
+            and record.held
+            and (record.spec.holder.namespace, record.spec.holder.name) == call.key
         )
 
     async def _record_of(self, ip: str) -> SpiderIP | None:
@@ -189,14 +222,20 @@ class Ipam:
 
 
 def call_of(args: IpamAddArgs | IpamDelArgs | IpamBatchDelArgs) -> PodCall:
-    """Give the pod that a request is about; the wire allows empty texts where the API server has no object without a name."""
+    """
+    Give the pod that a request is about.
+
+    The wire allows empty texts where the API server has no object without a name.
+    """
     return pod_call(args.pod_namespace, args.pod_name, args.pod_uid)
 
 
 def pod_call(namespace: str | None, name: str | None, uid: str | None = None) -> PodCall:
     """Name a pod; raises `InvalidRequest` where that is no name."""
     if not (namespace and name):
-        raise InvalidRequest(f'wrong input: podNamespace is "{namespace}" and podName is "{name}"; name a pod')
+        raise InvalidRequest(
+            f'wrong input: podNamespace is "{namespace}" and podName is "{name}"; name a pod'
+        )
     return PodCall(namespace, name, uid or "")
 
 
@@ -210,7 +249,8 @@ def render_workload_endpoint(call: PodCall, records: tuple[SpiderIP, ...]) -> Wo
         pod_uid=holder.uid,
         node=holder.node,
         interfaces=tuple(
-            _interface(nic, tuple(group)) for nic, group in groupby(ordered, key=lambda record: record.spec.holder.nic)
+            _interface(nic, tuple(group))
+            for nic, group in groupby(ordered, key=lambda record: record.spec.holder.nic)
         ),
     )
 
@@ -225,5 +265,7 @@ def _interface(nic: str, records: tuple[SpiderIP, ...]) -> EndpointInterface:
             fields[f"ipv{spec.family}_gateway"] = spec.gateway
     routes = dict.fromkeys(route for record in records for route in record.spec.routes)
     return EndpointInterface(
-        interface=nic, routes=tuple(EndpointRoute(dst=route.dst, gw=route.gw) for route in routes) or None, **fields
+        interface=nic,
+        routes=tuple(EndpointRoute(dst=route.dst, gw=route.gw) for route in routes) or None,
+        **fields,
     )

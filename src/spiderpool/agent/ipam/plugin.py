@@ -1,4 +1,8 @@
-"""The IPAM plugin `spiderpool` for our own executable: CNI verbs become operations of `Ipam`, answers become CNI results."""
+"""
+The IPAM plugin `spiderpool` for our own executable.
+
+CNI verbs become operations of `Ipam`, answers become CNI results.
+"""
 
 from __future__ import annotations
 
@@ -50,20 +54,27 @@ class IpamPlugin:
     async def _add(self, call: Call, peer: Peer) -> str:
         pod, request = read_pod(call), read_request(call)
         with host_of(peer) as host:
-            answer = await self.ipam.lease(pod, request, lambda granted: self.detector.verify(call, host, granted))
+            answer = await self.ipam.lease(
+                pod, request, lambda granted: self.detector.verify(call, host, granted)
+            )
         return render(to_result(answer, call.ifname), call.cni_version)
 
     async def _collect(self, call: Call) -> None:
         """
         Treat what the runtime does not know any more, on this node and of this network, as deleted.
 
-        The judgement is that of a DEL, so a living pod keeps its addresses. All is tried; the first error is told at the end.
+        The judgement is that of a DEL, so a living pod keeps its addresses. All is tried; the first
+        error is told at the end.
         """
         alive = valid_attachments(call.config)
         stale = {
-            of_pod(record) for record in self.ipam.informers.records if record.held and is_stale(record, call.network, alive)
+            of_pod(record)
+            for record in self.ipam.informers.records
+            if record.held and is_stale(record, call.network, alive)
         }
-        ended = await asyncio.gather(*(self.ipam.release(pod, sandbox) for pod, sandbox in stale), return_exceptions=True)
+        ended = await asyncio.gather(
+            *(self.ipam.release(pod, sandbox) for pod, sandbox in stale), return_exceptions=True
+        )
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
@@ -123,13 +134,19 @@ def check(call: Call, held: Iterable[SpiderIP]) -> None:
     given = {ip.address.ip for ip in parse_result(previous).ips}
     missing = sorted(map(str, mine - given))
     if missing:
-        raise CheckFailed(f"pod {pod} holds {', '.join(missing)} for {call.ifname}, the result of ADD does not have it")
+        raise CheckFailed(
+            f"pod {pod} holds {', '.join(missing)} for {call.ifname}, the result of ADD does not have it"
+        )
 
 
 def is_stale(record: SpiderIP, network: str, alive: frozenset[Attachment]) -> bool:
     """Whether a record is of this network and of an interface that the runtime does not know."""
     holder = record.spec.holder
-    return bool(holder.container_id) and holder.network == network and Attachment(holder.container_id, holder.nic) not in alive
+    return (
+        bool(holder.container_id)
+        and holder.network == network
+        and Attachment(holder.container_id, holder.nic) not in alive
+    )
 
 
 def of_pod(record: SpiderIP) -> tuple[PodCall, str]:

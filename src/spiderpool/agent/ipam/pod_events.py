@@ -1,4 +1,8 @@
-"""Telling users on their Pod why it gets no address: one Event per pod and reason, with the same text as the CNI error."""
+"""
+Telling users on their Pod why it gets no address.
+
+One Event per pod and reason, with the same text as the CNI error.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,15 @@ from typing import Final
 
 from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, SpiderpoolError, TryAgain, Unreachable
+from spiderpool.errors import (
+    AddressHeld,
+    Exhausted,
+    InvalidRequest,
+    NoPool,
+    SpiderpoolError,
+    TryAgain,
+    Unreachable,
+)
 from spiderpool.kube.events import EventRecorder
 
 COMPONENT: Final = "spiderpool-agent"

@@ -1,7 +1,8 @@
 """
 DEL: what a container had is given back, unless its pod lives or its holder keeps it (architecture 2, "DEL").
 
-Each record is released on condition of the very state that was judged; changed meanwhile, it is read and judged again.
+Each record is released on condition of the very state that was judged; changed meanwhile, it is
+read and judged again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ Judge = Callable[[SpiderIP], Verdict]
 
 
 class Tombstones:
-    """UIDs of pods that this agent saw being removed: no live read is needed to know that they are gone."""
+    """
+    UIDs of pods that this agent saw being removed.
+
+    No live read is needed to know that they are gone.
+    """
 
     def __init__(self) -> None:
         self._uids: OrderedDict[str, None] = OrderedDict()
@@ -86,27 +91,43 @@ class Releases:
         records = self._records_of(call)
         if records:
             pod = await self._find_pod(call, records)
-            await asyncio.gather(*(self._settle(record, pod, container_id, call.uid) for record in records))
+            await asyncio.gather(
+                *(self._settle(record, pod, container_id, call.uid) for record in records)
+            )
         self._claims.drop(call.uid)
 
     async def delete_all(self, uid: str) -> None:
-        """Give back all that a pod holds, alive or not: its addresses are in use by others on the wire, so nobody gets them."""
+        """
+        Give back all that a pod holds, alive or not.
+
+        Its addresses are in use by others on the wire, so nobody gets them.
+        """
 
         def judge(record: SpiderIP) -> Verdict:
             mine = record.spec.holder.uid == uid
             return Verdict(Action.RELEASE if mine else Action.KEEP, "address conflict")
 
         held = [record for record in self._informers.records.by_index(BY_UID, uid) if record.held]
-        await asyncio.gather(*(self._release(record, judge, IPState.QUARANTINED) for record in held))
+        await asyncio.gather(
+            *(self._release(record, judge, IPState.QUARANTINED) for record in held)
+        )
 
     def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
-        """Give this node's records of a pod, by UID and by name: a runtime may not tell the UID, or tell another one."""
+        """
+        Give this node's records of a pod, by UID and by name.
+
+        A runtime may not tell the UID, or tell another one.
+        """
         of_uid = self._informers.records.by_index(BY_UID, call.uid) if call.uid else ()
         found = (*of_uid, *self._informers.records.by_index(BY_POD, call.key))
         return tuple({record.metadata.name: record for record in found if record.held}.values())
 
     async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
-        """Give the live pod of the name, None when it is gone; read live unless the mirror is sure that it ended."""
+        """
+        Give the live pod of the name, None when it is gone.
+
+        Read live unless the mirror is sure that it ended.
+        """
         uids = {record.spec.holder.uid for record in records}
         known = self._informers.pods.named(call.name, call.namespace)
         if known is not None and uids == {known.metadata.uid} and not is_alive(known):
@@ -128,7 +149,8 @@ class Releases:
             return judge_release(found, pod, container_id, uid, owners)
 
         if pod is None and judge(record).action is not Action.RELEASE:
-            # Nobody asks again for a pod that is gone: what a late watch, or a write without an answer, hides counts too.
+            # Nobody asks again for a pod that is gone: what a late watch, or a write without an
+            # answer, hides counts too.
             found = await self._read(record)
             if found is None:
                 self._deletions.forget(record)
@@ -136,7 +158,9 @@ class Releases:
             record = found
         await self._release(record, judge)
 
-    async def _release(self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING) -> None:
+    async def _release(
+        self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING
+    ) -> None:
         """Release a record if it is judged so, as long as it is what was judged."""
         found: SpiderIP | None = record
         for _ in range(ATTEMPTS):
@@ -152,9 +176,13 @@ class Releases:
                 found = await self._read(found)
             else:
                 return
-        raise TryAgain(f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+        raise TryAgain(
+            f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time"
+        )
 
     async def _read(self, record: SpiderIP) -> SpiderIP | None:
         """Read a record again; another record of the same address is somebody else's."""
-        found = await if_exists(self._retry.run(partial(self._cluster.get, SpiderIP, record.metadata.name)))
+        found = await if_exists(
+            self._retry.run(partial(self._cluster.get, SpiderIP, record.metadata.name))
+        )
         return found if found is not None and found.metadata.uid == record.metadata.uid else None

@@ -43,10 +43,21 @@ from spiderpool.errors import (
 from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
-from spiderpool.networks.delegates import BOTH, Delegate, RouteChange, route_change, with_default_routes
+from spiderpool.networks.delegates import (
+    BOTH,
+    Delegate,
+    RouteChange,
+    route_change,
+    with_default_routes,
+)
 from spiderpool.networks.meta_config import MetaConfig
 from spiderpool.networks.network_status import Attached, network_status
-from spiderpool.networks.result_cache import CachedResult, cached_result, parse_delegates, render_delegates
+from spiderpool.networks.result_cache import (
+    CachedResult,
+    cached_result,
+    parse_delegates,
+    render_delegates,
+)
 
 READY_S: Final = 45.0
 READY_PAUSE_S: Final = 1.0
@@ -84,7 +95,8 @@ class Attachment:
         """Give the same on namespaces of its own, to be closed by whoever asks."""
         return replace(self, host=self.host.copy())
 
-    # --- ADD --------------------------------------------------------------------------------------------------------------
+    # --- ADD
+    # --------------------------------------------------------------------------------------------------------------
 
     async def add(self) -> str:
         """Attach all networks; all or none."""
@@ -124,8 +136,16 @@ class Attachment:
         return not file or await self.host.run(lambda: Path("/", file).exists())
 
     def _placeholder(self) -> str:
-        """Give the result for a pod that is gone: the runtime goes on, and takes the sandbox down."""
-        log.info("pod is gone; nothing attached", pod=self.call.args.name, container=self.call.container_id)
+        """
+        Give the result for a pod that is gone.
+
+        The runtime goes on, and takes the sandbox down.
+        """
+        log.info(
+            "pod is gone; nothing attached",
+            pod=self.call.args.name,
+            container=self.call.container_id,
+        )
         interface = {"name": self.call.ifname, "sandbox": self.call.netns}
         ip = {"address": "0.0.0.0/32", "gateway": "0.0.0.0", "interface": 0}  # noqa: S104 - as Multus says "none"
         return render(parse_result({"interfaces": [interface], "ips": [ip]}), self.call.cni_version)
@@ -138,7 +158,11 @@ class Attachment:
             raise BadEnvironment(f"{title(self.call)}CNI_NETNS: {error.message}") from error
 
     async def _refuse_taken_names(self, netns: Namespaces, delegates: Sequence[Delegate]) -> None:
-        """Refuse before anything is touched: an ADD for a living container must not end its network."""
+        """
+        Refuse before anything is touched.
+
+        An ADD for a living container must not end its network.
+        """
         occupancy = await netns.run(interface_names)
         for delegate in delegates:
             if delegate.ifname in occupancy:
@@ -147,7 +171,9 @@ class Attachment:
                     "a second ADD needs a DEL before it, or another interface name"
                 )
 
-    async def _attach_all(self, pod: Pod | None, netns: Namespaces, delegates: Sequence[Delegate]) -> str:
+    async def _attach_all(
+        self, pod: Pod | None, netns: Namespaces, delegates: Sequence[Delegate]
+    ) -> str:
         tried: list[Delegate] = []
         outcomes: list[dict[str, Any]] = []
         try:
@@ -174,11 +200,19 @@ class Attachment:
                 details=error.details,
             ) from error
         call = self.call
-        await self.caches.save_result(cached_result(delegate, call.container_id, call.netns, call.args, kept))
+        await self.caches.save_result(
+            cached_result(delegate, call.container_id, call.netns, call.args, kept)
+        )
         return outcome
 
-    async def _move_routes(self, netns: Namespaces, delegate: Delegate, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Do to the kernel's default routes what the pod asks for; gives the result as it is true afterwards."""
+    async def _move_routes(
+        self, netns: Namespaces, delegate: Delegate, outcome: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """
+        Do to the kernel's default routes what the pod asks for.
+
+        Gives the result as it is true afterwards.
+        """
         change = route_change(delegate)
         result = parse_result(outcome)
         if change is None or not (result.interfaces or result.ips):
@@ -188,7 +222,9 @@ class Attachment:
         lost = BOTH if change.add else delegate.lose
         return document(with_default_routes(result, lost, change.add), outcome["cniVersion"])
 
-    async def _tell(self, pod: Pod | None, delegates: Sequence[Delegate], outcomes: Sequence[Mapping[str, Any]]) -> None:
+    async def _tell(
+        self, pod: Pod | None, delegates: Sequence[Delegate], outcomes: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Write what the pod got where its users look: the status annotation and Events."""
         if pod is None:
             return
@@ -205,7 +241,8 @@ class Attachment:
         await self._write_status(pod, network_status(attached))
         added = [_added(delegate, item) for delegate, item in zip(delegates, attached, strict=True)]
         if any(added):
-            # One Event for all: a second one with the same reason would count as a repetition of the first.
+            # One Event for all: a second one with the same reason would count as a repetition of
+            # the first.
             self.reports.normal(pod, "AddedInterface", "; ".join(filter(None, added)))
 
     async def _write_status(self, pod: Pod, status: str) -> None:
@@ -215,7 +252,9 @@ class Attachment:
         body = {"metadata": {"uid": meta.uid, "annotations": {ANNO_NETWORK_STATUS: status}}}
 
         async def write() -> None:
-            await self.cluster.patch(Pod, meta.name, body, namespace=meta.namespace, subresource="status")
+            await self.cluster.patch(
+                Pod, meta.name, body, namespace=meta.namespace, subresource="status"
+            )
 
         try:
             try:
@@ -223,39 +262,57 @@ class Attachment:
             except UnknownOutcome:
                 await RETRY.run(write)  # writing the same twice is no harm
         except NotFound:
-            log.info("pod is gone; its network status is not written", pod=meta.name, namespace=meta.namespace)
+            log.info(
+                "pod is gone; its network status is not written",
+                pod=meta.name,
+                namespace=meta.namespace,
+            )
         except Conflict as error:
-            raise TryAgain(f"{title(self.call)}the pod was replaced during ADD: {error.message}") from error
+            raise TryAgain(
+                f"{title(self.call)}the pod was replaced during ADD: {error.message}"
+            ) from error
 
-    # --- DEL --------------------------------------------------------------------------------------------------------------
+    # --- DEL
+    # --------------------------------------------------------------------------------------------------------------
 
     async def delete(self) -> None:
         """
         Detach all networks, the last first; a failure of one does not spare the others.
 
-        What is needed to do it again stays until all has succeeded: a retry must not turn into a silent success.
+        What is needed to do it again stays until all has succeeded: a retry must not turn into a
+        silent success.
         """
         delegates = await self._remembered()
         wrong = await self._detach_all(delegates)
         if wrong:
             text = " / ".join(error.message for error in wrong)
-            raise DelegateFailed(f"{title(self.call)}{text}", cni_code=wrong[0].cni_code, details=wrong[0].details)
+            raise DelegateFailed(
+                f"{title(self.call)}{text}", cni_code=wrong[0].cni_code, details=wrong[0].details
+            )
         await self.caches.drop_delegates(self.call.container_id)
 
     async def _remembered(self) -> tuple[Delegate, ...]:
         """
         Give the delegates of a container's ADD.
 
-        From its own list; where that is lost or damaged from the results kept of each, else from the pod; nothing known
-        means nothing to do.
+        From its own list; where that is lost or damaged from the results kept of each, else from
+        the pod; nothing known means nothing to do.
         """
         text = await self.caches.delegates(self.call.container_id)
         if text is not None:
             try:
                 return parse_delegates(text, self.call.ifname, self.config.runtime_config)
             except Undecodable as error:
-                log.warning("list of delegates is rebuilt", container=self.call.container_id, reason=error.message)
-        mine = [result for result in await self.caches.results() if result.container_id == self.call.container_id]
+                log.warning(
+                    "list of delegates is rebuilt",
+                    container=self.call.container_id,
+                    reason=error.message,
+                )
+        mine = [
+            result
+            for result in await self.caches.results()
+            if result.container_id == self.call.container_id
+        ]
         if mine:
             return _from_results(mine, self.call.ifname)
         return await self._planned_anew()
@@ -264,14 +321,22 @@ class Attachment:
         try:
             pod = await self.networks.find_pod()
         except SpiderpoolError as error:
-            log.info("nothing is known about the container", container=self.call.container_id, reason=error.message)
+            log.info(
+                "nothing is known about the container",
+                container=self.call.container_id,
+                reason=error.message,
+            )
             return ()
         if pod is None:
             return ()
         try:
             return await self.networks.plan(pod)
         except SpiderpoolError as error:
-            log.info("networks of the pod's annotations cannot be found", pod=pod.metadata.name, reason=error.message)
+            log.info(
+                "networks of the pod's annotations cannot be found",
+                pod=pod.metadata.name,
+                reason=error.message,
+            )
             return await self.networks.plan_without_networks(pod)
 
     async def _detach_all(self, delegates: Sequence[Delegate]) -> list[SpiderpoolError]:
@@ -280,31 +345,52 @@ class Attachment:
             try:
                 await self._detach(delegate)
             except SpiderpoolError as error:
-                log.warning("detaching failed", container=self.call.container_id, network=delegate.name, reason=error.message)
+                log.warning(
+                    "detaching failed",
+                    container=self.call.container_id,
+                    network=delegate.name,
+                    reason=error.message,
+                )
                 wrong.append(error)
         return wrong
 
     async def _detach(self, delegate: Delegate) -> None:
-        network, container_id, ifname = delegate.config.name, self.call.container_id, delegate.ifname
+        network, container_id, ifname = (
+            delegate.config.name,
+            self.call.container_id,
+            delegate.ifname,
+        )
         result = await self.caches.result(network, container_id, ifname)
         try:
             await self.plugins.delete(delegate, result)
         except DelegateFailed as error:
-            # What never was attached, and fails again for the same reason, must not keep the pod from going.
+            # What never was attached, and fails again for the same reason, must not keep the pod
+            # from going.
             if result is not None or error.cni_code == TryAgain.cni_code:
                 raise
-            log.info("never attached, and cannot be detached", network=delegate.name, reason=error.message)
+            log.info(
+                "never attached, and cannot be detached",
+                network=delegate.name,
+                reason=error.message,
+            )
         await Devices(self.host).clear(delegate, container_id)
         await self.caches.drop_result(network, container_id, ifname)
 
-    # --- CHECK, STATUS, GC ------------------------------------------------------------------------------------------------
+    # --- CHECK, STATUS, GC
+    # ------------------------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Ask every plugin whether what it made is still there; the first that misses something ends it."""
+        """
+        Ask every plugin whether what it made is still there.
+
+        The first that misses something ends it.
+        """
         container_id = self.call.container_id
         text = await self.caches.delegates(container_id)
         if text is None:
-            raise CheckFailed(f"{title(self.call)}nothing is known of container {container_id}; it needs a DEL and an ADD")
+            raise CheckFailed(
+                f"{title(self.call)}nothing is known of container {container_id}; it needs a DEL and an ADD"
+            )
         for delegate in parse_delegates(text, self.call.ifname, self.config.runtime_config):
             result = await self.caches.result(delegate.config.name, container_id, delegate.ifname)
             if result is None:
@@ -334,14 +420,18 @@ class Attachment:
                 continue
             found |= {delegate.config.name: delegate.config for delegate in delegates}
         try:
-            found |= {network.config.name: network.config for network in await self.networks.configured(None)}
+            found |= {
+                network.config.name: network.config
+                for network in await self.networks.configured(None)
+            }
         except SpiderpoolError as error:
             log.warning("default network cannot be found", reason=error.message)
         return list(found.values())
 
 
 def _change_routes(ifname: str, change: RouteChange) -> bool:
-    # Loaded by the first pod that needs it, in its thread: 12 MB and half a second that most nodes are spared.
+    # Loaded by the first pod that needs it, in its thread: 12 MB and half a second that most nodes
+    # are spared.
     from spiderpool.kernel.default_routes import move_default_routes  # noqa: PLC0415
 
     return move_default_routes(ifname, change.remove, change.add)
@@ -367,4 +457,6 @@ def _from_results(results: Sequence[CachedResult], default: str) -> tuple[Delega
         )
         for result in results
     ]
-    return tuple(sorted(delegates, key=lambda delegate: (delegate.ifname != default, delegate.ifname)))
+    return tuple(
+        sorted(delegates, key=lambda delegate: (delegate.ifname != default, delegate.ifname))
+    )

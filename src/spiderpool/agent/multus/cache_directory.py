@@ -1,7 +1,8 @@
 """
 The meta plugin's folder on the node: delegates of living containers, and their last results.
 
-Files are written whole or not at all, and are looked at where the caller of our executable sees them.
+Files are written whole or not at all, and are looked at where the caller of our executable sees
+them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ import structlog
 
 from spiderpool.errors import SpiderpoolError, Undecodable
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.networks.result_cache import RESULTS, CachedResult, parse_result_file, render_result_file, result_file
+from spiderpool.networks.result_cache import (
+    RESULTS,
+    CachedResult,
+    parse_result_file,
+    render_result_file,
+    result_file,
+)
 
 R = TypeVar("R")
 _FOLDER_MODE: Final = 0o700
@@ -49,7 +56,9 @@ class CacheDir:
         """Give the containers that are known."""
         return await self._run(lambda: sorted(entry.name for entry in _entries(Path(self.path))))
 
-    async def result(self, network: str, container_id: str, ifname: str) -> Mapping[str, Any] | None:
+    async def result(
+        self, network: str, container_id: str, ifname: str
+    ) -> Mapping[str, Any] | None:
         """Give the last result of an attachment, None when there is none or it is damaged."""
         file = Path(self.path, result_file(network, container_id, ifname))
         text = await self._run(lambda: _read(file))
@@ -73,7 +82,9 @@ class CacheDir:
 
     async def results(self) -> list[CachedResult]:
         """Give all results that can be read."""
-        texts = await self._run(lambda: [_read(entry) for entry in _entries(Path(self.path, RESULTS))])
+        texts = await self._run(
+            lambda: [_read(entry) for entry in _entries(Path(self.path, RESULTS))]
+        )
         found = []
         for text in texts:
             with contextlib.suppress(Undecodable):
@@ -87,7 +98,9 @@ class CacheDir:
         try:
             return await self.host.run(work)
         except OSError as error:
-            raise SpiderpoolError(f"cache folder {self.path}: {error.strerror or error}", details=str(error)) from error
+            raise SpiderpoolError(
+                f"cache folder {self.path}: {error.strerror or error}", details=str(error)
+            ) from error
 
 
 def _read(file: Path) -> bytes | None:
@@ -120,6 +133,10 @@ def _write(file: Path, text: bytes, *, durable: bool) -> None:
 def _entries(folder: Path) -> list[Path]:
     """Give the finished files of a folder; one that is being written begins with a dot."""
     try:
-        return [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file()]
+        return [
+            entry
+            for entry in folder.iterdir()
+            if not entry.name.startswith(".") and entry.is_file()
+        ]
     except FileNotFoundError:
         return []

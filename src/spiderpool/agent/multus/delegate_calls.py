@@ -1,7 +1,8 @@
 """
 Calling other CNI plugins: every plugin of one network, for one verb.
 
-Plugins run where the caller lives, in its mount and network namespace, so that they see the node's files and not ours.
+Plugins run where the caller lives, in its mount and network namespace, so that they see the node's
+files and not ours.
 Source: CNI specification 1.1.0, section 4; reference meta-plugin.md 3.2.
 """
 
@@ -24,7 +25,8 @@ from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
 from spiderpool.networks.delegates import Delegate, delegate_env
 
-# A plugin may wait for an address longer than for anything else; the ADD as a whole has its own limit.
+# A plugin may wait for an address longer than for anything else; the ADD as a whole has its own
+# limit.
 PLUGIN_TIME_S: Final = 90.0
 
 log = structlog.get_logger(__name__)
@@ -58,8 +60,9 @@ class Plugins:
         """
         Run DEL through a network's plugins, the last first.
 
-        The first that fails ends it; but where there is no result, because ADD never got that far, all are tried: what
-        made ADD fail (a plugin that is not installed) must not keep the others from cleaning up.
+        The first that fails ends it; but where there is no result, because ADD never got that far,
+        all are tried: what made ADD fail (a plugin that is not installed) must not keep the others
+        from cleaning up.
         """
         given = result if at_least(delegate.config.version, FIRST_WITH_CHECK) else None
         first: DelegateFailed | None = None
@@ -91,7 +94,11 @@ class Plugins:
                 await self._run_bare(config, index, "STATUS", {})
 
     async def collect(self, config: NetworkConfig, alive: Sequence[Attachment]) -> list[str]:
-        """Run GC through a network's plugins, unless it says `disableGC` or is too old; gives what went wrong."""
+        """
+        Run GC through a network's plugins, unless it says `disableGC` or is too old.
+
+        Gives what went wrong.
+        """
         if not config.collectable or config.switched_off("disableGC"):
             return []
         wrong = []
@@ -102,18 +109,26 @@ class Plugins:
                 wrong.append(error.message)
         return wrong
 
-    async def _run(self, delegate: Delegate, index: int, command: str, result: Mapping[str, Any] | None) -> Outcome:
-        env = delegate_env(self.call.env, delegate, command, self.bin_dir, self.call.args, self.call.netns)
+    async def _run(
+        self, delegate: Delegate, index: int, command: str, result: Mapping[str, Any] | None
+    ) -> Outcome:
+        env = delegate_env(
+            self.call.env, delegate, command, self.bin_dir, self.call.args, self.call.netns
+        )
         stdin = plugin_input(delegate.config, index, delegate.capability_args, result)
         return await self._execute(_type(delegate.config, index), _who(delegate, index), env, stdin)
 
-    async def _run_bare(self, config: NetworkConfig, index: int, command: str, extra: Mapping[str, Any]) -> None:
+    async def _run_bare(
+        self, config: NetworkConfig, index: int, command: str, extra: Mapping[str, Any]
+    ) -> None:
         """Run a verb that concerns no container."""
         env = {key: value for key, value in self.call.env.items() if not key.startswith("CNI_")}
         env |= {"CNI_COMMAND": command, "CNI_PATH": ":".join(self._folders())}
         document = msgspec.json.decode(plugin_input(config, index, {}))
         who = f"network {config.name}: plugin {_type(config, index)}"
-        await self._execute(_type(config, index), who, env, msgspec.json.encode({**document, **extra}))
+        await self._execute(
+            _type(config, index), who, env, msgspec.json.encode({**document, **extra})
+        )
 
     async def _execute(self, kind: str, who: str, env: Mapping[str, str], stdin: bytes) -> Outcome:
         try:
@@ -123,11 +138,17 @@ class Plugins:
         if outcome.code != 0:
             raise _failure(outcome, who)
         if outcome.errors:
-            log.debug("CNI plugin wrote to standard error", plugin=kind, text=outcome.errors.decode(errors="replace").strip())
+            log.debug(
+                "CNI plugin wrote to standard error",
+                plugin=kind,
+                text=outcome.errors.decode(errors="replace").strip(),
+            )
         return outcome
 
     def _folders(self) -> list[str]:
-        return [folder for folder in dict.fromkeys((self.bin_dir, *self.call.path.split(":"))) if folder]
+        return [
+            folder for folder in dict.fromkeys((self.bin_dir, *self.call.path.split(":"))) if folder
+        ]
 
 
 def _type(config: NetworkConfig, index: int) -> str:
@@ -155,7 +176,11 @@ def _failure(outcome: Outcome, who: str) -> DelegateFailed:
     except msgspec.DecodeError:
         said = {}
     code, message, details = said.get("code"), said.get("msg"), said.get("details")
-    words = message if isinstance(message, str) and message else _excerpt(outcome.output) or _excerpt(outcome.errors)
+    words = (
+        message
+        if isinstance(message, str) and message
+        else _excerpt(outcome.output) or _excerpt(outcome.errors)
+    )
     return DelegateFailed(
         f"{who}: {words or _how_it_ended(outcome.code)}",
         cni_code=code if type(code) is int and code > 0 else DelegateFailed.cni_code,

@@ -1,8 +1,8 @@
 """
 Devices of device plugins (SR-IOV and the like): which one a network of a pod gets, and the files that tell about it.
 
-Source: reference meta-plugin.md 3.4. Read from kubelet's checkpoint, which needs no gRPC; claims of the newer dynamic resource
-allocation are not in it.
+Source: reference meta-plugin.md 3.4. Read from kubelet's checkpoint, which needs no gRPC; claims of
+the newer dynamic resource allocation are not in it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,17 @@ log = structlog.get_logger(__name__)
 
 
 class _Entry(msgspec.Struct, rename="pascal"):
-    """Devices that kubelet gave to one container; the list is by NUMA node since Kubernetes 1.20."""
+    """
+    Devices that kubelet gave to one container.
+
+    The list is by NUMA node since Kubernetes 1.20.
+    """
 
     pod_uid: str = msgspec.field(name="PodUID")
     resource_name: str = ""
-    device_ids: dict[str, list[str]] | list[str] | None = msgspec.field(default=None, name="DeviceIDs")
+    device_ids: dict[str, list[str]] | list[str] | None = msgspec.field(
+        default=None, name="DeviceIDs"
+    )
 
 
 class _Data(msgspec.Struct, rename="pascal"):
@@ -98,7 +104,9 @@ class Devices:
             text = await self.host.run(Path(CHECKPOINT).read_bytes)
             checkpoint = msgspec.json.decode(text, type=_Checkpoint)
         except (OSError, msgspec.DecodeError) as error:
-            raise SpiderpoolError(f"devices of pod {pod.metadata.name}: kubelet's record {CHECKPOINT}: {error}") from error
+            raise SpiderpoolError(
+                f"devices of pod {pod.metadata.name}: kubelet's record {CHECKPOINT}: {error}"
+            ) from error
         ids: dict[str, set[str]] = {}
         for entry in checkpoint.data.pod_device_entries or ():
             if entry.pod_uid == pod.metadata.uid:

@@ -50,11 +50,19 @@ class Networks:
         """
         where = f"network {namespace}/{name}"
         try:
-            definition = await RETRY.run(lambda: self.cluster.get(NetworkAttachmentDefinition, name, namespace))
+            definition = await RETRY.run(
+                lambda: self.cluster.get(NetworkAttachmentDefinition, name, namespace)
+            )
         except NotFound as error:
-            raise NotFound(f"{where}: there is no such NetworkAttachmentDefinition; create it, or correct the name") from error
+            raise NotFound(
+                f"{where}: there is no such NetworkAttachmentDefinition; create it, or correct the name"
+            ) from error
         text = definition.spec.config
-        config = parse_definition(text, name, where) if text else await self._in_folder(self.config.conf_dir, name)
+        config = (
+            parse_definition(text, name, where)
+            if text
+            else await self._in_folder(self.config.conf_dir, name)
+        )
         resource = definition.metadata.annotations.get(RESOURCE_NAME, "")
         return Network(name=f"{namespace}/{name}", config=config, resource_name=resource)
 
@@ -84,27 +92,41 @@ class Networks:
     async def _at_path(self, path: str) -> NetworkConfig:
         where = f"network {path}"
         try:
-            found = await self.host.run(lambda: _read_folder(path) if Path(path).is_dir() else _read_file(Path(path)))
+            found = await self.host.run(
+                lambda: _read_folder(path) if Path(path).is_dir() else _read_file(Path(path))
+            )
         except OSError as error:
-            raise InvalidRequest(f"{where}: {error.strerror}; write a name, or the path of a CNI configuration") from error
+            raise InvalidRequest(
+                f"{where}: {error.strerror}; write a name, or the path of a CNI configuration"
+            ) from error
         if isinstance(found, list):
             return find_by_name(found, "", path)
         config = parse_file(found, where)
         if not path.endswith(LIST_SUFFIX):
             return config
         beside = str(Path(path).parent / config.name)
-        files = [file for file in await self.host.run(lambda: _read_folder(beside)) if file.name.endswith(".conf")]
+        files = [
+            file
+            for file in await self.host.run(lambda: _read_folder(beside))
+            if file.name.endswith(".conf")
+        ]
         return with_plugin_files(config, files, beside)
 
 
-def _both(value: str, definition_error: SpiderpoolError, file_error: SpiderpoolError) -> SpiderpoolError:
+def _both(
+    value: str, definition_error: SpiderpoolError, file_error: SpiderpoolError
+) -> SpiderpoolError:
     """Join why neither a definition nor a file was found; retryable when the API did not answer."""
     kind = type(definition_error) if isinstance(definition_error, Unreachable) else InvalidRequest
     return kind(f"default network {value}: {definition_error.message}; {file_error.message}")
 
 
 def _read_folder(folder: str) -> list[ConfFile]:
-    """Read the configuration files of a folder; one that vanishes meanwhile is left out, so is a missing folder."""
+    """
+    Read the configuration files of a folder.
+
+    One that vanishes meanwhile is left out, so is a missing folder.
+    """
     try:
         names = candidate_files(entry.name for entry in Path(folder).iterdir())
     except OSError:

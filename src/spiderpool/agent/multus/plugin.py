@@ -1,7 +1,8 @@
 """
 The meta plugin: one CNI call of the runtime becomes calls for all networks that the pod asks for.
 
-Calls for one container run one at a time; the IPAM calls that plugins send back to the agent are not held up by that.
+Calls for one container run one at a time; the IPAM calls that plugins send back to the agent are
+not held up by that.
 Source: reference meta-plugin.md 3 to 5.
 """
 
@@ -32,7 +33,11 @@ class MetaPlugin:
     """Serves the CNI calls of `spiderpool-multus`."""
 
     def __init__(
-        self, cluster: Cluster, reports: Reports, pod_locks: KeyedLock | None = None, ready_s: float = READY_S
+        self,
+        cluster: Cluster,
+        reports: Reports,
+        pod_locks: KeyedLock | None = None,
+        ready_s: float = READY_S,
     ) -> None:
         """
         Begin without any container.
@@ -40,7 +45,8 @@ class MetaPlugin:
         Args:
             cluster: the door to the API.
             reports: for Events.
-            pod_locks: hands out turns by container; not those of the IPAM, which the plugins run here wait for.
+            pod_locks: hands out turns by container; not those of the IPAM, which the plugins run
+            here wait for.
             ready_s: how long ADD waits for the readiness file.
         """
         self._cluster = cluster
@@ -57,7 +63,9 @@ class MetaPlugin:
             container = ("container", call.container_id)
             match call.command:
                 case "ADD":
-                    return await self._pod_locks.add(container, call.container_id, lambda: self._add(attachment))
+                    return await self._pod_locks.add(
+                        container, call.container_id, lambda: self._add(attachment)
+                    )
                 case "DEL":
                     await self._pod_locks.delete(container, call.container_id, attachment.delete)
                 case "CHECK":
@@ -74,7 +82,11 @@ class MetaPlugin:
         await self._pod_locks.settle()
 
     async def _add(self, attachment: Attachment) -> str:
-        """Run an ADD that may outlive the call which began it: cancelled, it still takes back what it made."""
+        """
+        Run an ADD that may outlive the call which began it.
+
+        Cancelled, it still takes back what it made.
+        """
         own = attachment.copy()
         container_id = own.call.container_id
         with own.host:
@@ -103,12 +115,18 @@ class MetaPlugin:
         for container_id in sorted(known - alive - self._adding):
             stale = self._attachment(_about(call, container_id, results), config, host)
             try:
-                await self._pod_locks.delete(("container", container_id), container_id, stale.delete)
+                await self._pod_locks.delete(
+                    ("container", container_id), container_id, stale.delete
+                )
             except SpiderpoolError as error:
                 wrong.append(f"container {container_id}: {error.message}")
         left = await caches.results()
         for network in networks:
-            living = [Living(result.container_id, result.ifname) for result in left if result.network == network.name]
+            living = [
+                Living(result.container_id, result.ifname)
+                for result in left
+                if result.network == network.name
+            ]
             wrong += await attachment.plugins.collect(network, living)
         if wrong:
             raise DelegateFailed(" / ".join(wrong))
@@ -116,9 +134,24 @@ class MetaPlugin:
 
 def _about(call: Call, container_id: str, results: Sequence[CachedResult]) -> Call:
     """Give the DEL of a container that the runtime has forgotten, as far as its kept results tell."""
-    args = next((parse_args(_joined(result.args)) for result in results if result.container_id == container_id), call.args)
+    args = next(
+        (
+            parse_args(_joined(result.args))
+            for result in results
+            if result.container_id == container_id
+        ),
+        call.args,
+    )
     env = {**call.env, "CNI_COMMAND": "DEL", "CNI_CONTAINERID": container_id}
-    return replace(call, command="DEL", container_id=container_id, netns="", ifname=RUNTIME_IFNAME, args=args, env=env)
+    return replace(
+        call,
+        command="DEL",
+        container_id=container_id,
+        netns="",
+        ifname=RUNTIME_IFNAME,
+        args=args,
+        env=env,
+    )
 
 
 def _joined(pairs: Sequence[tuple[str, str]]) -> str:

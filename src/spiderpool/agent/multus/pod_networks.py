@@ -19,7 +19,11 @@ from spiderpool.cni.request import Call
 from spiderpool.errors import InvalidRequest, NotFound, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.network_selection import NetworkSelection, parse_default_network, parse_networks
+from spiderpool.model.network_selection import (
+    NetworkSelection,
+    parse_default_network,
+    parse_networks,
+)
 from spiderpool.model.pod import is_mirror
 from spiderpool.networks.delegates import Delegate, Network, plan_delegates
 from spiderpool.networks.meta_config import MetaConfig
@@ -65,7 +69,9 @@ class PodNetworks:
             return None
         pod = await RETRY.run(lambda: self.cluster.get(Pod, args.name, args.namespace))
         if args.uid and args.uid != pod.metadata.uid and not is_mirror(pod):
-            raise TryAgain(f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is for {args.uid}")
+            raise TryAgain(
+                f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is for {args.uid}"
+            )
         return pod
 
     async def plan(self, pod: Pod | None) -> tuple[Delegate, ...]:
@@ -77,10 +83,16 @@ class PodNetworks:
         return self._named(await self.configured(pod))
 
     def _named(self, networks: Sequence[Network]) -> tuple[Delegate, ...]:
-        return plan_delegates(networks, self.call.ifname, self.call.container_id, self.config.runtime_config)
+        return plan_delegates(
+            networks, self.call.ifname, self.call.container_id, self.config.runtime_config
+        )
 
     async def _networks_of(self, pod: Pod | None) -> list[Network]:
-        """Find all networks of a pod: the default one, those of every pod, those that it asks for."""
+        """
+        Find all networks of a pod.
+
+        The default one, those of every pod, those that it asks for.
+        """
         selections = self._selections(pod)
         networks = await self.configured(pod)
         default = self._default_selection(pod)
@@ -94,13 +106,17 @@ class PodNetworks:
             return [_inline(item, index) for index, item in enumerate(self.config.delegates)]
         networks = [await self.networks.configured(self.config.cluster_network)]
         if pod is None or pod.metadata.namespace not in self.config.system_namespaces:
-            networks += [await self.networks.configured(value) for value in self.config.default_networks]
+            networks += [
+                await self.networks.configured(value) for value in self.config.default_networks
+            ]
         return networks
 
     def _selections(self, pod: Pod | None) -> tuple[NetworkSelection, ...]:
         if pod is None:
             return ()
-        selections = parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
+        selections = parse_networks(
+            pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace
+        )
         for selection in selections:
             self._refuse_foreign(pod, selection)
         return selections
@@ -116,7 +132,9 @@ class PodNetworks:
     def _default_selection(self, pod: Pod | None) -> NetworkSelection | None:
         if pod is None or ANNO_DEFAULT_NETWORK not in pod.metadata.annotations:
             return None
-        return parse_default_network(pod.metadata.annotations[ANNO_DEFAULT_NETWORK], self.config.namespace)
+        return parse_default_network(
+            pod.metadata.annotations[ANNO_DEFAULT_NETWORK], self.config.namespace
+        )
 
     async def _select(self, pod: Pod | None, selection: NetworkSelection) -> Network:
         try:

@@ -1,7 +1,8 @@
 """
 The node's share of the installation: CNI executables, and the CNI configuration that puts the meta plugin first.
 
-Both stay while the agent restarts or is replaced; they go when the agent's DaemonSet is being deleted.
+Both stay while the agent restarts or is replaced; they go when the agent's DaemonSet is being
+deleted.
 Source: reference datapath.md 5.1 and 5.2, meta-plugin.md 6.
 """
 
@@ -31,7 +32,8 @@ META_PLUGIN: Final = "spiderpool-multus"
 NAMES: Final = ("spiderpool", "coordinator", "ifacer")
 CONF_FILE: Final = "00-spiderpool.conflist"  # first in byte order: runtimes take the first file
 CNI_DIR: Final = "/var/lib/cni/multus"  # Multus' own, so that either finds what the other kept
-# Runtimes that do not know `cniVersions` speak 1.0.0; those that do choose 1.1.0, for GC and STATUS.
+# Runtimes that do not know `cniVersions` speak 1.0.0; those that do choose 1.1.0, for GC and
+# STATUS.
 CNI_VERSIONS: Final = ("1.0.0", "1.1.0")
 _LOOK_AGAIN_S: Final = 2.0
 _EXECUTABLE: Final = 0o755
@@ -43,7 +45,9 @@ log = structlog.get_logger(__name__)
 class DaemonSet(KubeObject, frozen=True, kw_only=True):
     """A DaemonSet: only whether it is being deleted matters."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "DaemonSet", "daemonsets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "DaemonSet", "daemonsets", namespaced=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class InstallSettings:
     """
     What the environment says about the installation.
 
-    `wanted`: whether this agent installs anything. `default_network` empty = that of the first configuration on the node.
+    `wanted`: whether this agent installs anything. `default_network` empty = that of the first
+    configuration on the node.
     """
 
     wanted: bool
@@ -72,7 +77,8 @@ def read_install_settings(environ: Mapping[str, str]) -> InstallSettings:
         bin_dir=Path(environ.get("SPIDERPOOL_CNI_BIN_DIR") or "/opt/cni/bin"),
         conf_dir=Path(environ.get("SPIDERPOOL_CNI_CONF_DIR") or "/etc/cni/net.d"),
         default_network=environ.get("SPIDERPOOL_DEFAULT_CNI", ""),
-        namespace=environ.get("SPIDERPOOL_MULTUS_NAMESPACE") or environ.get("SPIDERPOOL_POD_NAMESPACE", ""),
+        namespace=environ.get("SPIDERPOOL_MULTUS_NAMESPACE")
+        or environ.get("SPIDERPOOL_POD_NAMESPACE", ""),
     )
 
 
@@ -118,15 +124,24 @@ class NodeInstaller:
                 self._configure(network)
             elif not waiting:
                 log.warning(
-                    "no default CNI on this node yet; waiting for its configuration", folder=str(self.settings.conf_dir)
+                    "no default CNI on this node yet; waiting for its configuration",
+                    folder=str(self.settings.conf_dir),
                 )
             waiting = not network
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     def remove_all(self) -> None:
-        """Remove the configuration first, so that nobody calls what goes next; last the socket, which nobody serves."""
+        """
+        Remove the configuration first, so that nobody calls what goes next.
+
+        Last the socket, which nobody serves.
+        """
         if self.settings.wanted:
-            self._remove(self._conf, *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN)), Path(self.socket))
+            self._remove(
+                self._conf,
+                *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN)),
+                Path(self.socket),
+            )
 
     @property
     def _conf(self) -> Path:
@@ -141,7 +156,9 @@ class NodeInstaller:
             if write_at_once(self._conf, text, _SECRET):
                 log.info("CNI configuration written", file=str(self._conf), default_network=network)
         except OSError as error:
-            log.warning("CNI configuration cannot be written", file=str(self._conf), reason=error.strerror)
+            log.warning(
+                "CNI configuration cannot be written", file=str(self._conf), reason=error.strerror
+            )
 
     def _default_network(self) -> str:
         return self.settings.default_network or find_default_network(self.settings.conf_dir)
@@ -171,7 +188,8 @@ def render_conf(settings: InstallSettings, network: str, socket: str) -> bytes:
     conf = {
         "cniVersion": CNI_VERSIONS[0],
         "cniVersions": list(CNI_VERSIONS),
-        "name": "multus-cni-network",  # as Multus calls it: the name stands in what runtimes keep about containers
+        # as Multus calls it: the name stands in what runtimes keep about containers
+        "name": "multus-cni-network",
         "plugins": [plugin],
     }
     return msgspec.json.format(msgspec.json.encode(conf), indent=2) + b"\n"
@@ -194,11 +212,20 @@ async def is_being_removed(cluster: Cluster, namespace: str, pod_name: str) -> b
         SpiderpoolError: the API server does not tell; then nothing should be removed.
     """
     pod = await cluster.get(Pod, pod_name, namespace)
-    owner = next((ref for ref in pod.metadata.owner_references if ref.controller and ref.kind == "DaemonSet"), None)
+    owner = next(
+        (
+            ref
+            for ref in pod.metadata.owner_references
+            if ref.controller and ref.kind == "DaemonSet"
+        ),
+        None,
+    )
     if owner is None:
         return False
     try:
         daemon_set = await cluster.get_metadata(DaemonSet, owner.name, namespace)
     except NotFound:
         return True
-    return daemon_set.metadata.uid != owner.uid or daemon_set.metadata.deletion_timestamp is not None
+    return (
+        daemon_set.metadata.uid != owner.uid or daemon_set.metadata.deletion_timestamp is not None
+    )

@@ -1,4 +1,8 @@
-"""Watching what becomes of INVALID packets on this node; what it means is decided by `datapath.invalid_packets`."""
+"""
+Watching what becomes of INVALID packets on this node.
+
+What it means is decided by `datapath.invalid_packets`.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,24 @@ import structlog
 
 from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.api.kubernetes.core import Node
-from spiderpool.datapath.invalid_packets import CHAIN, Fate, ProbeResult, Verdict, chain_rules, judge_invalid
+from spiderpool.datapath.invalid_packets import (
+    CHAIN,
+    Fate,
+    ProbeResult,
+    Verdict,
+    chain_rules,
+    judge_invalid,
+)
 from spiderpool.datapath.kernel_settings import TCP_BE_LIBERAL
 from spiderpool.errors import TryAgain
 from spiderpool.kernel.iptables import has_ipvs_services, read_chain
 
 LOOK_AGAIN_S: Final = 60.0
 TELL_AGAIN_S: Final = 1800.0  # API servers keep Events for an hour
-REASONS: Final = {Fate.DROPPED: "KubeProxyDropsInvalid", Fate.DROPPED_SOON: "KubeProxyWillDropInvalid"}
+REASONS: Final = {
+    Fate.DROPPED: "KubeProxyDropsInvalid",
+    Fate.DROPPED_SOON: "KubeProxyWillDropInvalid",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +41,11 @@ Tell = Callable[[Node, str, str], None]
 
 
 class KubeProxyWatch:
-    """Looks once a minute; a verdict that changed for the worse is an Event on the node, each one is in the metrics."""
+    """
+    Looks once a minute.
+
+    A verdict that changed for the worse is an Event on the node, each one is in the metrics.
+    """
 
     def __init__(
         self,
@@ -77,9 +95,15 @@ class KubeProxyWatch:
         self._say(verdict)
 
     def _say(self, verdict: Verdict) -> None:
-        """Log and tell a verdict that is new; what stays bad is told again before its Event is forgotten."""
+        """
+        Log and tell a verdict that is new.
+
+        What stays bad is told again before its Event is forgotten.
+        """
         node, bad = self._node(), verdict.fate in REASONS
-        old = verdict.fate is self._told and not (bad and self._clock() - self._told_at > TELL_AGAIN_S)
+        old = verdict.fate is self._told and not (
+            bad and self._clock() - self._told_at > TELL_AGAIN_S
+        )
         if old or (bad and node is None):
             return
         log.info("packets of ctstate INVALID", fate=str(verdict.fate), reason=verdict.sentence)

@@ -26,13 +26,21 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """The settings of the node that the agent runs on: in the network namespace that it shares with the node."""
+    """
+    The settings of the node that the agent runs on.
+
+    In the network namespace that it shares with the node.
+    """
 
     record_file: Path
     root: Path = ROOT
 
     def hold(self, wanted: Mapping[str, str]) -> None:
-        """Write what is not as it must be; keys that this kernel or namespace lacks are left out."""
+        """
+        Write what is not as it must be.
+
+        Keys that this kernel or namespace lacks are left out.
+        """
         record = self.read_record()
         keys = {*wanted, *(changed.key for changed in record.settings)}
         changes = plan_changes(wanted, self._read(keys), record)
@@ -53,7 +61,11 @@ class NodeSettings:
         except (FileNotFoundError, NotADirectoryError):
             return NodeRecord()
         except (OSError, msgspec.DecodeError) as error:
-            log.warning("record of kernel settings cannot be read", file=str(self.record_file), reason=str(error))
+            log.warning(
+                "record of kernel settings cannot be read",
+                file=str(self.record_file),
+                reason=str(error),
+            )
             return NodeRecord()
 
     def read(self, key: str) -> str | None:
@@ -64,7 +76,11 @@ class NodeSettings:
         try:
             write_at_once(self.record_file, msgspec.json.encode(record))
         except OSError as error:
-            log.warning("record of kernel settings cannot be written", file=str(self.record_file), reason=error.strerror)
+            log.warning(
+                "record of kernel settings cannot be written",
+                file=str(self.record_file),
+                reason=error.strerror,
+            )
 
     def _read(self, keys: Iterable[str]) -> dict[str, str]:
         found = {}
@@ -80,7 +96,9 @@ class NodeSettings:
             try:
                 self._file(key).write_text(value)
             except OSError as error:
-                log.warning("kernel setting not changed", key=key, value=value, reason=error.strerror)
+                log.warning(
+                    "kernel setting not changed", key=key, value=value, reason=error.strerror
+                )
             else:
                 log.info("kernel setting changed", key=key, value=value)
 

@@ -1,9 +1,9 @@
 """
 SpiderEndpoints of this node's pods: derived from SpiderIPs, written after the answer, for people and other tools.
 
-A queue of pods whose addresses changed. While CNI calls run it works slowly, since they need the same API server: an endpoint
-costs it as much as an ADD. Else an endpoint is right within a second. What was pending when an agent died is found again by
-comparing all at the next start.
+A queue of pods whose addresses changed. While CNI calls run it works slowly, since they need the
+same API server: an endpoint costs it as much as an ADD. Else an endpoint is right within a second.
+What was pending when an agent died is found again by comparing all at the next start.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from spiderpool.model.labels import label_value
 from spiderpool.records.derived import kept_endpoint, merge_endpoint
 
 WORKERS: Final = 10
-QUIET_S: Final = 0.5  # after the last CNI call: in a burst over many nodes another one's may still run
+# after the last CNI call: in a burst over many nodes another one's may still run
+QUIET_S: Final = 0.5
 BUSY_PAUSE_S: Final = 1.0  # between two endpoints while CNI calls run
 BUSY_LIMIT_S: Final = 60.0  # older ones do not pause any more, but still go one by one
 LOOK_S: Final = 0.05
@@ -45,7 +46,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The last state of an endpoint that this agent wrote or saw: of which pod, and what a deletion must be conditional on."""
+    """
+    The last state of an endpoint that this agent wrote or saw.
+
+    Of which pod, and what a deletion must be conditional on.
+    """
 
     pod_uid: str
     uid: str
@@ -90,7 +95,8 @@ class Endpoints:
         self._retry = retry
         self._known: dict[Name, Version] = {}
         self._unanswered: dict[Name, str] = {}  # creates whose answer never came: UID of the pod
-        self._pending: dict[Name, float] = {}  # since when; a dict keeps the order in which they came
+        # since when; a dict keeps the order in which they came
+        self._pending: dict[Name, float] = {}
         self._started_s = 0.0
         self._busy_s = 0.0
         self._working: set[Name] = set()
@@ -114,7 +120,8 @@ class Endpoints:
         Compare everything once, then follow the notes; ends by being cancelled.
 
         Args:
-            after: nothing is written or deleted before: endpoints are what lost records are made from again.
+            after: nothing is written or deleted before: endpoints are what lost records are made
+            from again.
         """
         try:
             await after.wait()
@@ -175,7 +182,8 @@ class Endpoints:
             self._busy_s = now
         if now - self._busy_s >= self._quiet_s:
             return max(0, free)
-        # A storm that lasts so long means an API server that is slow: one write at a time takes from it only what it can spare.
+        # A storm that lasts so long means an API server that is slow: one write at a time takes
+        # from it only what it can spare.
         pause_s = 0.0 if now - oldest_s > BUSY_LIMIT_S else BUSY_PAUSE_S
         return int(not self._tasks and now - self._started_s >= pause_s)
 
@@ -200,7 +208,9 @@ class Endpoints:
             await self._reconcile(name)
             self._backoffs.pop(name, None)
         except SpiderpoolError as error:
-            log.info("endpoint not written yet", namespace=name[0], name=name[1], reason=error.message)
+            log.info(
+                "endpoint not written yet", namespace=name[0], name=name[1], reason=error.message
+            )
             pause_s = self._backoffs.setdefault(name, Backoff()).next_s(error)
             asyncio.get_running_loop().call_later(pause_s, self.changed, name)
         finally:
@@ -209,7 +219,9 @@ class Endpoints:
 
     async def _reconcile(self, name: Name) -> None:
         """Compare what is held with what the endpoint says, and write the difference."""
-        records = [record for record in self._informers.records.by_index(BY_POD, name) if record.held]
+        records = [
+            record for record in self._informers.records.by_index(BY_POD, name) if record.held
+        ]
         if not records:
             await self._delete(name)
             return
@@ -224,7 +236,11 @@ class Endpoints:
             await self._write(wanted)
 
     def _pod_of(self, record: SpiderIP) -> Pod | None:
-        """Give the pod that holds a record; a virtual machine's pod has another name than its records."""
+        """
+        Give the pod that holds a record.
+
+        A virtual machine's pod has another name than its records.
+        """
         holder = record.spec.holder
         known = self._informers.pods.named(holder.name, holder.namespace)
         if known is not None and known.metadata.uid == holder.uid:
@@ -246,17 +262,25 @@ class Endpoints:
         await self._update(wanted)
 
     async def _update(self, wanted: SpiderEndpoint) -> None:
-        """Make an endpoint that exists say what it should, whoever wrote it; finalizers of a former version go."""
+        """
+        Make an endpoint that exists say what it should, whoever wrote it.
+
+        Finalizers of a former version go.
+        """
         namespace, name = wanted.key
         try:
-            found = await self._retry.run(partial(self._cluster.get, SpiderEndpoint, name, namespace))
+            found = await self._retry.run(
+                partial(self._cluster.get, SpiderEndpoint, name, namespace)
+            )
             self._note(found)
             merged = merge_endpoint(found, wanted)
             if merged != found:
                 self._note(await self._retry.run(partial(self._cluster.replace, merged)))
         except NotFound:
             self._known.pop(wanted.key, None)
-            raise Conflict(f"SpiderEndpoint {namespace}/{name} went away while it was written") from None
+            raise Conflict(
+                f"SpiderEndpoint {namespace}/{name} went away while it was written"
+            ) from None
 
     async def _delete(self, name: Name) -> None:
         """Delete the endpoint of a pod that holds nothing any more, unless it has become another pod's."""
@@ -287,7 +311,9 @@ class Endpoints:
         if pod_uid is None:
             return
         try:
-            found = await self._retry.run(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
+            found = await self._retry.run(
+                partial(self._cluster.get, SpiderEndpoint, name[1], name[0])
+            )
         except NotFound:
             pass
         else:
@@ -298,7 +324,9 @@ class Endpoints:
     async def _look_again(self, name: Name, version: Version) -> None:
         """See who changed an endpoint that was to be deleted."""
         try:
-            found = await self._retry.run(partial(self._cluster.get, SpiderEndpoint, name[1], name[0]))
+            found = await self._retry.run(
+                partial(self._cluster.get, SpiderEndpoint, name[1], name[0])
+            )
         except NotFound:
             self._known.pop(name, None)
             return

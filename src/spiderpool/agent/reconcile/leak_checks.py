@@ -1,8 +1,8 @@
 """
 Records of this node that the controller suspects: released when no namespace wears their address any more (architecture 2).
 
-Nobody else can know that. A pod that lives after all takes the suspicion off; an address that is still worn is told, and looked
-at again.
+Nobody else can know that. A pod that lives after all takes the suspicion off; an address that is
+still worn is told, and looked at again.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class LeakChecks:
     async def run(self) -> None:
         """Answer what was asked before, then what is asked; ends by being cancelled."""
         for record in self._informers.records:
-            if self._is_asked(record):  # also where a former agent answered that it was still worn: nobody else looks again
+            # also where a former agent answered that it was still worn: nobody else looks again
+            if self._is_asked(record):
                 self._ask_later(record.metadata.name, 0.0)
         while True:
             await self._wait()
@@ -104,7 +105,10 @@ class LeakChecks:
         """Wait until something is due."""
         while not self._due or min(self._due.values()) > time.monotonic():
             self._news.clear()
-            left_s = min(self._due.values(), default=time.monotonic() + IN_USE_CHECK_S) - time.monotonic()
+            left_s = (
+                min(self._due.values(), default=time.monotonic() + IN_USE_CHECK_S)
+                - time.monotonic()
+            )
             try:
                 async with asyncio.timeout(max(0.0, left_s)):
                     await self._news.wait()
@@ -115,7 +119,8 @@ class LeakChecks:
         """
         Judge records of these names; what cannot be judged now is judged later.
 
-        The look may be older than the judgement: a pod that was dead when its record was marked starts nothing any more.
+        The look may be older than the judgement: a pod that was dead when its record was marked
+        starts nothing any more.
         """
         names = tuple(names)
         try:
@@ -131,9 +136,15 @@ class LeakChecks:
                 continue
             try:
                 twin_in_use = any(user_of(twin, in_use) for twin in self._twins(record))
-                again_s = await self._judge(record, user_of(record, in_use), twin_in_use=twin_in_use)
+                again_s = await self._judge(
+                    record, user_of(record, in_use), twin_in_use=twin_in_use
+                )
             except SpiderpoolError as error:
-                log.info("a suspected address cannot be judged yet", ip=record.spec.ip, reason=error.message)
+                log.info(
+                    "a suspected address cannot be judged yet",
+                    ip=record.spec.ip,
+                    reason=error.message,
+                )
                 again_s = RETRY_S
             if again_s is not None:
                 self._ask_later(name, again_s)
@@ -142,14 +153,24 @@ class LeakChecks:
         """Give the other records that the same claim holds."""
         others = self._informers.records.by_index(BY_UID, record.spec.holder.uid)
         key = ClaimKey.of_record(record)
-        return [o for o in others if o.held and o.metadata.name != record.metadata.name and ClaimKey.of_record(o) == key]
+        return [
+            o
+            for o in others
+            if o.held and o.metadata.name != record.metadata.name and ClaimKey.of_record(o) == key
+        ]
 
     async def _judge(self, record: SpiderIP, in_use_in: str, *, twin_in_use: bool) -> float | None:
         """Judge one record and act on it; gives after which time to look again."""
         holder = record.spec.holder
         async with self._pod_locks.of((holder.namespace, holder.name)):
             pod = await self._pod_of(record)
-            verdict = judge_leak_check(record, pod, suspicion_of(record).partition(": ")[0], in_use_in, twin_in_use=twin_in_use)
+            verdict = judge_leak_check(
+                record,
+                pod,
+                suspicion_of(record).partition(": ")[0],
+                in_use_in,
+                twin_in_use=twin_in_use,
+            )
             try:
                 return await self._act(record, verdict)
             except (Conflict, NotFound):
@@ -167,14 +188,24 @@ class LeakChecks:
         return verdict.patience_s
 
     async def _write(self, record: SpiderIP) -> None:
-        self._informers.records.remember(await self._retry.run(lambda: shielded(self._cluster.replace(record))))
+        self._informers.records.remember(
+            await self._retry.run(lambda: shielded(self._cluster.replace(record)))
+        )
 
     async def _pod_of(self, record: SpiderIP) -> Pod | None:
-        """Give the live pod that has the holder's UID; a virtual machine's pod has another name than its records."""
+        """
+        Give the live pod that has the holder's UID.
+
+        A virtual machine's pod has another name than its records.
+        """
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return next((pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None)
-        pod = await if_exists(self._retry.run(partial(self._cluster.get, Pod, holder.name, holder.namespace)))
+            return next(
+                (pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None
+            )
+        pod = await if_exists(
+            self._retry.run(partial(self._cluster.get, Pod, holder.name, holder.namespace))
+        )
         return pod if pod is not None and pod.metadata.uid == holder.uid else None
 
 
@@ -183,5 +214,9 @@ def user_of(record: SpiderIP, namespaces: Iterable[InUseNamespace]) -> str:
     address = record.spec.address
     for namespace in namespaces:
         if any(ip == address for _, ip in namespace.pairs):
-            return f"{namespace.path} (pod UID {namespace.pod_uid})" if namespace.pod_uid else namespace.path
+            return (
+                f"{namespace.path} (pod UID {namespace.pod_uid})"
+                if namespace.pod_uid
+                else namespace.path
+            )
     return ""

@@ -1,8 +1,9 @@
 """
 When things come back: a living pod whose record is missing is given its record again (architecture 2).
 
-Looked at when the agent starts, and whenever a record vanishes that this agent did not delete: a restored backup of etcd,
-a record deleted by hand. If somebody else has the address by now, that is told, and nothing is changed.
+Looked at when the agent starts, and whenever a record vanishes that this agent did not delete: a
+restored backup of etcd, a record deleted by hand. If somebody else has the address by now, that is
+told, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain, UnknownOutcome
+from spiderpool.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    SpiderpoolError,
+    TryAgain,
+    UnknownOutcome,
+)
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.top_owners import TopOwners
@@ -98,18 +106,28 @@ class Restore:
         await self._persist(self._list_endpoints)
         for pod in tuple(self._informers.pods):
             await self._persist(partial(self._look_at, pod))
-        self._endpoints.clear()  # of no use any more: what vanishes from now on is known by its own record
+        # of no use any more: what vanishes from now on is known by its own record
+        self._endpoints.clear()
         self.looked.set()
         while True:
             record = await self._vanished.get()
             await self._persist(partial(self._look_for, record))
 
     def _follow(self, change: Change, old: SpiderIP | None, _new: SpiderIP | None) -> None:
-        if change is Change.DELETED and old is not None and old.held and old.metadata.uid not in self._deletions:
+        if (
+            change is Change.DELETED
+            and old is not None
+            and old.held
+            and old.metadata.uid not in self._deletions
+        ):
             self._vanished.put_nowait(old)
 
     async def _persist(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do one piece of work, later again while the API server cannot; what is refused is told and left."""
+        """
+        Do one piece of work, later again while the API server cannot.
+
+        What is refused is told and left.
+        """
         backoff = Backoff()
         while True:
             try:
@@ -137,21 +155,28 @@ class Restore:
 
     async def _list_endpoints(self) -> None:
         """Read the endpoints of this node's pods in one call: most pods have lost nothing."""
-        listing = await self._cluster.list_objects(SpiderEndpoint, labels=f"{LABEL_NODE}={label_value(self._node)}")
+        listing = await self._cluster.list_objects(
+            SpiderEndpoint, labels=f"{LABEL_NODE}={label_value(self._node)}"
+        )
         self._endpoints = {endpoint.key: endpoint for endpoint in listing.items}
 
     async def _remembered(self, pod: Pod) -> tuple[SpiderIP, ...]:
         """Make the records that a pod should have, as far as something tells of them."""
         held = self._held_by(pod)
-        if held:  # without an endpoint it is about to be written from them; the pod's status tells less than they do
+        # without an endpoint it is about to be written from them; the pod's status tells less than
+        # they do
+        if held:
             holder = held[0].spec.holder
             known = self._endpoints.get((holder.namespace, holder.name))
             if known is None or not _is_of(known, pod):
                 return ()
-            told = records_of_endpoint(known, pod, holder.owner or await self._owners.of(pod), self._features)
+            told = records_of_endpoint(
+                known, pod, holder.owner or await self._owners.of(pod), self._features
+            )
             lost = tuple(record for record in told if not self._has_slot(pod, record))
             in_use = await self._in_use_by(pod) if lost else frozenset()
-            return tuple(record for record in lost if record.spec.address in in_use)  # a hand may have edited the endpoint
+            # a hand may have edited the endpoint
+            return tuple(record for record in lost if record.spec.address in in_use)
         owner = await self._owners.of(pod)
         endpoint = await self._endpoint_of(pod, owner)
         if endpoint is not None:
@@ -159,7 +184,11 @@ class Restore:
         return records_of_status(pod, owner, self._features, self._pools().values())
 
     async def _look_for(self, record: SpiderIP) -> None:
-        """Claim a vanished record again if its pod lives; one that went to another node still exists."""
+        """
+        Claim a vanished record again if its pod lives.
+
+        One that went to another node still exists.
+        """
         holder = record.spec.holder
         pod = next((pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None)
         if pod is None or not needs_records(pod):
@@ -173,25 +202,43 @@ class Restore:
                     await self._claim(record_of(record.spec), live)
 
     def _held_by(self, pod: Pod) -> list[SpiderIP]:
-        return [record for record in self._informers.records.by_index(BY_UID, pod.metadata.uid) if record.held]
+        return [
+            record
+            for record in self._informers.records.by_index(BY_UID, pod.metadata.uid)
+            if record.held
+        ]
 
     def _has_slot(self, pod: Pod, record: SpiderIP) -> bool:
         """Whether a pod has a record for the NIC and family of another one."""
         return slot_of(record) in map(slot_of, self._held_by(pod))
 
     async def _in_use_by(self, pod: Pod) -> frozenset[IPAddress]:
-        """Look what a pod's interfaces wear; nothing that can be made use of when that cannot be seen."""
+        """
+        Look what a pod's interfaces wear.
+
+        Nothing that can be made use of when that cannot be seen.
+        """
         try:
             in_use = await self._look()
         except (SpiderpoolError, OSError) as error:
             log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
             return frozenset()
-        return frozenset(ip for each in in_use if each.pod_uid == pod.metadata.uid for _, ip in each.pairs)
+        return frozenset(
+            ip for each in in_use if each.pod_uid == pod.metadata.uid for _, ip in each.pairs
+        )
 
     async def _live(self, pod: Pod) -> Pod | None:
-        """Read a pod live: the watch may be late, and nobody gives back what is claimed for a pod whose DEL is over."""
+        """
+        Read a pod live.
+
+        The watch may be late, and nobody gives back what is claimed for a pod whose DEL is over.
+        """
         live = await if_exists(self._cluster.get(Pod, pod.metadata.name, pod.metadata.namespace))
-        return live if live is not None and live.metadata.uid == pod.metadata.uid and needs_records(live) else None
+        return (
+            live
+            if live is not None and live.metadata.uid == pod.metadata.uid and needs_records(live)
+            else None
+        )
 
     async def _endpoint_of(self, pod: Pod, owner: Application) -> SpiderEndpoint | None:
         name = pod_holder(pod, owner, self._features, "").name
@@ -199,7 +246,11 @@ class Restore:
         return endpoint if endpoint is not None and _is_of(endpoint, pod) else None
 
     async def _claim(self, record: SpiderIP, pod: Pod) -> None:
-        """Create a record again, or tell who has its address; what an ADD claimed meanwhile stands."""
+        """
+        Create a record again, or tell who has its address.
+
+        What an ADD claimed meanwhile stands.
+        """
         if self._has_slot(pod, record):
             return
         try:
@@ -226,8 +277,14 @@ def needs_records(pod: Pod) -> bool:
     return is_alive(pod) and not pod.spec.host_network and bool(pod.spec.node_name)
 
 
-def records_of_endpoint(endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features) -> tuple[SpiderIP, ...]:
-    """Make the records that an endpoint tells of; raises `InvalidRequest` for one that somebody edited into nonsense."""
+def records_of_endpoint(
+    endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features
+) -> tuple[SpiderIP, ...]:
+    """
+    Make the records that an endpoint tells of.
+
+    Raises `InvalidRequest` for one that somebody edited into nonsense.
+    """
     nics = endpoint.status.current.ips if endpoint.status else ()
     try:
         return tuple(
@@ -237,14 +294,19 @@ def records_of_endpoint(endpoint: SpiderEndpoint, pod: Pod, owner: Application, 
             if address and pool
         )
     except ValueError as error:
-        raise InvalidRequest(f"SpiderEndpoint {'/'.join(endpoint.key)} cannot be read: {error}") from error
+        raise InvalidRequest(
+            f"SpiderEndpoint {'/'.join(endpoint.key)} cannot be read: {error}"
+        ) from error
 
 
-def records_of_status(pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]) -> tuple[SpiderIP, ...]:
+def records_of_status(
+    pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]
+) -> tuple[SpiderIP, ...]:
     """
     Make records for the addresses in a pod's status that lie in a pool.
 
-    The status tells of the first interface only; which pool gave the address is known when just one has it.
+    The status tells of the first interface only; which pool gave the address is known when just one
+    has it.
     """
     found = []
     candidates = tuple(pools)
@@ -267,7 +329,12 @@ def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
 
 
 def _record_of_nic(
-    nic: EndpointIP, interface: IPv4Interface | IPv6Interface, pool: str, pod: Pod, owner: Application, features: Features
+    nic: EndpointIP,
+    interface: IPv4Interface | IPv6Interface,
+    pool: str,
+    pod: Pod,
+    owner: Application,
+    features: Features,
 ) -> SpiderIP:
     """Return the record of one address of a NIC; raises `ValueError` for routes that are none."""
     for route in nic.routes:

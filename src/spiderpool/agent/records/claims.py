@@ -1,7 +1,8 @@
 """
 Claiming one address: candidates in their order, a create as the lock, and what to do when it is lost or its outcome unknown.
 
-Which pools, and in which order, was decided before (`ipam.selection`); losing an address is handled here and nowhere else.
+Which pools, and in which order, was decided before (`ipam.selection`); losing an address is handled
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
-from spiderpool.errors import AlreadyExists, Conflict, NotFound, TryAgain, UnknownOutcome, Unreachable
+from spiderpool.errors import (
+    AlreadyExists,
+    Conflict,
+    NotFound,
+    TryAgain,
+    UnknownOutcome,
+    Unreachable,
+)
 from spiderpool.ipam.candidates import candidates
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
@@ -31,10 +39,12 @@ from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder, put_in_place
 
-# Creates at a time: enough for any node; more of them only wait in the API server, and lose to each other (decision 0009).
+# Creates at a time: enough for any node; more of them only wait in the API server, and lose to each
+# other (decision 0009).
 SLOTS: Final = 8
 ATTEMPTS: Final = 5  # others write a record rarely
-INHERITED_S: Final = 65.0  # the API server gives up a request after 60 s: later no write of a former agent can appear
+# the API server gives up a request after 60 s: later no write of a former agent can appear
+INHERITED_S: Final = 65.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +52,8 @@ class AddressRequest:
     """
     One address that an ADD wants.
 
-    `build` makes the record of an address, as it is to be created. `renew` looks at pools and reservations again. `resting`:
-    what the same claim gave back a moment ago.
+    `build` makes the record of an address, as it is to be created. `renew` looks at pools and
+    reservations again. `resting`: what the same claim gave back a moment ago.
     """
 
     key: ClaimKey
@@ -57,7 +67,11 @@ class AddressRequest:
 
 @dataclass(slots=True)
 class _Trial:
-    """One address that a claim tries, however often: the next of `turn` when the first attempt begins, None before that."""
+    """
+    One address that a claim tries, however often.
+
+    The next of `turn` when the first attempt begins, None before that.
+    """
 
     turn: Iterator[IPAddress]
     trying: ExitStack
@@ -100,15 +114,22 @@ class Claims:
         self._slots = asyncio.Semaphore(SLOTS)
         self._inherited: frozenset[str] = frozenset()
         self._inherited_until = 0.0
-        # Names of records whose create never got an answer, by pod UID: nobody may forget them before they are read.
+        # Names of records whose create never got an answer, by pod UID: nobody may forget them
+        # before they are read.
         self._unresolved: dict[str, set[str]] = {}
 
     def inherit(self, uids: frozenset[str]) -> None:
-        """Know the pods that were there before: a former agent's last write for one of them may still appear."""
+        """
+        Know the pods that were there before.
+
+        A former agent's last write for one of them may still appear.
+        """
         self._inherited = uids
         self._inherited_until = time.monotonic() + INHERITED_S
 
-    async def claim(self, address_request: AddressRequest, undo: AsyncExitStack, deadline: float) -> SpiderIP | None:
+    async def claim(
+        self, address_request: AddressRequest, undo: AsyncExitStack, deadline: float
+    ) -> SpiderIP | None:
         """
         Give an address of the first pool that has one; None when all are full until `deadline` (monotonic seconds).
 
@@ -128,7 +149,9 @@ class Claims:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return None
-            await self._occupancy.wait(news, [pool.name for pool in address_request.selection.pools], left_s)
+            await self._occupancy.wait(
+                news, [pool.name for pool in address_request.selection.pools], left_s
+            )
             address_request = address_request.renew(address_request)
 
     async def holders(self, ips: Iterable[IPAddress]) -> dict[IPAddress, str]:
@@ -137,7 +160,11 @@ class Claims:
         return {ip: describe_holder(record) for ip, record in found.items() if record is not None}
 
     async def resolve(self, uid: str) -> None:
-        """Learn what became of the creates of a pod that got no answer; those that happened are then in the mirror."""
+        """
+        Learn what became of the creates of a pod that got no answer.
+
+        Those that happened are then in the mirror.
+        """
         for name in tuple(self._unresolved.get(uid, ())):
             await self._retry.run(partial(self._read, name, uid))
 
@@ -146,42 +173,68 @@ class Claims:
         self._unresolved.pop(uid, None)
 
     async def give_back(self, record: SpiderIP) -> None:
-        """Delete a record in the very state in which it was written; in another state it is somebody's."""
-        with suppress(Unreachable), self._doubting(record):  # out of reach: the pod's next ADD or its DEL finds it
+        """
+        Delete a record in the very state in which it was written.
+
+        In another state it is somebody's.
+        """
+        # out of reach: the pod's next ADD or its DEL finds it
+        with suppress(Unreachable), self._doubting(record):
             await self._deletions.delete(record)
 
     async def let_go(self, record: SpiderIP) -> None:
-        """Release what a static holder does not want any more; changed meanwhile, it is looked at again."""
+        """
+        Release what a static holder does not want any more.
+
+        Changed meanwhile, it is looked at again.
+        """
         for _ in range(ATTEMPTS):
             try:
                 await self._deletions.release(record)
             except (Conflict, UnknownOutcome):
-                found = await self._retry.run(partial(self._read, record.metadata.name, record.spec.holder.uid))
-                if found is None or found.metadata.uid != record.metadata.uid or found.spec.holder != record.spec.holder:
+                found = await self._retry.run(
+                    partial(self._read, record.metadata.name, record.spec.holder.uid)
+                )
+                if (
+                    found is None
+                    or found.metadata.uid != record.metadata.uid
+                    or found.spec.holder != record.spec.holder
+                ):
                     return
                 if not found.held:
                     return
                 record = found
             else:
                 return
-        raise TryAgain(f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+        raise TryAgain(
+            f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time"
+        )
 
     @contextmanager
     def _doubting(self, record: SpiderIP) -> Iterator[None]:
-        """Have a record read before the pod's next call when it is not known what it became: the watch may be late."""
+        """
+        Have a record read before the pod's next call when it is not known what it became.
+
+        The watch may be late.
+        """
         try:
             yield
         except (Conflict, UnknownOutcome):
             self._unresolved.setdefault(record.spec.holder.uid, set()).add(record.metadata.name)
 
     async def _claim_in(
-        self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack, fruitless: dict[str, tuple[int, int]]
+        self,
+        pool: Pool,
+        address_request: AddressRequest,
+        undo: AsyncExitStack,
+        fruitless: dict[str, tuple[int, int]],
     ) -> SpiderIP | None:
         """
         Claim a free address of a pool, else one that rests.
 
         Args:
-            fruitless: per pool, what was known of it when a walk found nothing; until that changes, walking again is in vain.
+            fruitless: per pool, what was known of it when a walk found nothing; until that changes,
+            walking again is in vain.
         """
         for again in (False, True):
             if again and not await self._retry.run(partial(self._occupancy.refresh, pool.name)):
@@ -194,9 +247,14 @@ class Claims:
                 fruitless[pool.name] = state
         return await self._take_resting(pool, address_request, undo)
 
-    async def _take_back(self, resting: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _take_back(
+        self, resting: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """Take what this very claim had a moment ago, if its pool still gives it and nobody else has it by now."""
-        pool = next((pool for pool in address_request.selection.pools if pool.name == resting.spec.pool), None)
+        pool = next(
+            (pool for pool in address_request.selection.pools if pool.name == resting.spec.pool),
+            None,
+        )
         if (
             pool is None
             or resting.spec.address not in _wanted(pool, address_request)
@@ -205,12 +263,16 @@ class Claims:
             return None
         return await self._take_over(resting, pool, address_request, undo)
 
-    async def _take_resting(self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _take_resting(
+        self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """Take the address that rests longest, of whatever node."""
         await self._watches.follow(pool.name)
         cooling = self._occupancy.of(pool.name).cooling
         while (
-            resting := cooling.take(_wanted(pool, address_request), address_request.reserved, address_request.key.seed)
+            resting := cooling.take(
+                _wanted(pool, address_request), address_request.reserved, address_request.key.seed
+            )
         ) is not None:
             record = await self._take_over(resting, pool, address_request, undo)
             if record is not None:
@@ -221,7 +283,9 @@ class Claims:
     async def _take_over(
         self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        return await self._retry.run(partial(self._attempt_over, resting, pool, address_request, undo))
+        return await self._retry.run(
+            partial(self._attempt_over, resting, pool, address_request, undo)
+        )
 
     async def _attempt_over(
         self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
@@ -233,7 +297,11 @@ class Claims:
     async def _overwrite(
         self, old: SpiderIP, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        """Put a claim in the place of a record that rests; None when that has changed meanwhile, or is of a former pool."""
+        """
+        Put a claim in the place of a record that rests.
+
+        None when that has changed meanwhile, or is of a former pool.
+        """
         if old.spec.pool != fresh.spec.pool:
             return None
         try:
@@ -245,7 +313,9 @@ class Claims:
             return None
         except UnknownOutcome:
             self._unresolved.setdefault(address_request.uid, set()).add(old.metadata.name)
-            found = await self._retry.run(partial(self._read, old.metadata.name, address_request.uid))
+            found = await self._retry.run(
+                partial(self._read, old.metadata.name, address_request.uid)
+            )
             if found is not None and _is_state(
                 found, old
             ):  # on the same condition as before: only one of the two writes can happen
@@ -266,13 +336,17 @@ class Claims:
             else:
                 self._records.dismiss(restored)
 
-    async def _walk(self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _walk(
+        self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """Try the candidates; what is known as taken grows while others are lost."""
         turn = self._candidates(pool, address_request)
         while True:
             with ExitStack() as trying:
                 trial = _Trial(turn, trying)
-                record = await self._retry.run(partial(self._attempt, trial, pool, address_request, undo))
+                record = await self._retry.run(
+                    partial(self._attempt, trial, pool, address_request, undo)
+                )
             if trial.ip is None:
                 return None
             if record is not None:
@@ -283,7 +357,11 @@ class Claims:
     async def _attempt(
         self, trial: _Trial, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        """Attempt a create in a slot; who waits for an API server that is away has none, so that all learn it in time."""
+        """
+        Attempt a create in a slot.
+
+        Who waits for an API server that is away has none, so that all learn it in time.
+        """
         async with self._slots:
             if trial.ip is None:
                 # Chosen only now: what was learned while this claim waited counts.
@@ -293,15 +371,23 @@ class Claims:
                 trial.trying.enter_context(self._occupancy.of(pool.name).trying(trial.ip))
             return await self._try(address_request.build(pool, trial.ip), address_request, undo)
 
-    async def _try(self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _try(
+        self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         return await shielded(self._take(fresh, address_request, undo))
 
     def _candidates(self, pool: Pool, address_request: AddressRequest) -> Iterator[IPAddress]:
         return candidates(
-            pool, address_request.reserved, address_request.key, self._occupancy.of(pool.name), address_request.selection.ips
+            pool,
+            address_request.reserved,
+            address_request.key,
+            self._occupancy.of(pool.name),
+            address_request.selection.ips,
         )
 
-    async def _take(self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _take(
+        self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """Create a record; None when somebody else has the address."""
         name = fresh.metadata.name
         try:
@@ -320,7 +406,9 @@ class Claims:
         undo.push_async_callback(self.give_back, record)
         return record
 
-    async def _meet(self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack) -> SpiderIP | None:
+    async def _meet(
+        self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
+    ) -> SpiderIP | None:
         """See who has an address that was to be created; None unless it is this very claim."""
         name = fresh.metadata.name
         record = self._records.named(name)
@@ -340,11 +428,18 @@ class Claims:
         """
         Whether a record that this agent does not know may still answer this claim.
 
-        Not usually: a stateless claim is made on this node only, whose records the mirror knows. But a write without an answer,
-        of this agent or of the one before it, may appear late; and a static claim may have been made on another node.
+        Not usually: a stateless claim is made on this node only, whose records the mirror knows.
+        But a write without an answer, of this agent or of the one before it, may appear late; and a
+        static claim may have been made on another node.
         """
-        inherited = address_request.uid in self._inherited and time.monotonic() < self._inherited_until
-        return address_request.key.static or inherited or name in self._unresolved.get(address_request.uid, ())
+        inherited = (
+            address_request.uid in self._inherited and time.monotonic() < self._inherited_until
+        )
+        return (
+            address_request.key.static
+            or inherited
+            or name in self._unresolved.get(address_request.uid, ())
+        )
 
     async def _read(self, name: str, uid: str) -> SpiderIP | None:
         """Read a record live; None when there is none."""

@@ -1,8 +1,9 @@
 """
 Released addresses that rest, and which of them an ADD takes when nothing else is free (architecture 2, "Cooling").
 
-The one that has rested longest comes first. Many are released within one second, and all agents see the same: within a second
-each claim goes its own way, so that claims of different nodes rarely meet.
+The one that has rested longest comes first. Many are released within one second, and all agents see
+the same: within a second each claim goes its own way, so that claims of different nodes rarely
+meet.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Cooling:
         """Take in a record, unless a later state of it is known; whether it is news."""
         number = int(record.spec.address)
         known = self._records.get(number)
-        if known is not None and version(known.metadata.resource_version) >= version(record.metadata.resource_version):
+        if known is not None and version(known.metadata.resource_version) >= version(
+            record.metadata.resource_version
+        ):
             return False
         self._drop(number)
         self._records[number] = record
@@ -39,10 +42,16 @@ class Cooling:
         return True
 
     def drop(self, record: SpiderIP) -> None:
-        """Forget a record that is not in this state any more; a later one of the same address stays."""
+        """
+        Forget a record that is not in this state any more.
+
+        A later one of the same address stays.
+        """
         number = int(record.spec.address)
         known = self._records.get(number)
-        if known is not None and version(known.metadata.resource_version) <= version(record.metadata.resource_version):
+        if known is not None and version(known.metadata.resource_version) <= version(
+            record.metadata.resource_version
+        ):
             self._drop(number)
 
     def take(self, usable: AddressSet, reserved: AddressSet, seed: bytes) -> SpiderIP | None:
@@ -58,7 +67,11 @@ class Cooling:
         """
         start = crc32(seed)
         for second in sorted(self._by_second):
-            fitting = [number for number in self._by_second[second] if usable.has(number) and not reserved.has(number)]
+            fitting = [
+                number
+                for number in self._by_second[second]
+                if usable.has(number) and not reserved.has(number)
+            ]
             if fitting:
                 return self._drop(fitting[start % len(fitting)])
         return None

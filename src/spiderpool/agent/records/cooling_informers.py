@@ -1,8 +1,8 @@
 """
 Which addresses of a full pool rest on other nodes: a watch on the pool's Cooling records, as long as ADDs find the pool full.
 
-In the common case, a pool with free addresses, there is no such watch and nothing is read. It shows a release on any node the
-moment it happens, so that an ADD that waits need not ask again and again.
+In the common case, a pool with free addresses, there is no such watch and nothing is read. It shows
+a release on any node the moment it happens, so that an ADD that waits need not ask again and again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class _Watch:
 class CoolingWatches:
     """Follows the Cooling records of pools that are full, and tells `Occupancy` of them."""
 
-    def __init__(self, cluster: Cluster, occupancy: Occupancy, *, node: str, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, cluster: Cluster, occupancy: Occupancy, *, node: str, idle_s: float = IDLE_S
+    ) -> None:
         """
         Begin with no watch.
 
@@ -52,13 +54,19 @@ class CoolingWatches:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def follow(self, pool: str) -> None:
-        """Have a pool's watch for some time from now; what rests at this moment is known when this returns."""
+        """
+        Have a pool's watch for some time from now.
+
+        What rests at this moment is known when this returns.
+        """
         loop = asyncio.get_running_loop()
         watch = self._watches.get(pool)
         end = loop.call_later(self._idle_s, self._end, pool)
         if watch is None:
             labels = f"{pool_selector(pool)},{LABEL_STATE}={IPState.COOLING}"
-            watch = self._watches[pool] = _Watch(Informer(self._cluster, SpiderIP, labels=labels), end)
+            watch = self._watches[pool] = _Watch(
+                Informer(self._cluster, SpiderIP, labels=labels), end
+            )
             watch.informer.subscribe(self._note)
             await watch.informer.start()
         else:

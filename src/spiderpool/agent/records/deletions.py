@@ -1,4 +1,8 @@
-"""Releasing and deleting records: on condition of the very state that was seen, and known to the rest of the agent at once."""
+"""
+Releasing and deleting records.
+
+On condition of the very state that was seen, and known to the rest of the agent at once.
+"""
 
 from __future__ import annotations
 
@@ -53,16 +57,24 @@ class Deletions:
         return uid in self._own
 
     async def release(
-        self, record: SpiderIP, state: IPState = IPState.COOLING, *, suspicion: str = "", conflict_mac: str | None = None
+        self,
+        record: SpiderIP,
+        state: IPState = IPState.COOLING,
+        *,
+        suspicion: str = "",
+        conflict_mac: str | None = None,
     ) -> None:
         """
         Let an address go, in exactly this state of its record; gone already is as good. Raises `Conflict`, `UnknownOutcome`.
 
-        The address rests, or its record is deleted (`ipam.cooldown.release`). `suspicion` is the reason where the controller
-        asked for the release, `conflict_mac` that of the other user of the address.
+        The address rests, or its record is deleted (`ipam.cooldown.release`). `suspicion` is the
+        reason where the controller asked for the release, `conflict_mac` that of the other user of
+        the address.
         """
         pool = self._pools().get(record.spec.pool)
-        released = release(record, pool, datetime.now(UTC), state, suspicion=suspicion, conflict_mac=conflict_mac)
+        released = release(
+            record, pool, datetime.now(UTC), state, suspicion=suspicion, conflict_mac=conflict_mac
+        )
         if released is None:
             await self.delete(record)
             return
@@ -72,7 +84,11 @@ class Deletions:
             self.forget(record)
 
     async def delete(self, record: SpiderIP) -> None:
-        """Delete a record in exactly this state; gone already is as good. Raises `Conflict`, `UnknownOutcome`."""
+        """
+        Delete a record in exactly this state; gone already is as good.
+
+        Raises `Conflict`, `UnknownOutcome`.
+        """
         # Noted first: the watch may tell of the deletion before the answer to it arrives.
         self._own[record.metadata.uid] = None
         while len(self._own) > REMEMBERED:
@@ -87,12 +103,17 @@ class Deletions:
 
     async def _replace(self, record: SpiderIP) -> None:
         written = await self._cluster.replace(record)
-        if self._records.named(record.metadata.name) is not None:  # another node's is none of this mirror's
+        # another node's is none of this mirror's
+        if self._records.named(record.metadata.name) is not None:
             self._records.remember(written)
 
     async def _send(self, record: SpiderIP) -> None:
         meta = record.metadata
         try:
-            await shielded(self._cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version))
+            await shielded(
+                self._cluster.delete(
+                    SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version
+                )
+            )
         except NotFound:
             return

@@ -1,7 +1,8 @@
 """
 Addresses that outlive their pod: finding them again, and giving them to the new pod of the name.
 
-Also gives a living pod's address to its new sandbox: to the record both are the same, one conditional update of the holder.
+Also gives a living pod's address to its new sandbox: to the record both are the same, one
+conditional update of the holder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from spiderpool.model.facts import Facts
 from spiderpool.records.build import hand_over
 from spiderpool.records.lifecycle import Action, judge_handover
 
-ATTEMPTS: Final = 5  # others write a record rarely: the controller, and the node that had the pod before
+# others write a record rarely: the controller, and the node that had the pod before
+ATTEMPTS: Final = 5
 
 
 class Handover:
@@ -46,9 +48,10 @@ class Handover:
         """
         Give the records of a static holder wherever they are, those that it gave back and that still rest among them.
 
-        Another node may have made them. What a pod had before it was started again the API server has in its memory; where that
-        lacks something that is wanted, etcd is asked, for which the API server has to read all records. News that the memory
-        does not have yet make the hand-over lose, and be repeated.
+        Another node may have made them. What a pod had before it was started again the API server
+        has in its memory; where that lacks something that is wanted, etcd is asked, for which the
+        API server has to read all records. News that the memory does not have yet make the
+        hand-over lose, and be repeated.
 
         Args:
             wanted: NICs and families that the holder asks for.
@@ -71,28 +74,41 @@ class Handover:
         return tuple(
             record
             for record in listing.items
-            if ClaimKey.of_record(record).claimant == claimant and record.spec.state is not IPState.QUARANTINED
+            if ClaimKey.of_record(record).claimant == claimant
+            and record.spec.state is not IPState.QUARANTINED
         )
 
     async def give(self, record: SpiderIP, facts: Facts, request: Request) -> SpiderIP:
-        """Make pod and sandbox of this ADD the holder of a record of theirs; nothing is written when they are already."""
+        """
+        Make pod and sandbox of this ADD the holder of a record of theirs.
+
+        Nothing is written when they are already.
+        """
         for _ in range(ATTEMPTS):
             if not _is_stale(record, facts, request):
                 return record
             _refuse_unless_theirs(record, facts)
             try:
-                written = await self._retry.run(partial(self._write, hand_over(record, facts.pod, facts.owner, request)))
+                written = await self._retry.run(
+                    partial(self._write, hand_over(record, facts.pod, facts.owner, request))
+                )
             except (Conflict, NotFound, UnknownOutcome):
                 record = await self._read(record)
             else:
                 return written
-        raise TryAgain(f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time")
+        raise TryAgain(
+            f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time"
+        )
 
     async def _write(self, record: SpiderIP) -> SpiderIP:
         return await shielded(self._replace(record))
 
     async def _replace(self, record: SpiderIP) -> SpiderIP:
-        """Write a record and know it at once: an ADD that is cut off here has a DEL soon, which must find it."""
+        """
+        Write a record and know it at once.
+
+        An ADD that is cut off here has a DEL soon, which must find it.
+        """
         written = await self._cluster.replace(record)
         self._records.remember(written)
         return written
@@ -115,7 +131,11 @@ def _is_stale(record: SpiderIP, facts: Facts, request: Request) -> bool:
 
 
 def _refuse_unless_theirs(record: SpiderIP, facts: Facts) -> None:
-    """Refuse to give away what belongs to somebody else; a new sandbox of the same pod is always right."""
+    """
+    Refuse to give away what belongs to somebody else.
+
+    A new sandbox of the same pod is always right.
+    """
     if record.spec.holder.uid == facts.pod.metadata.uid and record.held:
         return
     verdict = judge_handover(record, facts.pod)

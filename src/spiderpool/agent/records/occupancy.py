@@ -1,8 +1,8 @@
 """
 What this agent believes is taken, per pool: a hint that saves lost creates, never a reason to decide anything.
 
-Own records are known from their mirror; others' by losing to them, and when that happens often by a list of the pool's records
-(architecture 2, "What an agent watches").
+Own records are known from their mirror; others' by losing to them, and when that happens often by a
+list of the pool's records (architecture 2, "What an agent watches").
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.pool_records import pool_selector
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
-# A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small pool, which is full soon,
-# is worth a list more often than a large one. Waiting in a full pool is not.
+# A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small
+# pool, which is full soon, is worth a list more often than a large one. Waiting in a full pool is
+# not.
 LEAST_BETWEEN_LISTS_S: Final = 0.5
 MOST_BETWEEN_LISTS_S: Final = 2.0
 PER_RECORD_S: Final = 0.001
@@ -38,8 +39,11 @@ class PoolView:
     trials: set[int] = field(default_factory=set)
     others: set[int] = field(default_factory=set)
     lost: dict[int, float] = field(default_factory=dict)  # learned by losing, and when
-    cooling: Cooling = field(default_factory=Cooling)  # released: nobody's, but not free while others are
-    freed: int = 0  # grows whenever an address may have become free: a walk that found nothing need not be repeated before
+    # released: nobody's, but not free while others are
+    cooling: Cooling = field(default_factory=Cooling)
+    # grows whenever an address may have become free: a walk that found nothing need not be repeated
+    # before
+    freed: int = 0
     listed_s: float = -MOST_BETWEEN_LISTS_S
     lost_s: float = 0.0
     losses: int = 0  # since the last list
@@ -60,7 +64,11 @@ class PoolView:
         return self.has(int(ip))  # type: ignore[call-overload]
 
     def has(self, number: int) -> bool:
-        """Whether the address of this number is believed to be taken; cheaper than `in` in a walk over a full pool."""
+        """
+        Whether the address of this number is believed to be taken.
+
+        Cheaper than `in` in a walk over a full pool.
+        """
         return (
             number in self.own
             or number in self.trials
@@ -70,12 +78,16 @@ class PoolView:
         )
 
     def __len__(self) -> int:
-        return sum(number not in self.cooling for number in self.own | self.others | self.lost.keys())
+        return sum(
+            number not in self.cooling for number in self.own | self.others | self.lost.keys()
+        )
 
     @property
     def between_lists_s(self) -> float:
         """How long one list is good for while creates are lost."""
-        return min(MOST_BETWEEN_LISTS_S, max(LEAST_BETWEEN_LISTS_S, PER_RECORD_S * len(self.others)))
+        return min(
+            MOST_BETWEEN_LISTS_S, max(LEAST_BETWEEN_LISTS_S, PER_RECORD_S * len(self.others))
+        )
 
 
 class Occupancy:
@@ -93,7 +105,8 @@ class Occupancy:
         self._clock = clock
         self._views: dict[str, PoolView] = {}
         self.epoch = 0
-        self.news = asyncio.Event()  # set, and replaced, each time that an address may have become free
+        # set, and replaced, each time that an address may have become free
+        self.news = asyncio.Event()
 
     def of(self, pool: str) -> PoolView:
         """Give the view of a pool; what was learned long ago is dropped."""
@@ -110,7 +123,8 @@ class Occupancy:
         """
         Take in a change of this node's own records.
 
-        A record that left may have gone to another node: it is not known as taken any more, that is all.
+        A record that left may have gone to another node: it is not known as taken any more, that is
+        all.
         """
         if new is None:
             if old is not None:
@@ -151,7 +165,11 @@ class Occupancy:
         return (self.epoch, self.of(pool).freed)
 
     async def lose(self, pool: str, ip: IPAddress) -> None:
-        """Learn that somebody else has an address; after several losses, all who lose meanwhile wait for one list."""
+        """
+        Learn that somebody else has an address.
+
+        After several losses, all who lose meanwhile wait for one list.
+        """
         view = self.of(pool)
         view.lost_s = self._clock()
         view.lost[int(ip)] = view.lost_s
@@ -161,7 +179,11 @@ class Occupancy:
             await self._look(pool, view)
 
     def free(self, record: SpiderIP) -> None:
-        """Learn that an address is free: this agent deleted its record, or saw that there is none."""
+        """
+        Learn that an address is free.
+
+        This agent deleted its record, or saw that there is none.
+        """
         view, number = self.of(record.spec.pool), int(record.spec.address)
         view.own.discard(number)
         view.others.discard(number)
@@ -187,7 +209,11 @@ class Occupancy:
             pools: their names.
             timeout_s: the longest wait.
         """
-        due_s = min((self.of(pool).listed_s for pool in pools), default=0.0) + MOST_BETWEEN_LISTS_S - self._clock()
+        due_s = (
+            min((self.of(pool).listed_s for pool in pools), default=0.0)
+            + MOST_BETWEEN_LISTS_S
+            - self._clock()
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, min(timeout_s, due_s))):
                 await news.wait()

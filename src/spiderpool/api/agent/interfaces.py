@@ -1,4 +1,8 @@
-"""What the kernel of a node says about addresses: the answer of the agent's `GET /v1/interfaces`, read by `spiderpoolctl`."""
+"""
+What the kernel of a node says about addresses.
+
+The answer of the agent's `GET /v1/interfaces`, read by `spiderpoolctl`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,11 @@ from spiderpool.api.kubernetes.meta import Kube
 
 
 class InUseInterface(Kube, frozen=True, kw_only=True):
-    """One interface: its addresses of global scope without a lifetime, each with its prefix length."""
+    """
+    One interface.
+
+    Its addresses of global scope without a lifetime, each with its prefix length.
+    """
 
     nic: str
     mac: str = ""
@@ -22,8 +30,10 @@ class InUseNamespace(Kube, frozen=True, kw_only=True):
     """
     One network namespace.
 
-    `path`: a file that names it, on its node. `pod_uid`: of the pod whose processes live in it; empty when there are none.
-    `containers`: their identifiers as the runtime has them, the oldest process first, which is the sandbox's.
+    `path`: a file that names it, on its node. `pod_uid`: of the pod whose processes live in it;
+    empty when there are none.
+    `containers`: their identifiers as the runtime has them, the oldest process first, which is the
+    sandbox's.
     """
 
     path: str
@@ -34,7 +44,9 @@ class InUseNamespace(Kube, frozen=True, kw_only=True):
     @property
     def pairs(self) -> frozenset[tuple[str, IPAddress]]:
         """Every NIC with every address of its."""
-        return frozenset((link.nic, ip_interface(text).ip) for link in self.interfaces for text in link.addresses)
+        return frozenset(
+            (link.nic, ip_interface(text).ip) for link in self.interfaces for text in link.addresses
+        )
 
 
 class NodeInterfaces(Kube, frozen=True, kw_only=True):

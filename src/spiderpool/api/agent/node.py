@@ -1,4 +1,8 @@
-"""Kernel settings of a node that the agent changed: its record, and the answer of `GET /v1/node`, read by `spiderpoolctl`."""
+"""
+Kernel settings of a node that the agent changed.
+
+Its record, and the answer of `GET /v1/node`, read by `spiderpoolctl`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ class ChangedSetting(Kube, omit_defaults=False, frozen=True, kw_only=True):
     """
     One kernel setting (`net.ipv4.conf.all.rp_filter`), before and after.
 
-    `kept`: it stays when Spiderpool goes, because other networks of the node may have come to need it.
+    `kept`: it stays when Spiderpool goes, because other networks of the node may have come to need
+    it.
     """
 
     key: str
@@ -28,7 +33,8 @@ class NodeReport(Kube, omit_defaults=False, frozen=True, kw_only=True):
     """
     What the agent did to its node, and what it found there.
 
-    `invalid` says what becomes of packets that conntrack calls INVALID (decision 0014): a word and a sentence.
+    `invalid` says what becomes of packets that conntrack calls INVALID (decision 0014): a word and
+    a sentence.
     """
 
     node: str

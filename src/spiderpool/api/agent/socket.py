@@ -1,7 +1,8 @@
 """
 The bodies of the agent's socket API, and the answers of the framework that the original is built on (reference ipam.md 7.1).
 
-Other programs speak this wire, the original's CNI executable among them: names, required fields and error forms are theirs.
+Other programs speak this wire, the original's CNI executable among them: names, required fields and
+error forms are theirs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ class FrameworkError(Exception):
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A request body. Absent and null are one; which fields must be there is checked after decoding."""
+    """
+    A request body. Absent and null are one.
+
+    Which fields must be there is checked after decoding.
+    """
 
 
 class IpamAddArgs(Body, frozen=True, kw_only=True):
@@ -43,8 +48,12 @@ class IpamAddArgs(Body, frozen=True, kw_only=True):
     pod_name: str | None = msgspec.field(default=None, name="podName")
     pod_namespace: str | None = msgspec.field(default=None, name="podNamespace")
     pod_uid: str | None = msgspec.field(default=None, name="podUID")
-    default_ipv4_ippool: tuple[str, ...] | None = msgspec.field(default=None, name="defaultIPv4IPPool")
-    default_ipv6_ippool: tuple[str, ...] | None = msgspec.field(default=None, name="defaultIPv6IPPool")
+    default_ipv4_ippool: tuple[str, ...] | None = msgspec.field(
+        default=None, name="defaultIPv4IPPool"
+    )
+    default_ipv6_ippool: tuple[str, ...] | None = msgspec.field(
+        default=None, name="defaultIPv6IPPool"
+    )
     clean_gateway: bool | None = msgspec.field(default=None, name="cleanGateway")
     match_master_subnet: bool | None = msgspec.field(default=None, name="matchMasterSubnet")
 
@@ -116,7 +125,13 @@ class WorkloadEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 B = TypeVar("B", bound=Body)
 
 _OPTIONAL: Final = frozenset(
-    {"defaultIPv4IPPool", "defaultIPv6IPPool", "cleanGateway", "matchMasterSubnet", "isReleaseConflictIPs"}
+    {
+        "defaultIPv4IPPool",
+        "defaultIPv6IPPool",
+        "cleanGateway",
+        "matchMasterSubnet",
+        "isReleaseConflictIPs",
+    }
 )
 # The network namespace is required of an ADD only.
 _OPTIONAL_OF: Final[dict[type[Body], frozenset[str]]] = {
@@ -126,10 +141,16 @@ _OPTIONAL_OF: Final[dict[type[Body], frozenset[str]]] = {
     CoordinatorConfigArgs: frozenset(),
 }
 _REQUIRED_OF: Final = {
-    kind: tuple((field.name, field.encode_name) for field in msgspec.structs.fields(kind) if field.encode_name not in optional)
+    kind: tuple(
+        (field.name, field.encode_name)
+        for field in msgspec.structs.fields(kind)
+        if field.encode_name not in optional
+    )
     for kind, optional in _OPTIONAL_OF.items()
 }
-_DECODERS: Final[dict[type[Body], msgspec.json.Decoder[Body]]] = {kind: msgspec.json.Decoder(kind) for kind in _OPTIONAL_OF}
+_DECODERS: Final[dict[type[Body], msgspec.json.Decoder[Body]]] = {
+    kind: msgspec.json.Decoder(kind) for kind in _OPTIONAL_OF
+}
 
 
 def read_body(kind: type[B], content_type: str, data: bytes) -> B:
@@ -137,7 +158,9 @@ def read_body(kind: type[B], content_type: str, data: bytes) -> B:
     if not data:
         raise FrameworkError(422, "body in body is required", REQUIRED)
     if content_type != "application/json":
-        raise FrameworkError(415, f'unsupported media type "{content_type}", only [application/json] are allowed')
+        raise FrameworkError(
+            415, f'unsupported media type "{content_type}", only [application/json] are allowed'
+        )
     try:
         body = _DECODERS[kind].decode(data)
     except (msgspec.DecodeError, RecursionError) as error:

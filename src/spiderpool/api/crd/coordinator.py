@@ -1,4 +1,8 @@
-"""SpiderCoordinator: how pods reach node, cluster and each other's interfaces (reference datapath.md 3)."""
+"""
+SpiderCoordinator.
+
+How pods reach node, cluster and each other's interfaces (reference datapath.md 3).
+"""
 
 from __future__ import annotations
 
@@ -44,31 +48,41 @@ class CoordinatorSpec(Kube, frozen=True, kw_only=True):
     """
     What the coordinator does with a pod.
 
-    SpiderCoordinator says it for the whole cluster, SpiderMultusConfig for one network; the network has the last word.
+    SpiderCoordinator says it for the whole cluster, SpiderMultusConfig for one network; the network
+    has the last word.
     """
 
     mode: Annotated[CoordinatorMode | None, _schema("auto")] = None
-    pod_cidr_type: Annotated[PodCIDRType | None, msgspec.Meta(description="where the CIDRs of the pod network are read")] = (
-        msgspec.field(default=None, name="podCIDRType")
-    )
-    hijack_cidr: Annotated[tuple[str, ...], msgspec.Meta(description="more destinations reached through the node")] = (
-        msgspec.field(default=(), name="hijackCIDR")
-    )
+    pod_cidr_type: Annotated[
+        PodCIDRType | None, msgspec.Meta(description="where the CIDRs of the pod network are read")
+    ] = msgspec.field(default=None, name="podCIDRType")
+    hijack_cidr: Annotated[
+        tuple[str, ...], msgspec.Meta(description="more destinations reached through the node")
+    ] = msgspec.field(default=(), name="hijackCIDR")
     policy_routes: tuple[Route, ...] = ()
     pod_mac_prefix: Annotated[
-        str | None, msgspec.Meta(description="first two bytes of the MAC, as 0a:1b; the rest is the IPv4 address")
+        str | None,
+        msgspec.Meta(
+            description="first two bytes of the MAC, as 0a:1b; the rest is the IPv4 address"
+        ),
     ] = msgspec.field(default=None, name="podMACPrefix")
     tune_pod_routes: Annotated[bool | None, _schema(True)] = None
-    pod_default_route_nic: Annotated[str | None, msgspec.Meta(description="interface that keeps the default route")] = (
-        msgspec.field(default=None, name="podDefaultRouteNIC")
-    )
-    host_rule_table: Annotated[int | None, _schema(500, "routing table of the node for its pods")] = None
-    pod_rp_filter: Annotated[int | None, _schema(0, "0, 1 or 2; negative leaves it alone")] = msgspec.field(
-        default=None, name="podRPFilter"
+    pod_default_route_nic: Annotated[
+        str | None, msgspec.Meta(description="interface that keeps the default route")
+    ] = msgspec.field(default=None, name="podDefaultRouteNIC")
+    host_rule_table: Annotated[
+        int | None, _schema(500, "routing table of the node for its pods")
+    ] = None
+    pod_rp_filter: Annotated[int | None, _schema(0, "0, 1 or 2; negative leaves it alone")] = (
+        msgspec.field(default=None, name="podRPFilter")
     )
     tx_queue_len: Annotated[int | None, _schema(0)] = None
-    veth_link_address: Annotated[str | None, msgspec.Meta(description="address of the pod's end of veth0")] = None
-    veth_mtu: Annotated[int, msgspec.Meta(ge=1)] | None = msgspec.field(default=None, name="vethMTU")
+    veth_link_address: Annotated[
+        str | None, msgspec.Meta(description="address of the pod's end of veth0")
+    ] = None
+    veth_mtu: Annotated[int, msgspec.Meta(ge=1)] | None = msgspec.field(
+        default=None, name="vethMTU"
+    )
 
 
 class CoordinatorStatus(Kube, frozen=True, kw_only=True):

@@ -1,4 +1,8 @@
-"""SpiderEndpoint: what a pod holds on each NIC, in the form that other tools know (reference ipam.md 1.4)."""
+"""
+SpiderEndpoint.
+
+What a pod holds on each NIC, in the form that other tools know (reference ipam.md 1.4).
+"""
 
 from __future__ import annotations
 
@@ -48,6 +52,8 @@ class EndpointStatus(Kube, omit_defaults=False, frozen=True, kw_only=True):
 class SpiderEndpoint(KubeObject, frozen=True, kw_only=True):
     """A derived object: rebuilt from SpiderIPs, read by people and other tools."""
 
-    resource: ClassVar[Resource] = spiderpool_resource("SpiderEndpoint", "spiderendpoints", namespaced=True)
+    resource: ClassVar[Resource] = spiderpool_resource(
+        "SpiderEndpoint", "spiderendpoints", namespaced=True
+    )
 
     status: EndpointStatus | None = None

@@ -27,19 +27,20 @@ ANNO_DEFAULT_NETWORK: Final = "v1.multus-cni.io/default-network"
 ANNO_NETWORKS: Final = "k8s.v1.cni.cncf.io/networks"
 ANNO_NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
 
-# Set on a pool when the allocations that Go Spiderpool left in its status exist as SpiderIPs, or when there never were
-# any (architecture 2, "Taking over from Go Spiderpool").
+# Set on a pool when the allocations that Go Spiderpool left in its status exist as SpiderIPs, or
+# when there never were any (architecture 2, "Taking over from Go Spiderpool").
 ANNO_IMPORTED: Final = PREFIX + "imported"
 
-# On a SpiderIP: the controller's question whether its node still wears the address, and the agent's answer that it does
-# (architecture 2, "Reclaim"). Whatever changes the holder takes both off.
+# On a SpiderIP: the controller's question whether its node still wears the address, and the agent's
+# answer that it does (architecture 2, "Reclaim"). Whatever changes the holder takes both off.
 ANNO_SUSPECT: Final = PREFIX + "suspect"
 ANNO_IN_USE: Final = PREFIX + "still-in-use"
 
 LABEL_IPPOOL_CIDR: Final = PREFIX + "ippool-cidr"
 LABEL_SUBNET_CIDR: Final = PREFIX + "subnet-cidr"
 LABEL_OWNER_SUBNET: Final = PREFIX + "owner-spider-subnet"
-# Labels of an automatic pool: whose it is. A pool that has the name is an automatic one (reference ipam.md 1.1).
+# Labels of an automatic pool: whose it is. A pool that has the name is an automatic one (reference
+# ipam.md 1.1).
 LABEL_OWNER_APP_GV: Final = PREFIX + "owner-application-gv"
 LABEL_OWNER_APP_KIND: Final = PREFIX + "owner-application-kind"
 LABEL_OWNER_APP_NAMESPACE: Final = PREFIX + "owner-application-namespace"
@@ -49,12 +50,14 @@ LABEL_INTERFACE: Final = PREFIX + "interface"
 LABEL_IP_VERSION: Final = PREFIX + "ip-version"
 LABEL_IPPOOL_RECLAIM: Final = PREFIX + "ippool-reclaim"
 
-# Labels of a SpiderIP, for selection only; values over 63 characters are hashed (Kubernetes label value limit).
+# Labels of a SpiderIP, for selection only; values over 63 characters are hashed (Kubernetes label
+# value limit).
 LABEL_POOL: Final = PREFIX + "ippool"
 LABEL_NODE: Final = PREFIX + "node"
 LABEL_KEY: Final = PREFIX + "holder-key"
 LABEL_OWNER: Final = PREFIX + "owner"
-LABEL_STATE: Final = PREFIX + "ip-state"  # on records that nobody holds: so a watch sees these alone
+# on records that nobody holds: so a watch sees these alone
+LABEL_STATE: Final = PREFIX + "ip-state"
 
 
 def spiderpool_resource(kind: str, plural: str, *, namespaced: bool = False) -> Resource:

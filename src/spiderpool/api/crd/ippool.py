@@ -20,16 +20,23 @@ class Route(Kube, frozen=True, kw_only=True):
 
 
 class RangeSpec(Kube, frozen=True, kw_only=True):
-    """Addresses of one subnet, and what goes with them: what pools and subnets have in common; only `subnet` is required."""
+    """
+    Addresses of one subnet, and what goes with them: what pools and subnets have in common.
 
-    ip_version: Annotated[Literal[4, 6] | None, msgspec.Meta(description="family; filled from `subnet`")] = None
+    Only `subnet` is required.
+    """
+
+    ip_version: Annotated[
+        Literal[4, 6] | None, msgspec.Meta(description="family; filled from `subnet`")
+    ] = None
     subnet: Annotated[str, msgspec.Meta(description="CIDR, written as a network address")]
     ips: Annotated[tuple[str, ...], msgspec.Meta(description="each item A or A-B")] = ()
-    exclude_ips: Annotated[tuple[str, ...], msgspec.Meta(description="taken out of `ips`")] = msgspec.field(
-        default=(), name="excludeIPs"
+    exclude_ips: Annotated[tuple[str, ...], msgspec.Meta(description="taken out of `ips`")] = (
+        msgspec.field(default=(), name="excludeIPs")
     )
     gateway: Annotated[str | None, msgspec.Meta(description="inside `subnet`")] = None
-    # An empty list is not the same as none: it keeps a pool from inheriting its subnet's routes (reference ipam.md 4.1).
+    # An empty list is not the same as none: it keeps a pool from inheriting its subnet's routes
+    # (reference ipam.md 4.1).
     routes: tuple[Route, ...] | None = None
 
 
@@ -56,22 +63,38 @@ class IPPoolSpec(RangeSpec, frozen=True, kw_only=True):
         | None
     ) = None
     enable_ip_conflict_detection: Annotated[
-        bool | None, msgspec.Meta(description="ask the wire before an address is given; the cluster's switch if absent")
+        bool | None,
+        msgspec.Meta(
+            description="ask the wire before an address is given; the cluster's switch if absent"
+        ),
     ] = msgspec.field(default=None, name="enableIPConflictDetection")
     enable_gateway_detection: Annotated[
-        bool | None, msgspec.Meta(description="ask for the gateway before a pod starts; the cluster's switch if absent")
+        bool | None,
+        msgspec.Meta(
+            description="ask for the gateway before a pod starts; the cluster's switch if absent"
+        ),
     ] = None
 
 
 class IPPoolStatus(Kube, frozen=True, kw_only=True):
-    """A projection of the pool's SpiderIPs, in the form that other tools know; nothing decides from it."""
+    """
+    A projection of the pool's SpiderIPs, in the form that other tools know.
+
+    Nothing decides from it.
+    """
 
     allocated_ips: Annotated[
         str | None,
-        msgspec.Meta(description='JSON object {"<ip>":{"pod":"<ns>/<name>","podUid":"<uid>"}}; absent if none'),
+        msgspec.Meta(
+            description='JSON object {"<ip>":{"pod":"<ns>/<name>","podUid":"<uid>"}}; absent if none'
+        ),
     ] = msgspec.field(default=None, name="allocatedIPs")
-    total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="totalIPCount")
-    allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="allocatedIPCount")
+    total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(
+        default=None, name="totalIPCount"
+    )
+    allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(
+        default=None, name="allocatedIPCount"
+    )
 
 
 class SpiderIPPool(KubeObject, frozen=True, kw_only=True):

@@ -1,4 +1,8 @@
-"""SpiderMultusConfig: a pod network in words; a NetworkAttachmentDefinition is made of it (reference datapath.md 4)."""
+"""
+SpiderMultusConfig: a pod network in words.
+
+A NetworkAttachmentDefinition is made of it (reference datapath.md 4).
+"""
 
 from __future__ import annotations
 
@@ -144,14 +148,16 @@ class MultusConfigSpec(Kube, frozen=True, kw_only=True):
 
     cni_type: Annotated[CNIType | None, _default("custom")] = None
     enable_coordinator: Annotated[bool | None, _default(True)] = None
-    disable_ipam: Annotated[bool | None, _default(False)] = msgspec.field(default=None, name="disableIPAM")
+    disable_ipam: Annotated[bool | None, _default(False)] = msgspec.field(
+        default=None, name="disableIPAM"
+    )
     coordinator: CoordinatorSpec | None = None
-    chain_cni_json_data: Annotated[tuple[str, ...] | None, msgspec.Meta(description="further plugins, each as JSON text")] = (
-        msgspec.field(default=None, name="chainCNIJsonData")
-    )
-    custom_cni: Annotated[str | None, msgspec.Meta(description="a whole CNI configuration as JSON text")] = msgspec.field(
-        default=None, name="customCNI"
-    )
+    chain_cni_json_data: Annotated[
+        tuple[str, ...] | None, msgspec.Meta(description="further plugins, each as JSON text")
+    ] = msgspec.field(default=None, name="chainCNIJsonData")
+    custom_cni: Annotated[
+        str | None, msgspec.Meta(description="a whole CNI configuration as JSON text")
+    ] = msgspec.field(default=None, name="customCNI")
     macvlan: MasterConfig | None = None
     ipvlan: MasterConfig | None = None
     vlan: VlanConfig | None = None
@@ -169,6 +175,8 @@ class MultusConfigSpec(Kube, frozen=True, kw_only=True):
 class SpiderMultusConfig(KubeObject, frozen=True, kw_only=True):
     """A network for pods; the controller keeps a NetworkAttachmentDefinition that says the same."""
 
-    resource: ClassVar[Resource] = spiderpool_resource("SpiderMultusConfig", "spidermultusconfigs", namespaced=True)
+    resource: ClassVar[Resource] = spiderpool_resource(
+        "SpiderMultusConfig", "spidermultusconfigs", namespaced=True
+    )
 
     spec: MultusConfigSpec = MultusConfigSpec()

@@ -13,7 +13,9 @@ from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 class ReservedIPSpec(Kube, frozen=True, kw_only=True):
     """The reserved addresses, all of one family."""
 
-    ip_version: Annotated[Literal[4, 6] | None, msgspec.Meta(description="family; filled from the first item")] = None
+    ip_version: Annotated[
+        Literal[4, 6] | None, msgspec.Meta(description="family; filled from the first item")
+    ] = None
     ips: tuple[str, ...] = ()
 
 

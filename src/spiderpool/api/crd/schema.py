@@ -27,14 +27,17 @@ from spiderpool.api.kubernetes.meta import KubeObject, LabelSelector, ObjectMeta
 
 Schema = dict[str, Any]
 
-HEADER: Final = "# Generated from src/spiderpool/api by `make crds`: change the types there, not this file.\n"
+HEADER: Final = (
+    "# Generated from src/spiderpool/api by `make crds`: change the types there, not this file.\n"
+)
 CATEGORY: Final = "spiderpool"
 WIDE: Final = 10  # kubectl shows columns of a priority above 0 with `-o wide` only
 APP_NAMESPACE: Final = r".spec.podAffinity.matchLabels['ipam\.spidernet\.io/app\-namespace']"
 
-# The name of a SpiderIP is its address: creating it is the lock, so no name may stand for another address. For IPv6 every
-# group of the name is compared with the group of `spec.ip` that it stands for; `0000` in front makes short and empty groups
-# (the ends of `::1`, `fd00::`) comparable. Written with string functions alone: Kubernetes 1.29 has none for addresses.
+# The name of a SpiderIP is its address: creating it is the lock, so no name may stand for another
+# address. For IPv6 every group of the name is compared with the group of `spec.ip` that it stands
+# for; `0000` in front makes short and empty groups (the ends of `::1`, `fd00::`) comparable.
+# Written with string functions alone: Kubernetes 1.29 has none for addresses.
 V6_GROUP: Final = (
     "(i < ip.split('::')[0].split(':').size()"
     " ? '0000' + ip.split('::')[0].split(':')[i]"
@@ -136,7 +139,8 @@ DEFINITIONS: Final = (
 def render_crds() -> dict[str, str]:
     """Give the YAML of every definition by file name."""
     return {
-        f"{definition.kind.resource.group}_{definition.kind.resource.plural}.yaml": HEADER + _yaml(render_crd(definition))
+        f"{definition.kind.resource.group}_{definition.kind.resource.plural}.yaml": HEADER
+        + _yaml(render_crd(definition))
         for definition in DEFINITIONS
     }
 
@@ -190,7 +194,11 @@ def _root(definition: Definition) -> Schema:
 
 
 def _struct(kind: type[msgspec.Struct]) -> Schema:
-    """Give the schema of a struct: its docstring describes it, fields without a default are required."""
+    """
+    Give the schema of a struct.
+
+    Its docstring describes it, fields without a default are required.
+    """
     if issubclass(kind, ObjectMeta):
         return {"type": "object"}
     info = inspect.type_info(kind)
@@ -235,7 +243,9 @@ def _scalar(info: inspect.Type) -> Schema:
         case inspect.LiteralType():
             return {"type": "integer", "format": "int64", "enum": list(info.values)}
         case inspect.IntType():
-            return {"type": "integer", "format": "int64"} | _limits(minimum=info.ge, maximum=info.le)
+            return {"type": "integer", "format": "int64"} | _limits(
+                minimum=info.ge, maximum=info.le
+            )
         case inspect.StrType():
             return {"type": "string"} | _limits(maxLength=info.max_length)
         case inspect.BoolType():

@@ -1,4 +1,8 @@
-"""SpiderIP: the record of one allocation. Its name is the address; creating it is the lock (architecture 2)."""
+"""
+SpiderIP: the record of one allocation. Its name is the address.
+
+Creating it is the lock (architecture 2).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 
 IMMUTABLE = msgspec.Meta(
-    extra_json_schema={"x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "is immutable"}]}
+    extra_json_schema={
+        "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "is immutable"}]
+    }
 )
 
 
@@ -35,7 +41,11 @@ class HolderKind(enum.StrEnum):
 
 
 class Application(Kube, frozen=True, kw_only=True):
-    """The top owner of a pod: its Deployment, StatefulSet, …; the pod itself when nothing owns it."""
+    """
+    The top owner of a pod: its Deployment, StatefulSet, ….
+
+    The pod itself when nothing owns it.
+    """
 
     api_version: str
     kind: str
@@ -61,13 +71,15 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     """
     One address and its holder.
 
-    Address, pool and family never change. Static: the record outlives its pod (StatefulSet, VM). Gateway, routes, prefix
-    length and clean gateway are what the pod was given: pool edits do not reach running pods. The time since when the state
-    lasts serves people and the order of cooling addresses; durations are measured by the observer. The conflict's MAC is
-    whoever answered for a quarantined address on the wire.
+    Address, pool and family never change. Static: the record outlives its pod (StatefulSet, VM).
+    Gateway, routes, prefix length and clean gateway are what the pod was given: pool edits do not
+    reach running pods. The time since when the state lasts serves people and the order of cooling
+    addresses; durations are measured by the observer. The conflict's MAC is whoever answered for a
+    quarantined address on the wire.
     """
 
-    ip: Annotated[str, msgspec.Meta(max_length=39), IMMUTABLE]  # the longest IPv6 address; bounds the cost of the rules
+    # the longest IPv6 address; bounds the cost of the rules
+    ip: Annotated[str, msgspec.Meta(max_length=39), IMMUTABLE]
     pool: Annotated[str, IMMUTABLE]
     family: Annotated[int, msgspec.Meta(extra_json_schema={"enum": [4, 6]}), IMMUTABLE]
     prefix_length: Annotated[int, msgspec.Meta(ge=0, le=128)]
@@ -100,5 +112,9 @@ class SpiderIP(KubeObject, frozen=True, kw_only=True):
 
     @property
     def held_by_workload(self) -> bool:
-        """Whether a pod or a virtual machine has the address; the controller's own claims do not count."""
+        """
+        Whether a pod or a virtual machine has the address.
+
+        The controller's own claims do not count.
+        """
         return self.held and self.spec.holder.kind is not HolderKind.POOL

@@ -1,4 +1,9 @@
-"""SpiderSubnet: addresses from which pools are cut, by hand or automatically for applications (reference ipam.md 1.2)."""
+"""
+SpiderSubnet.
+
+Addresses from which pools are cut, by hand or automatically for applications (reference ipam.md
+1.2).
+"""
 
 from __future__ import annotations
 
@@ -19,16 +24,22 @@ class SubnetStatus(Kube, frozen=True, kw_only=True):
     """
     Which pools the subnet's addresses are given to.
 
-    Written by the controller's leader alone, before the pools themselves: what stands here is decided, whether the pool has
-    it already or not. The counts follow from it.
+    Written by the controller's leader alone, before the pools themselves: what stands here is
+    decided, whether the pool has it already or not. The counts follow from it.
     """
 
     controlled_ippools: Annotated[
         str | None,
-        msgspec.Meta(description='JSON object {"<pool>":{"ips":["A-B"],"application":"<key>"}}; absent if none'),
+        msgspec.Meta(
+            description='JSON object {"<pool>":{"ips":["A-B"],"application":"<key>"}}; absent if none'
+        ),
     ] = msgspec.field(default=None, name="controlledIPPools")
-    total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="totalIPCount")
-    allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(default=None, name="allocatedIPCount")
+    total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(
+        default=None, name="totalIPCount"
+    )
+    allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(
+        default=None, name="allocatedIPCount"
+    )
 
 
 class SpiderSubnet(KubeObject, frozen=True, kw_only=True):

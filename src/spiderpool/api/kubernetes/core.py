@@ -1,4 +1,8 @@
-"""The few fields of Kubernetes' own objects that this project reads. Written only by patch, so nothing is lost."""
+"""
+The few fields of Kubernetes' own objects that this project reads.
+
+Written only by patch, so nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +97,9 @@ class Node(KubeObject, frozen=True, kw_only=True):
 class ReplicaSet(KubeObject, frozen=True, kw_only=True):
     """A ReplicaSet: only its owner matters."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "ReplicaSet", "replicasets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "ReplicaSet", "replicasets", namespaced=True
+    )
 
 
 class Job(KubeObject, frozen=True, kw_only=True):
@@ -118,7 +124,9 @@ class StatefulSetSpec(Kube, frozen=True, kw_only=True):
 class StatefulSet(KubeObject, frozen=True, kw_only=True):
     """A StatefulSet: who is a valid static holder."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "StatefulSet", "statefulsets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "StatefulSet", "statefulsets", namespaced=True
+    )
 
     spec: StatefulSetSpec = StatefulSetSpec()
 
@@ -144,7 +152,9 @@ class LeaseSpec(Kube, frozen=True, kw_only=True):
 class Lease(KubeObject, frozen=True, kw_only=True):
     """A lease of coordination.k8s.io."""
 
-    resource: ClassVar[Resource] = Resource("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "coordination.k8s.io", "v1", "Lease", "leases", namespaced=True
+    )
 
     spec: LeaseSpec = LeaseSpec()
 
@@ -174,7 +184,8 @@ class Event(KubeObject, frozen=True, kw_only=True):
     involved_object: ObjectReference = ObjectReference()
     reason: str = ""
     message: str = ""
-    type: str = ""  # the API server has no defaults for these two: what is left out is shown as nothing
+    # the API server has no defaults for these two: what is left out is shown as nothing
+    type: str = ""
     count: int = 0
     first_timestamp: str | None = None
     last_timestamp: str | None = None
@@ -193,7 +204,11 @@ class NetworkAttachmentDefinition(KubeObject, frozen=True, kw_only=True):
     """A network of the Network Plumbing Working Group's standard (reference meta-plugin.md 1)."""
 
     resource: ClassVar[Resource] = Resource(
-        "k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition", "network-attachment-definitions", namespaced=True
+        "k8s.cni.cncf.io",
+        "v1",
+        "NetworkAttachmentDefinition",
+        "network-attachment-definitions",
+        namespaced=True,
     )
 
     spec: NetworkAttachmentDefinitionSpec = NetworkAttachmentDefinitionSpec()

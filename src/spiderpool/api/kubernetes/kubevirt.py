@@ -1,4 +1,8 @@
-"""The two kinds of KubeVirt that judge whether a virtual machine keeps its addresses; read as metadata only."""
+"""
+The two kinds of KubeVirt that judge whether a virtual machine keeps its addresses.
+
+Read as metadata only.
+"""
 
 from __future__ import annotations
 
@@ -18,4 +22,6 @@ class VirtualMachineInstance(KubeObject, frozen=True, kw_only=True):
 class VirtualMachine(KubeObject, frozen=True, kw_only=True):
     """A virtual machine, running or not."""
 
-    resource: ClassVar[Resource] = Resource("kubevirt.io", "v1", "VirtualMachine", "virtualmachines", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "kubevirt.io", "v1", "VirtualMachine", "virtualmachines", namespaced=True
+    )

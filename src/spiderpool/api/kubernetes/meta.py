@@ -1,4 +1,8 @@
-"""What all Kubernetes objects share: metadata, references, label selectors. No rules here, only shapes."""
+"""
+What all Kubernetes objects share: metadata, references, label selectors.
+
+No rules here, only shapes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,11 @@ import msgspec
 
 
 class Kube(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A JSON object of the Kubernetes API: camelCase keys, absent when default, unknown keys ignored."""
+    """
+    A JSON object of the Kubernetes API.
+
+    CamelCase keys, absent when default, unknown keys ignored.
+    """
 
 
 class OwnerReference(Kube, frozen=True, kw_only=True):
@@ -23,7 +31,11 @@ class OwnerReference(Kube, frozen=True, kw_only=True):
 
 
 class ObjectMeta(Kube, frozen=True, kw_only=True):
-    """Metadata of an object, as far as this project reads it; the rest survives because updates are patches."""
+    """
+    Metadata of an object, as far as this project reads it.
+
+    The rest survives because updates are patches.
+    """
 
     name: str = ""
     generate_name: str = ""

@@ -1,4 +1,8 @@
-"""Kubernetes' own controllers of pods, as far as automatic pools ask: how many pods, and what their template says."""
+"""
+Kubernetes' own controllers of pods, as far as automatic pools ask.
+
+How many pods, and what their template says.
+"""
 
 from __future__ import annotations
 
@@ -56,31 +60,43 @@ class Workload(KubeObject, frozen=True, kw_only=True):
     @property
     def template(self) -> PodTemplate:
         """The template of its pods; a CronJob's is inside that of its jobs."""
-        return self.spec.template if self.spec.job_template is None else self.spec.job_template.spec.template
+        return (
+            self.spec.template
+            if self.spec.job_template is None
+            else self.spec.job_template.spec.template
+        )
 
 
 class Deployment(Workload, frozen=True, kw_only=True):
     """A Deployment."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "Deployment", "deployments", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "Deployment", "deployments", namespaced=True
+    )
 
 
 class ReplicaSet(Workload, frozen=True, kw_only=True):
     """A ReplicaSet."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "ReplicaSet", "replicasets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "ReplicaSet", "replicasets", namespaced=True
+    )
 
 
 class StatefulSet(Workload, frozen=True, kw_only=True):
     """A StatefulSet."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "StatefulSet", "statefulsets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "StatefulSet", "statefulsets", namespaced=True
+    )
 
 
 class DaemonSet(Workload, frozen=True, kw_only=True):
     """A DaemonSet."""
 
-    resource: ClassVar[Resource] = Resource("apps", "v1", "DaemonSet", "daemonsets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps", "v1", "DaemonSet", "daemonsets", namespaced=True
+    )
 
 
 class Job(Workload, frozen=True, kw_only=True):
@@ -95,7 +111,14 @@ class CronJob(Workload, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = Resource("batch", "v1", "CronJob", "cronjobs", namespaced=True)
 
 
-WORKLOADS: Final[tuple[type[Workload], ...]] = (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob)
+WORKLOADS: Final[tuple[type[Workload], ...]] = (
+    Deployment,
+    ReplicaSet,
+    StatefulSet,
+    DaemonSet,
+    Job,
+    CronJob,
+)
 
 
 class ScaleSpec(Kube, frozen=True, kw_only=True):

@@ -1,4 +1,8 @@
-"""`spiderpoolctl check`: do all books agree? Exit code 0 only then; 1 for differences, 2 when a book could not be read."""
+"""
+`spiderpoolctl check`: do all books agree? Exit code 0 only then.
+
+1 for differences, 2 when a book could not be read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,13 @@ from spiderpool.audit.comparison import Difference, compare, lasting
 from spiderpool.audit.snapshot import Snapshot
 from spiderpool.cli import session
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.cli.snapshot_reader import Fetch, Reading, Unread, asking_for_interfaces, read_snapshot
+from spiderpool.cli.snapshot_reader import (
+    Fetch,
+    Reading,
+    Unread,
+    asking_for_interfaces,
+    read_snapshot,
+)
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 
@@ -60,7 +70,11 @@ def check(output: OutputOption = Output.TABLE) -> None:
 
 
 async def audit(cluster: Cluster, ask: Fetch, sleep: Sleep = asyncio.sleep) -> Report:
-    """Read and compare; what differs must differ in a second reading too, once what is derived had its time."""
+    """
+    Read and compare.
+
+    What differs must differ in a second reading too, once what is derived had its time.
+    """
     reading = await read_snapshot(cluster, ask)
     differences = _compared(reading)
     if differences:

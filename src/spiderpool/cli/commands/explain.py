@@ -1,4 +1,8 @@
-"""`spiderpoolctl explain`: why a pod has these addresses and not others, by the same decisions as the agent's."""
+"""
+`spiderpoolctl explain`.
+
+Why a pod has these addresses and not others, by the same decisions as the agent's.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,13 @@ from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application, SpiderIP
-from spiderpool.api.kubernetes.core import Namespace, NetworkAttachmentDefinition, Node, Pod, StatefulSet
+from spiderpool.api.kubernetes.core import (
+    Namespace,
+    NetworkAttachmentDefinition,
+    Node,
+    Pod,
+    StatefulSet,
+)
 from spiderpool.audit.explanation import Explanation, ask_all, explain_pod
 from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
@@ -45,10 +55,21 @@ STDIN: Final = "-"
 
 def explain(
     pod: Annotated[str, typer.Argument(metavar="POD", help="[NAMESPACE/]NAME of a pod.")] = "",
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where none is named.")] = "default",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Explain a pod that does not exist: the manifest's.")] = False,
-    filename: Annotated[str, typer.Option("--filename", "-f", help="Manifest of a pod or workload; - is standard input.")] = "",
-    node: Annotated[str, typer.Option("--node", help="Node on which the manifest's pod is thought to be.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where none is named.")
+    ] = "default",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Explain a pod that does not exist: the manifest's.")
+    ] = False,
+    filename: Annotated[
+        str,
+        typer.Option(
+            "--filename", "-f", help="Manifest of a pod or workload; - is standard input."
+        ),
+    ] = "",
+    node: Annotated[
+        str, typer.Option("--node", help="Node on which the manifest's pod is thought to be.")
+    ] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say why a pod has its addresses, which pools it may use, and why not the others."""
@@ -72,7 +93,9 @@ def explain(
 def check_options(pod: str, filename: str, *, dry_run: bool) -> None:
     """Refuse options that do not go together."""
     if dry_run and (pod or not filename):
-        raise InvalidRequest("--dry-run explains the pod of a manifest: give --filename, and no POD")
+        raise InvalidRequest(
+            "--dry-run explains the pod of a manifest: give --filename, and no POD"
+        )
     if filename and not dry_run:
         raise InvalidRequest("--filename explains a pod that does not exist: add --dry-run")
     if not dry_run and not pod:
@@ -84,7 +107,9 @@ def _text(filename: str) -> str:
     try:
         return sys.stdin.read() if filename == STDIN else Path(filename).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"manifest {filename}: {getattr(error, 'strerror', None) or error}") from None
+        raise InvalidRequest(
+            f"manifest {filename}: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 async def find_pod(cluster: Cluster, name: str, namespace: str) -> tuple[Pod, Application]:
@@ -96,7 +121,9 @@ async def find_pod(cluster: Cluster, name: str, namespace: str) -> tuple[Pod, Ap
     except NotFound:
         raise NotFound(f"pod {where}/{what} does not exist") from None
     if pod.spec.host_network:
-        raise InvalidRequest(f"pod {where}/{what} uses its node's network; it has no address of its own")
+        raise InvalidRequest(
+            f"pod {where}/{what} uses its node's network; it has no address of its own"
+        )
     return pod, await TopOwners(cluster).of(pod)
 
 
@@ -107,13 +134,21 @@ async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
     facts = await _facts(cluster, pod, owner, installation, reserved)
     calls = await calls_of(cluster, facts)
     asked = ask_all(facts, calls.requests)
-    usages = await asyncio.gather(*(_usage(cluster, facts.pools[name], facts) for name in asked.pools))
+    usages = await asyncio.gather(
+        *(_usage(cluster, facts.pools[name], facts) for name in asked.pools)
+    )
     return explain_pod(
-        facts, asked, await _held(cluster, facts), {usage.pool: usage for usage in usages}, (*calls.notes, *reserved.unreadable)
+        facts,
+        asked,
+        await _held(cluster, facts),
+        {usage.pool: usage for usage in usages},
+        (*calls.notes, *reserved.unreadable),
     )
 
 
-async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: Installation, reserved: Reserved) -> Facts:
+async def _facts(
+    cluster: Cluster, pod: Pod, owner: Application, installation: Installation, reserved: Reserved
+) -> Facts:
     """Read the facts; a node or namespace that does not exist has no labels."""
     listing = await cluster.list_objects(SpiderIPPool)
     pools = {pool.metadata.name: Pool.parse(pool) for pool in listing.items}
@@ -125,9 +160,13 @@ async def _facts(cluster: Cluster, pod: Pod, owner: Application, installation: I
         node=await _find(cluster, Node, pod.spec.node_name, ""),
         namespace=await _find(cluster, Namespace, pod.metadata.namespace, ""),
         pools=pools,
-        automatic=tuple(pool for pool in pools.values() if pool.place and pool.place.application == application),
+        automatic=tuple(
+            pool for pool in pools.values() if pool.place and pool.place.application == application
+        ),
         reserved=reserved.by_family,
-        networks=parse_networks(pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace),
+        networks=parse_networks(
+            pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace
+        ),
         default_network=installation.default_network,
         agent_namespace=installation.namespace,
         position=await _position_of(cluster, pod, owner),
@@ -164,12 +203,17 @@ async def _usage(cluster: Cluster, pool: Pool, facts: Facts) -> Usage:
     return count_usage(pool, records, facts.reserved_of(pool.family))
 
 
-# --- which calls there are --------------------------------------------------------------------------------------------------
+# --- which calls there are
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The CNI calls that a pod's start makes to us; `notes` name NICs whose addresses are not ours to give."""
+    """
+    The CNI calls that a pod's start makes to us.
+
+    `notes` name NICs whose addresses are not ours to give.
+    """
 
     requests: tuple[Request, ...]
     notes: tuple[str, ...]
@@ -181,16 +225,24 @@ async def calls_of(cluster: Cluster, facts: Facts) -> Calls:
     for nic, network in networks_of(facts):
         ipam = await _ipam_of(cluster, network) if network else {}
         if ipam is None:
-            notes.append(f"{nic}: network {network} has no definition with an IPAM that could be read")
+            notes.append(
+                f"{nic}: network {network} has no definition with an IPAM that could be read"
+            )
         elif ipam and ipam.get("type") != IPAM:
-            notes.append(f"{nic}: network {network} gets its addresses from {ipam.get('type')}, not from Spiderpool")
+            notes.append(
+                f"{nic}: network {network} gets its addresses from {ipam.get('type')}, not from Spiderpool"
+            )
         else:
             requests.append(request_of(nic, ipam))
     return Calls(tuple(requests), tuple(notes))
 
 
 def networks_of(facts: Facts) -> tuple[tuple[str, str | None], ...]:
-    """Give each NIC with the network that it is on; None for the cluster's own where no meta plugin is."""
+    """
+    Give each NIC with the network that it is on.
+
+    None for the cluster's own where no meta plugin is.
+    """
     chosen = facts.pod.metadata.annotations.get(ANNO_DEFAULT_NETWORK)
     if chosen is not None:
         default: str | None = parse_default_network(chosen, facts.agent_namespace).full_name
@@ -198,7 +250,10 @@ def networks_of(facts: Facts) -> tuple[tuple[str, str | None], ...]:
         default = facts.default_network
         if default and "/" not in default:
             default = f"{facts.agent_namespace}/{default}"
-    further = ((nic_name(facts.networks, index), network.full_name) for index, network in enumerate(facts.networks, 1))
+    further = (
+        (nic_name(facts.networks, index), network.full_name)
+        for index, network in enumerate(facts.networks, 1)
+    )
     return ((DEFAULT_NIC, default), *further)
 
 
@@ -207,7 +262,9 @@ def request_of(nic: str, ipam: dict[str, Any]) -> Request:
     names = {family: lookup(ipam, f"default_ipv{family}_ippool") or [] for family in (4, 6)}
     wrong = next((value for value in names.values() if not isinstance(value, list)), None)
     if wrong is not None:
-        raise InvalidRequest(f"{nic}: the network's IPAM names its default pools as {wrong!r}; it must be a list of names")
+        raise InvalidRequest(
+            f"{nic}: the network's IPAM names its default pools as {wrong!r}; it must be a list of names"
+        )
     return Request(
         nic=nic,
         default_ipv4=tuple(map(str, names[4])),
@@ -217,7 +274,11 @@ def request_of(nic: str, ipam: dict[str, Any]) -> Request:
 
 
 async def _ipam_of(cluster: Cluster, network: str) -> dict[str, Any] | None:
-    """Read the `ipam` object of a network's definition; None when there is none that can be read."""
+    """
+    Read the `ipam` object of a network's definition.
+
+    None when there is none that can be read.
+    """
     namespace, _, name = network.partition("/")
     found = await _find(cluster, NetworkAttachmentDefinition, name, namespace)
     try:
@@ -237,7 +298,8 @@ def read_ipam(document: Any) -> dict[str, Any] | None:
     return next((ipam for ipam in found if isinstance(ipam, dict)), None)
 
 
-# --- words ------------------------------------------------------------------------------------------------------------------
+# --- words
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def show(told: Explanation) -> None:

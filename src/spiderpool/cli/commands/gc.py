@@ -1,8 +1,9 @@
 """
 `spiderpoolctl gc`: what the audit finds and a program can mend.
 
-Leaks are given back, SpiderEndpoints are written as the records say, or deleted when they say nothing. The verdict is that of
-the controller's reclaim, taken anew from live objects before each change.
+Leaks are given back, SpiderEndpoints are written as the records say, or deleted when they say
+nothing. The verdict is that of the controller's reclaim, taken anew from live objects before each
+change.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Step(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def gc(
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; this is also the default.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be done; this is also the default.")
+    ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Do it.")] = False,
     address: Annotated[str, typer.Option("--address", hidden=True)] = "",
     output: OutputOption = Output.TABLE,
@@ -74,7 +77,9 @@ def gc(
 def check_options(*, plan: bool, apply: bool, address: str) -> None:
     """Refuse options that make no sense, with the reason."""
     if address:
-        raise InvalidRequest("--address: no controller is asked; this command works with your own rights at the API server")
+        raise InvalidRequest(
+            "--address: no controller is asked; this command works with your own rights at the API server"
+        )
     if plan and apply:
         raise InvalidRequest("--plan and --apply exclude each other; --plan changes nothing")
 
@@ -122,26 +127,38 @@ async def remedy(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
 
 async def _mend(cluster: Cluster, difference: Difference, snapshot: Snapshot) -> str:
     if difference.kind is Kind.LEAK:
-        return await give_back(cluster, parse_address(difference.subject), dry_run=False, force=False)
+        return await give_back(
+            cluster, parse_address(difference.subject), dry_run=False, force=False
+        )
     namespace, _, name = difference.subject.partition("/")
     return await write_endpoint(cluster, name, namespace, snapshot)
 
 
 def _step(difference: Difference, outcome: Outcome, detail: str = "") -> Step:
-    return Step(difference.kind, difference.subject, difference.text, difference.cause, outcome, detail)
+    return Step(
+        difference.kind, difference.subject, difference.text, difference.cause, outcome, detail
+    )
 
 
 async def write_endpoint(cluster: Cluster, name: str, namespace: str, snapshot: Snapshot) -> str:
     """Make one endpoint say what the records say, conditional on the one that was read."""
-    records = [r for r in snapshot.held if (r.spec.holder.namespace, r.spec.holder.name) == (namespace, name)]
-    found = next((endpoint for endpoint in snapshot.endpoints if endpoint.key == (namespace, name)), None)
+    records = [
+        r
+        for r in snapshot.held
+        if (r.spec.holder.namespace, r.spec.holder.name) == (namespace, name)
+    ]
+    found = next(
+        (endpoint for endpoint in snapshot.endpoints if endpoint.key == (namespace, name)), None
+    )
     pod = next((pod for record in records if (pod := snapshot.living(record)) is not None), None)
     if found is not None and remembers(found, records, snapshot):
         raise InvalidRequest(f"{LOST}; the endpoint is what they are made from, so it stays")
     wanted = None
     if pod is not None:
         records = [record for record in records if record.spec.holder.uid == pod.metadata.uid]
-        wanted = kept_endpoint(records, pod, records[0].spec.holder.owner or await TopOwners(cluster).of(pod))
+        wanted = kept_endpoint(
+            records, pod, records[0].spec.holder.owner or await TopOwners(cluster).of(pod)
+        )
     if wanted is None:
         return await _drop(cluster, found)
     if found is None:
@@ -157,7 +174,13 @@ async def _drop(cluster: Cluster, found: SpiderEndpoint | None) -> str:
         return "nothing left to do"
     meta = found.metadata
     try:
-        await cluster.delete(SpiderEndpoint, meta.name, meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
+        await cluster.delete(
+            SpiderEndpoint,
+            meta.name,
+            meta.namespace,
+            uid=meta.uid,
+            resource_version=meta.resource_version,
+        )
     except NotFound:
         return "gone already"
     return "endpoint deleted"

@@ -34,7 +34,10 @@ from spiderpool.model.reserved import read_reserved
 from spiderpool.records.build import pod_holder, pool_record, record_of
 from spiderpool.records.lifecycle import Action, Verdict, judge_leak
 
-app = typer.Typer(no_args_is_help=True, help="Addresses: who holds them, giving them back, recording them by hand.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Addresses: who holds them, giving them back, recording them by hand.",
+)
 
 ATTEMPTS = 3
 HEADERS = ("ADDRESS", "POOL", "STATE", "HOLDER", "NIC", "NODE", "STATIC", "SINCE")
@@ -71,9 +74,15 @@ class Shown(msgspec.Struct, frozen=True, rename="camel"):
 
 @app.command("show")
 def show(
-    ip: Annotated[str, typer.Option("--ip", help="Only this address; also tells why nobody holds it.")] = "",
-    pod: Annotated[str, typer.Option("--pod", help="Only addresses of this pod: NAMESPACE/NAME.")] = "",
-    pool: Annotated[str, typer.Option("--pool", help="Only addresses of this pool, and how many are free.")] = "",
+    ip: Annotated[
+        str, typer.Option("--ip", help="Only this address; also tells why nobody holds it.")
+    ] = "",
+    pod: Annotated[
+        str, typer.Option("--pod", help="Only addresses of this pod: NAMESPACE/NAME.")
+    ] = "",
+    pool: Annotated[
+        str, typer.Option("--pool", help="Only addresses of this pool, and how many are free.")
+    ] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show who holds which address."""
@@ -84,7 +93,16 @@ def show(
             session.print_json(shown)
             return 0
         rows = [
-            (one.ip, one.pool, one.state, one.holder, one.nic, one.node, "yes" if one.static else "no", one.since)
+            (
+                one.ip,
+                one.pool,
+                one.state,
+                one.holder,
+                one.nic,
+                one.node,
+                "yes" if one.static else "no",
+                one.since,
+            )
             for one in shown.addresses
         ]
         session.print_table(HEADERS, rows, empty=shown.note or "no address is held")
@@ -100,8 +118,12 @@ def show(
 @app.command("release")
 def release(
     ip: Annotated[str, typer.Option("--ip", help="The address.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Also when its holder lives.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Also when its holder lives.")
+    ] = False,
 ) -> None:
     """Give an address back whose holder is gone; `--force` also one whose holder lives."""
 
@@ -117,36 +139,56 @@ def set_(
     ip: Annotated[str, typer.Option("--ip", help="The address that the pod wears.")],
     pod: Annotated[str, typer.Option("--pod", help="Name of the pod.")],
     namespace: Annotated[str, typer.Option("--namespace", help="Its namespace.")],
-    containerid: Annotated[str, typer.Option("--containerid", help="Its sandbox, as the runtime names it.")],
+    containerid: Annotated[
+        str, typer.Option("--containerid", help="Its sandbox, as the runtime names it.")
+    ],
     node: Annotated[str, typer.Option("--node", help="Its node.")],
-    interface: Annotated[str, typer.Option("--interface", help="The interface that wears the address.")],
+    interface: Annotated[
+        str, typer.Option("--interface", help="The interface that wears the address.")
+    ],
 ) -> None:
-    """Record that a living pod has an address: one that it wears and that nobody holds, or its own with another sandbox."""
+    """
+    Record that a living pod has an address.
+
+    One that it wears and that nobody holds, or its own with another sandbox.
+    """
 
     async def work(client: KubeClient) -> int:
         claim = ByHand(parse_address(ip), pod, namespace, containerid, node, interface)
-        session.print_line(await record(client, claim, (await read_installation(client)).config.features))
+        session.print_line(
+            await record(client, claim, (await read_installation(client)).config.features)
+        )
         return 0
 
     session.run(work)
 
 
-# --- show -------------------------------------------------------------------------------------------------------------------
+# --- show
+# -------------------------------------------------------------------------------------------------------------------
 
 
 async def find(cluster: Cluster, ip: str = "", pod: str = "", pool: str = "") -> Shown:
     """Find records by address, pod or pool; all three narrow it down."""
     if ip:
         return await _find_address(cluster, parse_address(ip), pod, pool)
-    listed = await list_pool_records(cluster, pool) if pool else (await cluster.list_objects(SpiderIP)).items
+    listed = (
+        await list_pool_records(cluster, pool)
+        if pool
+        else (await cluster.list_objects(SpiderIP)).items
+    )
     found = [record for record in listed if _is_asked_for(record, pod, pool)]
     usage: Usage | None = None
     warnings: tuple[str, ...] = ()
     if pool:
         parsed = Pool.parse(await cluster.get(SpiderIPPool, pool))
         reserved = read_reserved((await cluster.list_objects(SpiderReservedIP)).items)
-        usage, warnings = count_usage(parsed, found, reserved.by_family[parsed.family]), reserved.unreadable
-    return Shown(tuple(line(record) for record in _by_address(found)), pool=usage, warnings=warnings)
+        usage, warnings = (
+            count_usage(parsed, found, reserved.by_family[parsed.family]),
+            reserved.unreadable,
+        )
+    return Shown(
+        tuple(line(record) for record in _by_address(found)), pool=usage, warnings=warnings
+    )
 
 
 async def _find_address(cluster: Cluster, ip: IPAddress, pod: str, pool: str) -> Shown:
@@ -155,9 +197,14 @@ async def _find_address(cluster: Cluster, ip: IPAddress, pod: str, pool: str) ->
         found = await cluster.get(SpiderIP, record_name(ip))
     except NotFound:
         pools = [Pool.parse(each) for each in (await cluster.list_objects(SpiderIPPool)).items]
-        return Shown((), note=describe(ip, pools, (await cluster.list_objects(SpiderReservedIP)).items))
+        return Shown(
+            (), note=describe(ip, pools, (await cluster.list_objects(SpiderReservedIP)).items)
+        )
     if not _is_asked_for(found, pod, pool):
-        return Shown((), note=f"not what you asked for: {ip} is {found.spec.state} by {who(found)}, pool {found.spec.pool}")
+        return Shown(
+            (),
+            note=f"not what you asked for: {ip} is {found.spec.state} by {who(found)}, pool {found.spec.pool}",
+        )
     return Shown((line(found),))
 
 
@@ -196,20 +243,25 @@ def who(record: SpiderIP) -> str:
     holder = record.spec.holder
     if holder.kind is HolderKind.POOL:
         return f"controller (pool {holder.name})"
-    return f"{holder.namespace}/{holder.name}" + (" (VM)" if holder.kind is HolderKind.VIRTUAL_MACHINE else "")
+    return f"{holder.namespace}/{holder.name}" + (
+        " (VM)" if holder.kind is HolderKind.VIRTUAL_MACHINE else ""
+    )
 
 
 def _is_asked_for(record: SpiderIP, pod: str, pool: str) -> bool:
     """Whether a record is one of those that the user wants to see."""
     holder = record.spec.holder
-    return (not pod or pod == f"{holder.namespace}/{holder.name}") and (not pool or pool == record.spec.pool)
+    return (not pod or pod == f"{holder.namespace}/{holder.name}") and (
+        not pool or pool == record.spec.pool
+    )
 
 
 def _by_address(records: list[SpiderIP]) -> list[SpiderIP]:
     return sorted(records, key=lambda record: (record.spec.family, record.spec.address))
 
 
-# --- release ----------------------------------------------------------------------------------------------------------------
+# --- release
+# ----------------------------------------------------------------------------------------------------------------
 
 
 async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
@@ -240,33 +292,50 @@ async def _give_back_once(cluster: Cluster, ip: IPAddress, *, dry_run: bool, for
         raise NotFound(f"{ip} has no record: nobody holds it") from None
     verdict = await judge(cluster, found)
     if verdict.action is not Action.RELEASE and not force:
-        raise InvalidRequest(f"{ip} stays with {who(found)}: {verdict.reason}; --force releases it all the same")
+        raise InvalidRequest(
+            f"{ip} stays with {who(found)}: {verdict.reason}; --force releases it all the same"
+        )
     told = f"{ip} of {who(found)}, pool {found.spec.pool} ({verdict.reason})"
     if dry_run:
         return f"would release {told}"
     meta = found.metadata
     await cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
     lives = verdict.action is not Action.RELEASE
-    again = "; while its pod lives, the node's agent may record it again: delete the pod" if lives else ""
+    again = (
+        "; while its pod lives, the node's agent may record it again: delete the pod"
+        if lives
+        else ""
+    )
     return f"released {told}{again}"
 
 
 async def judge(cluster: Cluster, found: SpiderIP) -> Verdict:
-    """Judge a record from live objects, as the controller's reclaim does; what nobody holds may always go."""
+    """
+    Judge a record from live objects, as the controller's reclaim does.
+
+    What nobody holds may always go.
+    """
     if not found.held:
         return Verdict(Action.RELEASE, f"the address is {found.spec.state}")
     holder = found.spec.holder
     try:
-        pod = await cluster.get(Pod, holder.name, holder.namespace) if holder.kind is HolderKind.POD else None
+        pod = (
+            await cluster.get(Pod, holder.name, holder.namespace)
+            if holder.kind is HolderKind.POD
+            else None
+        )
     except NotFound:
         pod = None
     verdict = judge_leak(found, pod, await read_owners(cluster, found))
     if verdict.action is Action.RELEASE and pod is not None and pod.metadata.uid == holder.uid:
-        return Verdict(Action.KEEP, f"{verdict.reason}: its node gives the address back once it is taken down")
+        return Verdict(
+            Action.KEEP, f"{verdict.reason}: its node gives the address back once it is taken down"
+        )
     return verdict
 
 
-# --- set --------------------------------------------------------------------------------------------------------------------
+# --- set
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +360,16 @@ async def record(cluster: Cluster, claim: ByHand, features: Features) -> str:
     """
     pod = await _living_pod(cluster, claim)
     pools = [Pool.parse(pool) for pool in (await cluster.list_objects(SpiderIPPool)).items]
-    pool = next((pool for pool in pools if pool.family == claim.ip.version and claim.ip in pool.total), None)
+    pool = next(
+        (pool for pool in pools if pool.family == claim.ip.version and claim.ip in pool.total), None
+    )
     if pool is None:
         raise InvalidRequest(f"{claim.ip} is in no pool; add it to one, then record it")
     owner = await TopOwners(cluster).of(pod)
     holder = pod_holder(pod, owner, features, claim.nic, container_id=claim.container_id)
-    wanted = pool_record(pool, claim.ip, holder, static=is_static(owner, features), routes=pool.routes)
+    wanted = pool_record(
+        pool, claim.ip, holder, static=is_static(owner, features), routes=pool.routes
+    )
     await _refuse_second(cluster, wanted)
     try:
         await cluster.create(wanted)
@@ -311,13 +384,17 @@ async def _living_pod(cluster: Cluster, claim: ByHand) -> Pod:
     try:
         pod = await cluster.get(Pod, claim.pod, claim.namespace)
     except NotFound:
-        raise InvalidRequest(f"{name} does not exist; an address is recorded for a living pod only") from None
+        raise InvalidRequest(
+            f"{name} does not exist; an address is recorded for a living pod only"
+        ) from None
     if not is_alive(pod):
         raise InvalidRequest(f"{name} has ended; an address is recorded for a living pod only")
     if pod.spec.host_network:
         raise InvalidRequest(f"{name} uses its node's network; it has no address of its own")
     if pod.spec.node_name != claim.node:
-        raise InvalidRequest(f"{name} is on node {pod.spec.node_name or '(none)'}, not on {claim.node}; correct --node")
+        raise InvalidRequest(
+            f"{name} is on node {pod.spec.node_name or '(none)'}, not on {claim.node}; correct --node"
+        )
     return pod
 
 
@@ -326,14 +403,18 @@ async def _refuse_second(cluster: Cluster, wanted: SpiderIP) -> None:
     key = ClaimKey.of_record(wanted)
     for found in (await cluster.list_objects(SpiderIP, labels=f"{LABEL_KEY}={key.label}")).items:
         if found.held and ClaimKey.of_record(found) == key and found.spec.ip != wanted.spec.ip:
-            raise InvalidRequest(f"{who(found)} holds {found.spec.ip} on {key.nic} already; release that first")
+            raise InvalidRequest(
+                f"{who(found)} holds {found.spec.ip} on {key.nic} already; release that first"
+            )
 
 
 async def _correct(cluster: Cluster, claim: ByHand, wanted: SpiderIP, pod: Pod) -> str:
     """Correct the record that exists, if it is the pod's own or nobody's."""
     found = await cluster.get(SpiderIP, record_name(claim.ip))
     if found.held and found.spec.holder.uid != pod.metadata.uid:
-        raise AlreadyExists(f"{claim.ip} is held by {who(found)} from pool {found.spec.pool}; release it first")
+        raise AlreadyExists(
+            f"{claim.ip} is held by {who(found)} from pool {found.spec.pool}; release it first"
+        )
     spec = msgspec.structs.replace(
         wanted.spec,
         pool=found.spec.pool,  # never changes

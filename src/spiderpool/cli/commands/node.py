@@ -1,4 +1,8 @@
-"""`spiderpoolctl node`: kernel settings that agents changed on their nodes, and what becomes of INVALID packets there."""
+"""
+`spiderpoolctl node`.
+
+Kernel settings that agents changed on their nodes, and what becomes of INVALID packets there.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,9 @@ HEADERS: Final = ("NODE", "SETTING", "BEFORE", "NOW", "WHEN SPIDERPOOL GOES")
 Fetch = Callable[[AgentPod], Awaitable[NodeReport]]
 """Asks an agent about its node."""
 
-app = typer.Typer(no_args_is_help=True, help="What Spiderpool does to nodes.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="What Spiderpool does to nodes.", rich_markup_mode=None
+)
 
 
 @app.callback()
@@ -31,7 +37,10 @@ def about() -> None:
 
 
 @app.command("settings")
-def settings(node: Annotated[str, typer.Argument(help="Only this node.")] = "", output: OutputOption = Output.TABLE) -> None:
+def settings(
+    node: Annotated[str, typer.Argument(help="Only this node.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Show kernel settings that agents changed, and whether a node drops packets that conntrack calls INVALID."""
 
     async def work(client: KubeClient) -> int:
@@ -47,7 +56,9 @@ def settings(node: Annotated[str, typer.Argument(help="Only this node.")] = "", 
     session.run(work)
 
 
-async def read_reports(cluster: Cluster, ask: Fetch, node: str = "") -> tuple[list[NodeReport], list[SpiderpoolError]]:
+async def read_reports(
+    cluster: Cluster, ask: Fetch, node: str = ""
+) -> tuple[list[NodeReport], list[SpiderpoolError]]:
     """
     Ask all agents, or one node's; gives what they say, and why some say nothing.
 
@@ -68,7 +79,13 @@ async def read_reports(cluster: Cluster, ask: Fetch, node: str = "") -> tuple[li
 def show(reports: list[NodeReport]) -> None:
     """Print the settings as a table, then a line for each node."""
     rows = (
-        (report.node, setting.key, setting.before, setting.after, "stays" if setting.kept else f"is {setting.before} again")
+        (
+            report.node,
+            setting.key,
+            setting.before,
+            setting.after,
+            "stays" if setting.kept else f"is {setting.before} again",
+        )
         for report in reports
         for setting in report.settings
     )

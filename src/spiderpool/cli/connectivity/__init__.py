@@ -1,1 +1,5 @@
-"""`spiderpoolctl connectivity`: tries the matrix of pods of several CNIs on a cluster, and explains what fails."""
+"""
+`spiderpoolctl connectivity`.
+
+Tries the matrix of pods of several CNIs on a cluster, and explains what fails.
+"""

@@ -20,7 +20,14 @@ from spiderpool.cli.connectivity.manifests import Probe, Recipe, plan_probes
 from spiderpool.cli.connectivity.scene import Scene, families_of, read_networks
 from spiderpool.cli.connectivity.trial import Trial
 from spiderpool.cli.session import Output, OutputOption, print_json, run
-from spiderpool.connectivity.matrix import FAMILIES, Kind, Result, exit_code, plan_cases, plan_placements
+from spiderpool.connectivity.matrix import (
+    FAMILIES,
+    Kind,
+    Result,
+    exit_code,
+    plan_cases,
+    plan_placements,
+)
 from spiderpool.connectivity.table import Names, render_report, to_json
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
@@ -28,7 +35,8 @@ from spiderpool.kube.client import KubeClient
 COULD_NOT_RUN: Final = 2
 NO_NETWORK: Final = "none"
 NODES: Final = 2  # as many as show both cases: the same node, and another one
-PRODUCTS: Final = {"k8s-pod-network": "Calico", "cilium": "Cilium"}  # what the names of default networks stand for
+# what the names of default networks stand for
+PRODUCTS: Final = {"k8s-pod-network": "Calico", "cilium": "Cilium"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +56,21 @@ class Options:
 
 def connectivity(
     nodes: Annotated[
-        str, typer.Option(help="Nodes by comma: the first one asks, each of them answers. Default: two that are ready.")
+        str,
+        typer.Option(
+            help="Nodes by comma: the first one asks, each of them answers. Default: two that are ready."
+        ),
     ] = "",
-    ipv4: Annotated[bool, typer.Option("--ipv4", help="Only IPv4 (default: every family that the pods have).")] = False,
+    ipv4: Annotated[
+        bool, typer.Option("--ipv4", help="Only IPv4 (default: every family that the pods have).")
+    ] = False,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Only IPv6.")] = False,
-    namespace: Annotated[str, typer.Option(help="Namespace to make, and to delete again.")] = "spiderpool-connectivity",
-    image: Annotated[str, typer.Option(help="Image with Python 3 for the pods. Default: the agents' own.")] = "",
+    namespace: Annotated[
+        str, typer.Option(help="Namespace to make, and to delete again.")
+    ] = "spiderpool-connectivity",
+    image: Annotated[
+        str, typer.Option(help="Image with Python 3 for the pods. Default: the agents' own.")
+    ] = "",
     network: Annotated[
         str,
         typer.Option(
@@ -62,10 +79,15 @@ def connectivity(
         ),
     ] = "",
     pool: Annotated[
-        list[str] | None, typer.Option(help="Pool for the underlay's addresses; repeatable. Default: what Spiderpool chooses.")
+        list[str] | None,
+        typer.Option(
+            help="Pool for the underlay's addresses; repeatable. Default: what Spiderpool chooses."
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.5, help="Seconds for one transfer.")] = 5.0,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the pods for a look of your own.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the pods for a look of your own.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """
@@ -75,7 +97,10 @@ def connectivity(
     """
     options = Options(
         nodes=tuple(filter(None, nodes.split(","))),
-        families=tuple(family for family, wanted in zip(FAMILIES, (ipv4, ipv6), strict=True) if wanted) or FAMILIES,
+        families=tuple(
+            family for family, wanted in zip(FAMILIES, (ipv4, ipv6), strict=True) if wanted
+        )
+        or FAMILIES,
         namespace=namespace,
         image=image,
         network=network,
@@ -104,7 +129,11 @@ async def story(client: KubeClient, options: Options) -> int:
     scene = Scene(client, recipe, plan_probes(nodes, kinds), say)
     async with built(scene, keep=options.keep):
         addresses = await scene.addresses()
-        cases = tuple(plan_cases(placements, _families(options, families_of(addresses.values())), kinds, addresses))
+        cases = tuple(
+            plan_cases(
+                placements, _families(options, families_of(addresses.values())), kinds, addresses
+            )
+        )
         say(f"{len(cases)} transfers")
         results = await Trial(client, scene, agents, addresses, options.timeout_s).run(cases)
         names = await read_names(client, scene, network)
@@ -119,14 +148,20 @@ def _families(options: Options, there: Sequence[int]) -> tuple[int, ...]:
 
 @contextlib.asynccontextmanager
 async def built(scene: Scene, *, keep: bool) -> AsyncIterator[None]:
-    """Build a scene, and remove it whatever happens, Ctrl-C included; a second Ctrl-C ends at once."""
+    """
+    Build a scene, and remove it whatever happens, Ctrl-C included.
+
+    A second Ctrl-C ends at once.
+    """
     with interruptible():
         try:
             await scene.build()
             yield
         finally:
             if keep:
-                say(f"the pods stay; delete them with: kubectl delete namespace {scene.recipe.namespace}")
+                say(
+                    f"the pods stay; delete them with: kubectl delete namespace {scene.recipe.namespace}"
+                )
             else:
                 say(f"deleting namespace {scene.recipe.namespace}")
                 await scene.remove()
@@ -149,14 +184,20 @@ def interruptible() -> Any:
 async def choose_nodes(client: KubeClient, agents: dict[str, AgentPod]) -> tuple[str, ...]:
     """Take nodes that are ready and have an agent."""
     listing = await client.list_objects(Node)
-    ready = sorted(node.metadata.name for node in listing.items if node.ready and node.metadata.name in agents)
+    ready = sorted(
+        node.metadata.name for node in listing.items if node.ready and node.metadata.name in agents
+    )
     if not ready:
         raise NotFound("no node is ready and has an agent of Spiderpool")
     return tuple(ready[:NODES])
 
 
 async def choose_network(client: KubeClient) -> str:
-    """Take the only network of the underlay; raises `InvalidRequest` where there are several or none."""
+    """
+    Take the only network of the underlay.
+
+    Raises `InvalidRequest` where there are several or none.
+    """
     listing = await client.list_objects(NetworkAttachmentDefinition)
     names = sorted("/".join(item.key) for item in listing.items if is_underlay(item.spec.config))
     if len(names) != 1:
@@ -170,9 +211,9 @@ async def choose_network(client: KubeClient) -> str:
 def is_underlay(config: str) -> bool:
     """Whether a network's configuration has our IPAM and the coordinator."""
     plugins = read_plugins(config)
-    return any((plugin.get("ipam") or {}).get("type") == "spiderpool" for plugin in plugins) and any(
-        plugin.get("type") == "coordinator" for plugin in plugins
-    )
+    return any(
+        (plugin.get("ipam") or {}).get("type") == "spiderpool" for plugin in plugins
+    ) and any(plugin.get("type") == "coordinator" for plugin in plugins)
 
 
 def read_plugins(config: str) -> list[dict[str, Any]]:
@@ -184,10 +225,16 @@ def read_plugins(config: str) -> list[dict[str, Any]]:
     if not isinstance(value, dict):
         return []
     plugins = value.get("plugins", [value])
-    return [plugin for plugin in plugins if isinstance(plugin, dict)] if isinstance(plugins, list) else []
+    return (
+        [plugin for plugin in plugins if isinstance(plugin, dict)]
+        if isinstance(plugins, list)
+        else []
+    )
 
 
-async def read_recipe(client: KubeClient, options: Options, network: str, agent: AgentPod) -> Recipe:
+async def read_recipe(
+    client: KubeClient, options: Options, network: str, agent: AgentPod
+) -> Recipe:
     """Collect what all pods have in common."""
     pools: dict[int, tuple[str, ...]] = {}
     for name in options.pools:
@@ -205,7 +252,11 @@ async def read_recipe(client: KubeClient, options: Options, network: str, agent:
 
 
 async def read_names(client: KubeClient, scene: Scene, network: str) -> Names:
-    """Find what the cluster's CNIs are called: the overlay by its network's name, the underlay by its plugin."""
+    """
+    Find what the cluster's CNIs are called.
+
+    The overlay by its network's name, the underlay by its plugin.
+    """
     pods = await scene.pods()
     overlay: Probe = next(probe for probe in scene.probes if probe.kind is Kind.OVERLAY)
     networks = read_networks(pods[overlay.name])
@@ -214,7 +265,9 @@ async def read_names(client: KubeClient, scene: Scene, network: str) -> Names:
     if network == NO_NETWORK:
         return words
     space, _, short = network.rpartition("/")
-    plugins = read_plugins((await client.get(NetworkAttachmentDefinition, short, space)).spec.config)
+    plugins = read_plugins(
+        (await client.get(NetworkAttachmentDefinition, short, space)).spec.config
+    )
     mine = [plugin.get("type", "") for plugin in plugins if plugin.get("ipam")]
     return Names(words.overlay, mine[0].capitalize() if mine else words.underlay)
 

@@ -1,4 +1,8 @@
-"""What the test puts on the cluster: a namespace, pods of each kind, a Service for each pod that answers. Pure."""
+"""
+What the test puts on the cluster.
+
+A namespace, pods of each kind, a Service for each pod that answers. Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,12 @@ from spiderpool.api.kubernetes.core import Namespace, Pod, PodIP
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, ObjectMeta, Resource
 from spiderpool.connectivity.matrix import Kind
 
-LABEL: Final = "spiderpool.spidernet.io/connectivity"  # on the namespace and all pods: what may be deleted
+# on the namespace and all pods: what may be deleted
+LABEL: Final = "spiderpool.spidernet.io/connectivity"
 NAME_LABEL: Final = "spiderpool.spidernet.io/connectivity-pod"
 PORT: Final = 8080
-GIVE, TAKE = 4096, 16384  # bytes up and down; more than one segment each way, several of them full (MTU)
+# bytes up and down; more than one segment each way, several of them full (MTU)
+GIVE, TAKE = 4096, 16384
 CONTAINER: Final = "probe"
 
 DEFAULT_NETWORK: Final = "v1.multus-cni.io/default-network"
@@ -81,11 +87,16 @@ class Recipe:
     image: str
     pull_policy: str
     network: str = ""  # namespace/name of the underlay's NetworkAttachmentDefinition
-    pools: Mapping[int, tuple[str, ...]] | None = None  # family → pools; None = those that the cluster chooses
+    # family → pools; None = those that the cluster chooses
+    pools: Mapping[int, tuple[str, ...]] | None = None
 
 
 def plan_probes(nodes: Sequence[str], kinds: Sequence[Kind]) -> tuple[Probe, ...]:
-    """Give the pods: of each kind one that asks on the first node, and one that answers on every node."""
+    """
+    Give the pods.
+
+    Of each kind one that asks on the first node, and one that answers on every node.
+    """
     return tuple(_probes(nodes, kinds))
 
 
@@ -108,7 +119,10 @@ def render_service(probe: Probe, recipe: Recipe) -> Service:
         ports=({"name": "tcp", "protocol": "TCP", "port": PORT},),
         ip_family_policy="PreferDualStack",  # of both families, where the cluster has both
     )
-    return Service(metadata=ObjectMeta(name=probe.name, namespace=recipe.namespace, labels={LABEL: "true"}), spec=spec)
+    return Service(
+        metadata=ObjectMeta(name=probe.name, namespace=recipe.namespace, labels={LABEL: "true"}),
+        spec=spec,
+    )
 
 
 def render_pod(probe: Probe, recipe: Recipe) -> ProbePod:
@@ -145,7 +159,10 @@ def render_annotations(kind: Kind, recipe: Recipe) -> dict[str, str]:
         return {}
     annotations = {DEFAULT_NETWORK if kind is Kind.UNDERLAY else NETWORKS: recipe.network}
     if recipe.pools:
-        pod_request = {"interface": nic, **{f"ipv{family}": list(names) for family, names in recipe.pools.items()}}
+        pod_request = {
+            "interface": nic,
+            **{f"ipv{family}": list(names) for family, names in recipe.pools.items()},
+        }
         annotations[IPPOOLS] = json.dumps([pod_request])
     return annotations
 

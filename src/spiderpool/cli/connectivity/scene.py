@@ -1,4 +1,8 @@
-"""The test's pods and Services on a cluster: made, waited for, their addresses read, and taken away again."""
+"""
+The test's pods and Services on a cluster.
+
+Made, waited for, their addresses read, and taken away again.
+"""
 
 from __future__ import annotations
 
@@ -74,13 +78,17 @@ class Scene:
 
     async def pods(self) -> dict[str, ProbePod]:
         """Read the pods, by name."""
-        listing = await self.cluster.list_objects(ProbePod, namespace=self.recipe.namespace, labels=f"{LABEL}=true")
+        listing = await self.cluster.list_objects(
+            ProbePod, namespace=self.recipe.namespace, labels=f"{LABEL}=true"
+        )
         return {pod.metadata.name: pod for pod in listing.items}
 
     async def addresses(self) -> dict[tuple[str, Goal, int], IPAddress]:
         """Read what can be asked, by node, goal and family."""
         pods = await self.pods()
-        services = await self.cluster.list_objects(Service, namespace=self.recipe.namespace, labels=f"{LABEL}=true")
+        services = await self.cluster.list_objects(
+            Service, namespace=self.recipe.namespace, labels=f"{LABEL}=true"
+        )
         by_name = {service.metadata.name: service for service in services.items}
         servers = [probe for probe in self.probes if probe.answers]
         return {
@@ -97,7 +105,9 @@ class Scene:
         except AlreadyExists:
             found = await self.cluster.get_metadata(Namespace, name)
             if found.metadata.labels.get(LABEL) != "true":
-                raise InvalidRequest(f"namespace {name} exists and is not this test's; choose another by --namespace") from None
+                raise InvalidRequest(
+                    f"namespace {name} exists and is not this test's; choose another by --namespace"
+                ) from None
             self.say(f"namespace {name} is left from an earlier run: deleting it first")
             await self.remove()
             await self.cluster.create(render_namespace(name))
@@ -121,15 +131,21 @@ class Scene:
             async with asyncio.timeout(READY_S):
                 while waiting:
                     pods = await self.pods()
-                    waiting = [probe.name for probe in self.probes if not _runs(pods.get(probe.name))]
+                    waiting = [
+                        probe.name for probe in self.probes if not _runs(pods.get(probe.name))
+                    ]
                     await asyncio.sleep(POLL_S if waiting else 0)
         except TimeoutError:
             words = await self._complaints(waiting[0])
-            raise TryAgain(f"after {READY_S:g} s pods do not run: {', '.join(waiting)}; {waiting[0]}: {words}") from None
+            raise TryAgain(
+                f"after {READY_S:g} s pods do not run: {', '.join(waiting)}; {waiting[0]}: {words}"
+            ) from None
 
     async def _complaints(self, pod: str) -> str:
         """Give the last warning about a pod."""
-        events = await self.cluster.list_objects(Event, namespace=self.recipe.namespace, fields=f"involvedObject.name={pod}")
+        events = await self.cluster.list_objects(
+            Event, namespace=self.recipe.namespace, fields=f"involvedObject.name={pod}"
+        )
         warnings = [event.message for event in events.items if event.type == "Warning"]
         return warnings[-1] if warnings else "no Event says why"
 
@@ -138,7 +154,9 @@ def _runs(pod: ProbePod | None) -> bool:
     return pod is not None and pod.status.phase == "Running" and bool(pod.status.pod_ips)
 
 
-def read_addresses(probe: Probe, pod: ProbePod, service: Service) -> Iterator[tuple[Goal, IPAddress]]:
+def read_addresses(
+    probe: Probe, pod: ProbePod, service: Service
+) -> Iterator[tuple[Goal, IPAddress]]:
     """
     Give the addresses of a pod that answers, each with what it is in the matrix.
 
@@ -147,7 +165,11 @@ def read_addresses(probe: Probe, pod: ProbePod, service: Service) -> Iterator[tu
         pod: running, with its network-status when it has a second NIC.
         service: its Service.
     """
-    main = {Kind.OVERLAY: Goal.OVERLAY_POD, Kind.UNDERLAY: Goal.UNDERLAY_POD, Kind.MULTI: Goal.MULTI_OVERLAY_IP}[probe.kind]
+    main = {
+        Kind.OVERLAY: Goal.OVERLAY_POD,
+        Kind.UNDERLAY: Goal.UNDERLAY_POD,
+        Kind.MULTI: Goal.MULTI_OVERLAY_IP,
+    }[probe.kind]
     behind = {
         Kind.OVERLAY: Goal.OVERLAY_SERVICE,
         Kind.UNDERLAY: Goal.UNDERLAY_SERVICE,
@@ -157,7 +179,11 @@ def read_addresses(probe: Probe, pod: ProbePod, service: Service) -> Iterator[tu
     yield from ((behind, ip_address(text)) for text in service.spec.cluster_ips if text != "None")
     if probe.kind is Kind.MULTI:
         extra = [network for network in read_networks(pod) if network.interface == "net1"]
-        yield from ((Goal.MULTI_UNDERLAY_IP, ip_address(text)) for network in extra for text in network.ips or ())
+        yield from (
+            (Goal.MULTI_UNDERLAY_IP, ip_address(text))
+            for network in extra
+            for text in network.ips or ()
+        )
 
 
 def read_networks(pod: ProbePod) -> tuple[AttachedNetwork, ...]:
@@ -166,7 +192,9 @@ def read_networks(pod: ProbePod) -> tuple[AttachedNetwork, ...]:
     try:
         return msgspec.json.decode(text, type=tuple[AttachedNetwork, ...])
     except msgspec.DecodeError as error:
-        raise SpiderpoolError(f"pod {pod.metadata.name}: annotation {NETWORK_STATUS}: {error}") from error
+        raise SpiderpoolError(
+            f"pod {pod.metadata.name}: annotation {NETWORK_STATUS}: {error}"
+        ) from error
 
 
 def families_of(addresses: Iterable[IPAddress]) -> tuple[int, ...]:

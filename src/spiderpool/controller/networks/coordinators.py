@@ -1,8 +1,9 @@
 """
 The leader finds out which addresses are the cluster's own and writes them into the SpiderCoordinator's status.
 
-Everything is read anew each time: it is little, and asked for once a minute and after changes. What can be read is also watched
-from then on. Agents take the status from their own watch, so a change reaches the next pod.
+Everything is read anew each time: it is little, and asked for once a minute and after changes. What
+can be read is also watched from then on. Agents take the status from their own watch, so a change
+reaches the next pod.
 Source: reference datapath.md 3.3.
 """
 
@@ -113,19 +114,25 @@ class CidrObject(KubeObject, frozen=True, kw_only=True):
 class ServiceCIDR(CidrObject, frozen=True, kw_only=True):
     """Addresses of Services (Kubernetes 1.33 and later)."""
 
-    resource: ClassVar[Resource] = Resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")
+    resource: ClassVar[Resource] = Resource(
+        "networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs"
+    )
 
 
 class ServiceCIDRBeta(CidrObject, frozen=True, kw_only=True):
     """The same in Kubernetes 1.31 and 1.32."""
 
-    resource: ClassVar[Resource] = Resource("networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs")
+    resource: ClassVar[Resource] = Resource(
+        "networking.k8s.io", "v1beta1", "ServiceCIDR", "servicecidrs"
+    )
 
 
 class ServiceCIDRAlpha(CidrObject, frozen=True, kw_only=True):
     """The same in Kubernetes 1.29 and 1.30."""
 
-    resource: ClassVar[Resource] = Resource("networking.k8s.io", "v1alpha1", "ServiceCIDR", "servicecidrs")
+    resource: ClassVar[Resource] = Resource(
+        "networking.k8s.io", "v1alpha1", "ServiceCIDR", "servicecidrs"
+    )
 
 
 class CalicoIPPool(CidrObject, frozen=True, kw_only=True):
@@ -135,7 +142,11 @@ class CalicoIPPool(CidrObject, frozen=True, kw_only=True):
 
 
 class CalicoIPPoolV3(CidrObject, frozen=True, kw_only=True):
-    """The same where Calico has no objects of its own datastore: CRDs of the group that its users write."""
+    """
+    The same where Calico has no objects of its own datastore.
+
+    CRDs of the group that its users write.
+    """
 
     resource: ClassVar[Resource] = Resource("projectcalico.org", "v3", "IPPool", "ippools")
 
@@ -156,7 +167,9 @@ class CiliumPoolSpec(Kube, frozen=True, kw_only=True):
 class CiliumPodIPPool(KubeObject, frozen=True, kw_only=True):
     """A pool of Cilium, of its mode multi-pool."""
 
-    resource: ClassVar[Resource] = Resource("cilium.io", "v2alpha1", "CiliumPodIPPool", "ciliumpodippools")
+    resource: ClassVar[Resource] = Resource(
+        "cilium.io", "v2alpha1", "CiliumPodIPPool", "ciliumpodippools"
+    )
 
     spec: CiliumPoolSpec = CiliumPoolSpec()
 
@@ -169,7 +182,9 @@ class CiliumPodIPPool(KubeObject, frozen=True, kw_only=True):
 class CiliumPodIPPoolV2(CiliumPodIPPool, frozen=True, kw_only=True):
     """The same in the next version of Cilium's API."""
 
-    resource: ClassVar[Resource] = Resource("cilium.io", "v2", "CiliumPodIPPool", "ciliumpodippools")
+    resource: ClassVar[Resource] = Resource(
+        "cilium.io", "v2", "CiliumPodIPPool", "ciliumpodippools"
+    )
 
 
 CidrKind = type[CidrObject] | type[CiliumPodIPPool]
@@ -182,7 +197,11 @@ CILIUM_KINDS: Final[tuple[CidrKind, ...]] = (CiliumPodIPPool, CiliumPodIPPoolV2)
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSettings:
-    """Which object is kept, and where the CNI's own words are: `cilium` is the (namespace, name) of its ConfigMap."""
+    """
+    Which object is kept, and where the CNI's own words are.
+
+    `cilium` is the (namespace, name) of its ConfigMap.
+    """
 
     name: str
     cni_dir: Path
@@ -194,7 +213,12 @@ class Coordinators:
     """Keeps the status of the one SpiderCoordinator that counts."""
 
     def __init__(
-        self, cluster: Cluster, record_event: RecordEvent, settings: CoordinatorSettings, *, clock: Clock = time.monotonic
+        self,
+        cluster: Cluster,
+        record_event: RecordEvent,
+        settings: CoordinatorSettings,
+        *,
+        clock: Clock = time.monotonic,
     ) -> None:
         """
         Prepare.
@@ -247,9 +271,13 @@ class Coordinators:
                 "serviceCIDR": status.service_cidr,
             }
         }
-        await self._cluster.patch(SpiderCoordinator, found.metadata.name, body, subresource="status")
+        await self._cluster.patch(
+            SpiderCoordinator, found.metadata.name, body, subresource="status"
+        )
         if status.phase == PHASE_NOT_READY:
-            self._record_event(found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason)
+            self._record_event(
+                found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason
+            )
         log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
 
     def _note(self, found: SpiderCoordinator, notes: tuple[str, ...]) -> None:
@@ -269,26 +297,46 @@ class Coordinators:
         resolved = resolve_kind(kind, cni)
         problems: list[str] = []
         services = await self._read_first(SERVICE_KINDS, problems) or None
-        cilium = await self._read_config(*self._settings.cilium) if resolved is PodCIDRType.CILIUM else None
+        cilium = (
+            await self._read_config(*self._settings.cilium)
+            if resolved is PodCIDRType.CILIUM
+            else None
+        )
         return Sources(
             kind=kind,
             cni=cni,
             cluster=await self._read_cluster(problems, with_services=services is None),
             services=services,
-            calico=await self._read_first(CALICO_KINDS, problems) if resolved is PodCIDRType.CALICO else None,
+            calico=await self._read_first(CALICO_KINDS, problems)
+            if resolved is PodCIDRType.CALICO
+            else None,
             cilium=None if cilium is None else cilium.data,
-            cilium_pools=await self._read_first(CILIUM_KINDS, problems) if resolved is PodCIDRType.CILIUM else None,
+            cilium_pools=await self._read_first(CILIUM_KINDS, problems)
+            if resolved is PodCIDRType.CILIUM
+            else None,
             problems=tuple(problems),
         )
 
-    async def _read_cluster(self, problems: list[str], *, with_services: bool) -> ClusterCidrs | None:
-        """Read what the cluster was set up with; None when neither kubeadm nor the controller manager says enough."""
+    async def _read_cluster(
+        self, problems: list[str], *, with_services: bool
+    ) -> ClusterCidrs | None:
+        """
+        Read what the cluster was set up with.
+
+        None when neither kubeadm nor the controller manager says enough.
+        """
         config = await self._read_config(KUBE_SYSTEM, KUBEADM)
-        told = read_kubeadm(config.data.get("ClusterConfiguration", "")) if config is not None else ClusterCidrs()
+        told = (
+            read_kubeadm(config.data.get("ClusterConfiguration", ""))
+            if config is not None
+            else ClusterCidrs()
+        )
         if told.complete:
             return told
         pods = await self._cluster.list_objects(StartedPod, labels=MANAGER_LABEL)
-        managers = [read_manager(one.started for one in pod.spec.containers) for pod in by_age(pods.items)]
+        managers = [
+            read_manager(one.started for one in pod.spec.containers) for pod in by_age(pods.items)
+        ]
         if managers:
             # the manager's own words, and kubeadm's for what it leaves open
             manager = next((said for said in managers if said.pods or said.services), managers[0])
@@ -317,7 +365,11 @@ class Coordinators:
         return known
 
     async def _read_cidrs(self, kind: CidrKind, problems: list[str]) -> Cidrs | None:
-        """Read the CIDRs of all objects of a kind, in the order of their creation; None when there is no such kind."""
+        """
+        Read the CIDRs of all objects of a kind, in the order of their creation.
+
+        None when there is no such kind.
+        """
         resource = kind.resource
         try:
             listing = await self._cluster.list_objects(kind)
@@ -327,11 +379,15 @@ class Coordinators:
             problems.append(error.message)
             return None
         # Two groups have `ippools`, and every version is a kind of its own.
-        await self._watch(f"{resource.api_version}/{resource.plural}", Informer(self._cluster, kind))
+        await self._watch(
+            f"{resource.api_version}/{resource.plural}", Informer(self._cluster, kind)
+        )
         found: list[str] = []
         for obj in by_age(listing.items):
             if obj.metadata.deletion_timestamp is None:
-                cidrs, wrong = read_cidrs(f"{resource.kind} {obj.metadata.name}", " ".join(obj.texts))
+                cidrs, wrong = read_cidrs(
+                    f"{resource.kind} {obj.metadata.name}", " ".join(obj.texts)
+                )
                 found += cidrs
                 problems += wrong
         return tuple(dict.fromkeys(found))
@@ -339,7 +395,10 @@ class Coordinators:
     async def _read_config(self, namespace: str, name: str) -> ConfigMap | None:
         """Read a ConfigMap and watch it from now on, whether it exists or not."""
         fields = f"metadata.name={name}"
-        await self._watch(f"{namespace}/{name}", Informer(self._cluster, ConfigMap, namespace=namespace, fields=fields))
+        await self._watch(
+            f"{namespace}/{name}",
+            Informer(self._cluster, ConfigMap, namespace=namespace, fields=fields),
+        )
         return await if_exists(self._cluster.get(ConfigMap, name, namespace))
 
     async def _watch(self, what: str, informer: Informer[Any]) -> None:
@@ -365,10 +424,14 @@ def find_cni(folder: Path) -> str:
     try:
         network = first_network(read_texts(folder, SUFFIXES))
     except OSError as error:
-        raise InvalidRequest(f"CNI configurations in {folder} cannot be read: {error.strerror}") from None
+        raise InvalidRequest(
+            f"CNI configurations in {folder} cannot be read: {error.strerror}"
+        ) from None
     return network.name if network is not None else ""
 
 
 def by_age(objects: Iterable[T]) -> list[T]:
     """Sort by creation, then by name."""
-    return sorted(objects, key=lambda obj: (obj.metadata.creation_timestamp or "", obj.metadata.name))
+    return sorted(
+        objects, key=lambda obj: (obj.metadata.creation_timestamp or "", obj.metadata.name)
+    )

@@ -1,8 +1,9 @@
 """
 The leader keeps a NetworkAttachmentDefinition for each SpiderMultusConfig.
 
-The definition belongs to its network, so that it goes with it. One that nobody owns is taken over; one of another network stays
-as it is. A definition that somebody changed or deleted is put right at once.
+The definition belongs to its network, so that it goes with it. One that nobody owns is taken over;
+one of another network stays as it is. A definition that somebody changed or deleted is put right at
+once.
 Source: reference datapath.md 4.2 and 4.4.
 """
 
@@ -14,7 +15,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
-from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
+from spiderpool.api.kubernetes.core import (
+    NetworkAttachmentDefinition,
+    NetworkAttachmentDefinitionSpec,
+)
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.runtime.context import RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
@@ -35,7 +39,12 @@ class MultusConfigs:
     """Keeps the definitions of all networks."""
 
     def __init__(
-        self, cluster: Cluster, record_event: RecordEvent, *, resync_s: float = RESYNC_S, clock: Clock = time.monotonic
+        self,
+        cluster: Cluster,
+        record_event: RecordEvent,
+        *,
+        resync_s: float = RESYNC_S,
+        clock: Clock = time.monotonic,
     ) -> None:
         """
         Prepare.
@@ -64,13 +73,18 @@ class MultusConfigs:
         """End the watches."""
         await asyncio.gather(self._configs.stop(), self._definitions.stop())
 
-    def _on_config(self, _change: Change, _old: SpiderMultusConfig | None, new: SpiderMultusConfig | None) -> None:
+    def _on_config(
+        self, _change: Change, _old: SpiderMultusConfig | None, new: SpiderMultusConfig | None
+    ) -> None:
         """Look at a network that is new or changed."""
         if new is not None:
             self.queue.add(_key(new.metadata))
 
     def _on_definition(
-        self, _change: Change, old: NetworkAttachmentDefinition | None, new: NetworkAttachmentDefinition | None
+        self,
+        _change: Change,
+        old: NetworkAttachmentDefinition | None,
+        new: NetworkAttachmentDefinition | None,
     ) -> None:
         """Look at the network whose definition changed or went."""
         for definition in (old, new):
@@ -79,22 +93,31 @@ class MultusConfigs:
                     self.queue.add(f"{definition.metadata.namespace}/{owner.name}")
 
     async def _reconcile(self, key: str) -> float | None:
-        """Bring the definition of one network up to date; gives seconds until it is looked at again."""
+        """
+        Bring the definition of one network up to date.
+
+        Gives seconds until it is looked at again.
+        """
         namespace, _, name = key.partition("/")
         config = self._configs.named(name, namespace)
         if config is None or config.metadata.deletion_timestamp is not None:
             return None
         try:
             wanted = render_definition(config)
-        except InvalidRequest as error:  # no webhook looked at it; a change of the object brings us back
+        # no webhook looked at it; a change of the object brings us back
+        except InvalidRequest as error:
             self._record_event(config, NOT_WRITTEN, error.message)
             return None
         return await self._write(config, wanted)
 
-    async def _write(self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition) -> float:
+    async def _write(
+        self, config: SpiderMultusConfig, wanted: NetworkAttachmentDefinition
+    ) -> float:
         """Create, change or leave alone."""
         try:
-            found = await self._cluster.get(NetworkAttachmentDefinition, wanted.metadata.name, wanted.metadata.namespace)
+            found = await self._cluster.get(
+                NetworkAttachmentDefinition, wanted.metadata.name, wanted.metadata.namespace
+            )
         except NotFound:
             await self._cluster.create(wanted)
             return self._resync_s
@@ -102,23 +125,36 @@ class MultusConfigs:
             return GOING_S
         if other := await self._other_owner(config, found):
             self._record_event(
-                config, NOT_WRITTEN, f"network-attachment-definition {wanted.metadata.name} is managed by {KIND} {other}"
+                config,
+                NOT_WRITTEN,
+                f"network-attachment-definition {wanted.metadata.name} is managed by {KIND} {other}",
             )
             return self._resync_s
         body = change(found, wanted)
         if body is not None:
             await self._cluster.patch(
-                NetworkAttachmentDefinition, wanted.metadata.name, body, namespace=wanted.metadata.namespace
+                NetworkAttachmentDefinition,
+                wanted.metadata.name,
+                body,
+                namespace=wanted.metadata.namespace,
             )
         return self._resync_s
 
-    async def _other_owner(self, config: SpiderMultusConfig, found: NetworkAttachmentDefinition) -> str:
+    async def _other_owner(
+        self, config: SpiderMultusConfig, found: NetworkAttachmentDefinition
+    ) -> str:
         """Name the living network that a definition belongs to and that is not this one."""
         for owner in found.metadata.owner_references:
-            if owner.kind != KIND or owner.uid == config.metadata.uid or owner.name == config.metadata.name:
+            if (
+                owner.kind != KIND
+                or owner.uid == config.metadata.uid
+                or owner.name == config.metadata.name
+            ):
                 continue
             try:
-                live = await self._cluster.get_metadata(SpiderMultusConfig, owner.name, config.metadata.namespace)
+                live = await self._cluster.get_metadata(
+                    SpiderMultusConfig, owner.name, config.metadata.namespace
+                )
             except NotFound:
                 continue
             if live.metadata.uid == owner.uid:
@@ -148,10 +184,20 @@ def render_definition(config: SpiderMultusConfig) -> NetworkAttachmentDefinition
     )
 
 
-def change(found: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition) -> dict[str, Any] | None:
-    """Give the merge patch that makes a definition what it must be, None when it is; labels are others' business."""
+def change(
+    found: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition
+) -> dict[str, Any] | None:
+    """
+    Give the merge patch that makes a definition what it must be, None when it is.
+
+    Labels are others' business.
+    """
     meta, new = found.metadata, wanted.metadata
-    same = meta.annotations == new.annotations and found.spec == wanted.spec and meta.owner_references == new.owner_references
+    same = (
+        meta.annotations == new.annotations
+        and found.spec == wanted.spec
+        and meta.owner_references == new.owner_references
+    )
     if same:
         return None
     gone = dict.fromkeys(meta.annotations.keys() - new.annotations.keys())

@@ -1,4 +1,8 @@
-"""Pools that are being deleted: the finalizer goes when no address is held any more, and until then an Event says who holds."""
+"""
+Pools that are being deleted.
+
+The finalizer goes when no address is held any more, and until then an Event says who holds.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +26,24 @@ NAMED_PODS: Final = 10
 IN_USE: Final = "PoolInUse"
 DELETES_IN_FLIGHT: Final = 16
 TELL_AGAIN_S: Final = 60.0
-GATHER_S: Final = 0.5  # a burst of releases makes one look, since each look costs as much as the pool has records
+# a burst of releases makes one look, since each look costs as much as the pool has records
+GATHER_S: Final = 0.5
 
 
 class PoolKeeper:
-    """Lets deleted pools go as soon as nobody holds an address of theirs; decides from SpiderIPs, never from status."""
+    """
+    Lets deleted pools go as soon as nobody holds an address of theirs.
+
+    Decides from SpiderIPs, never from status.
+    """
 
     def __init__(
-        self, context: Context, record_event: RecordEvent, *, workers: int = 1, clock: Callable[[], float] = time.monotonic
+        self,
+        context: Context,
+        record_event: RecordEvent,
+        *,
+        workers: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Prepare.
@@ -72,7 +86,8 @@ class PoolKeeper:
         """Let one pool go, or say who holds it."""
         pool = self._context.pools.named(name)
         if pool is None or not is_going(pool) or not is_imported(pool):
-            return None  # allocations that wait to be taken over are looked at when the pool is marked
+            # allocations that wait to be taken over are looked at when the pool is marked
+            return None
         records = self._context.records.by_index(BY_POOL, name)
         if not _held(records):
             records = await list_pool_records(self._context.cluster, name)  # the mirror may be late
@@ -84,18 +99,26 @@ class PoolKeeper:
         return None
 
     async def _drop(self, records: Iterable[SpiderIP]) -> None:
-        """Delete records that nobody holds and that would outlive their pool; after a burst of releases there are many."""
+        """
+        Delete records that nobody holds and that would outlive their pool.
+
+        After a burst of releases there are many.
+        """
         rest = list(records)
         while batch := rest[:DELETES_IN_FLIGHT]:
             del rest[:DELETES_IN_FLIGHT]
-            for problem in await asyncio.gather(*map(self._drop_one, batch), return_exceptions=True):
+            for problem in await asyncio.gather(
+                *map(self._drop_one, batch), return_exceptions=True
+            ):
                 if problem is not None:
                     raise problem
 
     async def _drop_one(self, record: SpiderIP) -> None:
         meta = record.metadata
         with suppress(NotFound):  # it had rested long enough
-            await self._context.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+            await self._context.cluster.delete(
+                SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version
+            )
 
     async def _let_go(self, pool: SpiderIPPool) -> None:
         """Take our finalizer off, on condition that the pool is the one that was looked at."""

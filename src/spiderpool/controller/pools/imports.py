@@ -1,8 +1,9 @@
 """
 Taking over from Go Spiderpool, pool by pool: create the records, then mark the pool; only marked pools are projected.
 
-Each step can be repeated, so a crash between two of them is mended by the next leader. Pools that have nothing to take over
-are marked too, since a projected status must never be taken for one of Go Spiderpool's.
+Each step can be repeated, so a crash between two of them is mended by the next leader. Pools that
+have nothing to take over are marked too, since a projected status must never be taken for one of Go
+Spiderpool's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.controller.pools.legacy_agents import list_go_agents
-from spiderpool.controller.pools.legacy_allocations import Allocation, Endpoints, read_allocations, render_import, same_holder
+from spiderpool.controller.pools.legacy_allocations import (
+    Allocation,
+    Endpoints,
+    read_allocations,
+    render_import,
+    same_holder,
+)
 from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
@@ -25,7 +32,8 @@ from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import Pool
 
 LOOK_AGAIN_S: Final = 5.0
-ENDPOINTS_FRESH_S: Final = 30.0  # several pools that are imported one after another share one list of endpoints
+# several pools that are imported one after another share one list of endpoints
+ENDPOINTS_FRESH_S: Final = 30.0
 CREATES_IN_FLIGHT: Final = 16
 ENDPOINTS: Final = "/endpoints"  # a key that no pool can have
 WAITS: Final = "ImportWaits"
@@ -37,7 +45,12 @@ class Imports:
     """Imports and marks every pool that is not marked, while no agent of Go Spiderpool runs."""
 
     def __init__(
-        self, context: Context, record_event: RecordEvent, namespace: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        context: Context,
+        record_event: RecordEvent,
+        namespace: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Prepare.
@@ -77,7 +90,9 @@ class Imports:
             return None
         if agents := await list_go_agents(self._context.cluster, self._namespace):
             self._record_event(
-                pool, WAITS, f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}"
+                pool,
+                WAITS,
+                f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}",
             )
             return LOOK_AGAIN_S
         await self._import(pool)
@@ -100,9 +115,13 @@ class Imports:
                 if problem is not None:
                     raise problem
 
-    async def _create(self, pool: SpiderIPPool, parsed: Pool, allocation: Allocation, endpoints: Endpoints) -> None:
+    async def _create(
+        self, pool: SpiderIPPool, parsed: Pool, allocation: Allocation, endpoints: Endpoints
+    ) -> None:
         """Create one record; one that is there already is fine when its holder is the right one."""
-        record = render_import(parsed, allocation, endpoints.get((allocation.namespace, allocation.name)))
+        record = render_import(
+            parsed, allocation, endpoints.get((allocation.namespace, allocation.name))
+        )
         try:
             self._context.records.remember(await self._context.cluster.create(record))
         except AlreadyExists:
@@ -125,9 +144,16 @@ class Imports:
 
     async def _mark(self, pool: SpiderIPPool) -> None:
         """Mark a pool as imported, on condition that its status is still the one that was read."""
-        body = {"metadata": {"annotations": {ANNO_IMPORTED: "true"}, "resourceVersion": pool.metadata.resource_version}}
+        body = {
+            "metadata": {
+                "annotations": {ANNO_IMPORTED: "true"},
+                "resourceVersion": pool.metadata.resource_version,
+            }
+        }
         try:
-            self._context.pools.remember(await self._context.cluster.patch(SpiderIPPool, pool.metadata.name, body))
+            self._context.pools.remember(
+                await self._context.cluster.patch(SpiderIPPool, pool.metadata.name, body)
+            )
         except NotFound:
             return  # deleted meanwhile
 
@@ -141,7 +167,11 @@ class Imports:
         return self._endpoints
 
     async def _free_endpoints(self) -> float | None:
-        """Take Go Spiderpool's finalizer off all endpoints whose pools are imported: nobody else would."""
+        """
+        Take Go Spiderpool's finalizer off all endpoints whose pools are imported.
+
+        Nobody else would.
+        """
         if not all(is_marked(pool) for pool in self._context.pools):
             return LOOK_AGAIN_S
         self._endpoints, self._endpoints_read = {}, None
@@ -157,7 +187,9 @@ class Imports:
         rest = [finalizer for finalizer in meta.finalizers if finalizer != FINALIZER]
         body = {"metadata": {"finalizers": rest, "resourceVersion": meta.resource_version}}
         try:
-            await self._context.cluster.patch(SpiderEndpoint, meta.name, body, namespace=meta.namespace)
+            await self._context.cluster.patch(
+                SpiderEndpoint, meta.name, body, namespace=meta.namespace
+            )
         except NotFound:
             return  # gone by itself
 

@@ -1,7 +1,8 @@
 """
 Addresses that leave a pool: the controller claims them before the pool is edited, and lets them go after.
 
-An agent that has not yet seen the edit meets the claim and not a free address: nobody gets one that is outside of its pool.
+An agent that has not yet seen the edit meets the claim and not a free address: nobody gets one that
+is outside of its pool.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from spiderpool.errors import AlreadyExists, NotFound, TryAgain
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import build_record
 
-STALE_S: Final = 3.0  # agents have seen an edit after this time: their watches are behind by milliseconds
+# agents have seen an edit after this time: their watches are behind by milliseconds
+STALE_S: Final = 3.0
 AT_A_TIME: Final = 8
 
 
@@ -47,7 +49,8 @@ class PoolClaims:
         todo = [ip for ip in leaving if ip not in mine]
         for start in range(0, len(todo), AT_A_TIME):
             results = await asyncio.gather(
-                *(self._take(pool, ip) for ip in todo[start : start + AT_A_TIME]), return_exceptions=True
+                *(self._take(pool, ip) for ip in todo[start : start + AT_A_TIME]),
+                return_exceptions=True,
             )
             for result in results:
                 if isinstance(result, BaseException):
@@ -66,7 +69,9 @@ class PoolClaims:
             found = await self._context.cluster.get(SpiderIP, record_name(ip))
             self._context.records.remember(found)
             if not _is_claim_of(found, pool):
-                raise TryAgain(f"{ip} is to leave pool {pool.metadata.name} and was taken meanwhile") from None
+                raise TryAgain(
+                    f"{ip} is to leave pool {pool.metadata.name} and was taken meanwhile"
+                ) from None
             record = found
         self._context.records.remember(record)
 
@@ -79,10 +84,9 @@ class PoolClaims:
         """
         total, now, left = Pool.parse(pool).total, self._clock(), []
         for record in list(self._claims(pool)):
-            if record.spec.address in total:
-                rest = 0.0  # it stays in the pool after all, or the pool is edited in a moment and it is claimed anew
-            else:
-                rest = self._outside_since.setdefault(record.metadata.uid, now) + STALE_S - now
+            # An address of the pool stays, or the edit that follows claims it anew.
+            uid, stays = record.metadata.uid, record.spec.address in total
+            rest = 0.0 if stays else self._outside_since.setdefault(uid, now) + STALE_S - now
             if rest > 0:
                 left.append(rest)
             else:
@@ -92,13 +96,19 @@ class PoolClaims:
 
     def _claims(self, pool: SpiderIPPool) -> Iterator[SpiderIP]:
         """Walk the claims of a pool."""
-        return (record for record in self._context.records.by_index(BY_POOL, pool.metadata.name) if _is_claim_of(record, pool))
+        return (
+            record
+            for record in self._context.records.by_index(BY_POOL, pool.metadata.name)
+            if _is_claim_of(record, pool)
+        )
 
     async def _delete(self, record: SpiderIP) -> None:
         """Delete a record in the state in which it was seen."""
         meta = record.metadata
         with suppress(NotFound):
-            await self._context.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+            await self._context.cluster.delete(
+                SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version
+            )
         self._context.records.forget(record)
 
 

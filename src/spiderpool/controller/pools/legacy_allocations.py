@@ -28,7 +28,11 @@ Endpoints = Mapping[tuple[str, str], SpiderEndpoint]
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """One entry of `status.allocatedIPs`: an address and its pod (of a virtual machine: the machine's name)."""
+    """
+    One entry of `status.allocatedIPs`: an address and its pod (of a virtual machine.
+
+    The machine's name).
+    """
 
     ip: IPAddress
     namespace: str
@@ -73,7 +77,8 @@ def render_import(pool: Pool, allocation: Allocation, endpoint: SpiderEndpoint |
     Args:
         pool: where the address is from.
         allocation: the entry of the status.
-        endpoint: of the pod; without it NIC and node are not known, and the record lives as long as the pod.
+        endpoint: of the pod; without it NIC and node are not known, and the record lives as long as
+        the pod.
     """
     nic = None if endpoint is None else _nic_of(endpoint, str(allocation.ip))
     holder = _holder(allocation, endpoint, nic)
@@ -88,7 +93,9 @@ def same_holder(record: SpiderIP, wanted: SpiderIP) -> bool:
     return record.spec.pool == wanted.spec.pool and record.spec.holder.uid == wanted.spec.holder.uid
 
 
-def _holder(allocation: Allocation, endpoint: SpiderEndpoint | None, nic: EndpointIP | None) -> Holder:
+def _holder(
+    allocation: Allocation, endpoint: SpiderEndpoint | None, nic: EndpointIP | None
+) -> Holder:
     """Say who holds the address; the sandbox is not known."""
     status = endpoint.status if endpoint is not None else None
     machine = status is not None and status.owner_controller_type == "VirtualMachineInstance"
@@ -108,17 +115,30 @@ def _owner(endpoint: SpiderEndpoint | None) -> Application | None:
     if endpoint is None or endpoint.status is None:
         return None
     kind = endpoint.status.owner_controller_type
-    return Application(api_version=STATIC_OWNERS.get(kind, ""), kind=kind, name=endpoint.status.owner_controller_name, uid="")
+    return Application(
+        api_version=STATIC_OWNERS.get(kind, ""),
+        kind=kind,
+        name=endpoint.status.owner_controller_name,
+        uid="",
+    )
 
 
 def _is_static(endpoint: SpiderEndpoint) -> bool:
-    """Whether the addresses outlive the pod: such an endpoint has no owner (reference ipam.md 1.4)."""
+    """
+    Whether the addresses outlive the pod.
+
+    Such an endpoint has no owner (reference ipam.md 1.4).
+    """
     kind = endpoint.status.owner_controller_type if endpoint.status else ""
     return kind in STATIC_OWNERS and not endpoint.metadata.owner_references
 
 
 def _nic_of(endpoint: SpiderEndpoint, ip: str) -> EndpointIP | None:
-    """Find the NIC that wears an address; two NICs of a pod on one pool shared theirs: then the first."""
+    """
+    Find the NIC that wears an address; two NICs of a pod on one pool shared theirs.
+
+    Then the first.
+    """
     nics = endpoint.status.current.ips if endpoint.status else ()
     return next((nic for nic in nics if ip in {_bare(nic.ipv4), _bare(nic.ipv6)}), None)
 

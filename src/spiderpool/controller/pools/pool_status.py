@@ -1,8 +1,9 @@
 """
 Pool status: what other tools read, derived from SpiderIPs and written rarely.
 
-The cost of a status write grows with the pool, and every watcher of pools pays for it: so a burst of allocations makes few
-writes, at its end if possible, and per event there is no work that grows with the pool.
+The cost of a status write grows with the pool, and every watcher of pools pays for it: so a burst
+of allocations makes few writes, at its end if possible, and per event there is no work that grows
+with the pool.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from spiderpool.records.derived import pool_status
 SMALL_POOL: Final = 200  # records
 SMALL_GAP_S: Final = 1.0
 LARGE_GAP_S: Final = 10.0
-QUIET_PART: Final = 0.05  # a pool that rests for this part of its gap is written without waiting for the gap's end
+# a pool that rests for this part of its gap is written without waiting for the gap's end
+QUIET_PART: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,11 @@ class ChangeRate:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """When a pool's status was written last, and when last with many records; minus infinity = never by this leader."""
+    """
+    When a pool's status was written last, and when last with many records.
+
+    Minus infinity = never by this leader.
+    """
 
     any: float = -math.inf
     large: float = -math.inf
@@ -53,9 +59,15 @@ def write_due_s(records: int, unrest: ChangeRate | None, written: Written) -> fl
         unrest: None = no change came, something else asks for a look.
         written: by this leader.
     """
-    gap, last = (SMALL_GAP_S, written.any) if records <= SMALL_POOL else (LARGE_GAP_S, written.large)
+    gap, last = (
+        (SMALL_GAP_S, written.any) if records <= SMALL_POOL else (LARGE_GAP_S, written.large)
+    )
     earliest = max(last + gap, written.any + SMALL_GAP_S)
-    return earliest if unrest is None else max(earliest, min(unrest.last + gap * QUIET_PART, unrest.first + gap))
+    return (
+        earliest
+        if unrest is None
+        else max(earliest, min(unrest.last + gap * QUIET_PART, unrest.first + gap))
+    )
 
 
 class Projection:
@@ -143,7 +155,9 @@ class Projection:
                 "allocatedIPCount": status.allocated_ip_count,
             },
         }
-        written = await self._context.cluster.patch(SpiderIPPool, pool.metadata.name, body, subresource="status")
+        written = await self._context.cluster.patch(
+            SpiderIPPool, pool.metadata.name, body, subresource="status"
+        )
         self._context.pools.remember(written)
 
     def _forget(self, name: str) -> None:

@@ -1,8 +1,9 @@
 """
 Pools that are nearly full: an Event when that begins, and one when it is over.
 
-Read from the pools' status, which is derived: nothing decides from it, and looking costs nothing. Automatic pools are left out,
-since they are made as large as their application, so nearly full is how they should be.
+Read from the pools' status, which is derived: nothing decides from it, and looking costs nothing.
+Automatic pools are left out, since they are made as large as their application, so nearly full is
+how they should be.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ RELAXED: Final = "PoolUsageNormal"
 class Fullness:
     """Tells on each pool that it is nearly full, and that it is not any more."""
 
-    def __init__(self, context: Context, warn: RecordEvent, inform: RecordEvent, *, percent: int) -> None:
+    def __init__(
+        self, context: Context, warn: RecordEvent, inform: RecordEvent, *, percent: int
+    ) -> None:
         """
         Prepare.
 
@@ -56,13 +59,19 @@ class Fullness:
         uid, status = pool.metadata.uid, pool.status
         held, total = status.allocated_ip_count or 0, status.total_ip_count or 0
         was = uid in self._full
-        now = LABEL_OWNER_APP_NAME not in pool.metadata.labels and is_nearly_full(held, total, self._percent, was=was)
+        now = LABEL_OWNER_APP_NAME not in pool.metadata.labels and is_nearly_full(
+            held, total, self._percent, was=was
+        )
         if now == was:
             return
         numbers = f"pool {pool.metadata.name}: {held} of {total} addresses are held"
         if now:
             self._full.add(uid)
-            self._warn(pool, NEARLY_FULL, f"{numbers}; when none is left pods wait: add addresses, or a further pool")
+            self._warn(
+                pool,
+                NEARLY_FULL,
+                f"{numbers}; when none is left pods wait: add addresses, or a further pool",
+            )
         else:
             self._full.discard(uid)
             self._inform(pool, RELAXED, f"{numbers}: not nearly full any more")

@@ -1,4 +1,8 @@
-"""Endpoints of static holders that have no address left: no pod owns them, so nobody else deletes them."""
+"""
+Endpoints of static holders that have no address left.
+
+No pod owns them, so nobody else deletes them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ log = structlog.get_logger("spiderpool.controller")
 
 
 async def drop_endpoint(context: Context, record: SpiderIP) -> None:
-    """Delete the endpoint of a static holder that has no address left; no pod owns it, so nobody else would."""
+    """
+    Delete the endpoint of a static holder that has no address left.
+
+    No pod owns it, so nobody else would.
+    """
     holder = record.spec.holder
     if _holds(context, (holder.namespace, holder.name)):
         return
@@ -57,8 +65,16 @@ async def _delete_endpoint(context: Context, endpoint: SpiderEndpoint) -> None:
     meta = endpoint.metadata
     try:
         await context.cluster.delete(
-            SpiderEndpoint, meta.name, meta.namespace, uid=meta.uid, resource_version=meta.resource_version
+            SpiderEndpoint,
+            meta.name,
+            meta.namespace,
+            uid=meta.uid,
+            resource_version=meta.resource_version,
         )
     except (NotFound, Conflict):
         return  # gone, or in use again
-    log.info("endpoint deleted: its holder has neither an address nor a pod", namespace=meta.namespace, name=meta.name)
+    log.info(
+        "endpoint deleted: its holder has neither an address nor a pod",
+        namespace=meta.namespace,
+        name=meta.name,
+    )

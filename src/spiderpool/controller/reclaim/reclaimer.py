@@ -1,11 +1,12 @@
 """
 Reclaim of addresses whose pods are gone, have ended, or hang in deletion.
 
-A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is judged some seconds later,
-from live objects. On a Ready node the node is asked first: a mark on the record, which the node's agent answers by releasing
-it when no namespace wears the address any more. On a lost node, and when the agent stays silent, time decides. Every write is
-conditional on the state that was judged. The judgements are `records.lifecycle`'s; durations run on this process' monotonic
-clock, from when it first saw a state.
+A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is
+judged some seconds later, from live objects. On a Ready node the node is asked first: a mark on the
+record, which the node's agent answers by releasing it when no namespace wears the address any more.
+On a lost node, and when the agent stays silent, time decides. Every write is conditional on the
+state that was judged. The judgements are `records.lifecycle`'s; durations run on this process'
+monotonic clock, from when it first saw a state.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Node, PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.reclaim.orphans import drop_endpoint, drop_orphans
-from spiderpool.controller.runtime.context import BY_CLAIM, BY_HOLDER, BY_STATEFULSET, Context, RecordEvent
+from spiderpool.controller.runtime.context import (
+    BY_CLAIM,
+    BY_HOLDER,
+    BY_STATEFULSET,
+    Context,
+    RecordEvent,
+)
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Change, if_exists
@@ -119,10 +126,15 @@ class Reclaim:
         self.rounds.add(RECORDS)
         self.rounds.add(ENDPOINTS)
 
-    # --- what makes us look -------------------------------------------------------------------------------------------------
+    # --- what makes us look
+    # -------------------------------------------------------------------------------------------------
 
     async def _round(self, key: str) -> float:
-        """Look at everything of one kind: leadership begins with it, and it is repeated in case an event was missed."""
+        """
+        Look at everything of one kind.
+
+        Leadership begins with it, and it is repeated in case an event was missed.
+        """
         if key == RECORDS:
             if self._enabled and self._rules.blank:
                 await self._find_blank()
@@ -132,12 +144,24 @@ class Reclaim:
         return self._scan_s
 
     async def _find_blank(self) -> None:
-        """Find the pods that run and have no address in their status; the mirrors have metadata only."""
-        listing = await self._context.cluster.list_objects(Pod, fields="status.phase=Running", resource_version="0")
-        self._blank = frozenset(pod.key for pod in listing.items if not pod.status.pod_ips and not pod.spec.host_network)
+        """
+        Find the pods that run and have no address in their status.
+
+        The mirrors have metadata only.
+        """
+        listing = await self._context.cluster.list_objects(
+            Pod, fields="status.phase=Running", resource_version="0"
+        )
+        self._blank = frozenset(
+            pod.key for pod in listing.items if not pod.status.pod_ips and not pod.spec.host_network
+        )
 
     def _on_record(self, _: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
-        """A record came, changed or went; a new pod's record may come before its pod, which the second look clears up."""
+        """
+        A record came, changed or went.
+
+        A new pod's record may come before its pod, which the second look clears up.
+        """
         if old is not None and old.held and suspicion_of(old):
             self._see_answer(old, new)
         if new is not None:
@@ -150,7 +174,11 @@ class Reclaim:
         """A pod went, another one has its name, or it is in deletion now."""
         if old is None:
             return
-        if new is None or new.metadata.uid != old.metadata.uid or new.metadata.deletion_timestamp is not None:
+        if (
+            new is None
+            or new.metadata.uid != old.metadata.uid
+            or new.metadata.deletion_timestamp is not None
+        ):
             self._look_at(self._context.records.by_index(BY_HOLDER, old.key))
 
     def _on_ended(self, _: Change, __: PartialObject | None, new: PartialObject | None) -> None:
@@ -158,10 +186,18 @@ class Reclaim:
         if new is not None:
             self._look_at(self._context.records.by_index(BY_HOLDER, new.key))
 
-    def _on_statefulset(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
-        """A StatefulSet went, or its specification changed: it may not want all its pods any more."""
+    def _on_statefulset(
+        self, _: Change, old: PartialObject | None, new: PartialObject | None
+    ) -> None:
+        """
+        A StatefulSet went, or its specification changed.
+
+        It may not want all its pods any more.
+        """
         either = new or old
-        if either is not None and (old is None or new is None or old.metadata.generation != new.metadata.generation):
+        if either is not None and (
+            old is None or new is None or old.metadata.generation != new.metadata.generation
+        ):
             self._look_at(self._context.records.by_index(BY_STATEFULSET, either.key))
 
     def _look_at(self, records: Iterable[SpiderIP]) -> None:
@@ -174,7 +210,8 @@ class Reclaim:
         """
         Say in a word what the mirrors know against a record, None when there is nothing.
 
-        A virtual machine has no pod of its name, so it always looks leaked; its objects are read then.
+        A virtual machine has no pod of its name, so it always looks leaked; its objects are read
+        then.
         """
         holder = record.spec.holder
         if not record.held:
@@ -193,14 +230,23 @@ class Reclaim:
         return next((word for word, true in words.items() if true), None)
 
     def _twins(self, record: SpiderIP) -> list[SpiderIP]:
-        """Give the other records that the same claim holds: a write of a dead agent may come late."""
+        """
+        Give the other records that the same claim holds.
+
+        A write of a dead agent may come late.
+        """
         held = self._context.records.by_index(BY_CLAIM, ClaimKey.of_record(record))
         return [other for other in held if other.metadata.name != record.metadata.name]
 
-    # --- what we do ---------------------------------------------------------------------------------------------------------
+    # --- what we do
+    # ---------------------------------------------------------------------------------------------------------
 
     async def _reconcile(self, name: str) -> float | None:
-        """Look at one record: note a suspicion, and after some time, if it still stands, judge it from live objects."""
+        """
+        Look at one record.
+
+        Note a suspicion, and after some time, if it still stands, judge it from live objects.
+        """
         record = self._context.records.named(name)
         looks = None if record is None else self._looks(record)
         if record is None or looks is None:
@@ -234,7 +280,9 @@ class Reclaim:
         )
         return await self._do(step, record, verdict, suspicion)
 
-    async def _do(self, step: Next, record: SpiderIP, verdict: Verdict, suspicion: Suspicion) -> float | None:
+    async def _do(
+        self, step: Next, record: SpiderIP, verdict: Verdict, suspicion: Suspicion
+    ) -> float | None:
         """Carry a step out, and say when to look again."""
         match step.step:
             case Step.KEEP:
@@ -253,36 +301,64 @@ class Reclaim:
         return step.wait_s
 
     def _suspicion_of(self, record: SpiderIP, looks: str) -> Suspicion:
-        """Give since when a record looks like this; another holder, or another look, begins anew."""
+        """
+        Give since when a record looks like this.
+
+        Another holder, or another look, begins anew.
+        """
         holder, meta = record.spec.holder, record.metadata
-        of = (meta.uid, record.spec.state_since or "", holder.uid, holder.container_id, holder.node, looks)
+        of = (
+            meta.uid,
+            record.spec.state_since or "",
+            holder.uid,
+            holder.container_id,
+            holder.node,
+            looks,
+        )
         known = self._suspicions.get(meta.name)
         if known is None or known.of != of:
             known = self._suspicions[meta.name] = Suspicion(of, self._clock())
         return known
 
     def _first_rest_s(self, record: SpiderIP, looks: str) -> float:
-        """Tell how long a record rests before anything is read for it; the live objects may ask for more."""
+        """
+        Tell how long a record rests before anything is read for it.
+
+        The live objects may ask for more.
+        """
         if not record.held:
             return rest_s(record, self._pool_of(record))
         pod = self._context.pods.named(record.spec.holder.name, record.spec.holder.namespace)
-        grace = pod.metadata.deletion_grace_period_seconds if pod is not None and looks == "ending" else None
+        grace = (
+            pod.metadata.deletion_grace_period_seconds
+            if pod is not None and looks == "ending"
+            else None
+        )
         return SECOND_LOOK_S + self._rules.additional_s + (grace or 0)
 
     def _pool_of(self, record: SpiderIP) -> Pool | None:
         pool = self._context.pools.named(record.spec.pool)
         return None if pool is None else Pool.parse(pool)
 
-    # --- reading ------------------------------------------------------------------------------------------------------------
+    # --- reading
+    # ------------------------------------------------------------------------------------------------------------
 
     async def _judge(self, record: SpiderIP, node: NodeState) -> Verdict:
         """Read the live objects that decide, and decide."""
         holder = record.spec.holder
         if holder.kind is HolderKind.VIRTUAL_MACHINE:
-            return judge_leak(record, None, await read_owners(self._context.cluster, record), node=node, rules=self._rules)
+            return judge_leak(
+                record,
+                None,
+                await read_owners(self._context.cluster, record),
+                node=node,
+                rules=self._rules,
+            )
         pod = await if_exists(self._context.cluster.get(Pod, holder.name, holder.namespace))
         owners = await read_owners(self._context.cluster, record)
-        return judge_leak(record, pod, owners, node=node, rules=self._rules, twins=self._twins(record))
+        return judge_leak(
+            record, pod, owners, node=node, rules=self._rules, twins=self._twins(record)
+        )
 
     async def _node_of(self, record: SpiderIP) -> NodeState:
         """Read the node that a record names."""
@@ -292,10 +368,15 @@ class Reclaim:
             return NodeState.GONE
         return NodeState.READY if node.ready else NodeState.LOST
 
-    # --- writing ------------------------------------------------------------------------------------------------------------
+    # --- writing
+    # ------------------------------------------------------------------------------------------------------------
 
     async def _write(self, record: SpiderIP) -> None:
-        """Write a mark, or its end, on condition of what was judged; the watch brings it back to us."""
+        """
+        Write a mark, or its end, on condition of what was judged.
+
+        The watch brings it back to us.
+        """
         try:
             self._context.records.remember(await self._context.cluster.replace(record))
         except NotFound:
@@ -319,11 +400,17 @@ class Reclaim:
             await drop_endpoint(self._context, record)
 
     async def _delete(self, record: SpiderIP) -> None:
-        """Delete a record on condition that it is the one that was looked at. Raises `NotFound` for one that was held."""
+        """
+        Delete a record on condition that it is the one that was looked at.
+
+        Raises `NotFound` for one that was held.
+        """
         meta = record.metadata
         self._deleting.add(meta.uid)
         try:
-            await self._context.cluster.delete(SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version)
+            await self._context.cluster.delete(
+                SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version
+            )
         except NotFound:
             self._context.records.forget(record)
             if record.held:
@@ -339,7 +426,11 @@ class Reclaim:
         trigger, _, reason = suspicion_of(old).partition(": ")
         gone = new is None and old.metadata.uid not in self._deleting
         if gone or (new is not None and not new.held and suspicion_of(new)):
-            self._reclaimed(old, _trigger(trigger), f"{reason}; no namespace of node {old.spec.holder.node} wears it")
+            self._reclaimed(
+                old,
+                _trigger(trigger),
+                f"{reason}; no namespace of node {old.spec.holder.node} wears it",
+            )
         elif (
             new is not None
             and (in_use := new.metadata.annotations.get(ANNO_IN_USE))
@@ -349,12 +440,22 @@ class Reclaim:
 
     def _reclaimed(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
         """Log, count and tell."""
-        log.info("address reclaimed", ip=record.spec.ip, pool=record.spec.pool, trigger=trigger, reason=reason)
+        log.info(
+            "address reclaimed",
+            ip=record.spec.ip,
+            pool=record.spec.pool,
+            trigger=trigger,
+            reason=reason,
+        )
         self._count(trigger)
         self._say(record, RECLAIMED, f"{_whose(record)} is reclaimed: {reason}")
 
     def _say(self, record: SpiderIP, reason: str, text: str) -> None:
-        """Tell on the pool, and on the holder's pod if it exists: it may be gone, and its namespace too."""
+        """
+        Tell on the pool, and on the holder's pod if it exists.
+
+        It may be gone, and its namespace too.
+        """
         holder = record.spec.holder
         pod = self._context.pods.named(holder.name, holder.namespace)
         pool = self._context.pools.named(record.spec.pool)

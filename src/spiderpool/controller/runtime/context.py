@@ -1,4 +1,8 @@
-"""What the leader's reconcilers share: a fenced door, the mirrors with their indexes, the switches."""
+"""
+What the leader's reconcilers share.
+
+A fenced door, the mirrors with their indexes, the switches.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,8 @@ from spiderpool.records.lifecycle import statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
 
-# Writes an Event: the object, the reason (one word) and the message; repetitions are counted by whoever writes.
+# Writes an Event: the object, the reason (one word) and the message; repetitions are counted by
+# whoever writes.
 RecordEvent = Callable[[KubeObject, str, str], None]
 
 BY_POOL: Final = "pool"
@@ -34,9 +39,10 @@ class Context:
     """
     The cluster as the leader sees it.
 
-    `records` can be asked by pool name (`BY_POOL`), by namespace and name of the holder (`BY_HOLDER`), and of the StatefulSet
-    that judges it (`BY_STATEFULSET`); those that somebody holds by their claim (`BY_CLAIM`). `ended`: pods that have finished,
-    metadata only like all `pods`.
+    `records` can be asked by pool name (`BY_POOL`), by namespace and name of the holder
+    (`BY_HOLDER`), and of the StatefulSet that judges it (`BY_STATEFULSET`); those that somebody
+    holds by their claim (`BY_CLAIM`). `ended`: pods that have finished, metadata only like all
+    `pods`.
     """
 
     cluster: Cluster
@@ -52,11 +58,15 @@ class Context:
         """Prepare the mirrors that only a leader keeps."""
         self.records = Informer(self.cluster, SpiderIP)
         self.records.index(BY_POOL, lambda record: record.spec.pool)
-        self.records.index(BY_HOLDER, lambda record: (record.spec.holder.namespace, record.spec.holder.name))
+        self.records.index(
+            BY_HOLDER, lambda record: (record.spec.holder.namespace, record.spec.holder.name)
+        )
         self.records.index(BY_STATEFULSET, _statefulset_of)
         self.records.index(BY_CLAIM, _claim_of)
         self.pods = MetadataInformer(self.cluster, Pod)
-        self.ended = MetadataInformer(self.cluster, Pod, fields="status.phase!=Pending,status.phase!=Running")
+        self.ended = MetadataInformer(
+            self.cluster, Pod, fields="status.phase!=Pending,status.phase!=Running"
+        )
         self.statefulsets = MetadataInformer(self.cluster, StatefulSet)
 
     async def __aenter__(self) -> Self:
@@ -72,7 +82,11 @@ class Context:
         return self
 
     def follow(self, informer: Informer[T], subscriber: Subscriber[T]) -> None:
-        """Subscribe to a mirror until leadership ends; the mirror of pools lives longer than that."""
+        """
+        Subscribe to a mirror until leadership ends.
+
+        The mirror of pools lives longer than that.
+        """
         self._following.callback(informer.subscribe(subscriber))
 
     async def __aexit__(self, *_: object) -> None:

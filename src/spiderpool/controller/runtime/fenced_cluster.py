@@ -16,7 +16,8 @@ class FencedCluster:
     """
     The port `Cluster`; each write first asks whether the lease is still ours, by our own clock.
 
-    Cancelling the leader's tasks is not enough: a process that was stopped for a while goes on where it was.
+    Cancelling the leader's tasks is not enough: a process that was stopped for a while goes on
+    where it was.
     """
 
     def __init__(self, cluster: Cluster, leading: Callable[[], bool]) -> None:
@@ -60,7 +61,9 @@ class FencedCluster:
     ) -> T:
         """Change parts of an object."""
         self._check()
-        return await self._cluster.patch(kind, name, body, namespace=namespace, patch_type=patch_type, subresource=subresource)
+        return await self._cluster.patch(
+            kind, name, body, namespace=namespace, patch_type=patch_type, subresource=subresource
+        )
 
     async def delete(
         self,
@@ -74,7 +77,14 @@ class FencedCluster:
     ) -> None:
         """Delete an object."""
         self._check()
-        await self._cluster.delete(kind, name, namespace, uid=uid, resource_version=resource_version, propagation=propagation)
+        await self._cluster.delete(
+            kind,
+            name,
+            namespace,
+            uid=uid,
+            resource_version=resource_version,
+            propagation=propagation,
+        )
 
     def _check(self) -> None:
         """Refuse a write of a replica that does not lead."""

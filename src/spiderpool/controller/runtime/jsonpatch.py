@@ -1,4 +1,8 @@
-"""The difference of two JSON documents as a JSON patch (RFC 6902). Lists are values: they are replaced whole."""
+"""
+The difference of two JSON documents as a JSON patch (RFC 6902). Lists are values.
+
+They are replaced whole.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,11 @@ def diff(old: Any, new: Any, path: str = "") -> Iterator[Operation]:
 
 
 def _member(old: dict[str, Any], new: dict[str, Any], key: str, path: str) -> Iterator[Operation]:
-    """Compare one member of two objects; `add` also replaces, which suits members that we did not read."""
+    """
+    Compare one member of two objects.
+
+    `add` also replaces, which suits members that we did not read.
+    """
     if key not in new:
         yield {"op": "remove", "path": path}
     elif key not in old:

@@ -1,4 +1,8 @@
-"""Opening a port for an aiohttp application, with or without TLS; certificates are read again when their files change."""
+"""
+Opening a port for an aiohttp application, with or without TLS.
+
+Certificates are read again when their files change.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from aiohttp import web
 
 from spiderpool.errors import InvalidRequest
 
-# cert-manager and `helm upgrade` replace the files while we run; kubelet needs up to a minute to show them to us anyway.
+# cert-manager and `helm upgrade` replace the files while we run; kubelet needs up to a minute to
+# show them to us anyway.
 CERTIFICATE_LOOK_S: Final = 10.0
 
 log = structlog.get_logger("spiderpool.controller")
@@ -29,7 +34,11 @@ class Certificate:
     key: Path
 
     def stamp(self) -> tuple[int, int, int, int]:
-        """Tell the state of the files: a changed stamp means other files (Kubernetes swaps a symbolic link)."""
+        """
+        Tell the state of the files.
+
+        A changed stamp means other files (Kubernetes swaps a symbolic link).
+        """
         cert, key = self.cert.stat(), self.key.stat()
         return (cert.st_mtime_ns, cert.st_ino, key.st_mtime_ns, key.st_ino)
 
@@ -38,7 +47,9 @@ class Certificate:
         try:
             context.load_cert_chain(self.cert, self.key)
         except (OSError, ssl.SSLError) as error:
-            raise InvalidRequest(f"cannot use TLS certificate {self.cert} with key {self.key}: {error}") from error
+            raise InvalidRequest(
+                f"cannot use TLS certificate {self.cert} with key {self.key}: {error}"
+            ) from error
 
 
 def server_context(certificate: Certificate) -> ssl.SSLContext:
@@ -48,19 +59,28 @@ def server_context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
-async def follow_certificate(certificate: Certificate, context: ssl.SSLContext, every_s: float = CERTIFICATE_LOOK_S) -> None:
-    """Load the certificate again whenever its files change; half-written files leave the old one in use."""
+async def follow_certificate(
+    certificate: Certificate, context: ssl.SSLContext, every_s: float = CERTIFICATE_LOOK_S
+) -> None:
+    """
+    Load the certificate again whenever its files change.
+
+    Half-written files leave the old one in use.
+    """
     seen: object = None
     while True:
         try:
             stamp = certificate.stamp()
             if stamp != seen:
-                # A certificate that does not fit its key would leave the context without a key: try on another one.
+                # A certificate that does not fit its key would leave the context without a key: try
+                # on another one.
                 server_context(certificate)
                 certificate.load_into(context)
                 seen = stamp
         except (OSError, InvalidRequest) as error:
-            log.warning("TLS certificate cannot be read, the one in memory stays", reason=str(error))
+            log.warning(
+                "TLS certificate cannot be read, the one in memory stays", reason=str(error)
+            )
         await asyncio.sleep(every_s)
 
 
@@ -69,8 +89,8 @@ class Listener:
     """
     An application behind a port.
 
-    `farewell_s`: how long it serves on at its end, asking each caller not to use its connection again (RFC 9112, 9.6): a
-    request that meets the closing of its connection is lost.
+    `farewell_s`: how long it serves on at its end, asking each caller not to use its connection
+    again (RFC 9112, 9.6): a request that meets the closing of its connection is lost.
     """
 
     app: web.Application
@@ -104,10 +124,16 @@ class Listener:
 
 
 def open_port(port: int) -> socket.socket:
-    """Open a port for IPv4 and, where the machine has it, IPv6; 0 = a free one, the same for both."""
+    """
+    Open a port for IPv4 and, where the machine has it, IPv6.
+
+    0 = a free one, the same for both.
+    """
     dual = socket.has_dualstack_ipv6()
     try:
-        return socket.create_server(("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual)
+        return socket.create_server(
+            ("", port), family=socket.AF_INET6 if dual else socket.AF_INET, dualstack_ipv6=dual
+        )
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise InvalidRequest(f"cannot listen on port {port}: {reason}") from error

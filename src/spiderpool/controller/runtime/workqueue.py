@@ -31,10 +31,13 @@ class WorkQueue:
     """
     Runs one reconciler over keys, never two runs of one key at the same time.
 
-    A key added while it runs is run again afterwards. A reconciler may return a delay after which it wants its key again.
+    A key added while it runs is run again afterwards. A reconciler may return a delay after which
+    it wants its key again.
     """
 
-    def __init__(self, name: str, reconcile: Reconcile, *, workers: int = 1, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, name: str, reconcile: Reconcile, *, workers: int = 1, clock: Clock = time.monotonic
+    ) -> None:
         """
         Prepare an empty queue.
 
@@ -59,7 +62,11 @@ class WorkQueue:
         return len(self._due.keys() | self._running)
 
     def add(self, key: str, after_s: float = 0.0) -> None:
-        """Ask for a key; an earlier wish wins over a later one, and a failing key keeps its rest."""
+        """
+        Ask for a key.
+
+        An earlier wish wins over a later one, and a failing key keeps its rest.
+        """
         due = self._clock() + after_s
         if key in self._failures:
             due = max(due, self._failures[key].rest_until)
@@ -88,12 +95,17 @@ class WorkQueue:
             self._wake.clear()
             rest = self._heap[0][0] - self._clock() if self._heap else None
             with suppress(TimeoutError):
-                async with asyncio.timeout(rest):  # wait_for of Python 3.11 may swallow a cancellation
+                # wait_for of Python 3.11 may swallow a cancellation
+                async with asyncio.timeout(rest):
                     await self._wake.wait()
         return key
 
     def _take(self) -> str | None:
-        """Take the key that is due longest; entries of the heap that a later wish made stale are dropped."""
+        """
+        Take the key that is due longest.
+
+        Entries of the heap that a later wish made stale are dropped.
+        """
         while self._heap and (self._heap[0][0] <= self._clock() or self._is_stale(*self._heap[0])):
             due, key = heapq.heappop(self._heap)
             if not self._is_stale(due, key):
@@ -120,9 +132,18 @@ class WorkQueue:
             again = await self._reconcile(key)
             self._failures.pop(key, None)
         except SpiderpoolError as error:
-            log.log(_level(error), "will retry", queue=self.name, key=key, reason=error.message, after_s=self._fail(key, error))
+            log.log(
+                _level(error),
+                "will retry",
+                queue=self.name,
+                key=key,
+                reason=error.message,
+                after_s=self._fail(key, error),
+            )
         except Exception:  # a mistake of ours in one key must not stop all others
-            log.exception("unexpected error, will retry", queue=self.name, key=key, after_s=self._fail(key))
+            log.exception(
+                "unexpected error, will retry", queue=self.name, key=key, after_s=self._fail(key)
+            )
         finally:
             self._running.discard(key)
             self._reschedule(key, again)

@@ -1,8 +1,9 @@
 """
 The applications that may want automatic pools: what their pod templates say, and how many pods they want.
 
-Kubernetes' own controllers of pods are mirrored. Of others the pods tell (their annotations are the template's), and where the
-configuration lists the kind, the object itself: whether it still exists and how many replicas its scale subresource says.
+Kubernetes' own controllers of pods are mirrored. Of others the pods tell (their annotations are the
+template's), and where the configuration lists the kind, the object itself: whether it still exists
+and how many replicas its scale subresource says.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from spiderpool.model.owners import MANAGED_BY, next_owner
 
 BY_KEY: Final = "application"
 NATIVE: Final = {(kind.resource.api_version, kind.resource.kind): kind for kind in WORKLOADS}
-GONE_AFTER_S: Final = 300.0  # without a pod; of a kind that is not listed nothing else can be known (reference ipam.md 4.7)
+# without a pod; of a kind that is not listed nothing else can be known (reference ipam.md 4.7)
+GONE_AFTER_S: Final = 300.0
 
 Notify = Callable[[str], None]
 """Told the key (in label form) of an application that may have changed."""
@@ -104,13 +106,19 @@ class NativeApplications:
     async def exists(self, owner: Application, namespace: str) -> bool:
         """Ask the API server itself whether an application exists: mirrors may be late."""
         try:
-            found = await self._cluster.get_metadata(NATIVE[owner.api_version, owner.kind], owner.name, namespace)
+            found = await self._cluster.get_metadata(
+                NATIVE[owner.api_version, owner.kind], owner.name, namespace
+            )
         except NotFound:
             return False
         return found.metadata.uid == owner.uid
 
     def _on_change(self, _: Change, old: Workload | None, new: Workload | None) -> None:
-        """An application came, changed or went; most changes are of its status and concern nobody."""
+        """
+        An application came, changed or went.
+
+        Most changes are of its status and concern nobody.
+        """
         if old is not None and new is not None and _of_interest(old) == _of_interest(new):
             return
         for workload in (old, new):
@@ -138,7 +146,9 @@ def _key_of(workload: Workload) -> str | None:
 def _app(workload: Workload) -> App:
     """Name a native application."""
     meta, resource = workload.metadata, workload.resource
-    owner = Application(api_version=resource.api_version, kind=resource.kind, name=meta.name, uid=meta.uid)
+    owner = Application(
+        api_version=resource.api_version, kind=resource.kind, name=meta.name, uid=meta.uid
+    )
     return App(owner, meta.namespace)
 
 
@@ -159,7 +169,8 @@ class Sight:
     """
     What is known of an application.
 
-    `target` is None when nobody knows it any more; then `gone` says whether that has lasted long enough to believe it.
+    `target` is None when nobody knows it any more; then `gone` says whether that has lasted long
+    enough to believe it.
     `again_s`: when to ask again, None = at the next change.
     """
 
@@ -212,10 +223,16 @@ class ForeignApplications:
         return {key for pod in self._context.pods if (key := _foreign_key(pod)) is not None}
 
     async def find(self, key: str) -> Sight:
-        """Look for an application; without a pod, only an object of a listed kind proves that there is one."""
+        """
+        Look for an application.
+
+        Without a pod, only an object of a listed kind proves that there is one.
+        """
         pods = self._context.pods.by_index(BY_KEY, key)
         if pods:
-            newest = max(pods, key=lambda pod: (pod.metadata.creation_timestamp or "", pod.metadata.name))
+            newest = max(
+                pods, key=lambda pod: (pod.metadata.creation_timestamp or "", pod.metadata.name)
+            )
             self._known[key] = _foreign_target(newest)
             self._missed.pop(key, None)
         target = self._known.get(key)
@@ -235,7 +252,9 @@ class ForeignApplications:
         if listed is None:
             return None
         try:
-            found = await self._context.cluster.get_metadata(kind_of(owner.api_version, listed), owner.name, namespace)
+            found = await self._context.cluster.get_metadata(
+                kind_of(owner.api_version, listed), owner.name, namespace
+            )
         except NotFound:
             return False
         except Forbidden:
@@ -249,7 +268,9 @@ class ForeignApplications:
             self._forget(key)
             return Sight(gone=True)
         replicas = await self._scale(target.app.owner, target.app.namespace)
-        return Sight(Target(target.app, target.annotations, replicas, False, target.object, native=False))
+        return Sight(
+            Target(target.app, target.annotations, replicas, False, target.object, native=False)
+        )
 
     async def _scale(self, owner: Application, namespace: str) -> int | None:
         """Read how many replicas an object of a listed kind wants; None when it does not say."""
@@ -258,7 +279,9 @@ class ForeignApplications:
             return (
                 None
                 if listed is None
-                else await self._context.cluster.get_scale(kind_of(owner.api_version, listed), owner.name, namespace)
+                else await self._context.cluster.get_scale(
+                    kind_of(owner.api_version, listed), owner.name, namespace
+                )
             )
         except (NotFound, Forbidden):
             return None
@@ -274,7 +297,11 @@ class ForeignApplications:
 
     def _on_pod(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
         """A pod came, changed or went."""
-        if old is not None and new is not None and old.metadata.annotations == new.metadata.annotations:
+        if (
+            old is not None
+            and new is not None
+            and old.metadata.annotations == new.metadata.annotations
+        ):
             return
         for pod in (old, new):
             key = None if pod is None else _foreign_key(pod)
@@ -286,7 +313,9 @@ class ForeignApplications:
         listed, name = self._listed_as(owner), (owner.api_version, owner.kind)
         if listed is None or name in self._objects:
             return
-        informer = self._objects[name] = MetadataInformer(self._context.cluster, kind_of(owner.api_version, listed))
+        informer = self._objects[name] = MetadataInformer(
+            self._context.cluster, kind_of(owner.api_version, listed)
+        )
         informer.subscribe(lambda _, old, new: self._on_object(name, old, new))
         await informer.start()
 
@@ -294,7 +323,9 @@ class ForeignApplications:
         """An object of a listed kind came, changed or went."""
         for obj in objects:
             if obj is not None:
-                owner = Application(api_version=name[0], kind=name[1], name=obj.metadata.name, uid=obj.metadata.uid)
+                owner = Application(
+                    api_version=name[0], kind=name[1], name=obj.metadata.name, uid=obj.metadata.uid
+                )
                 self._notify(App(owner, obj.metadata.namespace).label_key)
 
 
@@ -305,7 +336,9 @@ def kind_of(api_version: str, listed: ThirdPartyKind) -> type[KubeObject]:
     class Foreign(KubeObject, frozen=True, kw_only=True):
         """Objects of the kind."""
 
-        resource: ClassVar[Resource] = Resource(group, version, listed.kind, listed.resource, namespaced=True)
+        resource: ClassVar[Resource] = Resource(
+            group, version, listed.kind, listed.resource, namespaced=True
+        )
 
     return Foreign
 
@@ -334,4 +367,11 @@ def _foreign_target(pod: PartialObject) -> Target:
     ref = _foreign_owner(pod)
     if ref is None:
         raise ValueError(f"pod {pod.metadata.name} has no foreign owner")
-    return Target(_foreign_app(pod, ref), pod.metadata.annotations, None, False, Pod(metadata=pod.metadata), native=False)
+    return Target(
+        _foreign_app(pod, ref),
+        pod.metadata.annotations,
+        None,
+        False,
+        Pod(metadata=pod.metadata),
+        native=False,
+    )

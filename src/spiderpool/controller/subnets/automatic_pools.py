@@ -1,8 +1,9 @@
 """
 Automatic pools: each application that asks for it has one pool per NIC and family, of the size that its replicas ask for.
 
-The subnet's status is written first, then the pool; between any two writes the leader may end, and the next one goes on from
-what stands there. Addresses that leave a pool are claimed before, so that no ADD takes one meanwhile (architecture 2).
+The subnet's status is written first, then the pool; between any two writes the leader may end, and
+the next one goes on from what stands there. Addresses that leave a pool are claimed before, so that
+no ADD takes one meanwhile (architecture 2).
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ from spiderpool.model.subnet import Grant
 OF_APPLICATION: Final = "pools of application"
 OF_NETWORK: Final = "pools by hand of cidr"
 NAMES: Final = 16  # how many names are tried for one pool
-SHORT_S: Final = 30.0  # a subnet without room is looked at again after this time, besides at its changes
+# a subnet without room is looked at again after this time, besides at its changes
+SHORT_S: Final = 30.0
 WRONG, MISSING, SHORT = "WrongInput", "SubnetUnusable", "SubnetExhausted"
 
 
@@ -106,13 +108,21 @@ class AutoPools:
         self._foreigns: ForeignApplications
         self._redundancy = redundancy
         self._claims = PoolClaims(context, clock)
-        self._waiting: defaultdict[str, set[str]] = defaultdict(set)  # who waits for a change of a subnet, by its name
+        # who waits for a change of a subnet, by its name
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._busy: dict[str, str] = {}  # who waits for pods to leave a pool, by its name
         context.pools.index(OF_APPLICATION, application_of)
-        context.pools.index(OF_NETWORK, lambda pool: pool.spec.subnet if application_of(pool) is None else None)
+        context.pools.index(
+            OF_NETWORK, lambda pool: pool.spec.subnet if application_of(pool) is None else None
+        )
         self.queue = WorkQueue("automatic pools", self._reconcile, workers=workers, clock=clock)
 
-    def start(self, subnets: Informer[SpiderSubnet], natives: NativeApplications, foreigns: ForeignApplications) -> None:
+    def start(
+        self,
+        subnets: Informer[SpiderSubnet],
+        natives: NativeApplications,
+        foreigns: ForeignApplications,
+    ) -> None:
         """
         Follow pools, records and subnets, and look at everybody once who wants a pool, has one, or was granted one.
 
@@ -141,7 +151,11 @@ class AutoPools:
 
     def _on_pool(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
         """A pool came, changed or went; changes of its status are none."""
-        if old is not None and new is not None and old.metadata.generation == new.metadata.generation:
+        if (
+            old is not None
+            and new is not None
+            and old.metadata.generation == new.metadata.generation
+        ):
             return
         for pool in (old, new):
             key = None if pool is None else application_of(pool)
@@ -172,12 +186,18 @@ class AutoPools:
         except InvalidRequest as error:
             self._record_event(sight.target.object, WRONG, error.message)
             return None
-        results = await asyncio.gather(*(self._ensure(sight.target, slot) for slot in slots), return_exceptions=True)
+        results = await asyncio.gather(
+            *(self._ensure(sight.target, slot) for slot in slots), return_exceptions=True
+        )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         kept = {result for result in results if isinstance(result, str)}
-        rests = [rest for rest in (sight.again_s, *(await self._tidy(key, sight.target, kept))) if rest is not None]
+        rests = [
+            rest
+            for rest in (sight.again_s, *(await self._tidy(key, sight.target, kept)))
+            if rest is not None
+        ]
         if any(key in keys for keys in self._waiting.values()):
             rests.append(SHORT_S)
         return min(rests, default=None)
@@ -206,7 +226,11 @@ class AutoPools:
         ]
 
     def _number(self, pod_request: AutomaticRequest, target: Target) -> IPNumber:
-        """Say how many addresses; without knowledge of replicas only a fixed number makes sense (reference ipam.md 4.4)."""
+        """
+        Say how many addresses.
+
+        Without knowledge of replicas only a fixed number makes sense (reference ipam.md 4.4).
+        """
         if target.replicas is not None:
             return pod_request.number or IPNumber(self._redundancy, flexible=True)
         if pod_request.number is None:
@@ -241,12 +265,18 @@ class AutoPools:
                 self._wait_for(slot.subnet, target, SHORT, text)
                 return None if pool is None else name
             await self._claims.take(pool, holding.listed - ips)
-            await self._ledger.write(entry, {**entry.subnet.grants, name: Grant(ips, target.app.key)})
-            plan = PoolPlan(name, target.app, slot.nic, entry.subnet, ips, slot.number, slot.reclaim)
+            await self._ledger.write(
+                entry, {**entry.subnet.grants, name: Grant(ips, target.app.key)}
+            )
+            plan = PoolPlan(
+                name, target.app, slot.nic, entry.subnet, ips, slot.number, slot.reclaim
+            )
         await self._build(pool, plan)
         return name
 
-    def _resize(self, name: str, holding: Holding, target: Target, slot: Slot, entry: SubnetLedgerEntry) -> AddressSet:
+    def _resize(
+        self, name: str, holding: Holding, target: Target, slot: Slot, entry: SubnetLedgerEntry
+    ) -> AddressSet:
         """Decide the pool's addresses; while pods hold too many of them it stays as it is."""
         subnet = entry.subnet
         taken = subnet.granted((name,)) | self._ledger.reserved(subnet.family) | holding.blocked
@@ -277,7 +307,11 @@ class AutoPools:
             and pool.metadata.deletion_timestamp is None
             and pool.spec.subnet == entry.subnet.text
         ]
-        own = [pool for pool in pools if pool.metadata.labels.get(LABEL_OWNER_APP_UID) == target.app.owner.uid]
+        own = [
+            pool
+            for pool in pools
+            if pool.metadata.labels.get(LABEL_OWNER_APP_UID) == target.app.owner.uid
+        ]
         kept = [pool for pool in pools if not Pool.parse(pool).reclaim]
         return next(iter(own + kept), None)
 
@@ -286,10 +320,14 @@ class AutoPools:
         grants = entry.subnet.grants
         names = list(islice(pool_names(target.app, slot.subnet, slot.nic, slot.family), NAMES))
         free = [name for name in names if self._context.pools.named(name) is None]
-        begun = [name for name in free if name in grants and grants[name].application == target.app.key]
+        begun = [
+            name for name in free if name in grants and grants[name].application == target.app.key
+        ]
         unused = [name for name in free if name not in grants]
         if not begun + unused:
-            raise TryAgain(f"all {NAMES} names for the pool of {target.app.key} on {slot.nic} are taken, such as {names[0]}")
+            raise TryAgain(
+                f"all {NAMES} names for the pool of {target.app.key} on {slot.nic} are taken, such as {names[0]}"
+            )
         return (begun + unused)[0]
 
     def _holding(self, pool: SpiderIPPool | None, name: str, entry: SubnetLedgerEntry) -> Holding:
@@ -297,7 +335,11 @@ class AutoPools:
         subnet = entry.subnet
         grant = subnet.grants.get(name)
         listed = AddressSet.empty(subnet.family) if pool is None else Pool.parse(pool).total
-        held = [record.spec.address for record in self._context.records.by_index(BY_POOL, name) if record.held_by_workload]
+        held = [
+            record.spec.address
+            for record in self._context.records.by_index(BY_POOL, name)
+            if record.held_by_workload
+        ]
         return Holding(
             listed=listed,
             granted=None if grant is None else grant.ips & subnet.total,
@@ -307,8 +349,11 @@ class AutoPools:
 
     def _of_others(self, name: str, entry: SubnetLedgerEntry) -> AddressSet:
         """Give the addresses that other pools of the CIDR have, in the subnet's status or not."""
-        # those of automatic pools are in the status: the cost of one application does not grow with all others
-        manual = [Pool.parse(pool) for pool in self._context.pools.by_index(OF_NETWORK, entry.subnet.text)]
+        # those of automatic pools are in the status: the cost of one application does not grow with
+        # all others
+        manual = [
+            Pool.parse(pool) for pool in self._context.pools.by_index(OF_NETWORK, entry.subnet.text)
+        ]
         family = entry.subnet.family
         spans = [span for pool in manual if pool.family == family for span in pool.total.spans]
         return AddressSet.from_spans(family, spans) | entry.subnet.granted((name,))
@@ -321,20 +366,32 @@ class AutoPools:
         changes = pool_changes(pool, plan)
         if changes:
             changes.setdefault("metadata", {})["uid"] = pool.metadata.uid
-            self._context.pools.remember(await self._context.cluster.patch(SpiderIPPool, plan.name, changes))
+            self._context.pools.remember(
+                await self._context.cluster.patch(SpiderIPPool, plan.name, changes)
+            )
 
     async def _tidy(self, key: str, target: Target, kept: set[str]) -> list[float]:
-        """Take away what the application does not want any more; gives seconds until something else is to be done."""
+        """
+        Take away what the application does not want any more.
+
+        Gives seconds until something else is to be done.
+        """
         rests = []
         for pool in self._context.pools.by_index(OF_APPLICATION, key):
             name = pool.metadata.name
             rests.append(await self._claims.drop(pool))
-            if name in kept or not Pool.parse(pool).reclaim or pool.metadata.deletion_timestamp is not None:
+            if (
+                name in kept
+                or not Pool.parse(pool).reclaim
+                or pool.metadata.deletion_timestamp is not None
+            ):
                 continue
             mine = pool.metadata.labels.get(LABEL_OWNER_APP_UID) == target.app.owner.uid
             if mine and self._is_wanted(target, pool):
                 continue  # its subnet cannot serve now
-            if mine and any(record.held_by_workload for record in self._context.records.by_index(BY_POOL, name)):
+            if mine and any(
+                record.held_by_workload for record in self._context.records.by_index(BY_POOL, name)
+            ):
                 self._busy[name] = key  # pods of the former template still have addresses there
             else:
                 await self._delete(pool)
@@ -343,7 +400,9 @@ class AutoPools:
 
     def _is_wanted(self, target: Target, pool: SpiderIPPool) -> bool:
         """Whether an application's template asks for this very pool."""
-        places = [target.app.place(slot.subnet, slot.nic, slot.family) for slot in self._slots(target)]
+        places = [
+            target.app.place(slot.subnet, slot.nic, slot.family) for slot in self._slots(target)
+        ]
         return Place.of_labels(pool.metadata.labels) in places
 
     async def _retire(self, key: str, *, gone: bool) -> bool:
@@ -351,7 +410,8 @@ class AutoPools:
         Delete the pools of an application that is gone, unless they are to be kept (reference ipam.md 4.7).
 
         Returns:
-            Whether an application that no pod tells of exists all the same: nobody would tell of its end.
+            Whether an application that no pod tells of exists all the same: nobody would tell of
+            its end.
         """
         lives = False
         for pool in self._context.pools.by_index(OF_APPLICATION, key):
@@ -381,7 +441,11 @@ class AutoPools:
         return gone if exists is None else not exists
 
     def _full_name(self, pool: SpiderIPPool) -> str:
-        """Give the name of a pool's application; a label may have its hash, the subnet's status has it in full."""
+        """
+        Give the name of a pool's application.
+
+        A label may have its hash, the subnet's status has it in full.
+        """
         for entry in self._ledger.all():
             grant = entry.subnet.grants.get(pool.metadata.name)
             if grant is not None and grant.application is not None:
@@ -391,7 +455,9 @@ class AutoPools:
     async def _delete(self, pool: SpiderIPPool) -> None:
         """Delete a pool; it goes when its last address is released."""
         try:
-            await self._context.cluster.delete(SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid)
+            await self._context.cluster.delete(
+                SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid
+            )
         except NotFound:
             return
 
@@ -403,20 +469,34 @@ class AutoPools:
             async with self._ledger.open(known.subnet.name) as entry:
                 if entry is None:
                     continue
-                gone = {name for name in self._stale(entry, key, kept) if not await self._exists(name, entry)}
+                gone = {
+                    name
+                    for name in self._stale(entry, key, kept)
+                    if not await self._exists(name, entry)
+                }
                 if gone:
-                    grants = {name: grant for name, grant in entry.subnet.grants.items() if name not in gone}
+                    grants = {
+                        name: grant
+                        for name, grant in entry.subnet.grants.items()
+                        if name not in gone
+                    }
                     await self._ledger.write(entry, grants)
 
     def _stale(self, entry: SubnetLedgerEntry, key: str, kept: Iterable[str]) -> list[str]:
-        """Name the grants of an application that seem to have no pool; one of that name in another subnet is another one."""
+        """
+        Name the grants of an application that seem to have no pool.
+
+        One of that name in another subnet is another one.
+        """
 
         def seems_there(name: str) -> bool:
             pool = self._context.pools.named(name)
             return name in kept if pool is None else _is_under(pool, entry)
 
         mine = [
-            name for name, grant in entry.subnet.grants.items() if grant.application and label_key_of(grant.application) == key
+            name
+            for name, grant in entry.subnet.grants.items()
+            if grant.application and label_key_of(grant.application) == key
         ]
         return [name for name in mine if not seems_there(name)]
 

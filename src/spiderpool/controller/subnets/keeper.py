@@ -1,4 +1,8 @@
-"""SpiderSubnets: pools that belong to them are adopted and listed in their status; a deleted one goes after its pools."""
+"""
+SpiderSubnets: pools that belong to them are adopted and listed in their status.
+
+A deleted one goes after its pools.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +58,8 @@ class SubnetKeeper:
             subnets: the mirror of subnets.
             ledger: their status.
             record_event: writes an Event.
-            automatic: whether somebody makes automatic pools: then grants without a pool are theirs to drop.
+            automatic: whether somebody makes automatic pools: then grants without a pool are theirs
+            to drop.
             workers: subnets looked at at the same time.
             resync_s: seconds after which a subnet is looked at again, None = never.
             clock: monotonic seconds.
@@ -90,11 +95,14 @@ class SubnetKeeper:
         if (
             old is not None
             and new is not None
-            and (old.spec, old.metadata.owner_references) == (new.spec, new.metadata.owner_references)
+            and (old.spec, old.metadata.owner_references)
+            == (new.spec, new.metadata.owner_references)
         ):
             return  # its status only
         for pool in (old, new):
-            for subnet in self._subnets.by_index(BY_CIDR, pool.spec.subnet) if pool is not None else ():
+            for subnet in (
+                self._subnets.by_index(BY_CIDR, pool.spec.subnet) if pool is not None else ()
+            ):
                 self.queue.add(subnet.metadata.name, GATHER_S)
 
     async def _reconcile(self, name: str) -> float | None:
@@ -108,14 +116,20 @@ class SubnetKeeper:
             if entry is None:
                 return None
             keep = self._automatic and not entry.subnet.terminating
-            grants = settle_grants(entry.subnet, [self._read(pool) for pool in self._owned(entry)], keep_unbuilt=keep)
+            grants = settle_grants(
+                entry.subnet, [self._read(pool) for pool in self._owned(entry)], keep_unbuilt=keep
+            )
             await self._ledger.write(entry, grants)
         if entry.subnet.terminating:
             await self._end(name)
         return self._resync_s
 
     def _read(self, pool: SpiderIPPool) -> Pool:
-        """Read a pool, once for each version: a subnet's status tells of all its pools, and most are as they were."""
+        """
+        Read a pool, once for each version.
+
+        A subnet's status tells of all its pools, and most are as they were.
+        """
         known = self._parsed.get(pool.metadata.name)
         if known is None or known[0] is not pool:
             known = self._parsed[pool.metadata.name] = (pool, Pool.parse(pool))
@@ -128,37 +142,57 @@ class SubnetKeeper:
     async def _adopt_all(self, entry: SubnetLedgerEntry) -> None:
         """Adopt the orphans of the subnet's CIDR (reference ipam.md 4.1)."""
         for pool in self._context.pools.by_index(OF_CIDR, entry.subnet.text):
-            if pool.metadata.deletion_timestamp is None and not any(ref.controller for ref in pool.metadata.owner_references):
+            if pool.metadata.deletion_timestamp is None and not any(
+                ref.controller for ref in pool.metadata.owner_references
+            ):
                 await self._adopt(pool, entry)
 
     async def _adopt(self, pool: SpiderIPPool, entry: SubnetLedgerEntry) -> None:
-        """Adopt one orphan on condition that it is the one that was looked at; one that does not fit is told of."""
+        """
+        Adopt one orphan on condition that it is the one that was looked at.
+
+        One that does not fit is told of.
+        """
         name = pool.metadata.name
         if not fits(pool, entry.subnet):
             text = f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}, which lacks some of its addresses"
             self._record_event(pool, NOT_ADOPTED, text)
             return
-        operations = list(diff(msgspec.to_builtins(pool), msgspec.to_builtins(adopted(pool, entry.subnet))))
+        operations = list(
+            diff(msgspec.to_builtins(pool), msgspec.to_builtins(adopted(pool, entry.subnet)))
+        )
         unchanged: dict[str, Any] = {
             "op": "test",
             "path": "/metadata/resourceVersion",
             "value": pool.metadata.resource_version,
         }
         try:
-            written = await self._context.cluster.patch(SpiderIPPool, name, [unchanged, *operations], patch_type=PatchType.JSON)
+            written = await self._context.cluster.patch(
+                SpiderIPPool, name, [unchanged, *operations], patch_type=PatchType.JSON
+            )
         except NotFound:
             return  # gone meanwhile
         except Rejected as error:
             self._record_event(
-                pool, NOT_ADOPTED, f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}: {error.message}"
+                pool,
+                NOT_ADOPTED,
+                f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}: {error.message}",
             )
         else:
             self._context.pools.remember(written)
 
     async def _end(self, name: str) -> None:
-        """Delete the pools of a subnet that is deleted; when all are gone, let it go (reference ipam.md 1.2)."""
+        """
+        Delete the pools of a subnet that is deleted.
+
+        When all are gone, let it go (reference ipam.md 1.2).
+        """
         entry = self._ledger.look(name)
-        if entry is None or FINALIZER not in entry.obj.metadata.finalizers or ORPHAN in entry.obj.metadata.finalizers:
+        if (
+            entry is None
+            or FINALIZER not in entry.obj.metadata.finalizers
+            or ORPHAN in entry.obj.metadata.finalizers
+        ):
             return
         pools = self._owned(entry)
         for pool in pools:
@@ -170,7 +204,9 @@ class SubnetKeeper:
     async def _delete(self, pool: SpiderIPPool) -> None:
         """Delete a pool; it goes when its last address is released."""
         try:
-            await self._context.cluster.delete(SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid)
+            await self._context.cluster.delete(
+                SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid
+            )
         except NotFound:
             return
 

@@ -1,7 +1,8 @@
 """
 What each SpiderSubnet has given to which pool: the leader's write-ahead record (architecture 2).
 
-One change of a subnet at a time, decided on the latest state that is known, written on condition that it is still that one.
+One change of a subnet at a time, decided on the latest state that is known, written on condition
+that it is still that one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ class SubnetLedgerEntry:
 class SubnetLedger:
     """Opens the books of subnets, one reader each, and writes them."""
 
-    def __init__(self, cluster: Cluster, subnets: Informer[SpiderSubnet], reserved: Informer[SpiderReservedIP]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        subnets: Informer[SpiderSubnet],
+        reserved: Informer[SpiderReservedIP],
+    ) -> None:
         """
         Begin with all books closed.
 
@@ -72,19 +78,29 @@ class SubnetLedger:
         return [entry for entry in ledger if entry is not None]
 
     async def write(self, entry: SubnetLedgerEntry, grants: Grants) -> None:
-        """Write the status of a subnet if it differs; raises `Conflict` when the subnet changed since."""
+        """
+        Write the status of a subnet if it differs.
+
+        Raises `Conflict` when the subnet changed since.
+        """
         status = subnet_status(grants, entry.subnet.total)
         if status == entry.obj.status:
             return
         name = entry.obj.metadata.name
         try:
-            written = await self._cluster.patch(SpiderSubnet, name, _status_patch(entry.obj, status), subresource="status")
+            written = await self._cluster.patch(
+                SpiderSubnet, name, _status_patch(entry.obj, status), subresource="status"
+            )
         except Conflict:
-            with suppress(NotFound):  # somebody changed its specification: the next attempt sees that
+            # somebody changed its specification: the next attempt sees that
+            with suppress(NotFound):
                 self._subnets.remember(await self._cluster.get(SpiderSubnet, name))
             raise
         self._subnets.remember(written)
-        if written.metadata.generation == entry.obj.metadata.generation and self._subnets.named(name) is written:
+        if (
+            written.metadata.generation == entry.obj.metadata.generation
+            and self._subnets.named(name) is written
+        ):
             self._read[name] = SubnetLedgerEntry(
                 written, replace(entry.subnet, grants=dict(grants))
             )  # nothing else has changed

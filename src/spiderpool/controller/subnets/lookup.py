@@ -32,10 +32,13 @@ class SubnetLookup:
         """
         Give the subnet that a pool becomes part of (reference ipam.md 4.1).
 
-        A pool whose addresses the subnet does not have is refused when it is created or changed; one that was there before
-        stays an orphan, so that it can still be labelled and deleted.
+        A pool whose addresses the subnet does not have is refused when it is created or changed;
+        one that was there before stays an orphan, so that it can still be labelled and deleted.
         """
-        found = next((Subnet.parse(subnet) for subnet in self._subnets.by_index(BY_CIDR, new.spec.subnet)), None)
+        found = next(
+            (Subnet.parse(subnet) for subnet in self._subnets.by_index(BY_CIDR, new.spec.subnet)),
+            None,
+        )
         if found is None or found.terminating or found.broken is not None:
             return None
         changed = old is None or old.spec != new.spec
@@ -53,4 +56,8 @@ class SubnetLookup:
 def fits(pool: SpiderIPPool, subnet: Subnet) -> bool:
     """Whether a subnet has all addresses of a pool."""
     parsed = Pool.parse(pool)
-    return parsed.broken is None and parsed.family == subnet.family and parsed.total.issubset(subnet.total)
+    return (
+        parsed.broken is None
+        and parsed.family == subnet.family
+        and parsed.total.issubset(subnet.total)
+    )

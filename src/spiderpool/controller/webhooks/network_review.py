@@ -29,7 +29,9 @@ class CoordinatorReviewer:
     async def judge(self, question: Question[SpiderCoordinator]) -> Opinion:
         """Decide on a create or an update."""
         old, new = question.old, question.new
-        if new is None or (old is not None and new.spec in (old.spec, complete_coordinator(old).spec)):
+        if new is None or (
+            old is not None and new.spec in (old.spec, complete_coordinator(old).spec)
+        ):
             return FINE
         return Opinion(errors=tuple(validate_coordinator(new)))
 
@@ -63,7 +65,11 @@ class MultusConfigReviewer:
         return Opinion(errors=tuple(errors))
 
     async def _owner_of(self, config: SpiderMultusConfig) -> str:
-        """Name the other network that this one's definition belongs to; empty when it belongs to nobody else."""
+        """
+        Name the other network that this one's definition belongs to.
+
+        Empty when it belongs to nobody else.
+        """
         try:
             found = await self._cluster.get_metadata(
                 NetworkAttachmentDefinition, definition_name(config), config.metadata.namespace

@@ -1,4 +1,8 @@
-"""The webhook of new pods: `/mutate--v1-pod`. What a pod gets is decided by `admission.pod_injection`."""
+"""
+The webhook of new pods: `/mutate--v1-pod`.
+
+What a pod gets is decided by `admission.pod_injection`.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +35,19 @@ class PodInjector:
         """Answer one question."""
         try:
             pod = msgspec.json.decode(request.object, type=InjectedPod)
-            return patched(request, await self._operations(pod, request.namespace or pod.metadata.namespace))
+            return patched(
+                request, await self._operations(pod, request.namespace or pod.metadata.namespace)
+            )
         except msgspec.DecodeError as error:
-            return refused(request, f"pod {request.name} cannot be read: {error}", "BadRequest", 400)
+            return refused(
+                request, f"pod {request.name} cannot be read: {error}", "BadRequest", 400
+            )
         except InvalidRequest as error:
             return refused(request, error.message, "Forbidden", 403)
         except SpiderpoolError as error:
-            words = f"pod {request.name} cannot be given its networks now: {error.message}; try again"
+            words = (
+                f"pod {request.name} cannot be given its networks now: {error.message}; try again"
+            )
             return refused(request, words, "ServiceUnavailable", 503)
 
     async def _operations(self, pod: InjectedPod, namespace: str) -> list[dict[str, object]]:
@@ -58,6 +68,13 @@ class PodInjector:
 
 def refused(request: AdmissionRequest, message: str, reason: str, code: int) -> AdmissionAnswer:
     """Refuse a pod."""
-    log.info("refused", kind="Pod", namespace=request.namespace, name=request.name, code=code, reason=message)
+    log.info(
+        "refused",
+        kind="Pod",
+        namespace=request.namespace,
+        name=request.name,
+        code=code,
+        reason=message,
+    )
     status = Status(status="Failure", message=message, reason=reason, code=code)
     return AdmissionAnswer(uid=request.uid, allowed=False, status=status)

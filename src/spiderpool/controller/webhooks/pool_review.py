@@ -1,8 +1,8 @@
 """
 What each kind's webhooks look at before they decide. The decisions are `admission.pools`'s.
 
-A change that leaves the specification as it is gets no field errors: an object that older rules let in can still be
-labelled, marked and deleted.
+A change that leaves the specification as it is gets no field errors: an object that older rules let
+in can still be labelled, marked and deleted.
 """
 
 from __future__ import annotations
@@ -107,7 +107,11 @@ class PoolReviewer:
         self._subnets = subnets
 
     async def complete(self, question: Question[SpiderIPPool]) -> SpiderIPPool | None:
-        """Fill in a pool; a new one is marked as having nothing to take over, unless somebody may still write into it."""
+        """
+        Fill in a pool.
+
+        A new one is marked as having nothing to take over, unless somebody may still write into it.
+        """
         if question.new is None:
             return None
         fresh = question.old is None and not await self._go_agents()
@@ -126,12 +130,18 @@ class PoolReviewer:
         return FINE
 
     async def _judge_delete(self, pool: SpiderIPPool) -> Opinion:
-        """Decide on a delete; who holds addresses matters only when the configuration protects them."""
+        """
+        Decide on a delete.
+
+        Who holds addresses matters only when the configuration protects them.
+        """
         if not self._features.enable_validating_resources_deleted_webhook:
             return FINE
         return Opinion(forbidden=validate_pool_delete(pool, await self._held(pool), self._features))
 
-    async def _judge_update(self, old: SpiderIPPool, new: SpiderIPPool, *, dry_run: bool) -> Opinion:
+    async def _judge_update(
+        self, old: SpiderIPPool, new: SpiderIPPool, *, dry_run: bool
+    ) -> Opinion:
         """Decide on an update."""
         forbidden = forbid_pool_update(old, new)
         if forbidden is not None and not _only_marked(old, new):
@@ -140,10 +150,14 @@ class PoolReviewer:
             return FINE
         return await self._judge_spec(old, new, dry_run=dry_run)
 
-    async def _judge_spec(self, old: SpiderIPPool | None, new: SpiderIPPool, *, dry_run: bool) -> Opinion:
+    async def _judge_spec(
+        self, old: SpiderIPPool | None, new: SpiderIPPool, *, dry_run: bool
+    ) -> Opinion:
         """Compare a specification with the other pools and with who holds its addresses."""
         parsed = Pool.parse(new)
-        loses = old is not None and (parsed.broken is not None or bool(Pool.parse(old).total - parsed.total))
+        loses = old is not None and (
+            parsed.broken is not None or bool(Pool.parse(old).total - parsed.total)
+        )
         held = await self._held(old) if old is not None and loses else None
         subnet = await self._subnets.controlling(new) if self._subnets else None
         granted = subnet is not None and is_granted(parsed, subnet)
@@ -160,7 +174,9 @@ class PoolReviewer:
         """Read which addresses of a pool are held, those that wait to be taken over among them."""
         records = await list_pool_records(self._cluster, pool.metadata.name)
         held = [record.spec.address for record in records if record.held_by_workload]
-        waiting = [] if is_imported(pool) else [allocation.ip for allocation in read_allocations(pool)]
+        waiting = (
+            [] if is_imported(pool) else [allocation.ip for allocation in read_allocations(pool)]
+        )
         family = Pool.parse(pool).family
         return AddressSet.of((ip for ip in (*held, *waiting) if ip.version == family), family)
 
@@ -197,8 +213,15 @@ class ReservedReviewer:
 
 
 def _only_marked(old: SpiderIPPool, new: SpiderIPPool) -> bool:
-    """Whether an update does nothing but set the mark of a pool that was taken over; such a pool may be on its way out."""
-    before = {**old.metadata.annotations, ANNO_IMPORTED: new.metadata.annotations.get(ANNO_IMPORTED, "")}
+    """
+    Whether an update does nothing but set the mark of a pool that was taken over.
+
+    Such a pool may be on its way out.
+    """
+    before = {
+        **old.metadata.annotations,
+        ANNO_IMPORTED: new.metadata.annotations.get(ANNO_IMPORTED, ""),
+    }
     expected = replace(old.metadata, annotations=before, resource_version="", generation=0)
     found = replace(new.metadata, resource_version="", generation=0)
     return ANNO_IMPORTED in new.metadata.annotations and expected == found and old.spec == new.spec

@@ -1,8 +1,9 @@
 """
 The admission webhooks on port 5722: AdmissionReview in, AdmissionReview out.
 
-What is allowed is decided by `admission.pools`; here are the protocol, the facts that a decision needs, and the words.
-A mutating webhook never refuses (reference ipam.md 5): what it cannot read is left to the validating one.
+What is allowed is decided by `admission.pools`; here are the protocol, the facts that a decision
+needs, and the words. A mutating webhook never refuses (reference ipam.md 5): what it cannot read is
+left to the validating one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ NULL: Final = msgspec.Raw(b"null")
 HEALTH_PATH: Final = "/webhook-health-check"
 POD_PATH: Final = "/mutate--v1-pod"
 ADVICE_PATH: Final = "/warn-annotations"
-LARGEST_REVIEW: Final = 16 * 2**20  # an object is at most 1.5 MiB in etcd, and a review carries two of them
+# an object is at most 1.5 MiB in etcd, and a review carries two of them
+LARGEST_REVIEW: Final = 16 * 2**20
 
 log = structlog.get_logger("spiderpool.controller")
 
@@ -143,7 +145,9 @@ def _handler(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]
             review = msgspec.json.decode(await http.read(), type=AdmissionReview)
         except msgspec.DecodeError as error:
             return web.Response(status=400, text=f"not an AdmissionReview: {error}")
-        reply = AdmissionReply(api_version=review.api_version, kind=review.kind, response=await answer(review.request))
+        reply = AdmissionReply(
+            api_version=review.api_version, kind=review.kind, response=await answer(review.request)
+        )
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
     return handle
@@ -160,9 +164,16 @@ async def _mutate(reviewer: Reviewer[T], request: AdmissionRequest) -> Admission
         question = _read(reviewer, request)
         completed = await reviewer.complete(question)
     except (msgspec.DecodeError, SpiderpoolError) as error:
-        log.warning("object left as it is", kind=reviewer.kind.resource.kind, name=request.name, reason=str(error))
+        log.warning(
+            "object left as it is",
+            kind=reviewer.kind.resource.kind,
+            name=request.name,
+            reason=str(error),
+        )
         return AdmissionAnswer(uid=request.uid, allowed=True)
-    return patched(request, list(diff(msgspec.to_builtins(question.new), msgspec.to_builtins(completed))))
+    return patched(
+        request, list(diff(msgspec.to_builtins(question.new), msgspec.to_builtins(completed)))
+    )
 
 
 async def _validate(reviewer: Reviewer[T], request: AdmissionRequest) -> AdmissionAnswer:
@@ -178,20 +189,35 @@ async def _validate(reviewer: Reviewer[T], request: AdmissionRequest) -> Admissi
         status = Status(status="Failure", message=text, reason="ServiceUnavailable", code=503)
     if status is None:
         return AdmissionAnswer(uid=request.uid, allowed=True)
-    log.info("refused", kind=reviewer.kind.resource.kind, name=request.name, code=status.code, reason=status.message)
+    log.info(
+        "refused",
+        kind=reviewer.kind.resource.kind,
+        name=request.name,
+        code=status.code,
+        reason=status.message,
+    )
     return AdmissionAnswer(uid=request.uid, allowed=False, status=status)
 
 
 def _read(reviewer: Reviewer[T], request: AdmissionRequest) -> Question[T]:
-    """Read the objects of a request; the API server sends `null` for the one that does not exist."""
-    old, new = (msgspec.json.decode(raw, type=reviewer.kind | None) for raw in (request.old_object, request.object))
+    """
+    Read the objects of a request.
+
+    The API server sends `null` for the one that does not exist.
+    """
+    old, new = (
+        msgspec.json.decode(raw, type=reviewer.kind | None)
+        for raw in (request.old_object, request.object)
+    )
     return Question(old=old, new=new, dry_run=bool(request.dry_run))
 
 
 def _name(request: AdmissionRequest, question: Question[T]) -> str:
     """Name the object; a create may leave the name to the API server."""
     obj = question.new or question.old
-    return request.name or (obj.metadata.name or obj.metadata.generate_name if obj is not None else "")
+    return request.name or (
+        obj.metadata.name or obj.metadata.generate_name if obj is not None else ""
+    )
 
 
 def _kind(reviewer: Reviewer[T]) -> str:
@@ -209,7 +235,11 @@ def _render(reviewer: Reviewer[T], name: str, opinion: Opinion) -> Status | None
     if not opinion.errors:
         return None
     causes = tuple(
-        Cause(reason=error.kind, message=error.text.removeprefix(f"{error.field}: "), field=error.field)
+        Cause(
+            reason=error.kind,
+            message=error.text.removeprefix(f"{error.field}: "),
+            field=error.field,
+        )
         for error in opinion.errors
     )
     details = StatusDetails(name=name, group=resource.group, kind=resource.kind, causes=causes)

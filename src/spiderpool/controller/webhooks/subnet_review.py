@@ -1,4 +1,8 @@
-"""What the webhooks of SpiderSubnets look at before they decide; the decisions are `admission.subnets`'s."""
+"""
+What the webhooks of SpiderSubnets look at before they decide.
+
+The decisions are `admission.subnets`'s.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,9 @@ class SubnetReviewer:
                 return Opinion(forbidden=validate_subnet_delete(old, self._features))
             case Question(old=None, new=SpiderSubnet() as new):
                 if not self._features.enable_spider_subnet:
-                    return Opinion(forbidden="enableSpiderSubnet is false in the configuration; nobody would serve it")
+                    return Opinion(
+                        forbidden="enableSpiderSubnet is false in the configuration; nobody would serve it"
+                    )
                 return await self._judge_new(new)
             case Question(old=SpiderSubnet() as old, new=SpiderSubnet() as new):
                 return self._judge_update(old, new)

@@ -1,7 +1,8 @@
 """
 The webhook that warns: whoever applies a pod, or a controller of pods, reads at once what cannot be read in its annotations.
 
-Nothing is refused here, and nobody waits for it (failure policy Ignore): an ADD says the same, in an Event on the pod.
+Nothing is refused here, and nobody waits for it (failure policy Ignore): an ADD says the same, in
+an Event on the pod.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from spiderpool.api.kubernetes.workloads import Workload
 from spiderpool.controller.webhooks.server import AdmissionAnswer, AdmissionRequest
 from spiderpool.ipam.pod_request import malformed
 
-LONGEST: Final = 256  # characters that kubectl shows of a warning; the API server cuts all of them off beyond 4096
+# characters that kubectl shows of a warning; the API server cuts all of them off beyond 4096
+LONGEST: Final = 256
 
 
 class Typed(PartialObject, frozen=True, kw_only=True):
@@ -29,7 +31,8 @@ async def advise(request: AdmissionRequest) -> AdmissionAnswer:
     try:
         annotations = _annotations_of(request.object)
     except msgspec.DecodeError:
-        return AdmissionAnswer(uid=request.uid, allowed=True)  # the API server says what is wrong with it
+        # the API server says what is wrong with it
+        return AdmissionAnswer(uid=request.uid, allowed=True)
     warnings = tuple(_shortened(text) for text in malformed(annotations, request.namespace))
     return AdmissionAnswer(uid=request.uid, allowed=True, warnings=warnings or msgspec.UNSET)
 

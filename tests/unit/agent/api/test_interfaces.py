@@ -13,7 +13,9 @@ from tests.fakes.objects import make_pod
 from tests.unit.agent.api.test_ports import free_port, get
 
 MIRROR = make_pod(
-    "etcd", uid="object", annotations={"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "of-the-file"}
+    "etcd",
+    uid="object",
+    annotations={"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "of-the-file"},
 )
 NAMESPACE = InUseNamespace(
     path="/var/run/netns/cni-1",
@@ -24,12 +26,20 @@ NAMESPACE = InUseNamespace(
 
 
 def test_uids_of_pods_from_files() -> None:
-    """Kubelet runs a pod that it reads from a file under the file's hash; the object has another UID."""
+    """
+    Kubelet runs a pod that it reads from a file under the file's hash.
+
+    The object has another UID.
+    """
     assert {"uid-1": "uid-1", "of-the-file": "object"} == runtime_uids([make_pod(), MIRROR])
 
 
 async def test_answer() -> None:
-    """The node's name and its namespaces, in the form that the client reads; those who ask together make one look."""
+    """
+    The node's name and its namespaces, in the form that the client reads.
+
+    Those who ask together make one look.
+    """
     looks: list[dict[str, str]] = []
 
     async def look(pods: dict[str, str]) -> tuple[InUseNamespace, ...]:
@@ -38,10 +48,14 @@ async def test_answer() -> None:
         return (NAMESPACE,)
 
     port = free_port()
-    runner = await listen_on_port(dispatcher(interface_routes("node1", lambda: [make_pod()], look)), port)
+    runner = await listen_on_port(
+        dispatcher(interface_routes("node1", lambda: [make_pod()], look)), port
+    )
     answers = await asyncio.gather(*(get(port, "/v1/interfaces") for _ in range(3)))
     await runner.cleanup()
 
     expected = NodeInterfaces(node="node1", namespaces=(NAMESPACE,))
-    assert [(200, expected)] * 3 == [(status, msgspec.json.decode(text, type=NodeInterfaces)) for status, text in answers]
+    assert [(200, expected)] * 3 == [
+        (status, msgspec.json.decode(text, type=NodeInterfaces)) for status, text in answers
+    ]
     assert [{"uid-1": "uid-1"}] == looks

@@ -28,7 +28,10 @@ def free_port() -> int:
 
 async def get(port: int, path: str) -> tuple[int, str]:
     """Ask a port of this machine."""
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}{path}") as answer,
+    ):
         return answer.status, await answer.text()
 
 
@@ -44,9 +47,13 @@ async def test_probes_succeed_while_the_agent_serves(simulation: Simulation, pro
 async def test_probes_fail_before_the_agent_serves() -> None:
     """Startup says so, and the other two find no socket."""
     port = free_port()
-    runner = await listen_on_port(dispatcher(health_routes(lambda: False, Path("/nonexistent/agent.sock"))), port)
+    runner = await listen_on_port(
+        dispatcher(health_routes(lambda: False, Path("/nonexistent/agent.sock"))), port
+    )
 
-    answers = [await get(port, f"/v1/runtime/{probe}") for probe in ("startup", "readiness", "liveness")]
+    answers = [
+        await get(port, f"/v1/runtime/{probe}") for probe in ("startup", "readiness", "liveness")
+    ]
     await runner.cleanup()
 
     assert [500, 500, 500] == [status for status, _ in answers]
@@ -76,7 +83,11 @@ async def test_a_port_in_use_is_an_error_that_names_it() -> None:
 
 
 async def test_metrics_have_the_documented_names_and_labels(simulation: Simulation) -> None:
-    """After one ADD and one refused ADD: the counters, the durations, both scope labels (reference ipam.md 7.5)."""
+    """
+    After one ADD and one refused ADD.
+
+    The counters, the durations, both scope labels (reference ipam.md 7.5).
+    """
     simulation.pool(ips=["10.6.0.10"])
     first, second = simulation.pod("web-1"), simulation.pod("web-2")
     port = free_port()
@@ -94,7 +105,9 @@ async def test_metrics_have_the_documented_names_and_labels(simulation: Simulati
     values = {
         match[1]: float(match[2])
         for match in re.finditer(
-            r'^spiderpool_(\w+)\{otel_scope_name="spiderpool-agent",otel_scope_version="v0"\} (\S+)$', text, re.MULTILINE
+            r'^spiderpool_(\w+)\{otel_scope_name="spiderpool-agent",otel_scope_version="v0"\} (\S+)$',
+            text,
+            re.MULTILINE,
         )
     }
     assert (2, 1, 1, 1, 0) == (
@@ -104,7 +117,10 @@ async def test_metrics_have_the_documented_names_and_labels(simulation: Simulati
         values["ipam_release_counts_total"],
         values["ipam_release_failure_counts_total"],
     )
-    assert (2, 1) == (values["ipam_allocation_duration_seconds_count"], values["ipam_release_duration_seconds_count"])
+    assert (2, 1) == (
+        values["ipam_allocation_duration_seconds_count"],
+        values["ipam_release_duration_seconds_count"],
+    )
     assert (2, 1) == (
         values["ipam_allocation_limit_duration_seconds_count"],
         values["ipam_release_limit_duration_seconds_count"],
@@ -116,7 +132,11 @@ async def test_metrics_have_the_documented_names_and_labels(simulation: Simulati
 
 
 async def test_metrics_of_the_coordinator(simulation: Simulation) -> None:
-    """Each call is counted and timed, those that fail once more; names are of the style of ipam.md 7.5."""
+    """
+    Each call is counted and timed, those that fail once more.
+
+    Names are of the style of ipam.md 7.5.
+    """
     simulation.pod("web-1")
     port = free_port()
     env = {"SPIDERPOOL_METRIC_HTTP_PORT": str(port), "SPIDERPOOL_ENABLED_METRIC": "true"}
@@ -132,16 +152,28 @@ async def test_metrics_of_the_coordinator(simulation: Simulation) -> None:
 
     async with simulation.serving_agent(env=env) as agent:
         with pytest.raises(InvalidRequest, match="prevResult is missing"):
-            await agent.app.coordinator(parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "ADD"}, config)), me)
-        await agent.app.coordinator(parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "STATUS"}, config)), me)
+            await agent.app.coordinator(
+                parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "ADD"}, config)),
+                me,
+            )
+        await agent.app.coordinator(
+            parse_call(CniRequest("coordinator", variables | {"CNI_COMMAND": "STATUS"}, config)), me
+        )
         _, text = await get(port, "/metrics")
 
-    series = re.findall(r'^spiderpool_(coordinator_\w+)\{otel_scope_name="spiderpool-agent",[^}]*\} (\S+)$', text, re.MULTILINE)
+    series = re.findall(
+        r'^spiderpool_(coordinator_\w+)\{otel_scope_name="spiderpool-agent",[^}]*\} (\S+)$',
+        text,
+        re.MULTILINE,
+    )
     values = {name: float(value) for name, value in series}
     assert (1, 1, 1) == tuple(
-        values[f"coordinator_add_{what}"] for what in ("counts_total", "failure_counts_total", "duration_seconds_count")
+        values[f"coordinator_add_{what}"]
+        for what in ("counts_total", "failure_counts_total", "duration_seconds_count")
     )
-    assert (0, 0, 0) == tuple(values[f"coordinator_{what}_counts_total"] for what in ("del", "del_failure", "check"))
+    assert (0, 0, 0) == tuple(
+        values[f"coordinator_{what}_counts_total"] for what in ("del", "del_failure", "check")
+    )
     for which in ("average", "max", "min", "latest"):
         assert f"coordinator_add_{which}_duration_seconds" in values
     assert 'spiderpool_coordinator_add_duration_seconds_bucket{le="0.04"' in text.replace(

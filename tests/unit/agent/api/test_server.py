@@ -1,4 +1,8 @@
-"""The original's wire over a real socket: requests built by hand from the reference (ipam.md 7.1)."""
+"""
+The original's wire over a real socket.
+
+Requests built by hand from the reference (ipam.md 7.1).
+"""
 
 from __future__ import annotations
 
@@ -47,14 +51,27 @@ async def test_health(simulation: Simulation, socket: Path) -> None:
 
 async def test_an_add_answers_in_the_original_s_form(simulation: Simulation, socket: Path) -> None:
     """Addresses with prefix, pool's routes before the default route, absent keys left out (reference ipam.md 3.8)."""
-    simulation.pool("p", ips=["10.6.0.10"], gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
+    simulation.pool(
+        "p",
+        ips=["10.6.0.10"],
+        gateway="10.6.0.1",
+        routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}],
+    )
     simulation.pod()
 
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", ADD)
 
     expected = {
-        "ips": [{"address": "10.6.0.10/16", "gateway": "10.6.0.1", "ipPool": "p", "nic": "eth0", "version": 4}],
+        "ips": [
+            {
+                "address": "10.6.0.10/16",
+                "gateway": "10.6.0.1",
+                "ipPool": "p",
+                "nic": "eth0",
+                "version": 4,
+            }
+        ],
         "routes": [
             {"dst": "10.7.0.0/16", "gw": "10.6.0.2", "ifName": "eth0"},
             {"dst": "0.0.0.0/0", "gw": "10.6.0.1", "ifName": "eth0"},
@@ -64,21 +81,28 @@ async def test_an_add_answers_in_the_original_s_form(simulation: Simulation, soc
     assert "application/json" == answer.headers["content-type"].partition(";")[0]
 
 
-async def test_pools_and_clean_gateway_come_with_the_call(simulation: Simulation, socket: Path) -> None:
+async def test_pools_and_clean_gateway_come_with_the_call(
+    simulation: Simulation, socket: Path
+) -> None:
     """The optional arguments of ADD count: pools of the CNI configuration, no default route."""
     simulation.pool("red", default=False, ips=["10.6.0.10"], gateway="10.6.0.1")
     simulation.pod()
 
     async with simulation.serving_agent():
         answer = await ask(
-            socket, "POST", "/v1/ipam/ip", {**ADD, "defaultIPv4IPPool": ["red"], "defaultIPv6IPPool": [], "cleanGateway": True}
+            socket,
+            "POST",
+            "/v1/ipam/ip",
+            {**ADD, "defaultIPv4IPPool": ["red"], "defaultIPv6IPPool": [], "cleanGateway": True},
         )
 
     assert "red" == answer.json["ips"][0]["ipPool"]
     assert answer.json["routes"] is None
 
 
-async def test_an_add_for_an_unknown_pod_is_a_500_with_a_text(simulation: Simulation, socket: Path) -> None:
+async def test_an_add_for_an_unknown_pod_is_a_500_with_a_text(
+    simulation: Simulation, socket: Path
+) -> None:
     """Errors are a JSON string with status 500."""
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, "podName": "ghost"})
@@ -87,8 +111,14 @@ async def test_an_add_for_an_unknown_pod_is_a_500_with_a_text(simulation: Simula
 
 
 @pytest.mark.parametrize("field", ["podName", "podNamespace"])
-async def test_a_call_for_a_pod_without_a_name_is_refused(simulation: Simulation, socket: Path, field: str) -> None:
-    """An empty text is there, so it is no 422; there is no such pod all the same, and the answer says so in words."""
+async def test_a_call_for_a_pod_without_a_name_is_refused(
+    simulation: Simulation, socket: Path, field: str
+) -> None:
+    """
+    An empty text is there, so it is no 422.
+
+    There is no such pod all the same, and the answer says so in words.
+    """
     empty = {**ADD, field: ""}
     batch = {**BATCH, field: "", "isReleaseConflictIPs": True}
 
@@ -107,7 +137,11 @@ async def test_a_call_for_a_pod_without_a_name_is_refused(simulation: Simulation
 
 
 async def test_a_del_answers_empty(simulation: Simulation, socket: Path) -> None:
-    """DELETE /v1/ipam/ip answers 200 with an empty body, and the address is free; its network namespace is optional."""
+    """
+    DELETE /v1/ipam/ip answers 200 with an empty body, and the address is free.
+
+    Its network namespace is optional.
+    """
     simulation.pool()
     simulation.pod()
 
@@ -122,17 +156,31 @@ async def test_a_del_answers_empty(simulation: Simulation, socket: Path) -> None
 
 @pytest.mark.parametrize(
     ("method", "path", "whole"),
-    [("POST", "/v1/ipam/ip", ADD), ("DELETE", "/v1/ipam/ip", DEL), ("DELETE", "/v1/ipam/ips", BATCH)],
+    [
+        ("POST", "/v1/ipam/ip", ADD),
+        ("DELETE", "/v1/ipam/ip", DEL),
+        ("DELETE", "/v1/ipam/ips", BATCH),
+    ],
 )
 async def test_each_required_field_must_be_there(
     simulation: Simulation, socket: Path, method: str, path: str, whole: dict[str, str]
 ) -> None:
-    """A missing or null field is a 422 with code 602 that names it; an empty text is not missing."""
+    """
+    A missing or null field is a 422 with code 602 that names it.
+
+    An empty text is not missing.
+    """
     async with simulation.serving_agent():
         for name in whole:
-            for body in ({key: value for key, value in whole.items() if key != name}, {**whole, name: None}):
+            for body in (
+                {key: value for key, value in whole.items() if key != name},
+                {**whole, name: None},
+            ):
                 answer = await ask(socket, method, path, body)
-                assert (422, {"code": 602, "message": f"{name} in body is required"}) == (answer.status, answer.json)
+                assert (422, {"code": 602, "message": f"{name} in body is required"}) == (
+                    answer.status,
+                    answer.json,
+                )
             answer = await ask(socket, method, path, {**whole, "podName": "ghost", name: ""})
             assert 422 != answer.status
 
@@ -148,7 +196,9 @@ async def test_each_required_field_must_be_there(
         ("ifName", {"a": 1}),
     ],
 )
-async def test_a_wrong_type_is_a_400(simulation: Simulation, socket: Path, field: str, value: object) -> None:
+async def test_a_wrong_type_is_a_400(
+    simulation: Simulation, socket: Path, field: str, value: object
+) -> None:
     """The answer is an object with code 400 whose message names the field."""
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, field: value})
@@ -158,7 +208,9 @@ async def test_a_wrong_type_is_a_400(simulation: Simulation, socket: Path, field
 
 
 @pytest.mark.parametrize("raw", [b"{", b"[]", b'"text"', b"{}x", b"\xff", b"[" * 5000])
-async def test_what_is_not_a_json_object_is_a_400(simulation: Simulation, socket: Path, raw: bytes) -> None:
+async def test_what_is_not_a_json_object_is_a_400(
+    simulation: Simulation, socket: Path, raw: bytes
+) -> None:
     """Bad JSON of any kind gets one clear answer."""
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", raw=raw)
@@ -175,7 +227,9 @@ async def test_a_missing_body_is_a_422(simulation: Simulation, socket: Path) -> 
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", ""])
-async def test_another_content_type_is_a_415(simulation: Simulation, socket: Path, content_type: str) -> None:
+async def test_another_content_type_is_a_415(
+    simulation: Simulation, socket: Path, content_type: str
+) -> None:
     """Only JSON is read."""
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", ADD, content_type=content_type)
@@ -186,7 +240,9 @@ async def test_another_content_type_is_a_415(simulation: Simulation, socket: Pat
 async def test_a_content_type_with_a_charset_is_json(simulation: Simulation, socket: Path) -> None:
     """Parameters of the media type do not matter."""
     async with simulation.serving_agent():
-        answer = await ask(socket, "DELETE", "/v1/ipam/ip", DEL, content_type="application/json; charset=utf-8")
+        answer = await ask(
+            socket, "DELETE", "/v1/ipam/ip", DEL, content_type="application/json; charset=utf-8"
+        )
 
     assert 200 == answer.status
 
@@ -196,7 +252,10 @@ async def test_an_unknown_path_is_a_404(simulation: Simulation, socket: Path) ->
     async with simulation.serving_agent():
         answer = await ask(socket, "GET", "/v1/nothing")
 
-    assert (404, {"code": 404, "message": "path /v1/nothing was not found"}) == (answer.status, answer.json)
+    assert (404, {"code": 404, "message": "path /v1/nothing was not found"}) == (
+        answer.status,
+        answer.json,
+    )
 
 
 @pytest.mark.parametrize("path", ["/swagger.json", "/v1/docs"])
@@ -219,7 +278,9 @@ async def test_a_wrong_method_is_a_405(simulation: Simulation, socket: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["startup", "readiness", "liveness"])
-async def test_operations_of_the_other_listener_are_a_501(simulation: Simulation, socket: Path, name: str) -> None:
+async def test_operations_of_the_other_listener_are_a_501(
+    simulation: Simulation, socket: Path, name: str
+) -> None:
     """The health port's operations are known here, and answered with a text."""
     async with simulation.serving_agent():
         answer = await ask(socket, "GET", f"/v1/runtime/{name}")
@@ -248,7 +309,9 @@ async def add_then_batch_delete(
     return answer.status, len(simulation.held())
 
 
-async def test_addresses_in_conflict_are_released_of_a_living_pod(simulation: Simulation, socket: Path) -> None:
+async def test_addresses_in_conflict_are_released_of_a_living_pod(
+    simulation: Simulation, socket: Path
+) -> None:
     """DELETE /v1/ipam/ips with isReleaseConflictIPs takes all that the pod has."""
     assert (200, 0) == await add_then_batch_delete(simulation, socket, isReleaseConflictIPs=True)
 
@@ -258,29 +321,46 @@ async def test_without_the_flag_nothing_is_released(simulation: Simulation, sock
     assert (200, 1) == await add_then_batch_delete(simulation, socket)
 
 
-async def test_the_release_of_conflicts_can_be_forbidden(simulation: Simulation, socket: Path) -> None:
+async def test_the_release_of_conflicts_can_be_forbidden(
+    simulation: Simulation, socket: Path
+) -> None:
     """SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS=false: status 521."""
     env = {"SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS": "false"}
 
-    assert (521, 1) == await add_then_batch_delete(simulation, socket, env, isReleaseConflictIPs=True)
+    assert (521, 1) == await add_then_batch_delete(
+        simulation, socket, env, isReleaseConflictIPs=True
+    )
 
 
 async def test_static_addresses_in_conflict_stay(simulation: Simulation, socket: Path) -> None:
     """A StatefulSet's pod: status 522."""
-    assert (522, 1) == await add_then_batch_delete(simulation, socket, isReleaseConflictIPs=True, stateful=True)
+    assert (522, 1) == await add_then_batch_delete(
+        simulation, socket, isReleaseConflictIPs=True, stateful=True
+    )
 
 
-async def test_the_conflict_of_a_pod_that_is_gone_is_a_success(simulation: Simulation, socket: Path) -> None:
+async def test_the_conflict_of_a_pod_that_is_gone_is_a_success(
+    simulation: Simulation, socket: Path
+) -> None:
     """Nothing to release."""
     async with simulation.serving_agent():
-        answer = await ask(socket, "DELETE", "/v1/ipam/ips", {**BATCH, "isReleaseConflictIPs": True})
+        answer = await ask(
+            socket, "DELETE", "/v1/ipam/ips", {**BATCH, "isReleaseConflictIPs": True}
+        )
 
     assert 200 == answer.status
 
 
-async def test_the_workload_endpoint_tells_what_a_pod_holds(simulation: Simulation, socket: Path) -> None:
+async def test_the_workload_endpoint_tells_what_a_pod_holds(
+    simulation: Simulation, socket: Path
+) -> None:
     """Empty texts are left out, and routes are null when there are none."""
-    simulation.pool("blue", ips=["10.6.0.10"], gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
+    simulation.pool(
+        "blue",
+        ips=["10.6.0.10"],
+        gateway="10.6.0.1",
+        routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}],
+    )
     simulation.pod()
 
     async with simulation.serving_agent():
@@ -304,7 +384,9 @@ async def test_the_workload_endpoint_tells_what_a_pod_holds(simulation: Simulati
     assert (200, expected) == (answer.status, answer.json)
 
 
-async def test_the_workload_endpoint_knows_pods_of_other_nodes(simulation: Simulation, socket: Path) -> None:
+async def test_the_workload_endpoint_knows_pods_of_other_nodes(
+    simulation: Simulation, socket: Path
+) -> None:
     """The endpoint says where to look, the records are what is told."""
     simulation.pool(ips=["10.6.0.10"])
     pod = simulation.pod(node="node2")
@@ -321,7 +403,9 @@ async def test_the_workload_endpoint_knows_pods_of_other_nodes(simulation: Simul
     )
 
 
-async def test_the_workload_endpoint_of_a_pod_without_addresses_is_a_404(simulation: Simulation, socket: Path) -> None:
+async def test_the_workload_endpoint_of_a_pod_without_addresses_is_a_404(
+    simulation: Simulation, socket: Path
+) -> None:
     """Nobody of that name holds anything."""
     async with simulation.serving_agent():
         answer = await ask(socket, "GET", "/v1/workloadendpoint?podNamespace=ns&podName=ghost")
@@ -329,7 +413,10 @@ async def test_the_workload_endpoint_of_a_pod_without_addresses_is_a_404(simulat
     assert 404 == answer.status
 
 
-@pytest.mark.parametrize(("query", "missing"), [("podName=x", "podNamespace"), ("podNamespace=x", "podName"), ("", "podName")])
+@pytest.mark.parametrize(
+    ("query", "missing"),
+    [("podName=x", "podNamespace"), ("podNamespace=x", "podName"), ("", "podName")],
+)
 async def test_the_workload_endpoint_needs_both_parameters(
     simulation: Simulation, socket: Path, query: str, missing: str
 ) -> None:
@@ -337,7 +424,10 @@ async def test_the_workload_endpoint_needs_both_parameters(
     async with simulation.serving_agent():
         answer = await ask(socket, "GET", f"/v1/workloadendpoint?{query}")
 
-    assert (422, {"code": 602, "message": f"{missing} in query is required"}) == (answer.status, answer.json)
+    assert (422, {"code": 602, "message": f"{missing} in query is required"}) == (
+        answer.status,
+        answer.json,
+    )
 
 
 async def test_a_caller_that_hangs_up_leaves_nothing(simulation: Simulation, socket: Path) -> None:
@@ -357,7 +447,9 @@ async def test_a_caller_that_hangs_up_leaves_nothing(simulation: Simulation, soc
         await until(lambda: not agent.app.ipam.pod_locks.busy)
 
 
-async def test_an_unexpected_error_is_answered_and_logged(simulation: Simulation, socket: Path) -> None:
+async def test_an_unexpected_error_is_answered_and_logged(
+    simulation: Simulation, socket: Path
+) -> None:
     """A fault of ours is a 500 with words, and the agent goes on."""
     simulation.pool()
     pod = simulation.pod()
@@ -372,7 +464,9 @@ async def test_an_unexpected_error_is_answered_and_logged(simulation: Simulation
     assert again.ips
 
 
-async def test_a_socket_left_over_is_replaced_and_private(simulation: Simulation, socket: Path) -> None:
+async def test_a_socket_left_over_is_replaced_and_private(
+    simulation: Simulation, socket: Path
+) -> None:
     """An agent that was killed leaves its socket; the next one takes the place, for root only."""
     leave_over(socket)
 
@@ -389,7 +483,9 @@ async def test_a_socket_that_cannot_be_is_an_error_that_names_it(simulation: Sim
     (simulation.folder / "file").write_text("")
     app = replace(simulation.make("node1"), socket=simulation.folder / "file" / "agent.sock")
 
-    with pytest.raises(InvalidRequest, match=r"cannot listen on socket .*/file/agent\.sock: .*ipamUnixSocketPath"):
+    with pytest.raises(
+        InvalidRequest, match=r"cannot listen on socket .*/file/agent\.sock: .*ipamUnixSocketPath"
+    ):
         async with serving(app):
             pass
 

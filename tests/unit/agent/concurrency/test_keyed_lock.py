@@ -21,7 +21,9 @@ async def test_calls_of_one_pod_run_one_at_a_time() -> None:
         await asyncio.sleep(0.01)
         log.append(f"{name} ends")
 
-    await asyncio.gather(pod_locks.add(POD, "c", lambda: story("a")), pod_locks.add(POD, "c", lambda: story("b")))
+    await asyncio.gather(
+        pod_locks.add(POD, "c", lambda: story("a")), pod_locks.add(POD, "c", lambda: story("b"))
+    )
 
     assert ["a begins", "a ends", "b begins", "b ends"] == log
 
@@ -31,7 +33,9 @@ async def test_calls_of_two_pods_run_together() -> None:
     pod_locks, meeting = KeyedLock(), asyncio.Barrier(2)
 
     async with asyncio.timeout(0.5):
-        await asyncio.gather(pod_locks.add(POD, "c", meeting.wait), pod_locks.add(("ns", "web-2"), "d", meeting.wait))
+        await asyncio.gather(
+            pod_locks.add(POD, "c", meeting.wait), pod_locks.add(("ns", "web-2"), "d", meeting.wait)
+        )
 
 
 async def test_a_del_ends_running_and_waiting_adds_of_its_container() -> None:
@@ -138,7 +142,9 @@ async def test_waiting_is_measured() -> None:
     first = asyncio.create_task(pod_locks.add(POD, "c", lambda: asyncio.sleep(0.02)))
     await asyncio.sleep(0)
     await asyncio.gather(
-        first, pod_locks.add(POD, "d", lambda: asyncio.sleep(0)), pod_locks.delete(POD, "e", lambda: asyncio.sleep(0))
+        first,
+        pod_locks.add(POD, "d", lambda: asyncio.sleep(0)),
+        pod_locks.delete(POD, "e", lambda: asyncio.sleep(0)),
     )
 
     assert (2, 1) == (len(adds), len(deletes))
@@ -160,4 +166,6 @@ async def test_settling_ends_all_adds_and_waits_for_them() -> None:
     await pod_locks.settle()
 
     assert ["cleaned up"] * 3 == log
-    assert [TryAgain] * 3 == [type(end) for end in await asyncio.gather(*adds, return_exceptions=True)]
+    assert [TryAgain] * 3 == [
+        type(end) for end in await asyncio.gather(*adds, return_exceptions=True)
+    ]

@@ -8,7 +8,14 @@ import time
 import pytest
 
 from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.errors import Conflict, Forbidden, SpiderpoolError, TooManyRequests, UnknownOutcome, Unreachable
+from spiderpool.errors import (
+    Conflict,
+    Forbidden,
+    SpiderpoolError,
+    TooManyRequests,
+    UnknownOutcome,
+    Unreachable,
+)
 
 
 class Work:
@@ -35,16 +42,26 @@ async def test_what_did_not_happen_is_repeated() -> None:
 
 
 async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again() -> None:
-    """An API server refuses everybody until it has read its roles; one that goes on refusing is believed."""
-    assert 7 == await RetryPolicy(busy_s=1, absent_s=1).run(Work(Forbidden("no role"), Forbidden("no role")))
+    """
+    An API server refuses everybody until it has read its roles.
+
+    One that goes on refusing is believed.
+    """
+    assert 7 == await RetryPolicy(busy_s=1, absent_s=1).run(
+        Work(Forbidden("no role"), Forbidden("no role"))
+    )
 
     with pytest.raises(Forbidden):
-        await RetryPolicy(busy_s=1, absent_s=0.3).run(Work(*(Forbidden("no role") for _ in range(100))))
+        await RetryPolicy(busy_s=1, absent_s=0.3).run(
+            Work(*(Forbidden("no role") for _ in range(100)))
+        )
 
 
 async def test_a_refusal_after_a_long_absence_is_not_believed_at_once() -> None:
     """A server that comes back when patience is nearly over gets time to read its roles."""
-    answers = iter([(0.35, Unreachable("absent")), (0.15, Forbidden("no role")), (0.0, Forbidden("no role"))])
+    answers = iter(
+        [(0.35, Unreachable("absent")), (0.15, Forbidden("no role")), (0.0, Forbidden("no role"))]
+    )
 
     async def work() -> int:
         for takes_s, error in answers:

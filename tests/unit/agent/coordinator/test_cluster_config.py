@@ -25,10 +25,19 @@ def socket(simulation: Simulation) -> Path:
     return simulation.folder / "node1.sock"
 
 
-def coordinator(name: str = "default", phase: str | None = "Synced", **spec: Any) -> SpiderCoordinator:
+def coordinator(
+    name: str = "default", phase: str | None = "Synced", **spec: Any
+) -> SpiderCoordinator:
     """Make the cluster's settings; `phase` None: the controller has not been there yet."""
-    status = {"phase": phase, "reason": "", "overlayPodCIDR": ["10.233.64.0/18"], "serviceCIDR": ["10.233.0.0/18"]}
-    document = {"metadata": {"name": name}, "spec": spec} | ({} if phase is None else {"status": status})
+    status = {
+        "phase": phase,
+        "reason": "",
+        "overlayPodCIDR": ["10.233.64.0/18"],
+        "serviceCIDR": ["10.233.0.0/18"],
+    }
+    document = {"metadata": {"name": name}, "spec": spec} | (
+        {} if phase is None else {"status": status}
+    )
     return msgspec.convert(document, SpiderCoordinator)
 
 
@@ -58,7 +67,9 @@ async def test_all_fields(simulation: Simulation, socket: Path) -> None:
     async with simulation.serving_agent() as agent:
         await known(agent)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
-        merged = read_coordinator({}, await agent.app.ipam.configs.document_of(PodCall("ns", "web-1", "")))
+        merged = read_coordinator(
+            {}, await agent.app.ipam.configs.document_of(PodCall("ns", "web-1", ""))
+        )
 
     assert ("10.233.64.0/18", "10.233.0.0/18", "169.254.0.0/16") == tuple(map(str, merged.hijack))
     expected = {
@@ -80,7 +91,11 @@ async def test_all_fields(simulation: Simulation, socket: Path) -> None:
 
 
 async def test_a_pod_names_its_default_route(simulation: Simulation, socket: Path) -> None:
-    """The pod's annotation goes before the cluster's word; what nobody says has the reference's default or is left out."""
+    """
+    The pod's annotation goes before the cluster's word.
+
+    What nobody says has the reference's default or is left out.
+    """
     simulation.pod(annotations={"ipam.spidernet.io/default-route-nic": "net1"})
     simulation.cluster.seed(coordinator(podDefaultRouteNIC="eth0"))
     async with simulation.serving_agent() as agent:
@@ -97,9 +112,12 @@ async def test_a_pod_names_its_default_route(simulation: Simulation, socket: Pat
 
 
 @pytest.mark.parametrize(
-    ("phase", "words"), [(None, "phase is empty"), ("", "phase is empty"), ("NotReady", "phase is NotReady")]
+    ("phase", "words"),
+    [(None, "phase is empty"), ("", "phase is empty"), ("NotReady", "phase is NotReady")],
 )
-async def test_not_synced(simulation: Simulation, socket: Path, phase: str | None, words: str) -> None:
+async def test_not_synced(
+    simulation: Simulation, socket: Path, phase: str | None, words: str
+) -> None:
     """Settings that the controller has not confirmed are refused with their phase."""
     simulation.pod()
     simulation.cluster.seed(coordinator(phase=phase))
@@ -143,16 +161,28 @@ async def test_refusals(simulation: Simulation, socket: Path) -> None:
         await known(agent)
         nobody = await ask(socket, "GET", "/v1/coordinator/config", POD)
         nameless = await ask(socket, "GET", "/v1/coordinator/config", {"podNamespace": "ns"})
-        empty = await ask(socket, "GET", "/v1/coordinator/config", {"podNamespace": "ns", "podName": ""})
+        empty = await ask(
+            socket, "GET", "/v1/coordinator/config", {"podNamespace": "ns", "podName": ""}
+        )
 
-    assert (500, "no SpiderCoordinator exists; create one named default") == (none.status, none.json)
+    assert (500, "no SpiderCoordinator exists; create one named default") == (
+        none.status,
+        none.json,
+    )
     assert (500, "pod ns/web-1 does not exist") == (nobody.status, nobody.json)
     assert (422, "podName in body is required") == (nameless.status, nameless.json["message"])
-    assert (500, 'wrong input: podNamespace is "ns" and podName is ""; name a pod') == (empty.status, empty.json)
+    assert (500, 'wrong input: podNamespace is "ns" and podName is ""; name a pod') == (
+        empty.status,
+        empty.json,
+    )
 
 
 async def test_an_interrupted_watch_changes_nothing(simulation: Simulation, socket: Path) -> None:
-    """What was read serves on while the watch is cut off: on a quiet cluster its next sign of life may be minutes away."""
+    """
+    What was read serves on while the watch is cut off.
+
+    On a quiet cluster its next sign of life may be minutes away.
+    """
     simulation.pod()
     simulation.cluster.seed(coordinator(mode="underlay"))
     async with simulation.serving_agent() as agent:

@@ -1,4 +1,8 @@
-"""What an ADD asks the wire about (reference datapath.md 2.10): whose word counts, whose addresses, who is left in peace."""
+"""
+What an ADD asks the wire about (reference datapath.md 2.10).
+
+Whose word counts, whose addresses, who is left in peace.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,22 @@ OWN, GATEWAY = ip_address("10.6.0.10"), ip_address("10.6.0.1")
 
 
 def probe_request(
-    *, conflict: bool = False, gateway: bool = False, annotations: dict[str, str] | None = None, **pool: Any
+    *,
+    conflict: bool = False,
+    gateway: bool = False,
+    annotations: dict[str, str] | None = None,
+    **pool: Any,
 ) -> ProbeRequest:
     """Decide about eth0 of a pod that also has a net1."""
-    features = replace(FEATURES, enable_ip_conflict_detection=conflict, enable_gateway_detection=gateway)
+    features = replace(
+        FEATURES, enable_ip_conflict_detection=conflict, enable_gateway_detection=gateway
+    )
     made = make_pool(gateway=str(GATEWAY), **pool)
     facts = make_facts(made, pod=make_pod(annotations=annotations or {}), features=features)
-    records = (make_record(str(OWN), made, facts), make_record("10.6.0.11", made, facts, nic="net1"))
+    records = (
+        make_record(str(OWN), made, facts),
+        make_record("10.6.0.11", made, facts, nic="net1"),
+    )
     return read_probe_request(Granted(facts, records), "eth0")
 
 
@@ -31,8 +44,14 @@ def probe_request(
     [(False, None, False), (True, None, True), (False, True, True), (True, False, False)],
 )
 def test_whose_word_counts(cluster: bool, pool: bool | None, asked: bool) -> None:
-    """The pool's word goes before the cluster's, for conflicts and for gateways; only the NIC's own addresses are asked for."""
-    words = {} if pool is None else {"enableIPConflictDetection": pool, "enableGatewayDetection": pool}
+    """
+    The pool's word goes before the cluster's, for conflicts and for gateways.
+
+    Only the NIC's own addresses are asked for.
+    """
+    words = (
+        {} if pool is None else {"enableIPConflictDetection": pool, "enableGatewayDetection": pool}
+    )
 
     found = probe_request(conflict=cluster, gateway=cluster, **words)
 
@@ -43,7 +62,9 @@ def test_whose_word_counts(cluster: bool, pool: bool | None, asked: bool) -> Non
 
 def test_migration() -> None:
     """While a virtual machine migrates two pods wear its address: that is no conflict."""
-    found = probe_request(conflict=True, gateway=True, annotations={"kubevirt.io/migrationJobName": "job"})
+    found = probe_request(
+        conflict=True, gateway=True, annotations={"kubevirt.io/migrationJobName": "job"}
+    )
 
     assert () == found.conflicts
     assert {OWN: GATEWAY} == found.gateways

@@ -36,7 +36,9 @@ class Node:
             raise SpiderpoolError(f"{step} is refused")
         match step:
             case MakeVlan():
-                self.links[step.name] = NodeLink(step.name, kind="vlan", vlan_id=step.vlan_id, parent=step.parent)
+                self.links[step.name] = NodeLink(
+                    step.name, kind="vlan", vlan_id=step.vlan_id, parent=step.parent
+                )
             case MakeBond():
                 self.links[step.bond.name] = NodeLink(step.bond.name, kind="bond")
             case Enslave():
@@ -53,7 +55,18 @@ class Node:
 def call(command: str, **config: Any) -> Call:
     """Make a call."""
     whole = {"cniVersion": "1.0.0", "name": "n", "type": "ifacer", **config}
-    return Call("ifacer", command, "c1", "/run/netns/x", "eth0", CniArgs(), "/opt/cni/bin", "1.0.0", whole, {})
+    return Call(
+        "ifacer",
+        command,
+        "c1",
+        "/run/netns/x",
+        "eth0",
+        CniArgs(),
+        "/opt/cni/bin",
+        "1.0.0",
+        whole,
+        {},
+    )
 
 
 VLAN = {"interfaces": ["ens192"], "vlanID": 100}
@@ -70,7 +83,11 @@ async def test_two_pods_at_once() -> None:
 
 
 async def test_delete_leaves_everything() -> None:
-    """Other pods may be on the VLAN: DEL touches nothing, also when the configuration is wrong by now."""
+    """
+    Other pods may be on the VLAN.
+
+    DEL touches nothing, also when the configuration is wrong by now.
+    """
     node = Node()
 
     assert "" == await Ifacer(node.read, node.apply)(call("DEL", interfaces=[]), Peer(1))
@@ -92,7 +109,9 @@ async def test_wrong_configuration() -> None:
     """A wrong configuration touches nothing."""
     node = Node()
     with pytest.raises(InvalidRequest):
-        await Ifacer(node.read, node.apply)(call("ADD", interfaces=["ens192"], vlanID=5000), Peer(1))
+        await Ifacer(node.read, node.apply)(
+            call("ADD", interfaces=["ens192"], vlanID=5000), Peer(1)
+        )
 
     assert [] == node.done
 
@@ -101,7 +120,9 @@ async def test_kernels_refusal() -> None:
     """What the kernel has not is said in the caller's error, and the next call tries again."""
 
     def refuse(_: Step) -> None:
-        raise Unsupported("interface ens192.100 cannot be made: the kernel of this node has no VLAN interfaces")
+        raise Unsupported(
+            "interface ens192.100 cannot be made: the kernel of this node has no VLAN interfaces"
+        )
 
     plugin = Ifacer(Node().read, refuse)
     for _ in range(2):
@@ -114,7 +135,11 @@ async def test_failure_at_any_step(step: int) -> None:
     """Whichever step of a bond with a VLAN fails, the node is as before, and the next ADD makes the whole."""
     node = Node()
     plugin, before = Ifacer(node.read, node.apply), dict(node.links)
-    config = {"interfaces": ["ens192", "ens224"], "vlanID": 100, "bond": {"name": "bond0", "mode": 1}}
+    config = {
+        "interfaces": ["ens192", "ens224"],
+        "vlanID": 100,
+        "bond": {"name": "bond0", "mode": 1},
+    }
     node.fails_at = step
     with pytest.raises(SpiderpoolError, match="is refused"):
         await plugin(call("ADD", **config), Peer(1))

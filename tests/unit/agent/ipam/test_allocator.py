@@ -14,7 +14,15 @@ from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Event, Namespace, Pod, ReplicaSet
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, OwnerReference
-from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, NotFound, TooManyRequests, TryAgain
+from spiderpool.errors import (
+    AddressHeld,
+    Exhausted,
+    InvalidRequest,
+    NoPool,
+    NotFound,
+    TooManyRequests,
+    TryAgain,
+)
 from tests.fakes.objects import make_namespace, make_pod
 from tests.unit.agent.simulation import CONFIG, Simulation, ips, with_owner
 
@@ -53,15 +61,25 @@ async def test_one_write_and_no_read_is_all_that_an_add_costs(simulation: Simula
 
 
 @pytest.mark.parametrize("kind", [Pod, ReplicaSet, Namespace])
-async def test_a_busy_api_server_delays_what_an_add_reads(simulation: Simulation, kind: type[KubeObject]) -> None:
-    """What the watches do not know yet is asked for again when the API server says "later": pod, owner and namespace."""
+async def test_a_busy_api_server_delays_what_an_add_reads(
+    simulation: Simulation, kind: type[KubeObject]
+) -> None:
+    """
+    What the watches do not know yet is asked for again when the API server says "later".
+
+    Pod, owner and namespace.
+    """
     simulation.pool()
     async with simulation.agent() as agent:
         simulation.cluster.hold_watch()
         simulation.cluster.seed(make_namespace("young"))
-        simulation.cluster.seed(ReplicaSet(metadata=ObjectMeta(name="rs", namespace="young", uid="rs-uid")))
+        simulation.cluster.seed(
+            ReplicaSet(metadata=ObjectMeta(name="rs", namespace="young", uid="rs-uid"))
+        )
         pod = simulation.cluster.seed(with_owner(make_pod("web-1", "young"), "ReplicaSet", "rs"))
-        simulation.cluster.faults.fail_next("get", kind, TooManyRequests("later", retry_after_s=0.01))
+        simulation.cluster.faults.fail_next(
+            "get", kind, TooManyRequests("later", retry_after_s=0.01)
+        )
 
         answer = await agent.add(pod)
 
@@ -117,7 +135,9 @@ async def test_a_new_sandbox_of_a_living_pod_gets_the_same_address(simulation: S
         await agent.delete(pod, container="old")
 
     assert first == second
-    assert ["new"] == [record.spec.holder.container_id for record in simulation.cluster.all(SpiderIP)]
+    assert ["new"] == [
+        record.spec.holder.container_id for record in simulation.cluster.all(SpiderIP)
+    ]
 
 
 async def test_the_next_agent_of_the_node_gives_the_same_address(simulation: Simulation) -> None:
@@ -160,8 +180,14 @@ async def test_a_disabled_family_is_left_out(simulation: Simulation) -> None:
     assert [4] == [ip.version for ip in answer.ips]
 
 
-async def test_the_first_add_takes_the_addresses_of_all_nics_of_ippools(simulation: Simulation) -> None:
-    """With annotation `ippools` the ADD of eth0 claims for net1 too; the ADD of net1 then creates nothing."""
+async def test_the_first_add_takes_the_addresses_of_all_nics_of_ippools(
+    simulation: Simulation,
+) -> None:
+    """
+    With annotation `ippools` the ADD of eth0 claims for net1 too.
+
+    The ADD of net1 then creates nothing.
+    """
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"], default=False)
     annotations = {
@@ -207,12 +233,16 @@ async def test_a_full_pool_on_either_nic_takes_nothing(simulation: Simulation, f
 
     async with simulation.agent() as agent:
         for _ in range(3):
-            with pytest.raises(Exhausted, match=rf"all IP addresses used out.*pool {full}: 0 addresses"):
+            with pytest.raises(
+                Exhausted, match=rf"all IP addresses used out.*pool {full}: 0 addresses"
+            ):
                 await agent.add(pod)
             assert {} == simulation.held()
 
 
-async def test_an_exhausted_add_says_numbers_and_tells_them_on_the_pod(simulation: Simulation) -> None:
+async def test_an_exhausted_add_says_numbers_and_tells_them_on_the_pod(
+    simulation: Simulation,
+) -> None:
     """The error names pool and counts, and the Event on the Pod has the same text."""
     simulation.pool(ips=["10.6.0.10"])
     first, second = simulation.pod("web-1"), simulation.pod("web-2")
@@ -225,7 +255,11 @@ async def test_an_exhausted_add_says_numbers_and_tells_them_on_the_pod(simulatio
 
     assert "pool blue: 1 of 1 addresses held, none free" in caught.value.message
     (event,) = simulation.cluster.all(Event)
-    assert (caught.value.message, "IPAddressesUsedOut", "uid-web-2") == (event.message, event.reason, event.involved_object.uid)
+    assert (caught.value.message, "IPAddressesUsedOut", "uid-web-2") == (
+        event.message,
+        event.reason,
+        event.involved_object.uid,
+    )
 
 
 async def test_an_add_waits_for_an_address_that_becomes_free(simulation: Simulation) -> None:
@@ -249,7 +283,10 @@ async def test_pools_are_tried_in_the_order_written(simulation: Simulation) -> N
     simulation.pool("zebra", default=False, ips=["10.6.0.10"])
     simulation.pool("apple", default=False, ips=["10.6.0.20"])
     annotations = {"ipam.spidernet.io/ippool": {"ipv4": ["zebra", "apple"]}}
-    first, second = simulation.pod("web-1", annotations=annotations), simulation.pod("web-2", annotations=annotations)
+    first, second = (
+        simulation.pod("web-1", annotations=annotations),
+        simulation.pod("web-2", annotations=annotations),
+    )
 
     async with simulation.agent() as agent:
         assert ["10.6.0.10"] == ips(await agent.add(first))
@@ -282,19 +319,27 @@ async def test_a_reservation_made_while_the_agent_runs_counts(simulation: Simula
 
 
 async def test_an_exact_address_is_given_or_nothing(simulation: Simulation) -> None:
-    """A call that wants 10.6.0.15 gets it; a second pod that wants it too gets an error that names its holder."""
+    """
+    A call that wants 10.6.0.15 gets it.
+
+    A second pod that wants it too gets an error that names its holder.
+    """
     simulation.pool()
     first, second = simulation.pod("web-1"), simulation.pod("web-2")
 
     async with simulation.agent() as agent:
         answer = await agent.add(first, ips=(ip_address("10.6.0.15"),))
-        with pytest.raises(AddressHeld, match=r"10\.6\.0\.15, .* is held by pod ns/web-1 \(eth0, node node1\)"):
+        with pytest.raises(
+            AddressHeld, match=r"10\.6\.0\.15, .* is held by pod ns/web-1 \(eth0, node node1\)"
+        ):
             await agent.add(second, ips=(ip_address("10.6.0.15"),))
 
     assert ["10.6.0.15"] == ips(answer)
 
 
-async def test_custom_routes_go_with_the_first_address_that_reaches_their_gateway(simulation: Simulation) -> None:
+async def test_custom_routes_go_with_the_first_address_that_reaches_their_gateway(
+    simulation: Simulation,
+) -> None:
     """A route of annotation `routes` is stored with one address, also when two pools have the subnet."""
     simulation.pool("blue", default=False)
     simulation.pool("red", default=False, ips=["10.6.0.30-10.6.0.39"])
@@ -309,10 +354,14 @@ async def test_custom_routes_go_with_the_first_address_that_reaches_their_gatewa
         answer = await agent.add(pod)
 
     assert answer.routes is not None
-    assert [("eth0", "192.168.0.0/24", "10.6.0.9")] == [(route.if_name, route.dst, route.gw) for route in answer.routes]
+    assert [("eth0", "192.168.0.0/24", "10.6.0.9")] == [
+        (route.if_name, route.dst, route.gw) for route in answer.routes
+    ]
 
 
-async def test_a_running_pod_keeps_its_address_when_its_pool_is_disabled(simulation: Simulation) -> None:
+async def test_a_running_pod_keeps_its_address_when_its_pool_is_disabled(
+    simulation: Simulation,
+) -> None:
     """What a pod holds it gets again, whatever became of its pool."""
     simulation.pool()
     pod = simulation.pod()
@@ -333,7 +382,10 @@ async def test_a_family_missing_after_a_cut_off_add_is_claimed(simulation: Simul
     pod = simulation.pod()
     async with simulation.agent() as agent:
         first = await agent.add(pod)
-    simulation.cluster.drop(SpiderIP, next(r.metadata.name for r in simulation.cluster.all(SpiderIP) if r.spec.family == 6))
+    simulation.cluster.drop(
+        SpiderIP,
+        next(r.metadata.name for r in simulation.cluster.all(SpiderIP) if r.spec.family == 6),
+    )
 
     async with simulation.agent() as agent:
         second = await agent.add(pod)
@@ -363,7 +415,9 @@ async def test_a_malformed_annotation_is_refused_with_its_name(simulation: Simul
     pod = simulation.pod(annotations={"ipam.spidernet.io/ippool": "{"})
 
     async with simulation.agent() as agent:
-        with pytest.raises(InvalidRequest, match=r"^wrong input: annotation ipam.spidernet.io/ippool: "):
+        with pytest.raises(
+            InvalidRequest, match=r"^wrong input: annotation ipam.spidernet.io/ippool: "
+        ):
             await agent.add(pod)
 
 
@@ -402,7 +456,11 @@ async def test_a_runtime_that_starts_another_uid_is_sent_away(simulation: Simula
 
 
 async def test_a_mirror_pod_may_have_another_uid(simulation: Simulation) -> None:
-    """Kubelet's own pods from files have a UID that the API does not know; they get their address."""
+    """
+    Kubelet's own pods from files have a UID that the API does not know.
+
+    They get their address.
+    """
     simulation.pool()
     simulation.pod("web-1", uid="api", annotations={"kubernetes.io/config.source": "file"})
 
@@ -412,7 +470,9 @@ async def test_a_mirror_pod_may_have_another_uid(simulation: Simulation) -> None
     assert ips(answer)
 
 
-async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(simulation: Simulation) -> None:
+async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(
+    simulation: Simulation,
+) -> None:
     """While the watch still shows the former pod, the new one of its name is read live."""
     simulation.pool()
     simulation.pod("web-1", uid="old")
@@ -435,7 +495,9 @@ async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(simulati
         ({"phase": "Failed", "reason": "Evicted"}, "has ended"),
     ],
 )
-async def test_a_pod_that_ended_gets_nothing(simulation: Simulation, more: dict[str, Any], words: str) -> None:
+async def test_a_pod_that_ended_gets_nothing(
+    simulation: Simulation, more: dict[str, Any], words: str
+) -> None:
     """Pods that have no use for an address are refused (reference ipam.md 3.1, step 1)."""
     simulation.pool()
     pod = simulation.pod(**more)
@@ -457,9 +519,13 @@ async def test_a_pod_of_another_node_is_sent_away(simulation: Simulation) -> Non
             await agent.add(pod)
 
 
-async def test_a_pool_that_waits_for_the_controller_asks_to_try_again(simulation: Simulation) -> None:
+async def test_a_pool_that_waits_for_the_controller_asks_to_try_again(
+    simulation: Simulation,
+) -> None:
     """Allocations of Go Spiderpool that are not imported yet block their pool (architecture 2)."""
-    simulation.pool(annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"ns/x","podUid":"u"}}'})
+    simulation.pool(
+        annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"ns/x","podUid":"u"}}'}
+    )
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
@@ -497,7 +563,12 @@ async def test_the_top_owner_is_read_once_for_many_pods(simulation: Simulation) 
     """Pods of one ReplicaSet share one metadata read; the record names the Deployment."""
     simulation.pool()
     simulation.cluster.seed(replica_set())
-    pods = [simulation.cluster.seed(with_owner(make_pod(f"web-{n}", uid=f"u{n}"), "ReplicaSet", "web-rs")) for n in range(5)]
+    pods = [
+        simulation.cluster.seed(
+            with_owner(make_pod(f"web-{n}", uid=f"u{n}"), "ReplicaSet", "web-rs")
+        )
+        for n in range(5)
+    ]
 
     async with simulation.agent() as agent:
         await asyncio.gather(*(agent.add(pod) for pod in pods))
@@ -512,15 +583,28 @@ async def test_the_top_owner_is_read_once_for_many_pods(simulation: Simulation) 
 
 def ended(pod: Pod) -> Pod:
     """Give the pod as it is while it is being deleted."""
-    return replace(pod, metadata=replace(pod.metadata, resource_version="", deletion_timestamp="2025-01-01T00:00:00Z"))
+    return replace(
+        pod,
+        metadata=replace(
+            pod.metadata, resource_version="", deletion_timestamp="2025-01-01T00:00:00Z"
+        ),
+    )
 
 
 def reservation(*items: str) -> SpiderReservedIP:
     """Make a reservation."""
-    return SpiderReservedIP(metadata=ObjectMeta(name="reserved"), spec=ReservedIPSpec(ip_version=4, ips=items))
+    return SpiderReservedIP(
+        metadata=ObjectMeta(name="reserved"), spec=ReservedIPSpec(ip_version=4, ips=items)
+    )
 
 
 def replica_set() -> ReplicaSet:
     """Make the ReplicaSet `web-rs` of the Deployment `web`."""
-    owner = OwnerReference(api_version="apps/v1", kind="Deployment", name="web", uid="d", controller=True)
-    return ReplicaSet(metadata=ObjectMeta(name="web-rs", namespace="ns", uid="web-rs-uid", owner_references=(owner,)))
+    owner = OwnerReference(
+        api_version="apps/v1", kind="Deployment", name="web", uid="d", controller=True
+    )
+    return ReplicaSet(
+        metadata=ObjectMeta(
+            name="web-rs", namespace="ns", uid="web-rs-uid", owner_references=(owner,)
+        )
+    )

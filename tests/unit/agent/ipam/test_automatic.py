@@ -1,4 +1,8 @@
-"""ADD with automatic pools: which pool an application's pods get, and how an ADD waits for it (reference ipam.md 4.6)."""
+"""
+ADD with automatic pools.
+
+Which pool an application's pods get, and how an ADD waits for it (reference ipam.md 4.6).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,12 @@ NO_WAIT = {"SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES": "0"}
 
 
 def auto_pool(
-    simulation: Simulation, number: int = 1, count: int = 1, *, nic: str = "eth0", uid: str = "db-uid"
+    simulation: Simulation,
+    number: int = 1,
+    count: int = 1,
+    *,
+    nic: str = "eth0",
+    uid: str = "db-uid",
 ) -> SpiderIPPool:
     """Have an automatic pool of StatefulSet `db` in subnet `s<number>`, as the controller makes it."""
     network = f"10.{number}.0.0/16"
@@ -47,12 +56,18 @@ def auto_pool(
         reclaim=True,
     )
     pool = build_pool(plan)
-    return simulation.cluster.seed(replace(pool, metadata=replace(pool.metadata, annotations=IMPORTED, uid=f"{nic}-{uid}")))
+    return simulation.cluster.seed(
+        replace(pool, metadata=replace(pool.metadata, annotations=IMPORTED, uid=f"{nic}-{uid}"))
+    )
 
 
-def db_pod(simulation: Simulation, name: str = "db-0", annotations: dict[str, Any] | None = None) -> Pod:
+def db_pod(
+    simulation: Simulation, name: str = "db-0", annotations: dict[str, Any] | None = None
+) -> Pod:
     """Have a pod of StatefulSet `db` that wants automatic pools."""
-    return simulation.pod(name, stateful=True, annotations=annotations or {SUBNETS: ITEMS, **NETWORK})
+    return simulation.pod(
+        name, stateful=True, annotations=annotations or {SUBNETS: ITEMS, **NETWORK}
+    )
 
 
 async def test_each_nic_has_its_own_pool(simulation: Simulation) -> None:
@@ -65,7 +80,9 @@ async def test_each_nic_has_its_own_pool(simulation: Simulation) -> None:
         first, second = await agent.add(pod), await agent.add(pod, nic="net1")
 
     assert ["10.1.0.1"] == ips(first)
-    assert {"eth0": "10.1.0.1/16", "net1": "10.2.0.1/16"} == {ip.nic: ip.address for ip in second.ips or ()}
+    assert {"eth0": "10.1.0.1/16", "net1": "10.2.0.1/16"} == {
+        ip.nic: ip.address for ip in second.ips or ()
+    }
 
 
 async def test_a_pool_that_comes_later(simulation: Simulation) -> None:
@@ -142,7 +159,10 @@ async def test_bare_pod(simulation: Simulation) -> None:
     pod = simulation.pod(annotations={SUBNETS: ITEMS})
 
     async with simulation.agent(config=AUTO) as agent:
-        with pytest.raises(InvalidRequest, match="pod ns/web-1 has no controller, and automatic pools are for applications"):
+        with pytest.raises(
+            InvalidRequest,
+            match="pod ns/web-1 has no controller, and automatic pools are for applications",
+        ):
             await agent.add(pod)
 
 
@@ -157,7 +177,11 @@ async def test_nic_without_an_item(simulation: Simulation) -> None:
 
 
 async def test_feature_off(simulation: Simulation) -> None:
-    """Where subnets are off the annotation says nothing: default pools serve (reference ipam.md 2.2)."""
+    """
+    Where subnets are off the annotation says nothing.
+
+    Default pools serve (reference ipam.md 2.2).
+    """
     simulation.pool()
     pod = db_pod(simulation)
 
@@ -182,7 +206,11 @@ async def test_a_static_address_stays(simulation: Simulation) -> None:
 
 
 async def test_news_end_the_work() -> None:
-    """Work that news overtake is undone before it is given up; an error of the work itself is its result."""
+    """
+    Work that news overtake is undone before it is given up.
+
+    An error of the work itself is its result.
+    """
     undone = []
 
     async def work() -> str:

@@ -35,7 +35,11 @@ async def test_a_pinned_pod_gets_its_address_by_one_create(simulation: Simulatio
 
 
 async def test_both_families_and_all_nics_are_pinned(simulation: Simulation) -> None:
-    """Each NIC and family gets the address that the annotation gives it; what is not pinned is free."""
+    """
+    Each NIC and family gets the address that the annotation gives it.
+
+    What is not pinned is free.
+    """
     simulation.pool("blue", default=False)
     simulation.pool("six", "fd00::/64", default=False)
     simulation.pool("red", "10.7.0.0/16", default=False, ips=["10.7.0.10-10.7.0.19"])
@@ -46,7 +50,10 @@ async def test_both_families_and_all_nics_are_pinned(simulation: Simulation) -> 
                 {"interface": "net1", "ipv4": ["red"]},
             ],
             "k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1",
-            IP: [{"interface": "eth0", "ipv6": ["fd00::13"]}, {"interface": "net1", "ipv4": ["10.7.0.17"]}],
+            IP: [
+                {"interface": "eth0", "ipv6": ["fd00::13"]},
+                {"interface": "net1", "ipv4": ["10.7.0.17"]},
+            ],
         }
     )
 
@@ -72,7 +79,9 @@ async def test_a_held_address_is_refused_with_its_holder(simulation: Simulation)
         await until(lambda: bool(simulation.cluster.all(Event)))
 
     assert words in caught.value.message
-    assert [("IPAddressHeld", "web-2")] == [(e.reason, e.involved_object.name) for e in simulation.cluster.all(Event)]
+    assert [("IPAddressHeld", "web-2")] == [
+        (e.reason, e.involved_object.name) for e in simulation.cluster.all(Event)
+    ]
     assert ["web-1"] == list(simulation.held().values())
 
 
@@ -86,7 +95,9 @@ async def test_an_address_of_no_pool_is_refused(simulation: Simulation) -> None:
             await agent.add(pod)
 
 
-async def test_the_pool_that_has_the_address_serves_whatever_its_place(simulation: Simulation) -> None:
+async def test_the_pool_that_has_the_address_serves_whatever_its_place(
+    simulation: Simulation,
+) -> None:
     """Of several pools the one with the pinned address gives it."""
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", default=False, ips=["10.7.0.10"])
@@ -99,18 +110,24 @@ async def test_the_pool_that_has_the_address_serves_whatever_its_place(simulatio
 async def test_a_reserved_address_is_refused(simulation: Simulation) -> None:
     """A reservation binds pins as well."""
     simulation.pool()
-    simulation.cluster.seed(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.15",))))
+    simulation.cluster.seed(
+        SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.15",)))
+    )
     pod = simulation.pod(annotations={IP: "10.6.0.15"})
 
     async with simulation.agent() as agent:
-        with pytest.raises(Exhausted, match=r"10\.6\.0\.15, which is asked for, is reserved by a SpiderReservedIP"):
+        with pytest.raises(
+            Exhausted, match=r"10\.6\.0\.15, which is asked for, is reserved by a SpiderReservedIP"
+        ):
             await agent.add(pod)
 
 
 async def test_a_pinned_address_that_rests_is_taken(simulation: Simulation) -> None:
     """Who wants exactly this address need not wait until it has rested, whoever had it."""
     simulation.pool()
-    other = make_record("10.6.0.15", facts=make_facts(pod=make_pod("other", uid="other", node="node2")))
+    other = make_record(
+        "10.6.0.15", facts=make_facts(pod=make_pod("other", uid="other", node="node2"))
+    )
     simulation.cluster.seed(let_go(other, IPState.COOLING, "2026-01-01T00:00:00Z"))
     pod = simulation.pod(annotations={IP: "10.6.0.15"})
 
@@ -140,7 +157,11 @@ def db(simulation: Simulation, number: int, pin: Any, **more: Any) -> Pod:
 
 
 async def test_the_ordinals_of_a_statefulset_walk_the_list(simulation: Simulation) -> None:
-    """Replica i gets address i, counted from where the ordinals start; a replica beyond the list is refused."""
+    """
+    Replica i gets address i, counted from where the ordinals start.
+
+    A replica beyond the list is refused.
+    """
     simulation.pool()
     simulation.cluster.seed(make_statefulset("db", replicas=3, start=5))
     pin = ["10.6.0.18", "10.6.0.12-10.6.0.13"]
@@ -173,6 +194,8 @@ async def test_a_pin_of_the_call_is_the_same_wish(simulation: Simulation) -> Non
     pod = simulation.pod(annotations={IP: "10.6.0.15"})
 
     async with simulation.agent() as agent:
-        with pytest.raises(InvalidRequest, match=r"asks for 10\.6\.0\.15 on eth0, the CNI call .* for 10\.6\.0\.16"):
+        with pytest.raises(
+            InvalidRequest, match=r"asks for 10\.6\.0\.15 on eth0, the CNI call .* for 10\.6\.0\.16"
+        ):
             await agent.add(pod, ips=(ip_address("10.6.0.16"),))
         assert ["10.6.0.15"] == ips(await agent.add(pod, ips=(ip_address("10.6.0.15"),)))

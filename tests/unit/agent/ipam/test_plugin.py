@@ -1,4 +1,8 @@
-"""The IPAM plugin for our own executable, over the socket: requests as the executable writes them."""
+"""
+The IPAM plugin for our own executable, over the socket.
+
+Requests as the executable writes them.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,20 @@ ENV = {
     "CNI_ARGS": ARGS,
     "CNI_PATH": "/opt/cni/bin",
 }
-CONFIG = {"cniVersion": "1.0.0", "name": "macvlan", "type": "macvlan", "ipam": {"type": "spiderpool"}}
+CONFIG = {
+    "cniVersion": "1.0.0",
+    "name": "macvlan",
+    "type": "macvlan",
+    "ipam": {"type": "spiderpool"},
+}
 
 
 async def call(
-    simulation: Simulation, command: str = "ADD", *, env: dict[str, str] | None = None, **config: Any
+    simulation: Simulation,
+    command: str = "ADD",
+    *,
+    env: dict[str, str] | None = None,
+    **config: Any,
 ) -> tuple[int, Any]:
     """Make one CNI call; give the exit code and what is printed."""
     request = {
@@ -89,7 +102,8 @@ async def test_pools_of_the_configuration_are_used(simulation: Simulation) -> No
 
     async with simulation.serving_agent():
         code, result = await call(
-            simulation, ipam={"type": "spiderpool", "default_ipv4_ippool": ["red"], "clean_gateway": True}
+            simulation,
+            ipam={"type": "spiderpool", "default_ipv4_ippool": ["red"], "clean_gateway": True},
         )
 
     assert (0, "10.6.0.10/16") == (code, result["ips"][0]["address"])
@@ -167,7 +181,11 @@ async def test_check_passes_while_the_address_is_held(simulation: Simulation) ->
 async def test_check_passes_for_a_virtual_machine(simulation: Simulation) -> None:
     """The record of a virtual machine's address has the machine's name, not that of the pod that runs it."""
     simulation.pool()
-    simulation.cluster.seed(with_owner(make_pod("web-1", uid="uid-web-1"), "VirtualMachineInstance", "vm", "kubevirt.io/v1"))
+    simulation.cluster.seed(
+        with_owner(
+            make_pod("web-1", uid="uid-web-1"), "VirtualMachineInstance", "vm", "kubevirt.io/v1"
+        )
+    )
 
     async with simulation.serving_agent():
         _, result = await call(simulation)
@@ -226,7 +244,10 @@ async def test_status_says_why_not(simulation: Simulation) -> None:
 
 def attachments(*ids: str) -> dict[str, Any]:
     """Make the list of living attachments."""
-    return {"cni.dev/valid-attachments": [{"containerID": one, "ifname": "eth0"} for one in ids], "cniVersion": "1.1.0"}
+    return {
+        "cni.dev/valid-attachments": [{"containerID": one, "ifname": "eth0"} for one in ids],
+        "cniVersion": "1.1.0",
+    }
 
 
 @pytest.mark.parametrize(

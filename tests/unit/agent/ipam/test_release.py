@@ -28,8 +28,14 @@ def remove(simulation: Simulation, pod: Pod) -> None:
     simulation.cluster.drop(Pod, pod.metadata.name, pod.metadata.namespace)
 
 
-async def test_the_del_of_a_pod_in_deletion_is_one_conditional_update(simulation: Simulation) -> None:
-    """A pod that the watch shows as ending costs no read: one update, with UID and resource version."""
+async def test_the_del_of_a_pod_in_deletion_is_one_conditional_update(
+    simulation: Simulation,
+) -> None:
+    """
+    A pod that the watch shows as ending costs no read.
+
+    One update, with UID and resource version.
+    """
     simulation.pool()
     pod = simulation.pod()
 
@@ -73,7 +79,9 @@ async def test_a_living_pod_keeps_its_address(simulation: Simulation) -> None:
     assert ["web-1"] == list(simulation.held().values())
 
 
-async def test_a_pod_whose_end_the_watch_does_not_know_yet_is_read_live(simulation: Simulation) -> None:
+async def test_a_pod_whose_end_the_watch_does_not_know_yet_is_read_live(
+    simulation: Simulation,
+) -> None:
     """The mirror says alive, the API says gone: the API decides."""
     simulation.pool()
     pod = simulation.pod()
@@ -169,7 +177,11 @@ async def test_a_record_that_became_another_sandbox_s_stays(simulation: Simulati
         touch_once(
             simulation,
             lambda record: replace(
-                record, spec=replace(record.spec, holder=replace(record.spec.holder, container_id="newer", uid="newer"))
+                record,
+                spec=replace(
+                    record.spec,
+                    holder=replace(record.spec.holder, container_id="newer", uid="newer"),
+                ),
             ),
         )
         await agent.delete(pod)
@@ -178,8 +190,14 @@ async def test_a_record_that_became_another_sandbox_s_stays(simulation: Simulati
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_a_release_without_an_answer_is_resolved(simulation: Simulation, after_commit: bool) -> None:
-    """Whether or not a release happened whose answer was lost: afterwards the address is free and the DEL succeeds."""
+async def test_a_release_without_an_answer_is_resolved(
+    simulation: Simulation, after_commit: bool
+) -> None:
+    """
+    Whether or not a release happened whose answer was lost.
+
+    Afterwards the address is free and the DEL succeeds.
+    """
     simulation.pool()
     pod = simulation.pod()
 
@@ -187,7 +205,9 @@ async def test_a_release_without_an_answer_is_resolved(simulation: Simulation, a
         await agent.add(pod)
         end(simulation, pod)
         await asyncio.sleep(0.05)
-        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        simulation.cluster.faults.fail_next(
+            "replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit
+        )
         await agent.delete(pod)
 
     assert {} == simulation.held()
@@ -202,13 +222,17 @@ async def test_too_many_requests_are_borne(simulation: Simulation) -> None:
         await agent.add(pod)
         end(simulation, pod)
         await asyncio.sleep(0.05)
-        simulation.cluster.faults.fail_next("replace", SpiderIP, TooManyRequests("later", retry_after_s=0.02))
+        simulation.cluster.faults.fail_next(
+            "replace", SpiderIP, TooManyRequests("later", retry_after_s=0.02)
+        )
         await agent.delete(pod)
 
     assert {} == simulation.held()
 
 
-async def test_an_absent_api_server_makes_the_runtime_repeat_the_del(simulation: Simulation) -> None:
+async def test_an_absent_api_server_makes_the_runtime_repeat_the_del(
+    simulation: Simulation,
+) -> None:
     """A DEL that could not be done fails with code 11, so that it is repeated."""
     simulation.pool()
     pod = simulation.pod()
@@ -298,7 +322,9 @@ def touch_once(simulation: Simulation, change: Any) -> None:
 
 
 @pytest.mark.parametrize("steps", range(10))
-async def test_an_add_cut_off_while_it_takes_a_record_over_leaves_nothing(simulation: Simulation, steps: int) -> None:
+async def test_an_add_cut_off_while_it_takes_a_record_over_leaves_nothing(
+    simulation: Simulation, steps: int
+) -> None:
     """However far an ADD of a new sandbox came before it was cut off, and however late watches are, its DEL finds it."""
     simulation.pool()
     pod = simulation.pod()
@@ -329,7 +355,9 @@ async def test_a_take_over_without_an_answer_leaves_nothing(simulation: Simulati
         await agent.add(pod, "eth0", "old")
         await asyncio.sleep(0.05)
         simulation.cluster.hold_watch()
-        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=True)
+        simulation.cluster.faults.fail_next(
+            "replace", SpiderIP, UnknownOutcome("cut"), after_commit=True
+        )
         simulation.cluster.faults.fail_next("get", SpiderIP, InvalidRequest("not now"))
         with pytest.raises(InvalidRequest):
             await agent.add(pod, "eth0", "new")

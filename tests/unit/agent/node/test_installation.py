@@ -121,7 +121,11 @@ async def configured(mine: NodeInstaller, home: Path) -> dict[str, object]:
 
 
 async def test_configuration(tmp_path: Path) -> None:
-    """The configuration names the default network that it was told, and where everything is; it is secret."""
+    """
+    The configuration names the default network that it was told, and where everything is.
+
+    It is secret.
+    """
     document = await configured(installer(tmp_path, SPIDERPOOL_DEFAULT_CNI="calico"), tmp_path)
 
     assert {
@@ -148,15 +152,23 @@ async def test_configuration(tmp_path: Path) -> None:
     assert [CONF_FILE] == files(tmp_path / "net.d")
 
 
-async def test_waits_for_the_default_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a default network it waits for somebody's configuration; a node that has none must stay without."""
+async def test_waits_for_the_default_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Without a default network it waits for somebody's configuration.
+
+    A node that has none must stay without.
+    """
     monkeypatch.setattr(installation, "_LOOK_AGAIN_S", 0.02)
     task = asyncio.create_task(installer(tmp_path).keep_configured())
     await asyncio.sleep(0.1)
     assert [] == files(tmp_path / "net.d")
 
     (tmp_path / "net.d").mkdir()
-    (tmp_path / "net.d" / "10-flannel.conflist").write_text('{"name":"cbr0","plugins":[{"type":"flannel"}]}')
+    (tmp_path / "net.d" / "10-flannel.conflist").write_text(
+        '{"name":"cbr0","plugins":[{"type":"flannel"}]}'
+    )
     async with asyncio.timeout(1.5):
         while CONF_FILE not in files(tmp_path / "net.d"):
             await asyncio.sleep(0.01)
@@ -171,7 +183,11 @@ async def test_waits_for_the_default_network(tmp_path: Path, monkeypatch: pytest
 
 
 def test_default_network(tmp_path: Path) -> None:
-    """The first configuration that is nobody's meta plugin tells the default network; broken ones are passed over."""
+    """
+    The first configuration that is nobody's meta plugin tells the default network.
+
+    Broken ones are passed over.
+    """
     assert "" == find_default_network(tmp_path / "missing")
     for name, text in {
         "00-multus.conf": '{"name":"multus-cni-network","type":"multus"}',
@@ -207,8 +223,12 @@ def test_removal(tmp_path: Path) -> None:
 def cluster_with(daemon_set: DaemonSet | None, owner_uid: str = "u1") -> FakeCluster:
     """An API server with an agent's pod and its DaemonSet."""
     cluster = FakeCluster()
-    owner = OwnerReference(api_version="apps/v1", kind="DaemonSet", name="agent", uid=owner_uid, controller=True)
-    cluster.seed(Pod(metadata=ObjectMeta(name="agent-1", namespace="ns", owner_references=(owner,))))
+    owner = OwnerReference(
+        api_version="apps/v1", kind="DaemonSet", name="agent", uid=owner_uid, controller=True
+    )
+    cluster.seed(
+        Pod(metadata=ObjectMeta(name="agent-1", namespace="ns", owner_references=(owner,)))
+    )
     if daemon_set is not None:
         cluster.seed(daemon_set)
     return cluster
@@ -220,7 +240,11 @@ def daemon_set(**meta: str) -> DaemonSet:
 
 
 async def test_restart_or_end() -> None:
-    """Only when the DaemonSet is being deleted, is gone or is another one, this is the end; a doubt is an error."""
+    """
+    Only when the DaemonSet is being deleted, is gone or is another one, this is the end.
+
+    A doubt is an error.
+    """
     assert not await is_being_removed(cluster_with(daemon_set()), "ns", "agent-1")
     going = cluster_with(daemon_set(deletion_timestamp="2026-01-01T00:00:00Z"))
     assert await is_being_removed(going, "ns", "agent-1")

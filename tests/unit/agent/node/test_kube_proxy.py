@@ -31,7 +31,9 @@ class Kernel:
 
     def watch(self) -> KubeProxyWatch:
         """Make a watch."""
-        return KubeProxyWatch(self.look, lambda: self.node, self._tell, self._note, clock=lambda: self.now)
+        return KubeProxyWatch(
+            self.look, lambda: self.node, self._tell, self._note, clock=lambda: self.now
+        )
 
     def _tell(self, node: Node, reason: str, _message: str) -> None:
         self.events.append((node.metadata.name, reason))
@@ -41,7 +43,11 @@ class Kernel:
 
 
 async def test_told_when_it_changes() -> None:
-    """A node that drops is told once, and again when it drops anew; every look is in the metrics."""
+    """
+    A node that drops is told once, and again when it drops anew.
+
+    Every look is in the metrics.
+    """
     kernel = Kernel()
     watch = kernel.watch()
     for findings in (DROPPING, DROPPING, GOOD, DROPPING):
@@ -66,7 +72,11 @@ async def test_node_that_is_not_known_yet() -> None:
 
 
 async def test_told_again_before_it_is_forgotten() -> None:
-    """An API server forgets Events after an hour: what stays bad is told every half hour, what is good once."""
+    """
+    An API server forgets Events after an hour.
+
+    What stays bad is told every half hour, what is good once.
+    """
     kernel = Kernel()
     watch = kernel.watch()
     for _ in range(120):
@@ -82,7 +92,10 @@ async def test_rules_that_cannot_be_read() -> None:
     watch = kernel.watch()
     kernel.findings = None
     await watch.look_once()
-    assert (None, "kube-proxy's rules cannot be read: iptables-nft ended with 4") == (watch.verdict, watch.trouble)
+    assert (None, "kube-proxy's rules cannot be read: iptables-nft ended with 4") == (
+        watch.verdict,
+        watch.trouble,
+    )
     for findings in (DROPPING, None, DROPPING):
         kernel.findings = findings
         await watch.look_once()

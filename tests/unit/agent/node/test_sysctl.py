@@ -21,13 +21,19 @@ def node(folder: Path, **values: str) -> NodeSettings:
 
 
 def test_held_and_put_back(tmp_path: Path) -> None:
-    """A changed setting is on record, over a restart too, and comes back when Spiderpool goes; absent ones are left out."""
+    """
+    A changed setting is on record, over a restart too, and comes back when Spiderpool goes.
+
+    Absent ones are left out.
+    """
     settings = node(tmp_path, **{FILTER: "2"})
     for _ in range(2):
         settings.hold({FILTER: "0", LIBERAL: "1"})
 
         assert ("0", None) == (settings.read(FILTER), settings.read(LIBERAL))
-        assert (ChangedSetting(key=FILTER, before="2", after="0"),) == settings.read_record().settings
+        assert (
+            ChangedSetting(key=FILTER, before="2", after="0"),
+        ) == settings.read_record().settings
     settings.undo()
     assert "2" == settings.read(FILTER)
     assert not settings.record_file.exists()

@@ -1,4 +1,8 @@
-"""SpiderEndpoints: written after the answer, deleted with the addresses, right again after any crash."""
+"""
+SpiderEndpoints.
+
+Written after the answer, deleted with the addresses, right again after any crash.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +34,19 @@ async def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> None:
 def endpoints(simulation: Simulation) -> dict[str, list[str | None]]:
     """Give what the endpoints tell: name → IPv4 addresses by NIC."""
     return {
-        endpoint.metadata.name: [nic.ipv4 for nic in endpoint.status.current.ips] if endpoint.status else []
+        endpoint.metadata.name: [nic.ipv4 for nic in endpoint.status.current.ips]
+        if endpoint.status
+        else []
         for endpoint in simulation.cluster.all(SpiderEndpoint)
     }
 
 
 async def test_an_endpoint_appears_after_the_add(simulation: Simulation) -> None:
-    """Within a second of the answer the endpoint says what the pod holds; it belongs to the pod and has no finalizer."""
+    """
+    Within a second of the answer the endpoint says what the pod holds.
+
+    It belongs to the pod and has no finalizer.
+    """
     simulation.pool(ips=["10.6.0.10"], gateway="10.6.0.1")
     pod = simulation.pod()
 
@@ -51,7 +61,9 @@ async def test_an_endpoint_appears_after_the_add(simulation: Simulation) -> None
         endpoint.status.current.node,
         endpoint.status.owner_controller_type,
     )
-    assert [("Pod", "uid-web-1", False)] == [(ref.kind, ref.uid, ref.controller) for ref in endpoint.metadata.owner_references]
+    assert [("Pod", "uid-web-1", False)] == [
+        (ref.kind, ref.uid, ref.controller) for ref in endpoint.metadata.owner_references
+    ]
     assert () == endpoint.metadata.finalizers
 
 
@@ -97,7 +109,10 @@ async def test_the_addresses_of_one_call_are_one_write(simulation: Simulation) -
     assert 1 == simulation.cluster.count("create", SpiderEndpoint)
     assert 0 == simulation.cluster.count("replace", SpiderEndpoint)
     assert ["fd00::10/64"] == [
-        nic.ipv6 for e in simulation.cluster.all(SpiderEndpoint) if e.status for nic in e.status.current.ips
+        nic.ipv6
+        for e in simulation.cluster.all(SpiderEndpoint)
+        if e.status
+        for nic in e.status.current.ips
     ]
 
 
@@ -133,7 +148,9 @@ async def test_the_endpoint_goes_with_the_last_address(simulation: Simulation) -
         await until(lambda: endpoints(simulation) == {})
 
 
-async def test_an_endpoint_pending_at_a_crash_is_written_by_the_next_agent(simulation: Simulation) -> None:
+async def test_an_endpoint_pending_at_a_crash_is_written_by_the_next_agent(
+    simulation: Simulation,
+) -> None:
     """Whatever the queue held when an agent died is found by comparing at the start."""
     simulation.pool(ips=["10.6.0.10"])
     pod = simulation.pod()
@@ -146,7 +163,9 @@ async def test_an_endpoint_pending_at_a_crash_is_written_by_the_next_agent(simul
         await until(lambda: endpoints(simulation) == {"web-1": ["10.6.0.10/16"]})
 
 
-async def test_an_endpoint_left_over_at_a_crash_is_deleted_by_the_next_agent(simulation: Simulation) -> None:
+async def test_an_endpoint_left_over_at_a_crash_is_deleted_by_the_next_agent(
+    simulation: Simulation,
+) -> None:
     """An endpoint of this node whose addresses are gone goes too."""
     simulation.pool()
     pod = simulation.pod()
@@ -160,8 +179,14 @@ async def test_an_endpoint_left_over_at_a_crash_is_deleted_by_the_next_agent(sim
         await until(lambda: endpoints(simulation) == {})
 
 
-async def test_a_wrong_endpoint_is_put_right_and_loses_its_finalizer(simulation: Simulation) -> None:
-    """An endpoint of a former version or another pod is overwritten; foreign labels stay, the finalizer goes."""
+async def test_a_wrong_endpoint_is_put_right_and_loses_its_finalizer(
+    simulation: Simulation,
+) -> None:
+    """
+    An endpoint of a former version or another pod is overwritten.
+
+    Foreign labels stay, the finalizer goes.
+    """
     simulation.pool(ips=["10.6.0.10"])
     pod = simulation.pod()
     async with simulation.agent() as agent:
@@ -171,8 +196,12 @@ async def test_a_wrong_endpoint_is_put_right_and_loses_its_finalizer(simulation:
     assert endpoint.status is not None
     wrong = replace(
         endpoint,
-        metadata=replace(endpoint.metadata, finalizers=("spiderpool.spidernet.io",), labels={"team": "a"}),
-        status=replace(endpoint.status, current=replace(endpoint.status.current, uid="other", ips=())),
+        metadata=replace(
+            endpoint.metadata, finalizers=("spiderpool.spidernet.io",), labels={"team": "a"}
+        ),
+        status=replace(
+            endpoint.status, current=replace(endpoint.status.current, uid="other", ips=())
+        ),
     )
     simulation.cluster.seed(wrong)
 
@@ -191,12 +220,16 @@ async def test_an_endpoint_that_is_right_is_not_written(simulation: Simulation) 
     async with simulation.agent() as agent:
         await agent.add(pod)
         await until(lambda: "web-1" in endpoints(simulation))
-    writes = simulation.cluster.count("create", SpiderEndpoint) + simulation.cluster.count("replace", SpiderEndpoint)
+    writes = simulation.cluster.count("create", SpiderEndpoint) + simulation.cluster.count(
+        "replace", SpiderEndpoint
+    )
 
     async with simulation.agent():
         await asyncio.sleep(0.05)
 
-    assert writes == simulation.cluster.count("create", SpiderEndpoint) + simulation.cluster.count("replace", SpiderEndpoint)
+    assert writes == simulation.cluster.count("create", SpiderEndpoint) + simulation.cluster.count(
+        "replace", SpiderEndpoint
+    )
 
 
 async def test_a_failed_write_is_repeated(simulation: Simulation) -> None:
@@ -205,10 +238,17 @@ async def test_a_failed_write_is_repeated(simulation: Simulation) -> None:
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
-        simulation.cluster.faults.fail_next("create", SpiderEndpoint, UnknownOutcome("cut"), after_commit=True)
+        simulation.cluster.faults.fail_next(
+            "create", SpiderEndpoint, UnknownOutcome("cut"), after_commit=True
+        )
         simulation.cluster.faults.fail_next("get", SpiderEndpoint, Conflict("busy"))
         await agent.add(pod)
-        await until(lambda: endpoints(simulation) == {"web-1": ["10.6.0.10/16"]} and not agent.app.endpoints.pending)
+        await until(
+            lambda: (
+                endpoints(simulation) == {"web-1": ["10.6.0.10/16"]}
+                and not agent.app.endpoints.pending
+            )
+        )
 
 
 async def test_the_endpoint_of_a_newer_pod_is_not_deleted(simulation: Simulation) -> None:
@@ -223,7 +263,9 @@ async def test_the_endpoint_of_a_newer_pod_is_not_deleted(simulation: Simulation
         await asyncio.sleep(0.02)
         (endpoint,) = simulation.cluster.all(SpiderEndpoint)
         assert endpoint.status is not None
-        newer = replace(endpoint.status, current=replace(endpoint.status.current, uid="second", node="node2"))
+        newer = replace(
+            endpoint.status, current=replace(endpoint.status.current, uid="second", node="node2")
+        )
         simulation.cluster.seed(replace(endpoint, status=newer))
         await one.delete(pod)
         await asyncio.sleep(0.05)
@@ -232,7 +274,9 @@ async def test_the_endpoint_of_a_newer_pod_is_not_deleted(simulation: Simulation
 
 
 @pytest.mark.parametrize("limit_s", [endpoints_module.BUSY_LIMIT_S, 0.0], ids=["early", "late"])
-async def test_endpoints_wait_while_adds_run(simulation: Simulation, monkeypatch: pytest.MonkeyPatch, limit_s: float) -> None:
+async def test_endpoints_wait_while_adds_run(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, limit_s: float
+) -> None:
     """While ADDs run one endpoint is written at a time, however late it is, so that they get the API server."""
     monkeypatch.setattr(endpoints_module, "BUSY_LIMIT_S", limit_s)
     simulation.pool(ips=["10.6.0.1-10.6.0.100"])
@@ -243,7 +287,8 @@ async def test_endpoints_wait_while_adds_run(simulation: Simulation, monkeypatch
         adding = asyncio.gather(*(agent.add(pod) for pod in pods))
         most = 0
         while not adding.done():
-            if agent.app.ipam.pod_locks.busy:  # the last ADD may have ended, unnoticed by `adding` so far
+            # the last ADD may have ended, unnoticed by `adding` so far
+            if agent.app.ipam.pod_locks.busy:
                 most = max(most, len(agent.app.endpoints._tasks))
             await asyncio.sleep(0.002)
         await adding
@@ -285,13 +330,17 @@ async def test_a_burst_is_over_before_endpoints_are_written(simulation: Simulati
         await until(lambda: 5 == len(endpoints(simulation)))
 
 
-async def test_an_endpoint_whose_create_got_no_answer_goes_with_the_addresses(simulation: Simulation) -> None:
+async def test_an_endpoint_whose_create_got_no_answer_goes_with_the_addresses(
+    simulation: Simulation,
+) -> None:
     """A create that happened without an answer is found when the pod gives its addresses back before the next try."""
     simulation.pool()
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
-        simulation.cluster.faults.fail_next("create", SpiderEndpoint, UnknownOutcome("cut"), after_commit=True)
+        simulation.cluster.faults.fail_next(
+            "create", SpiderEndpoint, UnknownOutcome("cut"), after_commit=True
+        )
         await agent.add(pod)
         await until(lambda: simulation.cluster.count("create", SpiderEndpoint) == 1)
         await simulation.cluster.delete(Pod, pod.metadata.name, pod.metadata.namespace)

@@ -16,7 +16,14 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
 from spiderpool.ipam.pod_request import Request
-from spiderpool.records.build import hand_over, let_go, marked, put_in_place, record_of, suspicion_of
+from spiderpool.records.build import (
+    hand_over,
+    let_go,
+    marked,
+    put_in_place,
+    record_of,
+    suspicion_of,
+)
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import Agent, Simulation
@@ -86,7 +93,12 @@ async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
     async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
         await lose(simulation, agent)
         suspect(simulation)
-        await until(lambda: any(ANNO_IN_USE in record.metadata.annotations for record in simulation.cluster.all(SpiderIP)))
+        await until(
+            lambda: any(
+                ANNO_IN_USE in record.metadata.annotations
+                for record in simulation.cluster.all(SpiderIP)
+            )
+        )
         await asyncio.sleep(0.3)
 
     (record,) = simulation.cluster.all(SpiderIP)
@@ -102,7 +114,12 @@ async def test_what_was_worn_before_the_start_is_looked_at_again(simulation: Sim
     async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
         await lose(simulation, agent)
         suspect(simulation)
-        await until(lambda: any(ANNO_IN_USE in record.metadata.annotations for record in simulation.cluster.all(SpiderIP)))
+        await until(
+            lambda: any(
+                ANNO_IN_USE in record.metadata.annotations
+                for record in simulation.cluster.all(SpiderIP)
+            )
+        )
 
     async with node(simulation):
         await until(lambda: not simulation.held())
@@ -133,7 +150,13 @@ async def test_of_two_addresses_the_one_that_is_not_worn_goes(simulation: Simula
         simulation.cluster.seed(record_of(replace(record.spec, ip=other)))
         await asyncio.sleep(0.02)
         for each in simulation.cluster.all(SpiderIP):
-            simulation.cluster.seed(marked(each, ANNO_SUSPECT, "held twice: pod ns/web-1 holds another IPv4 address for eth0"))
+            simulation.cluster.seed(
+                marked(
+                    each,
+                    ANNO_SUSPECT,
+                    "held twice: pod ns/web-1 holds another IPv4 address for eth0",
+                )
+            )
         await until(lambda: {"10.6.0.10": "web-1"} == simulation.held())
 
 
@@ -151,7 +174,9 @@ async def test_what_cannot_be_read_is_not_released(simulation: Simulation) -> No
     assert ["web-1"] == list(simulation.held().values())
 
 
-async def test_a_look_that_fails_is_repeated(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_that_fails_is_repeated(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When the kernel cannot be asked nothing is released, and it is asked again."""
     monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
     simulation.pool()

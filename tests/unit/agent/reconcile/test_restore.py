@@ -18,7 +18,11 @@ from tests.unit.agent.simulation import Simulation, ips
 
 
 def restore(simulation: Simulation) -> tuple[SpiderIP, ...]:
-    """Let a backup of etcd come back from before the records were made; give the records that are lost."""
+    """
+    Let a backup of etcd come back from before the records were made.
+
+    Give the records that are lost.
+    """
     lost = simulation.cluster.all(SpiderIP)
     for record in lost:
         simulation.cluster.drop(SpiderIP, record.metadata.name)
@@ -40,15 +44,28 @@ async def test_a_record_deleted_by_hand_is_made_again(simulation: Simulation) ->
     assert (lost.spec, lost.metadata.labels) == (record.spec, record.metadata.labels)
 
 
-async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(simulation: Simulation) -> None:
-    """At its start an agent reads what a pod had from its endpoint: both NICs, both families, gateway and routes."""
-    simulation.pool("blue", gateway="10.6.0.1", routes=[{"dst": "192.168.0.0/24", "gw": "10.6.0.9"}])
+async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(
+    simulation: Simulation,
+) -> None:
+    """
+    At its start an agent reads what a pod had from its endpoint.
+
+    Both NICs, both families, gateway and routes.
+    """
+    simulation.pool(
+        "blue", gateway="10.6.0.1", routes=[{"dst": "192.168.0.0/24", "gw": "10.6.0.9"}]
+    )
     simulation.pool("six", "fd00::/64")
     pod = simulation.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
     async with simulation.agent() as agent:
         await agent.add(pod, "eth0")
         await agent.add(pod, "net1")
-        await until(lambda: any(e.status and len(e.status.current.ips) == 2 for e in simulation.cluster.all(SpiderEndpoint)))
+        await until(
+            lambda: any(
+                e.status and len(e.status.current.ips) == 2
+                for e in simulation.cluster.all(SpiderEndpoint)
+            )
+        )
     lost = restore(simulation)
 
     async with simulation.agent():
@@ -56,36 +73,56 @@ async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(simulati
 
     def told(records: tuple[SpiderIP, ...]) -> list[object]:
         forgotten = {"container_id": "", "network": ""}
-        return [replace(record.spec, holder=replace(record.spec.holder, **forgotten)) for record in records]
+        return [
+            replace(record.spec, holder=replace(record.spec.holder, **forgotten))
+            for record in records
+        ]
 
     assert told(lost) == told(simulation.cluster.all(SpiderIP))
 
 
 @pytest.mark.parametrize("in_use", [True, False])
-async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(simulation: Simulation, in_use: bool) -> None:
+async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(
+    simulation: Simulation, in_use: bool
+) -> None:
     """A pod that still has a record for one NIC is given that of the other NIC again, if that wears the address."""
     simulation.pool("blue", gateway="10.6.0.1")
     pod = simulation.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
     async with simulation.agent() as agent:
         await agent.add(pod, "eth0")
         await agent.add(pod, "net1")
-        await until(lambda: any(e.status and len(e.status.current.ips) == 2 for e in simulation.cluster.all(SpiderEndpoint)))
+        await until(
+            lambda: any(
+                e.status and len(e.status.current.ips) == 2
+                for e in simulation.cluster.all(SpiderEndpoint)
+            )
+        )
     before = simulation.held()
-    lost = next(record for record in simulation.cluster.all(SpiderIP) if record.spec.holder.nic == "net1")
+    lost = next(
+        record for record in simulation.cluster.all(SpiderIP) if record.spec.holder.nic == "net1"
+    )
     simulation.cluster.drop(SpiderIP, lost.metadata.name)
     net1 = InUseInterface(nic="net1", addresses=(f"{lost.spec.ip}/16",) if in_use else ())
 
     async def look() -> tuple[InUseNamespace, ...]:
-        return (InUseNamespace(path="/var/run/netns/x", pod_uid=pod.metadata.uid, interfaces=(net1,)),)
+        return (
+            InUseNamespace(path="/var/run/netns/x", pod_uid=pod.metadata.uid, interfaces=(net1,)),
+        )
 
     async with simulation.agent(look=look) as agent:
         await agent.app.restore.looked.wait()
 
-    assert simulation.held() == (before if in_use else {ip: name for ip, name in before.items() if ip != lost.spec.ip})
+    assert simulation.held() == (
+        before if in_use else {ip: name for ip, name in before.items() if ip != lost.spec.ip}
+    )
 
 
 async def test_endpoints_stay_until_all_records_are_made_again(simulation: Simulation) -> None:
-    """With many pods the last ones are looked at late; until then their endpoints are all that tells what they had."""
+    """
+    With many pods the last ones are looked at late.
+
+    Until then their endpoints are all that tells what they had.
+    """
     simulation.pool("blue", ips=["10.6.0.10-10.6.0.60"])
     pods = [simulation.pod(f"web-{number}") for number in range(30)]
     async with simulation.agent() as agent:
@@ -106,7 +143,11 @@ async def test_a_record_comes_back_from_the_pod_s_status(simulation: Simulation)
     """Without an endpoint the address in the pod's status is claimed, if exactly one pool has it."""
     simulation.pool("blue", gateway="10.6.0.1")
     pod = simulation.pod()
-    simulation.cluster.seed(replace(pod, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"), PodIP(ip="192.0.2.1")))))
+    simulation.cluster.seed(
+        replace(
+            pod, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"), PodIP(ip="192.0.2.1")))
+        )
+    )
 
     async with simulation.agent():
         await until(lambda: simulation.held() == {"10.6.0.15": "web-1"})
@@ -120,7 +161,9 @@ async def test_a_record_comes_back_from_the_pod_s_status(simulation: Simulation)
     )
 
 
-async def test_a_comeback_makes_the_repeated_add_give_the_same_address(simulation: Simulation) -> None:
+async def test_a_comeback_makes_the_repeated_add_give_the_same_address(
+    simulation: Simulation,
+) -> None:
     """After etcd lost the record, a new sandbox of the pod gets the address that the pod had."""
     simulation.pool()
     pod = simulation.pod()
@@ -143,7 +186,9 @@ async def test_an_address_in_other_hands_is_told_and_left(simulation: Simulation
         await until(lambda: bool(simulation.cluster.all(SpiderEndpoint)))
     restore(simulation)
     (ip,) = ips(answer)
-    thief = simulation.cluster.seed(make_record(ip, facts=make_facts(pod=make_pod("thief", uid="t", node="node2"))))
+    thief = simulation.cluster.seed(
+        make_record(ip, facts=make_facts(pod=make_pod("thief", uid="t", node="node2")))
+    )
 
     async with simulation.agent() as agent:
         await until(lambda: bool(simulation.cluster.all(Event)))
@@ -154,7 +199,8 @@ async def test_an_address_in_other_hands_is_told_and_left(simulation: Simulation
     assert f"{ip} on eth0 of pod ns/web-1 is held by ns/thief on node node2" in event.message
     assert (thief,) == simulation.cluster.all(SpiderIP)
     assert (
-        'spiderpool_ipam_lost_address_counts_total{otel_scope_name="spiderpool-agent",otel_scope_version="v0"} 1.0' in metrics
+        'spiderpool_ipam_lost_address_counts_total{otel_scope_name="spiderpool-agent",otel_scope_version="v0"} 1.0'
+        in metrics
     )
 
 
@@ -213,7 +259,9 @@ async def test_an_endpoint_that_cannot_be_read_hinders_no_other_pod(simulation: 
         await agent.add(whole)
         await until(lambda: len(simulation.cluster.all(SpiderEndpoint)) == 2)
     restore(simulation)
-    endpoint = next(e for e in simulation.cluster.all(SpiderEndpoint) if e.metadata.name == "broken")
+    endpoint = next(
+        e for e in simulation.cluster.all(SpiderEndpoint) if e.metadata.name == "broken"
+    )
     assert endpoint.status is not None
     nonsense = tuple(replace(nic, ipv4="10.6.0.300/16") for nic in endpoint.status.current.ips)
     current = replace(endpoint.status.current, ips=nonsense)
@@ -230,7 +278,9 @@ async def test_pods_of_the_node_s_own_network_are_left_alone(simulation: Simulat
     simulation.pool()
     pod = simulation.pod()
     own = replace(pod.spec, host_network=True)
-    simulation.cluster.seed(replace(pod, spec=own, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"),))))
+    simulation.cluster.seed(
+        replace(pod, spec=own, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"),)))
+    )
 
     async with simulation.agent():
         await asyncio.sleep(0.05)
@@ -242,7 +292,9 @@ async def test_an_absent_api_server_only_delays(simulation: Simulation) -> None:
     """The look at the start is repeated until it succeeds."""
     simulation.pool()
     pod = simulation.pod()
-    simulation.cluster.seed(replace(pod, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"),))))
+    simulation.cluster.seed(
+        replace(pod, status=replace(pod.status, pod_ips=(PodIP(ip="10.6.0.15"),)))
+    )
     simulation.cluster.faults.fail_next("get", SpiderEndpoint, Unreachable("down"), times=3)
 
     async with simulation.agent():
@@ -250,7 +302,11 @@ async def test_an_absent_api_server_only_delays(simulation: Simulation) -> None:
 
 
 async def test_a_comeback_and_an_add_do_not_both_claim(simulation: Simulation) -> None:
-    """An ADD that runs while records are made again waits its turn, or the comeback does: one address in the end."""
+    """
+    An ADD that runs while records are made again waits its turn, or the comeback does.
+
+    One address in the end.
+    """
     simulation.pool()
     pod = simulation.pod()
     async with simulation.agent() as agent:
@@ -267,12 +323,16 @@ async def test_a_comeback_and_an_add_do_not_both_claim(simulation: Simulation) -
     assert 1 == len(simulation.held())
 
 
-async def test_a_pod_that_waits_for_its_first_address_holds_nobody_up(simulation: Simulation) -> None:
+async def test_a_pod_that_waits_for_its_first_address_holds_nobody_up(
+    simulation: Simulation,
+) -> None:
     """While an ADD waits for a full pool, the look at all pods ends, and endpoints are written."""
     simulation.pool("full", ips=["10.6.0.200"], default=False)
     simulation.cluster.seed(make_record("10.6.0.200", pool=make_pool("full", ips=["10.6.0.200"])))
     simulation.pool("blue")
-    waiting = simulation.pod("waiting", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["full"]}})
+    waiting = simulation.pod(
+        "waiting", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["full"]}}
+    )
     pod = simulation.pod()
 
     simulation.cluster.faults.latency_s = 0.02

@@ -81,26 +81,37 @@ async def test_two_agents_share_a_pool_to_its_last_address(simulation: Simulatio
     simulation.pool(ips=["10.6.0.10-10.6.0.29"])
     pods = [simulation.pod(f"web-{n}", node=f"node{n % 2 + 1}") for n in range(20)]
 
-    async with simulation.agent("node1", wait_s=1) as one, simulation.agent("node2", wait_s=1) as two:
+    async with (
+        simulation.agent("node1", wait_s=1) as one,
+        simulation.agent("node2", wait_s=1) as two,
+    ):
         answers = await asyncio.gather(*((one, two)[n % 2].add(pod) for n, pod in enumerate(pods)))
 
     assert 20 == len({ip for answer in answers for ip in ips(answer)}) == len(simulation.held())
 
 
 async def test_a_create_without_an_answer_that_happened_is_kept(simulation: Simulation) -> None:
-    """A lost answer is followed by a read of that name: the record is this call's, no second one is made."""
+    """
+    A lost answer is followed by a read of that name.
+
+    The record is this call's, no second one is made.
+    """
     simulation.pool()
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
-        simulation.cluster.faults.fail_next("create", SpiderIP, UnknownOutcome("cut"), after_commit=True)
+        simulation.cluster.faults.fail_next(
+            "create", SpiderIP, UnknownOutcome("cut"), after_commit=True
+        )
         answer = await agent.add(pod)
 
     assert list(simulation.held()) == ips(answer)
     assert 1 == simulation.cluster.count("create", SpiderIP)
 
 
-async def test_a_create_without_an_answer_that_did_not_happen_is_repeated(simulation: Simulation) -> None:
+async def test_a_create_without_an_answer_that_did_not_happen_is_repeated(
+    simulation: Simulation,
+) -> None:
     """A request that never arrived costs one read and one more create."""
     simulation.pool()
     pod = simulation.pod()
@@ -112,7 +123,9 @@ async def test_a_create_without_an_answer_that_did_not_happen_is_repeated(simula
     assert list(simulation.held()) == ips(answer)
 
 
-async def test_a_lost_answer_beside_a_lost_race_goes_to_the_next_candidate(simulation: Simulation) -> None:
+async def test_a_lost_answer_beside_a_lost_race_goes_to_the_next_candidate(
+    simulation: Simulation,
+) -> None:
     """When the read shows somebody else's record, the address is lost like any other."""
     simulation.pool(ips=["10.6.0.10-10.6.0.11"])
     strangers(simulation, "10.6.0.10", "10.6.0.11")
@@ -127,13 +140,19 @@ async def test_a_lost_answer_beside_a_lost_race_goes_to_the_next_candidate(simul
 
 
 async def test_an_unresolved_create_is_found_by_the_repeated_add(simulation: Simulation) -> None:
-    """When not even the read is answered the ADD fails; the next one finds the record that was made."""
+    """
+    When not even the read is answered the ADD fails.
+
+    The next one finds the record that was made.
+    """
     simulation.pool()
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
         simulation.cluster.hold_watch()
-        simulation.cluster.faults.fail_next("create", SpiderIP, UnknownOutcome("cut"), after_commit=True)
+        simulation.cluster.faults.fail_next(
+            "create", SpiderIP, UnknownOutcome("cut"), after_commit=True
+        )
         simulation.cluster.faults.fail_next("get", SpiderIP, Unreachable("down"), times=50)
         with pytest.raises(Unreachable):
             await agent.add(pod)
@@ -145,13 +164,19 @@ async def test_an_unresolved_create_is_found_by_the_repeated_add(simulation: Sim
 
 
 async def test_an_unresolved_create_is_released_by_the_del(simulation: Simulation) -> None:
-    """A DEL reads what the ADD could not learn, also before the watch tells of it: nothing leaks."""
+    """
+    A DEL reads what the ADD could not learn, also before the watch tells of it.
+
+    Nothing leaks.
+    """
     simulation.pool()
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
         simulation.cluster.hold_watch()
-        simulation.cluster.faults.fail_next("create", SpiderIP, UnknownOutcome("cut"), after_commit=True)
+        simulation.cluster.faults.fail_next(
+            "create", SpiderIP, UnknownOutcome("cut"), after_commit=True
+        )
         simulation.cluster.faults.fail_next("get", SpiderIP, Unreachable("down"), times=50)
         with pytest.raises(Unreachable):
             await agent.add(pod)
@@ -164,14 +189,22 @@ async def test_an_unresolved_create_is_released_by_the_del(simulation: Simulatio
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_an_undoing_without_an_answer_is_resolved_by_the_next_add(simulation: Simulation, after_commit: bool) -> None:
-    """A record whose deletion got no answer is read before the next ADD: what is answered is held, however late the watch."""
+async def test_an_undoing_without_an_answer_is_resolved_by_the_next_add(
+    simulation: Simulation, after_commit: bool
+) -> None:
+    """
+    A record whose deletion got no answer is read before the next ADD.
+
+    What is answered is held, however late the watch.
+    """
     simulation.pool()
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
         simulation.cluster.hold_watch()
-        simulation.cluster.faults.fail_next("delete", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        simulation.cluster.faults.fail_next(
+            "delete", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit
+        )
         hanging_up = asyncio.create_task(agent.add(pod))
         while not simulation.held():
             await asyncio.sleep(0)
@@ -189,7 +222,9 @@ async def test_too_many_requests_are_borne(simulation: Simulation) -> None:
     pod = simulation.pod()
 
     async with simulation.agent() as agent:
-        simulation.cluster.faults.fail_next("create", SpiderIP, TooManyRequests("later", retry_after_s=0.05), times=2)
+        simulation.cluster.faults.fail_next(
+            "create", SpiderIP, TooManyRequests("later", retry_after_s=0.05), times=2
+        )
         answer = await agent.add(pod)
 
     assert 1 == len(ips(answer))
@@ -212,7 +247,11 @@ async def test_an_absent_api_server_fails_the_add_with_code_11(simulation: Simul
 
 
 async def test_many_adds_learn_together_that_the_api_server_is_away(simulation: Simulation) -> None:
-    """No ADD waits until others have given up: one after the other they would take twenty times as long as one bears."""
+    """
+    No ADD waits until others have given up.
+
+    One after the other they would take twenty times as long as one bears.
+    """
     simulation.pool(ips=["10.6.0.1-10.6.0.200"])
     pods = [simulation.pod(f"web-{number}") for number in range(20 * SLOTS)]
 
@@ -273,7 +312,9 @@ async def test_undoing_touches_only_what_this_call_wrote(simulation: Simulation)
     def touch(call: Call) -> None:
         if call.verb == "delete" and not touched:
             touched.append(call.name)
-            (record,) = [r for r in simulation.cluster.all(SpiderIP) if r.spec.holder.name == "web-1"]
+            (record,) = [
+                r for r in simulation.cluster.all(SpiderIP) if r.spec.holder.name == "web-1"
+            ]
             simulation.cluster.seed(record_of(record.spec, record.metadata))
 
     simulation.cluster.on_write(touch)
@@ -282,7 +323,9 @@ async def test_undoing_touches_only_what_this_call_wrote(simulation: Simulation)
             await agent.add(pod)
 
     assert 1 == len(touched)
-    assert {"10.6.0.10", "fd00::10"} & set(simulation.held()) | set(touched) <= set(simulation.held())
+    assert {"10.6.0.10", "fd00::10"} & set(simulation.held()) | set(touched) <= set(
+        simulation.held()
+    )
 
 
 async def test_a_cooling_address_of_ones_own_is_taken_back(simulation: Simulation) -> None:
@@ -301,7 +344,11 @@ async def test_a_cooling_address_of_ones_own_is_taken_back(simulation: Simulatio
 
 
 async def test_a_late_write_of_the_former_agent_is_recognised(simulation: Simulation) -> None:
-    """A create that a killed agent had sent may appear after its successor's first list; it is read, not lost."""
+    """
+    A create that a killed agent had sent may appear after its successor's first list.
+
+    It is read, not lost.
+    """
     simulation.pool()
     pod = simulation.pod()
     async with simulation.agent() as agent:

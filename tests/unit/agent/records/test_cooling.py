@@ -1,4 +1,9 @@
-"""Released addresses: they rest while others are free, come back at once to who had them, and serve when nothing else does."""
+"""
+Released addresses.
+
+They rest while others are free, come back at once to who had them, and serve when nothing else
+does.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +34,10 @@ NONE = AddressSet.empty(4)
 
 def states(simulation: Simulation) -> dict[str, tuple[str, IPState]]:
     """Give who is shown at each address, and in which state."""
-    return {record.spec.ip: (record.spec.holder.name, record.spec.state) for record in simulation.cluster.all(SpiderIP)}
+    return {
+        record.spec.ip: (record.spec.holder.name, record.spec.state)
+        for record in simulation.cluster.all(SpiderIP)
+    }
 
 
 async def come_and_go(simulation: Simulation, agent: Agent, name: str, **more: Any) -> str:
@@ -45,7 +53,9 @@ async def come_and_go(simulation: Simulation, agent: Agent, name: str, **more: A
 def rests(simulation: Simulation, ip: str, since: str, node: str = "node2") -> None:
     """Let a pod of another node have released an address."""
     pod = make_pod(f"other-{ip}", uid=f"u-{ip}", node=node)
-    simulation.cluster.seed(let_go(make_record(ip, facts=make_facts(pod=pod)), IPState.COOLING, since))
+    simulation.cluster.seed(
+        let_go(make_record(ip, facts=make_facts(pod=pod)), IPState.COOLING, since)
+    )
 
 
 async def test_a_release_keeps_the_last_holder_visible(simulation: Simulation) -> None:
@@ -69,7 +79,9 @@ async def test_without_cool_down_a_release_deletes(simulation: Simulation) -> No
     assert {} == states(simulation)
 
 
-async def test_a_resting_address_is_left_alone_while_others_are_free(simulation: Simulation) -> None:
+async def test_a_resting_address_is_left_alone_while_others_are_free(
+    simulation: Simulation,
+) -> None:
     """The next pod gets the other address, with one create and no other call."""
     simulation.pool(ips=["10.6.0.10-10.6.0.11"])
 
@@ -79,7 +91,11 @@ async def test_a_resting_address_is_left_alone_while_others_are_free(simulation:
         await asyncio.sleep(0.01)
         before = len(simulation.cluster.calls)
         answer = await agent.add(second)
-        calls = [(call.verb, call.plural) for call in simulation.cluster.calls[before:] if call.plural == "spiderips"]
+        calls = [
+            (call.verb, call.plural)
+            for call in simulation.cluster.calls[before:]
+            if call.plural == "spiderips"
+        ]
 
     assert {first} == {"10.6.0.10", "10.6.0.11"} - set(ips(answer))
     assert [("create", "spiderips")] == calls
@@ -107,7 +123,10 @@ async def test_two_nodes_share_what_rests(simulation: Simulation) -> None:
         rests(simulation, f"10.6.0.{n}", "2026-01-01T00:00:00Z", node=f"node{n % 2 + 1}")
     pods = [simulation.pod(f"web-{n}", node=f"node{n % 2 + 1}") for n in range(20)]
 
-    async with simulation.agent("node1", wait_s=1) as one, simulation.agent("node2", wait_s=1) as two:
+    async with (
+        simulation.agent("node1", wait_s=1) as one,
+        simulation.agent("node2", wait_s=1) as two,
+    ):
         answers = await asyncio.gather(*((one, two)[n % 2].add(pod) for n, pod in enumerate(pods)))
 
     assert 20 == len({ip for answer in answers for ip in ips(answer)}) == len(simulation.held())
@@ -132,7 +151,9 @@ async def test_a_waiting_add_takes_what_another_node_releases(simulation: Simula
     assert lists == simulation.cluster.count("list", SpiderIP)
 
 
-async def test_what_an_ended_watch_told_is_forgotten(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_an_ended_watch_told_is_forgotten(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When nobody needs a pool's watch any more, what rested on other nodes is not believed to rest for ever."""
     simulation.pool(ips=["10.6.0.10-10.6.0.11"])
     rests(simulation, "10.6.0.10", "2026-01-01T00:00:00Z")
@@ -170,7 +191,9 @@ async def test_a_waiting_add_notices_that_its_pool_grew(simulation: Simulation) 
         await agent.add(first)
         waiting = asyncio.create_task(agent.add(second))
         await asyncio.sleep(0.1)
-        await simulation.cluster.patch(SpiderIPPool, "blue", {"spec": {"ips": ["10.6.0.10-10.6.0.11"]}})
+        await simulation.cluster.patch(
+            SpiderIPPool, "blue", {"spec": {"ips": ["10.6.0.10-10.6.0.11"]}}
+        )
         answer = await waiting
 
     assert ["10.6.0.11"] == ips(answer)
@@ -179,7 +202,9 @@ async def test_a_waiting_add_notices_that_its_pool_grew(simulation: Simulation) 
 async def test_a_waiting_add_notices_that_a_reservation_went(simulation: Simulation) -> None:
     """The only address becomes free for pods when its reservation is deleted."""
     simulation.pool(ips=["10.6.0.10"])
-    simulation.cluster.seed(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.10",))))
+    simulation.cluster.seed(
+        SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.10",)))
+    )
     pod = simulation.pod()
 
     async with simulation.agent(wait_s=1.5) as agent:
@@ -192,14 +217,21 @@ async def test_a_waiting_add_notices_that_a_reservation_went(simulation: Simulat
 
 
 async def test_a_full_pool_is_emptied_before_its_backup_is_used(simulation: Simulation) -> None:
-    """The order of pools is the user's: what rests in the first one is taken before the second one is touched."""
+    """
+    The order of pools is the user's.
+
+    What rests in the first one is taken before the second one is touched.
+    """
     simulation.pool("blue", default=False, ips=["10.6.0.10"])
     simulation.pool("red", "10.7.0.0/16", default=False, ips=["10.7.0.10"])
     annotations = {"ipam.spidernet.io/ippool": {"ipv4": ["blue", "red"]}}
 
     async with simulation.agent() as agent:
         await come_and_go(simulation, agent, "web-1", annotations=annotations)
-        got = [ips(await agent.add(simulation.pod(f"late-{n}", annotations=annotations))) for n in range(2)]
+        got = [
+            ips(await agent.add(simulation.pod(f"late-{n}", annotations=annotations)))
+            for n in range(2)
+        ]
 
     assert [["10.6.0.10"], ["10.7.0.10"]] == got
 
@@ -208,7 +240,9 @@ async def test_a_reserved_address_is_not_taken_though_it_rests(simulation: Simul
     """A reservation binds new ADDs, those that take over a released address among them."""
     simulation.pool(ips=["10.6.0.10"])
     rests(simulation, "10.6.0.10", "2026-01-01T00:00:00Z")
-    simulation.cluster.seed(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.10",))))
+    simulation.cluster.seed(
+        SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ips=("10.6.0.10",)))
+    )
 
     async with simulation.agent() as agent:
         with pytest.raises(Exhausted):
@@ -235,7 +269,11 @@ async def test_a_static_pod_takes_its_resting_address_back(simulation: Simulatio
 
 
 async def test_an_add_that_fails_lets_a_taken_address_rest_again(simulation: Simulation) -> None:
-    """What a failing ADD took over says again what it said before; the agent does not believe that the pod holds it."""
+    """
+    What a failing ADD took over says again what it said before.
+
+    The agent does not believe that the pod holds it.
+    """
     simulation.pool("blue", ips=["10.6.0.10"])
     simulation.pool("six", "fd00::/64", ips=[])
     rests(simulation, "10.6.0.10", "2026-01-01T00:00:00Z")
@@ -259,8 +297,14 @@ async def test_a_taken_address_that_changed_meanwhile_is_lost(simulation: Simula
     def touch(call: Call) -> None:
         if call.verb == "replace" and not touched:
             touched.append(call.name)
-            (record,) = [found for found in simulation.cluster.all(SpiderIP) if found.metadata.name == call.name]
-            simulation.cluster.seed(record_of(replace(record.spec, state=IPState.HELD), record.metadata))
+            (record,) = [
+                found
+                for found in simulation.cluster.all(SpiderIP)
+                if found.metadata.name == call.name
+            ]
+            simulation.cluster.seed(
+                record_of(replace(record.spec, state=IPState.HELD), record.metadata)
+            )
 
     simulation.cluster.on_write(touch)
     async with simulation.agent() as agent:
@@ -271,13 +315,17 @@ async def test_a_taken_address_that_changed_meanwhile_is_lost(simulation: Simula
 
 
 @pytest.mark.parametrize("after_commit", [False, True])
-async def test_a_take_over_without_an_answer_is_resolved(simulation: Simulation, after_commit: bool) -> None:
+async def test_a_take_over_without_an_answer_is_resolved(
+    simulation: Simulation, after_commit: bool
+) -> None:
     """Whether or not an update happened whose answer was lost, the pod has the address once."""
     simulation.pool(ips=["10.6.0.10"])
     rests(simulation, "10.6.0.10", "2026-01-01T00:00:00Z")
 
     async with simulation.agent() as agent:
-        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        simulation.cluster.faults.fail_next(
+            "replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit
+        )
         answer = await agent.add(simulation.pod())
 
     assert ["10.6.0.10"] == ips(answer)
@@ -285,7 +333,11 @@ async def test_a_take_over_without_an_answer_is_resolved(simulation: Simulation,
 
 
 async def test_an_address_in_conflict_is_given_to_nobody(simulation: Simulation) -> None:
-    """An address that somebody else uses on the wire is quarantined: no ADD gets it, not even the same pod's."""
+    """
+    An address that somebody else uses on the wire is quarantined.
+
+    No ADD gets it, not even the same pod's.
+    """
     simulation.pool(ips=["10.6.0.10"])
     pod = simulation.pod()
 
@@ -338,10 +390,17 @@ NUMBERS = st.integers(min_value=0, max_value=30)
 def test_every_fitting_address_is_taken_once_and_the_oldest_first(
     records: dict[int, int], usable: set[int], reserved_numbers: set[int], seed: bytes
 ) -> None:
-    """Law: taking until nothing is left gives each usable, unreserved address once, in the order of release."""
+    """
+    Law.
+
+    Taking until nothing is left gives each usable, unreserved address once, in the order of
+    release.
+    """
     cooling = Cooling()
     for number, second in records.items():
-        cooling.put(let_go(make_record(f"10.6.0.{number}"), IPState.COOLING, f"2026-01-01T00:00:0{second}Z"))
+        cooling.put(
+            let_go(make_record(f"10.6.0.{number}"), IPState.COOLING, f"2026-01-01T00:00:0{second}Z")
+        )
     wanted, kept = of(usable), of(reserved_numbers)
 
     occupancy = []
@@ -349,7 +408,9 @@ def test_every_fitting_address_is_taken_once_and_the_oldest_first(
         occupancy.append(int(record.spec.ip.rpartition(".")[2]))
 
     assert sorted((usable - reserved_numbers) & records.keys()) == sorted(occupancy)
-    assert [records[number] for number in occupancy] == sorted(records[number] for number in occupancy)
+    assert [records[number] for number in occupancy] == sorted(
+        records[number] for number in occupancy
+    )
     assert len(records) - len(occupancy) == len(cooling)
 
 

@@ -19,7 +19,9 @@ from tests.fakes.objects import STATEFULSET, make_facts, make_pod, make_record, 
 from tests.unit.agent.simulation import Simulation, ips, with_owner
 
 
-async def restart(simulation: Simulation, pod: Pod, uid: str = "second", node: str = "node2", **more: Any) -> Pod:
+async def restart(
+    simulation: Simulation, pod: Pod, uid: str = "second", node: str = "node2", **more: Any
+) -> Pod:
     """Replace a StatefulSet's pod by its next incarnation."""
     simulation.cluster.drop(Pod, pod.metadata.name, pod.metadata.namespace)
     await asyncio.sleep(0.02)
@@ -27,7 +29,11 @@ async def restart(simulation: Simulation, pod: Pod, uid: str = "second", node: s
 
 
 async def test_a_statefulset_pod_keeps_its_address_on_another_node(simulation: Simulation) -> None:
-    """The next pod of the name gets the same address; the record names its UID, node and sandbox."""
+    """
+    The next pod of the name gets the same address.
+
+    The record names its UID, node and sandbox.
+    """
     simulation.pool()
     simulation.cluster.seed(make_statefulset("db", replicas=2))
     first = simulation.pod("db-1", uid="first", stateful=True)
@@ -45,7 +51,11 @@ async def test_a_statefulset_pod_keeps_its_address_on_another_node(simulation: S
 
 
 async def test_a_restart_asks_the_api_server_s_memory_only(simulation: Simulation) -> None:
-    """For a list from etcd the API server reads all records of the cluster: only a pod that never had an address needs one."""
+    """
+    For a list from etcd the API server reads all records of the cluster.
+
+    Only a pod that never had an address needs one.
+    """
     simulation.pool()
     first = simulation.pod("db-1", uid="first", stateful=True)
 
@@ -107,16 +117,25 @@ async def test_the_old_node_s_del_with_a_stale_mirror_takes_nothing(simulation: 
     assert ["second"] == [record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)]
 
 
-async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(simulation: Simulation) -> None:
+async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(
+    simulation: Simulation,
+) -> None:
     """A pod whose annotation names another pool gives the old address back, once it has the new one."""
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
     simulation.cluster.seed(make_statefulset("db", replicas=2))
-    first = simulation.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+    first = simulation.pod(
+        "db-1",
+        uid="first",
+        stateful=True,
+        annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}},
+    )
 
     async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(simulation, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        second = await restart(
+            simulation, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}}
+        )
         answer = await two.add(second)
 
     assert ["10.7.0.10"] == ips(answer)
@@ -124,32 +143,59 @@ async def test_a_changed_annotation_moves_a_static_pod_at_its_restart(simulation
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_an_old_address_whose_release_got_no_answer_is_not_kept(simulation: Simulation, after_commit: bool) -> None:
+async def test_an_old_address_whose_release_got_no_answer_is_not_kept(
+    simulation: Simulation, after_commit: bool
+) -> None:
     """A static pod that moved to another pool holds one address, whatever became of the first try to release the other."""
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
     simulation.cluster.seed(make_statefulset("db", replicas=2))
-    first = simulation.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+    first = simulation.pod(
+        "db-1",
+        uid="first",
+        stateful=True,
+        annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}},
+    )
 
     async with simulation.agent() as agent:
         await agent.add(first)
-        second = await restart(simulation, first, node="node1", annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
-        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        second = await restart(
+            simulation,
+            first,
+            node="node1",
+            annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}},
+        )
+        simulation.cluster.faults.fail_next(
+            "replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit
+        )
         await agent.add(second)
 
     assert {"10.7.0.10": "db-1"} == simulation.held()
 
 
-async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(simulation: Simulation) -> None:
-    """The old address is released at once; this node's mirror does not keep the other node's record of it."""
+async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(
+    simulation: Simulation,
+) -> None:
+    """
+    The old address is released at once.
+
+    This node's mirror does not keep the other node's record of it.
+    """
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
     simulation.cluster.seed(make_statefulset("db", replicas=2))
-    first = simulation.pod("db-1", uid="first", stateful=True, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}})
+    first = simulation.pod(
+        "db-1",
+        uid="first",
+        stateful=True,
+        annotations={"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}},
+    )
 
     async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         await one.add(first)
-        second = await restart(simulation, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}})
+        second = await restart(
+            simulation, first, annotations={"ipam.spidernet.io/ippool": {"ipv4": ["red"]}}
+        )
         assert ["10.7.0.10"] == ips(await two.add(second))
         await asyncio.sleep(0.02)
         assert ["10.7.0.10"] == [record.spec.ip for record in two.app.informers.records]
@@ -159,11 +205,18 @@ async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(simulat
 
 async def test_of_two_addresses_for_one_nic_the_later_stays(simulation: Simulation) -> None:
     """What an agent left that ended before it had released the former address is released at the pod's next start."""
-    for name, subnet, ip in (("blue", "10.6.0.0/16", "10.6.0.10"), ("red", "10.7.0.0/16", "10.7.0.10")):
+    for name, subnet, ip in (
+        ("blue", "10.6.0.0/16", "10.6.0.10"),
+        ("red", "10.7.0.0/16", "10.7.0.10"),
+    ):
         pool = Pool.parse(simulation.pool(name, subnet, ips=[ip], default=False))
-        made = make_record(ip, pool, make_facts(pool, pod=make_pod("db-1", uid="first"), owner=STATEFULSET))
+        made = make_record(
+            ip, pool, make_facts(pool, pod=make_pod("db-1", uid="first"), owner=STATEFULSET)
+        )
         stamp = "2026-01-02T00:00:00Z" if name == "red" else "2026-01-01T00:00:00Z"
-        simulation.cluster.seed(replace(made, metadata=replace(made.metadata, creation_timestamp=stamp)))
+        simulation.cluster.seed(
+            replace(made, metadata=replace(made.metadata, creation_timestamp=stamp))
+        )
     simulation.cluster.seed(make_statefulset("db", replicas=2))
     annotations = {"ipam.spidernet.io/ippool": {"ipv4": ["blue", "red"]}}
     pod = simulation.pod("db-1", uid="second", stateful=True, annotations=annotations)
@@ -204,7 +257,9 @@ async def test_a_hand_over_that_loses_a_race_is_judged_again(simulation: Simulat
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
-async def test_a_hand_over_without_an_answer_is_resolved(simulation: Simulation, after_commit: bool) -> None:
+async def test_a_hand_over_without_an_answer_is_resolved(
+    simulation: Simulation, after_commit: bool
+) -> None:
     """A lost answer is followed by a read: what happened is not done again, what did not is."""
     simulation.pool()
     first = simulation.pod("db-1", uid="first", stateful=True)
@@ -212,14 +267,18 @@ async def test_a_hand_over_without_an_answer_is_resolved(simulation: Simulation,
     async with simulation.agent("node1") as one, simulation.agent("node2") as two:
         before = await one.add(first)
         second = await restart(simulation, first)
-        simulation.cluster.faults.fail_next("replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit)
+        simulation.cluster.faults.fail_next(
+            "replace", SpiderIP, UnknownOutcome("cut"), after_commit=after_commit
+        )
         after = await two.add(second)
 
     assert before == after
     assert ["second"] == [record.spec.holder.uid for record in simulation.cluster.all(SpiderIP)]
 
 
-async def test_a_record_that_goes_during_a_hand_over_asks_to_try_again(simulation: Simulation) -> None:
+async def test_a_record_that_goes_during_a_hand_over_asks_to_try_again(
+    simulation: Simulation,
+) -> None:
     """A record that was released meanwhile is not given away."""
     simulation.pool()
     first = simulation.pod("db-1", uid="first", stateful=True)
@@ -237,7 +296,9 @@ async def test_a_record_that_goes_during_a_hand_over_asks_to_try_again(simulatio
             await two.add(second)
 
 
-async def test_a_stateless_pod_of_the_same_name_gets_an_address_of_its_own(simulation: Simulation) -> None:
+async def test_a_stateless_pod_of_the_same_name_gets_an_address_of_its_own(
+    simulation: Simulation,
+) -> None:
     """Only static pods take over by name."""
     simulation.pool()
     first = simulation.pod("web-1", uid="first")
@@ -252,8 +313,14 @@ async def test_a_stateless_pod_of_the_same_name_gets_an_address_of_its_own(simul
     assert 2 == len(simulation.held())
 
 
-async def test_a_virtual_machine_keeps_its_address_under_its_own_name(simulation: Simulation) -> None:
-    """Two pods of one machine (a restart, a migration) share the address; the record carries the machine's name."""
+async def test_a_virtual_machine_keeps_its_address_under_its_own_name(
+    simulation: Simulation,
+) -> None:
+    """
+    Two pods of one machine (a restart, a migration) share the address.
+
+    The record carries the machine's name.
+    """
     simulation.pool()
     first = simulation.cluster.seed(machine_pod("launcher-a", "first"))
 
@@ -290,7 +357,9 @@ async def test_somebody_else_s_static_address_is_not_taken(simulation: Simulatio
         (record,) = simulation.cluster.all(SpiderIP)
         stranger = replace(record.spec.holder, name="db-7")
         foreign = record_of(replace(record.spec, holder=stranger), record.metadata)
-        simulation.cluster.seed(replace(foreign, metadata=replace(foreign.metadata, labels=record.metadata.labels)))
+        simulation.cluster.seed(
+            replace(foreign, metadata=replace(foreign.metadata, labels=record.metadata.labels))
+        )
         second = await restart(simulation, first)
         await two.add(second)
 

@@ -70,7 +70,9 @@ async def test_losses_of_many_calls_share_one_list(cluster: FakeCluster, clock: 
     occupancy = Occupancy(cluster, clock)
     cluster.faults.latency_s = 0.01
 
-    await asyncio.gather(*(occupancy.lose("blue", ip_address(f"10.6.0.{n}")) for n in range(10, 20)))
+    await asyncio.gather(
+        *(occupancy.lose("blue", ip_address(f"10.6.0.{n}")) for n in range(10, 20))
+    )
 
     assert 1 == cluster.count("list")
 
@@ -130,7 +132,9 @@ async def test_an_own_release_is_known_at_once(cluster: FakeCluster, clock: Cloc
     assert news.is_set()
 
 
-async def test_a_record_that_leaves_the_node_is_only_not_known(cluster: FakeCluster, clock: Clock) -> None:
+async def test_a_record_that_leaves_the_node_is_only_not_known(
+    cluster: FakeCluster, clock: Clock
+) -> None:
     """A hand-over to another node drops the belief; what a list or a loss said stays."""
     occupancy = Occupancy(cluster, clock)
     record = make_record("10.6.0.10")
@@ -151,7 +155,11 @@ async def test_a_trial_is_taken_only_while_it_lasts(cluster: FakeCluster, clock:
 
 
 async def test_waiting_ends_with_news_or_when_a_list_is_due(cluster: FakeCluster) -> None:
-    """A release wakes at once; without one it is time to list again two seconds after the last list."""
+    """
+    A release wakes at once.
+
+    Without one it is time to list again two seconds after the last list.
+    """
     occupancy = Occupancy(cluster)
     await occupancy.refresh("blue")
     news = occupancy.news
@@ -174,7 +182,11 @@ async def test_news_before_the_wait_are_not_missed(cluster: FakeCluster) -> None
 
 
 async def test_a_failed_list_leaves_what_is_known(cluster: FakeCluster, clock: Clock) -> None:
-    """The error is told, the losses stay, and the next list may begin at once: else a pool would pass for full unseen."""
+    """
+    The error is told, the losses stay, and the next list may begin at once.
+
+    Else a pool would pass for full unseen.
+    """
     occupancy = Occupancy(cluster, clock)
     cluster.faults.fail_next("list", SpiderIP, Unreachable("down"))
     await occupancy.lose("blue", TEN)

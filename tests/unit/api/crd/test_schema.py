@@ -17,7 +17,9 @@ DEPLOYED = Path(__file__).parents[4] / "deploy" / "crds"
 @cache
 def crd(plural: str) -> dict[str, Any]:
     """Give one rendered definition."""
-    document: dict[str, Any] = yaml.safe_load(render_crds()[f"spiderpool.spidernet.io_{plural}.yaml"])
+    document: dict[str, Any] = yaml.safe_load(
+        render_crds()[f"spiderpool.spidernet.io_{plural}.yaml"]
+    )
     return document
 
 
@@ -53,7 +55,9 @@ def test_writing(tmp_path: Path) -> None:
         ("spidermultusconfigs", "SpiderMultusConfig", "smc", "Namespaced", None),
     ],
 )
-def test_names(plural: str, kind: str, short: str, scope: str, subresources: dict[str, Any] | None) -> None:
+def test_names(
+    plural: str, kind: str, short: str, scope: str, subresources: dict[str, Any] | None
+) -> None:
     """Names, scope and status subresource are the reference's."""
     document = crd(plural)
     names, (version,) = document["spec"]["names"], document["spec"]["versions"]
@@ -66,7 +70,11 @@ def test_names(plural: str, kind: str, short: str, scope: str, subresources: dic
         names["shortNames"],
         names["categories"],
     )
-    assert (scope, "v2beta1", subresources) == (document["spec"]["scope"], version["name"], version.get("subresources"))
+    assert (scope, "v2beta1", subresources) == (
+        document["spec"]["scope"],
+        version["name"],
+        version.get("subresources"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,11 @@ def test_columns(plural: str, columns: str) -> None:
 
 
 def test_fields_of_a_pool() -> None:
-    """Only the subnet is required; flags default to false; the family is 4 or 6; counts are not negative."""
+    """
+    Only the subnet is required; flags default to false; the family is 4 or 6.
+
+    Counts are not negative.
+    """
     spec, status = schema("spiderippools", "spec"), schema("spiderippools", "status")
 
     assert ["subnet"] == spec["required"]
@@ -102,7 +114,11 @@ def test_fields_of_a_pool() -> None:
     assert {"type": "array", "items": {"type": "string"}} == spec["properties"]["namespaceName"]
     assert spec["properties"]["podAffinity"]["x-kubernetes-map-type"] == "atomic"
     assert status["properties"]["allocatedIPs"]["type"] == "string"
-    assert status["properties"]["totalIPCount"] == {"type": "integer", "format": "int64", "minimum": 0}
+    assert status["properties"]["totalIPCount"] == {
+        "type": "integer",
+        "format": "int64",
+        "minimum": 0,
+    }
 
 
 def test_fields_of_an_endpoint() -> None:
@@ -112,13 +128,21 @@ def test_fields_of_an_endpoint() -> None:
 
     assert ["current", "ownerControllerType", "ownerControllerName"] == status["required"]
     assert ["interface"] == entry["required"]
-    assert entry["properties"]["vlan"] == {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094, "default": 0}
+    assert entry["properties"]["vlan"] == {
+        "type": "integer",
+        "format": "int64",
+        "minimum": 0,
+        "maximum": 4094,
+        "default": 0,
+    }
 
 
 def test_rules_of_a_record() -> None:
     """Address, pool and family never change, and the name is tied to the address."""
     spec, whole = schema("spiderips", "spec"), schema("spiderips")
-    immutable = [key for key, field in spec["properties"].items() if "x-kubernetes-validations" in field]
+    immutable = [
+        key for key, field in spec["properties"].items() if "x-kubernetes-validations" in field
+    ]
 
     assert ["ip", "pool", "family"] == immutable
     assert "self.metadata.name == self.spec.ip" in whole["x-kubernetes-validations"][0]["rule"]
@@ -126,23 +150,41 @@ def test_rules_of_a_record() -> None:
 
 
 def test_fields_of_a_coordinator() -> None:
-    """Defaults, closed sets and limits are those of datapath.md 3.1; what the API server does not fill in has no default."""
-    spec, status = schema("spidercoordinators", "spec"), schema("spidercoordinators", "status")
-    defaults = {key: field["default"] for key, field in spec["properties"].items() if "default" in field}
+    """
+    Defaults, closed sets and limits are those of datapath.md 3.1.
 
-    assert {"mode": "auto", "tunePodRoutes": True, "hostRuleTable": 500, "podRPFilter": 0, "txQueueLen": 0} == defaults
+    What the API server does not fill in has no default.
+    """
+    spec, status = schema("spidercoordinators", "spec"), schema("spidercoordinators", "status")
+    defaults = {
+        key: field["default"] for key, field in spec["properties"].items() if "default" in field
+    }
+
+    assert {
+        "mode": "auto",
+        "tunePodRoutes": True,
+        "hostRuleTable": 500,
+        "podRPFilter": 0,
+        "txQueueLen": 0,
+    } == defaults
     assert ["auto", "underlay", "overlay", "disabled"] == spec["properties"]["mode"]["enum"]
-    assert ["auto", "cluster", "calico", "cilium", "none"] == spec["properties"]["podCIDRType"]["enum"]
+    assert ["auto", "cluster", "calico", "cilium", "none"] == spec["properties"]["podCIDRType"][
+        "enum"
+    ]
     assert {"type": "integer", "format": "int64", "minimum": 1} == spec["properties"]["vethMTU"]
     assert ["dst", "gw"] == spec["properties"]["policyRoutes"]["items"]["required"]
-    assert {"hijackCIDR", "podMACPrefix", "podDefaultRouteNIC", "vethLinkAddress"} <= spec["properties"].keys()
+    assert {"hijackCIDR", "podMACPrefix", "podDefaultRouteNIC", "vethLinkAddress"} <= spec[
+        "properties"
+    ].keys()
     assert ["phase"] == status["required"]
     assert ["phase", "reason", "overlayPodCIDR", "serviceCIDR"] == list(status["properties"])
 
 
 def defaults_of(fields: dict[str, Any]) -> dict[str, Any]:
     """Give the defaults of an object's own fields."""
-    return {key: field["default"] for key, field in fields["properties"].items() if "default" in field}
+    return {
+        key: field["default"] for key, field in fields["properties"].items() if "default" in field
+    }
 
 
 def test_fields_of_a_network() -> None:
@@ -151,7 +193,9 @@ def test_fields_of_a_network() -> None:
     plugins = ["macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom"]
 
     assert plugins == spec["properties"]["cniType"]["enum"]
-    assert {"cniType": "custom", "enableCoordinator": True, "disableIPAM": False} == defaults_of(spec)
+    assert {"cniType": "custom", "enableCoordinator": True, "disableIPAM": False} == defaults_of(
+        spec
+    )
     assert schema("spidercoordinators", "spec") == spec["properties"]["coordinator"]
 
 
@@ -162,13 +206,21 @@ def test_fields_of_a_network() -> None:
         ("ipvlan", ["master"], {"mtu": 0}),
         ("vlan", ["master"], {"mtu": 0, "vlanMode": "manual"}),
         ("sriov", ["resourceName"], {"mtu": 0, "rdmaIsolation": False}),
-        ("ibsriov", ["resourceName"], {"linkState": "enable", "rdmaIsolation": True, "enableIbKubernetes": False}),
+        (
+            "ibsriov",
+            ["resourceName"],
+            {"linkState": "enable", "rdmaIsolation": True, "enableIbKubernetes": False},
+        ),
         ("ipoib", ["master"], {}),
         ("ovs", ["bridge"], {}),
     ],
 )
 def test_blocks_of_a_network(block: str, required: list[str], defaults: dict[str, Any]) -> None:
-    """Required fields and defaults of each block are those of datapath.md 4.1; every block may name pools."""
+    """
+    Required fields and defaults of each block are those of datapath.md 4.1.
+
+    Every block may name pools.
+    """
     fields = schema("spidermultusconfigs", "spec", block)
 
     assert (required, defaults) == (fields["required"], defaults_of(fields))
@@ -179,12 +231,23 @@ def test_limits_of_a_network() -> None:
     """VLANs end at 4094, bonds have the modes 0 to 6 and need a name."""
     macvlan = schema("spidermultusconfigs", "spec", "macvlan")["properties"]
 
-    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094} == macvlan["vlanID"]
-    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 6} == macvlan["bond"]["properties"]["mode"]
+    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 4094} == macvlan[
+        "vlanID"
+    ]
+    assert {"type": "integer", "format": "int64", "minimum": 0, "maximum": 6} == macvlan["bond"][
+        "properties"
+    ]["mode"]
     assert ["name", "mode"] == macvlan["bond"]["required"]
 
 
-PLURALS = ["spiderippools", "spiderreservedips", "spiderendpoints", "spiderips", "spidercoordinators", "spidermultusconfigs"]
+PLURALS = [
+    "spiderippools",
+    "spiderreservedips",
+    "spiderendpoints",
+    "spiderips",
+    "spidercoordinators",
+    "spidermultusconfigs",
+]
 
 
 @pytest.mark.parametrize("plural", PLURALS)

@@ -20,7 +20,11 @@ def cluster(*nodes: str) -> FakeCluster:
     found = FakeCluster()
     for node in nodes:
         meta = ObjectMeta(name=f"agent-{node}", namespace="kube-system", labels={LABEL: "true"})
-        found.seed(AgentPod(metadata=meta, spec=AgentSpec(node_name=node), status=AgentStatus(phase="Running")))
+        found.seed(
+            AgentPod(
+                metadata=meta, spec=AgentSpec(node_name=node), status=AgentStatus(phase="Running")
+            )
+        )
     return found
 
 
@@ -49,12 +53,21 @@ async def test_one_node() -> None:
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each setting with what it was, what it is and what becomes of it; then each node's word on INVALID packets."""
+    """
+    Each setting with what it was, what it is and what becomes of it.
+
+    Then each node's word on INVALID packets.
+    """
     changed = (
         ChangedSetting(key=FILTER, before="2", after="0"),
         ChangedSetting(key=FORWARD, before="0", after="1", kept=True),
     )
-    show([NodeReport(node="node1", settings=changed, explanation="fine"), NodeReport(node="node2", explanation="bad")])
+    show(
+        [
+            NodeReport(node="node1", settings=changed, explanation="fine"),
+            NodeReport(node="node2", explanation="bad"),
+        ]
+    )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
 
     assert [

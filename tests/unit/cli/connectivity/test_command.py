@@ -16,7 +16,12 @@ import msgspec
 import pytest
 
 from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.kubernetes.core import Namespace, NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec, PodIP
+from spiderpool.api.kubernetes.core import (
+    Namespace,
+    NetworkAttachmentDefinition,
+    NetworkAttachmentDefinitionSpec,
+    PodIP,
+)
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.agents import AgentPod, AgentSpec, Container
 from spiderpool.cli.connectivity.command import Options, choose_network, is_underlay, read_recipe
@@ -51,12 +56,20 @@ RECIPE = Recipe("test", "spiderpool:1", "Never", NETWORK, {4: ("blue",), 6: ("bl
 
 
 def test_probes() -> None:
-    """Of each kind one pod asks, on the first node, and one answers on every node; names are unique."""
+    """
+    Of each kind one pod asks, on the first node, and one answers on every node.
+
+    Names are unique.
+    """
     probes = plan_probes(["a", "b"], tuple(Kind))
 
     assert 9 == len({probe.name for probe in probes})
-    assert [(kind, "a") for kind in Kind] == [(probe.kind, probe.node) for probe in probes if not probe.answers]
-    assert [(kind, node) for kind in Kind for node in "ab"] == [(p.kind, p.node) for p in probes if p.answers]
+    assert [(kind, "a") for kind in Kind] == [
+        (probe.kind, probe.node) for probe in probes if not probe.answers
+    ]
+    assert [(kind, node) for kind in Kind for node in "ab"] == [
+        (p.kind, p.node) for p in probes if p.answers
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +86,11 @@ def test_annotations(kind: Kind, expected: dict[str, str]) -> None:
     pools = json.loads(annotations.pop("ipam.spidernet.io/ippools", "[]"))
 
     assert {key: value for key, value in expected.items() if key != "interface"} == annotations
-    nic = [{"interface": expected["interface"], "ipv4": ["blue"], "ipv6": ["blue6"]}] if expected else []
+    nic = (
+        [{"interface": expected["interface"], "ipv4": ["blue"], "ipv6": ["blue6"]}]
+        if expected
+        else []
+    )
     assert nic == pools
 
 
@@ -99,12 +116,17 @@ def test_addresses() -> None:
         {"name": "kube-system/macvlan", "interface": "net1", "ips": ["10.7.200.1", "fd00::1"]},
     ]
     pod = ProbePod(
-        metadata=ObjectMeta(name="server-multi-1", annotations={"k8s.v1.cni.cncf.io/network-status": json.dumps(status)}),
+        metadata=ObjectMeta(
+            name="server-multi-1",
+            annotations={"k8s.v1.cni.cncf.io/network-status": json.dumps(status)},
+        ),
         status=ProbeStatus(phase="Running", pod_ips=(PodIP(ip="10.233.100.1"),)),
     )
     service = Service(spec=ServiceSpec(cluster_ips=("10.233.0.10",)))
 
-    found = list(read_addresses(Probe(Kind.MULTI, "node1", "server-multi-1", answers=True), pod, service))
+    found = list(
+        read_addresses(Probe(Kind.MULTI, "node1", "server-multi-1", answers=True), pod, service)
+    )
 
     assert [
         (Goal.MULTI_OVERLAY_IP, ip_address("10.233.100.1")),
@@ -124,9 +146,25 @@ def test_service_of_both_families() -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"plugins": [{"type": "macvlan", "ipam": {"type": "spiderpool"}}, {"type": "coordinator"}]}, True),
+        (
+            {
+                "plugins": [
+                    {"type": "macvlan", "ipam": {"type": "spiderpool"}},
+                    {"type": "coordinator"},
+                ]
+            },
+            True,
+        ),
         ({"plugins": [{"type": "macvlan", "ipam": {"type": "spiderpool"}}]}, False),
-        ({"plugins": [{"type": "macvlan", "ipam": {"type": "host-local"}}, {"type": "coordinator"}]}, False),
+        (
+            {
+                "plugins": [
+                    {"type": "macvlan", "ipam": {"type": "host-local"}},
+                    {"type": "coordinator"},
+                ]
+            },
+            False,
+        ),
         ({"type": "macvlan", "ipam": {"type": "spiderpool"}}, False),
         ([], False),
         ({"plugins": 3}, False),
@@ -146,19 +184,28 @@ def test_network_that_is_no_json() -> None:
     ("report", "stage", "words"),
     [
         (Report(Stage.DONE, "10.0.0.1", 4, "10.0.0.9", "server", ""), Stage.DONE, ""),
-        (Report(Stage.DONE, "10.0.0.1", 4, "10.0.0.9", "other", ""), Stage.TRANSFER, "pod other answers in place of server"),
+        (
+            Report(Stage.DONE, "10.0.0.1", 4, "10.0.0.9", "other", ""),
+            Stage.TRANSFER,
+            "pod other answers in place of server",
+        ),
         (Report(Stage.CONNECT, UNSET, 0, "", "", "unreachable"), Stage.CONNECT, "unreachable"),
     ],
 )
 def test_reports(report: Report, stage: Stage, words: str) -> None:
-    """A transfer that another pod answered is no success; a socket without a route has no address."""
+    """
+    A transfer that another pod answered is no success.
+
+    A socket without a route has no address.
+    """
     read = read_report(report, ip_address("10.0.0.2"), "server")
 
     assert (stage, words) == (read.stage, read.words)
     assert (report.client == UNSET) == (read.client is None)
 
 
-# --- programs -------------------------------------------------------------------------------------------------------------
+# --- programs
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -170,14 +217,22 @@ def server() -> Iterator[int]:
             with contextlib.suppress(OSError):
                 while True:
                     connection, (seen, _) = listening.accept()
-                    threading.Thread(target=serve.answer, args=(connection, f"::ffff:{seen}", 5000, 300), daemon=True).start()
+                    threading.Thread(
+                        target=serve.answer,
+                        args=(connection, f"::ffff:{seen}", 5000, 300),
+                        daemon=True,
+                    ).start()
 
         threading.Thread(target=run, daemon=True).start()
         yield listening.getsockname()[1]
 
 
 def test_transfer(server: int) -> None:
-    """Both directions pass; the client learns its address as the server saw it, and who answered."""
+    """
+    Both directions pass.
+
+    The client learns its address as the server saw it, and who answered.
+    """
     report = transfer("127.0.0.1", server, 5000, 300, 5)
 
     assert ("done", "127.0.0.1", "127.0.0.1", socket.gethostname()) == (
@@ -207,7 +262,9 @@ def test_transfer_without_server() -> None:
 
 def test_programs_run_by_their_text(server: int) -> None:
     """In a pod the program comes by an environment variable."""
-    asked = json.dumps({"targets": [["127.0.0.1", server]], "give": 5000, "take": 300, "timeout_s": 5})
+    asked = json.dumps(
+        {"targets": [["127.0.0.1", server]], "give": 5000, "take": 300, "timeout_s": 5}
+    )
     done = subprocess.run(  # noqa: S603
         [sys.executable, *TRANSFER_COMMAND[1:], asked],
         env={"TRANSFER": read_program("transfer")},
@@ -220,7 +277,8 @@ def test_programs_run_by_their_text(server: int) -> None:
     assert ["done"] == [report["stage"] for report in json.loads(done.stdout)]
 
 
-# --- the scene ------------------------------------------------------------------------------------------------------------
+# --- the scene
+# ------------------------------------------------------------------------------------------------------------
 
 
 def scene(cluster: FakeCluster, said: list[str]) -> Scene:
@@ -272,16 +330,23 @@ async def test_other_refusals_are_told() -> None:
         await Scene(cluster, RECIPE, plan_probes(["a"], [Kind.OVERLAY]), lambda _: None).build()
 
 
-# --- choices --------------------------------------------------------------------------------------------------------------
+# --- choices
+# --------------------------------------------------------------------------------------------------------------
 
 
 async def with_networks(*names: str) -> KubeClient:
     """Make a cluster with networks of the underlay, and one of another kind."""
     cluster = FakeCluster()
-    chain = {"plugins": [{"type": "macvlan", "ipam": {"type": "spiderpool"}}, {"type": "coordinator"}]}
+    chain = {
+        "plugins": [{"type": "macvlan", "ipam": {"type": "spiderpool"}}, {"type": "coordinator"}]
+    }
     for name, config in [*((name, json.dumps(chain)) for name in names), ("other", "{}")]:
         spec = NetworkAttachmentDefinitionSpec(config=config)
-        await cluster.create(NetworkAttachmentDefinition(metadata=ObjectMeta(name=name, namespace="kube-system"), spec=spec))
+        await cluster.create(
+            NetworkAttachmentDefinition(
+                metadata=ObjectMeta(name=name, namespace="kube-system"), spec=spec
+            )
+        )
     return cast("KubeClient", cluster)
 
 
@@ -291,7 +356,8 @@ async def test_only_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "words"), [((), "none"), (("blue", "green"), "several: kube-system/blue, kube-system/green")]
+    ("names", "words"),
+    [((), "none"), (("blue", "green"), "several: kube-system/blue, kube-system/green")],
 )
 async def test_choice_of_networks(names: tuple[str, ...], words: str) -> None:
     """Where there is none, or a choice, the user is asked for it."""
@@ -302,11 +368,34 @@ async def test_choice_of_networks(names: tuple[str, ...], words: str) -> None:
 async def test_pools_by_family() -> None:
     """Pools that the user names go to the family that they are of."""
     cluster = FakeCluster()
-    for name, subnet in (("blue", "10.7.0.0/16"), ("blue6", "fd00:7::/64"), ("green", "10.6.0.0/16")):
-        await cluster.create(SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet)))
-    options = Options(("a",), (4, 6), "test", "", NETWORK, ("blue", "blue6", "green"), 5.0, keep=False, output=Output.TABLE)
-    agent = AgentPod(spec=AgentSpec(containers=(Container(name="agent", image="spiderpool:9", image_pull_policy="Never"),)))
+    for name, subnet in (
+        ("blue", "10.7.0.0/16"),
+        ("blue6", "fd00:7::/64"),
+        ("green", "10.6.0.0/16"),
+    ):
+        await cluster.create(
+            SpiderIPPool(metadata=ObjectMeta(name=name), spec=IPPoolSpec(subnet=subnet))
+        )
+    options = Options(
+        ("a",),
+        (4, 6),
+        "test",
+        "",
+        NETWORK,
+        ("blue", "blue6", "green"),
+        5.0,
+        keep=False,
+        output=Output.TABLE,
+    )
+    agent = AgentPod(
+        spec=AgentSpec(
+            containers=(Container(name="agent", image="spiderpool:9", image_pull_policy="Never"),)
+        )
+    )
 
     recipe = await read_recipe(cast("KubeClient", cluster), options, NETWORK, agent)
 
-    assert Recipe("test", "spiderpool:9", "Never", NETWORK, {4: ("blue", "green"), 6: ("blue6",)}) == recipe
+    assert (
+        Recipe("test", "spiderpool:9", "Never", NETWORK, {4: ("blue", "green"), 6: ("blue6",)})
+        == recipe
+    )

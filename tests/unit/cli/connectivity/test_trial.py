@@ -24,30 +24,48 @@ from tests.fakes.cluster import FakeCluster
 
 RECIPE = Recipe("test", "spiderpool:1", "Never")
 CASE = Case(Placement("node1", "node2"), 4, Kind.OVERLAY, Goal.OVERLAY_POD)
-DONE = {"stage": "done", "client": "10.0.0.1", "clientPort": 4, "seen": "10.0.0.1", "name": "server-overlay-2", "words": ""}
+DONE = {
+    "stage": "done",
+    "client": "10.0.0.1",
+    "clientPort": 4,
+    "seen": "10.0.0.1",
+    "name": "server-overlay-2",
+    "words": "",
+}
 LATE = {**DONE, "stage": "transfer", "words": "timed out"}
 
 
 @dataclass
 class Pods:
-    """Containers that run what they are asked to: transfers end as planned, surveys show pods without any route."""
+    """
+    Containers that run what they are asked to.
+
+    Transfers end as planned, surveys show pods without any route.
+    """
 
     transfers: list[dict[str, Any]]
     survey_error: Exception | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
 
-    async def execute(self, pod: str, namespace: str, container: str, command: Sequence[str], *, timeout_s: float) -> Executed:
+    async def execute(
+        self, pod: str, namespace: str, container: str, command: Sequence[str], *, timeout_s: float
+    ) -> Executed:
         """Answer."""
         assert timeout_s > 0
         self.asked.append((namespace, container))
         if tuple(command[:3]) == TRANSFER_COMMAND:
-            assert ["client-overlay", [["10.0.0.2", 8080]]] == [pod, json.loads(command[3])["targets"]]
+            assert ["client-overlay", [["10.0.0.2", 8080]]] == [
+                pod,
+                json.loads(command[3])["targets"],
+            ]
             return Executed(0, json.dumps([self.transfers.pop(0)]).encode(), b"")
         if self.survey_error:
             raise self.survey_error
         node, *pods = command[3:]
         names = [word.partition("=")[2] for word in pods]
-        return Executed(0, json.dumps([{"node": node, "pod": name} for name in ("", *names)]).encode(), b"")
+        return Executed(
+            0, json.dumps([{"node": node, "pod": name} for name in ("", *names)]).encode(), b""
+        )
 
 
 async def trial(pods: Pods) -> Trial:
@@ -64,7 +82,13 @@ async def trial(pods: Pods) -> Trial:
         for node in ("node1", "node2")
     }
     addresses = {("node2", Goal.OVERLAY_POD, 4): ip_address("10.0.0.2")}
-    return Trial(cast("KubeClient", pods), Scene(cluster, RECIPE, probes, lambda _: None), agents, addresses, timeout_s=1)
+    return Trial(
+        cast("KubeClient", pods),
+        Scene(cluster, RECIPE, probes, lambda _: None),
+        agents,
+        addresses,
+        timeout_s=1,
+    )
 
 
 async def test_first_attempt() -> None:
@@ -92,13 +116,18 @@ async def test_failure_is_explained() -> None:
 
     assert not result.passed
     assert result.diagnosis is not None
-    assert (Reason.NO_ROUTE, "pod client-overlay") == (result.diagnosis.reason, result.diagnosis.station)
+    assert (Reason.NO_ROUTE, "pod client-overlay") == (
+        result.diagnosis.reason,
+        result.diagnosis.station,
+    )
     assert 4 == pods.asked.count(("kube-system", "agent"))
 
 
 async def test_no_right_to_look() -> None:
     """Who may not run programs in the agents' pods gets the table all the same, without reasons."""
-    (result,) = await (await trial(Pods([LATE, LATE], Forbidden("pods/exec is forbidden")))).run([CASE])
+    (result,) = await (await trial(Pods([LATE, LATE], Forbidden("pods/exec is forbidden")))).run(
+        [CASE]
+    )
 
     assert result.diagnosis is not None
     assert Reason.UNKNOWN is result.diagnosis.reason

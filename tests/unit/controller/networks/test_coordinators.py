@@ -10,7 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from spiderpool.api.crd.coordinator import CoordinatorSpec, CoordinatorStatus, PodCIDRType, SpiderCoordinator
+from spiderpool.api.crd.coordinator import (
+    CoordinatorSpec,
+    CoordinatorStatus,
+    PodCIDRType,
+    SpiderCoordinator,
+)
 from spiderpool.api.kubernetes.core import ConfigMap
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.networks.coordinators import (
@@ -39,9 +44,13 @@ KUBEADM = "networking:\n  podSubnet: 10.233.64.0/18\n  serviceSubnet: 10.233.0.0
 OLD_API = 99  # calls that find no such kind
 
 
-def coordinator(kind: PodCIDRType = PodCIDRType.CLUSTER, name: str = "default") -> SpiderCoordinator:
+def coordinator(
+    kind: PodCIDRType = PodCIDRType.CLUSTER, name: str = "default"
+) -> SpiderCoordinator:
     """Make an object without a status."""
-    return SpiderCoordinator(metadata=ObjectMeta(name=name), spec=CoordinatorSpec(pod_cidr_type=kind))
+    return SpiderCoordinator(
+        metadata=ObjectMeta(name=name), spec=CoordinatorSpec(pod_cidr_type=kind)
+    )
 
 
 def config(name: str, **data: str) -> ConfigMap:
@@ -51,23 +60,32 @@ def config(name: str, **data: str) -> ConfigMap:
 
 def service(name: str, *cidrs: str, created: str = "2026-01-01T00:00:00Z") -> ServiceCIDR:
     """Make a ServiceCIDR."""
-    return ServiceCIDR(metadata=ObjectMeta(name=name, creation_timestamp=created), spec=CidrsSpec(cidrs=cidrs))
+    return ServiceCIDR(
+        metadata=ObjectMeta(name=name, creation_timestamp=created), spec=CidrsSpec(cidrs=cidrs)
+    )
 
 
 def manager(*words: str) -> StartedPod:
     """Make the pod of the controller manager."""
     meta = ObjectMeta(
-        name="kube-controller-manager-node1", namespace="kube-system", labels={"component": "kube-controller-manager"}
+        name="kube-controller-manager-node1",
+        namespace="kube-system",
+        labels={"component": "kube-controller-manager"},
     )
     return StartedPod(
-        metadata=meta, spec=StartedPodSpec(containers=(Container(command=("kube-controller-manager",), args=words),))
+        metadata=meta,
+        spec=StartedPodSpec(
+            containers=(Container(command=("kube-controller-manager",), args=words),)
+        ),
     )
 
 
 def without(scene: Scene, *kinds: type[KubeObject]) -> None:
     """Let the API server not know some kinds."""
     for kind in kinds:
-        scene.cluster.faults.fail_next("list", kind, NotFound(f"no {kind.resource.plural}"), times=OLD_API)
+        scene.cluster.faults.fail_next(
+            "list", kind, NotFound(f"no {kind.resource.plural}"), times=OLD_API
+        )
 
 
 @asynccontextmanager
@@ -101,7 +119,9 @@ async def status_of(scene: Scene, folder: Path) -> CoordinatorStatus:
 
 def synced(pods: tuple[str, ...], services: tuple[str, ...]) -> CoordinatorStatus:
     """Give a status as it is read back: an empty list is one."""
-    return CoordinatorStatus(phase="Synced", reason="", overlay_pod_cidr=pods, service_cidr=services)
+    return CoordinatorStatus(
+        phase="Synced", reason="", overlay_pod_cidr=pods, service_cidr=services
+    )
 
 
 async def test_kubeadm(scene: Scene, tmp_path: Path) -> None:
@@ -127,21 +147,33 @@ async def test_service_cidrs(scene: Scene, tmp_path: Path) -> None:
 async def test_manager(scene: Scene, tmp_path: Path) -> None:
     """Without kubeadm, the flags of the controller manager say it."""
     without(scene, *SERVICE_KINDS)
-    scene.cluster.seed(manager("--cluster-cidr=10.1.0.0/16", "--service-cluster-ip-range=10.2.0.0/16"))
+    scene.cluster.seed(
+        manager("--cluster-cidr=10.1.0.0/16", "--service-cluster-ip-range=10.2.0.0/16")
+    )
     scene.cluster.seed(coordinator())
 
     assert synced(("10.1.0.0/16",), ("10.2.0.0/16",)) == await status_of(scene, tmp_path)
 
 
 async def test_manager_and_kubeadm(scene: Scene, tmp_path: Path) -> None:
-    """What the manager leaves open kubeadm may say; a container before the manager's does not hide it."""
+    """
+    What the manager leaves open kubeadm may say.
+
+    A container before the manager's does not hide it.
+    """
     without(scene, *SERVICE_KINDS)
-    scene.cluster.seed(config("kubeadm-config", ClusterConfiguration="networking: {podSubnet: 10.1.0.0/16}"))
+    scene.cluster.seed(
+        config("kubeadm-config", ClusterConfiguration="networking: {podSubnet: 10.1.0.0/16}")
+    )
     pod = manager("--service-cluster-ip-range", "$(RANGE)")
     (container,) = pod.spec.containers
-    named = msgspec.structs.replace(container, env=(Variable(name="RANGE", value="10.2.0.0/16"), Variable(name="KEY")))
+    named = msgspec.structs.replace(
+        container, env=(Variable(name="RANGE", value="10.2.0.0/16"), Variable(name="KEY"))
+    )
     sidecar = Container(name="proxy", command=("proxy",))
-    scene.cluster.seed(msgspec.structs.replace(pod, spec=StartedPodSpec(containers=(sidecar, named))))
+    scene.cluster.seed(
+        msgspec.structs.replace(pod, spec=StartedPodSpec(containers=(sidecar, named)))
+    )
     scene.cluster.seed(coordinator())
 
     assert synced(("10.1.0.0/16",), ("10.2.0.0/16",)) == await status_of(scene, tmp_path)
@@ -174,9 +206,17 @@ def calico_pool(
 
 @pytest.mark.parametrize("kind", [CalicoIPPool, CalicoIPPoolV3])
 @pytest.mark.parametrize("name", ["calico", "k8s-pod-network"])
-async def test_calico(scene: Scene, tmp_path: Path, name: str, kind: type[CalicoIPPool | CalicoIPPoolV3]) -> None:
-    """Pools of Calico say it: one that is disabled, since pods still have its addresses; none that is being deleted."""
-    (tmp_path / "10-calico.conflist").write_text(json.dumps({"name": name, "plugins": [{"type": "calico"}]}))
+async def test_calico(
+    scene: Scene, tmp_path: Path, name: str, kind: type[CalicoIPPool | CalicoIPPoolV3]
+) -> None:
+    """
+    Pools of Calico say it: one that is disabled, since pods still have its addresses.
+
+    None that is being deleted.
+    """
+    (tmp_path / "10-calico.conflist").write_text(
+        json.dumps({"name": name, "plugins": [{"type": "calico"}]})
+    )
     scene.cluster.seed(config("kubeadm-config", ClusterConfiguration=KUBEADM))
     scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
     if kind is CalicoIPPoolV3:
@@ -186,7 +226,9 @@ async def test_calico(scene: Scene, tmp_path: Path, name: str, kind: type[Calico
     scene.cluster.seed(calico_pool("three", "10.246.0.0/16", kind=kind, going=True))
     scene.cluster.seed(coordinator(PodCIDRType.AUTO))
 
-    assert synced(("10.244.0.0/16", "10.245.0.0/16"), ("10.96.0.0/12",)) == await status_of(scene, tmp_path)
+    assert synced(("10.244.0.0/16", "10.245.0.0/16"), ("10.96.0.0/12",)) == await status_of(
+        scene, tmp_path
+    )
 
 
 async def test_calico_is_followed(scene: Scene, tmp_path: Path) -> None:
@@ -210,7 +252,11 @@ async def test_calico_is_followed(scene: Scene, tmp_path: Path) -> None:
 
 
 async def test_no_calico(scene: Scene, tmp_path: Path) -> None:
-    """`calico` in a cluster that has neither group says so; where one may not be read, that is said too."""
+    """
+    `calico` in a cluster that has neither group says so.
+
+    Where one may not be read, that is said too.
+    """
     without(scene, CalicoIPPool)
     refused = Forbidden("list ippools: not allowed")
     scene.cluster.faults.fail_next("list", CalicoIPPoolV3, refused, times=OLD_API)
@@ -219,7 +265,9 @@ async def test_no_calico(scene: Scene, tmp_path: Path) -> None:
     status = await status_of(scene, tmp_path)
 
     assert ("NotReady", ()) == (status.phase, status.overlay_pod_cidr)
-    assert status.reason.startswith("podCIDRType is calico, and this cluster has no IPPools of Calico")
+    assert status.reason.startswith(
+        "podCIDRType is calico, and this cluster has no IPPools of Calico"
+    )
     assert status.reason.endswith("; list ippools: not allowed")
 
 
@@ -242,17 +290,25 @@ async def test_cilium(scene: Scene, tmp_path: Path, kind: type[CiliumPodIPPool])
     """Cilium with pools of its own: they say it, of both families."""
     scene.cluster.seed(config("cilium-config", ipam="multi-pool"))
     scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
-    spec = CiliumPoolSpec(ipv4=CiliumFamily(cidrs=("10.5.0.0/16",)), ipv6=CiliumFamily(cidrs=("fd00:5::/64",)))
+    spec = CiliumPoolSpec(
+        ipv4=CiliumFamily(cidrs=("10.5.0.0/16",)), ipv6=CiliumFamily(cidrs=("fd00:5::/64",))
+    )
     if kind is CiliumPodIPPoolV2:
         without(scene, CiliumPodIPPool)
     scene.cluster.seed(kind(metadata=ObjectMeta(name="default"), spec=spec))
     scene.cluster.seed(coordinator(PodCIDRType.CILIUM))
 
-    assert synced(("10.5.0.0/16", "fd00:5::/64"), ("10.96.0.0/12",)) == await status_of(scene, tmp_path)
+    assert synced(("10.5.0.0/16", "fd00:5::/64"), ("10.96.0.0/12",)) == await status_of(
+        scene, tmp_path
+    )
 
 
 async def test_changes_are_followed(scene: Scene, tmp_path: Path) -> None:
-    """What was read is watched: a new kubeadm configuration, a new ServiceCIDR, another type are in the status at once."""
+    """
+    What was read is watched.
+
+    A new kubeadm configuration, a new ServiceCIDR, another type are in the status at once.
+    """
     scene.cluster.seed(coordinator())
     scene.cluster.seed(service("kubernetes", "10.96.0.0/12"))
     async with keeping(scene, tmp_path) as keeper:
@@ -302,7 +358,10 @@ def test_first_cni(tmp_path: Path) -> None:
     assert "" == find_cni(tmp_path)
     for name, text in (
         ("00-multus.conf", {"name": "multus-cni-network", "type": "multus"}),
-        ("00-spiderpool.conflist", {"name": "multus-cni-network", "plugins": [{"type": "spiderpool-multus"}]}),
+        (
+            "00-spiderpool.conflist",
+            {"name": "multus-cni-network", "plugins": [{"type": "spiderpool-multus"}]},
+        ),
         ("20-later.conf", {"name": "later", "type": "bridge"}),
         ("10-first.conflist", {"name": "first", "plugins": [{"type": "ptp"}]}),
     ):
@@ -314,5 +373,8 @@ def test_first_cni(tmp_path: Path) -> None:
 
 def test_no_folder(tmp_path: Path) -> None:
     """A folder that cannot be read is named."""
-    with pytest.raises(InvalidRequest, match=r"CNI configurations in .*/none cannot be read: No such file or directory"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"CNI configurations in .*/none cannot be read: No such file or directory",
+    ):
         find_cni(tmp_path / "none")

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.crd.multusconfig import CNIType, IpoibConfig, MultusConfigSpec, SpiderMultusConfig
-from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, NetworkAttachmentDefinitionSpec
+from spiderpool.api.crd.multusconfig import (
+    CNIType,
+    IpoibConfig,
+    MultusConfigSpec,
+    SpiderMultusConfig,
+)
+from spiderpool.api.kubernetes.core import (
+    NetworkAttachmentDefinition,
+    NetworkAttachmentDefinitionSpec,
+)
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.networks.multusconfigs import GOING_S, MultusConfigs
 from tests.unit.controller.conftest import Scene, settle
@@ -20,11 +28,19 @@ OTHERS = NetworkAttachmentDefinitionSpec(config='{"type":"bridge"}')
 
 
 def network(
-    name: str = "net", uid: str = "u1", annotations: dict[str, str] | None = None, master: str = "ibs5f0"
+    name: str = "net",
+    uid: str = "u1",
+    annotations: dict[str, str] | None = None,
+    master: str = "ibs5f0",
 ) -> SpiderMultusConfig:
     """Make a network that needs no coordinator."""
-    spec = MultusConfigSpec(cni_type=CNIType.IPOIB, enable_coordinator=False, ipoib=IpoibConfig(master=master))
-    return SpiderMultusConfig(metadata=ObjectMeta(name=name, namespace="ns", uid=uid, annotations=annotations or {}), spec=spec)
+    spec = MultusConfigSpec(
+        cni_type=CNIType.IPOIB, enable_coordinator=False, ipoib=IpoibConfig(master=master)
+    )
+    return SpiderMultusConfig(
+        metadata=ObjectMeta(name=name, namespace="ns", uid=uid, annotations=annotations or {}),
+        spec=spec,
+    )
 
 
 def owner(name: str = "net", uid: str = "u1") -> OwnerReference:
@@ -39,7 +55,9 @@ def owner(name: str = "net", uid: str = "u1") -> OwnerReference:
     )
 
 
-def definition(name: str = "net", *owners: OwnerReference, **meta: object) -> NetworkAttachmentDefinition:
+def definition(
+    name: str = "net", *owners: OwnerReference, **meta: object
+) -> NetworkAttachmentDefinition:
     """Make a definition that says something else."""
     metadata = ObjectMeta(name=name, namespace="ns", owner_references=owners, **meta)  # type: ignore[arg-type]
     return NetworkAttachmentDefinition(metadata=metadata, spec=OTHERS)
@@ -60,7 +78,11 @@ class Keeper:
 
     def one(self, name: str = "net") -> NetworkAttachmentDefinition:
         """Give the definition of that name."""
-        return next(found for found in self.scene.cluster.all(NetworkAttachmentDefinition) if found.metadata.name == name)
+        return next(
+            found
+            for found in self.scene.cluster.all(NetworkAttachmentDefinition)
+            if found.metadata.name == name
+        )
 
 
 @asynccontextmanager
@@ -87,11 +109,17 @@ async def test_made(scene: Scene) -> None:
 
 
 async def test_followed(scene: Scene) -> None:
-    """A changed network changes its definition, annotations that it lost included; labels of others stay."""
+    """
+    A changed network changes its definition, annotations that it lost included.
+
+    Labels of others stay.
+    """
     scene.cluster.seed(network(annotations={"a": "b"}))
     async with keeping(scene) as keeper:
         before = keeper.one()
-        scene.cluster.seed(replace(before, metadata=replace(before.metadata, labels={"mine": "yes"})))
+        scene.cluster.seed(
+            replace(before, metadata=replace(before.metadata, labels={"mine": "yes"}))
+        )
         scene.cluster.seed(network(annotations={"c": "d"}, master="ibs6f0"))
         await keeper.run()
         found = keeper.one()
@@ -130,7 +158,11 @@ async def test_taken_over(scene: Scene) -> None:
     async with keeping(scene) as keeper:
         found = keeper.one()
 
-    assert (CONFIG, (owner(),), {}) == (found.spec.config, found.metadata.owner_references, found.metadata.annotations)
+    assert (CONFIG, (owner(),), {}) == (
+        found.spec.config,
+        found.metadata.owner_references,
+        found.metadata.annotations,
+    )
 
 
 async def test_of_a_network_that_is_gone(scene: Scene) -> None:
@@ -155,7 +187,9 @@ async def test_of_another_network(scene: Scene) -> None:
 
 async def test_on_its_way_out(scene: Scene) -> None:
     """A definition that is being deleted is waited for, and made anew when it is gone."""
-    scene.cluster.seed(definition("net", finalizers=("x",), deletion_timestamp="2026-01-01T00:00:00Z"))
+    scene.cluster.seed(
+        definition("net", finalizers=("x",), deletion_timestamp="2026-01-01T00:00:00Z")
+    )
     scene.cluster.seed(network())
     async with keeping(scene) as keeper:
         assert OTHERS == keeper.one().spec
@@ -171,7 +205,9 @@ async def test_wrong_network(scene: Scene) -> None:
     async with keeping(scene) as keeper:
         await keeper.run(600)
         assert () == scene.cluster.all(NetworkAttachmentDefinition)
-        assert [("net", "NetworkNotWritten", "cniType is ipoib, and its settings are missing")] == scene.told.events
+        assert [
+            ("net", "NetworkNotWritten", "cniType is ipoib, and its settings are missing")
+        ] == scene.told.events
         scene.cluster.seed(network())
         await keeper.run()
         assert CONFIG == keeper.one().spec.config

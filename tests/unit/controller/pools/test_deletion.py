@@ -43,7 +43,11 @@ async def test_living_pool_stays(scene: Scene) -> None:
 
 
 async def test_used_pool_stays_and_says_why(scene: Scene) -> None:
-    """A deleted pool whose addresses are held stays, and an Event names the pods; with the last release it goes."""
+    """
+    A deleted pool whose addresses are held stays, and an Event names the pods.
+
+    With the last release it goes.
+    """
     scene.cluster.seed(make_pool(going=True))
     first = scene.cluster.seed(make_record("10.6.0.10", "web-1", "u1"))
     second = scene.cluster.seed(make_record("10.6.0.11", "web-2", "u2"))
@@ -123,7 +127,9 @@ async def test_cooling_records_go_with_their_pool(scene: Scene) -> None:
 async def test_other_finalizers_stay(scene: Scene) -> None:
     """Only our own finalizer is taken off."""
     pool = make_pool(going=True)
-    scene.cluster.seed(type(pool)(metadata=_with_finalizer(pool, "example.com/keep"), spec=pool.spec))
+    scene.cluster.seed(
+        type(pool)(metadata=_with_finalizer(pool, "example.com/keep"), spec=pool.spec)
+    )
     await run(scene, await keep(scene))
 
     assert ("example.com/keep",) == scene.cluster.all(SpiderIPPool)[0].metadata.finalizers

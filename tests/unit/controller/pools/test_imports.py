@@ -17,10 +17,20 @@ from spiderpool.controller.pools.imports import LOOK_AGAIN_S, Imports
 from spiderpool.controller.pools.pool_status import Projection
 from spiderpool.errors import Unreachable
 from tests.fakes.cluster import Call
-from tests.unit.controller.conftest import NAMESPACE, Scene, make_pod, make_pool, make_record, settle
+from tests.unit.controller.conftest import (
+    NAMESPACE,
+    Scene,
+    make_pod,
+    make_pool,
+    make_record,
+    settle,
+)
 
 TEN = {f"10.6.0.{n}": {"pod": f"ns/p{n}", "podUid": f"u{n}"} for n in range(10, 20)}
-OURS = {"app.kubernetes.io/component": "spiderpool-agent", "spiderpool.spidernet.io/one-object-per-address": "true"}
+OURS = {
+    "app.kubernetes.io/component": "spiderpool-agent",
+    "spiderpool.spidernet.io/one-object-per-address": "true",
+}
 THEIRS = {"app.kubernetes.io/component": "spiderpool-agent"}
 
 
@@ -49,7 +59,9 @@ def make_endpoint(
     """Make an endpoint as Go Spiderpool writes it, finalizer included."""
     owners = () if static else (OwnerReference(api_version="v1", kind="Pod", name=name, uid=uid),)
     return SpiderEndpoint(
-        metadata=ObjectMeta(name=name, namespace="ns", finalizers=(FINALIZER,), owner_references=owners),
+        metadata=ObjectMeta(
+            name=name, namespace="ns", finalizers=(FINALIZER,), owner_references=owners
+        ),
         status=EndpointStatus(
             current=EndpointCurrent(uid=uid, node="node2", ips=nics),
             owner_controller_type=owner,
@@ -65,11 +77,19 @@ def records(scene: Scene) -> dict[str, SpiderIP]:
 
 def is_marked(scene: Scene, name: str = "blue") -> bool:
     """Whether a stored pool carries the mark."""
-    return any(ANNO_IMPORTED in p.metadata.annotations for p in scene.cluster.all(SpiderIPPool) if p.metadata.name == name)
+    return any(
+        ANNO_IMPORTED in p.metadata.annotations
+        for p in scene.cluster.all(SpiderIPPool)
+        if p.metadata.name == name
+    )
 
 
 async def test_records_come_from_status_and_endpoint(scene: Scene) -> None:
-    """A record holds what pool status and endpoint say together: holder, node, NIC, gateway, routes of its family."""
+    """
+    A record holds what pool status and endpoint say together.
+
+    Holder, node, NIC, gateway, routes of its family.
+    """
     text = '{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'
     scene.cluster.seed(make_pool(marked=False, allocated=text))
     nics = (
@@ -111,11 +131,18 @@ async def test_records_come_from_status_and_endpoint(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "kind"), [("StatefulSet", HolderKind.POD), ("VirtualMachineInstance", HolderKind.VIRTUAL_MACHINE)]
+    ("owner", "kind"),
+    [("StatefulSet", HolderKind.POD), ("VirtualMachineInstance", HolderKind.VIRTUAL_MACHINE)],
 )
 async def test_static_holders_stay_static(scene: Scene, owner: str, kind: HolderKind) -> None:
-    """Addresses of StatefulSets and virtual machines outlive their pods: their endpoints have no owner (ipam.md 1.4)."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/db-0","podUid":"u"}}'))
+    """
+    Addresses of StatefulSets and virtual machines outlive their pods.
+
+    Their endpoints have no owner (ipam.md 1.4).
+    """
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/db-0","podUid":"u"}}')
+    )
     nic = EndpointIP(interface="eth0", ipv4="10.6.0.10/16", ipv4_pool="blue")
     scene.cluster.seed(make_endpoint("db-0", "u", (nic,), owner=owner, static=True))
     await run(scene, await take_over(scene))
@@ -142,8 +169,14 @@ async def test_ipv6_addresses_get_canonical_records(scene: Scene) -> None:
 
 
 async def test_allocation_without_endpoint_is_taken_over(scene: Scene) -> None:
-    """An allocation whose endpoint was never written has a record too; NIC and node are not known."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'))
+    """
+    An allocation whose endpoint was never written has a record too.
+
+    NIC and node are not known.
+    """
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}')
+    )
     await run(scene, await take_over(scene))
 
     assert ("u", "", "") == _holder_facts(records(scene)["10.6.0.10"])
@@ -233,7 +266,9 @@ async def test_crash_between_any_two_writes_is_mended(scene: Scene, step: int) -
 
 async def test_pool_is_marked_before_it_is_projected(scene: Scene) -> None:
     """In the order of writes the mark comes before the first status, so a crash never leaves a projection unmarked."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'))
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}')
+    )
     context = await scene.lead()
     imports = Imports(context, scene.told, NAMESPACE, clock=scene.clock)
     projection = Projection(context, limit=5000, clock=scene.clock)
@@ -244,22 +279,36 @@ async def test_pool_is_marked_before_it_is_projected(scene: Scene) -> None:
         await projection.queue.run_due()
         await imports.queue.run_due()
 
-    writes = [(c.verb, c.plural) for c in scene.cluster.calls if c.verb not in {"get", "list", "watch"}]
-    assert [("create", "spiderips"), ("patch", "spiderippools"), ("patch", "spiderippools")] == writes
+    writes = [
+        (c.verb, c.plural) for c in scene.cluster.calls if c.verb not in {"get", "list", "watch"}
+    ]
+    assert [
+        ("create", "spiderips"),
+        ("patch", "spiderippools"),
+        ("patch", "spiderippools"),
+    ] == writes
     pool = scene.cluster.all(SpiderIPPool)[0]
     assert '{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}' == pool.status.allocated_ips
     assert 1 == pool.status.allocated_ip_count
 
 
 async def test_status_that_changes_during_the_import_is_read_again(scene: Scene) -> None:
-    """The mark is conditional: an allocation that came after the status was read is imported as well."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'))
+    """
+    The mark is conditional.
+
+    An allocation that came after the status was read is imported as well.
+    """
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}')
+    )
     imports = await take_over(scene)
     both = '{"10.6.0.10":{"pod":"ns/p","podUid":"u"},"10.6.0.11":{"pod":"ns/q","podUid":"v"}}'
 
     async def add(call: Call) -> None:
         if call.verb == "create" and len(records(scene)) == 0:
-            await scene.cluster.patch(SpiderIPPool, "blue", {"status": {"allocatedIPs": both}}, subresource="status")
+            await scene.cluster.patch(
+                SpiderIPPool, "blue", {"status": {"allocatedIPs": both}}, subresource="status"
+            )
 
     scene.cluster.on_write(add)
     await run(scene, imports)
@@ -272,7 +321,9 @@ async def test_status_that_changes_during_the_import_is_read_again(scene: Scene)
 
 async def test_address_that_somebody_else_holds_is_reported(scene: Scene) -> None:
     """An address with another holder is left to it; an Event names both, and the import goes on."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'))
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}')
+    )
     scene.cluster.seed(make_record("10.6.0.10", "q", "v", pool="red"))
     await run(scene, await take_over(scene))
 
@@ -282,9 +333,16 @@ async def test_address_that_somebody_else_holds_is_reported(scene: Scene) -> Non
     assert is_marked(scene)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"10.6.0.10":{"pod":"p","podUid":"u"}}', '{"x":{"pod":"ns/p","podUid":"u"}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"10.6.0.10":{"pod":"p","podUid":"u"}}', '{"x":{"pod":"ns/p","podUid":"u"}}'],
+)
 async def test_unreadable_status_is_reported_and_not_marked(scene: Scene, text: str) -> None:
-    """A status that cannot be read stops the import of its pool with an Event; other pools go on."""
+    """
+    A status that cannot be read stops the import of its pool with an Event.
+
+    Other pools go on.
+    """
     scene.cluster.seed(make_pool(marked=False, allocated=text))
     scene.cluster.seed(make_pool("red", marked=False, subnet="10.7.0.0/16", ips=(), gateway=None))
     await run(scene, await take_over(scene))
@@ -297,8 +355,14 @@ async def test_unreadable_status_is_reported_and_not_marked(scene: Scene, text: 
 
 
 async def test_endpoints_lose_their_finalizer_after_the_import(scene: Scene) -> None:
-    """The finalizer goes when all pools are imported, not before; the rest of the endpoint stays."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'))
+    """
+    The finalizer goes when all pools are imported, not before.
+
+    The rest of the endpoint stays.
+    """
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}')
+    )
     nic = EndpointIP(interface="eth0", ipv4="10.6.0.10/16", ipv4_pool="blue")
     endpoint = scene.cluster.seed(make_endpoint("p", "u", (nic,)))
     scene.cluster.seed(make_pod("old", "a2", namespace=NAMESPACE, labels=THEIRS))
@@ -324,8 +388,14 @@ async def test_finalizers_left_by_a_crash_go_with_the_next_leader(scene: Scene) 
 
 
 async def test_pool_on_its_way_out_is_taken_over(scene: Scene) -> None:
-    """A deleted pool whose allocations wait is imported as well: its pods still wear the addresses."""
-    pool = make_pool(marked=False, going=True, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}')
+    """
+    A deleted pool whose allocations wait is imported as well.
+
+    Its pods still wear the addresses.
+    """
+    pool = make_pool(
+        marked=False, going=True, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'
+    )
     scene.cluster.seed(replace(pool, metadata=replace(pool.metadata, finalizers=(FINALIZER,))))
     await run(scene, await take_over(scene))
 

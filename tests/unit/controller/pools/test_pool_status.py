@@ -40,7 +40,9 @@ async def run(scene: Scene, projection: Projection, seconds: float) -> int:
 
 def status_of(scene: Scene, name: str = "blue") -> IPPoolStatus:
     """Give the stored status of a pool."""
-    return next(pool.status for pool in scene.cluster.all(SpiderIPPool) if pool.metadata.name == name)
+    return next(
+        pool.status for pool in scene.cluster.all(SpiderIPPool) if pool.metadata.name == name
+    )
 
 
 async def test_status_has_the_form_that_other_tools_read(scene: Scene) -> None:
@@ -142,7 +144,9 @@ async def test_large_pool_is_written_every_ten_seconds_at_most(scene: Scene) -> 
     """Above 200 records writes are ten seconds apart."""
     scene.cluster.seed(make_pool(ips=("10.6.0.10-10.6.2.250",)))
     for index in range(300):
-        scene.cluster.seed(make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}"))
+        scene.cluster.seed(
+            make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}")
+        )
     projection = await project(scene)
     await run(scene, projection, 15)
     writes = 0
@@ -161,7 +165,9 @@ async def test_large_burst_is_written_when_it_rests(scene: Scene) -> None:
     projection = await project(scene)
     await run(scene, projection, 20)
     for index in range(300):
-        scene.cluster.seed(make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}"))
+        scene.cluster.seed(
+            make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}")
+        )
     assert 1 == await run(scene, projection, 0.7)
     assert 300 == status_of(scene).allocated_ip_count
 
@@ -208,7 +214,9 @@ SMALL, LARGE = SMALL_POOL, SMALL_POOL + 1
         (SMALL, None, Written(), -math.inf),
     ],
 )
-def test_when_a_write_is_due(records: int, unrest: ChangeRate | None, written: Written, expected: float) -> None:
+def test_when_a_write_is_due(
+    records: int, unrest: ChangeRate | None, written: Written, expected: float
+) -> None:
     """A pool is written at rest or after a gap of unrest, never sooner than a gap after its last write of that size."""
     assert expected == write_due_s(records, unrest, written)
 
@@ -221,6 +229,8 @@ async def test_burst_into_a_small_pool_ends_without_waiting(scene: Scene) -> Non
     scene.cluster.seed(make_record("10.6.0.10", "first", "u"))
     assert 1 == await run(scene, projection, 0.5)
     for index in range(300):
-        scene.cluster.seed(make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}"))
+        scene.cluster.seed(
+            make_record(f"10.6.{1 + index // 200}.{index % 200}", f"p{index}", f"u{index}")
+        )
     assert 1 == await run(scene, projection, 1)
     assert 301 == status_of(scene).allocated_ip_count

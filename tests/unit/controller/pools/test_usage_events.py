@@ -16,7 +16,9 @@ from tests.unit.controller.conftest import Scene, Told, make_pool, settle
 
 def used(held: int | None, pool: SpiderIPPool | None = None) -> SpiderIPPool:
     """Make a pool of 20 addresses of which some are held."""
-    return replace(pool or make_pool(), status=IPPoolStatus(total_ip_count=20, allocated_ip_count=held))
+    return replace(
+        pool or make_pool(), status=IPPoolStatus(total_ip_count=20, allocated_ip_count=held)
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,11 @@ def used(held: int | None, pool: SpiderIPPool | None = None) -> SpiderIPPool:
     ],
 )
 def test_nearly_full(held: int, total: int, percent: int, was: bool, expected: bool) -> None:
-    """From the threshold on, until 5 points below; never when switched off, and never without addresses."""
+    """
+    From the threshold on, until 5 points below.
+
+    Never when switched off, and never without addresses.
+    """
     assert expected is is_nearly_full(held, total, percent, was=was)
 
 
@@ -52,12 +58,20 @@ async def test_events(scene: Scene) -> None:
     Fullness(context, warned, informed, percent=90).start()
 
     for held in (18, 19, 20, 17, 16, 10):
-        await scene.cluster.patch(SpiderIPPool, "blue", {"status": {"allocatedIPCount": held}}, subresource="status")
+        await scene.cluster.patch(
+            SpiderIPPool, "blue", {"status": {"allocatedIPCount": held}}, subresource="status"
+        )
         await settle()
 
     text = "pool blue: 18 of 20 addresses are held; when none is left pods wait: add addresses, or a further pool"
     assert [("blue", "PoolNearlyFull", text)] == warned.events
-    assert [("blue", "PoolUsageNormal", "pool blue: 16 of 20 addresses are held: not nearly full any more")] == informed.events
+    assert [
+        (
+            "blue",
+            "PoolUsageNormal",
+            "pool blue: 16 of 20 addresses are held: not nearly full any more",
+        )
+    ] == informed.events
 
 
 async def test_what_is_full_when_leadership_begins(scene: Scene) -> None:

@@ -15,7 +15,16 @@ from msgspec.structs import replace
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
-from spiderpool.api.kubernetes.core import Node, NodeCondition, NodeStatus, Ordinals, Pod, PodIP, StatefulSet, StatefulSetSpec
+from spiderpool.api.kubernetes.core import (
+    Node,
+    NodeCondition,
+    NodeStatus,
+    Ordinals,
+    Pod,
+    PodIP,
+    StatefulSet,
+    StatefulSetSpec,
+)
 from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.reclaim.reclaimer import STATIC_LOOK_S, Reclaim
@@ -25,7 +34,15 @@ from spiderpool.records.build import let_go, marked, suspicion_of
 from spiderpool.records.cooldown import QUARANTINE_S
 from spiderpool.records.lifecycle import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
 from tests.fakes.cluster import Call, FakeCluster
-from tests.unit.controller.conftest import Clock, Scene, Told, make_pod, make_pool, make_record, settle
+from tests.unit.controller.conftest import (
+    Clock,
+    Scene,
+    Told,
+    make_pod,
+    make_pool,
+    make_record,
+    settle,
+)
 
 
 class Counts(list[Trigger | None]):
@@ -68,11 +85,14 @@ def resting(scene: Scene) -> list[str]:
     return [record.spec.ip for record in scene.cluster.all(SpiderIP) if not record.held]
 
 
-def make_statefulset(name: str = "db", replicas: int | None = 3, start: int | None = None) -> StatefulSet:
+def make_statefulset(
+    name: str = "db", replicas: int | None = 3, start: int | None = None
+) -> StatefulSet:
     """Make a StatefulSet."""
     ordinals = None if start is None else Ordinals(start=start)
     return StatefulSet(
-        metadata=ObjectMeta(name=name, namespace="ns", generation=1), spec=StatefulSetSpec(replicas=replicas, ordinals=ordinals)
+        metadata=ObjectMeta(name=name, namespace="ns", generation=1),
+        spec=StatefulSetSpec(replicas=replicas, ordinals=ordinals),
     )
 
 
@@ -187,7 +207,9 @@ async def test_reclaim_can_be_switched_off(scene: Scene) -> None:
     assert [] == resting(scene)
 
 
-@pytest.mark.parametrize(("state", "seconds"), [(IPState.COOLING, COOL_DOWN_S), (IPState.QUARANTINED, QUARANTINE_S)])
+@pytest.mark.parametrize(
+    ("state", "seconds"), [(IPState.COOLING, COOL_DOWN_S), (IPState.QUARANTINED, QUARANTINE_S)]
+)
 async def test_unheld_records_end_by_time(scene: Scene, state: IPState, seconds: float) -> None:
     """Cooling and quarantined addresses become free when their time is over, by the observer's clock."""
     scene.cluster.seed(make_pool())
@@ -229,7 +251,9 @@ async def test_address_taken_back_from_cooling_stays(scene: Scene) -> None:
         (make_statefulset(), "db", False),
     ],
 )
-async def test_static_holders_are_judged_by_their_owner(scene: Scene, owner: StatefulSet | None, name: str, kept: bool) -> None:
+async def test_static_holders_are_judged_by_their_owner(
+    scene: Scene, owner: StatefulSet | None, name: str, kept: bool
+) -> None:
     """A missing pod keeps its address while its StatefulSet exists and wants that ordinal (ipam.md 3.6)."""
     if owner is not None:
         scene.cluster.seed(owner)
@@ -291,7 +315,11 @@ def make_endpoint(name: str = "db-0", *, owned: bool = False) -> SpiderEndpoint:
 
 
 async def test_endpoint_goes_with_the_last_static_record(scene: Scene) -> None:
-    """An endpoint of a static holder goes when its last address is reclaimed; that of another pod is not ours to delete."""
+    """
+    An endpoint of a static holder goes when its last address is reclaimed.
+
+    That of another pod is not ours to delete.
+    """
     scene.cluster.seed(make_endpoint())
     scene.cluster.seed(make_endpoint("p", owned=True))
     scene.cluster.seed(make_record("10.6.0.10", "db-0", static=True))
@@ -303,7 +331,11 @@ async def test_endpoint_goes_with_the_last_static_record(scene: Scene) -> None:
 
 
 async def test_orphaned_endpoint_is_found_by_the_scan(scene: Scene) -> None:
-    """An endpoint of a static holder without address and pod (a crash after the release) goes; one in use stays."""
+    """
+    An endpoint of a static holder without address and pod (a crash after the release) goes.
+
+    One in use stays.
+    """
     scene.cluster.seed(make_endpoint("db-0"))
     scene.cluster.seed(make_endpoint("db-1"))
     scene.cluster.seed(make_endpoint("db-2"))
@@ -312,12 +344,16 @@ async def test_orphaned_endpoint_is_found_by_the_scan(scene: Scene) -> None:
     scene.cluster.seed(make_record("10.6.0.12", "db-2", static=True))
     await run(scene, await reclaim(scene))
 
-    assert ["db-1", "db-2"] == [endpoint.metadata.name for endpoint in scene.cluster.all(SpiderEndpoint)]
+    assert ["db-1", "db-2"] == [
+        endpoint.metadata.name for endpoint in scene.cluster.all(SpiderEndpoint)
+    ]
 
 
 async def test_endpoints_stay_while_pools_wait_for_their_import(scene: Scene) -> None:
     """Before the import endpoints have no records; they are what the import reads."""
-    scene.cluster.seed(make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/db-0","podUid":"u"}}'))
+    scene.cluster.seed(
+        make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/db-0","podUid":"u"}}')
+    )
     scene.cluster.seed(make_endpoint())
     await run(scene, await reclaim(scene))
 
@@ -338,11 +374,27 @@ async def test_new_leader_begins_with_a_scan(scene: Scene) -> None:
     assert [] == held(scene)
 
 
-STEPS = ("create", "delete", "replace", "claim", "hand_over", "late", "hold", "show", "wait", "reclaim", "fail")
+STEPS = (
+    "create",
+    "delete",
+    "replace",
+    "claim",
+    "hand_over",
+    "late",
+    "hold",
+    "show",
+    "wait",
+    "reclaim",
+    "fail",
+)
 
 
 class Story:
-    """Pods, records, faults and reclaim in any order; every delete of a record is checked against the law."""
+    """
+    Pods, records, faults and reclaim in any order.
+
+    Every delete of a record is checked against the law.
+    """
 
     def __init__(self, scene: Scene, worker: Reclaim, choices: Random, *, static: bool) -> None:
         self.scene = scene
@@ -387,10 +439,16 @@ class Story:
         await self.create(name)
 
     async def claim(self, name: str) -> None:
-        """A pod gets an address, if that one is free; the record may be seen before the pod is, watches are not in step."""
+        """
+        A pod gets an address, if that one is free.
+
+        The record may be seen before the pod is, watches are not in step.
+        """
         ip = f"10.6.0.{self.choices.randrange(10, 18)}"
         if name in dict(self.living) and ip not in held(self.scene):
-            record = self.cluster.seed(make_record(ip, name, dict(self.living)[name], static=self.static))
+            record = self.cluster.seed(
+                make_record(ip, name, dict(self.living)[name], static=self.static)
+            )
             if self.choices.random() < 0.5:
                 self.worker._context.records.remember(record)
 
@@ -425,7 +483,9 @@ class Story:
 
     async def fail(self, _: str) -> None:
         """The next read or delete fails."""
-        self.cluster.faults.fail_next(self.choices.choice(["get", "delete"]), None, Unreachable("down"))
+        self.cluster.faults.fail_next(
+            self.choices.choice(["get", "delete"]), None, Unreachable("down")
+        )
 
     async def end(self) -> None:
         """All is shown, nothing fails any more, and reclaim has the time it needs."""
@@ -443,7 +503,12 @@ class Story:
 )
 @pytest.mark.timeout(120)
 def test_no_living_pod_loses_its_address(steps: list[str], seed: int, static: bool) -> None:
-    """Law: whatever happens in whatever order, no pod that lives loses its record, and in the end nothing is leaked."""
+    """
+    Law.
+
+    Whatever happens in whatever order, no pod that lives loses its record, and in the end nothing
+    is leaked.
+    """
     asyncio.run(_play(steps, Random(seed), static=static))  # noqa: S311 - a story, not a secret
 
 
@@ -459,7 +524,9 @@ async def _play(steps: list[str], choices: Random, *, static: bool) -> None:
         assert [] == story.stolen
         wanted = {"p-0", "p-1"} if static else set()
         holders = [record.spec.holder for record in scene.cluster.all(SpiderIP)]
-        assert [] == [h for h in holders if (h.name, h.uid) not in story.living and h.name not in wanted]
+        assert [] == [
+            h for h in holders if (h.name, h.uid) not in story.living and h.name not in wanted
+        ]
 
 
 async def test_record_that_its_node_released_first_is_no_failure(scene: Scene) -> None:
@@ -478,7 +545,9 @@ def make_node(*, ready: bool = True) -> Node:
     """Make the node of all records."""
     return Node(
         metadata=ObjectMeta(name="node1"),
-        status=NodeStatus(conditions=(NodeCondition(type="Ready", status="True" if ready else "Unknown"),)),
+        status=NodeStatus(
+            conditions=(NodeCondition(type="Ready", status="True" if ready else "Unknown"),)
+        ),
     )
 
 
@@ -489,11 +558,17 @@ async def answer(scene: Scene, **annotations: str) -> None:
         (text,) = annotations.values()
         await scene.cluster.replace(marked(record, ANNO_IN_USE, text))
     else:
-        await scene.cluster.replace(let_go(record, IPState.COOLING, "now", suspicion=suspicion_of(record)))
+        await scene.cluster.replace(
+            let_go(record, IPState.COOLING, "now", suspicion=suspicion_of(record))
+        )
 
 
 async def test_a_ready_node_is_asked_first(scene: Scene) -> None:
-    """The record is marked with the reason; the node's release is counted, logged and told once, with the trigger."""
+    """
+    The record is marked with the reason.
+
+    The node's release is counted, logged and told once, with the trigger.
+    """
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_node())
     scene.cluster.seed(make_record())
@@ -502,18 +577,27 @@ async def test_a_ready_node_is_asked_first(scene: Scene) -> None:
     await run(scene, worker, SECOND_LOOK_S + 1)
 
     assert ["10.6.0.10"] == held(scene)
-    assert ["pod gone: pod ns/p does not exist"] == [suspicion_of(record) for record in scene.cluster.all(SpiderIP)]
+    assert ["pod gone: pod ns/p does not exist"] == [
+        suspicion_of(record) for record in scene.cluster.all(SpiderIP)
+    ]
     await answer(scene)
     await run(scene, worker, 1)
 
     assert [Trigger.POD_GONE] == counts
     ((pool, reason, text),) = scene.told.events
     assert ("blue", "IPReclaimed") == (pool, reason)
-    assert "10.6.0.10 of ns/p (eth0) is reclaimed: pod ns/p does not exist; no namespace of node node1 wears it" == text
+    assert (
+        "10.6.0.10 of ns/p (eth0) is reclaimed: pod ns/p does not exist; no namespace of node node1 wears it"
+        == text
+    )
 
 
 async def test_a_claim_that_holds_two_addresses_is_asked_about(scene: Scene) -> None:
-    """Both records of a living pod's one claim are marked; when its node has released one, the other's mark goes."""
+    """
+    Both records of a living pod's one claim are marked.
+
+    When its node has released one, the other's mark goes.
+    """
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_node())
     scene.cluster.seed(make_pod())
@@ -525,7 +609,9 @@ async def test_a_claim_that_holds_two_addresses_is_asked_about(scene: Scene) -> 
     first, second = scene.cluster.all(SpiderIP)
     text = "held twice: pod ns/p holds another IPv4 address for eth0"
     assert [text, text] == [suspicion_of(first), suspicion_of(second)]
-    await scene.cluster.replace(let_go(first, IPState.COOLING, "now", suspicion=suspicion_of(first)))
+    await scene.cluster.replace(
+        let_go(first, IPState.COOLING, "now", suspicion=suspicion_of(first))
+    )
     await settle()
     await run(scene, worker, 5)
 
@@ -552,7 +638,11 @@ async def test_a_silent_agent_is_not_waited_for_forever(scene: Scene) -> None:
 
 
 async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
-    """While the node says that a namespace wears the address it stays, however long; that is told."""
+    """
+    While the node says that a namespace wears the address it stays, however long.
+
+    That is told.
+    """
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_node())
     scene.cluster.seed(make_record())
@@ -615,7 +705,9 @@ async def test_a_pod_that_hangs_in_deletion(scene: Scene, ready: bool, switched_
     """Past its grace period a terminating pod's address goes, when the switch for its node's state is on."""
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_node(ready=ready))
-    scene.cluster.seed(make_pod(deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=20))
+    scene.cluster.seed(
+        make_pod(deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=20)
+    )
     scene.cluster.seed(make_record())
     rules = Rules(on_ready_node=switched_on and ready, on_lost_node=switched_on and not ready)
     worker = await reclaim(scene, rules=rules)
@@ -629,7 +721,11 @@ async def test_a_pod_that_hangs_in_deletion(scene: Scene, ready: bool, switched_
 
 
 async def test_a_finished_pod_gives_its_address_back(scene: Scene) -> None:
-    """A finished Job's pod that stays keeps nothing: its end is noticed by its phase, and its grace period is waited for."""
+    """
+    A finished Job's pod that stays keeps nothing.
+
+    Its end is noticed by its phase, and its grace period is waited for.
+    """
     scene.cluster.seed(make_pool())
     pod = scene.cluster.seed(make_pod())
     scene.cluster.seed(make_record())
@@ -646,11 +742,17 @@ async def test_a_finished_pod_gives_its_address_back(scene: Scene) -> None:
 
 
 async def test_a_pod_that_runs_without_an_address_is_found_by_the_scan(scene: Scene) -> None:
-    """With its switch on, a running pod without addresses in its status gives its record back; one with addresses does not."""
+    """
+    With its switch on, a running pod without addresses in its status gives its record back.
+
+    One with addresses does not.
+    """
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_pod("blank", "u1"))
     in_use = make_pod("worn", "u2")
-    scene.cluster.seed(replace(in_use, status=replace(in_use.status, pod_ips=(PodIP(ip="10.6.0.11"),))))
+    scene.cluster.seed(
+        replace(in_use, status=replace(in_use.status, pod_ips=(PodIP(ip="10.6.0.11"),)))
+    )
     scene.cluster.seed(make_record("10.6.0.10", "blank", "u1"))
     scene.cluster.seed(make_record("10.6.0.11", "worn", "u2"))
     await run(scene, await reclaim(scene, rules=Rules(blank=True)), SECOND_LOOK_S + 1)
@@ -685,7 +787,11 @@ async def test_a_pool_without_cool_down_gets_its_address_back_at_once(scene: Sce
 
 
 async def test_a_resting_address_that_its_pool_lost_goes_at_once(scene: Scene) -> None:
-    """An address that was moved out of its pool need not rest there: another pool may have it now."""
+    """
+    An address that was moved out of its pool need not rest there.
+
+    Another pool may have it now.
+    """
     scene.cluster.seed(make_pool(ips=("10.6.0.11-10.6.0.19",)))
     scene.cluster.seed(make_record(state=IPState.COOLING))
     await run(scene, await reclaim(scene), 1)

@@ -12,7 +12,10 @@ from spiderpool.controller.runtime.jsonpatch import diff
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab/~", max_size=2), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("ab/~", max_size=2), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 OBJECTS = st.dictionaries(st.text("ab/~", max_size=2), JSON, max_size=4)
@@ -21,7 +24,10 @@ OBJECTS = st.dictionaries(st.text("ab/~", max_size=2), JSON, max_size=4)
 def apply(document: Any, operations: list[dict[str, Any]]) -> Any:
     """Apply a patch as RFC 6902 says, for the operations that we write."""
     for operation in operations:
-        *parents, last = [token.replace("~1", "/").replace("~0", "~") for token in operation["path"].split("/")[1:]]
+        *parents, last = [
+            token.replace("~1", "/").replace("~0", "~")
+            for token in operation["path"].split("/")[1:]
+        ]
         target = document
         for token in parents:
             target = target[token]
@@ -37,7 +43,9 @@ def apply(document: Any, operations: list[dict[str, Any]]) -> Any:
 
 def copy(document: dict[str, Any]) -> dict[str, Any]:
     """Copy the objects of a document, deep enough for a patch."""
-    return {key: copy(value) if isinstance(value, dict) else value for key, value in document.items()}
+    return {
+        key: copy(value) if isinstance(value, dict) else value for key, value in document.items()
+    }
 
 
 @given(OBJECTS, OBJECTS)

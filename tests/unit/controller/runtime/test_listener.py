@@ -13,7 +13,12 @@ from aiohttp import web
 
 from spiderlab.pki import Issued, issue, make_authority
 from spiderpool.controller.health import webhook_probe
-from spiderpool.controller.runtime.listener import Certificate, Listener, follow_certificate, server_context
+from spiderpool.controller.runtime.listener import (
+    Certificate,
+    Listener,
+    follow_certificate,
+    server_context,
+)
 from spiderpool.controller.webhooks.pool_review import ReservedReviewer
 from spiderpool.controller.webhooks.server import admission_app
 from spiderpool.errors import InvalidRequest
@@ -40,14 +45,22 @@ async def trusts(authority: Issued, port: int) -> bool:
     context = ssl.create_default_context(cadata=authority.pem.decode())
     async with aiohttp.ClientSession() as session:
         try:
-            async with session.get(f"https://localhost:{port}/webhook-health-check", ssl=context) as answer:
+            async with session.get(
+                f"https://localhost:{port}/webhook-health-check", ssl=context
+            ) as answer:
                 return answer.status == 200
         except aiohttp.ClientConnectorCertificateError:
             return False
 
 
-async def test_certificate_is_loaded_again_when_its_files_change(tmp_path: Path, authorities: tuple[Issued, Issued]) -> None:
-    """New connections get the new certificate without a restart; files that do not fit each other leave the old one."""
+async def test_certificate_is_loaded_again_when_its_files_change(
+    tmp_path: Path, authorities: tuple[Issued, Issued]
+) -> None:
+    """
+    New connections get the new certificate without a restart.
+
+    Files that do not fit each other leave the old one.
+    """
     old, new = authorities
     certificate = write(tmp_path, old)
     tls = server_context(certificate)
@@ -55,7 +68,8 @@ async def test_certificate_is_loaded_again_when_its_files_change(tmp_path: Path,
     async with Listener(admission_app([ReservedReviewer(FEATURES)]), 0, tls) as listener:
         assert await trusts(old, listener.port)
         assert await webhook_probe(lambda: listener.port)() is None
-        certificate.cert.write_bytes(issue(new, "webhook", serves=("localhost",)).pem)  # its key is still to come
+        # its key is still to come
+        certificate.cert.write_bytes(issue(new, "webhook", serves=("localhost",)).pem)
         await asyncio.sleep(0.05)
         assert await trusts(old, listener.port)
 
@@ -72,14 +86,19 @@ async def test_certificate_is_loaded_again_when_its_files_change(tmp_path: Path,
 async def test_taken_port_is_named() -> None:
     """A port that somebody has is an error with its number."""
     async with Listener(web.Application(), 0) as first:
-        with pytest.raises(InvalidRequest, match=f"cannot listen on port {first.port}: Address already in use"):
+        with pytest.raises(
+            InvalidRequest, match=f"cannot listen on port {first.port}: Address already in use"
+        ):
             await Listener(web.Application(), first.port).__aenter__()
 
 
 async def test_missing_certificate_is_named(tmp_path: Path) -> None:
     """A certificate that cannot be read is an error with both paths."""
     certificate = Certificate(tmp_path / "a.crt", tmp_path / "a.key")
-    with pytest.raises(InvalidRequest, match=r"cannot use TLS certificate .*/a.crt with key .*/a.key: .*No such file"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"cannot use TLS certificate .*/a.crt with key .*/a.key: .*No such file",
+    ):
         server_context(certificate)
 
 

@@ -1,4 +1,8 @@
-"""Laws of automatic pools over any sequence of what users, pods and crashes do (issue 4: "A law-based test")."""
+"""
+Laws of automatic pools over any sequence of what users, pods and crashes do (issue 4.
+
+"A law-based test").
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,10 @@ APPS, SUBNETS = st.sampled_from(["web", "db"]), st.sampled_from(["s1", "s2"])
 Step = tuple[str, tuple[Any, ...]]
 
 STEPS: st.SearchStrategy[Step] = st.one_of(
-    st.tuples(st.just("scale"), st.tuples(APPS, st.integers(0, 5), SUBNETS, st.sampled_from([None, "+0", "+2", "3"]))),
+    st.tuples(
+        st.just("scale"),
+        st.tuples(APPS, st.integers(0, 5), SUBNETS, st.sampled_from([None, "+0", "+2", "3"])),
+    ),
     st.tuples(st.just("delete"), st.tuples(APPS)),
     st.tuples(st.just("claim"), st.tuples(st.integers(0, 30))),
     st.tuples(st.just("release"), st.tuples(st.integers(0, 30))),
@@ -39,18 +46,28 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
 
 
 class Life:
-    """What happens to the cluster of a desk; each step is one that the API server, with its webhooks, would allow."""
+    """
+    What happens to the cluster of a desk.
+
+    Each step is one that the API server, with its webhooks, would allow.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.number = 0
-        self.seen: list[Pool] = []  # the pools as agents know them: before the last step, so some seconds late
+        # the pools as agents know them: before the last step, so some seconds late
+        self.seen: list[Pool] = []
         desk.cluster.on_write(lambda _: self.check_always())
 
     async def scale(self, app: str, replicas: int, subnet: str, number: str | None) -> None:
         """A user makes an application, or changes its size, its subnet, its number."""
         annotations: dict[str, Any] = {SUBNET: {"ipv4": [subnet]}}
-        self.desk.app(app, replicas, annotations if number is None else {**annotations, NUMBER: number}, uid=UIDS[app])
+        self.desk.app(
+            app,
+            replicas,
+            annotations if number is None else {**annotations, NUMBER: number},
+            uid=UIDS[app],
+        )
 
     async def delete(self, app: str) -> None:
         """A user deletes an application, whose pods stay for now."""
@@ -64,12 +81,15 @@ class Life:
             (pool.name, ip)
             for pool in self.seen
             if pool.name in there
-            for ip in pool.total - AddressSet.of([record.spec.address for record in self.desk.cluster.all(SpiderIP)], 4)
+            for ip in pool.total
+            - AddressSet.of([record.spec.address for record in self.desk.cluster.all(SpiderIP)], 4)
         ]
         if free:
             self.number += 1
             pool, ip = free[position % len(free)]
-            self.desk.cluster.seed(make_record(str(ip), f"p{self.number}", f"p{self.number}", pool=pool))
+            self.desk.cluster.seed(
+                make_record(str(ip), f"p{self.number}", f"p{self.number}", pool=pool)
+            )
 
     async def release(self, position: int) -> None:
         """A pod ends."""
@@ -87,7 +107,9 @@ class Life:
         pool = make_pool(f"hand{last}", ips=(f"10.6.0.{last}-10.6.0.{last + 1}",))
         mine = Pool.parse(pool).total
         granted = any(mine.overlaps(grant.ips) for grant in self.desk.grants("s1").values())
-        if not granted and not any(other.family == 4 and mine.overlaps(other.total) for other in self.pools()):
+        if not granted and not any(
+            other.family == 4 and mine.overlaps(other.total) for other in self.pools()
+        ):
             self.desk.cluster.seed(pool)
 
     async def work(self, rounds: int) -> None:
@@ -107,39 +129,72 @@ class Life:
 
     def held(self) -> list[SpiderIP]:
         """Give the records of pods."""
-        return [record for record in self.desk.cluster.all(SpiderIP) if record.spec.holder.kind is not HolderKind.POOL]
+        return [
+            record
+            for record in self.desk.cluster.all(SpiderIP)
+            if record.spec.holder.kind is not HolderKind.POOL
+        ]
 
     def check_always(self) -> None:
         """Two pools never share an address, and no pod's address is outside of its pool."""
         pools = self.pools()
         for one, other in combinations(pools, 2):
-            assert not one.total.overlaps(other.total), f"{one.name} and {other.name} share addresses"
+            assert not one.total.overlaps(other.total), (
+                f"{one.name} and {other.name} share addresses"
+            )
         totals = {pool.name: pool.total for pool in pools}
         for record in self.held():
-            assert record.spec.address in totals[record.spec.pool], f"{record.spec.ip} is outside of {record.spec.pool}"
+            assert record.spec.address in totals[record.spec.pool], (
+                f"{record.spec.ip} is outside of {record.spec.pool}"
+            )
 
     def check_at_rest(self) -> None:
-        """Each application has one pool of its size where it fits; nothing is granted or claimed for nobody."""
+        """
+        Each application has one pool of its size where it fits.
+
+        Nothing is granted or claimed for nobody.
+        """
         pools, apps = self.pools(), self.desk.cluster.all(Deployment)
         assert [] == self.desk.claims()
-        grants = {name: grant.ips for subnet in ("s1", "s2") for name, grant in self.desk.grants(subnet).items()}
+        grants = {
+            name: grant.ips
+            for subnet in ("s1", "s2")
+            for name, grant in self.desk.grants(subnet).items()
+        }
         assert {pool.name: pool.total for pool in pools} == grants
         held = {record.spec.pool for record in self.held()}
         alive = {app.metadata.uid for app in apps}
         for pool in pools:
-            assert pool.place is None or pool.application_uid in alive or (pool.terminating and pool.name in held)
+            assert (
+                pool.place is None
+                or pool.application_uid in alive
+                or (pool.terminating and pool.name in held)
+            )
         for app in apps:
-            mine = [pool for pool in pools if pool.application_uid == app.metadata.uid and pool.name not in held]
+            mine = [
+                pool
+                for pool in pools
+                if pool.application_uid == app.metadata.uid and pool.name not in held
+            ]
             assert len(mine) <= 1
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=14))
 @example(
-    [("scale", ("web", 0, "s1", None)), ("scale", ("db", 0, "s2", None)), ("crash", (3,)), ("scale", ("db", 0, "s1", None))]
+    [
+        ("scale", ("web", 0, "s1", None)),
+        ("scale", ("db", 0, "s2", None)),
+        ("crash", (3,)),
+        ("scale", ("db", 0, "s1", None)),
+    ]
 )
 def test_laws(steps: list[Step]) -> None:
-    """Whatever users, pods and crashes do, in any order: see `check_always` after each step and `check_at_rest` at the end."""
+    """
+    Whatever users, pods and crashes do, in any order.
+
+    See `check_always` after each step and `check_at_rest` at the end.
+    """
     asyncio.run(_live(steps))
 
 

@@ -1,4 +1,8 @@
-"""Automatic pools: created, resized, kept and deleted, whatever happens in between (reference ipam.md 4)."""
+"""
+Automatic pools.
+
+Created, resized, kept and deleted, whatever happens in between (reference ipam.md 4).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,14 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, OwnerReference, Resource
-from spiderpool.api.kubernetes.workloads import CronJob, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
+from spiderpool.api.kubernetes.workloads import (
+    CronJob,
+    DaemonSet,
+    Deployment,
+    Job,
+    ReplicaSet,
+    StatefulSet,
+)
 from spiderpool.controller.pools.leaving_addresses import STALE_S
 from spiderpool.errors import UnknownOutcome
 from tests.unit.controller.conftest import make_pool, make_record
@@ -33,10 +44,17 @@ async def desk() -> AsyncIterator[Desk]:
 
 
 async def test_two_nics(desk: Desk) -> None:
-    """Each NIC and family has a pool of replicas + 1, the lowest addresses of its subnet; the subnets' status says so."""
+    """
+    Each NIC and family has a pool of replicas + 1, the lowest addresses of its subnet.
+
+    The subnets' status says so.
+    """
     desk.subnet("s2", "10.7.0.0/16", "10.7.0.10-10.7.0.19")
     desk.subnet("s6", "fd00:6::/64")
-    items = [{"interface": "eth0", "ipv4": ["s1"], "ipv6": ["s6"]}, {"interface": "net1", "ipv4": ["s2"]}]
+    items = [
+        {"interface": "eth0", "ipv4": ["s1"], "ipv6": ["s6"]},
+        {"interface": "net1", "ipv4": ["s2"]},
+    ]
     desk.app(annotations={SUBNETS: items, NUMBER: "+1"})
     await desk.lead()
     await desk.settle()
@@ -53,7 +71,11 @@ async def test_two_nics(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("number", "size"), [(None, 3), ("+0", 2), ("+2", 4), ("5", 5), ("0", 0)])
 async def test_number(desk: Desk, number: str | None, size: int) -> None:
-    """`N`, `+N` and the configured redundancy (1) decide the size; the pool's annotation says which number it was."""
+    """
+    `N`, `+N` and the configured redundancy (1) decide the size.
+
+    The pool's annotation says which number it was.
+    """
     annotations: dict[str, Any] = {SUBNET: {"ipv4": ["s1"]}}
     desk.app(annotations=annotations if number is None else {**annotations, NUMBER: number})
     await desk.lead()
@@ -64,18 +86,34 @@ async def test_number(desk: Desk, number: str | None, size: int) -> None:
 
 
 async def test_every_kind(desk: Desk) -> None:
-    """All of Kubernetes' own controllers have pools; what a Deployment or CronJob manages has none of its own."""
-    manager = OwnerReference(api_version="apps/v1", kind="Deployment", name="web", uid="d", controller=True)
+    """
+    All of Kubernetes' own controllers have pools.
+
+    What a Deployment or CronJob manages has none of its own.
+    """
+    manager = OwnerReference(
+        api_version="apps/v1", kind="Deployment", name="web", uid="d", controller=True
+    )
     for number, kind in enumerate((ReplicaSet, StatefulSet, DaemonSet, Job, CronJob)):
         desk.app(f"app{number}", 1, kind=kind, uid=f"u-{number}{number}{number}{number}{number}")
     managed = desk.app("managed", kind=ReplicaSet, uid="u-managed")
-    desk.cluster.seed(replace(managed, metadata=replace(managed.metadata, owner_references=(manager,))))
+    desk.cluster.seed(
+        replace(managed, metadata=replace(managed.metadata, owner_references=(manager,)))
+    )
     template: dict[str, Any] = {"metadata": {"annotations": {SUBNET: '{"ipv4":["s1"]}'}}}
-    desk.app("app4", 0, kind=CronJob, uid="u-44444", jobTemplate={"spec": {"completions": 1, "template": template}})
+    desk.app(
+        "app4",
+        0,
+        kind=CronJob,
+        uid="u-44444",
+        jobTemplate={"spec": {"completions": 1, "template": template}},
+    )
     await desk.lead()
     await desk.settle()
 
-    assert [f"auto4-app{number}-eth0-{str(number) * 5}" for number in range(5)] == list(desk.pools())
+    assert [f"auto4-app{number}-eth0-{str(number) * 5}" for number in range(5)] == list(
+        desk.pools()
+    )
 
 
 async def test_hostnetwork_has_no_pool(desk: Desk) -> None:
@@ -90,7 +128,11 @@ async def test_hostnetwork_has_no_pool(desk: Desk) -> None:
 
 
 async def test_grow_and_shrink(desk: Desk) -> None:
-    """A pool follows its replicas: up by the lowest free addresses, down by the lowest idle ones; claims do not stay."""
+    """
+    A pool follows its replicas: up by the lowest free addresses, down by the lowest idle ones.
+
+    Claims do not stay.
+    """
     desk.app(replicas=2)
     await desk.lead()
     await desk.settle()
@@ -158,7 +200,11 @@ async def test_cooling_address_leaves(desk: Desk) -> None:
 
 
 async def test_deleted_application(desk: Desk) -> None:
-    """With its application a pool goes, after its last pod; then the subnet has all its addresses again."""
+    """
+    With its application a pool goes, after its last pod.
+
+    Then the subnet has all its addresses again.
+    """
     desk.app()
     await desk.lead()
     await desk.settle()
@@ -206,11 +252,18 @@ async def test_kept_pool_is_used_again(desk: Desk) -> None:
     await desk.settle()
 
     assert {ETH0: ["10.6.0.10-10.6.0.13"]} == desk.pools()
-    assert "00000000-0000-0000-0000-222222222222" == desk.pool(ETH0).metadata.labels["ipam.spidernet.io/owner-application-uid"]
+    assert (
+        "00000000-0000-0000-0000-222222222222"
+        == desk.pool(ETH0).metadata.labels["ipam.spidernet.io/owner-application-uid"]
+    )
 
 
 async def test_reborn_application(desk: Desk) -> None:
-    """An application that was deleted and made again has a new pool; the old one goes with its last pod."""
+    """
+    An application that was deleted and made again has a new pool.
+
+    The old one goes with its last pod.
+    """
     desk.app()
     await desk.lead()
     await desk.settle()
@@ -228,7 +281,11 @@ async def test_reborn_application(desk: Desk) -> None:
 
 
 async def test_another_subnet(desk: Desk) -> None:
-    """An application that changes its subnet has a pool there at once; the old one stays until its pods have moved."""
+    """
+    An application that changes its subnet has a pool there at once.
+
+    The old one stays until its pods have moved.
+    """
     desk.subnet("s2", "10.7.0.0/16", "10.7.0.10-10.7.0.19")
     desk.app()
     await desk.lead()
@@ -267,7 +324,10 @@ async def test_too_small_a_subnet(desk: Desk) -> None:
     await desk.settle(rounds=2)
     assert {} == desk.pools()
     assert ("web", "SubnetExhausted") == desk.told.events[0][:2]
-    assert "no room for a pool of 13 for eth0 IPv4: 13 more addresses are needed, 10 are free" in desk.told.events[0][2]
+    assert (
+        "no room for a pool of 13 for eth0 IPv4: 13 more addresses are needed, 10 are free"
+        in desk.told.events[0][2]
+    )
 
     subnet = desk.cluster.all(SpiderSubnet)[0]
     desk.cluster.seed(replace(subnet, spec=replace(subnet.spec, ips=("10.6.0.10-10.6.0.29",))))
@@ -281,7 +341,11 @@ async def test_missing_subnet(desk: Desk) -> None:
     desk.app(annotations={SUBNET: {"ipv4": ["s9"]}})
     await desk.lead()
     await desk.settle(rounds=2)
-    assert ("web", "SubnetUnusable", "SpiderSubnet s9 does not exist; create it or correct the name") == desk.told.events[0]
+    assert (
+        "web",
+        "SubnetUnusable",
+        "SpiderSubnet s9 does not exist; create it or correct the name",
+    ) == desk.told.events[0]
 
     desk.subnet("s9", "10.9.0.0/16", "10.9.0.1-10.9.0.9")
     await desk.settle(rounds=2)
@@ -290,7 +354,11 @@ async def test_missing_subnet(desk: Desk) -> None:
 
 
 async def test_wrong_input(desk: Desk) -> None:
-    """A mistake in the template is told on the application, with the annotation's name; nothing is changed."""
+    """
+    A mistake in the template is told on the application, with the annotation's name.
+
+    Nothing is changed.
+    """
     desk.app(annotations={SUBNET: {"ipv4": ["s1"]}, NUMBER: "many"})
     await desk.lead()
     await desk.settle(rounds=2)
@@ -303,7 +371,11 @@ async def test_wrong_input(desk: Desk) -> None:
 async def test_others_addresses(desk: Desk) -> None:
     """Addresses of pools made by hand and reserved ones are left out."""
     desk.cluster.seed(make_pool("mine", ips=("10.6.0.10-10.6.0.11",)))
-    desk.cluster.seed(SpiderReservedIP(metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ip_version=4, ips=("10.6.0.13",))))
+    desk.cluster.seed(
+        SpiderReservedIP(
+            metadata=ObjectMeta(name="r"), spec=ReservedIPSpec(ip_version=4, ips=("10.6.0.13",))
+        )
+    )
     desk.app()
     await desk.lead()
     await desk.settle()
@@ -339,7 +411,9 @@ async def test_many_at_once(desk: Desk) -> None:
 
 async def test_lost_answer(desk: Desk) -> None:
     """A create whose answer is lost makes one pool, not two."""
-    desk.cluster.faults.fail_next("create", SpiderIPPool, UnknownOutcome("no answer"), after_commit=True)
+    desk.cluster.faults.fail_next(
+        "create", SpiderIPPool, UnknownOutcome("no answer"), after_commit=True
+    )
     desk.app()
     await desk.lead()
     await desk.settle()
@@ -350,7 +424,11 @@ async def test_lost_answer(desk: Desk) -> None:
 
 @pytest.mark.parametrize("writes", range(12))
 async def test_leader_ends_between_two_writes(desk: Desk, writes: int) -> None:
-    """Wherever a leader's work is cut off, the next one ends it: sizes are met, nothing is claimed or granted for nobody."""
+    """
+    Wherever a leader's work is cut off, the next one ends it.
+
+    Sizes are met, nothing is claimed or granted for nobody.
+    """
     desk.subnet("s2", "10.7.0.0/16", "10.7.0.10-10.7.0.19")
     desk.app(replicas=4)
     await desk.lead()
@@ -375,7 +453,9 @@ async def test_leader_ends_between_two_writes(desk: Desk, writes: int) -> None:
 class CloneSet(KubeObject, frozen=True, kw_only=True):
     """A controller that is not one of Kubernetes' own."""
 
-    resource: ClassVar[Resource] = Resource("apps.kruise.io", "v1alpha1", "CloneSet", "clonesets", namespaced=True)
+    resource: ClassVar[Resource] = Resource(
+        "apps.kruise.io", "v1alpha1", "CloneSet", "clonesets", namespaced=True
+    )
 
     spec: dict[str, int] = {}
 

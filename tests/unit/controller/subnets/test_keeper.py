@@ -1,4 +1,8 @@
-"""SpiderSubnets: what their status says, which pools they adopt, and how they go (reference ipam.md 1.2, 4.1)."""
+"""
+SpiderSubnets.
+
+What their status says, which pools they adopt, and how they go (reference ipam.md 1.2, 4.1).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,11 @@ async def desk() -> AsyncIterator[Desk]:
 def delete(desk: Desk, *finalizers: str) -> None:
     """Delete subnet `s1`, as the API server does with an object that has finalizers."""
     subnet = desk.cluster.all(SpiderSubnet)[0]
-    meta = replace(subnet.metadata, deletion_timestamp=GOING, finalizers=(*subnet.metadata.finalizers, *finalizers))
+    meta = replace(
+        subnet.metadata,
+        deletion_timestamp=GOING,
+        finalizers=(*subnet.metadata.finalizers, *finalizers),
+    )
     desk.cluster.seed(replace(subnet, metadata=meta))
 
 

@@ -22,7 +22,14 @@ async def cluster() -> FakeCluster:
     """Give a cluster with pools of the same network, one with a common address, of one around it, and of many others."""
     cluster = FakeCluster()
     for number in range(40, 80):
-        cluster.seed(make_pool(f"other{number}", subnet=f"10.{number}.0.0/16", ips=(f"10.{number}.0.15",), gateway=None))
+        cluster.seed(
+            make_pool(
+                f"other{number}",
+                subnet=f"10.{number}.0.0/16",
+                ips=(f"10.{number}.0.15",),
+                gateway=None,
+            )
+        )
     cluster.seed(make_pool("beside", ips=("10.6.0.30-10.6.0.40",)))
     cluster.seed(make_pool("shares", ips=("10.6.0.20",)))
     cluster.seed(make_pool("around", subnet="10.0.0.0/8", ips=("10.1.0.1",), gateway=None))
@@ -40,8 +47,14 @@ async def other_pools(cluster: FakeCluster) -> AsyncIterator[OtherPools]:
 
 
 @pytest.mark.parametrize(("granted", "lists"), [(False, 1), (True, 0)])
-async def test_only_what_is_in_the_way(cluster: FakeCluster, other_pools: OtherPools, granted: bool, lists: int) -> None:
-    """Given are the pools with a common address and of other networks that overlap; what a subnet granted needs no list."""
+async def test_only_what_is_in_the_way(
+    cluster: FakeCluster, other_pools: OtherPools, granted: bool, lists: int
+) -> None:
+    """
+    Given are the pools with a common address and of other networks that overlap.
+
+    What a subnet granted needs no list.
+    """
     cluster.calls.clear()
 
     near = await other_pools.near(NEW, granted=granted)
@@ -63,7 +76,9 @@ async def test_changes_count(cluster: FakeCluster, other_pools: OtherPools) -> N
 
 async def test_within_a_network(other_pools: OtherPools) -> None:
     """A subnet is compared with the pools of its own network and of those that overlap it."""
-    assert {"beside", "shares", "around"} == {pool.name for pool in await other_pools.within(NEW.subnet)}
+    assert {"beside", "shares", "around"} == {
+        pool.name for pool in await other_pools.within(NEW.subnet)
+    }
 
 
 async def test_a_mirror_that_is_not_filled_yet(cluster: FakeCluster) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from spiderpool.api.crd.multusconfig import CNIType, MasterConfig, MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import (
+    CNIType,
+    MasterConfig,
+    MultusConfigSpec,
+    SpiderMultusConfig,
+)
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.webhooks.pod_injector import PodInjector
@@ -25,9 +30,17 @@ def seeded(annotations: dict[str, str] | None = None) -> FakeCluster:
     """Give a cluster with two networks of one label and one of another."""
     cluster = FakeCluster()
     cluster.seed(Namespace(metadata=ObjectMeta(name="ns", annotations=annotations or {})))
-    for name, master, value in (("b", "ens192", "rail"), ("a", "ens224", "rail"), ("c", "ens192", "other")):
+    for name, master, value in (
+        ("b", "ens192", "rail"),
+        ("a", "ens224", "rail"),
+        ("c", "ens192", "other"),
+    ):
         spec = MultusConfigSpec(cni_type=CNIType.MACVLAN, macvlan=MasterConfig(master=(master,)))
-        cluster.seed(SpiderMultusConfig(metadata=ObjectMeta(name=name, namespace="nets", labels={KEY: value}), spec=spec))
+        cluster.seed(
+            SpiderMultusConfig(
+                metadata=ObjectMeta(name=name, namespace="nets", labels={KEY: value}), spec=spec
+            )
+        )
     return cluster
 
 
@@ -36,7 +49,14 @@ async def ask(cluster: FakeCluster, pod: Any) -> dict[str, Any]:
     review = {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
-        "request": {"uid": "u", "name": "p", "namespace": "ns", "operation": "CREATE", "object": pod, "oldObject": None},
+        "request": {
+            "uid": "u",
+            "name": "p",
+            "namespace": "ns",
+            "operation": "CREATE",
+            "object": pod,
+            "oldObject": None,
+        },
     }
     async with TestClient(TestServer(admission_app([], PodInjector(cluster)))) as client:
         answer = await client.post("/mutate--v1-pod", json=review)
@@ -47,7 +67,10 @@ async def ask(cluster: FakeCluster, pod: Any) -> dict[str, Any]:
 
 def pod(annotations: dict[str, str] | None = None) -> dict[str, Any]:
     """Write a new pod; its namespace is that of the request."""
-    return {"metadata": {"generateName": "p-", "annotations": annotations or {}}, "spec": {"containers": [{"name": "c"}]}}
+    return {
+        "metadata": {"generateName": "p-", "annotations": annotations or {}},
+        "spec": {"containers": [{"name": "c"}]},
+    }
 
 
 async def test_networks_are_injected() -> None:
@@ -56,14 +79,20 @@ async def test_networks_are_injected() -> None:
 
     (operation,) = json.loads(base64.b64decode(response["patch"]))
     assert (True, "JSONPatch") == (response["allowed"], response["patchType"])
-    assert {"op": "add", "path": "/metadata/annotations/k8s.v1.cni.cncf.io~1networks", "value": "nets/b,nets/a"} == operation
+    assert {
+        "op": "add",
+        "path": "/metadata/annotations/k8s.v1.cni.cncf.io~1networks",
+        "value": "nets/b,nets/a",
+    } == operation
 
 
 async def test_namespace_speaks_for_its_pods() -> None:
     """A pod that says nothing gets what its namespace says."""
     response = await ask(seeded({KEY: "other"}), pod())
 
-    assert [{NETWORKS: "nets/c"}] == [operation["value"] for operation in json.loads(base64.b64decode(response["patch"]))]
+    assert [{NETWORKS: "nets/c"}] == [
+        operation["value"] for operation in json.loads(base64.b64decode(response["patch"]))
+    ]
 
 
 async def test_others_are_left_alone() -> None:

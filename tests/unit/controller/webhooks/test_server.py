@@ -31,7 +31,15 @@ from spiderpool.errors import Unreachable
 from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Features
 from tests.fakes.cluster import FakeCluster
-from tests.unit.controller.conftest import FEATURES, NAMESPACE, Clock, Scene, make_pod, make_pool, make_record
+from tests.unit.controller.conftest import (
+    FEATURES,
+    NAMESPACE,
+    Clock,
+    Scene,
+    make_pod,
+    make_pool,
+    make_record,
+)
 from tests.unit.controller.runtime.test_jsonpatch import apply, copy
 
 Json = dict[str, Any]
@@ -55,7 +63,15 @@ class Webhooks:
     clock: Clock
     pools: Informer[SpiderIPPool]
 
-    async def ask(self, verb: str, operation: str, new: Json | None, old: Json | None = None, *, dry_run: bool = False) -> Json:
+    async def ask(
+        self,
+        verb: str,
+        operation: str,
+        new: Json | None,
+        old: Json | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Json:
         """Send a review and give the response."""
         obj: Json = new or old or {}
         review = {
@@ -63,8 +79,16 @@ class Webhooks:
             "kind": "AdmissionReview",
             "request": {
                 "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-                "kind": {"group": "spiderpool.spidernet.io", "version": "v2beta1", "kind": obj["kind"]},
-                "resource": {"group": "spiderpool.spidernet.io", "version": "v2beta1", "resource": "x"},
+                "kind": {
+                    "group": "spiderpool.spidernet.io",
+                    "version": "v2beta1",
+                    "kind": obj["kind"],
+                },
+                "resource": {
+                    "group": "spiderpool.spidernet.io",
+                    "version": "v2beta1",
+                    "resource": "x",
+                },
                 "name": obj["metadata"]["name"],
                 "operation": operation,
                 "userInfo": {"username": "admin"},
@@ -93,7 +117,9 @@ class Webhooks:
         completed: Json = apply(copy(new), json.loads(base64.b64decode(response["patch"])))
         return completed
 
-    async def refusals(self, operation: str, new: Json | None, old: Json | None = None) -> list[str]:
+    async def refusals(
+        self, operation: str, new: Json | None, old: Json | None = None
+    ) -> list[str]:
         """Complete the object, ask the validating webhook, and give each refused field with its words."""
         completed = None if new is None else await self.complete(operation, new, old)
         response = await self.ask("validate", operation, completed, old)
@@ -104,7 +130,9 @@ class Webhooks:
         assert "Failure" == status["status"]
         if status["code"] == 422:
             assert "Invalid" == status["reason"]
-            causes = [f"{cause['field']}: {cause['message']}" for cause in status["details"]["causes"]]
+            causes = [
+                f"{cause['field']}: {cause['message']}" for cause in status["details"]["causes"]
+            ]
             assert all(cause in status["message"] for cause in causes)
             return causes
         return [f"{status['code']} {status['reason']}: {status['message']}"]
@@ -134,7 +162,13 @@ class open_webhooks:  # noqa: N801 - reads as a function
         await self.subnets.synced()
         lookup = SubnetLookup(cluster, self.subnets) if self.features.enable_spider_subnet else None
         reviewers = [
-            PoolReviewer(cluster, other_pools, self.features, lambda: list_go_agents(cluster, NAMESPACE), lookup),
+            PoolReviewer(
+                cluster,
+                other_pools,
+                self.features,
+                lambda: list_go_agents(cluster, NAMESPACE),
+                lookup,
+            ),
             ReservedReviewer(self.features),
             SubnetReviewer(cluster, other_pools, self.features),
             CoordinatorReviewer(),
@@ -188,10 +222,16 @@ def reserved_json(*ips: str, meta: Json | None = None, **spec: Any) -> Json:
 
 async def test_pool_is_completed(webhooks: Webhooks) -> None:
     """A new pool gets finalizer, family, label and mark, and its ranges are merged and sorted (ipam.md 5.1)."""
-    new = pool_json(ips=["10.6.0.20", "10.6.0.12-10.6.0.19", "10.6.0.10-10.6.0.13"], excludeIPs=["10.6.0.15", "10.6.0.14"])
+    new = pool_json(
+        ips=["10.6.0.20", "10.6.0.12-10.6.0.19", "10.6.0.10-10.6.0.13"],
+        excludeIPs=["10.6.0.15", "10.6.0.14"],
+    )
     completed = await webhooks.complete("CREATE", new)
 
-    assert stored_json(ips=["10.6.0.10-10.6.0.20"], excludeIPs=["10.6.0.14-10.6.0.15"])["spec"] == completed["spec"]
+    assert (
+        stored_json(ips=["10.6.0.10-10.6.0.20"], excludeIPs=["10.6.0.14-10.6.0.15"])["spec"]
+        == completed["spec"]
+    )
     assert {
         "name": "blue",
         "finalizers": [FINALIZER],
@@ -205,17 +245,26 @@ async def test_label_of_an_ipv6_pool(webhooks: Webhooks) -> None:
     new = pool_json(subnet="fc00:f853:ccd:e793::/64", ips=[])
     completed = await webhooks.complete("CREATE", new)
 
-    assert "fc00-f853-ccd-e793---64" == completed["metadata"]["labels"]["ipam.spidernet.io/ippool-cidr"]
+    assert (
+        "fc00-f853-ccd-e793---64"
+        == completed["metadata"]["labels"]["ipam.spidernet.io/ippool-cidr"]
+    )
     assert 6 == completed["spec"]["ipVersion"]
 
 
 async def test_patch_touches_nothing_else(webhooks: Webhooks) -> None:
     """Keys that this product does not know, and others' labels and finalizers, survive the patch."""
-    meta = {"labels": {"team": "a"}, "finalizers": ["example.com/x"], "managedFields": [{"manager": "kubectl"}]}
+    meta = {
+        "labels": {"team": "a"},
+        "finalizers": ["example.com/x"],
+        "managedFields": [{"manager": "kubectl"}],
+    }
     new = pool_json(meta=meta, vlan=100)
     completed = await webhooks.complete("CREATE", new)
 
-    assert {"team": "a", "ipam.spidernet.io/ippool-cidr": "10-6-0-0-16"} == completed["metadata"]["labels"]
+    assert {"team": "a", "ipam.spidernet.io/ippool-cidr": "10-6-0-0-16"} == completed["metadata"][
+        "labels"
+    ]
     assert ["example.com/x", FINALIZER] == completed["metadata"]["finalizers"]
     assert [{"manager": "kubectl"}] == completed["metadata"]["managedFields"]
     assert 100 == completed["spec"]["vlan"]
@@ -245,7 +294,11 @@ async def test_unreadable_object_is_left_to_the_validator(webhooks: Webhooks) ->
 
 async def test_new_pool_is_not_marked_while_a_go_agent_runs(webhooks: Webhooks) -> None:
     """As long as Go Spiderpool may write into a pool's status, it is not marked as imported."""
-    webhooks.cluster.seed(make_pod("old", namespace=NAMESPACE, labels={"app.kubernetes.io/component": "spiderpool-agent"}))
+    webhooks.cluster.seed(
+        make_pod(
+            "old", namespace=NAMESPACE, labels={"app.kubernetes.io/component": "spiderpool-agent"}
+        )
+    )
     completed = await webhooks.complete("CREATE", pool_json())
     assert "annotations" not in completed["metadata"]
     assert [FINALIZER] == completed["metadata"]["finalizers"]
@@ -265,7 +318,9 @@ async def test_update_does_not_mark(webhooks: Webhooks) -> None:
 
 async def test_reservation_is_completed(webhooks: Webhooks) -> None:
     """The family comes from the first item, and several items are merged (ipam.md 5.4)."""
-    completed = await webhooks.complete("CREATE", reserved_json("10.6.0.11", "10.6.0.10", "10.6.0.12"))
+    completed = await webhooks.complete(
+        "CREATE", reserved_json("10.6.0.11", "10.6.0.10", "10.6.0.12")
+    )
 
     assert {"ipVersion": 4, "ips": ["10.6.0.10-10.6.0.12"]} == completed["spec"]
 
@@ -276,7 +331,10 @@ async def test_reservation_is_completed(webhooks: Webhooks) -> None:
 CREATES = {
     "family cannot be told": (
         {"subnet": "x", "ips": []},
-        ["spec.ipVersion: Invalid value: cannot be told from the object; write 4 or 6", 'spec.subnet: Invalid value: "x"'],
+        [
+            "spec.ipVersion: Invalid value: cannot be told from the object; write 4 or 6",
+            'spec.subnet: Invalid value: "x"',
+        ],
     ),
     "family is not that of the subnet": (
         {"ipVersion": 6},
@@ -284,27 +342,39 @@ CREATES = {
     ),
     "subnet is not canonical": (
         {"subnet": "10.6.0.1/16"},
-        ['spec.subnet: Invalid value: "10.6.0.1/16": "10.6.0.1/16" is not a network address: write 10.6.0.0/16'],
+        [
+            'spec.subnet: Invalid value: "10.6.0.1/16": "10.6.0.1/16" is not a network address: write 10.6.0.0/16'
+        ],
     ),
     "subnet overlaps another pool's": (
         {"subnet": "10.7.0.0/17", "ips": []},
-        ['spec.subnet: Invalid value: "10.7.0.0/17": overlaps subnet 10.7.0.0/16 of IPPool red, and is not the same'],
+        [
+            'spec.subnet: Invalid value: "10.7.0.0/17": overlaps subnet 10.7.0.0/16 of IPPool red, and is not the same'
+        ],
     ),
     "item is malformed": (
         {"ips": ["10.6.0.x"]},
-        ['spec.ips[0]: Invalid value: "10.6.0.x": "10.6.0.x" is not an IPv4 range: write one address (A) or a range (A-B)'],
+        [
+            'spec.ips[0]: Invalid value: "10.6.0.x": "10.6.0.x" is not an IPv4 range: write one address (A) or a range (A-B)'
+        ],
     ),
     "item has blanks": (
         {"ips": ["10.6.0.1 - 10.6.0.2"]},
-        ['spec.ips[0]: Invalid value: "10.6.0.1 - 10.6.0.2": "10.6.0.1 - 10.6.0.2" is not an IPv4 range: write'],
+        [
+            'spec.ips[0]: Invalid value: "10.6.0.1 - 10.6.0.2": "10.6.0.1 - 10.6.0.2" is not an IPv4 range: write'
+        ],
     ),
     "item is a CIDR": (
         {"ips": ["10.6.0.0/24"]},
-        ['spec.ips[0]: Invalid value: "10.6.0.0/24": "10.6.0.0/24" is not an IPv4 range: write one address'],
+        [
+            'spec.ips[0]: Invalid value: "10.6.0.0/24": "10.6.0.0/24" is not an IPv4 range: write one address'
+        ],
     ),
     "range is reversed": (
         {"ips": ["10.6.0.9-10.6.0.1"]},
-        ['spec.ips[0]: Invalid value: "10.6.0.9-10.6.0.1": "10.6.0.9-10.6.0.1" runs backwards: 10.6.0.9 is above 10.6.0.1'],
+        [
+            'spec.ips[0]: Invalid value: "10.6.0.9-10.6.0.1": "10.6.0.9-10.6.0.1" runs backwards: 10.6.0.9 is above 10.6.0.1'
+        ],
     ),
     "item is outside the subnet": (
         {"excludeIPs": ["10.8.0.1"]},
@@ -312,7 +382,9 @@ CREATES = {
     ),
     "addresses of another pool": (
         {"subnet": "10.7.0.0/16", "ips": ["10.7.0.19-10.7.0.30"]},
-        ["spec.ips: Forbidden: has 1 address (10.7.0.19) of IPPool red; no two pools may share one"],
+        [
+            "spec.ips: Forbidden: has 1 address (10.7.0.19) of IPPool red; no two pools may share one"
+        ],
     ),
     "gateway is outside the subnet": (
         {"gateway": "10.8.0.1"},
@@ -320,14 +392,23 @@ CREATES = {
     ),
     "gateway is among the addresses": (
         {"gateway": "10.6.0.10"},
-        ['spec.ips[0]: Invalid value: "10.6.0.10-10.6.0.19": contains the gateway 10.6.0.10; take it out or list it in'],
+        [
+            'spec.ips[0]: Invalid value: "10.6.0.10-10.6.0.19": contains the gateway 10.6.0.10; take it out or list it in'
+        ],
     ),
     "route is the default route": (
         {"routes": [{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}]},
-        ['spec.routes[0].dst: Invalid value: "0.0.0.0/0": is the default route; that one follows from spec.gateway'],
+        [
+            'spec.routes[0].dst: Invalid value: "0.0.0.0/0": is the default route; that one follows from spec.gateway'
+        ],
     ),
     "route is there twice": (
-        {"routes": [{"dst": "10.9.0.0/16", "gw": "10.6.0.1"}, {"dst": "10.9.0.0/16", "gw": "10.6.0.2"}]},
+        {
+            "routes": [
+                {"dst": "10.9.0.0/16", "gw": "10.6.0.1"},
+                {"dst": "10.9.0.0/16", "gw": "10.6.0.2"},
+            ]
+        },
         ['spec.routes[1].dst: Invalid value: "10.9.0.0/16": is listed twice'],
     ),
     "route of the other family": (
@@ -340,11 +421,15 @@ CREATES = {
     ),
     "pod selector is empty": (
         {"podAffinity": {}},
-        ['spec.podAffinity: Invalid value: "{}": is empty; write labels, or leave it out to allow every pod'],
+        [
+            'spec.podAffinity: Invalid value: "{}": is empty; write labels, or leave it out to allow every pod'
+        ],
     ),
     "pod selector is malformed": (
         {"podAffinity": {"matchExpressions": [{"key": "a", "operator": "Is", "values": ["b"]}]}},
-        ['spec.podAffinity.matchExpressions[0].operator: Invalid value: "Is": not a valid selector operator'],
+        [
+            'spec.podAffinity.matchExpressions[0].operator: Invalid value: "Is": not a valid selector operator'
+        ],
     ),
     "namespace selector is malformed": (
         {"namespaceAffinity": {"matchLabels": {"a b": "c"}}},
@@ -352,24 +437,38 @@ CREATES = {
     ),
     "node selector is malformed": (
         {"nodeAffinity": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
-        ["spec.nodeAffinity.matchExpressions[0].values: Invalid value: must be specified when `operator` is 'In' or 'NotIn'"],
+        [
+            "spec.nodeAffinity.matchExpressions[0].values: Invalid value: must be specified when `operator` is 'In' or 'NotIn'"
+        ],
     ),
     "nothing is wrong": ({}, []),
     "empty ips": ({"ips": []}, []),
     "gateway is excluded": ({"gateway": "10.6.0.10", "excludeIPs": ["10.6.0.10"]}, []),
-    "the same subnet, other addresses": ({"subnet": "10.7.0.0/16", "ips": ["10.7.0.20-10.7.0.30"]}, []),
-    "the same addresses, excluded": (
-        {"subnet": "10.7.0.0/16", "ips": ["10.7.0.10-10.7.0.30"], "excludeIPs": ["10.7.0.10-10.7.0.19"]},
+    "the same subnet, other addresses": (
+        {"subnet": "10.7.0.0/16", "ips": ["10.7.0.20-10.7.0.30"]},
         [],
     ),
-    "ranges that overlap inside one pool": ({"ips": ["10.6.0.10-10.6.0.15", "10.6.0.12-10.6.0.19"]}, []),
+    "the same addresses, excluded": (
+        {
+            "subnet": "10.7.0.0/16",
+            "ips": ["10.7.0.10-10.7.0.30"],
+            "excludeIPs": ["10.7.0.10-10.7.0.19"],
+        },
+        [],
+    ),
+    "ranges that overlap inside one pool": (
+        {"ips": ["10.6.0.10-10.6.0.15", "10.6.0.12-10.6.0.19"]},
+        [],
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CREATES)
 async def test_create_of_a_pool(webhooks: Webhooks, case: str) -> None:
     """Each rule for new pools refuses with its field and its words (ipam.md 5.2)."""
-    webhooks.cluster.seed(make_pool("red", subnet="10.7.0.0/16", ips=("10.7.0.10-10.7.0.19",), gateway=None))
+    webhooks.cluster.seed(
+        make_pool("red", subnet="10.7.0.0/16", ips=("10.7.0.10-10.7.0.19",), gateway=None)
+    )
     spec, expected = CREATES[case]
     found = await webhooks.refusals("CREATE", pool_json(**spec))
 
@@ -392,7 +491,9 @@ UPDATES = {
     ),
     "held addresses excluded": (
         {"excludeIPs": ["10.6.0.10-10.6.0.12"]},
-        ["spec.ips: Forbidden: lacks 2 addresses (10.6.0.10-10.6.0.11) that pods hold; delete the pods first"],
+        [
+            "spec.ips: Forbidden: lacks 2 addresses (10.6.0.10-10.6.0.11) that pods hold; delete the pods first"
+        ],
     ),
     "an unheld address taken out": ({"ips": ["10.6.0.10-10.6.0.11"]}, []),
     "addresses added": ({"ips": ["10.6.0.10-10.6.0.99"]}, []),
@@ -402,7 +503,11 @@ UPDATES = {
 
 @pytest.mark.parametrize("case", UPDATES)
 async def test_update_of_a_pool(webhooks: Webhooks, case: str) -> None:
-    """Each rule for changes refuses with its field and its words; Held records are listed live (ipam.md 5.2)."""
+    """
+    Each rule for changes refuses with its field and its words.
+
+    Held records are listed live (ipam.md 5.2).
+    """
     webhooks.cluster.seed(make_pool("blue", gateway=None))
     webhooks.cluster.seed(make_record("10.6.0.10", "p", "u"))
     webhooks.cluster.seed(make_record("10.6.0.11", "q", "v"))
@@ -435,16 +540,16 @@ async def test_allocations_that_wait_for_their_import_count_as_held(webhooks: We
     new = stored_json(meta={"annotations": {}}, ips=["10.6.0.11-10.6.0.19"])
     found = await webhooks.refusals("UPDATE", new, old)
 
-    assert ["spec.ips: Forbidden: lacks 1 address (10.6.0.10) that pods hold; delete the pods first"] == found
+    assert [
+        "spec.ips: Forbidden: lacks 1 address (10.6.0.10) that pods hold; delete the pods first"
+    ] == found
 
 
 async def test_refusal_reads_like_the_api_server(webhooks: Webhooks) -> None:
     """Message, reason, code and details of a refusal are those of an Invalid error of the API machinery."""
     completed = await webhooks.complete("CREATE", pool_json(gateway="10.8.0.1", ips=["x"]))
     status = (await webhooks.ask("validate", "CREATE", completed))["status"]
-    item = (
-        'Invalid value: "x": "x" is not an IPv4 range: write one address (A) or a range (A-B), without blanks and not as CIDR'
-    )
+    item = 'Invalid value: "x": "x" is not an IPv4 range: write one address (A) or a range (A-B), without blanks and not as CIDR'
     gateway = 'Invalid value: "10.8.0.1": is not an address of subnet 10.6.0.0/16'
 
     assert {
@@ -465,7 +570,11 @@ async def test_refusal_reads_like_the_api_server(webhooks: Webhooks) -> None:
 
 
 async def test_terminating_pool_cannot_be_changed(webhooks: Webhooks) -> None:
-    """An update that keeps the finalizer of a pool that is being deleted is forbidden; the one that drops it is not."""
+    """
+    An update that keeps the finalizer of a pool that is being deleted is forbidden.
+
+    The one that drops it is not.
+    """
     old = stored_json(meta={"deletionTimestamp": GOING})
     kept = stored_json(meta={"deletionTimestamp": GOING}, disable=True)
     gone = stored_json(meta={"deletionTimestamp": GOING, "finalizers": []})
@@ -496,7 +605,10 @@ async def test_pool_that_older_rules_let_in_can_be_labelled(webhooks: Webhooks) 
     assert [] == await webhooks.refusals("UPDATE", new, old)
 
 
-@pytest.mark.parametrize(("protect", "in_use", "refused"), [(False, True, False), (True, False, False), (True, True, True)])
+@pytest.mark.parametrize(
+    ("protect", "in_use", "refused"),
+    [(False, True, False), (True, False, False), (True, True, True)],
+)
 async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refused: bool) -> None:
     """A pool in use is protected only when the configuration says so (ipam.md 5.2)."""
     if in_use:
@@ -516,7 +628,11 @@ async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refus
 
 
 async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
-    """A pool and a change that the mirror has not seen yet are compared with: the API server has them."""
+    """
+    A pool and a change that the mirror has not seen yet are compared with.
+
+    The API server has them.
+    """
     webhooks.cluster.seed(make_pool("red", subnet="10.7.0.0/16", ips=("10.7.0.10",), gateway=None))
     await asyncio.sleep(0.01)
     await webhooks.pools.stop()
@@ -524,9 +640,15 @@ async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
     await webhooks.cluster.patch(SpiderIPPool, "red", {"spec": {"ips": ["10.7.0.50"]}})
 
     found = await webhooks.refusals("CREATE", pool_json())
-    assert ["spec.ips: Forbidden: has 1 address (10.6.0.19) of IPPool green; no two pools may share one"] == found
-    found = await webhooks.refusals("CREATE", pool_json(subnet="10.7.0.0/16", ips=["10.7.0.50-10.7.0.60"]))
-    assert ["spec.ips: Forbidden: has 1 address (10.7.0.50) of IPPool red; no two pools may share one"] == found
+    assert [
+        "spec.ips: Forbidden: has 1 address (10.6.0.19) of IPPool green; no two pools may share one"
+    ] == found
+    found = await webhooks.refusals(
+        "CREATE", pool_json(subnet="10.7.0.0/16", ips=["10.7.0.50-10.7.0.60"])
+    )
+    assert [
+        "spec.ips: Forbidden: has 1 address (10.7.0.50) of IPPool red; no two pools may share one"
+    ] == found
 
 
 async def test_a_pool_that_is_gone_is_in_nobodys_way(webhooks: Webhooks) -> None:
@@ -540,13 +662,17 @@ async def test_a_pool_that_is_gone_is_in_nobodys_way(webhooks: Webhooks) -> None
 
 
 @pytest.mark.parametrize(("ips", "lists"), [("10.6.0.10-10.6.0.29", 0), ("10.6.0.11-10.6.0.29", 1)])
-async def test_who_holds_addresses_is_asked_when_some_leave(webhooks: Webhooks, ips: str, lists: int) -> None:
+async def test_who_holds_addresses_is_asked_when_some_leave(
+    webhooks: Webhooks, ips: str, lists: int
+) -> None:
     """A pool that only grows takes nothing from anybody: its records are not read."""
     webhooks.cluster.seed(make_pool("blue"))
     await asyncio.sleep(0.01)
     webhooks.cluster.calls.clear()
 
-    assert [] == await webhooks.refusals("UPDATE", stored_json("blue", ips=[ips]), stored_json("blue"))
+    assert [] == await webhooks.refusals(
+        "UPDATE", stored_json("blue", ips=[ips]), stored_json("blue")
+    )
 
     assert lists == webhooks.cluster.count("list", SpiderIP)
 
@@ -586,7 +712,11 @@ async def test_dry_run_leaves_no_trace(webhooks: Webhooks) -> None:
 
 
 async def test_two_changes_at_the_same_time(webhooks: Webhooks) -> None:
-    """Two pools that grow into each other at once: the second waits until the first one's change is stored."""
+    """
+    Two pools that grow into each other at once.
+
+    The second waits until the first one's change is stored.
+    """
     webhooks.cluster.seed(make_pool("one", gateway=None))
     webhooks.cluster.seed(make_pool("two", ips=("10.6.0.30",), gateway=None))
     meta = {"generation": 1}
@@ -629,7 +759,11 @@ RESERVATIONS = {
         None,
         ["spec.ipVersion: Invalid value: cannot be told from the object; write 4 or 6"],
     ),
-    "item is malformed": (reserved_json("10.6.0.0/24"), None, ['spec.ips[0]: Invalid value: "10.6.0.0/24"']),
+    "item is malformed": (
+        reserved_json("10.6.0.0/24"),
+        None,
+        ['spec.ips[0]: Invalid value: "10.6.0.0/24"'],
+    ),
     "range is reversed": (
         reserved_json("10.6.0.9-10.6.0.1"),
         None,
@@ -646,9 +780,15 @@ RESERVATIONS = {
         ["spec.ipVersion: Forbidden: is immutable: it is 4 and cannot become 6"],
     ),
     "terminating": (
-        reserved_json("10.6.0.2", ipVersion=4, meta={"deletionTimestamp": GOING, "finalizers": ["x/y"]}),
-        reserved_json("10.6.0.1", ipVersion=4, meta={"deletionTimestamp": GOING, "finalizers": ["x/y"]}),
-        ['403 Forbidden: spiderreservedips.spiderpool.spidernet.io "r" is forbidden: ReservedIP r is being deleted'],
+        reserved_json(
+            "10.6.0.2", ipVersion=4, meta={"deletionTimestamp": GOING, "finalizers": ["x/y"]}
+        ),
+        reserved_json(
+            "10.6.0.1", ipVersion=4, meta={"deletionTimestamp": GOING, "finalizers": ["x/y"]}
+        ),
+        [
+            '403 Forbidden: spiderreservedips.spiderpool.spidernet.io "r" is forbidden: ReservedIP r is being deleted'
+        ],
     ),
     "nothing is wrong": (reserved_json("10.6.0.1-10.6.0.9"), None, []),
     "changed": (reserved_json("10.6.0.2", ipVersion=4), reserved_json("10.6.0.1", ipVersion=4), []),
@@ -691,7 +831,9 @@ async def test_health_path(webhooks: Webhooks) -> None:
         assert 200 == answer.status
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}']
+)
 async def test_body_that_is_no_review(webhooks: Webhooks, body: bytes) -> None:
     """Anything but an AdmissionReview is answered 400 with the reason."""
     path = "/validate-spiderpool-spidernet-io-v2beta1-spiderippool"
@@ -730,7 +872,9 @@ def network_json(annotations: dict[str, str] | None = None, **spec: Any) -> Json
 
 async def test_coordinator_is_filled_in(webhooks: Webhooks) -> None:
     """A coordinator gets its defaults and our finalizer, and fields that this version does not know stay."""
-    completed = await webhooks.complete("CREATE", coordinator_json(hijackCIDR=["10.6.0.1"], future=1))
+    completed = await webhooks.complete(
+        "CREATE", coordinator_json(hijackCIDR=["10.6.0.1"], future=1)
+    )
     expected = {
         "mode": "auto",
         "podCIDRType": "auto",
@@ -771,14 +915,20 @@ async def test_old_coordinator_can_be_labelled(webhooks: Webhooks) -> None:
 
     assert [] == await webhooks.refusals("UPDATE", new, old)
     new["spec"]["vethMTU"] = 1400
-    assert ["spec.podMACPrefix"] == [text.partition(":")[0] for text in await webhooks.refusals("UPDATE", new, old)]
+    assert ["spec.podMACPrefix"] == [
+        text.partition(":")[0] for text in await webhooks.refusals("UPDATE", new, old)
+    ]
 
 
 async def test_network_is_filled_in(webhooks: Webhooks) -> None:
     """A network gets its defaults, and its annotations for injection as labels."""
-    completed = await webhooks.complete("CREATE", network_json({"cni.spidernet.io/network-resource-inject": "rail"}))
+    completed = await webhooks.complete(
+        "CREATE", network_json({"cni.spidernet.io/network-resource-inject": "rail"})
+    )
 
-    assert {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0} == completed["spec"]["coordinator"]
+    assert {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0} == completed["spec"][
+        "coordinator"
+    ]
     assert {"cni.spidernet.io/network-resource-inject": "rail"} == completed["metadata"]["labels"]
 
 
@@ -787,27 +937,51 @@ async def test_network_without_specification(webhooks: Webhooks) -> None:
     new = {key: value for key, value in network_json().items() if key != "spec"}
     completed = await webhooks.complete("CREATE", new)
 
-    assert ("custom", False) == (completed["spec"]["cniType"], completed["spec"]["enableCoordinator"])
+    assert ("custom", False) == (
+        completed["spec"]["cniType"],
+        completed["spec"]["enableCoordinator"],
+    )
     assert [] == await webhooks.refusals("CREATE", new)
 
 
 async def test_wrong_network(webhooks: Webhooks) -> None:
     """A wrong network is refused with all its faults."""
-    new = network_json({"multus.spidernet.io/cni-version": "9"}, macvlan={"master": ["a", "b"]}, ipoib={"master": "c"})
+    new = network_json(
+        {"multus.spidernet.io/cni-version": "9"},
+        macvlan={"master": ["a", "b"]},
+        ipoib={"master": "c"},
+    )
     fields = [text.partition(":")[0] for text in await webhooks.refusals("CREATE", new)]
 
     assert ["metadata.annotations", "spec.ipoibConfig", "spec.macvlanConfig"] == fields
 
 
 async def test_network_whose_definition_is_anothers(webhooks: Webhooks) -> None:
-    """A network is refused while its definition belongs to another one; nobody's definition, and its own, are fine."""
-    owner = OwnerReference(api_version="spiderpool.spidernet.io/v2beta1", kind="SpiderMultusConfig", name="other", uid="u")
-    webhooks.cluster.seed(
-        NetworkAttachmentDefinition(metadata=ObjectMeta(name="shared", namespace="ns", owner_references=(owner,)))
+    """
+    A network is refused while its definition belongs to another one.
+
+    Nobody's definition, and its own, are fine.
+    """
+    owner = OwnerReference(
+        api_version="spiderpool.spidernet.io/v2beta1",
+        kind="SpiderMultusConfig",
+        name="other",
+        uid="u",
     )
-    webhooks.cluster.seed(NetworkAttachmentDefinition(metadata=ObjectMeta(name="net", namespace="ns")))
-    words = "the net-attach-def ns/shared already exists and is managed by SpiderMultusConfig ns/other."
-    (text,) = await webhooks.refusals("CREATE", network_json({"multus.spidernet.io/cr-name": "shared"}))
+    webhooks.cluster.seed(
+        NetworkAttachmentDefinition(
+            metadata=ObjectMeta(name="shared", namespace="ns", owner_references=(owner,))
+        )
+    )
+    webhooks.cluster.seed(
+        NetworkAttachmentDefinition(metadata=ObjectMeta(name="net", namespace="ns"))
+    )
+    words = (
+        "the net-attach-def ns/shared already exists and is managed by SpiderMultusConfig ns/other."
+    )
+    (text,) = await webhooks.refusals(
+        "CREATE", network_json({"multus.spidernet.io/cr-name": "shared"})
+    )
 
     assert words in text
     assert [] == await webhooks.refusals("CREATE", network_json())
@@ -816,7 +990,8 @@ async def test_network_whose_definition_is_anothers(webhooks: Webhooks) -> None:
     assert [] == await webhooks.refusals("CREATE", own)
 
 
-# --- subnets --------------------------------------------------------------------------------------------------------------
+# --- subnets
+# --------------------------------------------------------------------------------------------------------------
 
 SUBNETS_ON = msgspec.structs.replace(FEATURES, enable_spider_subnet=True)
 
@@ -833,13 +1008,21 @@ def subnet_json(name: str = "s1", **spec: Any) -> Json:
 
 def seed_subnet(scene: Scene, given: str | None = None) -> None:
     """Have subnet `s1`."""
-    spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",), gateway="10.6.0.1")
+    spec = SubnetSpec(
+        ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",), gateway="10.6.0.1"
+    )
     meta = ObjectMeta(name="s1", uid="s1-uid", generation=1)
-    scene.cluster.seed(SpiderSubnet(metadata=meta, spec=spec, status=SubnetStatus(controlled_ippools=given)))
+    scene.cluster.seed(
+        SpiderSubnet(metadata=meta, spec=spec, status=SubnetStatus(controlled_ippools=given))
+    )
 
 
 async def test_new_subnet_is_compared_with_what_exists(scene: Scene) -> None:
-    """A subnet is checked against all pools and subnets that are there; what it leaves open is filled in."""
+    """
+    A subnet is checked against all pools and subnets that are there.
+
+    What it leaves open is filled in.
+    """
     scene.cluster.seed(make_pool("blue", ips=("10.6.0.30",)))
     async with open_webhooks(scene, SUBNETS_ON) as webhooks:
         completed = await webhooks.complete("CREATE", subnet_json())
@@ -852,13 +1035,17 @@ async def test_new_subnet_is_compared_with_what_exists(scene: Scene) -> None:
     assert [
         'spec.ips: Invalid value: "10.6.0.10-10.6.0.19": lacks 1 address (10.6.0.30) of IPPool blue, which has the same subnet'
     ] == words
-    assert ['spec.subnet: Invalid value: "10.6.0.0/20": overlaps 10.6.0.0/16 of SpiderSubnet s1; no two subnets may'] == twice[
-        :1
-    ]
+    assert [
+        'spec.subnet: Invalid value: "10.6.0.0/20": overlaps 10.6.0.0/16 of SpiderSubnet s1; no two subnets may'
+    ] == twice[:1]
 
 
 async def test_subnet_where_the_feature_is_off(webhooks: Webhooks) -> None:
-    """Without the feature nobody would serve a subnet; changing and deleting one that is there is still possible."""
+    """
+    Without the feature nobody would serve a subnet.
+
+    Changing and deleting one that is there is still possible.
+    """
     (words,) = await webhooks.refusals("CREATE", subnet_json())
     stored = subnet_json(ips=[])
     assert "403 Forbidden" in words
@@ -876,7 +1063,9 @@ async def test_subnet_keeps_what_pools_have(scene: Scene) -> None:
     async with open_webhooks(scene, SUBNETS_ON) as webhooks:
         words = await webhooks.refusals("UPDATE", new, old)
 
-    assert ["spec.ips: Forbidden: lacks 1 address (10.6.0.10) given to IPPool blue; shrink or delete that pool first"] == words
+    assert [
+        "spec.ips: Forbidden: lacks 1 address (10.6.0.10) given to IPPool blue; shrink or delete that pool first"
+    ] == words
 
 
 async def test_pool_becomes_part_of_its_subnet(scene: Scene) -> None:
@@ -896,7 +1085,11 @@ async def test_pool_becomes_part_of_its_subnet(scene: Scene) -> None:
 
 
 async def test_orphan_that_does_not_fit_can_be_labelled(scene: Scene) -> None:
-    """A pool from before the subnet, with other addresses, is not adopted when its labels change; the change is fine."""
+    """
+    A pool from before the subnet, with other addresses, is not adopted when its labels change.
+
+    The change is fine.
+    """
     seed_subnet(scene)
     old = stored_json(ips=["10.6.0.90"])
     new = copy(old)
@@ -918,7 +1111,10 @@ async def test_automatic_pool_is_not_edited(scene: Scene) -> None:
         "uid": "s1-uid",
         "controller": True,
     }
-    meta = {"labels": {"ipam.spidernet.io/owner-application-name": "web"}, "ownerReferences": [owner]}
+    meta = {
+        "labels": {"ipam.spidernet.io/owner-application-name": "web"},
+        "ownerReferences": [owner],
+    }
     old = stored_json("auto", meta=meta, ips=["10.6.0.10"])
     new = copy(old)
     new["spec"]["ips"] = ["10.6.0.10-10.6.0.11"]

@@ -33,7 +33,9 @@ def thing(kind: str, annotations: Json) -> Json:
 async def warnings(obj: Json | str) -> list[str]:
     """Ask the webhook, which allows everything, and give its warnings."""
     raw = obj if isinstance(obj, str) else json.dumps(obj)
-    request = AdmissionRequest(uid="u", name="web", namespace="ns", operation="CREATE", object=msgspec.Raw(raw.encode()))
+    request = AdmissionRequest(
+        uid="u", name="web", namespace="ns", operation="CREATE", object=msgspec.Raw(raw.encode())
+    )
     answer = await advise(request)
     assert answer.allowed
     assert "status" not in msgspec.to_builtins(answer)
@@ -41,7 +43,9 @@ async def warnings(obj: Json | str) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("kind", ["Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"])
+@pytest.mark.parametrize(
+    "kind", ["Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"]
+)
 async def test_every_kind(kind: str) -> None:
     """The annotations of the pods to be are read, wherever the kind has them."""
     (found,) = await warnings(thing(kind, {IP: "10.6.0.300"}))
@@ -54,11 +58,20 @@ async def test_each_annotation_has_its_sentence() -> None:
     """Several mistakes are told at once."""
     annotations = {IPPOOL: "{", NUMBER: "five", SUBNET: "[]", NETWORKS: "a/b/c", "other": "{"}
     told = await warnings(thing("Deployment", annotations))
-    assert [NUMBER, IPPOOL, NETWORKS] == [text.split("annotation ")[1].split(":")[0] for text in told]
+    assert [NUMBER, IPPOOL, NETWORKS] == [
+        text.split("annotation ")[1].split(":")[0] for text in told
+    ]
 
 
 @pytest.mark.parametrize(
-    "obj", ["{", "[]", "null", '{"kind":"Pod","metadata":7}', '{"kind":"Deployment","spec":{"template":[]}}']
+    "obj",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"kind":"Pod","metadata":7}',
+        '{"kind":"Deployment","spec":{"template":[]}}',
+    ],
 )
 async def test_what_is_no_object(obj: str) -> None:
     """It is left to the API server."""

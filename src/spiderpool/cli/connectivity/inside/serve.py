@@ -1,7 +1,8 @@
 """
 Answer transfers: take some bytes, tell the other end how it was seen and who answers, in as many bytes as agreed.
 
-Runs as the text of a pod's command, so it needs nothing but Python. Arguments: port, bytes to take, bytes to give.
+Runs as the text of a pod's command, so it needs nothing but Python. Arguments: port, bytes to take,
+bytes to give.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ TIMEOUT_S: Final = 30.0  # a connection that ends on the way must not keep a thr
 def listen(port: int) -> socket.socket:
     """Listen for both families, or for IPv4 alone where the kernel has no other."""
     try:
-        server = socket.create_server(("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
+        server = socket.create_server(
+            ("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True
+        )
     except (OSError, ValueError):
         server = socket.create_server(("0.0.0.0", port), backlog=128)  # noqa: S104 - it is there to be reached
     return server
@@ -43,7 +46,9 @@ def serve(port: int, take: int, give: int) -> None:
     with listen(port) as server:
         while True:
             connection, (seen, *_) = server.accept()
-            threading.Thread(target=answer, args=(connection, seen, take, give), daemon=True).start()
+            threading.Thread(
+                target=answer, args=(connection, seen, take, give), daemon=True
+            ).start()
 
 
 if __name__ == "__main__":

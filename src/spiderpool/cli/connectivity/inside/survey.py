@@ -1,8 +1,8 @@
 """
 Print what the node's network and those of some of its pods look like, as `spiderpool.connectivity.survey` reads it.
 
-Runs in an agent's pod: `python3 -m spiderpool.cli.connectivity.inside.survey NODE [UID=NAME …]`. It asks the system's own
-tools, in the network namespace of the node and of each pod.
+Runs in an agent's pod: `python3 -m spiderpool.cli.connectivity.inside.survey NODE [UID=NAME …]`. It
+asks the system's own tools, in the network namespace of the node and of each pod.
 """
 
 from __future__ import annotations
@@ -45,18 +45,27 @@ def survey(node: str, pods: Mapping[str, str]) -> list[dict[str, Any]]:
         node: its name.
         pods: pod UID → name, of pods on this node.
     """
-    found = {each.uid: each.path for each in find_namespaces({uid: uid for uid in pods}, NETNS_FOLDER, PROC)}
+    found = {
+        each.uid: each.path
+        for each in find_namespaces({uid: uid for uid in pods}, NETNS_FOLDER, PROC)
+    }
     places = [("", "")] + [(name, found[uid]) for uid, name in pods.items() if uid in found]
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda place: look(node, *place), places))
 
 
 def look(node: str, pod: str, path: str) -> dict[str, Any]:
-    """Run all tools in one namespace, in one shell; a tool that is missing or refused says nothing."""
+    """
+    Run all tools in one namespace, in one shell.
+
+    A tool that is missing or refused says nothing.
+    """
     tools = {**JSON_TOOLS, **TEXT_TOOLS}
     script = f"\necho {DIVIDER}\n".join(tools.values())
     enter = ["nsenter", f"--net={path}", "--"] if path else []
-    done = subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [*enter, "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     texts = dict(zip(tools, done.stdout.split(f"{DIVIDER}\n"), strict=True))
     return {
         "node": node,

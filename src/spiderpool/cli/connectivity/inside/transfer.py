@@ -1,8 +1,8 @@
 """
 Try transfers, all at once, and print how far each came as JSON.
 
-Runs in a pod by its text, so it needs nothing but Python. Argument: JSON with `targets` (pairs of address and port), `give` and
-`take` (bytes), `timeout_s` (seconds for one transfer).
+Runs in a pod by its text, so it needs nothing but Python. Argument: JSON with `targets` (pairs of
+address and port), `give` and `take` (bytes), `timeout_s` (seconds for one transfer).
 """
 
 from __future__ import annotations
@@ -32,8 +32,17 @@ def transfer(address: str, port: int, give: int, take: int, timeout_s: float) ->
 
 
 def _attempt(address: str, port: int, give: int, take: int, deadline: float) -> dict[str, Any]:
-    report: dict[str, Any] = {"stage": "connect", "client": "", "clientPort": 0, "seen": "", "name": "", "words": ""}
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as connection:
+    report: dict[str, Any] = {
+        "stage": "connect",
+        "client": "",
+        "clientPort": 0,
+        "seen": "",
+        "name": "",
+        "words": "",
+    }
+    with socket.socket(
+        socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM
+    ) as connection:
         try:
             connection.settimeout(max(0.1, deadline - time.monotonic()))
             try:
@@ -71,7 +80,8 @@ def main(text: str) -> None:
     targets = asked["targets"]
     with ThreadPoolExecutor(len(targets)) as pool:
         waiting = [
-            pool.submit(transfer, address, port, asked["give"], asked["take"], asked["timeout_s"]) for address, port in targets
+            pool.submit(transfer, address, port, asked["give"], asked["take"], asked["timeout_s"])
+            for address, port in targets
         ]
         sys.stdout.write(json.dumps([each.result() for each in waiting]))
 
