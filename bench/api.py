@@ -28,7 +28,7 @@ class Api:
         )
 
     async def __aenter__(self) -> Self:
-        """Give itself; the first request connects."""
+        """Return itself; the first request connects."""
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -48,7 +48,7 @@ class Configs:
     """The cluster's settings."""
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
-        """Give them."""
+        """Return them."""
         del call
         return CONFIG
 
@@ -121,7 +121,7 @@ def node() -> Iterator[int]:
 
 
 def add_strangers(node_pid: int) -> None:
-    """Give the node neighbours and routes that no pod has to do with."""
+    """Return the node neighbours and routes that no pod has to do with."""
     lines = [
         f"neigh add 10.6.{100 + n // 250}.{1 + n % 250} lladdr 02:00:00:00:00:01 dev ens192"
         for n in range(NEIGHBOURS)

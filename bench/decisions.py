@@ -217,7 +217,7 @@ class DeploymentManifest(Deployment, frozen=True, kw_only=True):
 
 
 def _apart(first: int) -> Iterator[SpiderIPPool]:
-    """Give pools of other CIDRs."""
+    """Return pools of other CIDRs."""
     while True:
         net = IPv4Address("172.16.0.0") + 16 * first
         spec = IPPoolSpec(ip_version=4, subnet=f"{net}/28", ips=(f"{net + 2}-{net + 12}",))
@@ -230,7 +230,7 @@ def _apart(first: int) -> Iterator[SpiderIPPool]:
 
 def _beside(first: int, subnet: Subnet) -> Iterator[tuple[SpiderIPPool, Grant]]:
     """
-    Give pools of other applications of the same subnet.
+    Return pools of other applications of the same subnet.
 
     Theirs are kept without the application.
     """

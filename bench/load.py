@@ -94,6 +94,6 @@ async def burst(
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Give the value that `share` of the values do not exceed (nearest rank)."""
+    """Return the value that `share` of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered)) - 1))]

@@ -113,7 +113,7 @@ def rate(kubeconfig: str, width: int) -> float:
 
 
 def best_rate(kubeconfig: str) -> float:
-    """Give the best of the widths."""
+    """Return the best of the widths."""
     return max(rate(kubeconfig, width) for width in WIDTHS)
 
 

@@ -45,7 +45,7 @@ class Image:
 
 @contextlib.contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Give a path to write to that takes the place of `out` at the end, and is gone if anything fails."""
+    """Return a path to write to that takes the place of `out` at the end, and is gone if anything fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     try:

@@ -122,7 +122,7 @@ def archive(project: Mapping[str, Any], layers: list[Path]) -> Path:
 
 def layer(name: str, key: str, make: Callable[[Path], None], target: str) -> Path:
     """
-    Give the layer of that key, made by `make` in a folder of its own when it is not there.
+    Return the layer of that key, made by `make` in a folder of its own when it is not there.
 
     Args:
         name: which layer.

@@ -178,7 +178,7 @@ class ControlPlane:
 
     def _watches(self, crd: dict[str, Any]) -> bool:
         """
-        Whether watches of a new kind begin.
+        Return whether watches of a new kind begin.
 
         The API server refuses them while its cache fills (`(re)initializing`).
         """

@@ -47,7 +47,7 @@ class Request:
 
     @property
     def write(self) -> bool:
-        """Whether it may change something."""
+        """Return whether it may change something."""
         return self.verb in _VERBS.values()
 
 

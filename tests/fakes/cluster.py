@@ -201,7 +201,7 @@ class FakeCluster:
         self._commit(folder, (namespace, name), self._folders[folder][namespace, name], None)
 
     def all(self, kind: type[T]) -> tuple[T, ...]:
-        """Give all objects of a kind, by key, without a call being counted."""
+        """Return all objects of a kind, by key, without a call being counted."""
         objects = self._folders.get(_folder(kind.resource), {})
         return tuple(_typed(kind, objects[key]) for key in sorted(objects))
 
@@ -422,7 +422,7 @@ class FakeCluster:
         return [objects[key] for key in sorted(objects) if matches(objects[key])], str(version)
 
     def _cached(self, folder: Folder) -> tuple[dict[Key, Json], int]:
-        """Give what the server has in memory: the past, while watches are held."""
+        """Return what the server has in memory: the past, while watches are held."""
         objects = dict(self._folders.get(folder, {}))
         if self._held_at is None:
             return objects, self._version

@@ -146,7 +146,7 @@ def _other_value(text: str, chance: Random) -> str | None:
 
 
 def _places(value: Any) -> Any:
-    """Give every (container, key) inside a container."""
+    """Return every (container, key) inside a container."""
     for key in list(value) if isinstance(value, dict) else range(len(value)):
         yield value, key
         if isinstance(value[key], dict | list):

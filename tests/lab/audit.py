@@ -28,14 +28,14 @@ def read(lab: Lab) -> Reading:
 
 
 def complaints(lab: Lab) -> list[str]:
-    """Give what one reading has to complain about, books that cannot be read included."""
+    """Return what one reading has to complain about, books that cannot be read included."""
     reading = read(lab)
     differences = [f"{each.kind} {each.subject}: {each.text}" for each in compare(reading.snapshot)]
     return differences + [f"not read: {unread.part}: {unread.reason}" for unread in reading.unread]
 
 
 def find(lab: Lab, kind: Kind, subject: object) -> Difference | None:
-    """Give the difference of a kind about a subject, None when one reading does not have it."""
+    """Return the difference of a kind about a subject, None when one reading does not have it."""
     found = (each for each in compare(read(lab).snapshot) if each.identity == (kind, str(subject)))
     return next(found, None)
 

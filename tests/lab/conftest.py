@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(path: Path) -> int:
-    """Give a file's place in the order; other folders keep theirs."""
+    """Return a file's place in the order; other folders keep theirs."""
     if path.parent != Path(__file__).parent:
         return 0
     if path.stem in FIRST:
@@ -104,7 +104,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """Give a lab with the product on it."""
+    """Return a lab with the product on it."""
     was_there = _runs()
     lab = Lab.up(progress=Progress(quiet=True))
     try:
@@ -116,7 +116,7 @@ def lab() -> Iterator[Lab]:
 
 
 def _runs() -> bool:
-    """Whether a lab runs on this machine."""
+    """Return whether a lab runs on this machine."""
     try:
         Lab.attach()
     except LabError:
@@ -138,7 +138,7 @@ def _install(lab: Lab) -> None:
 
 @pytest.fixture(scope="session")
 def kube(lab: Lab) -> Iterator[Kube]:
-    """Give the API server, cleared of what earlier runs left."""
+    """Return the API server, cleared of what earlier runs left."""
     kube = Kube(lab.kubeconfig)
     _sweep(kube)
     yield kube
@@ -190,7 +190,7 @@ def free_underlays(kube: Kube) -> Iterator[None]:
 @pytest.fixture
 def story(request: pytest.FixtureRequest, kube: Kube, lab: Lab) -> Iterator[Story]:
     """
-    Give a story.
+    Return a story.
 
     At its end kernel, records and status must agree, and nothing of it may be left.
     """

@@ -61,7 +61,7 @@ def within(netns: str, work: Callable[[], T]) -> T:
 
 
 def netns_of(pod: Pod) -> str:
-    """Give the file of a pod's network namespace."""
+    """Return the file of a pod's network namespace."""
     return f"/proc/{processes_of(pod.uid)[0]}/ns/net"
 
 
@@ -231,7 +231,7 @@ class Taps:
         self, family: int, ports: set[int], *, answer: bool, client: int | None = None
     ) -> dict[str, tuple[str, str]]:
         """
-        Give the interfaces by which the first packet since `forget` came in and went out, by place; empty for none.
+        Return the interfaces by which the first packet since `forget` came in and went out, by place; empty for none.
 
         Args:
             family: 4 or 6.
@@ -283,7 +283,7 @@ def _open_tap() -> socket.socket:
 
 
 def _macs() -> dict[str, bytes]:
-    """Give the MAC address of each interface."""
+    """Return the MAC address of each interface."""
     links = json.loads(_printed("ip", "-j", "link", "show"))
     return {
         link["ifname"]: bytes.fromhex(link["address"].replace(":", ""))
@@ -293,7 +293,7 @@ def _macs() -> dict[str, bytes]:
 
 
 def _printed(*command: str) -> str:
-    """Give what a program prints in this thread's namespace."""
+    """Return what a program prints in this thread's namespace."""
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
 
 
@@ -325,7 +325,7 @@ def _read_frame(place: str, nic: str, frame: bytes, *, out: bool) -> Seen:
 
 
 def connections(netns: str, *ends: IPAddress) -> list[str]:
-    """Give the lines of conntrack that name all these addresses."""
+    """Return the lines of conntrack that name all these addresses."""
     text = within(
         netns, lambda: _printed("conntrack", "-L") + _printed("conntrack", "-L", "-f", "ipv6")
     )
@@ -337,7 +337,7 @@ def connections(netns: str, *ends: IPAddress) -> list[str]:
 
 
 def host_end(lab: Lab, pod: Pod, nic: str) -> str:
-    """Give the name that the other half of a pod's veth has on its node."""
+    """Return the name that the other half of a pod's veth has on its node."""
     shown: list[dict[str, Any]] = json.loads(
         pod.inside.run("ip", "-j", "link", "show", "dev", nic).stdout
     )
@@ -346,7 +346,7 @@ def host_end(lab: Lab, pod: Pod, nic: str) -> str:
 
 
 def node_address(lab: Lab, node: str, nic: str, family: int) -> IPAddress:
-    """Give a node's own address on one of its NICs."""
+    """Return a node's own address on one of its NICs."""
     shown = json.loads(
         lab.node(node).exec(["ip", "-j", f"-{family}", "address", "show", "dev", nic]).stdout
     )

@@ -88,7 +88,7 @@ class Sandbox:
         }
 
     def env(self, command: str) -> dict[str, str]:
-        """Give the environment of a CNI call."""
+        """Return the environment of a CNI call."""
         args = {
             "K8S_POD_NAMESPACE": self.pod.namespace,
             "K8S_POD_NAME": self.pod.name,
@@ -147,7 +147,7 @@ def ask(
 
 
 def free_port() -> int:
-    """Give a TCP port that nobody listens on."""
+    """Return a TCP port that nobody listens on."""
     with socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::", 0))
         return int(probe.getsockname()[1])
@@ -238,7 +238,7 @@ class HostAgent:
 
     @property
     def runs(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process lives."""
         return self._process is not None and self._process.poll() is None
 
     def ask(self, method: str, target: str, body: object = None) -> Answer | None:
@@ -292,7 +292,7 @@ class HostAgent:
 
 
 def environment(node: str, kubeconfig: Path) -> dict[str, str]:
-    """Give the environment of an agent on this machine (reference ipam.md 7.2)."""
+    """Return the environment of an agent on this machine (reference ipam.md 7.2)."""
     return {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
@@ -385,7 +385,7 @@ def _ready() -> Thing:
 
 
 def spec_for(node: str = "", selector: Mapping[str, str] | None = None) -> Thing:
-    """Give the spec of a pod for a node of paper; nothing evicts it."""
+    """Return the spec of a pod for a node of paper; nothing evicts it."""
     return manifests.pod_spec(node or None, selector) | {"tolerations": [{"operator": "Exists"}]}
 
 

@@ -64,11 +64,11 @@ class Inside:
         }
 
     def mac(self, nic: str) -> str:
-        """Give a NIC's hardware address."""
+        """Return a NIC's hardware address."""
         return json.loads(self._need("ip", "-j", "link", "show", "dev", nic))[0]["address"]
 
     def underlay(self) -> set[tuple[str, IPAddress]]:
-        """Give the pairs of NIC and underlay address."""
+        """Return the pairs of NIC and underlay address."""
         pairs = {
             (nic, ip_interface(text).ip)
             for nic, texts in self.addresses().items()
@@ -77,7 +77,7 @@ class Inside:
         return {(nic, ip) for nic, ip in pairs if is_underlay(ip)}
 
     def routes(self, family: int) -> list[Route]:
-        """Give the main table, the kernel's own connected and link-local routes left out."""
+        """Return the main table, the kernel's own connected and link-local routes left out."""
         shown = json.loads(self._need("ip", f"-{family}", "-j", "route", "show", "table", "main"))
         return [
             Route(route["dst"], route["dev"], route.get("gateway", ""))
@@ -86,12 +86,12 @@ class Inside:
         ]
 
     def pings(self, address: IPAddress | str) -> bool:
-        """Whether an echo request is answered within a second."""
+        """Return whether an echo request is answered within a second."""
         return self.run("busybox", "ping", "-c", "1", "-W", "1", str(address)).returncode == 0
 
     def reads(self, address: IPAddress | str) -> str:
         """
-        Give what the web server at an address says its name is.
+        Return what the web server at an address says its name is.
 
         Nothing when it does not answer.
         """
@@ -106,7 +106,7 @@ class Inside:
 
 def fetch(address: IPAddress | str) -> list[str]:
     """
-    Give the command that asks a pod for its name over TCP (the machine's static busybox cannot.
+    Return the command that asks a pod for its name over TCP (the machine's static busybox cannot.
 
     Its wget crashes).
     """
@@ -114,7 +114,7 @@ def fetch(address: IPAddress | str) -> list[str]:
 
 
 def processes_of(uid: str) -> list[int]:
-    """Give the processes of a pod by its UID, which is part of their control group's path."""
+    """Return the processes of a pod by its UID, which is part of their control group's path."""
     mark = f"pod{uid}"
     found = []
     for entry in Path("/proc").iterdir():

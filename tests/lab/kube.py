@@ -107,7 +107,7 @@ class Kube:
         self._connection.close()
 
     def get(self, kind: str, name: str, namespace: str = "") -> Thing | None:
-        """Give an object, None when there is none."""
+        """Return an object, None when there is none."""
         try:
             return self._call("GET", path_of(kind, namespace, name))
         except Refused as refusal:
@@ -116,7 +116,7 @@ class Kube:
             raise
 
     def need(self, kind: str, name: str, namespace: str = "") -> Thing:
-        """Give an object that must be there."""
+        """Return an object that must be there."""
         thing = self.get(kind, name, namespace)
         assert thing is not None, f"{kind} {namespace}/{name} does not exist"
         return thing
@@ -124,7 +124,7 @@ class Kube:
     def list(
         self, kind: str, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> list[Thing]:
-        """Give all objects of a kind, of one namespace or of all."""
+        """Return all objects of a kind, of one namespace or of all."""
         query = urllib.parse.urlencode({"labelSelector": labels, "fieldSelector": fields})
         return self._call("GET", f"{path_of(kind, namespace)}?{query}")["items"] or []
 
@@ -168,7 +168,7 @@ class Kube:
         self._call("DELETE", f"{path_of(kind, namespace)}?{query}", options or None)
 
     def raw(self, path: str) -> str:
-        """Give the text behind any path, such as `/metrics`."""
+        """Return the text behind any path, such as `/metrics`."""
         return self._send("GET", path, None, "application/json")[1].decode()
 
     def _call(
@@ -201,7 +201,7 @@ class Kube:
 
 
 def path_of(kind: str, namespace: str = "", name: str = "") -> str:
-    """Give the path of a collection or of one object."""
+    """Return the path of a collection or of one object."""
     version, plural, namespaced = KINDS[kind]
     root = "/api/" if version == "v1" else "/apis/"
     scope = f"/namespaces/{namespace}" if namespaced and namespace else ""
@@ -228,7 +228,7 @@ def _tls(cluster: Thing, user: Thing) -> ssl.SSLContext:
 
 
 def _text(section: Thing, key: str) -> str:
-    """Give a PEM that a kubeconfig has inline or as a file."""
+    """Return a PEM that a kubeconfig has inline or as a file."""
     if f"{key}-data" in section:
         return base64.b64decode(section[f"{key}-data"]).decode()
     return Path(section[key]).read_text()

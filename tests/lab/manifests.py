@@ -32,7 +32,7 @@ SERVE: Final = (
 
 
 def pod_spec(node: str | None = None, selector: Mapping[str, str] | None = None) -> Thing:
-    """Give a pod's spec: one busybox that serves its name; `node` leaves out the scheduler."""
+    """Return a pod's spec: one busybox that serves its name; `node` leaves out the scheduler."""
     spec: Thing = {
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
@@ -53,7 +53,7 @@ def pod_spec(node: str | None = None, selector: Mapping[str, str] | None = None)
 
 
 def texts(annotations: Mapping[str, Any] | None) -> dict[str, str]:
-    """Give annotations as text; what is no text becomes JSON."""
+    """Return annotations as text; what is no text becomes JSON."""
     return {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in (annotations or {}).items()
@@ -67,7 +67,7 @@ def pod(
     labels: Mapping[str, str],
     spec: Thing,
 ) -> Thing:
-    """Give a pod."""
+    """Return a pod."""
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -86,7 +86,7 @@ def workload(
     spec: Thing,
     **more: Any,
 ) -> Thing:
-    """Give a Deployment or StatefulSet whose pods have these annotations."""
+    """Return a Deployment or StatefulSet whose pods have these annotations."""
     labels = {"app": name}
     template = {"metadata": {"labels": labels, "annotations": texts(annotations)}, "spec": spec}
     return {
@@ -102,7 +102,7 @@ def workload(
 
 
 def macvlan(name: str, namespace: str, master: str, ipam: Mapping[str, Any]) -> Thing:
-    """Give a macvlan network whose addresses come from Spiderpool."""
+    """Return a macvlan network whose addresses come from Spiderpool."""
     config = {
         "cniVersion": "1.0.0",
         "name": name,
@@ -120,7 +120,7 @@ def macvlan(name: str, namespace: str, master: str, ipam: Mapping[str, Any]) -> 
 
 
 def pool(name: str, subnet: str, ips: Sequence[str], **spec: Any) -> Thing:
-    """Give a SpiderIPPool."""
+    """Return a SpiderIPPool."""
     metadata = {"name": name, "labels": {TEST_LABEL: "true"}}
     return {
         "kind": "SpiderIPPool",
@@ -132,6 +132,6 @@ def pool(name: str, subnet: str, ips: Sequence[str], **spec: Any) -> Thing:
 def multus_config(
     name: str, namespace: str, annotations: Mapping[str, str] | None = None, **spec: Any
 ) -> Thing:
-    """Give a SpiderMultusConfig."""
+    """Return a SpiderMultusConfig."""
     metadata = {"name": name, "namespace": namespace, "annotations": dict(annotations or {})}
     return {"kind": "SpiderMultusConfig", "metadata": metadata, "spec": spec}

@@ -27,15 +27,15 @@ class Underlay:
     network6: IPv6Network
 
     def network(self, family: int) -> IPv4Network | IPv6Network:
-        """Give the prefix of a family."""
+        """Return the prefix of a family."""
         return self.network4 if family == 4 else self.network6
 
     def gateway(self, family: int) -> IPAddress:
-        """Give the router's address: the first one."""
+        """Return the router's address: the first one."""
         return self.network(family)[1]
 
     def take(self, family: int, count: int) -> list[IPAddress]:
-        """Give neighbouring addresses that were never given before in this run."""
+        """Return neighbouring addresses that were never given before in this run."""
         assert count <= BLOCK
         start = (FIRST4 if family == 4 else FIRST6) + next(_blocks) * BLOCK
         return [self.network(family)[start + offset] for offset in range(count)]
@@ -47,5 +47,5 @@ UNDERLAYS: Final = (ENS192, ENS224)
 
 
 def is_underlay(address: IPAddress) -> bool:
-    """Whether an address is of one of the networks that pools are of."""
+    """Return whether an address is of one of the networks that pools are of."""
     return any(address in underlay.network(address.version) for underlay in UNDERLAYS)

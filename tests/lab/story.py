@@ -52,7 +52,7 @@ class Pod:
         self.uid: str = thing["metadata"]["uid"]
 
     def __repr__(self) -> str:
-        """Give its name."""
+        """Return its name."""
         return f"pod {self.namespace}/{self.name}"
 
     @property
@@ -72,28 +72,28 @@ class Pod:
         return Inside(self.uid)
 
     def address(self, nic: str, family: int = 4) -> IPAddress:
-        """Give its only address of a family on a NIC, from its kernel."""
+        """Return its only address of a family on a NIC, from its kernel."""
         found = [ip_interface(text).ip for text in self.inside.addresses().get(nic, [])]
         (address,) = [ip for ip in found if ip.version == family]
         return address
 
     def runs(self) -> bool:
-        """Whether all its containers run."""
+        """Return whether all its containers run."""
         return self.thing is not None and is_running(self.thing)
 
     def events(self) -> list[Thing]:
-        """Give the Events that speak of it, oldest first."""
+        """Return the Events that speak of it, oldest first."""
         found = self._kube.list("Event", self.namespace, fields=f"involvedObject.uid={self.uid}")
         return sorted(found, key=lambda event: event["metadata"]["resourceVersion"].zfill(20))
 
     def network_status(self) -> list[Thing]:
-        """Give what the meta plugin wrote about its networks."""
+        """Return what the meta plugin wrote about its networks."""
         annotations = (self.thing or {})["metadata"].get("annotations", {})
         return json.loads(annotations.get(manifests.NETWORK_STATUS, "[]"))
 
 
 def is_running(thing: Thing) -> bool:
-    """Whether a pod object says that all its containers run, and nobody deletes it."""
+    """Return whether a pod object says that all its containers run, and nobody deletes it."""
     status = thing.get("status", {})
     ready = [container["ready"] for container in status.get("containerStatuses", [])]
     return (
@@ -182,7 +182,7 @@ class Story:
         return full_name
 
     def auto_pools(self, subnet: str = "") -> list[Thing]:
-        """Give the pools that were made for applications from one of the story's subnets, or from all, by name."""
+        """Return the pools that were made for applications from one of the story's subnets, or from all, by name."""
         mine = {subnet} if subnet else set(self.subnets)
         pools = [
             pool
@@ -284,7 +284,7 @@ class Story:
         ]
 
     def words(self, count: int = 8) -> list[tuple[str, str, str]]:
-        """Give the story's last warnings, for a failure's text."""
+        """Return the story's last warnings, for a failure's text."""
         events = [
             event for event in self.kube.list("Event", self.namespace) if event["type"] == "Warning"
         ]
@@ -310,7 +310,7 @@ class Story:
         )[0]
 
     def records(self, pool: str = "", *, states: Iterable[str] = ("Held",)) -> list[Record]:
-        """Give the records of one of the story's pools or of all, and of its namespace, by address."""
+        """Return the records of one of the story's pools or of all, and of its namespace, by address."""
         pools = {pool} if pool else set(self.pools)
         found = [record for record in all_records(self.kube) if record.state in set(states)]
         mine = [
@@ -321,7 +321,7 @@ class Story:
         return sorted(mine, key=lambda record: (record.ip.version, record.ip))
 
     def sips_of(self, pod: Pod) -> set[tuple[str, IPAddress]]:
-        """Give the pairs of NIC and address that the records say a pod holds."""
+        """Return the pairs of NIC and address that the records say a pod holds."""
         return {(record.nic, record.ip) for record in self.records() if record.uid == pod.uid}
 
     # --- the promises
@@ -374,7 +374,7 @@ class Story:
                 yield f"{record.ip} of {record.pool} is held by {record.pod} ({record.uid}), which is gone"
 
     def _is_awaited(self, name: str) -> bool:
-        """Whether a StatefulSet will make a pod of this name again."""
+        """Return whether a StatefulSet will make a pod of this name again."""
         owner, _, ordinal = name.rpartition("-")
         stateful_set = self.kube.get("StatefulSet", owner, self.namespace)
         return stateful_set is not None and int(ordinal) < stateful_set["spec"]["replicas"]
@@ -454,7 +454,7 @@ class Story:
         self.kube.delete("Namespace", self.namespace)
 
     def _remaining_pods(self) -> list[str]:
-        """Give the pods that are left, after asking those that nobody asked yet to end."""
+        """Return the pods that are left, after asking those that nobody asked yet to end."""
         things = self.kube.list("Pod", self.namespace)
         for thing in things:
             if not thing["metadata"].get("deletionTimestamp"):
@@ -462,7 +462,7 @@ class Story:
         return [thing["metadata"]["name"] for thing in things]
 
     def _remaining_pools(self) -> list[str]:
-        """Give the story's pools that still exist."""
+        """Return the story's pools that still exist."""
         mine = set(self.pools)
         return [
             name
@@ -471,7 +471,7 @@ class Story:
         ]
 
     def _subnets_of(self, cidr: str) -> list[str]:
-        """Give the subnets that have a CIDR."""
+        """Return the subnets that have a CIDR."""
         return [
             thing["metadata"]["name"]
             for thing in self.kube.list("SpiderSubnet")
@@ -479,7 +479,7 @@ class Story:
         ]
 
     def _given_away(self) -> list[tuple[str, str]]:
-        """Give what the story's subnets still say of pools."""
+        """Return what the story's subnets still say of pools."""
         subnets = [self.kube.need("SpiderSubnet", name) for name in self.subnets]
         shown = [
             (subnet["metadata"]["name"], subnet.get("status", {}).get("controlledIPPools", ""))
@@ -488,16 +488,16 @@ class Story:
         return [(name, text) for name, text in shown if text]
 
     def _remaining_subnets(self) -> list[str]:
-        """Give the story's subnets that still exist."""
+        """Return the story's subnets that still exist."""
         return [name for name in self.subnets if self.kube.get("SpiderSubnet", name)]
 
     def ended(self, pod: Pod) -> bool:
-        """Whether no process of a pod is left."""
+        """Return whether no process of a pod is left."""
         return not processes_of(pod.uid)
 
 
 def all_records(kube: Kube) -> list[Record]:
-    """Give every SpiderIP of the cluster."""
+    """Return every SpiderIP of the cluster."""
     return [_record(thing["spec"]) for thing in kube.list("SpiderIP")]
 
 
@@ -518,7 +518,7 @@ def _record(spec: Thing) -> Record:
 
 
 def _addresses(item: Thing) -> list[str]:
-    """Give the addresses of one NIC of an endpoint."""
+    """Return the addresses of one NIC of an endpoint."""
     return [item[key] for key in ("ipv4", "ipv6") if item.get(key)]
 
 
@@ -528,14 +528,14 @@ def _pairs(pairs: Iterable[tuple[str, IPAddress]]) -> list[str]:
 
 
 def is_ours(event: Thing) -> bool:
-    """Whether an Event is one of Spiderpool's, not kubelet's or the scheduler's."""
+    """Return whether an Event is one of Spiderpool's, not kubelet's or the scheduler's."""
     who = f"{event.get('source', {}).get('component', '')} {event.get('reportingComponent', '')}"
     return "spiderpool" in who or "multus" in who
 
 
 def kubelet_says(pod: Pod, *parts: str) -> bool:
     """
-    Whether kubelet's own Event on a pod that does not start has all these parts.
+    Return whether kubelet's own Event on a pod that does not start has all these parts.
 
     CNI's answer, as the user meets it.
     """

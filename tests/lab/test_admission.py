@@ -276,7 +276,7 @@ def _warnings(story: Story, thing: Thing) -> list[str]:
 
 
 def _of_kind(kind: str, name: str, namespace: str, annotations: Thing, spec: Thing) -> Thing:
-    """Give a controller of pods that have these annotations."""
+    """Return a controller of pods that have these annotations."""
     restart = spec["restartPolicy"] if kind in ("Job", "CronJob") else "Always"
     thing = manifests.workload(
         kind, name, namespace, 1, annotations, spec | {"restartPolicy": restart}

@@ -147,7 +147,7 @@ def test_network_configuration(story: Story) -> None:
 
 
 def _nad(story: Story, name: str, config: str) -> dict[str, object]:
-    """Give a network of any configuration."""
+    """Return a network of any configuration."""
     metadata = {"name": name, "namespace": story.namespace}
     return {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": {"config": config}}
 

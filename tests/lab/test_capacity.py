@@ -150,7 +150,7 @@ def test_exhausted_nic_takes_nothing_more(story: Story) -> None:
 
 
 def _items(eth0: str, net1: str) -> list[dict[str, object]]:
-    """Give `ippools` for two NICs."""
+    """Return `ippools` for two NICs."""
     return [
         {"interface": "eth0", "ipv4": [eth0]},
         {"interface": "net1", "ipv4": [net1], "cleangateway": True},
@@ -158,7 +158,7 @@ def _items(eth0: str, net1: str) -> list[dict[str, object]]:
 
 
 def _most_held(story: Story, pods: dict[str, Pod]) -> dict[str, int]:
-    """Give the most addresses that each pod was seen to have taken, all different ones counted, over some retries."""
+    """Return the most addresses that each pod was seen to have taken, all different ones counted, over some retries."""
     seen: dict[str, set[object]] = {name: set() for name in pods}
 
     def retried() -> bool:

@@ -117,7 +117,7 @@ def restarts(pod: Pod) -> int:
 
 
 def node_ips(lab: Lab) -> list[str]:
-    """Give node1's addresses on its three networks: underlays first."""
+    """Return node1's addresses on its three networks: underlays first."""
     found = json.loads(
         lab.node("node1").exec(["ip", "-4", "-j", "addr", "show", "scope", "global"]).stdout
     )

@@ -23,12 +23,12 @@ NAME = "default"
 
 
 def status(kube: Kube) -> Thing:
-    """Give the coordinator's status."""
+    """Return the coordinator's status."""
     return kube.need("SpiderCoordinator", NAME).get("status", {})
 
 
 def described(kube: Kube) -> tuple[list[str], list[str]]:
-    """Give the CIDRs of pods as kubeadm's configuration has them, and those of Services as the API has them."""
+    """Return the CIDRs of pods as kubeadm's configuration has them, and those of Services as the API has them."""
     text = kube.need("ConfigMap", "kubeadm-config", "kube-system")["data"]["ClusterConfiguration"]
     (pods,) = re.findall(r"podSubnet: *(\S+)", text)
     services = sorted(

@@ -101,7 +101,7 @@ def _stages(
 
 @pytest.fixture
 def stages(_stages: list[Stage], story: Story) -> list[Stage]:
-    """Give two nodes without pods, also after a test that failed."""
+    """Return two nodes without pods, also after a test that failed."""
     for stage in _stages:
         clear_node(story.kube, stage.node)
     return [stage.ready() for stage in _stages]
@@ -166,7 +166,7 @@ def wait_no_endpoint(story: Story, pod: Pod) -> None:
 
 def numbers_of(writes: list[str], moment: Moment) -> list[int]:
     """
-    Give the writes to die at: each one.
+    Return the writes to die at: each one.
 
     Of those on their way only the first and the last record, they are one story.
     """
@@ -176,7 +176,7 @@ def numbers_of(writes: list[str], moment: Moment) -> list[int]:
 
 
 def committed_at(number: int, moment: Moment) -> int:
-    """Give how many of the writes of addresses have happened when the agent dies at that write."""
+    """Return how many of the writes of addresses have happened when the agent dies at that write."""
     return min(ADDRESSES, number if moment is Moment.AFTER else number - 1)
 
 
@@ -262,7 +262,7 @@ def test_del_is_cut_off_at_every_write(story: Story, stages: list[Stage], moment
 
 
 def _ending(story: Story, stage: Stage, name: str, annotations: dict[str, object]) -> Sandbox:
-    """Give the sandbox of a pod that has its addresses and is being deleted."""
+    """Return the sandbox of a pod that has its addresses and is being deleted."""
     sandbox = Sandbox(paper_pod(story, stage.node, name, annotations))
     stage.add(sandbox)
     wait_endpoint(story, sandbox.pod)

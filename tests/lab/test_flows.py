@@ -60,11 +60,11 @@ class Stage:
     veth5: str  # the same of pod5
 
     def address(self, pod: str, nic: str, family: int) -> IPAddress:
-        """Give an address of a pod."""
+        """Return an address of a pod."""
         return self.pods[pod].address(nic, family)
 
     def service(self, pod: str, family: int) -> IPAddress:
-        """Give the Service address of a pod."""
+        """Return the Service address of a pod."""
         service = self.story.kube.need("Service", pod, self.story.namespace)
         return next(
             ip
@@ -73,13 +73,13 @@ class Stage:
         )
 
     def node_port(self, pod: str) -> int:
-        """Give the port of a pod's Service on the nodes."""
+        """Return the port of a pod's Service on the nodes."""
         return self.story.kube.need("Service", pod, self.story.namespace)["spec"]["ports"][0][
             "nodePort"
         ]
 
     def node_address(self, node: str, nic: str, family: int) -> IPAddress:
-        """Give a node's address."""
+        """Return a node's address."""
         return node_address(self.lab, node, nic, family)
 
     def ask(self, place: str, address: IPAddress, port: int = PORT, **more: Any) -> Transport:
@@ -88,7 +88,7 @@ class Stage:
         return exchange(self.places[place], address, port, **more)
 
     def predicts(self, pod: str, done: Transport, address: IPAddress) -> tuple[Path, Path]:
-        """Give both paths as the product works them out when a transfer failed, from routes, rules and connections."""
+        """Return both paths as the product works them out when a transfer failed, from routes, rules and connections."""
         looks = [look(node.name, "", self.places[node.name]) for node in self.lab.nodes]
         looks += [look(each.node, name, self.places[name]) for name, each in self.pods.items()]
         world = read_surveys(json.dumps(looks))
@@ -147,7 +147,7 @@ def stage(story: Story, lab: Lab) -> Iterator[Stage]:
 
 
 def _things(story: Story) -> Iterator[dict[str, Any]]:
-    """Give the network and the Services."""
+    """Return the network and the Services."""
     plugins = [
         {
             "type": "macvlan",

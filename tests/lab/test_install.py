@@ -93,7 +93,7 @@ def test_two_controllers_one_leader(kube: Kube) -> None:
 
 
 def _pods(kube: Kube, component: str) -> list[Thing]:
-    """Give the pods of a component that run, those that are about to end among them."""
+    """Return the pods of a component that run, those that are about to end among them."""
     pods = kube.list("Pod", RELEASE_NAMESPACE, labels=f"app.kubernetes.io/component={component}")
     return [pod for pod in pods if pod["status"]["phase"] == "Running"]
 
@@ -151,7 +151,7 @@ def test_rights_are_few(kube: Kube, account: str) -> None:
 
 
 def _may(kube: Kube, account: str, verb: str, group: str, resource: str) -> bool:
-    """Whether a service account may do something in the release's namespace."""
+    """Return whether a service account may do something in the release's namespace."""
     what = {"namespace": RELEASE_NAMESPACE, "verb": verb, "group": group, "resource": resource}
     user = f"system:serviceaccount:{RELEASE_NAMESPACE}:{account}"
     spec = {
@@ -231,7 +231,7 @@ def test_upgrade(story: Story, tmp_path: Path) -> None:
 
 
 def _chart_with_column(chart: Path, column: dict[str, Any]) -> Path:
-    """Give a copy of the chart whose CRD of addresses has one more column."""
+    """Return a copy of the chart whose CRD of addresses has one more column."""
     shutil.copytree(CHART, chart)
     path = next(
         file
@@ -264,7 +264,7 @@ def _upgrade(kube: Kube, lab: Lab, chart: Path, setting: str) -> None:
 
 
 def _columns(kube: Kube) -> list[str]:
-    """Give the columns of addresses."""
+    """Return the columns of addresses."""
     crd = kube.need("CustomResourceDefinition", "spiderips.spiderpool.spidernet.io")
     return [column["name"] for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]]
 
@@ -336,7 +336,7 @@ def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
 
 
 def _leftovers(kube: Kube) -> list[str]:
-    """Give the objects that the release, its hooks or its programs made."""
+    """Return the objects that the release, its hooks or its programs made."""
     return [
         f"{kind}/{thing['metadata']['name']}"
         for kind in INSTALLED_KINDS
@@ -346,7 +346,7 @@ def _leftovers(kube: Kube) -> list[str]:
 
 
 def _definitions_of_networks(kube: Kube) -> list[str]:
-    """Give the definitions that belong to a SpiderMultusConfig."""
+    """Return the definitions that belong to a SpiderMultusConfig."""
     return [
         thing["metadata"]["name"]
         for thing in kube.list("NetworkAttachmentDefinition")
@@ -358,7 +358,7 @@ def _definitions_of_networks(kube: Kube) -> list[str]:
 
 
 def _leftovers_on(node: LabNode) -> list[str]:
-    """Give the files of the product on a node; a socket's empty folder may stay."""
+    """Return the files of the product on a node; a socket's empty folder may stay."""
     files = [
         META_CONF,
         "/run/spidernet/spiderpool.sock",

@@ -94,7 +94,7 @@ def nobody_elses_lab() -> Iterator[None]:
 
 @pytest.fixture
 def lab() -> Lab:
-    """Give a lab of three nodes with nothing in it that another test made."""
+    """Return a lab of three nodes with nothing in it that another test made."""
     lab = Lab.up(progress=Progress(quiet=True))
     lab.kubectl(
         "delete", "daemonsets,services,pods", "--selector=app", "--now", "--ignore-not-found"
@@ -117,13 +117,13 @@ def run_pods(lab: Lab, *names: str, app: str = "web", image: str = "busybox:1") 
 
 
 def pod_ips(lab: Lab, name: str) -> list[str]:
-    """Give a pod's addresses, IPv4 first."""
+    """Return a pod's addresses, IPv4 first."""
     pod = json.loads(lab.kubectl("get", "pod", name, "--output=json"))
     return [entry["ip"] for entry in pod["status"]["podIPs"]]
 
 
 def url(ip: str, port: int = 80) -> str:
-    """Give the address as a web browser wants it."""
+    """Return the address as a web browser wants it."""
     return f"http://[{ip}]:{port}/" if ":" in ip else f"http://{ip}:{port}/"
 
 
@@ -348,13 +348,13 @@ class Sniffer:
 
 
 def _ipv4_ends(frame: bytes) -> list[str]:
-    """Give sender and receiver of an Ethernet frame with IPv4 or ARP in it."""
+    """Return sender and receiver of an Ethernet frame with IPv4 or ARP in it."""
     ends = {b"\x08\x00": (26, 30), b"\x08\x06": (28, 38)}.get(frame[12:14], ())
     return [socket.inet_ntoa(frame[at : at + 4]) for at in ends if len(frame) >= at + 4]
 
 
 def uplinks() -> list[str]:
-    """Give the machine's interfaces that are neither loopback nor the lab's."""
+    """Return the machine's interfaces that are neither loopback nor the lab's."""
     links = json.loads(run(["ip", "-json", "link"]))
     return [
         link["ifname"]
@@ -515,7 +515,7 @@ def traces() -> dict[str, object]:
 
 
 def lab_processes() -> list[str]:
-    """Give the command lines of living processes that are a cluster's."""
+    """Return the command lines of living processes that are a cluster's."""
     keepers = {"containerd", "containerd-shim-runc-v2", "unshare", "nsenter"}
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -532,7 +532,7 @@ def lab_processes() -> list[str]:
 
 @pytest.fixture
 def untouched() -> dict[str, object]:
-    """Give the machine as it is without a lab."""
+    """Return the machine as it is without a lab."""
     story.down(Progress(quiet=True))
     return traces()
 

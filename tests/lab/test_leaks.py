@@ -40,7 +40,7 @@ NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 
 @pytest.fixture(scope="module")
 def agent(kube: Kube, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostAgent]:
-    """Give the agent of a node that stays Ready."""
+    """Return the agent of a node that stays Ready."""
     with node_of_paper(kube, lab, READY, tmp_path_factory.mktemp(READY)) as (_, agent):
         yield agent
         agent.stop()
@@ -59,7 +59,7 @@ class Leaks:
         self.made: dict[str, IPAddress] = {}
 
     def take(self) -> IPAddress:
-        """Give an address that nobody has."""
+        """Return an address that nobody has."""
         held = {record.ip for record in self.story.records(states=("Held", "Cooling"))}
         while (ip := self._free.pop()) in held:
             pass
@@ -255,7 +255,7 @@ def test_scaled_down_while_the_node_is_down(
 
 
 def _bound(story: Story, name: str) -> Pod | None:
-    """Give a pod that a controller made, once it has its node."""
+    """Return a pod that a controller made, once it has its node."""
     thing = story.kube.get("Pod", name, story.namespace)
     return Pod(story.kube, thing) if thing is not None and thing["spec"].get("nodeName") else None
 

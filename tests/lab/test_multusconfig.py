@@ -26,7 +26,7 @@ DEFINITION = "NetworkAttachmentDefinition"
 
 
 def definition(story: Story, name: str) -> Thing | None:
-    """Give the definition of that name in the story's namespace."""
+    """Return the definition of that name in the story's namespace."""
     return story.kube.get(DEFINITION, name, story.namespace)
 
 
@@ -284,7 +284,7 @@ INJECTED = "inject"  # the namespace that the lab's values name
 
 @pytest.fixture
 def injected(kube: Kube, lab: Lab) -> Iterator[Story]:
-    """Give a story in the one namespace whose new pods the controller is asked about."""
+    """Return a story in the one namespace whose new pods the controller is asked about."""
     until_none(
         lambda: kube.get("Namespace", INJECTED),
         "the namespace of an earlier run is gone",

@@ -21,7 +21,7 @@ GATEWAYS = {family: str(ENS192.gateway(family)) for family in (4, 6)}
 
 
 def network(story: Story, name: str, config: Thing | None) -> Thing:
-    """Give a network of any configuration; without one it means the node's file of that name."""
+    """Return a network of any configuration; without one it means the node's file of that name."""
     metadata = {"name": name, "namespace": story.namespace}
     return {
         "kind": "NetworkAttachmentDefinition",

@@ -25,12 +25,12 @@ WANTED = {
 
 
 def sysctl(node: LabNode, key: str) -> str:
-    """Give a setting of a node."""
+    """Return a setting of a node."""
     return node.exec(["cat", f"/proc/sys/{key.replace('.', '/')}"]).stdout.strip()
 
 
 def report(node: LabNode) -> Thing:
-    """Give what a node's agent says about it."""
+    """Return what a node's agent says about it."""
     return json.loads(page(node, 5710, "/v1/node"))
 
 
@@ -43,7 +43,7 @@ def page(node: LabNode, port: int, path: str) -> str:
 
 
 def drops(node: LabNode) -> bool:
-    """Whether kube-proxy's rule is there, by the reference's own command."""
+    """Return whether kube-proxy's rule is there, by the reference's own command."""
     return "--ctstate INVALID" in node.exec(["iptables-save", "-t", "filter"]).stdout
 
 

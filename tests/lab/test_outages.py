@@ -75,7 +75,7 @@ def pods_on(story: Story, node: str, count: int, annotations: dict[str, object])
 
 
 def things_held(story: Story) -> list[Thing]:
-    """Give the SpiderIPs of a story's pools that somebody holds, as they are."""
+    """Return the SpiderIPs of a story's pools that somebody holds, as they are."""
     things = [
         thing for thing in story.kube.list("SpiderIP") if thing["spec"]["pool"] in story.pools
     ]
@@ -83,7 +83,7 @@ def things_held(story: Story) -> list[Thing]:
 
 
 def held(story: Story) -> Held:
-    """Give who holds what, by which record."""
+    """Return who holds what, by which record."""
     return {
         (spec["holder"]["name"], spec["holder"]["nic"], ip_interface(spec["ip"]).ip): thing[
             "metadata"
@@ -94,7 +94,7 @@ def held(story: Story) -> Held:
 
 
 def sandboxes(story: Story) -> dict[str, set[str]]:
-    """Give the sandboxes that hold addresses, by their pod's name."""
+    """Return the sandboxes that hold addresses, by their pod's name."""
     found: dict[str, set[str]] = {}
     for holder in (thing["spec"]["holder"] for thing in things_held(story)):
         found.setdefault(holder["name"], set()).add(holder["containerID"])
@@ -160,7 +160,7 @@ def wait_components(kube: Kube) -> None:
 
 def _admits(kube: Kube) -> bool:
     """
-    Whether a pool is admitted, by whichever controller.
+    Return whether a pool is admitted, by whichever controller.
 
     Kube-proxy needs its time when the API server was away.
     """
@@ -208,7 +208,7 @@ def _is_ready(pod: Thing) -> bool:
 
 
 def leader(kube: Kube) -> str:
-    """Give the name of the controller that holds the lease; empty when nobody does."""
+    """Return the name of the controller that holds the lease; empty when nobody does."""
     lease = kube.get("Lease", LEASE, RELEASE_NAMESPACE)
     return (lease or {}).get("spec", {}).get("holderIdentity") or ""
 
@@ -283,7 +283,7 @@ def test_killed_sandbox(story: Story) -> None:
 
 
 def _processes_in(pod: Pod, container: str) -> list[int]:
-    """Give the processes of one container of a pod, of its sandbox for example."""
+    """Return the processes of one container of a pod, of its sandbox for example."""
     found = [process for process in processes_of(pod.uid) if container in _told(process, "cgroup")]
     assert found, f"{pod} has no process in {container}"
     return found
@@ -371,7 +371,7 @@ def test_agent_killed_while_pods_start(story: Story) -> None:
 
 def _fresh_agent(kube: Kube, node: str) -> Thing:
     """
-    Give the agent of a node, a new one if it was started again before.
+    Return the agent of a node, a new one if it was started again before.
 
     Kubelet would wait long with the next time.
     """
@@ -389,7 +389,7 @@ def _fresh_agent(kube: Kube, node: str) -> Thing:
 
 
 def _agents_in(uid: str) -> list[int]:
-    """Give the agent's process of a pod of agents; the pod's sandbox lives on."""
+    """Return the agent's process of a pod of agents; the pod's sandbox lives on."""
     found = [process for process in processes_of(uid) if AGENT in _told(process, "cmdline")]
     assert found
     return found

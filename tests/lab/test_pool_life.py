@@ -45,7 +45,7 @@ def test_status_and_labels(story: Story) -> None:
 
 
 def _is_empty(story: Story, pool: str) -> bool:
-    """Whether a pool's status shows no holder."""
+    """Return whether a pool's status shows no holder."""
     status = story.kube.need("SpiderIPPool", pool)["status"]
     return "allocatedIPs" not in status and status["allocatedIPCount"] == 0
 
@@ -71,7 +71,7 @@ def test_deleted_pool_waits_for_its_holders(story: Story) -> None:
 
 
 def _events(story: Story, pool: str) -> list[str]:
-    """Give the words of the Events on a pool."""
+    """Return the words of the Events on a pool."""
     fields = f"involvedObject.kind=SpiderIPPool,involvedObject.name={pool}"
     return [event["message"] for event in story.kube.list("Event", fields=fields)]
 
@@ -107,7 +107,7 @@ def test_held_address_cannot_leave_its_pool(story: Story) -> None:
 
 
 def _addresses(story: Story, pool: str) -> list[object]:
-    """Give the addresses of a pool of one range."""
+    """Return the addresses of a pool of one range."""
     first, _, last = story.kube.need("SpiderIPPool", pool)["spec"]["ips"][0].partition("-")
     start, end = ip_address(first), ip_address(last)
     return [start + offset for offset in range(int(end) - int(start) + 1)]

@@ -51,7 +51,7 @@ Case = tuple[int, str, str, str]
 
 @pytest.fixture
 def kube_proxies(lab: Lab) -> Iterator[Lab]:
-    """Give the lab with the rule in place, and leave it so."""
+    """Return the lab with the rule in place, and leave it so."""
     _set_liberal(lab, 0)
     yield lab
     _set_liberal(lab, 0)
@@ -73,7 +73,7 @@ def _set_liberal(lab: Lab, value: int) -> None:
 
 
 def _rules(lab: Lab, node: str) -> list[str]:
-    """Give the rules that the article looks for, of both families."""
+    """Return the rules that the article looks for, of both families."""
     saved = "".join(
         lab.node(node).exec([program, "-t", "filter"]).stdout
         for program in ("iptables-save", "ip6tables-save")
@@ -84,7 +84,7 @@ def _rules(lab: Lab, node: str) -> list[str]:
 
 
 def _settings(lab: Lab) -> dict[tuple[str, str], str]:
-    """Give all network settings of all nodes, of interfaces that pods bring along none."""
+    """Return all network settings of all nodes, of interfaces that pods bring along none."""
     return {
         (node.name, key): value
         for node in lab.nodes
@@ -157,7 +157,7 @@ def _all_cases(*servers: str) -> set[Case]:
 
 def _stopped_by_the_rule(*servers: str) -> set[Case]:
     """
-    Give the cells that the reference marks as failing with the rule.
+    Return the cells that the reference marks as failing with the rule.
 
     Underlay pods to overlay addresses of other nodes.
     """
@@ -244,7 +244,7 @@ def test_interrupted(story: Story, lab: Lab) -> None:
 
 def _table(cases: list[dict[str, Any]]) -> str:
     """
-    Give a line for each pair of nodes, family and source.
+    Return a line for each pair of nodes, family and source.
 
     What became of each target, and why.
     """

@@ -43,7 +43,7 @@ IN_USE: Final = "ipam.spidernet.io/still-in-use"
 def node_of_paper(
     kube: Kube, lab: Lab, name: str, folder: Path
 ) -> Iterator[tuple[PaperNode, HostAgent]]:
-    """Give a node without a kubelet, and its agent."""
+    """Return a node without a kubelet, and its agent."""
     with PaperNode(lab.kubeconfig, name) as node:
         agent = HostAgent(name, write_kubeconfig(kube, folder / "kubeconfig"), folder)
         with agent:
@@ -52,7 +52,7 @@ def node_of_paper(
 
 @pytest.fixture(scope="module")
 def agent(kube: Kube, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostAgent]:
-    """Give the agent of a node that stays Ready."""
+    """Return the agent of a node that stays Ready."""
     with node_of_paper(kube, lab, NODE, tmp_path_factory.mktemp(NODE)) as (_, agent):
         yield agent
         agent.stop()
@@ -74,7 +74,7 @@ def one_nic(story: Story, count: int) -> dict[str, object]:
 
 
 def told(story: Story, reason: str) -> list[str]:
-    """Give what Events on the story's pool say."""
+    """Return what Events on the story's pool say."""
     events = [
         event
         for pool in story.pools
@@ -147,7 +147,7 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
 
 
 def _pool_addresses(story: Story) -> list[IPAddress]:
-    """Give the addresses of the story's only pool."""
+    """Return the addresses of the story's only pool."""
     (pool,) = story.pools
     first, last = story.kube.need("SpiderIPPool", pool)["spec"]["ips"][0].split("-")
     return [
@@ -179,7 +179,7 @@ def _record(story: Story, ip: IPAddress) -> dict[str, object]:
 
 
 def _mark(story: Story, ip: IPAddress, key: str) -> str:
-    """Give an annotation of a record."""
+    """Return an annotation of a record."""
     return story.kube.need("SpiderIP", str(ip))["metadata"].get("annotations", {}).get(key, "")
 
 
@@ -212,7 +212,7 @@ def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
 
 
 def is_ready(kube: Kube, name: str) -> bool:
-    """Whether a node is Ready."""
+    """Return whether a node is Ready."""
     conditions = kube.need("Node", name)["status"]["conditions"]
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 

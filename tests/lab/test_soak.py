@@ -176,5 +176,5 @@ def test_automatic_pool_up_and_down(story: Story) -> None:
 
 
 def _sizes(story: Story) -> list[int]:
-    """Give how many addresses each automatic pool has."""
+    """Return how many addresses each automatic pool has."""
     return [pool.get("status", {}).get("totalIPCount", 0) for pool in story.auto_pools()]

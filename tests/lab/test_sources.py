@@ -17,7 +17,7 @@ from tests.lab.story import Pod, Story
 
 
 def pools_of(story: Story, pod: Pod) -> dict[tuple[str, int], str]:
-    """Give the pool of each NIC and family of a pod, without the story's prefix."""
+    """Return the pool of each NIC and family of a pod, without the story's prefix."""
     mine = [record for record in story.records() if record.uid == pod.uid]
     return {
         (record.nic, record.ip.version): record.pool.removeprefix(f"{story.namespace}-")

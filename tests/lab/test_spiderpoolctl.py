@@ -60,7 +60,7 @@ def record_by_hand(story: Story, ip: IPAddress, pool: str, like: Thing, **holder
 
 
 def sip(story: Story, ip: IPAddress) -> Thing:
-    """Give the record of an IPv4 address."""
+    """Return the record of an IPv4 address."""
     return story.kube.need("SpiderIP", str(ip))
 
 
@@ -244,7 +244,7 @@ def test_explain(story: Story, lab: Lab) -> None:
 
 
 def pool_ips(story: Story, pool: str) -> list[IPAddress]:
-    """Give the addresses of a story's pool."""
+    """Return the addresses of a story's pool."""
     first, _, last = story.kube.need("SpiderIPPool", pool)["spec"]["ips"][0].partition("-")
     low = ENS192.network(6 if ":" in first else 4)[0].__class__(first)
     count = int(low.__class__(last or first)) - int(low) + 1

@@ -38,7 +38,7 @@ def text_at(path: Path, text: str) -> Path:
 
 
 def refused(folder: Path) -> Path:
-    """Give a kubeconfig whose token nobody knows."""
+    """Return a kubeconfig whose token nobody knows."""
     config = yaml.safe_load((folder / "kubeconfig").read_text())
     config["users"][0]["user"] = {"token": "nobody"}
     return text_at(folder / "refused", yaml.safe_dump(config))
@@ -89,7 +89,7 @@ AGENT_CASES: Final[dict[str, tuple[Case, tuple[str, ...]]]] = {
 
 @pytest.fixture(scope="module")
 def node(lab: Lab) -> Iterator[str]:
-    """Give a node that no other agent serves."""
+    """Return a node that no other agent serves."""
     with PaperNode(lab.kubeconfig, "startup") as paper:
         yield paper.name
 

@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.still, pytest.mark.usefixtures("free_underlays")]
 
 
 def counts(story: Story, subnet: str) -> tuple[int, int]:
-    """Give a subnet's counts: given to pools, and all."""
+    """Return a subnet's counts: given to pools, and all."""
     status = story.kube.need("SpiderSubnet", subnet).get("status", {})
     return status.get("allocatedIPCount", 0), status.get("totalIPCount", 0)
 
 
 def shown(story: Story) -> dict[str, tuple[int, int]]:
     """
-    Give what `kubectl get spiderippool` prints of the automatic pools.
+    Return what `kubectl get spiderippool` prints of the automatic pools.
 
     Held and all addresses.
     """
@@ -47,7 +47,7 @@ def shown(story: Story) -> dict[str, tuple[int, int]]:
 
 
 def inside(ip: IPAddress, pool: Thing) -> bool:
-    """Whether a pool has an address."""
+    """Return whether a pool has an address."""
     ranges = [item.partition("-") for item in pool["spec"]["ips"]]
     return any(
         int(ip_address(first)) <= int(ip) <= int(ip_address(last or first))
@@ -56,7 +56,7 @@ def inside(ip: IPAddress, pool: Thing) -> bool:
 
 
 def tail(story: Story, kind: str, name: str) -> str:
-    """Give the end of the names of an application's pools (reference ipam.md 4.3)."""
+    """Return the end of the names of an application's pools (reference ipam.md 4.3)."""
     uid: str = story.kube.need(kind, name, story.namespace)["metadata"]["uid"]
     return uid.rpartition("-")[2][:5]
 
@@ -226,7 +226,7 @@ def scale(story: Story, kind: str, name: str, replicas: int) -> None:
 
 
 def _uids(story: Story, app: str) -> set[str]:
-    """Give the UIDs of an application's pods."""
+    """Return the UIDs of an application's pods."""
     return {
         thing["metadata"]["uid"]
         for thing in story.kube.list("Pod", story.namespace, labels=f"app={app}")
@@ -364,7 +364,7 @@ def test_refusals(story: Story) -> None:
 
 
 def _told(story: Story, name: str) -> list[str]:
-    """Give the words of the Events on a Deployment that the controller wrote."""
+    """Return the words of the Events on a Deployment that the controller wrote."""
     events = story.kube.list(
         "Event",
         story.namespace,
@@ -464,7 +464,7 @@ def clone_sets(kube: Kube) -> Iterator[None]:
 
 
 def _established(kube: Kube, name: str) -> bool:
-    """Whether a definition's objects can be written."""
+    """Return whether a definition's objects can be written."""
     conditions = kube.need("CustomResourceDefinition", name).get("status", {}).get("conditions")
     return any(
         condition["type"] == "Established" and condition["status"] == "True"

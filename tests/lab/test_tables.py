@@ -8,7 +8,7 @@ from tests.lab.story import Pod, Story
 
 
 def table(story: Story, *words: str) -> list[list[str]]:
-    """Give a table of kubectl as rows of cells; the header comes first."""
+    """Return a table of kubectl as rows of cells; the header comes first."""
     lines = story.lab.kubectl("get", *words).splitlines()
     starts = [
         index

@@ -28,12 +28,12 @@ ARGS = {
 
 @pytest.fixture
 def socket(lab: Lab) -> Path:
-    """Give the socket of the first node's agent, by its path on this machine."""
+    """Return the socket of the first node's agent, by its path on this machine."""
     return lab.nodes[0].path("/run/spidernet/spiderpool.sock")
 
 
 def without(field: str, **more: Any) -> dict[str, Any]:
-    """Give a body that lacks a field."""
+    """Return a body that lacks a field."""
     return {key: value for key, value in {**ARGS, **more}.items() if key != field}
 
 

@@ -40,12 +40,12 @@ def two_nics(story: Story) -> dict[str, object]:
 
 
 def in_use_by(pods: list[Pod]) -> InUse:
-    """Give what each pod wears, by its name."""
+    """Return what each pod wears, by its name."""
     return {pod.name: pod.inside.underlay() for pod in pods}
 
 
 def in_template(**spec: object) -> dict[str, object]:
-    """Give a patch of a workload's pod template."""
+    """Return a patch of a workload's pod template."""
     return {"spec": {"template": {"spec": spec}}}
 
 
@@ -128,7 +128,7 @@ def test_stateful_set_scaled_down_releases(story: Story) -> None:
 
 
 def _holders(story: Story) -> set[str]:
-    """Give the names of the pods that hold addresses."""
+    """Return the names of the pods that hold addresses."""
     return {record.pod for record in story.records()}
 
 

@@ -18,7 +18,7 @@ settings.load_profile("search" if os.environ.get("LAWS") == "search" else "same"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give laws time for a machine that does other work beside; the limit is for hangs."""
+    """Return laws time for a machine that does other work beside; the limit is for hangs."""
     for item in items:
         if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
             item.add_marker(pytest.mark.timeout(120))

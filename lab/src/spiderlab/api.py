@@ -39,7 +39,7 @@ class Api:
         return answer.status, json.loads(raw) if is_json else raw.decode()
 
     def ready(self) -> bool:
-        """Whether it serves."""
+        """Return whether it serves."""
         try:
             return self.call("GET", "/readyz")[0] == 200  # noqa: PLR2004
         except (OSError, HTTPException):

@@ -212,7 +212,7 @@ class LabNode:
 
     @property
     def alive(self) -> bool:
-        """Whether it is on."""
+        """Return whether it is on."""
         started = self._state.processes.get(self.name)
         return started is not None and started.alive
 
@@ -409,7 +409,7 @@ def _start_again(state: State, node: Node) -> None:
 
 
 def runs() -> bool:
-    """Whether a lab is up on this machine."""
+    """Return whether a lab is up on this machine."""
     state = memory.load()
     return state is not None and state.phase is Phase.RUNNING
 

@@ -30,7 +30,7 @@ def remove(name: str) -> None:
 
 
 def apply(wiring: Wiring) -> None:
-    """Give a namespace its settings, links and rules."""
+    """Return a namespace its settings, links and rules."""
     if wiring.sysctls:
         _set(wiring.namespace, wiring.sysctls)
     if wiring.batch:
@@ -57,7 +57,7 @@ def _set(namespace: str, sysctls: dict[str, str]) -> None:
 
 def link_machine() -> None:
     """
-    Give the machine its one link to the lab, with a route to the API server alone.
+    Return the machine its one link to the lab, with a route to the API server alone.
 
     What comes in by this link is never forwarded, whatever the machine does elsewhere; a namespace
     that no route of the machine leads to cannot be reached by it.
@@ -109,7 +109,7 @@ def unlink_machine() -> None:
 
 
 def is_mount_point() -> bool:
-    """Whether /run/netns is one: `ip netns add` makes it one, the first time."""
+    """Return whether /run/netns is one: `ip netns add` makes it one, the first time."""
     return any(
         line.split()[4] == str(FOLDER)
         for line in Path("/proc/self/mountinfo").read_text().splitlines()

@@ -33,7 +33,7 @@ def install_plugins(node: Node) -> None:
 
 
 def boot(state: State, node: Node) -> None:
-    """Give a node its network and first process."""
+    """Return a node its network and first process."""
     cgroups.make(node.name)
     namespaces.make(node.namespace)
     namespaces.apply(plan_node(state.topology, node))

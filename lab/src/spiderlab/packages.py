@@ -43,7 +43,7 @@ def missing() -> list[str]:
 
 def is_static_busybox(path: Path) -> bool:
     """
-    Whether there is a busybox that runs in an image of its own.
+    Return whether there is a busybox that runs in an image of its own.
 
     One that names no dynamic loader.
     """

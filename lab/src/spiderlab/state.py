@@ -37,7 +37,7 @@ class Started:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Return whether this very process still runs."""
         return start_ticks(self.pid) == self.ticks
 
 
@@ -129,7 +129,7 @@ def locked(*, wait_s: float = 600) -> Iterator[None]:
 
 
 def _is_current(descriptor: int) -> bool:
-    """Whether the locked file is still the one of that name: a `down` that ended removed it."""
+    """Return whether the locked file is still the one of that name: a `down` that ended removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), paths.LOCK.stat())
     except FileNotFoundError:

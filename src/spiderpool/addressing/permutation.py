@@ -47,15 +47,15 @@ class Permutation:
                 position -= n
 
     def at(self, turn: int) -> int:
-        """Give the position that comes at a turn."""
+        """Return the position that comes at a turn."""
         return (self.step * turn + self.start) % self.n
 
     def turn(self, position: int) -> int:
-        """Give the turn at which a position comes: the inverse of `at`."""
+        """Return the turn at which a position comes: the inverse of `at`."""
         return (position - self.start) * pow(self.step, -1, self.n) % self.n
 
     def pod_locks(self, positions: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Give (turn, position) for many positions; the inverse is computed once."""
+        """Return (turn, position) for many positions; the inverse is computed once."""
         inverse = pow(self.step, -1, self.n)
         return (((position - self.start) * inverse % self.n, position) for position in positions)
 
@@ -66,5 +66,5 @@ def permuted(n: int, seed: bytes) -> Iterator[int]:
 
 
 def permute(n: int, seed: bytes, i: int) -> int:
-    """Give the i-th position of the seed's order."""
+    """Return the i-th position of the seed's order."""
     return Permutation.seeded(n, seed).at(i)

@@ -51,7 +51,7 @@ def parse_network(text: str, *, strict: bool = False) -> IPNetwork:
 
 
 def family_of(text: str) -> int:
-    """Give the family, 4 or 6, of an address, a range or a CIDR."""
+    """Return the family, 4 or 6, of an address, a range or a CIDR."""
     return parse_address(re.split("[-/]", text, maxsplit=1)[0]).version
 
 
@@ -96,7 +96,7 @@ def render_span(family: int, span: Span) -> str:
 
 def record_name(ip: IPAddress) -> str:
     """
-    Give the name of the SpiderIP object of an address.
+    Return the name of the SpiderIP object of an address.
 
     One address has one name, since the name is the lock: IPv6 in full (`fd00-0000-…-0001`), colons
     not being allowed in names.
@@ -105,7 +105,7 @@ def record_name(ip: IPAddress) -> str:
 
 
 def parse_record_name(name: str) -> IPAddress:
-    """Give the address that a SpiderIP object's name stands for."""
+    """Return the address that a SpiderIP object's name stands for."""
     ip = parse_address(name.replace("-", ":") if RECORD_V6.fullmatch(name) else name)
     if record_name(ip) != name:
         raise InvalidRequest(

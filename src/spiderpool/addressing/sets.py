@@ -21,7 +21,7 @@ FAMILY: Final[dict[type[IPAddress], int]] = {IPv4Address: 4, IPv6Address: 6}
 
 
 def address(family: int, number: int) -> IPAddress:
-    """Give the address of a family that has this number."""
+    """Return the address of a family that has this number."""
     return IPv4Address(number) if family == 4 else IPv6Address(number)  # noqa: PLR2004
 
 
@@ -89,7 +89,7 @@ class AddressSet:
 
     @classmethod
     def empty(cls, family: int) -> AddressSet:
-        """Give the set without addresses."""
+        """Return the set without addresses."""
         return cls(family, ())
 
     @classmethod
@@ -135,23 +135,23 @@ class AddressSet:
         )
 
     def has(self, number: int) -> bool:
-        """Whether the address of this number is inside; cheaper than `in` in loops."""
+        """Return whether the address of this number is inside; cheaper than `in` in loops."""
         index = bisect_right(self._lows, number) - 1
         return index >= 0 and number <= self.spans[index][1]
 
     def number_at(self, position: int) -> int:
-        """Give the number of the address at a position."""
+        """Return the number of the address at a position."""
         if not 0 <= position < self.size:
             raise IndexError(f"position {position} in a set of {self.size} addresses")
         index = bisect_right(self._positions, position) - 1
         return self._lows[index] + position - self._positions[index]
 
     def at(self, position: int) -> IPAddress:
-        """Give the address at a position."""
+        """Return the address at a position."""
         return address(self.family, self.number_at(position))
 
     def position(self, ip: IPAddress) -> int:
-        """Give the position of an address, which must be inside."""
+        """Return the position of an address, which must be inside."""
         if ip not in self:
             raise ValueError(f"{ip} is not in the set")
         number = int(ip)
@@ -173,12 +173,12 @@ class AddressSet:
         )
 
     def overlaps(self, other: AddressSet) -> bool:
-        """Whether an address is in both."""
+        """Return whether an address is in both."""
         self._check_family(other)
         return next(_common(self.spans, other.spans), None) is not None
 
     def issubset(self, other: AddressSet) -> bool:
-        """Whether every address of this set is in the other."""
+        """Return whether every address of this set is in the other."""
         return not self - other
 
     def _check_family(self, other: AddressSet) -> None:
@@ -201,7 +201,7 @@ def _common(left: Iterable[Span], right: Iterable[Span]) -> Iterator[Span]:
 
 
 def _gaps(spans: Iterable[Span], limit: int) -> Iterator[Span]:
-    """Give the intervals below `limit` that sorted intervals leave out."""
+    """Return the intervals below `limit` that sorted intervals leave out."""
     start = 0
     for low, high in spans:
         if start < low:

@@ -73,7 +73,7 @@ def normalise(spec: CoordinatorSpec) -> CoordinatorSpec:
 
 
 def validate_coordinator(new: SpiderCoordinator) -> list[FieldError]:
-    """Give everything that is wrong with a SpiderCoordinator, after `complete_coordinator`."""
+    """Return everything that is wrong with a SpiderCoordinator, after `complete_coordinator`."""
     if new.metadata.deletion_timestamp is not None:
         return []
     errors = list(spec_errors(new.spec, "spec"))
@@ -194,7 +194,7 @@ def _as_network(text: str) -> str:
 
 
 def _family(text: str) -> int | None:
-    """Give the family of a CIDR or an address; None when it is neither."""
+    """Return the family of a CIDR or an address; None when it is neither."""
     try:
         return parse_network(_as_network(text)).version
     except InvalidRequest:
@@ -202,5 +202,5 @@ def _family(text: str) -> int | None:
 
 
 def _or(value: T | None, default: T) -> T:
-    """Give a value, or what stands for an absent one."""
+    """Return a value, or what stands for an absent one."""
     return default if value is None else value

@@ -104,7 +104,7 @@ def _complete_spec(spec: MultusConfigSpec) -> MultusConfigSpec:
 
 
 def _complete_coordinator(spec: CoordinatorSpec | None) -> CoordinatorSpec:
-    """Give the settings that a network without any has."""
+    """Return the settings that a network without any has."""
     if spec is None:
         return CoordinatorSpec(mode=CoordinatorMode.AUTO, tune_pod_routes=True, pod_rp_filter=0)
     return normalise(spec)
@@ -143,7 +143,7 @@ def _complete_sriov(block: SriovConfig | None) -> SriovConfig | None:
 
 def validate_config(old: SpiderMultusConfig | None, new: SpiderMultusConfig) -> list[FieldError]:
     """
-    Give everything that is wrong with a new or changed network by itself, after `complete_config`.
+    Return everything that is wrong with a new or changed network by itself, after `complete_config`.
 
     Args:
         old: None when it is created.
@@ -210,7 +210,7 @@ def resource_of(spec: MultusConfigSpec) -> str:
 
 
 def pools_of(spec: MultusConfigSpec) -> DefaultPools | None:
-    """Give the network's own pools."""
+    """Return the network's own pools."""
     match block_of(spec):
         case (
             MasterConfig() | SriovConfig() | IbSriovConfig() | IpoibConfig() | OvsConfig() as block

@@ -77,7 +77,7 @@ class Injection:
 
 def read_demand(pod: Mapping[str, str], namespace: Mapping[str, str]) -> Demand | None:
     """
-    Give what a pod asks for, None when it asks for nothing.
+    Return what a pod asks for, None when it asks for nothing.
 
     Args:
         pod: annotations of the pod.
@@ -166,12 +166,12 @@ def _limit(pod: InjectedPod, resources: Iterable[str]) -> Iterator[dict[str, Any
 
 
 def _limits(container: InjectedContainer) -> dict[str, Any] | None:
-    """Give a container's limits."""
+    """Return a container's limits."""
     return container.resources.limits if container.resources is not None else None
 
 
 def _order(config: SpiderMultusConfig) -> str:
-    """Give what networks are sorted by: the interface that they are on."""
+    """Return what networks are sorted by: the interface that they are on."""
     match block_of(config.spec):
         case MasterConfig() as block:
             several = len(block.master) > 1

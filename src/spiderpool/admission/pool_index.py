@@ -49,16 +49,16 @@ class PoolIndex:
             self._addresses[pool.family].remove(span, name)
 
     def of_network(self, network: IPNetwork) -> list[Pool]:
-        """Give the pools of exactly this network."""
+        """Return the pools of exactly this network."""
         return [self._pools[name] for name in self._of_network.get(network, ())]
 
     def overlapping(self, network: IPNetwork) -> list[Pool]:
-        """Give the pools of networks that overlap this one without being the same."""
+        """Return the pools of networks that overlap this one without being the same."""
         others = self._networks[network.version].touching(_span_of(network))
         return [pool for other in others if other != network for pool in self.of_network(other)]
 
     def sharing(self, addresses: AddressSet) -> list[Pool]:
-        """Give the pools that have one of these addresses."""
+        """Return the pools that have one of these addresses."""
         spans = self._addresses[addresses.family]
         names = dict.fromkeys(name for span in addresses.spans for name in spans.touching(span))
         return [self._pools[name] for name in names]
@@ -99,7 +99,7 @@ class Spans(Generic[K]):
 
     def touching(self, span: Span) -> Iterator[K]:
         """
-        Give who has an interval that has something in common with this one.
+        Return who has an interval that has something in common with this one.
 
         Whoever has several comes several times.
         """

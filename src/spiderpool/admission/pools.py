@@ -190,7 +190,7 @@ def validate_pool(
     subnet: Subnet | None = None,
 ) -> list[FieldError]:
     """
-    Give everything that is wrong with a new or changed pool, after `mutate_pool`.
+    Return everything that is wrong with a new or changed pool, after `mutate_pool`.
 
     Args:
         old: None when it is created.
@@ -231,7 +231,7 @@ def validate_pool(
 def validate_reserved(
     old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features
 ) -> list[FieldError]:
-    """Give everything that is wrong with a new or changed reservation, after `mutate_reserved`."""
+    """Return everything that is wrong with a new or changed reservation, after `mutate_reserved`."""
     spec = new.spec
     errors = list(version_errors(spec.ip_version, features))
     if old is not None and old.spec.ip_version != spec.ip_version:
@@ -507,7 +507,7 @@ def _automatic_errors(selector: LabelSelector) -> Iterator[FieldError]:
 
 
 def _family(text: str) -> int | None:
-    """Give the family of a text, None when it cannot be read."""
+    """Return the family of a text, None when it cannot be read."""
     try:
         return family_of(text)
     except InvalidRequest:
@@ -529,7 +529,7 @@ def _merged(family: int | None, items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _address_in(text: str, subnet: IPNetwork) -> IPAddress | None:
-    """Give an address of a subnet, None when it is none."""
+    """Return an address of a subnet, None when it is none."""
     try:
         ip = parse_address(text)
     except InvalidRequest:
@@ -538,7 +538,7 @@ def _address_in(text: str, subnet: IPNetwork) -> IPAddress | None:
 
 
 def _network_of(text: str, family: int) -> IPNetwork | None:
-    """Give a network of a family, None when it is none."""
+    """Return a network of a family, None when it is none."""
     try:
         network = parse_network(text)
     except InvalidRequest:

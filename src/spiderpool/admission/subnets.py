@@ -50,7 +50,7 @@ def validate_subnet(
     features: Features,
 ) -> list[FieldError]:
     """
-    Give everything that is wrong with a new or changed subnet, after `mutate_subnet`.
+    Return everything that is wrong with a new or changed subnet, after `mutate_subnet`.
 
     Args:
         old: None when it is created; its status says what is given to pools.

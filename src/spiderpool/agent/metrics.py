@@ -190,7 +190,7 @@ class Metrics:
             self._release_internal.inc()
 
     def render(self) -> bytes:
-        """Give the text that Prometheus reads."""
+        """Return the text that Prometheus reads."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str) -> Counter:

@@ -87,7 +87,7 @@ class Difference:
 
 
 def compare(snapshot: Snapshot) -> tuple[Difference, ...]:
-    """Give every difference of the books, addresses first, in the order of `Kind`."""
+    """Return every difference of the books, addresses first, in the order of `Kind`."""
     leaks = tuple(find_leaks(snapshot))
     leaked = {leak.subject for leak in leaks}
     found = [
@@ -133,7 +133,7 @@ def find_leaks(snapshot: Snapshot) -> Iterator[Difference]:
 
 def _is_taken_down(record: SpiderIP, snapshot: Snapshot) -> bool:
     """
-    Whether nothing is left of a pod that has ended: its namespace goes after its DEL.
+    Return whether nothing is left of a pod that has ended: its namespace goes after its DEL.
 
     On a lost node nobody makes one.
     """
@@ -318,13 +318,13 @@ def _one_in_use(
 
 
 def _is_ending(record: SpiderIP, snapshot: Snapshot) -> bool:
-    """Whether the pod that holds an address exists and has ended."""
+    """Return whether the pod that holds an address exists and has ended."""
     pod = snapshot.living(record)
     return pod is not None and not is_alive(pod)
 
 
 def _uses(record: SpiderIP, snapshot: Snapshot) -> bool:
-    """Whether an interface of its holder has the address of a record."""
+    """Return whether an interface of its holder has the address of a record."""
     namespaces = snapshot.in_use.get(record.spec.holder.uid, ())
     return any(record.spec.address == ip for namespace in namespaces for _, ip in namespace.pairs)
 
@@ -385,7 +385,7 @@ def _endpoint(
 
 def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], snapshot: Snapshot) -> bool:
     """
-    Whether an endpoint is all that tells what a living pod wears.
+    Return whether an endpoint is all that tells what a living pod wears.
 
     Its records are made from it again.
     """
@@ -405,7 +405,7 @@ def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], snapshot: S
 
 
 def slots_of(endpoint: SpiderEndpoint) -> Iterator[Slot]:
-    """Give what an endpoint shows; a text that is no address counts as none."""
+    """Return what an endpoint shows; a text that is no address counts as none."""
     for nic in endpoint.status.current.ips if endpoint.status else ():
         for text in (nic.ipv4, nic.ipv6):
             try:
@@ -486,7 +486,7 @@ def _subnets(snapshot: Snapshot) -> Iterator[Difference]:
 
 
 def _runs(pod: Pod) -> bool:
-    """Whether a pod has all that it will get: before, its addresses are on their way."""
+    """Return whether a pod has all that it will get: before, its addresses are on their way."""
     return is_alive(pod) and pod.status.phase == "Running"
 
 

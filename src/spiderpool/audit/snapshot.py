@@ -105,7 +105,7 @@ class Snapshot:
 
     @cached_property
     def has_large_pool(self) -> bool:
-        """Whether a pool has so many records that its status is written rarely."""
+        """Return whether a pool has so many records that its status is written rarely."""
         counts: dict[str, int] = defaultdict(int)
         for record in self.records:
             counts[record.spec.pool] += 1
@@ -117,7 +117,7 @@ class Snapshot:
         return PROJECTION_LAG_S[self.has_large_pool]
 
     def living(self, record: SpiderIP) -> Pod | None:
-        """Give the pod with a record's UID, also when it runs a virtual machine and so has another name."""
+        """Return the pod with a record's UID, also when it runs a virtual machine and so has another name."""
         return self.pod_of.get(record.spec.holder.uid)
 
     def in_pools(self, ip: IPAddress) -> str | None:

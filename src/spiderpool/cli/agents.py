@@ -95,7 +95,7 @@ class AgentPod(KubeObject, frozen=True, kw_only=True):
         return next((port.container_port for port in ports), PORT)
 
     def variable(self, name: str) -> str:
-        """Give a variable of its environment, empty when it has none of that name."""
+        """Return a variable of its environment, empty when it has none of that name."""
         variables = (
             each
             for container in self.spec.containers
@@ -118,7 +118,7 @@ class Installation(msgspec.Struct, frozen=True):
 
 
 async def list_agents(cluster: Cluster) -> tuple[AgentPod, ...]:
-    """Give the agents that run, by node."""
+    """Return the agents that run, by node."""
     listing = await cluster.list_objects(AgentPod, labels=f"{LABEL}=true")
     running = [
         agent

@@ -110,5 +110,5 @@ def print_line(text: str) -> None:
 
 
 def console() -> Console:
-    """Give the console of now; tests replace standard output."""
+    """Return the console of now; tests replace standard output."""
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)

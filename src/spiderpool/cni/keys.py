@@ -8,7 +8,7 @@ from typing import Any
 
 def lookup(document: Mapping[str, Any], key: str) -> Any:
     """
-    Give the value of a key, whatever its letter case; None when it is absent or null.
+    Return the value of a key, whatever its letter case; None when it is absent or null.
 
     The exact spelling wins; else the last one that differs in case only, as Go's decoder has it.
     """

@@ -51,16 +51,16 @@ class NetworkConfig:
 
     @property
     def checkable(self) -> bool:
-        """Whether the protocol knows CHECK."""
+        """Return whether the protocol knows CHECK."""
         return at_least(self.version, FIRST_WITH_CHECK)
 
     @property
     def collectable(self) -> bool:
-        """Whether the protocol knows GC and STATUS."""
+        """Return whether the protocol knows GC and STATUS."""
         return at_least(self.version, FIRST_WITH_GC)
 
     def switched_off(self, key: str) -> bool:
-        """Whether a list says `disableCheck` or `disableGC`, as a boolean or as text."""
+        """Return whether a list says `disableCheck` or `disableGC`, as a boolean or as text."""
         value = lookup(self.document, key) if self.listed else False
         return value is True or (isinstance(value, str) and value.lower() == "true")
 
@@ -110,13 +110,13 @@ def read_config(
 
 
 def candidate_files(names: Iterable[str]) -> list[str]:
-    """Give the configuration files of a directory in the order in which they are looked at."""
+    """Return the configuration files of a directory in the order in which they are looked at."""
     return sorted((name for name in names if name.endswith(SUFFIXES)), key=str.encode)
 
 
 def first_network(texts: Mapping[str, str]) -> NetworkConfig | None:
     """
-    Give the first network of a directory that is no meta plugin's; files that cannot be read are passed over.
+    Return the first network of a directory that is no meta plugin's; files that cannot be read are passed over.
 
     Args:
         texts: the files' texts by their names.
@@ -245,7 +245,7 @@ def _read_plugin(plugin: object, where: str) -> Mapping[str, Any]:
 
 def _choose_version(document: Mapping[str, Any], where: str, *, listed: bool) -> str:
     """
-    Give the newest version that a list offers and we speak.
+    Return the newest version that a list offers and we speak.
 
     A missing one is the oldest, as the specification has it.
     """

@@ -140,7 +140,7 @@ def parse_call(request: CniRequest) -> Call:
 
 def requested_version(request: CniRequest) -> str:
     """
-    Give the version to render an error in.
+    Return the version to render an error in.
 
     The requested one when we speak it, else the plugin's oldest.
     """
@@ -180,7 +180,7 @@ def parse_args(text: str) -> CniArgs:
 
 
 def valid_ifname(name: str) -> bool:
-    """Whether the kernel and libcni take a name for an interface."""
+    """Return whether the kernel and libcni take a name for an interface."""
     return (
         0 < len(name.encode()) <= _IFNAME_LIMIT
         and name not in {".", ".."}
@@ -191,7 +191,7 @@ def valid_ifname(name: str) -> bool:
 
 
 def valid_network_name(name: str) -> bool:
-    """Whether a text may name a CNI network (it becomes a part of file names)."""
+    """Return whether a text may name a CNI network (it becomes a part of file names)."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -229,7 +229,7 @@ def ipam_config(call: Call) -> IpamConfig:
 
 def wanted_ips(call: Call) -> tuple[IPv4Address | IPv6Address, ...]:
     """
-    Give the exact addresses that a call asks for.
+    Return the exact addresses that a call asks for.
 
     The `ips` capability wins over `args.cni.ips`, which wins over `IP` of `CNI_ARGS`.
     Source: CNI conventions, "ips" (the same order as the `static` plugin).

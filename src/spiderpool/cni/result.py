@@ -88,7 +88,7 @@ class Result:
 
 def render(result: Result, version: str) -> str:
     """
-    Give the JSON text of a result in a version's form.
+    Return the JSON text of a result in a version's form.
 
     What the version cannot say is left out.
     """
@@ -96,7 +96,7 @@ def render(result: Result, version: str) -> str:
 
 
 def document(result: Result, version: str) -> dict[str, Any]:
-    """Give a result as a JSON object in a version's form."""
+    """Return a result as a JSON object in a version's form."""
     body = (
         _modern(result, version) if at_least(version, FIRST_WITH_INTERFACES) else _ancient(result)
     )
@@ -104,7 +104,7 @@ def document(result: Result, version: str) -> dict[str, Any]:
 
 
 def render_error(error: SpiderpoolError, version: str) -> str:
-    """Give the JSON text of a CNI error."""
+    """Return the JSON text of a CNI error."""
     body: dict[str, Any] = {"cniVersion": version, "code": error.cni_code, "msg": error.message}
     if error.details:
         body["details"] = error.details
@@ -147,7 +147,7 @@ def _modern(result: Result, version: str) -> dict[str, Any]:
 
 
 def _ancient(result: Result) -> dict[str, Any]:
-    """Give the 0.1 and 0.2 form: the first address of each family, with that family's routes."""
+    """Return the 0.1 and 0.2 form: the first address of each family, with that family's routes."""
     body: dict[str, Any] = {}
     for family, key in ((4, "ip4"), (6, "ip6")):
         first = next((ip for ip in result.ips if ip.address.version == family), None)

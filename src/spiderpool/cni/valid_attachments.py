@@ -44,7 +44,7 @@ def valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment]:
 
 
 def render_attachments(attachments: Iterable[Attachment]) -> dict[str, Any]:
-    """Give the configuration keys that tell a plugin who is alive."""
+    """Return the configuration keys that tell a plugin who is alive."""
     items = [
         {"containerID": item.container_id, "ifname": item.ifname} for item in sorted(attachments)
     ]

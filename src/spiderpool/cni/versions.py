@@ -21,7 +21,7 @@ _FIRST_WITH_VERB = {"CHECK": FIRST_WITH_CHECK, "GC": FIRST_WITH_GC, "STATUS": FI
 
 
 def spoken_by(plugin: str) -> tuple[str, ...]:
-    """Give the versions that one of our executables speaks."""
+    """Return the versions that one of our executables speaks."""
     return _SPOKEN.get(plugin, ALL)
 
 
@@ -35,7 +35,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def at_least(version: str, minimum: str) -> bool:
-    """Whether a version is that old or newer; one that cannot be read is not."""
+    """Return whether a version is that old or newer; one that cannot be read is not."""
     try:
         return numbers(version) >= numbers(minimum)
     except ValueError:
@@ -43,11 +43,11 @@ def at_least(version: str, minimum: str) -> bool:
 
 
 def has_verb(version: str, verb: str) -> bool:
-    """Whether a protocol version knows a verb."""
+    """Return whether a protocol version knows a verb."""
     return at_least(version, _FIRST_WITH_VERB.get(verb, OLDEST))
 
 
 def highest(versions: Iterable[str]) -> str | None:
-    """Give the newest version of a list that we speak, None when there is none."""
+    """Return the newest version of a list that we speak, None when there is none."""
     known = [version for version in versions if version in ALL]
     return max(known, key=ALL.index, default=None)

@@ -49,12 +49,12 @@ class Goal(StrEnum):
 
     @property
     def is_service(self) -> bool:
-        """Whether kube-proxy stands in between."""
+        """Return whether kube-proxy stands in between."""
         return self.value.endswith("-service")
 
     @property
     def is_underlay_ip(self) -> bool:
-        """Whether the address that is asked is one of the underlay."""
+        """Return whether the address that is asked is one of the underlay."""
         return self in {Goal.UNDERLAY_POD, Goal.MULTI_UNDERLAY_IP}
 
 
@@ -75,7 +75,7 @@ class Placement:
 
     @property
     def is_local(self) -> bool:
-        """Whether both are on one node."""
+        """Return whether both are on one node."""
         return self.client == self.server
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether all bytes arrived."""
+        """Return whether all bytes arrived."""
         return self.transfer.stage is Stage.DONE
 
 
@@ -146,7 +146,7 @@ def plan_cases(
     addresses: Mapping[tuple[str, Goal, int], IPAddress],
 ) -> Iterator[Case]:
     """
-    Give all cases, row by row.
+    Return all cases, row by row.
 
     Args:
         placements: which nodes.
@@ -166,7 +166,7 @@ def plan_cases(
 
 def exit_code(results: Iterable[Result]) -> int:
     """
-    Give the command's exit code: 0 when every case passed, 1 otherwise.
+    Return the command's exit code: 0 when every case passed, 1 otherwise.
 
     No case at all is no success.
     """

@@ -78,7 +78,7 @@ class Neighbour:
 
     @property
     def is_missing(self) -> bool:
-        """Whether nobody answered for the address."""
+        """Return whether nobody answered for the address."""
         return bool({"FAILED", "INCOMPLETE"} & set(self.states))
 
 
@@ -92,7 +92,7 @@ class Ends:
     destination_port: int
 
     def reversed(self) -> Ends:
-        """Give the other direction."""
+        """Return the other direction."""
         return Ends(self.destination, self.destination_port, self.source, self.source_port)
 
 
@@ -146,7 +146,7 @@ class NamespaceSurvey:
         return next((link for link in self.links if link.name == name), None)
 
     def owns(self, address: IPAddress) -> bool:
-        """Whether an address is one of its own."""
+        """Return whether an address is one of its own."""
         return any(address in link.addresses for link in self.links)
 
     def connection(self, ends: Ends) -> Tracked | None:
@@ -155,7 +155,7 @@ class NamespaceSurvey:
 
     def reverse_filter(self, device: str) -> int:
         """
-        Give the effective strictness of the reverse path filter.
+        Return the effective strictness of the reverse path filter.
 
         The kernel takes the greater (ip-sysctl).
         """
@@ -310,7 +310,7 @@ def _selector(text: str, length: int | None) -> IPNetwork | None:
 
 
 def _routes(family: int, text: RouteText) -> Iterator[Route]:
-    """Give a route; one with several next hops counts as its first, the others are as good."""
+    """Return a route; one with several next hops counts as its first, the others are as good."""
     destination = _ANYWHERE[family] if text.dst == "default" else ip_network(text.dst, strict=False)
     hop = text.nexthops[0] if text.nexthops else NextHop(text.dev, text.gateway)
     yield Route(
@@ -373,5 +373,5 @@ def read_drops(family: int, text: str) -> Iterator[Counter]:
 
 
 def drops_invalid(rule: str) -> bool:
-    """Whether a rule is kube-proxy's: conntrack state INVALID, target DROP."""
+    """Return whether a rule is kube-proxy's: conntrack state INVALID, target DROP."""
     return bool(re.search(r"--ctstate INVALID\b", rule) and re.search(r"-j DROP\b", rule))

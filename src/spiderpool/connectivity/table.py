@@ -53,7 +53,7 @@ class Names:
 
 
 def render_report(results: Sequence[Result], names: Names) -> str:
-    """Give a table for each pair of nodes and family, a paragraph for each case that failed, and what to do."""
+    """Return a table for each pair of nodes and family, a paragraph for each case that failed, and what to do."""
     groups = list(dict.fromkeys((result.case.placement, result.case.family) for result in results))
     tables = [render_table(results, placement, family, names) for placement, family in groups]
     failures = [render_failure(result, names) for result in results if not result.passed]
@@ -61,7 +61,7 @@ def render_report(results: Sequence[Result], names: Names) -> str:
 
 
 def render_table(results: Iterable[Result], placement: Placement, family: int, names: Names) -> str:
-    """Give one table in Markdown, which also reads well in a terminal."""
+    """Return one table in Markdown, which also reads well in a terminal."""
     mine = [
         result
         for result in results
@@ -136,7 +136,7 @@ def _stage_words(stage: Stage) -> str:
 
 
 def render_verdict(results: Sequence[Result]) -> str:
-    """Give the closing line."""
+    """Return the closing line."""
     failed = sum(not result.passed for result in results)
     again = sum(result.passed and result.attempts > 1 for result in results)
     late = f", {again} of them not at the first attempt" if again else ""
@@ -146,7 +146,7 @@ def render_verdict(results: Sequence[Result]) -> str:
 
 
 def to_json(results: Iterable[Result]) -> list[dict[str, Any]]:
-    """Give all results as plain JSON values."""
+    """Return all results as plain JSON values."""
     return [_json(result) for result in results]
 
 

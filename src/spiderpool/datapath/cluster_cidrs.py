@@ -62,7 +62,7 @@ class _Unknown(Exception):
 
 def resolve_kind(kind: PodCIDRType, cni: str) -> PodCIDRType:
     """
-    Give where to look.
+    Return where to look.
 
     `auto` goes by the name of the node's CNI, and an unknown one has no pod network of interest.
     """
@@ -127,7 +127,7 @@ def _pods(sources: Sources, cluster: ClusterCidrs) -> tuple[Cidrs, tuple[str, ..
 
 def _asks_the_cluster(sources: Sources) -> bool:
     """
-    Whether the pod network's CIDRs are the cluster's own.
+    Return whether the pod network's CIDRs are the cluster's own.
 
     A node whose CNI is merely named like Calico's, in a cluster that has no IPPools of Calico, is
     one of them.

@@ -49,7 +49,7 @@ class ClusterCidrs:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Return whether nothing is missing."""
         return bool(self.pods and self.services)
 
     def or_else(self, other: ClusterCidrs) -> ClusterCidrs:
@@ -227,7 +227,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_cidr(text: str) -> bool:
-    """Whether a text is a CIDR."""
+    """Return whether a text is a CIDR."""
     try:
         parse_network(text)
     except InvalidRequest:

@@ -53,7 +53,7 @@ class _Source:
     document: Mapping[str, Any]
 
     def get(self, key: str, kind: type[T]) -> T | None:
-        """Give a value of the right type, None when nothing is said."""
+        """Return a value of the right type, None when nothing is said."""
         value = lookup(self.document, key)
         if value is None or value in ("", []):
             return None
@@ -123,7 +123,7 @@ def read_coordinator(config: Mapping[str, Any], cluster: Mapping[str, Any]) -> C
 
 def default_nic(config: Mapping[str, Any]) -> str:
     """
-    Give the name of the pod's first NIC, however wrong the rest is.
+    Return the name of the pod's first NIC, however wrong the rest is.
 
     DEL must not depend on it.
     """
@@ -220,7 +220,7 @@ def _read_address(source: _Source, key: str, value: str) -> IPAddress | None:
 
 
 def is_for_a_link(address: IPAddress) -> bool:
-    """Whether an interface of a pod may have an address."""
+    """Return whether an interface of a pod may have an address."""
     return not (address.is_unspecified or address.is_loopback or address.is_multicast)
 
 

@@ -115,7 +115,7 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
 
 
 def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> Iterable[Setting]:
-    """Give what is set on the NIC and in the pod (steps 6 and 12 to 15)."""
+    """Return what is set on the NIC and in the pod (steps 6 and 12 to 15)."""
     yield Setting(Kind.UP, view.ifname, str(True))
     if layout.underlay:
         yield Setting(Kind.UP, layout.inner, str(True))
@@ -131,7 +131,7 @@ def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> I
 
 def fixed_mac(prefix: str, ip: IPAddress) -> str:
     """
-    Give the MAC that an address makes.
+    Return the MAC that an address makes.
 
     The prefix, then the address' last four bytes (datapath.md 2.9).
     """
@@ -139,14 +139,14 @@ def fixed_mac(prefix: str, ip: IPAddress) -> str:
 
 
 def veth_addresses(settings: CoordinatorSettings, layout: Layout) -> Iterable[Address]:
-    """Give veth0's address, when there is to be one."""
+    """Return veth0's address, when there is to be one."""
     ip = settings.veth_address
     if layout.underlay and layout.first and ip is not None and ip.version in layout.families:
         yield Address(VETH, ip, ip.max_prefixlen)
 
 
 def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
-    """Give the node's link-layer addresses as the pod is to know them (datapath.md 2.4)."""
+    """Return the node's link-layer addresses as the pod is to know them (datapath.md 2.4)."""
     for ip in layout.node_ips:
         if ip.version in layout.introduced:
             yield Neighbour(ip, layout.inner, layout.outer_mac)
@@ -158,7 +158,7 @@ def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
 
 def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tuple[Route, ...]:
     """
-    Give what the first call writes into the main table.
+    Return what the first call writes into the main table.
 
     Of a family that only a later NIC has, that NIC's call does it.
     """
@@ -170,7 +170,7 @@ def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tu
 
 
 def node_routes(layout: Layout, table: int) -> Iterable[Route]:
-    """Give a route to each address of the node."""
+    """Return a route to each address of the node."""
     for ip in layout.node_ips:
         yield _route(
             host_network(ip), layout.inner, table, src=_source(layout, ip), scope=LINK_SCOPE
@@ -179,7 +179,7 @@ def node_routes(layout: Layout, table: int) -> Iterable[Route]:
 
 def hijack_routes(layout: Layout, settings: CoordinatorSettings, table: int) -> Iterable[Route]:
     """
-    Give the routes to the cluster's networks through the node; never to everywhere.
+    Return the routes to the cluster's networks through the node; never to everywhere.
 
     That is the NICs' own way.
     """
@@ -198,7 +198,7 @@ def _hijacked(settings: CoordinatorSettings) -> Iterable[IPNetwork]:
 def policy_routes(
     layout: Layout, settings: CoordinatorSettings, nic: str, table: int
 ) -> Iterable[Route]:
-    """Give the administrator's routes of the NIC's families (datapath.md 2.8)."""
+    """Return the administrator's routes of the NIC's families (datapath.md 2.8)."""
     for policy in settings.policy_routes:
         if policy.dst.version in layout.families:
             yield _route(policy.dst, nic, table, gateway=policy.gateway)
@@ -224,7 +224,7 @@ def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> 
 
 
 def reply_routes(layout: Layout) -> Iterable[Route]:
-    """Give the way back of what entered by veth0 (datapath.md 2.6)."""
+    """Return the way back of what entered by veth0 (datapath.md 2.6)."""
     for family in layout.families:
         gateway = layout.gateway(family)
         if gateway is not None:
@@ -239,7 +239,7 @@ def reply_routes(layout: Layout) -> Iterable[Route]:
 
 def mark_rules(layout: Layout) -> Iterable[Rule]:
     """
-    Give the rules that lead there. They are made last, after the mangle rules.
+    Return the rules that lead there. They are made last, after the mangle rules.
 
     They tell that all is done.
     """
@@ -333,7 +333,7 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
 
 
 def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
-    """Give the families of which a NIC has a default route in the main table."""
+    """Return the families of which a NIC has a default route in the main table."""
     return families_of(
         route.dst.network_address
         for route in pod.routes
@@ -343,7 +343,7 @@ def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
 
 def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str | None:
     """
-    Give the first other NIC with a default route.
+    Return the first other NIC with a default route.
 
     One that an earlier try of this ADD moved away counts.
     """
@@ -375,7 +375,7 @@ def own_routes(
     main: tuple[Route, ...],
     tuning: Tuning,
 ) -> tuple[Tables, frozenset[Item]]:
-    """Give what goes into tables of their own, and the main table's defaults that go away for it."""
+    """Return what goes into tables of their own, and the main table's defaults that go away for it."""
     if layout.underlay and layout.first:
         # The reference fills table 101 here too; no rule looks there (architecture 4).
         return Tables(), frozenset()
@@ -429,7 +429,7 @@ def own_routes(
 
 def moved_routes(known: Iterable[Route], nic: str, table: int | None) -> list[Route]:
     """
-    Give a NIC's routes as they look in a table of their own: those of the main table, and those that moved there already.
+    Return a NIC's routes as they look in a table of their own: those of the main table, and those that moved there already.
 
     Metric, protocol and, for IPv6, the source do not come along (datapath.md 2.7, 2.11 F).
     """
@@ -473,7 +473,7 @@ def _from(ip: IPAddress, table: int) -> Rule:
 
 
 def plan_node(view: View, settings: CoordinatorSettings, layout: Layout) -> Wanted:
-    """Give what the node needs to reach the NIC's addresses through the pair (datapath.md 2.4 and 2.5)."""
+    """Return what the node needs to reach the NIC's addresses through the pair (datapath.md 2.4 and 2.5)."""
     ips = [address.ip for address in layout.ips]
     rules = [Rule(family, settings.host_table, NODE_PRIORITY) for family in layout.families]
     neighbours = [Neighbour(ip, layout.outer, layout.inner_mac) for ip in ips]

@@ -36,7 +36,7 @@ Operation = Put | Drop
 
 def diff(seen: frozenset[Item], wanted: Wanted) -> tuple[Operation, ...]:
     """
-    Give the operations that lead from what is seen to what is wanted; additions first, so that nothing is cut off in between.
+    Return the operations that lead from what is seen to what is wanted; additions first, so that nothing is cut off in between.
 
     A route is there when its destination has a route of that table and metric, whatever its device:
     the reference ignores EEXIST, and a connected route must not be replaced (datapath.md 2.1). A
@@ -65,7 +65,7 @@ def diff(seen: frozenset[Item], wanted: Wanted) -> tuple[Operation, ...]:
 
 
 def is_there(item: Item, seen: Iterable[Item]) -> bool:
-    """Whether what is wanted is among what is seen."""
+    """Return whether what is wanted is among what is seen."""
     match item:
         case Route():
             if item.is_default:
@@ -80,7 +80,7 @@ def is_there(item: Item, seen: Iterable[Item]) -> bool:
 
 
 def replaces(new: Item, old: Item) -> bool:
-    """Whether making one thing takes the place of another."""
+    """Return whether making one thing takes the place of another."""
     match new, old:
         case Setting(), Setting():
             return new.place == old.place
@@ -91,7 +91,7 @@ def replaces(new: Item, old: Item) -> bool:
 
 
 def applied(seen: frozenset[Item], operations: Iterable[Operation]) -> frozenset[Item]:
-    """Give what is there after operations, as the kernel would have it."""
+    """Return what is there after operations, as the kernel would have it."""
     for operation in operations:
         match operation:
             case Put(item=item, old=old):
@@ -102,7 +102,7 @@ def applied(seen: frozenset[Item], operations: Iterable[Operation]) -> frozenset
 
 
 def undone(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """Give the operations that take back others, the last first."""
+    """Return the operations that take back others, the last first."""
     return tuple(_inverse(operation) for operation in reversed(operations))
 
 
@@ -115,7 +115,7 @@ def _inverse(operation: Operation) -> Operation:
 
 
 def _is_in_the_way(item: Item, present: Sequence[Item]) -> bool:
-    """Whether something unwanted has the place of something wanted, so that it must go first."""
+    """Return whether something unwanted has the place of something wanted, so that it must go first."""
     return isinstance(item, Route) and any(
         isinstance(new, Route) and new.place == item.place for new in present
     )

@@ -268,7 +268,7 @@ def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink
 
 def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, NodeLink]) -> list[Step]:
     """
-    Give the way back of steps that were followed by one that failed: a bond without its interfaces must not look made.
+    Return the way back of steps that were followed by one that failed: a bond without its interfaces must not look made.
 
     Args:
         done: what was carried out.
@@ -322,7 +322,7 @@ def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLin
 
 
 def _need(name: str, links: Mapping[str, NodeLink]) -> NodeLink:
-    """Give an interface that must be there."""
+    """Return an interface that must be there."""
     if name not in links:
         raise InvalidRequest(
             f"ifacer: interface {name} does not exist on this node; it has {', '.join(sorted(links)) or 'none'}"

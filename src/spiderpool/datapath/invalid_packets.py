@@ -75,7 +75,7 @@ def chain_rules(lines: Iterable[str]) -> tuple[str, ...]:
 
 def _drops(rule: str) -> bool:
     """
-    Whether a rule drops INVALID packets.
+    Return whether a rule drops INVALID packets.
 
     Newer kube-proxies count them on the way (`-m nfacct`).
     """

@@ -43,7 +43,7 @@ class Changes:
 
 def wanted_settings(families: Iterable[int], *, tune: bool, be_liberal: bool) -> dict[str, str]:
     """
-    Give the settings that a node is to have.
+    Return the settings that a node is to have.
 
     Args:
         families: the enabled ones.
@@ -93,7 +93,7 @@ def plan_changes(
 
 
 def is_enough(key: str, found: str, wanted: str) -> bool:
-    """Whether a setting does what is wanted of it."""
+    """Return whether a setting does what is wanted of it."""
     more = key in AT_LEAST and found.isdecimal() and int(found) > int(wanted)
     return found == wanted or more
 
@@ -107,7 +107,7 @@ def plan_undo(found: Mapping[str, str], record: NodeRecord) -> tuple[tuple[str, 
 
 def undo_of(changed: ChangedSetting, found: Mapping[str, str]) -> list[tuple[str, str]]:
     """
-    Give the write that puts a setting back.
+    Return the write that puts a setting back.
 
     None when it stays, or when somebody else changed it since.
     """

@@ -86,23 +86,23 @@ class Layout:
         return families_of(address.ip for address in self.ips)
 
     def gateway(self, family: int) -> IPAddress | None:
-        """Give the node's address through which the cluster is reached."""
+        """Return the node's address through which the cluster is reached."""
         return next((ip for ip in self.node_ips if ip.version == family), None)
 
 
 def families_of(ips: Iterable[IPAddress]) -> tuple[int, ...]:
-    """Give the families of addresses, IPv4 first."""
+    """Return the families of addresses, IPv4 first."""
     return tuple(sorted({ip.version for ip in ips}))
 
 
 def other_families(pod: Picture, nic: str) -> tuple[int, ...]:
-    """Give the families of the pod's other NICs."""
+    """Return the families of the pod's other NICs."""
     return families_of(address.ip for address in _of_other_nics(pod, nic))
 
 
 def earlier_families(pod: Picture, nic: str, default_nic: str) -> tuple[int, ...]:
     """
-    Give the families of the pod's other NICs, of those that came after this one none.
+    Return the families of the pod's other NICs, of those that came after this one none.
 
     They have tables of their own.
     """
@@ -176,7 +176,7 @@ def read_mode(pod: Picture, ifname: str, settings: CoordinatorSettings) -> Mode:
 
 def extra_nics(pod: Picture, settings: CoordinatorSettings, ifname: str) -> tuple[str, ...]:
     """
-    Give the NICs that are not the pod's first, in the order of their making.
+    Return the NICs that are not the pod's first, in the order of their making.
 
     The current one is always among them.
     """
@@ -244,7 +244,7 @@ def _require_host_end(view: View, inner: str) -> Link:
 
 def derived_mac(container_id: str, end: str) -> str:
     """
-    Give a locally administered unicast MAC that is the same whenever a container's ADD is tried again.
+    Return a locally administered unicast MAC that is the same whenever a container's ADD is tried again.
 
     Source: reference datapath.md 2.3 (random there; set explicitly, so that no udev rule of the
     node changes it).
@@ -256,7 +256,7 @@ def derived_mac(container_id: str, end: str) -> str:
 
 def node_addresses(view: View, families: tuple[int, ...], inner: str) -> tuple[IPAddress, ...]:
     """
-    Give the node's addresses as the pod is to know them, each once: those nearest to the pod's first.
+    Return the node's addresses as the pod is to know them, each once: those nearest to the pod's first.
 
     An address that is a gateway already stays the first: with the pod's routes in place the kernel
     may choose another.
@@ -282,7 +282,7 @@ def node_addresses(view: View, families: tuple[int, ...], inner: str) -> tuple[I
 
 def _nearest(view: View, ip: IPAddress) -> IPAddress | None:
     """
-    Give the node's address from which it reaches another.
+    Return the node's address from which it reaches another.
 
     On a common network that one, else what the kernel says.
     """
@@ -305,7 +305,7 @@ def _sorted(routes: Iterable[Route]) -> list[Route]:
 
 
 def own_table(rules: Iterable[Rule], ips: Iterable[IPAddress]) -> int | None:
-    """Give the table that a rule of one of these addresses looks up."""
+    """Return the table that a rule of one of these addresses looks up."""
     mine = {(ip.version, ip) for ip in ips}
     tables: list[int] = [
         rule.table
@@ -322,7 +322,7 @@ def free_table(
     pod: Picture, rank: int, content: Iterable[Route], *, besides: frozenset[int] = frozenset()
 ) -> int:
     """
-    Give a table for a NIC: its rank's when nobody else uses it, else the first free one.
+    Return a table for a NIC: its rank's when nobody else uses it, else the first free one.
 
     Args:
         pod: what is there.

@@ -20,7 +20,7 @@ SAVE: Final = {4: "iptables-save", 6: "ip6tables-save"}
 
 
 def missing_rules(saved: str) -> tuple[str, ...]:
-    """Give the rules that a dump of the mangle table does not have."""
+    """Return the rules that a dump of the mangle table does not have."""
     there = {
         line.removeprefix("-A ").strip() for line in saved.splitlines() if line.startswith("-A ")
     }
@@ -28,11 +28,11 @@ def missing_rules(saved: str) -> tuple[str, ...]:
 
 
 def present_rules(saved: str) -> tuple[str, ...]:
-    """Give the rules that a dump of the mangle table has."""
+    """Return the rules that a dump of the mangle table has."""
     return tuple(rule for rule in RULES if rule not in missing_rules(saved))
 
 
 def restore_input(rules: Iterable[str], *, remove: bool = False) -> str:
-    """Give what appends rules, or removes them; other rules stay (`--noflush`)."""
+    """Return what appends rules, or removes them; other rules stay (`--noflush`)."""
     sign = "-D" if remove else "-A"
     return "\n".join(["*mangle", *(f"{sign} {rule}" for rule in rules), "COMMIT", ""])

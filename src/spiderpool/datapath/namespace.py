@@ -57,7 +57,7 @@ class Address:
 
     @property
     def usable(self) -> bool:
-        """Whether it is neither link-local nor multicast (reference datapath.md 2.1, step 5)."""
+        """Return whether it is neither link-local nor multicast (reference datapath.md 2.1, step 5)."""
         return not (self.ip.is_link_local or self.ip.is_multicast)
 
 
@@ -76,7 +76,7 @@ class Route:
 
     @property
     def is_default(self) -> bool:
-        """Whether it leads everywhere."""
+        """Return whether it leads everywhere."""
         return self.dst.prefixlen == 0
 
     @property
@@ -174,7 +174,7 @@ class Picture:
     items: frozenset[Item] = frozenset()
 
     def link(self, name: str) -> Link | None:
-        """Give the link of that name."""
+        """Return the link of that name."""
         return next((link for link in self.links if link.name == name), None)
 
     @property
@@ -204,7 +204,7 @@ class Picture:
         return frozenset(item for item in self.items if isinstance(item, Neighbour))
 
     def addresses_of(self, name: str) -> tuple[Address, ...]:
-        """Give the usable addresses of a link, in the kernel's order of families."""
+        """Return the usable addresses of a link, in the kernel's order of families."""
         return tuple(
             address for address in self.addresses if address.dev == name and address.usable
         )
@@ -254,12 +254,12 @@ class View:
 
 
 def host_network(ip: IPAddress) -> IPNetwork:
-    """Give the network of one address."""
+    """Return the network of one address."""
     return ip_network(ip)
 
 
 def link_settings(links: Iterable[Link]) -> frozenset[Setting]:
-    """Give what is set on links as items."""
+    """Return what is set on links as items."""
     found: set[Setting] = set()
     for link in links:
         found.add(Setting(Kind.UP, link.name, str(link.up)))

@@ -76,7 +76,7 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
 
 def _of_node(view: View, ips: set[IPAddress]) -> Iterable[Item]:
     """
-    Give routes and neighbours of the addresses that lead to this pod.
+    Return routes and neighbours of the addresses that lead to this pod.
 
     The shared rule stays, as with the original.
     """
@@ -111,14 +111,14 @@ def _mark_rules(pod: Picture) -> list[Rule]:
 
 
 def _reply_objects(pod: Picture) -> Iterable[Item]:
-    """Give what goes with the pair, but is not removed with its links."""
+    """Return what goes with the pair, but is not removed with its links."""
     yield from _mark_rules(pod)
 
 
 def _own_objects(
     pod: Picture, nic: str, ips: set[IPAddress], nics: tuple[str, ...]
 ) -> tuple[set[Item], list[Item]]:
-    """Give the NIC's own rules and tables, and the default routes of others that have to come back."""
+    """Return the NIC's own rules and tables, and the default routes of others that have to come back."""
     mine = [rule for rule in pod.rules if _is_from(rule, ips)]
     hosts = {rule.table for rule in mine}
     guests = [rule for rule in pod.rules if rule not in mine and _is_guest(pod, rule, nic)]
@@ -146,7 +146,7 @@ def _is_from(rule: Rule, ips: set[IPAddress]) -> bool:
 
 
 def _is_guest(pod: Picture, rule: Rule, nic: str) -> bool:
-    """Whether another NIC's routes had to move because this one has the default route."""
+    """Return whether another NIC's routes had to move because this one has the default route."""
     if rule.src is None or not FIRST_TABLE <= rule.table <= LAST_TABLE:
         return False
     defaults = [
@@ -159,7 +159,7 @@ def _is_guest(pod: Picture, rule: Rule, nic: str) -> bool:
 
 def _unruled_tables(pod: Picture, nic: str, nics: tuple[str, ...]) -> set[int]:
     """
-    Give the coordinator's tables that no rule looks up (routes not tuned) and that are this NIC's.
+    Return the coordinator's tables that no rule looks up (routes not tuned) and that are this NIC's.
 
     By its rank or routes.
     """
@@ -176,7 +176,7 @@ def _unruled_tables(pod: Picture, nic: str, nics: tuple[str, ...]) -> set[int]:
 
 def _ways_to_the_node(pod: Picture, inner: str, families: Container[int]) -> Iterable[Item]:
     """
-    Give what leads the pod's own packets of some families to the node.
+    Return what leads the pod's own packets of some families to the node.
 
     Known by the node's permanent neighbours.
     """
@@ -196,7 +196,7 @@ def _ways_to_the_node(pod: Picture, inner: str, families: Container[int]) -> Ite
 
 
 def _default_copies(pod: Picture, default_nic: str) -> Iterable[Item]:
-    """Give what the first additional NIC put into the default NIC's own table."""
+    """Return what the first additional NIC put into the default NIC's own table."""
     for route in pod.routes:
         if route.dev == default_nic and route.table == REPLY_TABLE:
             yield route

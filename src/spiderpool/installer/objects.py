@@ -22,7 +22,7 @@ class ServiceEndpoint(Kube, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """
-        Whether it takes connections (discovery.k8s.io/v1.
+        Return whether it takes connections (discovery.k8s.io/v1.
 
         An absent condition counts as true).
         """
@@ -81,7 +81,7 @@ class CustomResourceDefinition(KubeObject, frozen=True, kw_only=True):
 
     @property
     def established(self) -> bool:
-        """Whether the API server serves its objects."""
+        """Return whether the API server serves its objects."""
         return any(
             c.type == "Established" and c.status == "True" for c in self.status.conditions or ()
         )

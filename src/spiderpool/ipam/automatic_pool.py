@@ -74,13 +74,13 @@ class App:
         return Place(self.label_key, label_value(subnet), label_value(nic), family)
 
     def affinity(self) -> dict[str, str]:
-        """Give the five labels by which an automatic pool names its application."""
+        """Return the five labels by which an automatic pool names its application."""
         return application_labels(self.owner, self.namespace)
 
 
 def application_labels(owner: Application, namespace: str) -> dict[str, str]:
     """
-    Give the labels by which an automatic pool selects its application.
+    Return the labels by which an automatic pool selects its application.
 
     Values as label values.
     """
@@ -97,7 +97,7 @@ def application_labels(owner: Application, namespace: str) -> dict[str, str]:
 
 def pool_names(app: App, subnet: str, nic: str, family: int) -> Iterator[str]:
     """
-    Give names for a pool, the reference's first; the others are for when that one is taken.
+    Return names for a pool, the reference's first; the others are for when that one is taken.
 
     `auto4-<application>-<nic>-<tail>`: the tail is the start of the last part of the application's
     UID; then hashes of UID and subnet, so that the pool that an application had in another subnet
@@ -137,7 +137,7 @@ class PoolPlan:
 
 
 def labels_of(plan: PoolPlan) -> dict[str, str]:
-    """Give the labels of an automatic pool."""
+    """Return the labels of an automatic pool."""
     owner, family = plan.app.owner, plan.subnet.family
     return {
         LABEL_IPPOOL_CIDR: cidr_label(plan.subnet.text),
@@ -178,7 +178,7 @@ def build_pool(plan: PoolPlan) -> SpiderIPPool:
 
 
 def pool_changes(pool: SpiderIPPool, plan: PoolPlan) -> dict[str, Any]:
-    """Give the merge patch that makes an existing pool what it is to be, empty when it is so."""
+    """Return the merge patch that makes an existing pool what it is to be, empty when it is so."""
     ips, number = render_ranges(plan.ips), str(plan.number)
     labels = {
         key: value
@@ -209,7 +209,7 @@ def subnet_reference(name: str, uid: str) -> OwnerReference:
 
 
 def controlling_subnet(pool: SpiderIPPool) -> OwnerReference | None:
-    """Give the subnet that controls a pool, None for an orphan."""
+    """Return the subnet that controls a pool, None for an orphan."""
     resource = SpiderSubnet.resource
     return next(
         (
@@ -223,7 +223,7 @@ def controlling_subnet(pool: SpiderIPPool) -> OwnerReference | None:
 
 
 def is_granted(pool: Pool, subnet: Subnet) -> bool:
-    """Whether an automatic pool has exactly what its subnet's status gives to it, which gives no address twice."""
+    """Return whether an automatic pool has exactly what its subnet's status gives to it, which gives no address twice."""
     grant = subnet.grants.get(pool.name)
     return (
         pool.auto
@@ -235,7 +235,7 @@ def is_granted(pool: Pool, subnet: Subnet) -> bool:
 
 def label_key_of(application: str) -> str:
     """
-    Give the label form of an application's key.
+    Return the label form of an application's key.
 
     Its last part is the name, and no part has a `_`.
     """

@@ -75,7 +75,7 @@ def _few_free(
     base: AddressSet, reserved: AddressSet, taken: Container[IPAddress]
 ) -> AddressSet | None:
     """
-    Give the free addresses when they are so few that jumping to them is cheaper than walking.
+    Return the free addresses when they are so few that jumping to them is cheaper than walking.
 
     Of n addresses f are free: a walk takes n/f steps to the first one, jumping takes f. Below the
     square root of n, jump.
@@ -131,6 +131,6 @@ def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Att
 
 
 def _home(networks: Sequence[IPNetwork], route: Route) -> int | None:
-    """Give the index of the first network that contains a route's gateway."""
+    """Return the index of the first network that contains a route's gateway."""
     gateway = ip_address(route.gw)
     return next((index for index, network in enumerate(networks) if gateway in network), None)

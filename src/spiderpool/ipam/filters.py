@@ -24,7 +24,7 @@ DEFAULT_NIC: Final = "eth0"  # the name that runtimes give to the NIC of the def
 
 
 def refusal_of(pool: Pool, nic_request: NicRequest, family: int, facts: Facts) -> str | None:
-    """Give the first reason against a pool, None when there is none."""
+    """Return the first reason against a pool, None when there is none."""
     reason = (
         _state(pool, family) or _node(pool, facts) or _namespace(pool, facts) or _pod(pool, facts)
     )
@@ -102,7 +102,7 @@ def _network(pool: Pool, nic: str, facts: Facts) -> str | None:
 
 
 def _network_of(nic: str, facts: Facts) -> str | None:
-    """Give `namespace/name` of the network that a NIC is on, None when unknown."""
+    """Return `namespace/name` of the network that a NIC is on, None when unknown."""
     if nic == DEFAULT_NIC:
         chosen = facts.pod.metadata.annotations.get(ANNO_DEFAULT_NETWORK)
         if chosen is not None:

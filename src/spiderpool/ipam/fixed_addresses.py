@@ -54,7 +54,7 @@ class FixedAddresses:
         return sum(high - low + 1 for low, high in self.spans)
 
     def at(self, position: int) -> IPAddress:
-        """Give the address at a position."""
+        """Return the address at a position."""
         for low, high in self.spans:
             if position <= high - low:
                 return address(self.family, low + position)
@@ -104,7 +104,7 @@ def by_family(ips: Iterable[IPAddress]) -> Lists:
 
 
 def needs_position(pod: Pod, owner: Application) -> bool:
-    """Whether a pod's exact addresses may be a list for the ordinals of a StatefulSet."""
+    """Return whether a pod's exact addresses may be a list for the ordinals of a StatefulSet."""
     asks = ANNO_IP in pod.metadata.annotations or '"ips"' in pod.metadata.annotations.get(
         ANNO_NETWORKS, ""
     )

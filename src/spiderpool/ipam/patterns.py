@@ -13,7 +13,7 @@ from spiderpool.errors import InvalidRequest
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """Give the first name that comes a second time."""
+    """Return the first name that comes a second time."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -23,7 +23,7 @@ def repeated(names: Iterable[str]) -> str | None:
 
 
 def is_wildcard(text: str) -> bool:
-    """Whether a name is a pattern: it has `*`, `?`, or both `[` and `]`."""
+    """Return whether a name is a pattern: it has `*`, `?`, or both `[` and `]`."""
     return "*" in text or "?" in text or ("[" in text and "]" in text)
 
 

@@ -107,7 +107,7 @@ class NicRequest:
     ips: tuple[IPAddress, ...] = ()
 
     def ips_of(self, family: int) -> tuple[IPAddress, ...]:
-        """Give the exact addresses wanted of a family."""
+        """Return the exact addresses wanted of a family."""
         return tuple(ip for ip in self.ips if ip.version == family)
 
 
@@ -198,7 +198,7 @@ class _Exact:
     position: int | None
 
     def of(self, nic: str) -> tuple[IPAddress, ...]:
-        """Give the exact addresses of a NIC; sources that contradict each other are refused."""
+        """Return the exact addresses of a NIC; sources that contradict each other are refused."""
         annotated = choose(
             self._annotated(nic), self.position, f"annotation {ANNO_IP}, interface {nic}"
         )
@@ -220,7 +220,7 @@ class _Exact:
 
     def _annotated(self, nic: str) -> Lists:
         """
-        Give what the annotation lists for a NIC.
+        Return what the annotation lists for a NIC.
 
         Items without names belong to eth0 and to the networks in their order.
         """
@@ -233,7 +233,7 @@ class _Exact:
 
 def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source | None:
     """
-    Give the annotation by which automatic pools are asked for.
+    Return the annotation by which automatic pools are asked for.
 
     Where subnets are off it says nothing (ipam.md 2.2).
     """
@@ -249,7 +249,7 @@ def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source
 
 
 def _subnets_of(nic: str, wishes: tuple[SubnetRequest, ...], source: Source) -> Patterns | None:
-    """Give the subnets of the caller's NIC, as the names that its wish has."""
+    """Return the subnets of the caller's NIC, as the names that its wish has."""
     for pod_request in wishes:
         if pod_request.nic == nic:
             return {family: (name,) for family, name in pod_request.subnets.items()}
@@ -330,7 +330,7 @@ def _nic_requests(
 def _one_nic(
     annotations: Mapping[str, str], namespace: Namespace | None, request: Request
 ) -> tuple[Source, Patterns | None]:
-    """Give the pools of the caller's NIC from the first source that names any."""
+    """Return the pools of the caller's NIC from the first source that names any."""
     ippool = _parsed(annotations, ANNO_IPPOOL, _read_ippool)
     if ippool is not None:
         return Source.IPPOOL, ippool
@@ -378,7 +378,7 @@ def _nic_request(
 
 
 def _ips_of_network(nic: str, networks: tuple[NetworkSelection, ...]) -> tuple[IPAddress, ...]:
-    """Give the addresses that the pod's network selection asks for on a NIC."""
+    """Return the addresses that the pod's network selection asks for on a NIC."""
     selection = next(
         (network for index, network in enumerate(networks, 1) if nic_name(networks, index) == nic),
         None,

@@ -33,7 +33,7 @@ class IPNumber:
         return f"+{self.count}" if self.flexible else str(self.count)
 
     def size(self, replicas: int) -> int:
-        """Give the size of the pool."""
+        """Return the size of the pool."""
         return replicas + self.count if self.flexible else self.count
 
 
@@ -52,7 +52,7 @@ def parse_number(text: str) -> IPNumber:
 
 
 def replicas_of(workload: Workload) -> int:
-    """Give how many pods a controller of Kubernetes itself wants (reference ipam.md 4.4)."""
+    """Return how many pods a controller of Kubernetes itself wants (reference ipam.md 4.4)."""
     spec = workload.spec
     match workload:
         case DaemonSet():
@@ -100,7 +100,7 @@ class Holding:
 
 def resize(holding: Holding, size: int, free: AddressSet) -> AddressSet:
     """
-    Give the addresses that a pool of this size has, beginning with those that it has or is about to have.
+    Return the addresses that a pool of this size has, beginning with those that it has or is about to have.
 
     Args:
         free: addresses of the subnet that no pool has and that are not reserved.
@@ -124,7 +124,7 @@ def resize(holding: Holding, size: int, free: AddressSet) -> AddressSet:
 
 
 def lowest(addresses: AddressSet, count: int) -> AddressSet:
-    """Give the lowest addresses of a set; it must have so many."""
+    """Return the lowest addresses of a set; it must have so many."""
     spans: list[Span] = []
     for low, high in addresses.spans:
         if count <= 0:

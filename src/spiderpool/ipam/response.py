@@ -96,7 +96,7 @@ def sorted_records(records: Iterable[SpiderIP]) -> list[SpiderIP]:
 
 def routes_of(record: SpiderIP) -> Iterator[Route]:
     """
-    Give the routes of one address.
+    Return the routes of one address.
 
     The default route is not stored, it follows from the gateway.
     """

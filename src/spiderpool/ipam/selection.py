@@ -132,12 +132,12 @@ def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selectio
 
 
 def _families(nic_request: NicRequest, facts: Facts) -> Iterable[int]:
-    """Give the families that a wish names."""
+    """Return the families that a wish names."""
     return facts.features.families if nic_request.patterns is None else sorted(nic_request.patterns)
 
 
 def _candidates(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]:
-    """Give the pools that a wish names for a family, in the order of trial."""
+    """Return the pools that a wish names for a family, in the order of trial."""
     if nic_request.source in AUTOMATIC:
         return _automatic(nic_request, family, facts)
     if nic_request.patterns is None:
@@ -162,7 +162,7 @@ def _candidates(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool
 
 def _automatic(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]:
     """
-    Give the automatic pool of the pod's application.
+    Return the automatic pool of the pod's application.
 
     One that is being deleted belongs to the past.
     """
@@ -189,7 +189,7 @@ def _pending(nic_request: NicRequest, family: int, facts: Facts) -> tuple[str, s
 
 
 def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[str]:
-    """Give the pool that a name names, or the pools of the family that a wildcard matches, by name."""
+    """Return the pool that a name names, or the pools of the family that a wildcard matches, by name."""
     if is_wildcard(pattern):
         matcher = compile_pattern(pattern)
         yield from sorted(
@@ -240,7 +240,7 @@ def failure_of(
     holders: Mapping[IPAddress, str] | None = None,
 ) -> SpiderpoolError:
     """
-    Give the error of an ADD that gets no address, with the text of `explain`.
+    Return the error of an ADD that gets no address, with the text of `explain`.
 
     Args:
         selections: those that gave nothing: without pools, or with pools that are full.

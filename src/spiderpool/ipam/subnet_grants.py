@@ -13,7 +13,7 @@ from spiderpool.model.subnet import Grant, Grants, Subnet, subnet_status
 
 def settle_grants(subnet: Subnet, pools: Iterable[Pool], *, keep_unbuilt: bool) -> Grants:
     """
-    Give what a subnet's status is to say.
+    Return what a subnet's status is to say.
 
     A pool made by hand has what its specification says. An automatic pool has what was granted to
     it, since the grant is written first; without one, what its specification says.

@@ -49,7 +49,7 @@ class AutomaticRequest:
 
 def wants_subnets(annotations: Mapping[str, str]) -> str | None:
     """
-    Give the annotation that asks for automatic pools, None when there is none.
+    Return the annotation that asks for automatic pools, None when there is none.
 
     `subnets` wins (reference ipam.md 2.2).
     """

@@ -36,7 +36,7 @@ class DefaultRoute:
 
 def default_routes(ifname: str) -> list[DefaultRoute]:
     """
-    Give the default routes that leave by an interface.
+    Return the default routes that leave by an interface.
 
     An interface that does not exist has none.
     """

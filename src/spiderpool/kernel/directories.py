@@ -9,7 +9,7 @@ from pathlib import Path
 
 def read_texts(folder: Path, suffixes: Iterable[str]) -> dict[str, str]:
     """
-    Give the texts of a folder's files by name; one that goes meanwhile, or that we may not read, is left out.
+    Return the texts of a folder's files by name; one that goes meanwhile, or that we may not read, is left out.
 
     Args:
         folder: where.

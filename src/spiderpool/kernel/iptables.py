@@ -29,7 +29,7 @@ IPVS_HEADER_LINES: Final = 3
 
 async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
     """
-    Give the lines of `iptables -S CHAIN` of the table `filter`, of all families and backends; none where there is no chain.
+    Return the lines of `iptables -S CHAIN` of the table `filter`, of all families and backends; none where there is no chain.
 
     The old backend is asked only when it has the table already: asking would make it.
 
@@ -52,7 +52,7 @@ async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
 
 
 def has_ipvs_services() -> bool:
-    """Whether the kernel balances Services itself."""
+    """Return whether the kernel balances Services itself."""
     try:
         return len(IPVS_SERVICES.read_text().splitlines()) > IPVS_HEADER_LINES
     except OSError:
@@ -71,7 +71,7 @@ def _programs(family: int) -> list[str]:
 
 
 async def _run(name: str, *arguments: str) -> list[str]:
-    """Give the lines that a program prints; none for a chain that does not exist."""
+    """Return the lines that a program prints; none for a chain that does not exist."""
     try:
         outcome = await run_program(
             name, os.get_exec_path(), os.environ, b"", HERE, WAIT_S, arguments

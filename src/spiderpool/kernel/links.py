@@ -10,5 +10,5 @@ import socket
 
 
 def interface_names() -> frozenset[str]:
-    """Give the names of all interfaces of this thread's network namespace."""
+    """Return the names of all interfaces of this thread's network namespace."""
     return frozenset(name for _, name in socket.if_nameindex())

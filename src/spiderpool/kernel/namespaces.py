@@ -88,7 +88,7 @@ class Namespaces:
         self.close()
 
     def copy(self) -> Self:
-        """Give the same namespaces, to be closed on their own."""
+        """Return the same namespaces, to be closed on their own."""
         return type(self)(tuple((os.dup(fd), flag) for fd, flag in self.fds))
 
     def close(self) -> None:

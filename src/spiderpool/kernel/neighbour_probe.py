@@ -194,7 +194,7 @@ def _neighbour_discovery(source: bytes, group: bytes, icmp: bytes) -> _Frame:
 
 
 def _checksum(data: bytes) -> int:
-    """Give the Internet checksum (RFC 1071); ICMPv6 lengths here are even."""
+    """Return the Internet checksum (RFC 1071); ICMPv6 lengths here are even."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -202,7 +202,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _read_arp(data: bytes) -> tuple[IPAddress, bytes] | None:
-    """Give who speaks for which address: a reply, or a question of somebody who has it."""
+    """Return who speaks for which address: a reply, or a question of somebody who has it."""
     if len(data) < _ARP_FRAME.size:
         return None
     kind, protocol, _, _, operation, mac, sender, _, _ = _ARP_FRAME.unpack_from(data)
@@ -212,7 +212,7 @@ def _read_arp(data: bytes) -> tuple[IPAddress, bytes] | None:
 
 
 def _read_advertisement(data: bytes, source: Sequence[Any]) -> tuple[IPAddress, bytes] | None:
-    """Give who speaks for which address in a neighbour advertisement."""
+    """Return who speaks for which address in a neighbour advertisement."""
     if len(data) < _IPV6_HEADER.size + _ICMP.size:
         return None
     _, _, following, hops, _, _ = _IPV6_HEADER.unpack_from(data)

@@ -117,5 +117,5 @@ def _raise_refusal(part: bytes) -> None:
 
 
 def is_missing(error: KernelRefusal) -> bool:
-    """Whether what was to be removed is gone already."""
+    """Return whether what was to be removed is gone already."""
     return error.code in {errno.ESRCH, errno.ENOENT, errno.ENODEV}

@@ -39,7 +39,7 @@ MODULES: Final = {"vlan": "VLAN interfaces (module 8021q)", "bond": "bonds (modu
 
 
 def read_links() -> dict[str, NodeLink]:
-    """Give all interfaces of this thread's network namespace by name."""
+    """Return all interfaces of this thread's network namespace by name."""
     with Netlink() as netlink:
         found = list(netlink.dump(RTM_GETLINK, ifinfmsg()))
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in found}
@@ -83,7 +83,7 @@ def apply_step(step: Step) -> None:
 
 
 def _action(step: Step) -> tuple[str, str, Callable[[Netlink], None]]:
-    """Give words for a failure, the kind of a new interface, and what is to be done."""
+    """Return words for a failure, the kind of a new interface, and what is to be done."""
     match step:
         case SetUp():
             return (
@@ -152,7 +152,7 @@ def _enslave(netlink: Netlink, step: Enslave) -> None:
 
 
 def vlan_message(step: MakeVlan, parent_index: int) -> ifinfmsg:
-    """Give the message that makes a VLAN interface."""
+    """Return the message that makes a VLAN interface."""
     message = ifinfmsg()
     data = {"attrs": [("IFLA_VLAN_ID", step.vlan_id)]}
     message["attrs"] = [
@@ -164,7 +164,7 @@ def vlan_message(step: MakeVlan, parent_index: int) -> ifinfmsg:
 
 
 def bond_message(bond: Bond) -> ifinfmsg:
-    """Give the message that makes a bond; interfaces among its options are named by their index."""
+    """Return the message that makes a bond; interfaces among its options are named by their index."""
     message = ifinfmsg()
     options = [(_attribute(key), _value(key, value)) for key, value in bond.options]
     data = {"attrs": [("IFLA_BOND_MODE", bond.mode), *options]}

@@ -92,7 +92,7 @@ def find_namespaces(pods: Mapping[str, str], folder: Path, proc: Path) -> list[_
 
 def read_control_groups(text: str) -> tuple[str, str] | None:
     """
-    Give pod UID and container from the text of `/proc/PID/cgroup`.
+    Return pod UID and container from the text of `/proc/PID/cgroup`.
 
     None when the process is no pod's.
     """
@@ -104,7 +104,7 @@ def read_control_groups(text: str) -> tuple[str, str] | None:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Inode]]:
-    """Give the files of a folder with what they name."""
+    """Return the files of a folder with what they name."""
     try:
         paths = sorted(folder.iterdir())
     except OSError:
@@ -117,7 +117,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, Inode]]:
 
 def _processes(proc: Path) -> Iterator[tuple[int, str, str]]:
     """
-    Give the processes of all pods with UID and container, by number.
+    Return the processes of all pods with UID and container, by number.
 
     The sandbox's own is older than its containers.
     """
@@ -170,7 +170,7 @@ def read_interfaces() -> Iterator[InUseInterface]:
 
 
 def _is_given(address: Any) -> bool:
-    """Whether an address was given by somebody: for good, and for more than this link."""
+    """Return whether an address was given by somebody: for good, and for more than this link."""
     return bool(address["scope"] == _GLOBAL_SCOPE and address["flags"] & _PERMANENT)
 
 

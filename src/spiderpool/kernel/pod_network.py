@@ -75,7 +75,7 @@ class Wires:
         self.sysctls = {}
 
     def inside(self, host: Namespaces) -> Namespaces:
-        """Give the pod's network with the node's files; open as long as both are."""
+        """Return the pod's network with the node's files; open as long as both are."""
         return Namespaces((*host.fds, *self.pod_namespace.fds))
 
     @property
@@ -217,7 +217,7 @@ _KERNEL_TABLES: Final = frozenset({253, 254, 255})
 
 
 def find_host_end(node: RouteSocket, inner: Link) -> Link | None:
-    """Give the node's end of a pair; None when it is not on this node."""
+    """Return the node's end of a pair; None when it is not on this node."""
     if inner.kind not in _PAIRED or not inner.peer:
         return None
     try:
@@ -230,7 +230,7 @@ def find_host_end(node: RouteSocket, inner: Link) -> Link | None:
 
 
 def find_link(socket: RouteSocket, name: str) -> Link | None:
-    """Give a link by its name."""
+    """Return a link by its name."""
     try:
         return wire.read_link(socket.get(GET_LINK, wire.ask_link(name=name)))
     except Refusal as error:
@@ -240,7 +240,7 @@ def find_link(socket: RouteSocket, name: str) -> Link | None:
 
 
 def find_source(node: RouteSocket, ip: IPAddress) -> IPAddress | None:
-    """Give the node's address from which it would reach another; None when it would not."""
+    """Return the node's address from which it would reach another; None when it would not."""
     try:
         return wire.read_source(node.get(GET_ROUTE, wire.ask_route(ip)))
     except Refusal:
@@ -281,13 +281,13 @@ def _read_neighbours(socket: RouteSocket, name_of: wire.NameOf, index: int = 0) 
 
 
 def _naming(names: dict[int, str]) -> wire.NameOf:
-    """Give names of links that are known."""
+    """Return names of links that are known."""
     return lambda index: names.get(index, f"#{index}")
 
 
 def _asking(socket: RouteSocket, names: dict[int, str]) -> wire.NameOf:
     """
-    Give names of links, asking for each once.
+    Return names of links, asking for each once.
 
     A node may have thousands, and few of them matter.
     """
@@ -377,7 +377,7 @@ def _message(operation: Operation, index_of: Callable[[str], int | None]) -> Mes
 
 
 def _finding(socket: RouteSocket, indexes: dict[str, int]) -> Callable[[str], int | None]:
-    """Give indexes of links, asking for those that were made since the last look."""
+    """Return indexes of links, asking for those that were made since the last look."""
 
     def index_of(name: str) -> int | None:
         if name not in indexes:

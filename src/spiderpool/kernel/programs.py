@@ -177,5 +177,5 @@ class _MemoryFile:
         os.close(self.fd)
 
     def read(self) -> bytes:
-        """Give all that was written."""
+        """Return all that was written."""
         return os.pread(self.fd, os.fstat(self.fd).st_size, 0)

@@ -88,7 +88,7 @@ def spawn(command: Sequence[str], env: Mapping[str, str], files: Sequence[int]) 
 
 
 def _texts(words: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
-    """Give texts as C does: an array that ends with NULL."""
+    """Return texts as C does: an array that ends with NULL."""
     return (ctypes.c_char_p * (len(words) + 1))(*map(os.fsencode, words), None)
 
 

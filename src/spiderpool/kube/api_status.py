@@ -112,7 +112,7 @@ def _class(code: int, status: Status, *, write: bool) -> type[errors.SpiderpoolE
 
 def _refuses_the_object(status: Status) -> bool:
     """
-    Whether a 403 speaks of the object and not of the credentials.
+    Return whether a 403 speaks of the object and not of the credentials.
 
     Webhooks and a namespace that ends answer so too.
     """
@@ -127,7 +127,7 @@ def _causes(status: Status) -> tuple[StatusCause, ...]:
 
 def _may_be_committed(code: int, status: Status) -> bool:
     """
-    Whether a 5xx leaves a write's outcome open.
+    Return whether a 5xx leaves a write's outcome open.
 
     etcd's own time-outs arrive as 500, the API server's as 504, a proxy's as 502 or 504; 503 and a
     webhook that could not be called come before the write.

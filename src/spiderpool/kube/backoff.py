@@ -21,7 +21,7 @@ class Backoff:
         self.attempts = 0
 
     def next_s(self, error: SpiderpoolError | None = None) -> float:
-        """Give the seconds to wait now; never less than the API server asked for in `error`."""
+        """Return the seconds to wait now; never less than the API server asked for in `error`."""
         whole = min(self.last_s, self.first_s * float(2 ** min(self.attempts, 32)))
         self.attempts += 1
         chosen = whole * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing

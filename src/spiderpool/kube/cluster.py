@@ -202,7 +202,7 @@ class Cluster(Protocol):
 
 
 async def if_exists(reading: Awaitable[R]) -> R | None:
-    """Give what a read gives, None when there is no such object."""
+    """Return what a read gives, None when there is no such object."""
     try:
         return await reading
     except NotFound:

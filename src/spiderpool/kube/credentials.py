@@ -19,7 +19,7 @@ class BearerToken:
         self._header = f"Bearer {token}"
 
     async def authorization(self) -> str:
-        """Give the header's value."""
+        """Return the header's value."""
         return self._header
 
     def refused(self) -> None:
@@ -46,7 +46,7 @@ class TokenFile:
         self._read_at = clock()
 
     async def authorization(self) -> str:
-        """Give the header's value."""
+        """Return the header's value."""
         if self._clock() - self._read_at > TOKEN_LIFE_S:
             self.refused()
         return await self._token.authorization()

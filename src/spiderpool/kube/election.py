@@ -83,7 +83,7 @@ class Election:
 
     @property
     def leading(self) -> bool:
-        """Whether we lead at this moment, by our own clock."""
+        """Return whether we lead at this moment, by our own clock."""
         return self._clock() < self._until
 
     @property
@@ -173,7 +173,7 @@ class Election:
         self._seen_holder = lease.spec.holder_identity or ""
 
     def _is_bound(self, lease: Lease) -> bool:
-        """Whether another's lease still binds us."""
+        """Return whether another's lease still binds us."""
         holder = lease.spec.holder_identity
         if not holder or holder == self._identity:
             return False

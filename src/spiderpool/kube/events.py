@@ -84,12 +84,12 @@ class Ledger:
             self._dirty.pop(oldest, None)
 
     def due(self, now: float) -> list[Entry]:
-        """Give the entries to write now, and forget that they were due."""
+        """Return the entries to write now, and forget that they were due."""
         keys = [key for key, entry in self._dirty.items() if entry.not_before <= now]
         return [self._dirty.pop(key) for key in keys]
 
     def all(self) -> list[Entry]:
-        """Give all entries that have something to write, due or not."""
+        """Return all entries that have something to write, due or not."""
         return list(self._dirty.values())
 
     def next_due(self) -> float | None:

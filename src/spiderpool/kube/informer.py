@@ -95,19 +95,19 @@ class Informer(Generic[T]):
 
     @property
     def is_synced(self) -> bool:
-        """Whether the first list is complete."""
+        """Return whether the first list is complete."""
         return self._synced.is_set()
 
     def get(self, key: Key) -> T | None:
-        """Give the object of that (namespace, name)."""
+        """Return the object of that (namespace, name)."""
         return self._store.objects.get(key)
 
     def named(self, name: str, namespace: str = "") -> T | None:
-        """Give the object of that name."""
+        """Return the object of that name."""
         return self._store.objects.get((namespace, name))
 
     def values(self) -> ValuesView[T]:
-        """Give all objects, a live view: copy it before you await while walking it."""
+        """Return all objects, a live view: copy it before you await while walking it."""
         return self._store.objects.values()
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class Informer(Generic[T]):
         self._store.index(name, keyfunc)
 
     def by_index(self, name: str, value: Hashable) -> tuple[T, ...]:
-        """Give the objects for which the index's function gave `value`."""
+        """Return the objects for which the index's function gave `value`."""
         return self._store.by_index(name, value)
 
     def subscribe(self, subscriber: Subscriber[T]) -> Callable[[], None]:
@@ -132,7 +132,7 @@ class Informer(Generic[T]):
         self, predicate: Callable[[Informer[T]], R | None], timeout_s: float
     ) -> R | None:
         """
-        Give the first true result of `predicate`, asked now and after each change.
+        Return the first true result of `predicate`, asked now and after each change.
 
         None when the time is over.
         """

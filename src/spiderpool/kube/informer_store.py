@@ -67,7 +67,7 @@ class InformerStore(Generic[T]):
             index.change(None, obj)
 
     def by_index(self, name: str, value: Hashable) -> tuple[T, ...]:
-        """Give the objects for which the index's function gave `value`."""
+        """Return the objects for which the index's function gave `value`."""
         return tuple(self.objects[key] for key in self._indexes[name].keys.get(value, ()))
 
     def subscribe(self, subscriber: Subscriber[T]) -> Callable[[], None]:

@@ -39,7 +39,7 @@ class Credentials(Protocol):
     """Who we are, for the `Authorization` header."""
 
     async def authorization(self) -> str:
-        """Give the header's value."""
+        """Return the header's value."""
         ...
 
     def refused(self) -> None:
@@ -79,7 +79,7 @@ class Call:
 
     @property
     def write(self) -> bool:
-        """Whether it may change something."""
+        """Return whether it may change something."""
         return self.method not in _READS
 
 
@@ -125,7 +125,7 @@ class Transport:
             return data
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """Give the lines of an answer as they come, until the server ends it or says nothing for `SILENCE_S`."""
+        """Return the lines of an answer as they come, until the server ends it or says nothing for `SILENCE_S`."""
         async with self._answer(call, self._stream_timeout) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 self._check(call, answer, await answer.read())

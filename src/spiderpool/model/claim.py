@@ -32,7 +32,7 @@ class Claimant:
 
     @classmethod
     def of(cls, pod: Pod, owner: Application, features: Features) -> Claimant:
-        """Give the claimant that a pod is."""
+        """Return the claimant that a pod is."""
         kind, static = holder_kind(owner, features), is_static(owner, features)
         name = owner.name if kind is HolderKind.VIRTUAL_MACHINE else pod.metadata.name
         return cls.named(kind, pod.metadata.namespace, name, pod.metadata.uid, static=static)
@@ -41,7 +41,7 @@ class Claimant:
     def named(
         cls, kind: HolderKind, namespace: str, name: str, uid: str, *, static: bool
     ) -> Claimant:
-        """Give the claimant, keeping only the part of the names that identifies it."""
+        """Return the claimant, keeping only the part of the names that identifies it."""
         return cls(kind, namespace, name, "", static) if static else cls(kind, "", "", uid, static)
 
     @property
@@ -64,7 +64,7 @@ Slot = tuple[str, int]
 
 
 def slot_of(record: SpiderIP) -> Slot:
-    """Give what a record's address is for."""
+    """Return what a record's address is for."""
     return (record.spec.holder.nic, record.spec.family)
 
 
@@ -78,12 +78,12 @@ class ClaimKey:
 
     @classmethod
     def of_record(cls, record: SpiderIP) -> ClaimKey:
-        """Give the key of the claim that a record answered."""
+        """Return the key of the claim that a record answered."""
         return cls.of_spec(record.spec)
 
     @classmethod
     def of_spec(cls, spec: SpiderIPSpec) -> ClaimKey:
-        """Give the key of the claim that a record's specification answers."""
+        """Return the key of the claim that a record's specification answers."""
         holder = spec.holder
         claimant = Claimant.named(
             holder.kind, holder.namespace, holder.name, holder.uid, static=spec.static
@@ -92,7 +92,7 @@ class ClaimKey:
 
     @property
     def static(self) -> bool:
-        """Whether the address outlives the pod."""
+        """Return whether the address outlives the pod."""
         return self.claimant.static
 
     @property

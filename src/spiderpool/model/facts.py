@@ -45,5 +45,5 @@ class Facts:
     position: int | None = None
 
     def reserved_of(self, family: int) -> AddressSet:
-        """Give the reserved addresses of a family."""
+        """Return the reserved addresses of a family."""
         return self.reserved.get(family) or AddressSet.empty(family)

@@ -48,36 +48,36 @@ class Fields:
         return value
 
     def text(self, key: str) -> str:
-        """Give a text, empty when absent."""
+        """Return a text, empty when absent."""
         return self._get(key, str, "a text") or ""
 
     def number(self, key: str) -> int:
-        """Give a whole number, 0 when absent."""
+        """Return a whole number, 0 when absent."""
         return self._get(key, int, "a whole number") or 0
 
     def flag(self, key: str) -> bool:
-        """Give a truth value, false when absent."""
+        """Return a truth value, false when absent."""
         return bool(self._get(key, bool, "true or false"))
 
     def texts(self, key: str) -> list[str] | None:
-        """Give a list of texts, None when absent."""
+        """Return a list of texts, None when absent."""
         values: list[object] | None = self._get(key, list, "a list of texts")
         if values is not None and not all(isinstance(value, str) for value in values):
             raise InvalidRequest(f'{self.where}: "{key}" must be a list of texts')
         return values  # type: ignore[return-value]
 
     def raw_object(self, key: str) -> dict[str, Any] | None:
-        """Give an object as it is, None when absent."""
+        """Return an object as it is, None when absent."""
         value: dict[str, Any] | None = self._get(key, dict, "an object")
         return value
 
     def nested(self, key: str) -> Fields | None:
-        """Give typed access to an object, None when absent."""
+        """Return typed access to an object, None when absent."""
         value = self.raw_object(key)
         return None if value is None else Fields(value, f'{self.where}: "{key}"')
 
     def nested_list(self, key: str) -> list[Fields]:
-        """Give typed access to each object of a list."""
+        """Return typed access to each object of a list."""
         values: list[object] = self._get(key, list, "a list of objects") or []
         return [
             Fields(value, f'{self.where}: "{key}"[{index}]') for index, value in enumerate(values)

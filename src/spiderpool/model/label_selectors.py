@@ -20,14 +20,14 @@ KEY_PREFIX: Final = re.compile(
 
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Whether labels satisfy a selector; the empty selector matches everything."""
+    """Return whether labels satisfy a selector; the empty selector matches everything."""
     return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
         _holds(requirement, labels) for requirement in selector.match_expressions
     )
 
 
 def _holds(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
-    """Whether one expression holds; an unknown operator never does."""
+    """Return whether one expression holds; an unknown operator never does."""
     value = labels.get(requirement.key)
     match requirement.operator:
         case "In":
@@ -43,7 +43,7 @@ def _holds(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> 
 
 
 def selector_problems(selector: LabelSelector) -> Iterator[tuple[str, str, str]]:
-    """Give (path below the selector, value, message) for everything that is malformed."""
+    """Return (path below the selector, value, message) for everything that is malformed."""
     for key, value in selector.match_labels.items():
         yield from (
             (f"matchLabels.{path}", bad, why) for path, bad, why in _label_problems(key, (value,))

@@ -10,10 +10,10 @@ LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?
 
 
 def hashed(text: str) -> str:
-    """Give 32 characters that stand for a text."""
+    """Return 32 characters that stand for a text."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def label_value(text: str) -> str:
-    """Give the text itself when it may be a label value (at most 63 characters, see Kubernetes), else its hash."""
+    """Return the text itself when it may be a label value (at most 63 characters, see Kubernetes), else its hash."""
     return text if LABEL_VALUE.fullmatch(text) else hashed(text)

@@ -82,7 +82,7 @@ class NetworkSelection:
 
 def nic_name(networks: tuple[NetworkSelection, ...], index: int) -> str:
     """
-    Give the NIC of the index-th network, counted from 1.
+    Return the NIC of the index-th network, counted from 1.
 
     The name asked for, else `net<index>` (meta-plugin.md 3.1).
     """

@@ -22,18 +22,18 @@ MANAGED_BY: Final = {
 
 
 def next_owner(refs: Iterable[OwnerReference]) -> OwnerReference | None:
-    """Give the controller among an object's owners, if it has one."""
+    """Return the controller among an object's owners, if it has one."""
     return next((ref for ref in refs if ref.controller), None)
 
 
 def is_final(ref: OwnerReference) -> bool:
-    """Whether this owner is the application itself: no other kind can stand above it."""
+    """Return whether this owner is the application itself: no other kind can stand above it."""
     return (ref.api_version, ref.kind) not in MANAGED_BY
 
 
 def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerReference:
     """
-    Give the application, knowing the owners of a ReplicaSet or Job.
+    Return the application, knowing the owners of a ReplicaSet or Job.
 
     Only the manager that Kubernetes itself has for the kind counts: a ReplicaSet owned by anything
     but a Deployment is the application.
@@ -48,7 +48,7 @@ def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerRe
 
 
 def application(pod: Pod, ref: OwnerReference | None) -> Application:
-    """Give the application of a pod: its top owner, or the pod itself."""
+    """Return the application of a pod: its top owner, or the pod itself."""
     if ref is None:
         return Application(
             api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid

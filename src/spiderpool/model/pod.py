@@ -17,7 +17,7 @@ FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
 def is_alive(pod: Pod) -> bool:
     """
-    Whether a pod may still use addresses.
+    Return whether a pod may still use addresses.
 
     A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"); reference
     ipam.md 3.1, step 1, takes some of these pods for alive, and they would hold their addresses for
@@ -28,7 +28,7 @@ def is_alive(pod: Pod) -> bool:
 
 def is_mirror(pod: Pod) -> bool:
     """
-    Whether kubelet made the pod from a file.
+    Return whether kubelet made the pod from a file.
 
     Then the runtime's UID differs from the object's.
     """
@@ -36,12 +36,12 @@ def is_mirror(pod: Pod) -> bool:
 
 
 def full_name(pod: Pod) -> str:
-    """Give `namespace/name`."""
+    """Return `namespace/name`."""
     return f"{pod.metadata.namespace}/{pod.metadata.name}"
 
 
 def holder_kind(owner: Application, features: Features) -> HolderKind:
-    """Give what holds the pod's addresses: the pod, or the virtual machine that it runs."""
+    """Return what holds the pod's addresses: the pod, or the virtual machine that it runs."""
     virtual = (owner.api_version, owner.kind) == ("kubevirt.io/v1", "VirtualMachineInstance")
     return (
         HolderKind.VIRTUAL_MACHINE
@@ -52,7 +52,7 @@ def holder_kind(owner: Application, features: Features) -> HolderKind:
 
 def is_static(owner: Application, features: Features) -> bool:
     """
-    Whether addresses outlive the pod.
+    Return whether addresses outlive the pod.
 
     StatefulSets of Kubernetes itself and virtual machines (reference ipam.md 3.6).
     """

@@ -105,7 +105,7 @@ class Pool:
 
     @property
     def auto(self) -> bool:
-        """Whether the pool was made by the product for one application."""
+        """Return whether the pool was made by the product for one application."""
         return self.place is not None
 
     @classmethod
@@ -162,12 +162,12 @@ def application_of(obj: SpiderIPPool) -> str | None:
 
 
 def is_imported(obj: SpiderIPPool) -> bool:
-    """Whether no allocation waits to be taken over from Go Spiderpool."""
+    """Return whether no allocation waits to be taken over from Go Spiderpool."""
     return ANNO_IMPORTED in obj.metadata.annotations or obj.status.allocated_ips is None
 
 
 def cool_down_of(spec: IPPoolSpec) -> int:
-    """Give how many seconds a released address of a pool rests."""
+    """Return how many seconds a released address of a pool rests."""
     return COOL_DOWN_S if spec.cool_down_seconds is None else spec.cool_down_seconds
 
 

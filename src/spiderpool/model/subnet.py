@@ -91,7 +91,7 @@ class Subnet:
         )
 
     def granted(self, except_for: Iterable[str] = ()) -> AddressSet:
-        """Give all addresses that pools have, some pools left out."""
+        """Return all addresses that pools have, some pools left out."""
         others = set(except_for)
         spans = [
             span

@@ -44,13 +44,13 @@ Main = Callable[[MultusConfigSpec, Plugin], Iterator[Plugin]]
 
 
 def definition_name(config: SpiderMultusConfig) -> str:
-    """Give the name of the definition."""
+    """Return the name of the definition."""
     return config.metadata.annotations.get(ANNO_CR_NAME) or config.metadata.name
 
 
 def render_annotations(config: SpiderMultusConfig) -> dict[str, str]:
     """
-    Give the annotations of the definition.
+    Return the annotations of the definition.
 
     All of ours, and the resource that a pod on this network needs.
     """
@@ -60,7 +60,7 @@ def render_annotations(config: SpiderMultusConfig) -> dict[str, str]:
 
 def render_config(config: SpiderMultusConfig) -> str:
     """
-    Give the definition's `spec.config`.
+    Return the definition's `spec.config`.
 
     Raises:
         InvalidRequest: the block of its plugin is missing, or a further plugin is no JSON object.
@@ -77,7 +77,7 @@ def render_config(config: SpiderMultusConfig) -> str:
 
 
 def block_of(spec: MultusConfigSpec) -> object:
-    """Give the settings that belong to the plugin, None when they are missing."""
+    """Return the settings that belong to the plugin, None when they are missing."""
     blocks: Mapping[CNIType, object] = {
         CNIType.MACVLAN: spec.macvlan,
         CNIType.IPVLAN: spec.ipvlan,

@@ -134,7 +134,7 @@ def route_change(delegate: Delegate) -> RouteChange | None:
 def with_default_routes(
     result: Result, lost: Collection[int], gateways: Sequence[IPAddress]
 ) -> Result:
-    """Give a result as it is true after its default routes were changed."""
+    """Return a result as it is true after its default routes were changed."""
     kept = [
         route
         for route in result.routes
@@ -146,7 +146,7 @@ def with_default_routes(
 
 def automatic_ifname(index: int, default: str) -> str:
     """
-    Give the interface name of a delegate that asks for none.
+    Return the interface name of a delegate that asks for none.
 
     Its position counts, named ones take a number too.
     """
@@ -155,7 +155,7 @@ def automatic_ifname(index: int, default: str) -> str:
 
 def delegate_args(args: CniArgs, delegate: Delegate, command: str) -> str:
     """
-    Give a delegate's `CNI_ARGS`: who the pod is, every foreign key of the call, and on ADD what the element asks for.
+    Return a delegate's `CNI_ARGS`: who the pod is, every foreign key of the call, and on ADD what the element asks for.
 
     Each key stands there once; the pod's own keys also when empty.
     """
@@ -184,7 +184,7 @@ def delegate_env(
     netns: str,
 ) -> dict[str, str]:
     """
-    Give the environment of one delegate's plugins.
+    Return the environment of one delegate's plugins.
 
     The caller's, with what this delegate has of its own.
     """
@@ -200,12 +200,12 @@ def delegate_env(
 
 
 def device_info_file(name: str, container_id: str, ifname: str) -> str:
-    """Give the path where a plugin tells about the device that it used."""
+    """Return the path where a plugin tells about the device that it used."""
     return f"{DEVICE_INFO_DIR}/cni/" + f"{name}-{container_id}_{ifname}".replace("/", "-")
 
 
 def device_plugin_file(resource_name: str, device_id: str) -> str:
-    """Give the path where a device plugin tells about a device."""
+    """Return the path where a device plugin tells about a device."""
     return f"{DEVICE_INFO_DIR}/dp/" + f"{resource_name}-{device_id}-device.json".replace("/", "-")
 
 

@@ -25,7 +25,7 @@ class Attached:
 
 
 def network_status(attached: Iterable[Attached]) -> str:
-    """Give the annotation's value, empty when no delegate has anything to show."""
+    """Return the annotation's value, empty when no delegate has anything to show."""
     entries = [entry for item in attached for entry in _entries(item)]
     if not entries:
         return ""
@@ -58,7 +58,7 @@ def _entries(item: Attached) -> list[dict[str, Any]]:
 
 def _default_interface(result: Result, inside: Sequence[int]) -> int | None:
     """
-    Give the interface of the first address with a gateway.
+    Return the interface of the first address with a gateway.
 
     A host's interface there means none.
     """
@@ -70,7 +70,7 @@ def _default_interface(result: Result, inside: Sequence[int]) -> int | None:
 
 def _ips_of(ips: Sequence[Ip], index: int, inside: Sequence[int]) -> list[Ip]:
     """
-    Give an interface's addresses.
+    Return an interface's addresses.
 
     One that names no interface goes to the last one inside the pod.
     """
@@ -111,7 +111,7 @@ def _dns(dns: Dns) -> dict[str, Any]:
 
 def _gateways(result: Result) -> list[str]:
     """
-    Give the gateways of default routes.
+    Return the gateways of default routes.
 
     A route without one borrows its family's first gateway, or is left out.
     """

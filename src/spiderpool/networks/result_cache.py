@@ -63,12 +63,12 @@ class CachedResult:
 
 
 def result_file(network: str, container_id: str, ifname: str) -> str:
-    """Give the path of a cached result below the cache directory."""
+    """Return the path of a cached result below the cache directory."""
     return f"{RESULTS}/{network}-{container_id}-{ifname}"
 
 
 def render_delegates(delegates: Sequence[Delegate]) -> bytes:
-    """Give the text that DEL needs, whatever happens to pods and definitions meanwhile."""
+    """Return the text that DEL needs, whatever happens to pods and definitions meanwhile."""
     return msgspec.json.encode([_render(delegate) for delegate in delegates])
 
 
@@ -99,7 +99,7 @@ def parse_delegates(
 
 
 def render_result_file(cached: CachedResult) -> bytes:
-    """Give the text of one cached result."""
+    """Return the text of one cached result."""
     return msgspec.json.encode(
         _ResultFile(
             containerId=cached.container_id,

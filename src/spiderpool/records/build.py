@@ -227,7 +227,7 @@ def record_of(spec: SpiderIPSpec, metadata: ObjectMeta | None = None) -> SpiderI
 
 
 def record_name_of(spec: SpiderIPSpec) -> str:
-    """Give the name that a record must have."""
+    """Return the name that a record must have."""
     return record_name(spec.address)
 
 
@@ -287,7 +287,7 @@ def unmarked(record: SpiderIP) -> SpiderIP:
 
 def suspicion_of(record: SpiderIP) -> str:
     """
-    Give why the controller suspects that a record is nobody's any more.
+    Return why the controller suspects that a record is nobody's any more.
 
     Empty when it does not.
     """
@@ -312,7 +312,7 @@ def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
 
 
 def _labels(spec: SpiderIPSpec) -> dict[str, str]:
-    """Give the labels by which records are selected."""
+    """Return the labels by which records are selected."""
     holder = spec.holder
     labels = {
         LABEL_POOL: spec.pool,

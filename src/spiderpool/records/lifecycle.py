@@ -121,7 +121,7 @@ NO_OWNERS: Final = HolderOwners()
 
 def statefulset_name(record: SpiderIP) -> str | None:
     """
-    Give the StatefulSet that judges a static pod's record.
+    Return the StatefulSet that judges a static pod's record.
 
     None when its name is not one of a StatefulSet's pods.
     """
@@ -265,7 +265,7 @@ def judge_leak_check(
 
 
 def grace_of(pod: Pod) -> float:
-    """Give how many seconds a pod that has ended, or is in deletion, has for its end."""
+    """Return how many seconds a pod that has ended, or is in deletion, has for its end."""
     if (
         pod.metadata.deletion_timestamp is not None
         and pod.metadata.deletion_grace_period_seconds is not None

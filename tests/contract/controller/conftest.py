@@ -41,14 +41,14 @@ class Validating(ValidatingWebhookConfiguration, frozen=True, kw_only=True):
 
 @pytest.fixture(scope="module")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Give a real API server of the module's own: webhooks concern everybody on it."""
+    """Return a real API server of the module's own: webhooks concern everybody on it."""
     with ControlPlane(Path(tmp_path_factory.mktemp("control-plane"))) as plane:
         yield plane
 
 
 @pytest.fixture
 async def cluster(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
-    """Give an administrator's door."""
+    """Return an administrator's door."""
     async with connect(str(control_plane.kubeconfig), user_agent="test") as client:
         yield client
 
@@ -74,7 +74,7 @@ def start(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
 async def controller(
     cluster: KubeClient, start: Start, tmp_path: Path
 ) -> AsyncIterator[InformerStore]:
-    """Give a ready controller that the API server asks about every write."""
+    """Return a ready controller that the API server asks about every write."""
     authority = make_authority("webhooks")
     serving = issue(authority, "spiderpool-controller", serves=("127.0.0.1", "localhost"))
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
@@ -122,7 +122,7 @@ def _webhook(verb: str, plural: str, port: int, bundle: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def namespace(cluster: KubeClient, request: pytest.FixtureRequest) -> str:
-    """Give a namespace of the test's own."""
+    """Return a namespace of the test's own."""
     name = request.node.name.replace("_", "-").partition("[")[0][:60].strip("-")
     await cluster.create(Namespace(metadata=ObjectMeta(name=name)))
     return name

@@ -81,11 +81,11 @@ class InformerStore:
         return fetch(f"http://127.0.0.1:{self.metric_port}/metrics")[1]
 
     def log(self) -> str:
-        """Give what the process wrote."""
+        """Return what the process wrote."""
         return (self.folder / f"{self.name}.log").read_text(errors="replace")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """Give what the process wrote, line by line; every line is a JSON object."""
+        """Return what the process wrote, line by line; every line is a JSON object."""
         return [json.loads(line) for line in self.log().splitlines()]
 
     def terminate(self) -> int:

@@ -28,7 +28,7 @@ async def run(*arguments: str, environ: dict[str, str]) -> tuple[int, str, str]:
 
 
 def complaints(text: str) -> list[str]:
-    """Give the lines that are not log lines."""
+    """Return the lines that are not log lines."""
     return [line for line in text.splitlines() if not line.startswith("{")]
 
 

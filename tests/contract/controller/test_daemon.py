@@ -60,7 +60,7 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20)
 async def exists(
     cluster: KubeClient, kind: type[KubeObject], name: str, namespace: str = ""
 ) -> bool:
-    """Whether an object exists."""
+    """Return whether an object exists."""
     try:
         await cluster.get(kind, name, namespace)
     except NotFound:
@@ -182,7 +182,7 @@ async def test_held_addresses_stay_in_their_pool(cluster: KubeClient, namespace:
 async def _gone(
     cluster: KubeClient, kind: type[KubeObject], name: str, namespace: str = ""
 ) -> bool:
-    """Whether an object does not exist."""
+    """Return whether an object does not exist."""
     return not await exists(cluster, kind, name, namespace)
 
 
@@ -267,12 +267,12 @@ class WholeEndpoint(KubeObject, frozen=True, kw_only=True):
 
 
 def _nic_and_name(record: SpiderIP) -> tuple[str, str]:
-    """Give NIC and pod of a record."""
+    """Return NIC and pod of a record."""
     return record.spec.holder.nic, record.spec.holder.name
 
 
 async def _counted(cluster: KubeClient, name: str, count: int) -> bool:
-    """Whether a pool's status counts so many."""
+    """Return whether a pool's status counts so many."""
     return (await cluster.get(SpiderIPPool, name)).status.allocated_ip_count == count
 
 

@@ -44,7 +44,7 @@ class FixedConfigs:
     )
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
-        """Give them."""
+        """Return them."""
         del call
         return self.document
 
@@ -118,7 +118,7 @@ class PodNics:
         return f"veth{self.container[:11]}"
 
     def result(self, name: str, *cidrs: str) -> dict[str, Any]:
-        """Give a main plugin's result."""
+        """Return a main plugin's result."""
         mac = msgspec.json.decode(self.netns.ip("-j", "link", "show", name))[0]["address"]
         return {
             "cniVersion": "1.0.0",
@@ -164,7 +164,7 @@ class PodNics:
         return [line for line in text.splitlines() if line.startswith("-A")]
 
     def mac(self, name: str) -> str:
-        """Give the MAC of a link of the pod."""
+        """Return the MAC of a link of the pod."""
         return str(msgspec.json.decode(self.netns.ip("-j", "link", "show", name))[0]["address"])
 
 
@@ -236,7 +236,7 @@ class Stage:
         }
 
     def node_mac(self, name: str) -> str:
-        """Give the MAC of a link of the node."""
+        """Return the MAC of a link of the node."""
         return str(
             msgspec.json.decode(self.node.in_node("ip", "-j", "link", "show", name))[0]["address"]
         )
@@ -331,6 +331,6 @@ def _wait_until_up(switch: PodNetns) -> None:
 
 
 def dual(ground: Stage) -> None:
-    """Give the node IPv6 addresses too."""
+    """Return the node IPv6 addresses too."""
     for master, cidrs in NODE.items():
         ground.node.in_node("ip", "addr", "add", cidrs[1], "dev", master, "nodad")

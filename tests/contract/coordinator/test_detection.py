@@ -57,7 +57,7 @@ class Scene:
         return msgspec.json.decode(await self.plugin(call, self.ground.node.peer))
 
     def states(self) -> dict[str, tuple[IPState, str | None]]:
-        """Give state and foreign MAC of all records."""
+        """Return state and foreign MAC of all records."""
         records = self.simulation.cluster.all(SpiderIP)
         return {record.spec.ip: (record.spec.state, record.spec.conflict_mac) for record in records}
 

@@ -32,7 +32,7 @@ COMMIT
 
 @pytest.fixture
 def inside() -> Iterator[Callable[[Callable[[], Any]], Any]]:
-    """Give a way to do something in a fresh network namespace."""
+    """Return a way to do something in a fresh network namespace."""
     subprocess.run(["ip", "netns", "add", NAME], check=True)  # noqa: S603, S607
     try:
         with Namespaces.network(f"/run/netns/{NAME}") as namespace:

@@ -126,7 +126,7 @@ async def collected() -> None:
 
 
 async def gone(pid: int) -> bool:
-    """Whether a process ends, or is a zombie of somebody else's, within a moment."""
+    """Return whether a process ends, or is a zombie of somebody else's, within a moment."""
     for _ in range(100):
         if not lives(pid):
             return True
@@ -135,7 +135,7 @@ async def gone(pid: int) -> bool:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

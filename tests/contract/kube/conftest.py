@@ -18,14 +18,14 @@ from tests.contract.kube.stage import FakeStage, RealStage, Stage
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Give a real API server that serves for the whole run."""
+    """Return a real API server that serves for the whole run."""
     with ControlPlane(Path(tmp_path_factory.mktemp("control-plane"))) as plane:
         yield plane
 
 
 @pytest.fixture
 async def real(control_plane: ControlPlane) -> AsyncIterator[RealStage]:
-    """Give the real API server, behind a proxy."""
+    """Return the real API server, behind a proxy."""
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(
             Proxy(from_kubeconfig(control_plane.kubeconfig)).running()

@@ -18,14 +18,14 @@ from tests.contract.kube.stage import Stage, config_map, pod, record
 
 
 def short_names(stage: Stage, listing: Listing[KubeObject]) -> list[str]:
-    """Give the names of a list without the test's mark, sorted."""
+    """Return the names of a list without the test's mark, sorted."""
     return sorted(obj.metadata.name.removeprefix(f"{stage.run}-") for obj in listing.items)
 
 
 async def take(
     events: AsyncGenerator[WatchEvent[KubeObject], None], count: int
 ) -> list[WatchEvent[KubeObject]]:
-    """Give the next events of a watch that are no bookmarks."""
+    """Return the next events of a watch that are no bookmarks."""
     found = []
     async with asyncio.timeout(20):
         async for event in events:

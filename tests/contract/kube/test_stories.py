@@ -21,7 +21,7 @@ WAIT_S = 20.0
 
 @pytest.fixture
 async def informer(stage: Stage) -> AsyncIterator[Informer[ConfigMap]]:
-    """Give a synced mirror of the test's ConfigMaps; one, `first`, exists before."""
+    """Return a synced mirror of the test's ConfigMaps; one, `first`, exists before."""
     await stage.other.create(config_map(stage, "first", v="1"))
     informer = Informer(
         stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True

@@ -104,7 +104,7 @@ class Node:
         return Peer(self.pid)
 
     def config(self, **more: Any) -> dict[str, Any]:
-        """Give the meta plugin's configuration."""
+        """Return the meta plugin's configuration."""
         return {
             "cniVersion": "1.0.0",
             "name": "multus-cni-network",
@@ -179,7 +179,7 @@ class Node:
 
     def calls(self, *, network: str = "") -> list[Recorded]:
         """
-        Give what the recorders got, in the order of time.
+        Return what the recorders got, in the order of time.
 
         One that has not read its input yet is not there.
         """
@@ -241,7 +241,7 @@ def _read_call(folder: Path) -> Recorded:
 
 
 def _plain(kind: str) -> dict[str, Any]:
-    """Give a network of one plugin."""
+    """Return a network of one plugin."""
     return {"cniVersion": "1.0.0", "name": kind, "type": kind}
 
 
@@ -285,7 +285,7 @@ class PodNetns:
     path: str
 
     async def defaults(self, ifname: str) -> list[DefaultRoute]:
-        """Give the kernel's default routes of an interface."""
+        """Return the kernel's default routes of an interface."""
         with Namespaces.network(self.path) as namespace:
             return await namespace.run(lambda: default_routes(ifname))
 
@@ -294,7 +294,7 @@ class PodNetns:
         return sh("nsenter", f"--net={self.path}", "ip", *arguments)
 
     def is_empty(self) -> bool:
-        """Whether no process is inside."""
+        """Return whether no process is inside."""
         return not sh("ip", "netns", "pids", Path(self.path).name).strip()
 
 

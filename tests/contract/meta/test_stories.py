@@ -368,7 +368,7 @@ async def test_cache_of_multus(host: Node, netns: PodNetns) -> None:
 
 
 def encoded(document: dict[str, Any]) -> str:
-    """Give the form in which Go keeps bytes in JSON."""
+    """Return the form in which Go keeps bytes in JSON."""
     return msgspec.to_builtins(msgspec.json.encode(document))  # type: ignore[no-any-return]
 
 

@@ -27,7 +27,7 @@ NETWORKS: Final = (
 
 @st.composite
 def pools(draw: st.DrawFn) -> Pool:
-    """Give a pool of a few names, networks and ranges, which overlap as they like."""
+    """Return a pool of a few names, networks and ranges, which overlap as they like."""
     network = ip_network(draw(st.sampled_from(NETWORKS)))
     starts = draw(st.lists(st.integers(0, 60), max_size=3))
     ips = [f"{network[start]}-{network[start + draw(st.integers(0, 40))]}" for start in starts]

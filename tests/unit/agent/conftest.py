@@ -27,5 +27,5 @@ def plain_log() -> Iterator[None]:
 
 @pytest.fixture
 def simulation(tmp_path: Path) -> Simulation:
-    """Give a cluster of two nodes without pods and pools."""
+    """Return a cluster of two nodes without pods and pools."""
     return new_simulation(tmp_path)

@@ -111,7 +111,7 @@ class Simulation:
         return self.cluster.seed(pod)
 
     def held(self) -> dict[str, str]:
-        """Give who holds what: address → pod name."""
+        """Return who holds what: address → pod name."""
         return {
             record.spec.ip: record.spec.holder.name
             for record in self.cluster.all(SpiderIP)
@@ -139,12 +139,12 @@ def call_of(pod: Pod) -> PodCall:
 
 
 def sandbox_of(pod: Pod, container: str | None = None) -> str:
-    """Give a pod's sandbox: that of the test, or one of the pod's own."""
+    """Return a pod's sandbox: that of the test, or one of the pod's own."""
     return f"sandbox-{pod.metadata.uid}" if container is None else container
 
 
 def ips(answer: IpamAddResponse) -> list[str]:
-    """Give the addresses of an answer without their prefix lengths."""
+    """Return the addresses of an answer without their prefix lengths."""
     return [ip.address.partition("/")[0] for ip in answer.ips or ()]
 
 

@@ -122,7 +122,7 @@ class TwoNodes(RuleBasedStateMachine):
         )
 
     def living(self) -> list[Pod]:
-        """Give the pods that the API knows."""
+        """Return the pods that the API knows."""
         return list(self.simulation.cluster.all(Pod))
 
     @rule(name=st.sampled_from(WEB + DB), node=st.sampled_from(NODES), data=st.data())
@@ -196,7 +196,7 @@ class TwoNodes(RuleBasedStateMachine):
         return True
 
     def is_full(self) -> bool:
-        """Whether a pod that is told so, and was alone, met a full pool."""
+        """Return whether a pod that is told so, and was alone, met a full pool."""
         return len(self.simulation.cluster.all(SpiderIP)) >= ADDRESSES
 
     @precondition(lambda self: self.living())
@@ -333,7 +333,7 @@ class SeveralNics(TwoNodes):
         )
 
     def is_full(self) -> bool:
-        """Whether some pool is full, or was while this very pod had its last address for the other NIC."""
+        """Return whether some pool is full, or was while this very pod had its last address for the other NIC."""
         used = [record.spec.pool for record in self.simulation.cluster.all(SpiderIP)]
         return any(size - used.count(pool) <= 1 for pool, size in SIZES.items())
 

@@ -19,7 +19,7 @@ from tests.unit.agent.test_settings import REQUIRED
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give an environment with what is required and nothing of this machine's."""
+    """Return an environment with what is required and nothing of this machine's."""
     for name in [*os.environ]:
         if name.startswith(("SPIDERPOOL_", "KUBE")):
             monkeypatch.delenv(name)

@@ -87,12 +87,12 @@ def snapshot(**more: Any) -> Snapshot:
 
 
 def kinds(found: tuple[Difference, ...]) -> list[Kind]:
-    """Give the kinds of differences."""
+    """Return the kinds of differences."""
     return [difference.kind for difference in found]
 
 
 def the_one(found: tuple[Difference, ...]) -> Difference:
-    """Give the only difference."""
+    """Return the only difference."""
     assert 1 == len(found), found
     return found[0]
 

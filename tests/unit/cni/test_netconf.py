@@ -32,7 +32,7 @@ def definition(document: Any, name: str = "nad") -> NetworkConfig:
 
 
 def given_to(config: NetworkConfig, index: int = 0, **more: Any) -> Any:
-    """Give what a plugin reads."""
+    """Return what a plugin reads."""
     return msgspec.json.decode(
         plugin_input(config, index, more.get("capability_args", {}), more.get("prev_result"))
     )

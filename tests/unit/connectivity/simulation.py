@@ -95,7 +95,7 @@ def station(
 
 
 def _own(links: tuple[Link, ...]) -> Iterator[Route]:
-    """Give what the kernel writes into the table `local` for addresses."""
+    """Return what the kernel writes into the table `local` for addresses."""
     for each in links:
         for address in each.addresses:
             yield Route(ip_network(address), each.name, table=LOCAL, type="local")
@@ -200,7 +200,7 @@ def tracked(
 def seen(
     world: tuple[NamespaceSurvey, ...], name: str, *connections: Tracked, drops: int | None = None
 ) -> tuple[NamespaceSurvey, ...]:
-    """Give a world in which a namespace tracks connections, and counts packets of the INVALID rule."""
+    """Return a world in which a namespace tracks connections, and counts packets of the INVALID rule."""
     counters = () if drops is None else (Counter(4, INVALID_DROP, drops),)
     return tuple(
         replace(each, tracked=connections, drops=counters) if each.name == name else each

@@ -31,7 +31,7 @@ NAMES = Names("Calico", "Macvlan")
 def everywhere(
     *nodes: str, families: tuple[int, ...] = (4, 6)
 ) -> dict[tuple[str, Goal, int], IPAddress]:
-    """Give addresses for all goals."""
+    """Return addresses for all goals."""
     texts = {4: SERVER, 6: ip_address("fd00::2")}
     return {
         (node, goal, family): texts[family]

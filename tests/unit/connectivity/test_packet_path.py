@@ -38,7 +38,7 @@ def way(
     destination: str,
     world: tuple[NamespaceSurvey, ...] = SIMULATION,
 ) -> list[str]:
-    """Give the hops of a packet that arrives."""
+    """Return the hops of a packet that arrives."""
     done = walk(world, start, ends(source, destination))
     assert End.ARRIVED is done.end, done.why
     return [str(hop) for hop in done.hops]
@@ -50,7 +50,7 @@ def way_back(
     destination: str,
     world: tuple[NamespaceSurvey, ...] = SIMULATION,
 ) -> list[str]:
-    """Give the hops of an answer that arrives."""
+    """Return the hops of an answer that arrives."""
     done = walk(world, start, ends(source, destination, 80, 40000))
     assert End.ARRIVED is done.end, done.why
     return [str(hop) for hop in done.hops]

@@ -149,6 +149,6 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    """Give an empty cluster; what was started ends with the test."""
+    """Return an empty cluster; what was started ends with the test."""
     async with AsyncExitStack() as stack:
         yield Scene(FakeCluster(), Clock(), Told(), stack)

@@ -185,29 +185,29 @@ class Desk:
     # ------------------------------------------------------------------------------------------------------
 
     def pools(self) -> dict[str, list[str]]:
-        """Give the ranges of all pools, by name."""
+        """Return the ranges of all pools, by name."""
         return {pool.metadata.name: list(pool.spec.ips) for pool in self.cluster.all(SpiderIPPool)}
 
     def pool(self, name: str) -> SpiderIPPool:
-        """Give one pool."""
+        """Return one pool."""
         return next(pool for pool in self.cluster.all(SpiderIPPool) if pool.metadata.name == name)
 
     def grants(self, name: str = "s1") -> Grants:
-        """Give what a subnet's status says."""
+        """Return what a subnet's status says."""
         subnet = next(
             subnet for subnet in self.cluster.all(SpiderSubnet) if subnet.metadata.name == name
         )
         return read_grants(subnet.status.controlled_ippools, subnet.spec.ip_version or 4)
 
     def counts(self, name: str = "s1") -> tuple[int | None, int | None]:
-        """Give a subnet's counts: given to pools, and all."""
+        """Return a subnet's counts: given to pools, and all."""
         subnet = next(
             subnet for subnet in self.cluster.all(SpiderSubnet) if subnet.metadata.name == name
         )
         return subnet.status.allocated_ip_count, subnet.status.total_ip_count
 
     def claims(self) -> list[str]:
-        """Give the addresses that the controller itself has claimed."""
+        """Return the addresses that the controller itself has claimed."""
         return [
             record.spec.ip
             for record in self.cluster.all(SpiderIP)

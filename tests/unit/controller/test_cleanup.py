@@ -42,7 +42,7 @@ def definition(
 
 @pytest.fixture
 def full(scene: Scene) -> Scene:
-    """Give a cluster with everything of ours in it, and with other people's things."""
+    """Return a cluster with everything of ours in it, and with other people's things."""
     for kind in (SpiderIPPool, SpiderIP, SpiderEndpoint):
         scene.cluster.seed(definition(kind))
     scene.cluster.seed(definition(Pod, "example.com"))

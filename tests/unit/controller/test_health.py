@@ -24,7 +24,7 @@ def saying(complaint: str | None) -> Probe:
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    """Give a replica that has started, lives, and is not ready."""
+    """Return a replica that has started, lives, and is not ready."""
     probes = Probes(
         startup=saying(None), readiness=saying("no leader is known yet"), liveness=saying(None)
     )

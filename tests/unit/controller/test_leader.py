@@ -103,7 +103,7 @@ async def until(condition: Any) -> None:
 
 
 def counted(scene: Scene, name: str) -> bool:
-    """Whether a pool has a status."""
+    """Return whether a pool has a status."""
     return any(
         p.metadata.name == name and p.status.total_ip_count for p in scene.cluster.all(SpiderIPPool)
     )

@@ -42,7 +42,7 @@ HIJACK = tuple(ip_network(text) for text in ("10.233.64.0/18", "10.233.0.0/18", 
 
 
 def builtin_rules() -> frozenset[Item]:
-    """Give the rules that every namespace has."""
+    """Return the rules that every namespace has."""
     found = {
         Rule(family, table, priority)
         for family in (4, 6)
@@ -164,7 +164,7 @@ class Simulation:
         self.node = frozenset(item for item in self.node if _dev(item) != host)
 
     def operations(self, plan: Plan) -> list[Operation]:
-        """Give what a plan changes."""
+        """Return what a plan changes."""
         return [*diff(self.pod, plan.pod), *diff(self.node, plan.node)]
 
     def _carry_out(self, plan: Plan) -> None:

@@ -21,7 +21,7 @@ POOL_MODE = {
 def synced(
     pods: tuple[str, ...], services: tuple[str, ...] = CLUSTER.services
 ) -> CoordinatorStatus:
-    """Give the status of a coordinator that knows."""
+    """Return the status of a coordinator that knows."""
     return CoordinatorStatus(
         phase="Synced", reason="", overlay_pod_cidr=pods, service_cidr=services
     )

@@ -75,7 +75,7 @@ def test_a_higher_bound_stays() -> None:
 
 
 def read(changes: Changes) -> tuple[NodeRecord, tuple[tuple[str, str], ...]]:
-    """Give record and writes."""
+    """Return record and writes."""
     return changes.record, changes.writes
 
 

@@ -268,13 +268,13 @@ def test_one_way_everywhere(story: Story) -> None:
 
 
 def default_routes(simulation: Simulation) -> set[Route]:
-    """Give all default routes of the pod."""
+    """Return all default routes of the pod."""
     return {item for item in simulation.pod if isinstance(item, Route) and item.is_default}
 
 
 def visible(simulation: Simulation) -> frozenset[Item]:
     """
-    Give what DEL takes back.
+    Return what DEL takes back.
 
     All but settings, and the one rule of the node that all pods share.
     """

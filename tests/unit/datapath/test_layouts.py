@@ -82,7 +82,7 @@ def overlay(cidr: str = "10.233.100.2/32", settings: CoordinatorSettings = SETTI
 
 
 def mac_of(simulation: Simulation, name: str) -> str:
-    """Give the MAC of a link, wherever it is."""
+    """Return the MAC of a link, wherever it is."""
     return next(
         link.mac for link in (*simulation.pod_links, *simulation.node_links) if link.name == name
     )

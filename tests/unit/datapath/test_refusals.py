@@ -23,7 +23,7 @@ AUTO = CoordinatorSettings(hijack=HIJACK)
 
 
 def refused(simulation: Simulation, ifname: str, **settings: object) -> str:
-    """Give the words of a refusal."""
+    """Return the words of a refusal."""
     with pytest.raises(InvalidRequest) as error:
         plan_attachment(simulation.view(ifname), replace(AUTO, **settings))  # type: ignore[arg-type]
     return error.value.message
@@ -191,7 +191,7 @@ EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def defaults(simulation: Simulation, table: int, family: int) -> set[str]:
-    """Give the default routes of a table of the pod."""
+    """Return the default routes of a table of the pod."""
     return {line for line in simulation.pod_routes(table, family) if line.startswith("default")}
 
 
@@ -270,7 +270,7 @@ def test_default_route_nic_without_a_gateway() -> None:
 
 
 def without_settings(simulation: Simulation) -> set[Item]:
-    """Give what DEL takes back in the pod."""
+    """Return what DEL takes back in the pod."""
     return {item for item in simulation.pod if not isinstance(item, Setting)}
 
 

@@ -39,17 +39,17 @@ class Rendered:
         return sorted(t["metadata"]["name"] for t in self.things if t["kind"] == kind)
 
     def pod(self, kind: str, name: str) -> Thing:
-        """Give the pod template of an object."""
+        """Return the pod template of an object."""
         template: Thing = self.one(kind, name)["spec"]["template"]
         return template
 
     def container(self, kind: str, name: str) -> Thing:
-        """Give the first container of an object's pods."""
+        """Return the first container of an object's pods."""
         container: Thing = self.pod(kind, name)["spec"]["containers"][0]
         return container
 
     def rules(self, kind: str, name: str) -> set[tuple[str, str, str]]:
-        """Give what a role allows, one (group, resource, verb) each."""
+        """Return what a role allows, one (group, resource, verb) each."""
         rules = self.one(kind, name)["rules"]
         return {
             (g, r, v)
@@ -95,7 +95,7 @@ def _render(values: str) -> Rendered:
 
 
 def refusal(values: Mapping[str, Any]) -> str:
-    """Give Helm's words for values that it refuses."""
+    """Return Helm's words for values that it refuses."""
     command = ("template", "spiderpool", str(CHART), "--kube-version", "1.29.0")
     done = helm(*command, values=json.dumps(values))
     assert done.returncode != 0, "these values were accepted"
@@ -112,7 +112,7 @@ def helm(*words: str, values: str) -> subprocess.CompletedProcess[str]:
 
 
 def env_of(container: Thing) -> dict[str, str]:
-    """Give a container's environment; what comes from the pod's own fields as `<field>`."""
+    """Return a container's environment; what comes from the pod's own fields as `<field>`."""
     return {
         item["name"]: item["value"]
         if "value" in item

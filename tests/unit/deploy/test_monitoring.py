@@ -23,7 +23,7 @@ COMPONENTS = ("spiderpool-agent", "spiderpool-controller")
 
 
 def exported() -> set[str]:
-    """Give the names of all series that agent and controller export, those of the debug level too."""
+    """Return the names of all series that agent and controller export, those of the debug level too."""
     agent = AgentMetrics("1")
     agent.api_call("get", "pods", 200, 0.1)
     pool = replace(make_ippool(), status=IPPoolStatus(total_ip_count=10, allocated_ip_count=1))
@@ -49,13 +49,13 @@ def installed() -> Rendered:
 
 
 def rules(things: Rendered, component: str) -> list[dict[str, Any]]:
-    """Give the alerts of a component."""
+    """Return the alerts of a component."""
     groups: list[dict[str, Any]] = things.one("PrometheusRule", component)["spec"]["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def board(things: Rendered) -> dict[str, Any]:
-    """Give the dashboard."""
+    """Return the dashboard."""
     found: dict[str, Any] = json.loads(
         things.one("ConfigMap", "spiderpool-dashboard")["data"]["spiderpool.json"]
     )
@@ -80,7 +80,7 @@ def test_alerts_name_what_is_exported(component: str) -> None:
 
 
 def names_of(rule: dict[str, Any]) -> list[str]:
-    """Give the names that an alert looks at."""
+    """Return the names that an alert looks at."""
     return NAME.findall(rule["expr"])
 
 

@@ -25,7 +25,7 @@ NAME = {f"{PREFIX}NAME": "default"}
 
 
 def environ(folder: Path, name: str = "") -> dict[str, str]:
-    """Give the environment of a job."""
+    """Return the environment of a job."""
     return {
         "SPIDERPOOL_INIT_DEFAULT_CNI_DIR": str(folder),
         "SPIDERPOOL_INIT_DEFAULT_CNI_NAME": name,

@@ -31,7 +31,7 @@ ESTABLISHED = DefinitionStatus(conditions=(DefinitionCondition(type="Established
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    """Give an empty cluster, and do not wait long between two looks."""
+    """Return an empty cluster, and do not wait long between two looks."""
     monkeypatch.setattr(steps, "POLL_S", 0.01)
     return FakeCluster()
 

@@ -23,12 +23,12 @@ SIX, SEVEN = ip_address("fd00::6"), ip_address("fd00::7")
 
 
 def text(value: Any) -> str:
-    """Give the annotation's text."""
+    """Return the annotation's text."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def chosen(value: Any, position: int | None = None) -> dict[str, tuple[IPAddress, ...]]:
-    """Give the addresses of each NIC; items without names by number."""
+    """Return the addresses of each NIC; items without names by number."""
     items = read_fixed_addresses(text(value))
     return {
         item.interface or str(number): choose(item.lists, position, "here")

@@ -45,7 +45,7 @@ def read(
 
 
 def refusal(annotations: dict[str, Any], **more: Any) -> str:
-    """Give the words with which annotations are refused."""
+    """Return the words with which annotations are refused."""
     with pytest.raises(InvalidRequest) as caught:
         read(annotations, **more)
     return caught.value.message

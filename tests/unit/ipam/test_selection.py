@@ -39,7 +39,7 @@ from tests.fakes.objects import (
 
 
 def reason_against(pool: Pool, pod_request: NicRequest | None = None, **facts: Any) -> str | None:
-    """Give the reason against the pool `blue`, None when it may be used."""
+    """Return the reason against the pool `blue`, None when it may be used."""
     selection = select_pools(pod_request or make_pod_request(), 4, make_facts(pool, **facts))
     return selection.refusals[0].reason if selection.refusals else None
 

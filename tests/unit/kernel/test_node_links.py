@@ -27,7 +27,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 
 def encoded(message: object) -> dict[int, bytes]:
-    """Give the attributes of a message as it is sent."""
+    """Return the attributes of a message as it is sent."""
     message.encode()  # type: ignore[attr-defined]
     return attributes(bytes(message.data)[IFINFOMSG:])  # type: ignore[attr-defined]
 

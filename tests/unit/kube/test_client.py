@@ -56,7 +56,7 @@ class Server:
         return await self.answer(request)
 
     def sent(self) -> tuple[str, str, object]:
-        """Give method, path with query, and body of the last request."""
+        """Return method, path with query, and body of the last request."""
         body = self.bodies[-1]
         return (
             self.requests[-1].method,
@@ -67,7 +67,7 @@ class Server:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    """Give a server on loopback."""
+    """Return a server on loopback."""
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
@@ -78,7 +78,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[KubeClient]:
-    """Give a client of that server."""
+    """Return a client of that server."""
     async with KubeClient(Access(server.url), user_agent="test/1") as client:
         yield client
 
@@ -345,7 +345,7 @@ async def test_wait_for_a_connection_is_not_an_unknown_outcome(server: Server) -
 async def test_cut_write_is_sent_once(
     server: Server, client: KubeClient, verb: str, *, kept: bool
 ) -> None:
-    """Whether the connection is new or kept: one request, and UnknownOutcome."""
+    """Return whether the connection is new or kept: one request, and UnknownOutcome."""
     if kept:
         await client.get(ConfigMap, "a", "default")
 

@@ -22,7 +22,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Give a function that writes a kubeconfig for a user, with its parts replaced at will."""
+    """Return a function that writes a kubeconfig for a user, with its parts replaced at will."""
 
     def write(user: dict[str, Any], *, server: str = "http://127.0.0.1:1", **parts: object) -> Path:
         config = {

@@ -46,13 +46,13 @@ Join = Callable[..., Candidate]
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    """Give an empty API server."""
+    """Return an empty API server."""
     return FakeCluster()
 
 
 @pytest.fixture
 async def join(cluster: FakeCluster) -> AsyncIterator[Join]:
-    """Give a function that starts a candidate; all end with the test."""
+    """Return a function that starts a candidate; all end with the test."""
     candidates = []
 
     def join(identity: str, times: Times = QUICK) -> Candidate:

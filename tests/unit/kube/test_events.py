@@ -32,19 +32,19 @@ class Clock:
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    """Give an empty API server."""
+    """Return an empty API server."""
     return FakeCluster()
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock that stands still."""
+    """Return a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 async def recorder(cluster: FakeCluster, clock: Clock) -> AsyncIterator[EventRecorder]:
-    """Give a recorder that runs."""
+    """Return a recorder that runs."""
     recorder = EventRecorder(cluster, "spiderpool-agent", host="node-1", clock=clock)
     await recorder.start()
     yield recorder

@@ -28,13 +28,13 @@ def config_map(name: str, **data: str) -> ConfigMap:
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    """Give an empty API server."""
+    """Return an empty API server."""
     return FakeCluster()
 
 
 @pytest.fixture
 async def informer(cluster: FakeCluster) -> AsyncIterator[Informer[ConfigMap]]:
-    """Give a synced mirror of all ConfigMaps; one, `first`, exists before."""
+    """Return a synced mirror of all ConfigMaps; one, `first`, exists before."""
     cluster.seed(config_map("first", a="1"))
     informer = Informer(cluster, ConfigMap)
     await informer.start()
@@ -44,7 +44,7 @@ async def informer(cluster: FakeCluster) -> AsyncIterator[Informer[ConfigMap]]:
 
 
 def names(informer: Informer[ConfigMap]) -> list[str]:
-    """Give the names that a mirror shows."""
+    """Return the names that a mirror shows."""
     return sorted(obj.metadata.name for obj in informer.values())
 
 

@@ -60,7 +60,7 @@ async def test_a_bad_item_is_logged_once(informer: Informer[SpiderReservedIP]) -
 
 
 def later(obj: SpiderReservedIP) -> dict[str, Any]:
-    """Give an object a version above that of everything in the cluster."""
+    """Return an object a version above that of everything in the cluster."""
     document = msgspec.to_builtins(obj)
     document["metadata"]["resourceVersion"] = "1000"
     return document

@@ -57,7 +57,7 @@ def test_an_archive_names_its_layer_by_content(tmp_path: Path) -> None:
 
 
 def elf(*kinds: int) -> bytes:
-    """Give the head of a 64-bit program with these program headers."""
+    """Return the head of a 64-bit program with these program headers."""
     size = 56
     head = bytearray(64)
     head[0x20:0x28] = (64).to_bytes(8, "little")

@@ -11,7 +11,7 @@ from spiderlab.pki import Issued, issue, make_authority, render_kubeconfig
 
 
 def extended_usages(issued: Issued) -> set[x509.ObjectIdentifier]:
-    """Give what a certificate may be used for."""
+    """Return what a certificate may be used for."""
     return set(issued.certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
 
 

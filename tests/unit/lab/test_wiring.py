@@ -16,7 +16,7 @@ V4 = parse_topology(["a", "b"], ipv6=False)
 
 
 def plans(topology: Topology = BOTH) -> list[Wiring]:
-    """Give every plan of a lab."""
+    """Return every plan of a lab."""
     nodes = [
         plan
         for node in topology.nodes

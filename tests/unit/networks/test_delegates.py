@@ -155,7 +155,7 @@ def test_device_files() -> None:
 
 
 def changes(*gateways: list[str] | None) -> list[RouteChange | None]:
-    """Give the changes for networks with `default-route` keys, the default network first."""
+    """Return the changes for networks with `default-route` keys, the default network first."""
     elements = [
         None if texts is None else tuple(ip_address(text) for text in texts) for texts in gateways
     ]

@@ -12,7 +12,7 @@ from spiderpool.networks.network_status import Attached, network_status
 
 
 def status(*results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the entries for results, the default network's first."""
+    """Return the entries for results, the default network's first."""
     attached = [
         Attached(f"n{index}", parse_result(result), default=index == 0)
         for index, result in enumerate(results)

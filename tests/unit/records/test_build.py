@@ -35,7 +35,7 @@ GATED6 = make_pool("six", "fd00::/64", gateway="fd00::1")
 
 
 def document(value: Any) -> Any:
-    """Give what goes over the wire."""
+    """Return what goes over the wire."""
     return json.loads(msgspec.json.encode(value))
 
 

@@ -209,7 +209,7 @@ class AnyOrder:
         self.agents[node] = (agent, door, stack)
 
     async def _look(self, node: str) -> tuple[InUseNamespace, ...]:
-        """Give what the namespaces of a node wear."""
+        """Return what the namespaces of a node wear."""
         return tuple(
             InUseNamespace(
                 path=uid,
@@ -261,7 +261,7 @@ class AnyOrder:
             }
 
     async def _hear_agents(self) -> None:
-        """Give agents the time to answer: ours passes slower than the controller's."""
+        """Return agents the time to answer: ours passes slower than the controller's."""
         await asyncio.sleep(0.003)
         for _ in range(200):
             asked = [
@@ -293,7 +293,7 @@ class AnyOrder:
         return pod.metadata.deletion_timestamp is None
 
     def _lives(self, uid: str) -> bool:
-        """Whether a pod exists, and neither ends nor has ended."""
+        """Return whether a pod exists, and neither ends nor has ended."""
         pod = self._current(uid)
         return pod is not None and self._alive(pod) and pod.status.phase == "Running"
 

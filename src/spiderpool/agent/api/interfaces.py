@@ -38,7 +38,7 @@ def interface_routes(node: str, pods: Callable[[], Iterable[Pod]], look: Look = 
 
 
 def runtime_uids(pods: Iterable[Pod]) -> dict[str, str]:
-    """Give for each UID that the runtime knows the UID of the pod's object."""
+    """Return for each UID that the runtime knows the UID of the pod's object."""
     return {_runtime_uid(pod): pod.metadata.uid for pod in pods}
 
 

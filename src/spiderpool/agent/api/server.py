@@ -194,7 +194,7 @@ async def serve_cni(plugins: Mapping[str, Plugin], body: bytes, peer: Peer) -> A
 
 
 def find_plugin(plugins: Mapping[str, Plugin], name: str) -> Plugin:
-    """Give the plugin of that name."""
+    """Return the plugin of that name."""
     if name not in plugins:
         raise Unsupported(
             f"CNI plugin {name} is not built in this version; remove it from the configuration"
@@ -317,7 +317,7 @@ def _route(routes: Routes, request: web.BaseRequest) -> Handle:
 
 
 def _asks_for_missing(request: web.BaseRequest, error: SpiderpoolError) -> bool:
-    """Whether to answer 404: only a look-up has that answer in the original's schema."""
+    """Return whether to answer 404: only a look-up has that answer in the original's schema."""
     return request.path == "/v1/workloadendpoint" and isinstance(error, NotFound)
 
 

@@ -58,11 +58,11 @@ class KeyedLock:
 
     @property
     def busy(self) -> bool:
-        """Whether a call runs or waits for its turn."""
+        """Return whether a call runs or waits for its turn."""
         return bool(self._pod_locks)
 
     def is_served(self, pod: PodName) -> bool:
-        """Whether a call of this pod runs or waits for its turn."""
+        """Return whether a call of this pod runs or waits for its turn."""
         return pod in self._pod_locks
 
     @asynccontextmanager
@@ -140,6 +140,6 @@ class KeyedLock:
 
 
 def _is_cancelling() -> bool:
-    """Whether this very task is asked to end, and not only something that it waits for."""
+    """Return whether this very task is asked to end, and not only something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -48,7 +48,7 @@ class CoordinatorConfigs:
 
     async def config_of(self, call: PodCall) -> CoordinatorConfig:
         """
-        Give the settings for a pod.
+        Return the settings for a pod.
 
         Raises:
             SpiderpoolError: there is no SpiderCoordinator, it is not synced, or the pod cannot be
@@ -61,13 +61,13 @@ class CoordinatorConfigs:
         return render_config(coordinator, pod)
 
     async def document_of(self, call: PodCall) -> dict[str, Any]:
-        """Give the same as a JSON object."""
+        """Return the same as a JSON object."""
         return msgspec.json.decode(
             msgspec.json.encode(await self.config_of(call)), type=dict[str, Any]
         )
 
     def coordinator(self) -> SpiderCoordinator:
-        """Give the cluster's settings when they can be used."""
+        """Return the cluster's settings when they can be used."""
         # The controller keeps one of them; a further one has no phase and must not stop the
         # cluster's pods.
         found = sorted(

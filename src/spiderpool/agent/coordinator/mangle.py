@@ -54,7 +54,7 @@ class MangleRules:
         await self._each(self._remove(family) for family in families)
 
     async def missing(self, families: Iterable[int]) -> tuple[str, ...]:
-        """Give the rules that are not there, with their family."""
+        """Return the rules that are not there, with their family."""
         found: list[str] = []
         for family in families:
             found += [

@@ -64,7 +64,7 @@ class Configs(Protocol):
     """Where the cluster's settings for a pod come from."""
 
     async def document_of(self, call: PodCall) -> Mapping[str, Any]:
-        """Give them in the form of `GET /v1/coordinator/config`."""
+        """Return them in the form of `GET /v1/coordinator/config`."""
         ...
 
 
@@ -143,7 +143,7 @@ class CoordinatorPlugin:
 
     def _adding(self, call: Call, host: Namespaces) -> Callable[[], Any]:
         """
-        Give the story of an ADD on namespaces of its own.
+        Return the story of an ADD on namespaces of its own.
 
         Cancelled, it still takes back what it made.
         """
@@ -311,7 +311,7 @@ def begin(wires: Wires, call: Call, settings: CoordinatorSettings, done: Done) -
 
 def _is_last(operation: Operation) -> bool:
     """
-    Whether an operation has to wait for the mangle rules.
+    Return whether an operation has to wait for the mangle rules.
 
     The rule that is there tells that they are.
     """
@@ -391,7 +391,7 @@ def _remove_from_node(name: str) -> None:
 
 
 def read_previous(call: Call) -> Result:
-    """Give the result of the plugin before. Raises `InvalidRequest` when there is none."""
+    """Return the result of the plugin before. Raises `InvalidRequest` when there is none."""
     previous = lookup(call.config, "prevResult")
     if not isinstance(previous, Mapping):
         raise InvalidRequest(
@@ -401,7 +401,7 @@ def read_previous(call: Call) -> Result:
 
 
 def told_addresses(call: Call) -> tuple[IPAddress, ...]:
-    """Give the NIC's addresses by the result of ADD, which DEL carries where the runtime kept it."""
+    """Return the NIC's addresses by the result of ADD, which DEL carries where the runtime kept it."""
     previous = lookup(call.config, "prevResult")
     try:
         return (
@@ -414,7 +414,7 @@ def told_addresses(call: Call) -> tuple[IPAddress, ...]:
 
 
 def with_mac(result: Result, ifname: str, plan: Plan) -> Result:
-    """Give the result with the MAC that the NIC has now."""
+    """Return the result with the MAC that the NIC has now."""
     macs = [
         item.value
         for item in plan.pod.present

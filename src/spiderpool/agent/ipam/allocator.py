@@ -135,7 +135,7 @@ class Allocator:
         self, call: PodCall, facts: Facts, request: Request, verify: Verify | None
     ) -> IpamAddResponse:
         """
-        Give addresses of the application's own pools, which the controller may be about to make or to enlarge.
+        Return addresses of the application's own pools, which the controller may be about to make or to enlarge.
 
         Begun anew whenever these pools change; what the attempt before had claimed it has given
         back.
@@ -416,7 +416,7 @@ def _by_nic(pod_request: PodRequest) -> dict[str, NicRequest]:
 
 def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:
     """
-    Give the custom routes that go with an address of `pool`.
+    Return the custom routes that go with an address of `pool`.
 
     Those that no earlier address has.
     """
@@ -424,7 +424,7 @@ def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> 
 
 
 def _raise_first(results: Iterable[SpiderIP | BaseException | None]) -> list[SpiderIP | None]:
-    """Give results of claims that ran together; all have ended when the first error is raised."""
+    """Return results of claims that ran together; all have ended when the first error is raised."""
     made: list[SpiderIP | None] = []
     for result in results:
         if isinstance(result, BaseException):

@@ -147,7 +147,7 @@ class PoolViews:
         return self._reserved.by_family
 
     def of_application(self, key: str) -> tuple[Pool, ...]:
-        """Give the automatic pools of an application, by its key in label form."""
+        """Return the automatic pools of an application, by its key in label form."""
         found = (
             self.pools.get(pool.metadata.name)
             for pool in self._informers.pools.by_index(BY_APPLICATION, key)
@@ -236,7 +236,7 @@ class FactSource:
 
     async def _position_of(self, pod: Pod, owner: Application) -> int | None:
         """
-        Give a pod's place among the ordinals of its StatefulSet.
+        Return a pod's place among the ordinals of its StatefulSet.
 
         Read only for those who list exact addresses.
         """
@@ -261,7 +261,7 @@ class FactSource:
 
     async def find_pod(self, call: PodCall) -> Pod:
         """
-        Give the pod that a call is about.
+        Return the pod that a call is about.
 
         Raises `TryAgain` when the API knows another one of that name.
         """
@@ -296,7 +296,7 @@ class FactSource:
         return pod
 
     async def owner_of(self, pod: Pod) -> Application:
-        """Give the application that a pod belongs to."""
+        """Return the application that a pod belongs to."""
         return await self.owners.of(pod)
 
     async def _find_namespace(self, name: str) -> Namespace:

@@ -97,7 +97,7 @@ class Ipam:
 
     def held(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """
-        Give what a pod of this node holds now.
+        Return what a pod of this node holds now.
 
         The addresses of a virtual machine's pod are in the machine's name.
         """
@@ -223,7 +223,7 @@ class Ipam:
 
 def call_of(args: IpamAddArgs | IpamDelArgs | IpamBatchDelArgs) -> PodCall:
     """
-    Give the pod that a request is about.
+    Return the pod that a request is about.
 
     The wire allows empty texts where the API server has no object without a name.
     """

@@ -81,7 +81,7 @@ class IpamPlugin:
 
 
 def read_pod(call: Call) -> PodCall:
-    """Give the pod that a call is about."""
+    """Return the pod that a call is about."""
     if not call.args.namespace or not call.args.name:
         raise BadEnvironment(
             "CNI_ARGS has no K8S_POD_NAMESPACE or no K8S_POD_NAME; spiderpool gives addresses to pods of Kubernetes only"
@@ -90,7 +90,7 @@ def read_pod(call: Call) -> PodCall:
 
 
 def read_request(call: Call) -> Request:
-    """Give what a call and its configuration ask for."""
+    """Return what a call and its configuration ask for."""
     config = ipam_config(call)
     return Request(
         nic=call.ifname,
@@ -140,7 +140,7 @@ def check(call: Call, held: Iterable[SpiderIP]) -> None:
 
 
 def is_stale(record: SpiderIP, network: str, alive: frozenset[Attachment]) -> bool:
-    """Whether a record is of this network and of an interface that the runtime does not know."""
+    """Return whether a record is of this network and of an interface that the runtime does not know."""
     holder = record.spec.holder
     return (
         bool(holder.container_id)
@@ -150,6 +150,6 @@ def is_stale(record: SpiderIP, network: str, alive: frozenset[Attachment]) -> bo
 
 
 def of_pod(record: SpiderIP) -> tuple[PodCall, str]:
-    """Give the pod and the sandbox of a record."""
+    """Return the pod and the sandbox of a record."""
     holder = record.spec.holder
     return PodCall(holder.namespace, holder.name, holder.uid), holder.container_id

@@ -57,5 +57,5 @@ class Reports:
 
 
 def reason_of(error: SpiderpoolError) -> str | None:
-    """Give the Event's reason for an error, None when it is not for users."""
+    """Return the Event's reason for an error, None when it is not for users."""
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))

@@ -114,7 +114,7 @@ class Releases:
 
     def _records_of(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """
-        Give this node's records of a pod, by UID and by name.
+        Return this node's records of a pod, by UID and by name.
 
         A runtime may not tell the UID, or tell another one.
         """
@@ -124,7 +124,7 @@ class Releases:
 
     async def _find_pod(self, call: PodCall, records: Iterable[SpiderIP]) -> Pod | None:
         """
-        Give the live pod of the name, None when it is gone.
+        Return the live pod of the name, None when it is gone.
 
         Read live unless the mirror is sure that it ended.
         """

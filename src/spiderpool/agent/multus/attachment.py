@@ -92,7 +92,7 @@ class Attachment:
         return PodNetworks(self.cluster, self.reports, self.call, self.config, self.host)
 
     def copy(self) -> Attachment:
-        """Give the same on namespaces of its own, to be closed by whoever asks."""
+        """Return the same on namespaces of its own, to be closed by whoever asks."""
         return replace(self, host=self.host.copy())
 
     # --- ADD
@@ -137,7 +137,7 @@ class Attachment:
 
     def _placeholder(self) -> str:
         """
-        Give the result for a pod that is gone.
+        Return the result for a pod that is gone.
 
         The runtime goes on, and takes the sandbox down.
         """
@@ -293,7 +293,7 @@ class Attachment:
 
     async def _remembered(self) -> tuple[Delegate, ...]:
         """
-        Give the delegates of a container's ADD.
+        Return the delegates of a container's ADD.
 
         From its own list; where that is lost or damaged from the results kept of each, else from
         the pod; nothing known means nothing to do.
@@ -410,7 +410,7 @@ class Attachment:
         await self.plugins.status(networks[0].config)
 
     async def known_networks(self, containers: Sequence[str]) -> list[NetworkConfig]:
-        """Give every network that this node has or had in use, each once."""
+        """Return every network that this node has or had in use, each once."""
         found: dict[str, NetworkConfig] = {}
         for container_id in containers:
             text = await self.caches.delegates(container_id)

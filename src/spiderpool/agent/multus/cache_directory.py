@@ -41,7 +41,7 @@ class CacheDir:
     host: Namespaces
 
     async def delegates(self, container_id: str) -> bytes | None:
-        """Give the text about a container, None when there is none."""
+        """Return the text about a container, None when there is none."""
         return await self._run(lambda: _read(self._file(container_id)))
 
     async def save_delegates(self, container_id: str, text: bytes) -> None:
@@ -53,13 +53,13 @@ class CacheDir:
         await self._run(lambda: self._file(container_id).unlink(missing_ok=True))
 
     async def containers(self) -> list[str]:
-        """Give the containers that are known."""
+        """Return the containers that are known."""
         return await self._run(lambda: sorted(entry.name for entry in _entries(Path(self.path))))
 
     async def result(
         self, network: str, container_id: str, ifname: str
     ) -> Mapping[str, Any] | None:
-        """Give the last result of an attachment, None when there is none or it is damaged."""
+        """Return the last result of an attachment, None when there is none or it is damaged."""
         file = Path(self.path, result_file(network, container_id, ifname))
         text = await self._run(lambda: _read(file))
         if text is None:
@@ -81,7 +81,7 @@ class CacheDir:
         await self._run(lambda: file.unlink(missing_ok=True))
 
     async def results(self) -> list[CachedResult]:
-        """Give all results that can be read."""
+        """Return all results that can be read."""
         texts = await self._run(
             lambda: [_read(entry) for entry in _entries(Path(self.path, RESULTS))]
         )
@@ -131,7 +131,7 @@ def _write(file: Path, text: bytes, *, durable: bool) -> None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Give the finished files of a folder; one that is being written begins with a dot."""
+    """Return the finished files of a folder; one that is being written begins with a dot."""
     try:
         return [
             entry

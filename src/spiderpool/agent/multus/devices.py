@@ -83,7 +83,7 @@ class Devices:
             log.warning("device info is not copied", file=str(source), reason=error.strerror)
 
     async def read_info(self, delegate: Delegate, container_id: str) -> dict[str, Any] | None:
-        """Give what is known about a delegate's device after its ADD."""
+        """Return what is known about a delegate's device after its ADD."""
         if not delegate.device_id:
             return None
         file = Path(_info_file(delegate, container_id))

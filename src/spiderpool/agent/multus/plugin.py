@@ -133,7 +133,7 @@ class MetaPlugin:
 
 
 def _about(call: Call, container_id: str, results: Sequence[CachedResult]) -> Call:
-    """Give the DEL of a container that the runtime has forgotten, as far as its kept results tell."""
+    """Return the DEL of a container that the runtime has forgotten, as far as its kept results tell."""
     args = next(
         (
             parse_args(_joined(result.args))

@@ -75,11 +75,11 @@ class PodNetworks:
         return pod
 
     async def plan(self, pod: Pod | None) -> tuple[Delegate, ...]:
-        """Give what is called for a pod, in its order, or for a call without a pod."""
+        """Return what is called for a pod, in its order, or for a call without a pod."""
         return self._named(await Devices(self.host).hand_out(pod, await self._networks_of(pod)))
 
     async def plan_without_networks(self, pod: Pod | None) -> tuple[Delegate, ...]:
-        """Give what every pod gets, whatever this one asks for."""
+        """Return what every pod gets, whatever this one asks for."""
         return self._named(await self.configured(pod))
 
     def _named(self, networks: Sequence[Network]) -> tuple[Delegate, ...]:
@@ -101,7 +101,7 @@ class PodNetworks:
         return networks + [await self._select(pod, selection) for selection in selections]
 
     async def configured(self, pod: Pod | None) -> list[Network]:
-        """Give the networks of the configuration, the default one first."""
+        """Return the networks of the configuration, the default one first."""
         if not self.config.cluster_network:
             return [_inline(item, index) for index, item in enumerate(self.config.delegates)]
         networks = [await self.networks.configured(self.config.cluster_network)]

@@ -171,7 +171,7 @@ class NodeInstaller:
 
 
 def render_conf(settings: InstallSettings, network: str, socket: str) -> bytes:
-    """Give the configuration that makes runtimes call the meta plugin."""
+    """Return the configuration that makes runtimes call the meta plugin."""
     plugin: dict[str, Any] = {
         "type": META_PLUGIN,
         "capabilities": {"portMappings": True, "bandwidth": True},
@@ -196,7 +196,7 @@ def render_conf(settings: InstallSettings, network: str, socket: str) -> bytes:
 
 
 def find_default_network(conf_dir: Path) -> str:
-    """Give the name of the first network configured on the node by somebody else, empty when there is none yet."""
+    """Return the name of the first network configured on the node by somebody else, empty when there is none yet."""
     try:
         network = first_network(read_texts(conf_dir, SUFFIXES))
     except OSError:
@@ -206,7 +206,7 @@ def find_default_network(conf_dir: Path) -> str:
 
 async def is_being_removed(cluster: Cluster, namespace: str, pod_name: str) -> bool:
     """
-    Whether the agent's DaemonSet is being deleted, or gone: then this is no restart.
+    Return whether the agent's DaemonSet is being deleted, or gone: then this is no restart.
 
     Raises:
         SpiderpoolError: the API server does not tell; then nothing should be removed.

@@ -55,7 +55,7 @@ class NodeSettings:
         self.record_file.unlink(missing_ok=True)
 
     def read_record(self) -> NodeRecord:
-        """Give what was changed; a record that cannot be read is none."""
+        """Return what was changed; a record that cannot be read is none."""
         try:
             return msgspec.json.decode(self.record_file.read_bytes(), type=NodeRecord)
         except (FileNotFoundError, NotADirectoryError):
@@ -69,7 +69,7 @@ class NodeSettings:
             return NodeRecord()
 
     def read(self, key: str) -> str | None:
-        """Give the value of a setting, None where it does not exist."""
+        """Return the value of a setting, None where it does not exist."""
         return self._read((key,)).get(key)
 
     def _keep(self, record: NodeRecord) -> None:

@@ -237,7 +237,7 @@ class Endpoints:
 
     def _pod_of(self, record: SpiderIP) -> Pod | None:
         """
-        Give the pod that holds a record.
+        Return the pod that holds a record.
 
         A virtual machine's pod has another name than its records.
         """
@@ -344,5 +344,5 @@ class Endpoints:
 
 
 def name_of(record: SpiderIP) -> Name:
-    """Give the name of the endpoint that tells of a record."""
+    """Return the name of the endpoint that tells of a record."""
     return (record.spec.holder.namespace, record.spec.holder.name)

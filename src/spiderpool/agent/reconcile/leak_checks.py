@@ -150,7 +150,7 @@ class LeakChecks:
                 self._ask_later(name, again_s)
 
     def _twins(self, record: SpiderIP) -> list[SpiderIP]:
-        """Give the other records that the same claim holds."""
+        """Return the other records that the same claim holds."""
         others = self._informers.records.by_index(BY_UID, record.spec.holder.uid)
         key = ClaimKey.of_record(record)
         return [
@@ -194,7 +194,7 @@ class LeakChecks:
 
     async def _pod_of(self, record: SpiderIP) -> Pod | None:
         """
-        Give the live pod that has the holder's UID.
+        Return the live pod that has the holder's UID.
 
         A virtual machine's pod has another name than its records.
         """

@@ -209,7 +209,7 @@ class Restore:
         ]
 
     def _has_slot(self, pod: Pod, record: SpiderIP) -> bool:
-        """Whether a pod has a record for the NIC and family of another one."""
+        """Return whether a pod has a record for the NIC and family of another one."""
         return slot_of(record) in map(slot_of, self._held_by(pod))
 
     async def _in_use_by(self, pod: Pod) -> frozenset[IPAddress]:
@@ -268,12 +268,12 @@ class Restore:
 
 
 def _is_of(endpoint: SpiderEndpoint, pod: Pod) -> bool:
-    """Whether an endpoint tells of this pod, and not of a former one of its name."""
+    """Return whether an endpoint tells of this pod, and not of a former one of its name."""
     return endpoint.status is not None and endpoint.status.current.uid == pod.metadata.uid
 
 
 def needs_records(pod: Pod) -> bool:
-    """Whether a pod can have addresses of its own."""
+    """Return whether a pod can have addresses of its own."""
     return is_alive(pod) and not pod.spec.host_network and bool(pod.spec.node_name)
 
 

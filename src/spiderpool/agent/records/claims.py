@@ -131,7 +131,7 @@ class Claims:
         self, address_request: AddressRequest, undo: AsyncExitStack, deadline: float
     ) -> SpiderIP | None:
         """
-        Give an address of the first pool that has one; None when all are full until `deadline` (monotonic seconds).
+        Return an address of the first pool that has one; None when all are full until `deadline` (monotonic seconds).
 
         `undo` gets the way back of each record that this call creates.
         """
@@ -426,7 +426,7 @@ class Claims:
 
     def _may_be_mine(self, name: str, address_request: AddressRequest) -> bool:
         """
-        Whether a record that this agent does not know may still answer this claim.
+        Return whether a record that this agent does not know may still answer this claim.
 
         Not usually: a stateless claim is made on this node only, whose records the mirror knows.
         But a write without an answer, of this agent or of the one before it, may appear late; and a
@@ -461,13 +461,13 @@ class Claims:
 
 
 def _wanted(pool: Pool, address_request: AddressRequest) -> AddressSet:
-    """Give the addresses of a pool that a claim may have."""
+    """Return the addresses of a pool that a claim may have."""
     ips = address_request.selection.ips
     return pool.usable & AddressSet.of(ips, pool.family) if ips else pool.usable
 
 
 def _is_state(record: SpiderIP, other: SpiderIP) -> bool:
-    """Whether two readings are of the same record, unchanged."""
+    """Return whether two readings are of the same record, unchanged."""
     one, two = record.metadata, other.metadata
     return (one.uid, one.resource_version) == (two.uid, two.resource_version)
 

@@ -65,7 +65,7 @@ class PoolView:
 
     def has(self, number: int) -> bool:
         """
-        Whether the address of this number is believed to be taken.
+        Return whether the address of this number is believed to be taken.
 
         Cheaper than `in` in a walk over a full pool.
         """
@@ -109,7 +109,7 @@ class Occupancy:
         self.news = asyncio.Event()
 
     def of(self, pool: str) -> PoolView:
-        """Give the view of a pool; what was learned long ago is dropped."""
+        """Return the view of a pool; what was learned long ago is dropped."""
         view = self._views.get(pool)
         if view is None:
             view = self._views[pool] = PoolView()
@@ -161,7 +161,7 @@ class Occupancy:
         self._announce()
 
     def state(self, pool: str) -> tuple[int, int]:
-        """Give what changes whenever an address of a pool may have become free."""
+        """Return what changes whenever an address of a pool may have become free."""
         return (self.epoch, self.of(pool).freed)
 
     async def lose(self, pool: str, ip: IPAddress) -> None:

@@ -137,7 +137,7 @@ DEFINITIONS: Final = (
 
 
 def render_crds() -> dict[str, str]:
-    """Give the YAML of every definition by file name."""
+    """Return the YAML of every definition by file name."""
     return {
         f"{definition.kind.resource.group}_{definition.kind.resource.plural}.yaml": HEADER
         + _yaml(render_crd(definition))
@@ -146,7 +146,7 @@ def render_crds() -> dict[str, str]:
 
 
 def render_crd(definition: Definition) -> Schema:
-    """Give one CustomResourceDefinition."""
+    """Return one CustomResourceDefinition."""
     resource = definition.kind.resource
     version: Schema = {
         "name": resource.version,
@@ -186,7 +186,7 @@ def _column(column: Column) -> Schema:
 
 
 def _root(definition: Definition) -> Schema:
-    """Give the schema of a whole object; Kubernetes itself knows the metadata."""
+    """Return the schema of a whole object; Kubernetes itself knows the metadata."""
     schema = _struct(definition.kind)
     if definition.rules:
         schema["x-kubernetes-validations"] = [dict(rule) for rule in definition.rules]
@@ -195,7 +195,7 @@ def _root(definition: Definition) -> Schema:
 
 def _struct(kind: type[msgspec.Struct]) -> Schema:
     """
-    Give the schema of a struct.
+    Return the schema of a struct.
 
     Its docstring describes it, fields without a default are required.
     """
@@ -218,7 +218,7 @@ def _struct(kind: type[msgspec.Struct]) -> Schema:
 
 
 def _type(info: inspect.Type) -> Schema:
-    """Give the schema of a type; what may be None is simply not required."""
+    """Return the schema of a type; what may be None is simply not required."""
     match info:
         case inspect.Metadata():
             return _type(info.type) | (info.extra_json_schema or {})
@@ -236,7 +236,7 @@ def _type(info: inspect.Type) -> Schema:
 
 
 def _scalar(info: inspect.Type) -> Schema:
-    """Give the schema of a single value."""
+    """Return the schema of a single value."""
     match info:
         case inspect.EnumType():
             return {"type": "string", "enum": [item.value for item in info.cls]}

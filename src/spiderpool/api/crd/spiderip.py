@@ -107,13 +107,13 @@ class SpiderIP(KubeObject, frozen=True, kw_only=True):
 
     @property
     def held(self) -> bool:
-        """Whether somebody has the address."""
+        """Return whether somebody has the address."""
         return self.spec.state is IPState.HELD
 
     @property
     def held_by_workload(self) -> bool:
         """
-        Whether a pod or a virtual machine has the address.
+        Return whether a pod or a virtual machine has the address.
 
         The controller's own claims do not count.
         """

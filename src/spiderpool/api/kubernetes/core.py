@@ -90,7 +90,7 @@ class Node(KubeObject, frozen=True, kw_only=True):
 
     @property
     def ready(self) -> bool:
-        """Whether the node's Ready condition is True."""
+        """Return whether the node's Ready condition is True."""
         return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions)
 
 

@@ -174,7 +174,7 @@ async def _facts(
 
 
 async def _position_of(cluster: Cluster, pod: Pod, owner: Application) -> int | None:
-    """Give a pod's place among the ordinals of its StatefulSet, for lists of exact addresses."""
+    """Return a pod's place among the ordinals of its StatefulSet, for lists of exact addresses."""
     if not needs_position(pod, owner):
         return None
     if not pod.metadata.uid:

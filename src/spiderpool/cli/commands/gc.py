@@ -103,12 +103,12 @@ def show(steps: tuple[Step, ...]) -> None:
 
 
 def planned(reading: Reading) -> tuple[Step, ...]:
-    """Give what would be done."""
+    """Return what would be done."""
     return tuple(_step(difference, Outcome.PLANNED) for difference in remediable(reading.snapshot))
 
 
 def remediable(snapshot: Snapshot) -> tuple[Difference, ...]:
-    """Give the differences that this command mends."""
+    """Return the differences that this command mends."""
     return tuple(difference for difference in compare(snapshot) if difference.kind in MENDABLE)
 
 

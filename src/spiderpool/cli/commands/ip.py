@@ -249,7 +249,7 @@ def who(record: SpiderIP) -> str:
 
 
 def _is_asked_for(record: SpiderIP, pod: str, pool: str) -> bool:
-    """Whether a record is one of those that the user wants to see."""
+    """Return whether a record is one of those that the user wants to see."""
     holder = record.spec.holder
     return (not pod or pod == f"{holder.namespace}/{holder.name}") and (
         not pool or pool == record.spec.pool

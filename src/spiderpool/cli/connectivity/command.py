@@ -142,7 +142,7 @@ async def story(client: KubeClient, options: Options) -> int:
 
 
 def _families(options: Options, there: Sequence[int]) -> tuple[int, ...]:
-    """Give the families that are asked for and there."""
+    """Return the families that are asked for and there."""
     return tuple(family for family in options.families if family in there)
 
 
@@ -209,7 +209,7 @@ async def choose_network(client: KubeClient) -> str:
 
 
 def is_underlay(config: str) -> bool:
-    """Whether a network's configuration has our IPAM and the coordinator."""
+    """Return whether a network's configuration has our IPAM and the coordinator."""
     plugins = read_plugins(config)
     return any(
         (plugin.get("ipam") or {}).get("type") == "spiderpool" for plugin in plugins
@@ -217,7 +217,7 @@ def is_underlay(config: str) -> bool:
 
 
 def read_plugins(config: str) -> list[dict[str, Any]]:
-    """Give the plugins of a CNI configuration or list; none of a text that is no such thing."""
+    """Return the plugins of a CNI configuration or list; none of a text that is no such thing."""
     try:
         value = json.loads(config)
     except ValueError:

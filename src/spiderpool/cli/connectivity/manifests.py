@@ -93,7 +93,7 @@ class Recipe:
 
 def plan_probes(nodes: Sequence[str], kinds: Sequence[Kind]) -> tuple[Probe, ...]:
     """
-    Give the pods.
+    Return the pods.
 
     Of each kind one that asks on the first node, and one that answers on every node.
     """
@@ -108,12 +108,12 @@ def _probes(nodes: Sequence[str], kinds: Sequence[Kind]) -> Iterator[Probe]:
 
 
 def render_namespace(name: str) -> Namespace:
-    """Give the namespace, marked as one that may be deleted."""
+    """Return the namespace, marked as one that may be deleted."""
     return Namespace(metadata=ObjectMeta(name=name, labels={LABEL: "true"}))
 
 
 def render_service(probe: Probe, recipe: Recipe) -> Service:
-    """Give the Service of a pod that answers; it has the pod's name."""
+    """Return the Service of a pod that answers; it has the pod's name."""
     spec = ServiceSpec(
         selector={NAME_LABEL: probe.name},
         ports=({"name": "tcp", "protocol": "TCP", "port": PORT},),
@@ -126,7 +126,7 @@ def render_service(probe: Probe, recipe: Recipe) -> Service:
 
 
 def render_pod(probe: Probe, recipe: Recipe) -> ProbePod:
-    """Give a pod. All of them can ask and answer; `nodeName` leaves out the scheduler."""
+    """Return a pod. All of them can ask and answer; `nodeName` leaves out the scheduler."""
     container = {
         "name": CONTAINER,
         "image": recipe.image,
@@ -168,5 +168,5 @@ def render_annotations(kind: Kind, recipe: Recipe) -> dict[str, str]:
 
 
 def read_program(name: str) -> str:
-    """Give the text of a program that runs inside a pod."""
+    """Return the text of a program that runs inside a pod."""
     return (files("spiderpool.cli.connectivity.inside") / f"{name}.py").read_text()

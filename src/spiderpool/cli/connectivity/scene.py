@@ -142,7 +142,7 @@ class Scene:
             ) from None
 
     async def _complaints(self, pod: str) -> str:
-        """Give the last warning about a pod."""
+        """Return the last warning about a pod."""
         events = await self.cluster.list_objects(
             Event, namespace=self.recipe.namespace, fields=f"involvedObject.name={pod}"
         )
@@ -158,7 +158,7 @@ def read_addresses(
     probe: Probe, pod: ProbePod, service: Service
 ) -> Iterator[tuple[Goal, IPAddress]]:
     """
-    Give the addresses of a pod that answers, each with what it is in the matrix.
+    Return the addresses of a pod that answers, each with what it is in the matrix.
 
     Args:
         probe: what it is.
@@ -198,7 +198,7 @@ def read_networks(pod: ProbePod) -> tuple[AttachedNetwork, ...]:
 
 
 def families_of(addresses: Iterable[IPAddress]) -> tuple[int, ...]:
-    """Give the families that addresses are of."""
+    """Return the families that addresses are of."""
     return tuple(sorted({address.version for address in addresses}))
 
 

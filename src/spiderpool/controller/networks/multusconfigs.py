@@ -188,7 +188,7 @@ def change(
     found: NetworkAttachmentDefinition, wanted: NetworkAttachmentDefinition
 ) -> dict[str, Any] | None:
     """
-    Give the merge patch that makes a definition what it must be, None when it is.
+    Return the merge patch that makes a definition what it must be, None when it is.
 
     Labels are others' business.
     """

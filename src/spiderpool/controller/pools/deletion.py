@@ -132,7 +132,7 @@ class PoolKeeper:
 
 
 def is_going(pool: SpiderIPPool) -> bool:
-    """Whether a pool is deleted and waits for us."""
+    """Return whether a pool is deleted and waits for us."""
     return pool.metadata.deletion_timestamp is not None and FINALIZER in pool.metadata.finalizers
 
 

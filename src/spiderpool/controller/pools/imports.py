@@ -203,7 +203,7 @@ def _read(pool: SpiderIPPool) -> tuple[Pool, list[Allocation]]:
 
 
 def is_marked(pool: SpiderIPPool) -> bool:
-    """Whether a pool carries the mark."""
+    """Return whether a pool carries the mark."""
     return ANNO_IMPORTED in pool.metadata.annotations
 
 

@@ -120,5 +120,5 @@ def _claim(pool: SpiderIPPool, ip: IPAddress) -> SpiderIP:
 
 
 def _is_claim_of(record: SpiderIP, pool: SpiderIPPool) -> bool:
-    """Whether a record is the controller's claim for a pool."""
+    """Return whether a record is the controller's claim for a pool."""
     return record.spec.holder.kind is HolderKind.POOL and record.spec.pool == pool.metadata.name

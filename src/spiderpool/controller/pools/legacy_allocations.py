@@ -89,7 +89,7 @@ def render_import(pool: Pool, allocation: Allocation, endpoint: SpiderEndpoint |
 
 
 def same_holder(record: SpiderIP, wanted: SpiderIP) -> bool:
-    """Whether an address that is taken already is held by the one who should hold it."""
+    """Return whether an address that is taken already is held by the one who should hold it."""
     return record.spec.pool == wanted.spec.pool and record.spec.holder.uid == wanted.spec.holder.uid
 
 
@@ -111,7 +111,7 @@ def _holder(
 
 
 def _owner(endpoint: SpiderEndpoint | None) -> Application | None:
-    """Give the application as far as an endpoint tells it."""
+    """Return the application as far as an endpoint tells it."""
     if endpoint is None or endpoint.status is None:
         return None
     kind = endpoint.status.owner_controller_type
@@ -125,7 +125,7 @@ def _owner(endpoint: SpiderEndpoint | None) -> Application | None:
 
 def _is_static(endpoint: SpiderEndpoint) -> bool:
     """
-    Whether the addresses outlive the pod.
+    Return whether the addresses outlive the pod.
 
     Such an endpoint has no owner (reference ipam.md 1.4).
     """

@@ -49,7 +49,7 @@ async def drop_orphans(context: Context) -> None:
 
 
 def _holds(context: Context, holder: tuple[str, str]) -> bool:
-    """Whether a holder has an address."""
+    """Return whether a holder has an address."""
     return any(record.held for record in context.records.by_index(BY_HOLDER, holder))
 
 

@@ -231,7 +231,7 @@ class Reclaim:
 
     def _twins(self, record: SpiderIP) -> list[SpiderIP]:
         """
-        Give the other records that the same claim holds.
+        Return the other records that the same claim holds.
 
         A write of a dead agent may come late.
         """
@@ -302,7 +302,7 @@ class Reclaim:
 
     def _suspicion_of(self, record: SpiderIP, looks: str) -> Suspicion:
         """
-        Give since when a record looks like this.
+        Return since when a record looks like this.
 
         Another holder, or another look, begins anew.
         """

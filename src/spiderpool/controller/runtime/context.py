@@ -102,12 +102,12 @@ class Context:
 
 
 def _claim_of(record: SpiderIP) -> ClaimKey | None:
-    """Give the claim that a held record answers."""
+    """Return the claim that a held record answers."""
     return ClaimKey.of_record(record) if record.held_by_workload else None
 
 
 def _statefulset_of(record: SpiderIP) -> tuple[str, str] | None:
-    """Give namespace and name of the StatefulSet that judges a record, None when none does."""
+    """Return namespace and name of the StatefulSet that judges a record, None when none does."""
     if not record.spec.static or record.spec.holder.kind is not HolderKind.POD:
         return None
     name = statefulset_name(record)

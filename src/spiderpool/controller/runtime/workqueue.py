@@ -115,7 +115,7 @@ class WorkQueue:
         return None
 
     def _is_stale(self, due: float, key: str) -> bool:
-        """Whether a heap entry does not stand for a wish any more."""
+        """Return whether a heap entry does not stand for a wish any more."""
         return key in self._running or self._due.get(key) != due
 
     async def _work_and_free(self, key: str) -> None:

@@ -89,7 +89,7 @@ class NativeApplications:
             await informer.stop()
 
     def keys(self) -> Iterable[str]:
-        """Give the keys of all applications whose templates ask for automatic pools."""
+        """Return the keys of all applications whose templates ask for automatic pools."""
         for informer in self._informers.values():
             for workload in informer:
                 key = _key_of(workload)
@@ -97,7 +97,7 @@ class NativeApplications:
                     yield key
 
     def find(self, key: str) -> Target | None:
-        """Give the application of that key, None when there is none."""
+        """Return the application of that key, None when there is none."""
         for informer in self._informers.values():
             for workload in informer.by_index(BY_KEY, key):
                 return _target(workload)
@@ -129,12 +129,12 @@ class NativeApplications:
 
 
 def _of_interest(workload: Workload) -> tuple[object, ...]:
-    """Give what a pool depends on."""
+    """Return what a pool depends on."""
     return (workload.metadata.uid, _key_of(workload), workload.template, replicas_of(workload))
 
 
 def _key_of(workload: Workload) -> str | None:
-    """Give an application's key, None for what a Deployment or CronJob manages (reference ipam.md 4.2)."""
+    """Return an application's key, None for what a Deployment or CronJob manages (reference ipam.md 4.2)."""
     resource = workload.resource
     parent = next_owner(workload.metadata.owner_references)
     manager = MANAGED_BY.get((resource.api_version, resource.kind))
@@ -219,7 +219,7 @@ class ForeignApplications:
             await informer.stop()
 
     def keys(self) -> set[str]:
-        """Give the keys of all applications that have a pod which asks for automatic pools."""
+        """Return the keys of all applications that have a pod which asks for automatic pools."""
         return {key for pod in self._context.pods if (key := _foreign_key(pod)) is not None}
 
     async def find(self, key: str) -> Sight:
@@ -287,7 +287,7 @@ class ForeignApplications:
             return None
 
     def _listed_as(self, owner: Application) -> ThirdPartyKind | None:
-        """Give what the configuration says of a kind."""
+        """Return what the configuration says of a kind."""
         return self._listed.get((owner.api_version.rpartition("/")[0], owner.kind))
 
     def _forget(self, key: str) -> None:
@@ -344,7 +344,7 @@ def kind_of(api_version: str, listed: ThirdPartyKind) -> type[KubeObject]:
 
 
 def _foreign_owner(pod: PartialObject) -> OwnerReference | None:
-    """Give the controller of a pod that asks for automatic pools, if it is none of Kubernetes' own."""
+    """Return the controller of a pod that asks for automatic pools, if it is none of Kubernetes' own."""
     if not wants_subnets(pod.metadata.annotations):
         return None
     ref = next_owner(pod.metadata.owner_references)
@@ -352,7 +352,7 @@ def _foreign_owner(pod: PartialObject) -> OwnerReference | None:
 
 
 def _foreign_key(pod: PartialObject) -> str | None:
-    """Give the key of a pod's application, None when it is a native one or asks for nothing."""
+    """Return the key of a pod's application, None when it is a native one or asks for nothing."""
     ref = _foreign_owner(pod)
     return None if ref is None else _foreign_app(pod, ref).label_key
 

@@ -213,7 +213,7 @@ class AutoPools:
         return await self._foreigns.find(key)
 
     def _slots(self, target: Target) -> list[Slot]:
-        """Give the pools that an application wants; none for one on the node's own network."""
+        """Return the pools that an application wants; none for one on the node's own network."""
         pod_request = read_automatic_request(target.annotations)
         if target.host_network or not pod_request.nics:
             return []
@@ -348,7 +348,7 @@ class AutoPools:
         )
 
     def _of_others(self, name: str, entry: SubnetLedgerEntry) -> AddressSet:
-        """Give the addresses that other pools of the CIDR have, in the subnet's status or not."""
+        """Return the addresses that other pools of the CIDR have, in the subnet's status or not."""
         # those of automatic pools are in the status: the cost of one application does not grow with
         # all others
         manual = [
@@ -399,7 +399,7 @@ class AutoPools:
         return [rest for rest in rests if rest is not None]
 
     def _is_wanted(self, target: Target, pool: SpiderIPPool) -> bool:
-        """Whether an application's template asks for this very pool."""
+        """Return whether an application's template asks for this very pool."""
         places = [
             target.app.place(slot.subnet, slot.nic, slot.family) for slot in self._slots(target)
         ]
@@ -442,7 +442,7 @@ class AutoPools:
 
     def _full_name(self, pool: SpiderIPPool) -> str:
         """
-        Give the name of a pool's application.
+        Return the name of a pool's application.
 
         A label may have its hash, the subnet's status has it in full.
         """
@@ -507,7 +507,7 @@ class AutoPools:
 
 
 def _is_under(pool: KubeObject, entry: SubnetLedgerEntry) -> bool:
-    """Whether an automatic pool is of this subnet, by its label."""
+    """Return whether an automatic pool is of this subnet, by its label."""
     return pool.metadata.labels.get(LABEL_OWNER_SUBNET) == label_value(entry.subnet.name)
 
 

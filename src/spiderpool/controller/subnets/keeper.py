@@ -136,7 +136,7 @@ class SubnetKeeper:
         return known[1]
 
     def _owned(self, entry: SubnetLedgerEntry) -> tuple[SpiderIPPool, ...]:
-        """Give the pools that a subnet controls."""
+        """Return the pools that a subnet controls."""
         return self._context.pools.by_index(OF_SUBNET, entry.subnet.uid)
 
     async def _adopt_all(self, entry: SubnetLedgerEntry) -> None:
@@ -222,6 +222,6 @@ class SubnetKeeper:
 
 
 def _subnet_uid(pool: SpiderIPPool) -> str | None:
-    """Give the UID of the subnet that controls a pool."""
+    """Return the UID of the subnet that controls a pool."""
     ref = controlling_subnet(pool)
     return None if ref is None else ref.uid

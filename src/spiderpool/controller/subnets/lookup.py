@@ -30,7 +30,7 @@ class SubnetLookup:
 
     def adopter(self, old: SpiderIPPool | None, new: SpiderIPPool) -> Subnet | None:
         """
-        Give the subnet that a pool becomes part of (reference ipam.md 4.1).
+        Return the subnet that a pool becomes part of (reference ipam.md 4.1).
 
         A pool whose addresses the subnet does not have is refused when it is created or changed;
         one that was there before stays an orphan, so that it can still be labelled and deleted.
@@ -54,7 +54,7 @@ class SubnetLookup:
 
 
 def fits(pool: SpiderIPPool, subnet: Subnet) -> bool:
-    """Whether a subnet has all addresses of a pool."""
+    """Return whether a subnet has all addresses of a pool."""
     parsed = Pool.parse(pool)
     return (
         parsed.broken is None

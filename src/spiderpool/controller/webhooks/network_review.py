@@ -82,6 +82,6 @@ class MultusConfigReviewer:
 
 
 def _says_the_same(old: SpiderMultusConfig, new: SpiderMultusConfig) -> bool:
-    """Whether an update changes nothing that is checked."""
+    """Return whether an update changes nothing that is checked."""
     same_spec = new.spec in (old.spec, complete_config(old).spec)
     return same_spec and old.metadata.annotations == new.metadata.annotations

@@ -68,7 +68,7 @@ class OtherPools:
 
     async def near(self, pool: Pool, *, granted: bool = False) -> list[Pool]:
         """
-        Give the pools that may be in the way of one.
+        Return the pools that may be in the way of one.
 
         Args:
             granted: its addresses are what its subnet's status gives to it.
@@ -83,7 +83,7 @@ class OtherPools:
         return list(found.values())
 
     async def within(self, network: IPNetwork) -> list[Pool]:
-        """Give the pools of a network, and of those that overlap it."""
+        """Return the pools of a network, and of those that overlap it."""
         index = await self._index_of_informer()
         found = {
             each.name: each for each in (*index.overlapping(network), *index.of_network(network))
@@ -149,7 +149,7 @@ class OtherPools:
 
     def _is_gone(self, name: str, listed: Mapping[str, PartialObject]) -> bool:
         """
-        Whether a pool that the mirror knows does not exist any more.
+        Return whether a pool that the mirror knows does not exist any more.
 
         The list would have it by its label.
         """
@@ -159,7 +159,7 @@ class OtherPools:
         )
 
     def _is_late(self, partial: PartialObject) -> bool:
-        """Whether the mirror does not have this very specification of a pool."""
+        """Return whether the mirror does not have this very specification of a pool."""
         known = self._pools.get(partial.key)
         return known is None or _version(known) != _version(partial)
 
@@ -169,7 +169,7 @@ class OtherPools:
         self._allowed[pool.name] = _Allowed(pool, replaces, self._clock() + STORED_WITHIN_S)
 
     def unsettled(self, pool: Pool) -> bool:
-        """Whether a pool that may still be stored is in the way of this one."""
+        """Return whether a pool that may still be stored is in the way of this one."""
         now = self._clock()
         for name, allowed in tuple(self._allowed.items()):
             known = self._pools.named(name)
@@ -206,7 +206,7 @@ def _version(obj: KubeObject) -> Version:
 
 def _collide(pool: Pool, other: Pool) -> bool:
     """
-    Whether two pools cannot both exist.
+    Return whether two pools cannot both exist.
 
     Subnets that overlap without being the same, or a common address.
     """

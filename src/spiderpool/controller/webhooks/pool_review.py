@@ -214,7 +214,7 @@ class ReservedReviewer:
 
 def _only_marked(old: SpiderIPPool, new: SpiderIPPool) -> bool:
     """
-    Whether an update does nothing but set the mark of a pool that was taken over.
+    Return whether an update does nothing but set the mark of a pool that was taken over.
 
     Such a pool may be on its way out.
     """

@@ -38,7 +38,7 @@ async def advise(request: AdmissionRequest) -> AdmissionAnswer:
 
 
 def _annotations_of(raw: msgspec.Raw) -> dict[str, str]:
-    """Give the annotations that pods have, or will have."""
+    """Return the annotations that pods have, or will have."""
     typed = msgspec.json.decode(raw, type=Typed)
     if typed.kind == "Pod":
         return typed.metadata.annotations

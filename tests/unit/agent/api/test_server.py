@@ -37,7 +37,7 @@ BATCH = {key: value for key, value in DEL.items() if key != "ifName"}
 
 @pytest.fixture
 def socket(simulation: Simulation) -> Path:
-    """Give the path of the socket of the agent of node1."""
+    """Return the path of the socket of the agent of node1."""
     return simulation.folder / "node1.sock"
 
 
@@ -300,7 +300,7 @@ async def test_the_batch_add_is_a_stub(simulation: Simulation, socket: Path) -> 
 async def add_then_batch_delete(
     simulation: Simulation, socket: Path, env: dict[str, str] | None = None, **more: Any
 ) -> tuple[int, int]:
-    """Give a pod an address, report a conflict, and give status and number of addresses left."""
+    """Return a pod an address, report a conflict, and give status and number of addresses left."""
     simulation.pool()
     simulation.pod(stateful=more.pop("stateful", False))
     async with simulation.serving_agent(env=env or {}):
@@ -496,5 +496,5 @@ def leave_over(path: Path) -> None:
 
 
 def mode_of(path: Path) -> int:
-    """Give the permissions of a file."""
+    """Return the permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)

@@ -21,7 +21,7 @@ POD = {"podName": "web-1", "podNamespace": "ns"}
 
 @pytest.fixture
 def socket(simulation: Simulation) -> Path:
-    """Give the path of the socket of the agent of node1."""
+    """Return the path of the socket of the agent of node1."""
     return simulation.folder / "node1.sock"
 
 

@@ -26,7 +26,7 @@ class Node:
         self.fails_at = 0
 
     def read(self) -> dict[str, NodeLink]:
-        """Give the interfaces."""
+        """Return the interfaces."""
         return dict(self.links)
 
     def apply(self, step: Step) -> None:

@@ -582,7 +582,7 @@ async def test_the_top_owner_is_read_once_for_many_pods(simulation: Simulation) 
 
 
 def ended(pod: Pod) -> Pod:
-    """Give the pod as it is while it is being deleted."""
+    """Return the pod as it is while it is being deleted."""
     return replace(
         pod,
         metadata=replace(

@@ -194,7 +194,7 @@ async def test_a_release_without_an_answer_is_resolved(
     simulation: Simulation, after_commit: bool
 ) -> None:
     """
-    Whether or not a release happened whose answer was lost.
+    Return whether or not a release happened whose answer was lost.
 
     Afterwards the address is free and the DEL succeeds.
     """

@@ -24,7 +24,7 @@ class Kernel:
         self.now = 0.0
 
     async def look(self) -> ProbeResult:
-        """Give what the node has, if it can be read."""
+        """Return what the node has, if it can be read."""
         if self.findings is None:
             raise TryAgain("iptables-nft ended with 4")
         return self.findings

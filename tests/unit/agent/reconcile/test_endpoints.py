@@ -32,7 +32,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 1.0) -> None:
 
 
 def endpoints(simulation: Simulation) -> dict[str, list[str | None]]:
-    """Give what the endpoints tell: name → IPv4 addresses by NIC."""
+    """Return what the endpoints tell: name → IPv4 addresses by NIC."""
     return {
         endpoint.metadata.name: [nic.ipv4 for nic in endpoint.status.current.ips]
         if endpoint.status

@@ -33,7 +33,7 @@ NONE = AddressSet.empty(4)
 
 
 def states(simulation: Simulation) -> dict[str, tuple[str, IPState]]:
-    """Give who is shown at each address, and in which state."""
+    """Return who is shown at each address, and in which state."""
     return {
         record.spec.ip: (record.spec.holder.name, record.spec.state)
         for record in simulation.cluster.all(SpiderIP)
@@ -318,7 +318,7 @@ async def test_a_taken_address_that_changed_meanwhile_is_lost(simulation: Simula
 async def test_a_take_over_without_an_answer_is_resolved(
     simulation: Simulation, after_commit: bool
 ) -> None:
-    """Whether or not an update happened whose answer was lost, the pod has the address once."""
+    """Return whether or not an update happened whose answer was lost, the pod has the address once."""
     simulation.pool(ips=["10.6.0.10"])
     rests(simulation, "10.6.0.10", "2026-01-01T00:00:00Z")
 

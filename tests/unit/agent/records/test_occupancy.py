@@ -24,19 +24,19 @@ class Clock:
         self.now = 100.0
 
     def __call__(self) -> float:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give a clock."""
+    """Return a clock."""
     return Clock()
 
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    """Give a cluster where somebody holds 10.6.0.10 to 10.6.0.13."""
+    """Return a cluster where somebody holds 10.6.0.10 to 10.6.0.13."""
     cluster = FakeCluster()
     for ip in (TEN, ELEVEN, TWELVE, THIRTEEN):
         cluster.seed(make_record(str(ip), facts=make_facts(pod=make_pod(f"p{ip}", uid=f"u{ip}"))))

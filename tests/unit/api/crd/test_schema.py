@@ -16,7 +16,7 @@ DEPLOYED = Path(__file__).parents[4] / "deploy" / "crds"
 
 @cache
 def crd(plural: str) -> dict[str, Any]:
-    """Give one rendered definition."""
+    """Return one rendered definition."""
     document: dict[str, Any] = yaml.safe_load(
         render_crds()[f"spiderpool.spidernet.io_{plural}.yaml"]
     )
@@ -24,7 +24,7 @@ def crd(plural: str) -> dict[str, Any]:
 
 
 def schema(plural: str, *path: str) -> dict[str, Any]:
-    """Give the schema of a field."""
+    """Return the schema of a field."""
     found: dict[str, Any] = crd(plural)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for key in path:
         found = found["items"] if key == "[]" else found["properties"][key]
@@ -181,7 +181,7 @@ def test_fields_of_a_coordinator() -> None:
 
 
 def defaults_of(fields: dict[str, Any]) -> dict[str, Any]:
-    """Give the defaults of an object's own fields."""
+    """Return the defaults of an object's own fields."""
     return {
         key: field["default"] for key, field in fields["properties"].items() if "default" in field
     }

@@ -16,7 +16,7 @@ FORWARD = "net.ipv4.conf.all.forwarding"
 
 
 def cluster(*nodes: str) -> FakeCluster:
-    """Give a cluster with an agent on each node."""
+    """Return a cluster with an agent on each node."""
     found = FakeCluster()
     for node in nodes:
         meta = ObjectMeta(name=f"agent-{node}", namespace="kube-system", labels={LABEL: "true"})

@@ -118,7 +118,7 @@ async def status_of(scene: Scene, folder: Path) -> CoordinatorStatus:
 
 
 def synced(pods: tuple[str, ...], services: tuple[str, ...]) -> CoordinatorStatus:
-    """Give a status as it is read back: an empty list is one."""
+    """Return a status as it is read back: an empty list is one."""
     return CoordinatorStatus(
         phase="Synced", reason="", overlay_pod_cidr=pods, service_cidr=services
     )

@@ -77,7 +77,7 @@ class Keeper:
         await settle()
 
     def one(self, name: str = "net") -> NetworkAttachmentDefinition:
-        """Give the definition of that name."""
+        """Return the definition of that name."""
         return next(
             found
             for found in self.scene.cluster.all(NetworkAttachmentDefinition)

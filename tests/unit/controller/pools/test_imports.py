@@ -71,12 +71,12 @@ def make_endpoint(
 
 
 def records(scene: Scene) -> dict[str, SpiderIP]:
-    """Give the stored records by address."""
+    """Return the stored records by address."""
     return {record.spec.ip: record for record in scene.cluster.all(SpiderIP)}
 
 
 def is_marked(scene: Scene, name: str = "blue") -> bool:
-    """Whether a stored pool carries the mark."""
+    """Return whether a stored pool carries the mark."""
     return any(
         ANNO_IMPORTED in p.metadata.annotations
         for p in scene.cluster.all(SpiderIPPool)
@@ -183,7 +183,7 @@ async def test_allocation_without_endpoint_is_taken_over(scene: Scene) -> None:
 
 
 def _holder_facts(record: SpiderIP) -> tuple[str, str, str]:
-    """Give UID, NIC and node of a record's holder."""
+    """Return UID, NIC and node of a record's holder."""
     return record.spec.holder.uid, record.spec.holder.nic, record.spec.holder.node
 
 

@@ -39,7 +39,7 @@ async def run(scene: Scene, projection: Projection, seconds: float) -> int:
 
 
 def status_of(scene: Scene, name: str = "blue") -> IPPoolStatus:
-    """Give the stored status of a pool."""
+    """Return the stored status of a pool."""
     return next(
         pool.status for pool in scene.cluster.all(SpiderIPPool) if pool.metadata.name == name
     )

@@ -76,12 +76,12 @@ async def run(scene: Scene, worker: Reclaim, seconds: float = 0.0) -> None:
 
 
 def held(scene: Scene) -> list[str]:
-    """Give the addresses that somebody holds."""
+    """Return the addresses that somebody holds."""
     return [record.spec.ip for record in scene.cluster.all(SpiderIP) if record.held]
 
 
 def resting(scene: Scene) -> list[str]:
-    """Give the addresses that have records which nobody holds."""
+    """Return the addresses that have records which nobody holds."""
     return [record.spec.ip for record in scene.cluster.all(SpiderIP) if not record.held]
 
 

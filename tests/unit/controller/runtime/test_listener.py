@@ -27,7 +27,7 @@ from tests.unit.controller.conftest import FEATURES
 
 @pytest.fixture(scope="module")
 def authorities() -> tuple[Issued, Issued]:
-    """Give an old and a new authority."""
+    """Return an old and a new authority."""
     return make_authority("old"), make_authority("new")
 
 
@@ -41,7 +41,7 @@ def write(folder: Path, authority: Issued) -> Certificate:
 
 
 async def trusts(authority: Issued, port: int) -> bool:
-    """Whether a client of an authority takes what the port shows."""
+    """Return whether a client of an authority takes what the port shows."""
     context = ssl.create_default_context(cadata=authority.pem.decode())
     async with aiohttp.ClientSession() as session:
         try:

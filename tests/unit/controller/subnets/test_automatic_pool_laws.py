@@ -124,11 +124,11 @@ class Life:
         await self.desk.lead()
 
     def pools(self) -> list[Pool]:
-        """Give all pools."""
+        """Return all pools."""
         return [Pool.parse(pool) for pool in self.desk.cluster.all(SpiderIPPool)]
 
     def held(self) -> list[SpiderIP]:
-        """Give the records of pods."""
+        """Return the records of pods."""
         return [
             record
             for record in self.desk.cluster.all(SpiderIP)

@@ -37,7 +37,7 @@ RECLAIM = "ipam.spidernet.io/ippool-reclaim"
 
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
-    """Give a cluster with subnet `s1` of 10.6.0.10-19."""
+    """Return a cluster with subnet `s1` of 10.6.0.10-19."""
     async with Desk() as found:
         found.subnet(gateway="10.6.0.1")
         yield found

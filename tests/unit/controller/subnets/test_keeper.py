@@ -26,7 +26,7 @@ GOING = "2026-01-01T00:00:00Z"
 
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
-    """Give a cluster without a subnet."""
+    """Return a cluster without a subnet."""
     async with Desk() as found:
         yield found
 

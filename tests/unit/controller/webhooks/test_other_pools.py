@@ -19,7 +19,7 @@ NEW = Pool.parse(make_pool("new", ips=("10.6.0.15-10.6.0.25",)))
 
 @pytest.fixture
 async def cluster() -> FakeCluster:
-    """Give a cluster with pools of the same network, one with a common address, of one around it, and of many others."""
+    """Return a cluster with pools of the same network, one with a common address, of one around it, and of many others."""
     cluster = FakeCluster()
     for number in range(40, 80):
         cluster.seed(
@@ -38,7 +38,7 @@ async def cluster() -> FakeCluster:
 
 @pytest.fixture
 async def other_pools(cluster: FakeCluster) -> AsyncIterator[OtherPools]:
-    """Give the neighbours of that cluster, its mirror complete."""
+    """Return the neighbours of that cluster, its mirror complete."""
     pools = Informer(cluster, SpiderIPPool)
     await pools.start()
     await pools.synced()

@@ -27,7 +27,7 @@ NETWORKS = "k8s.v1.cni.cncf.io/networks"
 
 
 def seeded(annotations: dict[str, str] | None = None) -> FakeCluster:
-    """Give a cluster with two networks of one label and one of another."""
+    """Return a cluster with two networks of one label and one of another."""
     cluster = FakeCluster()
     cluster.seed(Namespace(metadata=ObjectMeta(name="ns", annotations=annotations or {})))
     for name, master, value in (

@@ -140,7 +140,7 @@ class Webhooks:
 
 @pytest.fixture
 async def webhooks(scene: Scene) -> AsyncIterator[Webhooks]:
-    """Give the webhooks of a cluster with both families on."""
+    """Return the webhooks of a cluster with both families on."""
     async with open_webhooks(scene, FEATURES) as found:
         yield found
 
