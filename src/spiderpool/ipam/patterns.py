@@ -34,23 +34,42 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     `*`, `?`, classes `[a-c]` and `[^a-c]`, and a backslash before a character that stands for
     itself.
     """
-    parts: list[str] = []
+    chunks: list[str] = [""]
     at = 0
     while at < len(text):
         char = text[at]
+        if char == "*":
+            chunks.append("")
+            at += 1
+            continue
         if char == "[":
             part, at = _class(text, at + 1)
-        elif char in "*?":
-            part, at = ("[^/]*" if char == "*" else "[^/]"), at + 1
+        elif char == "?":
+            part, at = "[^/]", at + 1
         else:
             literal, at = _literal(text, at)
             part = re.escape(literal)
-        parts.append(part)
-    return re.compile("".join(parts), re.DOTALL)
+        chunks[-1] += part
+    return re.compile(_join(chunks), re.DOTALL)
+
+
+def _join(chunks: list[str]) -> str:
+    """
+    Join what stands between the stars to one regular expression.
+
+    Each chunk but the last takes the first place that it fits, as Go's `Match` does, in an atomic
+    group: the search never comes back to it. Without the group, `*a*a*a*b` takes exponential time.
+    """
+    first, *rest = chunks
+    if not rest:
+        return first
+    # Repeated stars are one: an empty chunk fits at once.
+    middle = "".join(f"(?>[^/]*?{chunk})" for chunk in rest[:-1] if chunk)
+    return f"{first}{middle}[^/]*{rest[-1]}"
 
 
 def _class(text: str, at: int) -> tuple[str, int]:
-    """Read a class after its `[`; give its regular expression and where it ends."""
+    """Read a class after its `[`. Return its regular expression and where it ends."""
     negated = text[at : at + 1] == "^"
     at += negated
     ranges: list[str] = []
@@ -68,7 +87,7 @@ def _class(text: str, at: int) -> tuple[str, int]:
 
 
 def _literal(text: str, at: int, *, in_class: bool = False) -> tuple[str, int]:
-    """Read one character that stands for itself; give it and where it ends."""
+    """Read one character that stands for itself. Return it and where it ends."""
     if text[at : at + 1] == "\\":
         at += 1
     elif in_class and text[at : at + 1] in ("-", "]"):

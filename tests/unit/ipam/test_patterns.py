@@ -50,6 +50,14 @@ def test_matches(pattern: str, name: str, matches: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    "pattern", ["*" * 250 + "!", "*a" * 120 + "!", "*?" * 120 + "!", "*[a-b]" * 40 + "!"]
+)
+def test_no_pattern_takes_exponential_time(pattern: str) -> None:
+    """A pattern of a tenant is decided at once; with one of these the agent once stood still."""
+    assert not compile_pattern(pattern).fullmatch("a" * 253)
+
+
+@pytest.mark.parametrize(
     "pattern",
     ["[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[", "[^", "[^bc", "a[", "a[b", "\\", "[]", "[^]"],
 )
@@ -79,6 +87,23 @@ def test_any_pattern(pattern: str, name: str) -> None:
     except InvalidRequest:
         return
     matcher.fullmatch(name)
+
+
+def matches_by_definition(pattern: str, name: str) -> bool:
+    """Return whether a pattern of letters, `*` and `?` matches, by the definition of both."""
+    if not pattern:
+        return not name
+    if pattern[0] == "*":
+        return any(matches_by_definition(pattern[1:], name[at:]) for at in range(len(name) + 1))
+    return (
+        bool(name) and pattern[0] in ("?", name[0]) and matches_by_definition(pattern[1:], name[1:])
+    )
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
+def test_stars_match_by_their_definition(pattern: str, name: str) -> None:
+    """Taking the first place that fits loses no match."""
+    assert matches_by_definition(pattern, name) == bool(compile_pattern(pattern).fullmatch(name))
 
 
 def test_repeated() -> None:
