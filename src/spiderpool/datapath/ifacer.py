@@ -12,10 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any, Final
 
 import msgspec
 
+from spiderpool.datapath.namespace import Link
 from spiderpool.errors import InvalidRequest
 
 BOND_NAME: Final = "sp_bond0"
@@ -74,18 +76,6 @@ class InterfaceRequest:
     interfaces: tuple[str, ...]
     vlan_id: int = 0
     bond: Bond | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLink:
-    """An interface of the node; VLAN and parent of a VLAN interface only."""
-
-    name: str
-    index: int = 0
-    kind: str = ""
-    up: bool = False
-    vlan_id: int | None = None
-    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +215,11 @@ def _read_value(key: str, text: str) -> Value:
 
 
 def _read_addresses(text: str) -> tuple[str, ...]:
-    """Read a list of addresses: JSON, or one address alone."""
+    """Read a list of IPv4 addresses: JSON, or one address alone."""
     try:
-        return msgspec.json.decode(text, type=tuple[str, ...]) if text.startswith("[") else (text,)
-    except msgspec.DecodeError:
+        found = msgspec.json.decode(text, type=tuple[str, ...]) if text.startswith("[") else (text,)
+        return tuple(str(IPv4Address(one)) for one in found)
+    except (msgspec.DecodeError, ValueError):
         raise InvalidRequest(
             f'ifacer: bond.options: arp_ip_target is {text!r}; write ["10.6.0.1"]'
         ) from None
@@ -247,7 +238,7 @@ def _base(interface_request: InterfaceRequest) -> str:
     return interface_request.bond.name if interface_request.bond is not None else ""
 
 
-def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink]) -> list[Step]:
+def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, Link]) -> list[Step]:
     """
     Decide what is missing on a node; nothing when all is there.
 
@@ -266,7 +257,7 @@ def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink
     return steps + _vlan_steps(interface_request, links)
 
 
-def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, NodeLink]) -> list[Step]:
+def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, Link]) -> list[Step]:
     """
     Return the way back of steps that were followed by one that failed: a bond without its interfaces must not look made.
 
@@ -287,9 +278,7 @@ def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, NodeLink]
     return [*map(Remove, reversed(made)), *map(SetUp, slaves)]
 
 
-def _bond_steps(
-    bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, NodeLink]
-) -> list[Step]:
+def _bond_steps(bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, Link]) -> list[Step]:
     """Make a bond, or see that it is up."""
     there = links.get(bond.name)
     if there is not None:
@@ -302,13 +291,16 @@ def _bond_steps(
     return [MakeBond(bond), *(Enslave(name, bond.name) for name in slaves), SetUp(bond.name)]
 
 
-def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLink]) -> list[Step]:
+def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, Link]) -> list[Step]:
     """Make a VLAN interface, or see that it is up."""
     name, base = vlan_name(interface_request), _base(interface_request)
     if not name:
         return []
-    for link in links.values():
-        if link.parent == base and link.vlan_id == interface_request.vlan_id and link.name != name:
+    for link in links.values() if base in links else ():
+        if (link.vlan_id, link.peer) == (
+            interface_request.vlan_id,
+            links[base].index,
+        ) and link.name != name:
             raise InvalidRequest(
                 f"ifacer: VLAN {interface_request.vlan_id} of {base} exists as {link.name}; the kernel has it only once"
             )
@@ -321,7 +313,7 @@ def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, NodeLin
     return [*parent, MakeVlan(name, base, interface_request.vlan_id), SetUp(name)]
 
 
-def _need(name: str, links: Mapping[str, NodeLink]) -> NodeLink:
+def _need(name: str, links: Mapping[str, Link]) -> Link:
     """Return an interface that must be there."""
     if name not in links:
         raise InvalidRequest(

@@ -28,7 +28,7 @@ class Link:
 
     `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel.
     `kind` is the driver's name for virtual ones. `peer` is the index of a veth's other end (of a
-    macvlan: its master), in whichever namespace that is.
+    macvlan or VLAN: its parent), in whichever namespace that is. `vlan_id` is a VLAN interface's.
     """
 
     index: int
@@ -40,6 +40,7 @@ class Link:
     tx_queue_len: int = 1000
     peer: int | None = None
     kind: str = ""
+    vlan_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

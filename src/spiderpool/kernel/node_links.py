@@ -1,63 +1,68 @@
 """
-Interfaces of the node that networks stand on: read, and made as `datapath.ifacer` plans.
+Interfaces of the node that networks stand on, made as `datapath.ifacer` plans. Functions block.
 
-Functions block.
+Source: Linux, include/uapi/linux/if_link.h for the numbers, drivers/net/bonding/bond_netlink.c for
+the sizes of a bond's options.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+from typing import Final
 
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-from spiderpool.datapath.ifacer import (
-    Bond,
-    Enslave,
-    MakeBond,
-    MakeVlan,
-    NodeLink,
-    Remove,
-    SetUp,
-    Step,
-    Value,
+from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, Remove, SetUp, Step, Value
+from spiderpool.errors import InvalidRequest, SpiderpoolError, Unsupported
+from spiderpool.kernel import rtnetlink_objects as wire
+from spiderpool.kernel.rtnetlink import (
+    Message,
+    Refusal,
+    RouteSocket,
+    attribute,
+    nested,
+    number,
+    short_number,
+    small_number,
 )
-from spiderpool.errors import SpiderpoolError, Unsupported
-from spiderpool.kernel.netlink import KernelRefusal, Netlink
 
-IFF_UP: Final = 1
-# The kernel's names where they are not the option's own (include/uapi/linux/if_link.h).
-ATTRIBUTES: Final = {
-    "up_delay": "UPDELAY",
-    "lacp_rate": "AD_LACP_RATE",
-}
 MODULES: Final = {"vlan": "VLAN interfaces (module 8021q)", "bond": "bonds (module bonding)"}
 
-
-def read_links() -> dict[str, NodeLink]:
-    """Return all interfaces of this thread's network namespace by name."""
-    with Netlink() as netlink:
-        found = list(netlink.dump(RTM_GETLINK, ifinfmsg()))
-    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in found}
-    return {names[link["index"]]: _read(link, names) for link in found}
-
-
-def _read(link: Any, names: dict[int, str]) -> NodeLink:
-    info = link.get_attr("IFLA_LINKINFO")
-    kind = (info.get_attr("IFLA_INFO_KIND") if info else "") or ""
-    data = info.get_attr("IFLA_INFO_DATA") if kind == "vlan" else None
-    return NodeLink(
-        name=names[link["index"]],
-        index=link["index"],
-        kind=kind,
-        up=bool(link["flags"] & IFF_UP),
-        vlan_id=data.get_attr("IFLA_VLAN_ID") if data else None,
-        parent=names.get(link.get_attr("IFLA_LINK")) if kind == "vlan" else None,
-    )
+VLAN_ID: Final = 1  # IFLA_VLAN_ID
+BOND_MODE: Final = 1  # IFLA_BOND_MODE
+ARP_IP_TARGET: Final = 8  # IFLA_BOND_ARP_IP_TARGET
+AD_ACTOR_SYSTEM: Final = 26  # IFLA_BOND_AD_ACTOR_SYSTEM
+# Options that are numbers, or interfaces by their index: the attribute, and how many bits it has.
+BOND_NUMBERS: Final[Mapping[str, tuple[int, int]]] = {
+    "active_slave": (2, 32),
+    "miimon": (3, 32),
+    "up_delay": (4, 32),
+    "downdelay": (5, 32),
+    "use_carrier": (6, 8),
+    "arp_interval": (7, 32),
+    "arp_validate": (9, 32),
+    "arp_all_targets": (10, 32),
+    "primary": (11, 32),
+    "primary_reselect": (12, 8),
+    "fail_over_mac": (13, 8),
+    "xmit_hash_policy": (14, 8),
+    "resend_igmp": (15, 32),
+    "all_slaves_active": (17, 8),
+    "min_links": (18, 32),
+    "lp_interval": (19, 32),
+    "packets_per_slave": (20, 32),
+    "lacp_rate": (21, 8),
+    "ad_select": (22, 8),
+    "ad_actor_sys_prio": (24, 16),
+    "ad_user_port_key": (25, 16),
+    "tlb_dynamic_lb": (27, 8),
+}
+_RENDER: Final[Mapping[int, Callable[[int, int], bytes]]] = {
+    8: small_number,
+    16: short_number,
+    32: number,
+}
 
 
 def apply_step(step: Step) -> None:
@@ -65,14 +70,17 @@ def apply_step(step: Step) -> None:
     Carry out one step in this thread's network namespace.
 
     Raises:
+        InvalidRequest: an option of a bond has a value that the kernel has no room for.
         Unsupported: the kernel has no such interfaces.
         SpiderpoolError: the kernel refuses; what, and why.
     """
-    what, kind, act = _action(step)
+    what, kind = _title(step)
     try:
-        with Netlink() as netlink:
-            act(netlink)
-    except KernelRefusal as error:
+        messages = _messages(step)
+        with RouteSocket() as netlink:
+            for message in messages:
+                netlink.change([message])
+    except Refusal as error:
         if error.code == errno.EOPNOTSUPP and kind in MODULES:
             raise Unsupported(
                 f"{what}: the kernel of this node has no {MODULES[kind]}: {error.message}"
@@ -82,106 +90,83 @@ def apply_step(step: Step) -> None:
         raise SpiderpoolError(f"{what}: {error.strerror}") from error
 
 
-def _action(step: Step) -> tuple[str, str, Callable[[Netlink], None]]:
-    """Return words for a failure, the kind of a new interface, and what is to be done."""
+def _title(step: Step) -> tuple[str, str]:
+    """Return words for a failure, and the kind of a new interface."""
     match step:
         case SetUp():
-            return (
-                f"interface {step.name} cannot be set up",
-                "",
-                lambda netlink: _set_up(netlink, step.name, up=True),
-            )
+            return f"interface {step.name} cannot be set up", ""
         case MakeVlan():
-            return (
-                f"interface {step.name} cannot be made",
-                "vlan",
-                lambda netlink: _make_vlan(netlink, step),
-            )
+            return f"interface {step.name} cannot be made", "vlan"
         case MakeBond():
-            return (
-                f"bond {step.bond.name} cannot be made",
-                "bond",
-                lambda netlink: _make(netlink, bond_message(step.bond)),
-            )
+            return f"bond {step.bond.name} cannot be made", "bond"
         case Enslave():
-            return (
-                f"interface {step.name} cannot join {step.bond}",
-                "",
-                lambda netlink: _enslave(netlink, step),
-            )
+            return f"interface {step.name} cannot join {step.bond}", ""
         case Remove():
-            return (
-                f"interface {step.name} cannot be removed",
-                "",
-                lambda netlink: _remove(netlink, step.name),
-            )
+            return f"interface {step.name} cannot be removed", ""
 
 
-def _set_up(netlink: Netlink, name: str, *, up: bool) -> None:
-    request = ifinfmsg()
-    request["index"] = socket.if_nametoindex(name)
-    request["flags"], request["change"] = IFF_UP if up else 0, IFF_UP
-    netlink.change(RTM_NEWLINK, 0, request)
+def _messages(step: Step) -> list[Message]:
+    """
+    Return what carries out a step, to be sent one after the other.
+
+    Each only when those before it are done.
+    """
+    match step:
+        case SetUp():
+            return [wire.set_up(socket.if_nametoindex(step.name))]
+        case MakeVlan():
+            return [vlan_message(step, socket.if_nametoindex(step.parent))]
+        case MakeBond():
+            return [bond_message(step.bond)]
+        case Enslave():
+            index = socket.if_nametoindex(step.name)
+            master = wire.set_master(index, socket.if_nametoindex(step.bond))
+            return [wire.set_up(index, up=False), master, wire.set_up(index)]
+        case Remove():
+            return _removal(step.name)
 
 
-def _remove(netlink: Netlink, name: str) -> None:
-    """Remove an interface; one that is not there is no error."""
+def _removal(name: str) -> list[Message]:
+    """Return what removes an interface; nothing for one that is not there."""
     try:
-        request = ifinfmsg()
-        request["index"] = socket.if_nametoindex(name)
+        return [wire.remove_link(socket.if_nametoindex(name))]
     except OSError:
-        return
-    netlink.change(RTM_DELLINK, 0, request)
+        return []
 
 
-def _make_vlan(netlink: Netlink, step: MakeVlan) -> None:
-    _make(netlink, vlan_message(step, socket.if_nametoindex(step.parent)))
-
-
-def _make(netlink: Netlink, message: ifinfmsg) -> None:
-    netlink.change(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, message)
-
-
-def _enslave(netlink: Netlink, step: Enslave) -> None:
-    _set_up(netlink, step.name, up=False)
-    request = ifinfmsg()
-    request["index"] = socket.if_nametoindex(step.name)
-    request["attrs"] = [("IFLA_MASTER", socket.if_nametoindex(step.bond))]
-    netlink.change(RTM_NEWLINK, 0, request)
-    _set_up(netlink, step.name, up=True)
-
-
-def vlan_message(step: MakeVlan, parent_index: int) -> ifinfmsg:
+def vlan_message(step: MakeVlan, parent_index: int) -> Message:
     """Return the message that makes a VLAN interface."""
-    message = ifinfmsg()
-    data = {"attrs": [("IFLA_VLAN_ID", step.vlan_id)]}
-    message["attrs"] = [
-        ("IFLA_IFNAME", step.name),
-        ("IFLA_LINK", parent_index),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "vlan"), ("IFLA_INFO_DATA", data)]}),
-    ]
-    return message
+    return wire.make_link(
+        step.name, "vlan", short_number(VLAN_ID, step.vlan_id), parent=parent_index
+    )
 
 
-def bond_message(bond: Bond) -> ifinfmsg:
-    """Return the message that makes a bond; interfaces among its options are named by their index."""
-    message = ifinfmsg()
-    options = [(_attribute(key), _value(key, value)) for key, value in bond.options]
-    data = {"attrs": [("IFLA_BOND_MODE", bond.mode), *options]}
-    message["attrs"] = [
-        ("IFLA_IFNAME", bond.name),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bond"), ("IFLA_INFO_DATA", data)]}),
-    ]
-    return message
+def bond_message(bond: Bond) -> Message:
+    """
+    Return the message that makes a bond; interfaces among its options are named by their index.
+
+    Raises:
+        InvalidRequest: a number is larger than the kernel's field for it.
+        OSError: an interface among the options does not exist.
+    """
+    options = (_option(key, value) for key, value in bond.options)
+    return wire.make_link(bond.name, "bond", small_number(BOND_MODE, bond.mode), *options)
 
 
-def _attribute(key: str) -> str:
-    return f"IFLA_BOND_{ATTRIBUTES.get(key, key.upper())}"
-
-
-def _value(key: str, value: Value) -> Any:
-    if key in {"active_slave", "primary"} and isinstance(value, str):
-        return socket.if_nametoindex(value)
-    if key == "ad_actor_system" and isinstance(value, str):
-        return bytes.fromhex(value.replace(":", ""))
-    return value
+def _option(key: str, value: Value) -> bytes:
+    """Render one option of a bond."""
+    # arp_ip_target: a list, whose members are numbered though nobody reads the numbers
+    if isinstance(value, tuple):
+        return nested(
+            ARP_IP_TARGET,
+            *(attribute(place, IPv4Address(ip).packed) for place, ip in enumerate(value, 1)),
+        )
+    if key == "ad_actor_system":
+        return attribute(AD_ACTOR_SYSTEM, bytes.fromhex(str(value).replace(":", "")))
+    kind, bits = BOND_NUMBERS[key]
+    known = socket.if_nametoindex(value) if isinstance(value, str) else value
+    if known >= 1 << bits:
+        raise InvalidRequest(
+            f"ifacer: bond.options: {key} is {known}; the kernel takes numbers up to {(1 << bits) - 1}"
+        )
+    return _RENDER[bits](kind, known)

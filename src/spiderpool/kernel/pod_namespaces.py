@@ -12,16 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from typing import Final
 
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.errors import NotFound
+from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.kernel.netlink import Netlink
+from spiderpool.kernel.rtnetlink import GET_ADDRESS, GET_LINK, RouteSocket
 
 NETNS_FOLDER: Final = Path("/var/run/netns")
 PROC: Final = Path("/proc")
@@ -34,10 +31,6 @@ _POD: Final = re.compile(
     r"pod(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?P<rest>\S*)"
 )
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
-_GLOBAL_SCOPE: Final = 0
-_LOOPBACK: Final = 0x8  # IFF_LOOPBACK
-# IFA_F_PERMANENT; what a router's advertisement gave has a lifetime instead
-_PERMANENT: Final = 0x80
 
 Inode = tuple[int, int]
 """What a file is, whatever its name: device and number."""
@@ -155,30 +148,21 @@ def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
 
 
 def read_interfaces() -> Iterator[InUseInterface]:
-    """Read the interfaces of this thread's namespace, loopback left out."""
-    with Netlink() as netlink:
-        links = list(netlink.dump(RTM_GETLINK, ifinfmsg()))
-        addresses = list(netlink.dump(RTM_GETADDR, ifaddrmsg()))
+    """Read the interfaces of this thread's namespace with the addresses that they were given, loopback left out."""
+    with RouteSocket() as socket:
+        links = [
+            wire.read_link(data)
+            for data in socket.dump(GET_LINK, wire.ask_links(), wire.is_no_loopback)
+        ]
+        names = {link.index: link.name for link in links}
+        answers = socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_given)
+        addresses = [
+            wire.read_address(data, lambda index: names.get(index, "")) for data in answers
+        ]
     for link in links:
-        if not link["flags"] & _LOOPBACK:
-            mine = (address for address in addresses if address["index"] == link["index"])
-            yield InUseInterface(
-                nic=link.get_attr("IFLA_IFNAME"),
-                mac=link.get_attr("IFLA_ADDRESS") or "",
-                addresses=tuple(sorted(_text(address) for address in mine if _is_given(address))),
-            )
-
-
-def _is_given(address: Any) -> bool:
-    """Return whether an address was given by somebody: for good, and for more than this link."""
-    return bool(address["scope"] == _GLOBAL_SCOPE and address["flags"] & _PERMANENT)
-
-
-def _text(address: Any) -> str:
-    """
-    Write an address with its prefix length.
-
-    On a point-to-point link IFA_ADDRESS is the other end's.
-    """
-    ip = address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")
-    return f"{ip}/{address['prefixlen']}"
+        mine = (
+            f"{address.ip}/{address.prefix_length}"
+            for address in addresses
+            if address.dev == link.name
+        )
+        yield InUseInterface(nic=link.name, mac=link.mac, addresses=tuple(sorted(mine)))

@@ -248,13 +248,9 @@ def find_source(node: RouteSocket, ip: IPAddress) -> IPAddress | None:
 
 
 def _read_addresses(socket: RouteSocket, name_of: wire.NameOf) -> set[Item]:
-    found = (
-        wire.address_index(data)
-        for data in socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_no_link_local)
-    )
-    return {
-        Address(name_of(index), ip, length) for index, ip, length in found if not ip.is_link_local
-    }
+    answers = socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_no_link_local)
+    found = (wire.read_address(data, name_of) for data in answers)
+    return {address for address in found if not address.ip.is_link_local}
 
 
 def _read_routes(

@@ -46,6 +46,7 @@ from spiderpool.kernel.rtnetlink import (
     nested,
     number,
     read_number,
+    read_short_number,
     read_text,
     text,
 )
@@ -61,12 +62,15 @@ _RULE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
 _HOP: Final = struct.Struct("=HBBi")
 
-_UP, _BROADCAST, _MULTICAST = 0x1, 0x2, 0x1000
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_TXQLEN = 1, 3, 4, 5, 13
+_UP, _BROADCAST, _LOOPBACK, _MULTICAST = 0x1, 0x2, 0x8, 0x1000
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_TXQLEN = 1, 3, 4, 5, 10, 13
 _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 28, 29
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_VLAN_ID: Final = 1
 _SKIP_STATISTICS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS: half of a link's message
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 1, 2, 0x02
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
+_GLOBAL_SCOPE: Final = 0  # RT_SCOPE_UNIVERSE
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _RTA_MULTIPATH, _RTA_TABLE = 9, 15
 _UNICAST: Final = 1
@@ -140,6 +144,7 @@ def read_link(data: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(data)
     found = attributes(data, _LINK.size)
     info = attributes(found.get(_IFLA_LINKINFO, b""), 0)
+    kind = read_text(info.get(_IFLA_INFO_KIND))
     shared = _UP | _BROADCAST | _MULTICAST
     return Link(
         index=index,
@@ -150,8 +155,17 @@ def read_link(data: bytes) -> Link:
         shared=flags & shared == shared,
         tx_queue_len=read_number(found.get(_IFLA_TXQLEN)) or 0,
         peer=read_number(found.get(_IFLA_LINK)),
-        kind=read_text(info.get(_IFLA_INFO_KIND)),
+        kind=kind,
+        vlan_id=read_short_number(attributes(info.get(_IFLA_INFO_DATA, b""), 0).get(_IFLA_VLAN_ID))
+        if kind == "vlan"
+        else None,
     )
+
+
+def is_no_loopback(data: bytes, start: int, _: int) -> bool:
+    """Tell from the header of a link, without decoding it, whether it is another one than loopback."""
+    _, _, _, flags, _ = _LINK.unpack_from(data, start)
+    return not flags & _LOOPBACK
 
 
 def is_no_link_local(data: bytes, start: int, _: int) -> bool:
@@ -163,13 +177,23 @@ def is_no_link_local(data: bytes, start: int, _: int) -> bool:
     return data[start] != socket.AF_INET6 or data[start + _SCOPE_OFFSET] != LINK_SCOPE
 
 
-def address_index(data: bytes) -> tuple[int, IPAddress, int]:
-    """Read an address: its link's index, the address, the prefix length."""
+def is_given(data: bytes, start: int, _: int) -> bool:
+    """
+    Tell from the header of an address whether somebody gave it: for good, and for more than this link.
+
+    What a router's advertisement gave has a lifetime instead.
+    """
+    _, _, flags, scope, _ = _ADDRESS.unpack_from(data, start)
+    return bool(flags & _IFA_F_PERMANENT) and scope == _GLOBAL_SCOPE
+
+
+def read_address(data: bytes, name_of: NameOf) -> Address:
+    """Read an address."""
     family, length, _, _, index = _ADDRESS.unpack_from(data)
     found = attributes(data, _ADDRESS.size)
     # On a link with a peer address, IFA_ADDRESS is the peer's.
     packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
-    return index, _ip(family, packed), length
+    return Address(name_of(index), _ip(family, packed), length)
 
 
 def read_routes(data: bytes, name_of: NameOf) -> Iterable[Route]:
@@ -303,6 +327,33 @@ def make_pair(pair: VethPair, pod: int) -> Message:
     return Message(NEW_LINK, CREATE | EXCL, body)
 
 
+def make_link(name: str, kind: str, *options: bytes, parent: int = 0) -> Message:
+    """
+    Make a virtual interface.
+
+    Args:
+        name: its name; one that is taken is an error.
+        kind: the kernel's name of its driver, such as `vlan`.
+        options: attributes of the driver.
+        parent: index of the interface that it stands on, 0 for none.
+    """
+    body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFLA_IFNAME, name)
+    if parent:
+        body += number(_IFLA_LINK, parent)
+    body += nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, kind), nested(_IFLA_INFO_DATA, *options))
+    return Message(NEW_LINK, CREATE | EXCL, body)
+
+
+def set_up(index: int, *, up: bool = True) -> Message:
+    """Set a link up or down."""
+    return Message(NEW_LINK, 0, _LINK.pack(0, 0, index, _UP if up else 0, _UP))
+
+
+def set_master(index: int, master: int) -> Message:
+    """Put a link into a bond or bridge."""
+    return Message(NEW_LINK, 0, _LINK.pack(0, 0, index, 0, 0) + number(_IFLA_MASTER, master))
+
+
 def remove_link(index: int) -> Message:
     """Remove a link; one that is gone is no error."""
     return Message(DEL_LINK, 0, _LINK.pack(0, 0, index, 0, 0), MISSING)
@@ -336,6 +387,26 @@ def put_message(item: Item, index: int, *, again: bool = False) -> Message:
         case Neighbour():
             state = _PERMANENT if item.permanent else _STALE
             return Message(NEW_NEIGHBOUR, CREATE | REPLACE, _neighbour(item, index, state))
+
+
+def make_route(route: Route, index: int) -> Message:
+    """
+    Make a route on the link of that index.
+
+    One of the same destination, metric and table is an error.
+    """
+    return Message(NEW_ROUTE, CREATE | EXCL, _route(route, index))
+
+
+def drop_as_read(data: bytes) -> Message:
+    """Remove a route that was read, with all its next hops; one that is gone is no error."""
+    family, length, _, _, table, protocol, scope, kind, _ = _ROUTE.unpack_from(data)
+    found = attributes(data, _ROUTE.size)
+    body = _ROUTE.pack(family, length, 0, 0, table, protocol, scope, kind, 0)
+    for key in (_RTA_DST, _RTA_TABLE, _RTA_PRIORITY, _RTA_OIF, _RTA_GATEWAY):
+        if key in found:
+            body += attribute(key, found[key])
+    return Message(DEL_ROUTE, 0, body, MISSING)
 
 
 def drop_message(item: Item, index: int) -> Message:

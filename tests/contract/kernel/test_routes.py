@@ -8,10 +8,10 @@ from ipaddress import ip_address
 import pytest
 
 from spiderpool.errors import SpiderpoolError
-from spiderpool.kernel.default_routes import DefaultRoute, default_routes, move_default_routes
+from spiderpool.kernel.default_routes import move_default_routes
 from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
-from tests.contract.meta.node import PodNetns, pod_netns
+from tests.contract.meta.node import DefaultRoute, PodNetns, pod_netns
 
 G4, G6 = ip_address("10.1.0.1"), ip_address("fd00:1::1")
 
@@ -46,12 +46,8 @@ async def test_move(pod: PodNetns) -> None:
 
     assert await inside(pod, lambda: move_default_routes("nic1", {4, 6}, [G4, G6]))
 
-    assert [DefaultRoute(4, G4), DefaultRoute(6, G6, 1024)] == await inside(
-        pod, lambda: default_routes("nic1")
-    )
-    assert [DefaultRoute(4, ip_address("10.2.0.9"), 9)] == await inside(
-        pod, lambda: default_routes("nic2")
-    )
+    assert [DefaultRoute(4, G4), DefaultRoute(6, G6, 1024)] == pod.defaults("nic1")
+    assert [DefaultRoute(4, ip_address("10.2.0.9"), 9)] == pod.defaults("nic2")
     assert "default via 10.1.0.9" in pod.ip("route", "show", "table", "100")
     assert "10.50.0.0/16 via 10.1.0.9" in pod.ip("route")
 
@@ -63,7 +59,7 @@ async def test_one_family(pod: PodNetns) -> None:
 
     await inside(pod, lambda: move_default_routes("nic1", {4}, []))
 
-    assert [6] == [route.family for route in await inside(pod, lambda: default_routes("nic1"))]
+    assert [6] == [route.family for route in pod.defaults("nic1")]
 
 
 async def test_several_next_hops(pod: PodNetns) -> None:
@@ -95,7 +91,7 @@ async def test_no_such_interface(pod: PodNetns) -> None:
 
     assert not await inside(pod, lambda: move_default_routes("net1", {4, 6}, [G4]))
 
-    assert 1 == len(await inside(pod, lambda: default_routes("nic1")))
+    assert 1 == len(pod.defaults("nic1"))
 
 
 async def test_impossible_gateway(pod: PodNetns) -> None:

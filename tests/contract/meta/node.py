@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,6 @@ from spiderpool.api.kubernetes.core import (
 )
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.request import Call, CniRequest, parse_call
-from spiderpool.kernel.default_routes import DefaultRoute, default_routes
-from spiderpool.kernel.namespaces import Namespaces
 from tests.fakes.cluster import FakeCluster
 
 _SERIAL = itertools.count()
@@ -279,15 +279,33 @@ def _wait_for_namespaces(pid: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route."""
+
+    family: int
+    gateway: IPv4Address | IPv6Address | None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PodNetns:
     """The network namespace of a pod."""
 
     path: str
 
-    async def defaults(self, ifname: str) -> list[DefaultRoute]:
-        """Return the kernel's default routes of an interface."""
-        with Namespaces.network(self.path) as namespace:
-            return await namespace.run(lambda: default_routes(ifname))
+    def defaults(self, ifname: str) -> list[DefaultRoute]:
+        """Return the default routes of an interface in the main table, as ip(8) shows them."""
+        return [
+            DefaultRoute(
+                family,
+                ip_address(route["gateway"]) if "gateway" in route else None,
+                route.get("metric", 0),
+            )
+            for family in (4, 6)
+            for route in json.loads(
+                self.ip(f"-{family}", "-j", "route", "show", "default", "dev", ifname)
+            )
+        ]
 
     def ip(self, *arguments: str) -> str:
         """Run `ip` inside."""

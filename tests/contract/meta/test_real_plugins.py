@@ -123,8 +123,8 @@ async def test_default_route(
 
     await wired.run("ADD", netns=netns.path)
 
-    assert eth0 == {str(route.gateway) for route in await netns.defaults("eth0")}
-    assert net1 == {str(route.gateway) for route in await netns.defaults("net1")}
+    assert eth0 == {str(route.gateway) for route in netns.defaults("eth0")}
+    assert net1 == {str(route.gateway) for route in netns.defaults("net1")}
     await wired.run("CHECK", netns=netns.path)
     await wired.run("DEL", netns=netns.path)
     assert wired.cached() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,6 @@ from spiderpool.datapath.ifacer import (
     InterfaceRequest,
     MakeBond,
     MakeVlan,
-    NodeLink,
     Remove,
     SetUp,
     Step,
@@ -23,17 +23,23 @@ from spiderpool.datapath.ifacer import (
     read_options,
     undo_steps,
 )
+from spiderpool.datapath.namespace import Link
 from spiderpool.errors import InvalidRequest
 
 BOND = {"name": "bond0", "mode": 1, "options": ""}
 
 
-def link(name: str, **values: Any) -> NodeLink:
-    """Make an interface that is up."""
-    return NodeLink(name, up=values.pop("up", True), **values)
+def link(name: str, *, parent: str = "", **values: Any) -> Link:
+    """Make an interface that is up, with an index that follows from its name."""
+    return Link(index(name), name, peer=index(parent) if parent else None, **values)
 
 
-def plan(config: dict[str, Any], *links: NodeLink) -> list[Step]:
+def index(name: str) -> int:
+    """Return the index of an interface."""
+    return crc32(name.encode())
+
+
+def plan(config: dict[str, Any], *links: Link) -> list[Step]:
     """Plan over a node with these interfaces."""
     return plan_steps(read_interface_request(config), {one.name: one for one in links})
 

@@ -43,7 +43,7 @@ def test_all_of_the_products_packages_are_locked() -> None:
     Tools for tests and builds are not asked for.
     """
     packages = build.runtime_packages()
-    assert {"aiohttp", "msgspec", "uvloop", "pyroute2", "typer"} <= packages
+    assert {"aiohttp", "msgspec", "uvloop", "typer"} <= packages
     assert not {"pytest", "ruff", "kubernetes-asyncio", "spiderpool"} & packages
     lock = build.locked_requirements((ROOT / "requirements.lock").read_text(), packages)
     found = {

@@ -9,8 +9,9 @@ import pytest
 from spiderpool.datapath.ifacer import Bond, MakeVlan, read_options
 from spiderpool.kernel import node_links
 from spiderpool.kernel.node_links import bond_message, vlan_message
+from spiderpool.kernel.rtnetlink import Message
 
-IFINFOMSG = 16 + 16  # netlink's header and ours
+IFINFOMSG = 16
 IFLA_IFNAME, IFLA_LINK, IFLA_LINKINFO = 3, 5, 18
 INFO_KIND, INFO_DATA = 1, 2
 VLAN_ID = 1
@@ -26,10 +27,9 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def encoded(message: object) -> dict[int, bytes]:
+def encoded(message: Message) -> dict[int, bytes]:
     """Return the attributes of a message as it is sent."""
-    message.encode()  # type: ignore[attr-defined]
-    return attributes(bytes(message.data)[IFINFOMSG:])  # type: ignore[attr-defined]
+    return attributes(message.body[IFINFOMSG:])
 
 
 def test_vlan() -> None:

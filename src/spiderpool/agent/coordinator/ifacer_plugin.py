@@ -18,14 +18,15 @@ from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
 from spiderpool.datapath.ifacer import (
     InterfaceRequest,
-    NodeLink,
     Step,
     plan_steps,
     read_interface_request,
     undo_steps,
 )
+from spiderpool.datapath.namespace import Link
 from spiderpool.errors import CheckFailed, SpiderpoolError
-from spiderpool.kernel.node_links import apply_step, read_links
+from spiderpool.kernel.links import read_links
+from spiderpool.kernel.node_links import apply_step
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ log = structlog.get_logger(__name__)
 class Ifacer:
     """Serves the CNI calls of `ifacer`; one at a time, since two pods may want the same VLAN."""
 
-    read: Callable[[], dict[str, NodeLink]] = read_links
+    read: Callable[[], dict[str, Link]] = read_links
     apply: Callable[[Step], None] = apply_step
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 

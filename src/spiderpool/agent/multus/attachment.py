@@ -40,6 +40,7 @@ from spiderpool.errors import (
     Undecodable,
     UnknownOutcome,
 )
+from spiderpool.kernel.default_routes import move_default_routes
 from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
@@ -430,10 +431,6 @@ class Attachment:
 
 
 def _change_routes(ifname: str, change: RouteChange) -> bool:
-    # Loaded by the first pod that needs it, in its thread: 12 MB and half a second that most nodes
-    # are spared.
-    from spiderpool.kernel.default_routes import move_default_routes  # noqa: PLC0415
-
     return move_default_routes(ifname, change.remove, change.add)
 
 

@@ -12,7 +12,8 @@ import pytest
 from spiderpool.agent.api.server import Peer
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.cni.request import Call, CniArgs
-from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, NodeLink, Remove, SetUp, Step
+from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, Remove, SetUp, Step
+from spiderpool.datapath.namespace import Link
 from spiderpool.errors import CheckFailed, InvalidRequest, SpiderpoolError, Unsupported
 
 
@@ -20,12 +21,12 @@ class Node:
     """Interfaces, and what was made of them."""
 
     def __init__(self) -> None:
-        self.links = {"ens192": NodeLink("ens192", up=True), "ens224": NodeLink("ens224")}
+        self.links = {"ens192": Link(2, "ens192"), "ens224": Link(3, "ens224", up=False)}
         self.enslaved: list[str] = []
         self.done: list[Step] = []
         self.fails_at = 0
 
-    def read(self) -> dict[str, NodeLink]:
+    def read(self) -> dict[str, Link]:
         """Return the interfaces."""
         return dict(self.links)
 
@@ -36,20 +37,24 @@ class Node:
             raise SpiderpoolError(f"{step} is refused")
         match step:
             case MakeVlan():
-                self.links[step.name] = NodeLink(
-                    step.name, kind="vlan", vlan_id=step.vlan_id, parent=step.parent
-                )
+                parent = self.links[step.parent].index
+                self._add(step.name, kind="vlan", vlan_id=step.vlan_id, peer=parent)
             case MakeBond():
-                self.links[step.bond.name] = NodeLink(step.bond.name, kind="bond")
+                self._add(step.bond.name, kind="bond")
             case Enslave():
                 self.enslaved.append(step.name)
             case SetUp():
                 self.links[step.name] = replace(self.links[step.name], up=True)
             case Remove():
-                if self.links.pop(step.name, NodeLink("")).kind == "bond":
+                gone = self.links.pop(step.name, None)
+                if gone is not None and gone.kind == "bond":
                     for name in self.enslaved:
                         self.links[name] = replace(self.links[name], up=False)
                     self.enslaved = []
+
+    def _add(self, name: str, **values: Any) -> None:
+        index = max(link.index for link in self.links.values()) + 1
+        self.links[name] = Link(index, name, up=False, **values)
 
 
 def call(command: str, **config: Any) -> Call:
