@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from spiderpool.connectivity.matrix import IPAddress, Transfer
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.connectivity.matrix import Transfer
 from spiderpool.connectivity.packet_path import End, Walk, World, walk
 from spiderpool.connectivity.survey import Ends, NamespaceSurvey, Tracked
 

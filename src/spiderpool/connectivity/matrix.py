@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from spiderpool.connectivity.diagnosis import Diagnosis
-
-IPAddress = IPv4Address | IPv6Address
 
 FAMILIES: Final = (4, 6)
 

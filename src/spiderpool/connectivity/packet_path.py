@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from spiderpool.connectivity.matrix import IPAddress
-from spiderpool.connectivity.survey import Ends, Link, NamespaceSurvey, Route, Rule
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.connectivity.survey import Ends, NamespaceSurvey
+from spiderpool.model.netns import UNICAST, Link, Route, Rule
 
 LONGEST: Final = 16  # hops; a packet that goes on has met a loop
 LOOPBACK: Final = "lo"  # what the kernel takes for the incoming interface of its own packets
@@ -138,7 +139,7 @@ def _pass(world: World, step: Step, service: IPAddress | None) -> tuple[Hop, Ste
         )
     route = find_route(station, after.destination, after.source, step.entered, mark)
     if route is None or route.type in _REFUSALS:
-        words = f"{route.type} {route.destination}" if route else "no route"
+        words = f"{route.type} {route.dst}" if route else "no route"
         return here, Stop(End.NO_ROUTE, f"{words} to {after.destination} in {station.name}")
     return _leave(world, step, after, route)
 
@@ -146,31 +147,26 @@ def _pass(world: World, step: Step, service: IPAddress | None) -> tuple[Hop, Ste
 def _leave(world: World, step: Step, after: Ends, route: Route) -> tuple[Hop, Step | Stop]:
     """Hand a packet to whoever is behind a route."""
     station = step.station
-    onward = route.via or after.destination
-    hop = Hop(station.name, step.entered, route.device, onward)
-    link = station.link(route.device)
+    onward = route.gateway or after.destination
+    hop = Hop(station.name, step.entered, route.dev, onward)
+    link = station.link(route.dev)
     sent = (
         after if station.pod or not step.entered else _source_rewritten(station, step.packet, after)
     )
     if link is not None and (half := _other_half(world, station, link)):
         return hop, Step(half[0], sent, half[1].name)
     missing = next(
-        (
-            n
-            for n in station.neighbours
-            if (n.address, n.device) == (onward, route.device) and n.is_missing
-        ),
-        None,
+        (n for n in station.neighbours if (n.ip, n.dev) == (onward, route.dev) and n.missing), None
     )
     if missing:
         return hop, Stop(
-            End.NO_NEIGHBOUR, f"nobody answers for {onward} on {route.device} of {station.name}"
+            End.NO_NEIGHBOUR, f"nobody answers for {onward} on {route.dev} of {station.name}"
         )
     owner = _owner(world, station, onward)
     if owner is None:
         return hop, Stop(
             End.UNSEEN,
-            f"{station.name} hands it to {onward} by {route.device}; what happens there was not looked at",
+            f"{station.name} hands it to {onward} by {route.dev}; what happens there was not looked at",
         )
     if link is not None and _are_parent_and_child(station, link, *owner):
         return hop, Stop(
@@ -203,7 +199,7 @@ def find_route(
         mark: its firewall mark.
     Source: ip-rule(8); kernel, net/core/fib_rules.c.
     """
-    for rule in sorted(station.rules, key=lambda rule: rule.priority):
+    for rule in sorted(station.rules, key=lambda rule: rule.priority or 0):
         if not _matches(rule, destination, source, entered or LOOPBACK, mark):
             continue
         route = _best(station, rule.table, destination)
@@ -217,22 +213,18 @@ def _matches(
 ) -> bool:
     return (
         rule.family == destination.version
-        and (rule.source is None or (source is not None and source in rule.source))
-        and (rule.destination is None or destination in rule.destination)
+        and (rule.src is None or (source is not None and source in rule.src))
+        and (rule.dst is None or destination in rule.dst)
         and (rule.mark is None or mark & rule.mask == rule.mark)
-        and (not rule.entered or rule.entered == entered)
+        and (not rule.iif or rule.iif == entered)
     )
 
 
-def _best(station: NamespaceSurvey, table: str, destination: IPAddress) -> Route | None:
+def _best(station: NamespaceSurvey, table: int, destination: IPAddress) -> Route | None:
     fitting = [
-        route
-        for route in station.routes
-        if route.table == table and destination in route.destination
+        route for route in station.routes if route.table == table and destination in route.dst
     ]
-    return min(
-        fitting, key=lambda route: (-route.destination.prefixlen, route.metric), default=None
-    )
+    return min(fitting, key=lambda route: (-route.dst.prefixlen, route.metric), default=None)
 
 
 def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop | None:
@@ -241,15 +233,11 @@ def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop 
     if strictness not in {STRICT, LOOSE}:
         return None
     back = find_route(station, packet.source, packet.destination, "")
-    if (
-        back is not None
-        and back.type == "unicast"
-        and (strictness == LOOSE or back.device == entered)
-    ):
+    if back is not None and back.type == UNICAST and (strictness == LOOSE or back.dev == entered):
         return None
     wanted = (
-        f"expects {packet.source} by {back.device}"
-        if back and back.device
+        f"expects {packet.source} by {back.dev}"
+        if back and back.dev
         else f"has no route back to {packet.source}"
     )
     return Stop(End.REVERSE_PATH, f"rp_filter={strictness} of {entered} in {station.name} {wanted}")
@@ -321,7 +309,7 @@ def _owners(
 ) -> Iterator[tuple[NamespaceSurvey, Link]]:
     for other in world:
         if other != station:
-            yield from ((other, link) for link in other.links if address in link.addresses)
+            yield from ((other, link) for link in other.links_with(address))
 
 
 def _are_parent_and_child(

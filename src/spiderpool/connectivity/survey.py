@@ -10,76 +10,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
 
 import msgspec
 
-from spiderpool.connectivity.matrix import IPAddress
+from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.errors import Undecodable
+from spiderpool.model.netns import (
+    ALL_MARKS,
+    ANYWHERE,
+    DEFAULT_TABLE,
+    IPV4,
+    LINK_SCOPE,
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    NO_TABLE,
+    UNICAST,
+    Address,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+)
 
-IPNetwork = IPv4Network | IPv6Network
-
-LOCAL, MAIN, DEFAULT = "local", "main", "default"
-_TABLE_NAMES: Final = {"255": LOCAL, "254": MAIN, "253": DEFAULT}
-_ANYWHERE: Final[dict[int, IPNetwork]] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
-ALL_MARKS: Final = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """
-    An interface.
-
-    `peer` is the number of its other half or of its parent, in whatever namespace that is.
-    """
-
-    name: str
-    index: int
-    kind: str = ""  # veth, macvlan, …; empty for hardware
-    peer: int | None = None
-    addresses: tuple[IPAddress, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A routing rule; `table` is empty for one that refuses."""
-
-    priority: int
-    family: int
-    table: str
-    source: IPNetwork | None = None
-    destination: IPNetwork | None = None
-    mark: int | None = None
-    mask: int = ALL_MARKS
-    entered: str = ""  # the interface that a packet came in by
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route; `via` is its gateway."""
-
-    destination: IPNetwork
-    device: str = ""
-    via: IPAddress | None = None
-    table: str = MAIN
-    type: str = "unicast"
-    source: IPAddress | None = None
-    metric: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """What is known of the hardware address behind an address."""
-
-    address: IPAddress
-    device: str
-    states: tuple[str, ...]
-
-    @property
-    def is_missing(self) -> bool:
-        """Return whether nobody answered for the address."""
-        return bool({"FAILED", "INCOMPLETE"} & set(self.states))
+_TABLES: Final = {"local": LOCAL_TABLE, "main": MAIN_TABLE, "default": DEFAULT_TABLE, "": NO_TABLE}
+_SCOPES: Final = {"global": 0, "site": 200, "link": LINK_SCOPE, "host": 254, "nowhere": 255}
+_SHARED: Final = frozenset({"UP", "BROADCAST", "MULTICAST"})
+_UNANSWERED: Final = frozenset({"FAILED", "INCOMPLETE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +87,7 @@ class NamespaceSurvey:
     node: str
     pod: str = ""
     links: tuple[Link, ...] = ()
+    addresses: tuple[Address, ...] = ()
     rules: tuple[Rule, ...] = ()
     routes: tuple[Route, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
@@ -147,7 +106,12 @@ class NamespaceSurvey:
 
     def owns(self, address: IPAddress) -> bool:
         """Return whether an address is one of its own."""
-        return any(address in link.addresses for link in self.links)
+        return any(address == each.ip for each in self.addresses)
+
+    def links_with(self, address: IPAddress) -> Iterator[Link]:
+        """Walk the interfaces that have an address."""
+        names = {each.dev for each in self.addresses if each.ip == address}
+        return (link for link in self.links if link.name in names)
 
     def connection(self, ends: Ends) -> Tracked | None:
         """Find the connection that a packet belongs to, in either direction."""
@@ -166,34 +130,48 @@ class NamespaceSurvey:
 # --------------------------------------------------------------------------------------------------------------
 
 
-class Address(msgspec.Struct, frozen=True):
+class AddressText(msgspec.Struct, frozen=True):
     """One address of `ip -j address`."""
 
     local: str = ""
+    prefixlen: int = 0
+
+
+class DriverText(msgspec.Struct, frozen=True):
+    """What the driver of a virtual interface says; `id` is that of a VLAN."""
+
+    id: int | None = None
 
 
 class LinkInfo(msgspec.Struct, frozen=True):
     """The driver of an interface."""
 
     info_kind: str = ""
+    info_data: DriverText = DriverText()
 
 
 class LinkText(msgspec.Struct, frozen=True):
     """
-    One interface of `ip -d -j address`.
+    One interface of `ip -d -j address`; the tool prints empty objects for what a filter leaves out.
 
-    The tool prints empty objects for what a filter leaves out.
+    `link_index` is that of the other end or the parent in another namespace, `link` its name in the
+    same one.
     """
 
     ifname: str = ""
     ifindex: int = 0
     link_index: int | None = None
+    link: str | None = None
+    address: str = ""
+    mtu: int = 0
+    flags: frozenset[str] = frozenset()
+    txqlen: int = 0
     linkinfo: LinkInfo = LinkInfo()
-    addr_info: tuple[Address, ...] = ()
+    addr_info: tuple[AddressText, ...] = ()
 
 
 class RuleText(msgspec.Struct, frozen=True):
-    """One rule of `ip -j rule`."""
+    """One rule of `ip -j rule`, as far as it is one that looks up a table."""
 
     priority: int
     src: str = "all"
@@ -204,6 +182,7 @@ class RuleText(msgspec.Struct, frozen=True):
     fwmask: str = ""
     iif: str = ""
     table: str = ""
+    protocol: str = ""
 
 
 class NextHop(msgspec.Struct, frozen=True):
@@ -211,18 +190,21 @@ class NextHop(msgspec.Struct, frozen=True):
 
     dev: str = ""
     gateway: str = ""
+    flags: frozenset[str] = frozenset()
 
 
 class RouteText(msgspec.Struct, frozen=True):
     """One route of `ip -j route show table all`."""
 
     dst: str
-    type: str = "unicast"
+    type: str = UNICAST
     dev: str = ""
     gateway: str = ""
-    table: str = MAIN
+    table: str = "main"
     prefsrc: str = ""
+    scope: str = "global"
     metric: int = 0
+    flags: frozenset[str] = frozenset()
     nexthops: tuple[NextHop, ...] = ()
 
 
@@ -231,7 +213,8 @@ class NeighbourText(msgspec.Struct, frozen=True):
 
     dst: str
     dev: str = ""
-    state: tuple[str, ...] = ()
+    lladdr: str = ""
+    state: frozenset[str] = frozenset()
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -240,8 +223,8 @@ class Survey(msgspec.Struct, frozen=True):
     node: str
     pod: str = ""
     links: tuple[LinkText, ...] = ()
-    rules4: tuple[RuleText, ...] = ()
-    rules6: tuple[RuleText, ...] = ()
+    rules4: tuple[dict[str, Any], ...] = ()
+    rules6: tuple[dict[str, Any], ...] = ()
     routes4: tuple[RouteText, ...] = ()
     routes6: tuple[RouteText, ...] = ()
     neighbours: tuple[NeighbourText, ...] = ()
@@ -262,44 +245,62 @@ def read_surveys(text: str | bytes) -> tuple[NamespaceSurvey, ...]:
 
 def read_survey(survey: Survey) -> NamespaceSurvey:
     """Read one namespace."""
+    links = [link for link in survey.links if link.ifname]
+    indexes = {link.ifname: link.ifindex for link in links}
     return NamespaceSurvey(
         node=survey.node,
         pod=survey.pod,
-        links=tuple(_link(link) for link in survey.links if link.ifname),
+        links=tuple(_link(link, indexes) for link in links),
+        addresses=tuple(address for link in links for address in _addresses(link)),
         rules=(
             *(_rule(4, rule) for rule in survey.rules4),
             *(_rule(6, rule) for rule in survey.rules6),
         ),
         routes=tuple(
-            route
+            _route(family, text)
             for family, texts in ((4, survey.routes4), (6, survey.routes6))
             for text in texts
-            for route in _routes(family, text)
         ),
-        neighbours=tuple(
-            Neighbour(ip_address(each.dst), each.dev, each.state) for each in survey.neighbours
-        ),
+        neighbours=tuple(map(_neighbour, survey.neighbours)),
         tracked=tuple(read_conntrack(survey.conntrack)),
         drops=(*read_drops(4, survey.filter4), *read_drops(6, survey.filter6)),
         filters=survey.rp_filter,
     )
 
 
-def _link(text: LinkText) -> Link:
-    addresses = tuple(ip_address(info.local) for info in text.addr_info if info.local)
-    return Link(text.ifname, text.ifindex, text.linkinfo.info_kind, text.link_index, addresses)
+def _link(text: LinkText, indexes: Mapping[str, int]) -> Link:
+    return Link(
+        index=text.ifindex,
+        name=text.ifname,
+        mac=text.address,
+        mtu=text.mtu,
+        up="UP" in text.flags,
+        shared=text.flags >= _SHARED,
+        tx_queue_len=text.txqlen,
+        peer=text.link_index if text.link is None else indexes.get(text.link),
+        kind=text.linkinfo.info_kind,
+        vlan_id=text.linkinfo.info_data.id if text.linkinfo.info_kind == "vlan" else None,
+    )
 
 
-def _rule(family: int, text: RuleText) -> Rule:
+def _addresses(text: LinkText) -> Iterator[Address]:
+    for info in text.addr_info:
+        if info.local:
+            yield Address(text.ifname, ip_address(info.local), info.prefixlen)
+
+
+def _rule(family: int, found: Mapping[str, Any]) -> Rule:
+    text = msgspec.convert(found, RuleText)
     return Rule(
-        priority=text.priority,
         family=family,
-        table=_TABLE_NAMES.get(text.table, text.table),
-        source=_selector(text.src, text.srclen),
-        destination=_selector(text.dst, text.dstlen),
+        table=_table(text.table),
+        priority=text.priority,
+        src=_selector(text.src, text.srclen),
         mark=int(text.fwmark, 16) if text.fwmark else None,
+        dst=_selector(text.dst, text.dstlen),
         mask=int(text.fwmask, 16) if text.fwmask else ALL_MARKS,
-        entered=text.iif,
+        iif=text.iif,
+        more=bool(found.keys() - set(RuleText.__struct_fields__)) or not text.table,
     )
 
 
@@ -309,18 +310,37 @@ def _selector(text: str, length: int | None) -> IPNetwork | None:
     return ip_network(text if length is None else f"{text}/{length}", strict=False)
 
 
-def _routes(family: int, text: RouteText) -> Iterator[Route]:
-    """Return a route; one with several next hops counts as its first, the others are as good."""
-    destination = _ANYWHERE[family] if text.dst == "default" else ip_network(text.dst, strict=False)
-    hop = text.nexthops[0] if text.nexthops else NextHop(text.dev, text.gateway)
-    yield Route(
-        destination=destination,
-        device=hop.dev,
-        via=ip_address(hop.gateway) if hop.gateway else None,
-        table=_TABLE_NAMES.get(text.table, text.table),
-        type=text.type,
-        source=ip_address(text.prefsrc) if text.prefsrc else None,
+def _table(text: str) -> int:
+    return _TABLES[text] if text in _TABLES else int(text)
+
+
+def _route(family: int, text: RouteText) -> Route:
+    """Read a route; one with several next hops counts as its first, the others are as good."""
+    hop = text.nexthops[0] if text.nexthops else NextHop(text.dev, text.gateway, text.flags)
+    return Route(
+        dst=ANYWHERE[family] if text.dst == "default" else ip_network(text.dst, strict=False),
+        dev=hop.dev,
+        table=_table(text.table),
+        gateway=ip_address(hop.gateway) if hop.gateway else None,
+        src=ip_address(text.prefsrc) if text.prefsrc else None,
+        scope=_scope(text.scope) if family == IPV4 else 0,
         metric=text.metric,
+        onlink="onlink" in hop.flags,
+        type=text.type,
+    )
+
+
+def _scope(text: str) -> int:
+    return _SCOPES[text] if text in _SCOPES else int(text)
+
+
+def _neighbour(text: NeighbourText) -> Neighbour:
+    return Neighbour(
+        ip=ip_address(text.dst),
+        dev=text.dev,
+        mac=text.lladdr,
+        permanent="PERMANENT" in text.state,
+        missing=bool(text.state & _UNANSWERED),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
@@ -24,30 +23,32 @@ from spiderpool.datapath.layout import (
     read_layout,
 )
 from spiderpool.datapath.namespace import (
-    IPV4,
-    IPV6,
-    IPV6_METRIC,
-    LINK_SCOPE,
-    MAIN_TABLE,
-    Address,
     Item,
     Kind,
-    Neighbour,
     Picture,
     Plan,
-    Route,
-    Rule,
     Setting,
     View,
     Wanted,
     host_network,
 )
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.netns import (
+    ANYWHERE,
+    IPV4,
+    IPV6,
+    IPV6_METRIC,
+    LINK_SCOPE,
+    MAIN_TABLE,
+    Address,
+    Neighbour,
+    Route,
+    Rule,
+)
 
 MARK: Final = 0x1
 MARK_PRIORITY: Final = 1000
 NODE_PRIORITY: Final = 1000
-DEFAULTS: Final[dict[int, IPNetwork]] = {IPV4: ip_network("0.0.0.0/0"), IPV6: ip_network("::/0")}
 RP_FILTER: Final = "net.ipv4.conf.all.rp_filter"
 DISABLE_IPV6: Final = "net.ipv6.conf.all.disable_ipv6"
 # a table whose number is not chosen yet; the kernel has none of that number
@@ -229,7 +230,7 @@ def reply_routes(layout: Layout) -> Iterable[Route]:
         gateway = layout.gateway(family)
         if gateway is not None:
             yield _route(
-                DEFAULTS[family],
+                ANYWHERE[family],
                 layout.inner,
                 REPLY_TABLE,
                 gateway=gateway,

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from spiderpool.datapath.namespace import Item, Neighbour, Route, Rule, Setting, Wanted
+from spiderpool.datapath.namespace import Item, Setting, Wanted
+from spiderpool.model.netns import Neighbour, Route, Rule
 
 _FIRST_FREE_PRIORITY: Final = 32765  # below the rule of the main table
 
@@ -108,6 +109,8 @@ def undone(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 def _inverse(operation: Operation) -> Operation:
     match operation:
+        case Put(item=item, old=Neighbour(missing=True)):
+            return Drop(item)  # the kernel takes no neighbour without a MAC
         case Put(item=item, old=old):
             return Drop(item) if old is None else Put(old, item)
         case Drop(item=item):

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
-from spiderpool.datapath.namespace import Link
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.netns import Link
 
 BOND_NAME: Final = "sp_bond0"
 LARGEST_VLAN: Final = 4094  # IEEE 802.1Q

@@ -1,8 +1,7 @@
 """
-What a network namespace is made of, as values: links, and the objects that the coordinator puts beside them.
+What the coordinator looks at and plans.
 
-Devices are named, not numbered: a plan is made before the veth pair exists. Source of fields:
-rtnetlink(7); kernel uapi headers `if_link.h`, `rtnetlink.h`, `fib_rules.h`, `neighbour.h`.
+A namespace's links and items as a picture, and what must be there.
 """
 
 from __future__ import annotations
@@ -11,118 +10,9 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
-
-MAIN_TABLE: Final = 254
-LINK_SCOPE: Final = 253  # RT_SCOPE_LINK; IPv6 routes have no scope
-IPV6_METRIC: Final = 1024  # IP6_RT_PRIO_USER, what the kernel gives a route without a metric
-IPV4, IPV6 = 4, 6
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """
-    One interface.
-
-    `shared` = up, with broadcast and multicast: an Ethernet-like NIC, neither loopback nor tunnel.
-    `kind` is the driver's name for virtual ones. `peer` is the index of a veth's other end (of a
-    macvlan or VLAN: its parent), in whichever namespace that is. `vlan_id` is a VLAN interface's.
-    """
-
-    index: int
-    name: str
-    mac: str = ""
-    mtu: int = 1500
-    up: bool = True
-    shared: bool = True
-    tx_queue_len: int = 1000
-    peer: int | None = None
-    kind: str = ""
-    vlan_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An address on a link, with its prefix length in `network`."""
-
-    dev: str
-    ip: IPAddress
-    prefix_length: int
-
-    @property
-    def network(self) -> IPNetwork:
-        """The network that the address is in."""
-        return ip_network(f"{self.ip}/{self.prefix_length}", strict=False)
-
-    @property
-    def usable(self) -> bool:
-        """Return whether it is neither link-local nor multicast (reference datapath.md 2.1, step 5)."""
-        return not (self.ip.is_link_local or self.ip.is_multicast)
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A unicast route. `metric` 0 is the kernel's own choice for IPv4."""
-
-    dst: IPNetwork
-    dev: str
-    table: int = MAIN_TABLE
-    gateway: IPAddress | None = None
-    src: IPAddress | None = None
-    scope: int = 0
-    metric: int = 0
-    onlink: bool = False
-
-    @property
-    def is_default(self) -> bool:
-        """Return whether it leads everywhere."""
-        return self.dst.prefixlen == 0
-
-    @property
-    def place(self) -> tuple[int, IPNetwork, int]:
-        """
-        What the kernel lets exist once, but for next hops that share the load.
-
-        Table, destination and metric.
-        """
-        return (self.table, self.dst, self.metric)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """
-    A rule `[from SRC] [fwmark MARK] lookup TABLE`. A wanted rule without a priority takes any.
-
-    `more` = it looks at other things too, so it is none of ours.
-    """
-
-    family: int
-    table: int
-    priority: int | None = None
-    src: IPNetwork | None = None
-    mark: int | None = None
-    more: bool = False
-
-    @property
-    def selector(self) -> tuple[int, int, IPNetwork | None, int | None, bool]:
-        """All but the priority."""
-        return (self.family, self.table, self.src, self.mark, self.more)
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """
-    A link-layer address that is known. Wanted ones are permanent.
-
-    Found ones may have learned `mac`, or have none.
-    """
-
-    ip: IPAddress
-    dev: str
-    mac: str
-    permanent: bool = True
+from spiderpool.model.netns import Address, Link, Neighbour, Route, Rule
 
 
 class Kind(enum.StrEnum):

@@ -21,19 +21,8 @@ from spiderpool.datapath.layout import (
     extra_nics,
     other_families,
 )
-from spiderpool.datapath.namespace import (
-    IPV4,
-    IPV6,
-    MAIN_TABLE,
-    Item,
-    Neighbour,
-    Picture,
-    Plan,
-    Route,
-    Rule,
-    View,
-    Wanted,
-)
+from spiderpool.datapath.namespace import Item, Picture, Plan, View, Wanted
+from spiderpool.model.netns import IPV4, IPV6, MAIN_TABLE, Neighbour, Route, Rule
 
 
 def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAddress] = ()) -> Plan:
@@ -96,9 +85,7 @@ def _of_node(view: View, ips: set[IPAddress]) -> Iterable[Item]:
 
 
 def _is_node_rule(rule: Rule) -> bool:
-    return (
-        rule.priority == NODE_PRIORITY and rule.src is None and rule.mark is None and not rule.more
-    )
+    return rule.priority == NODE_PRIORITY and rule.is_unconditional
 
 
 def _mark_rules(pod: Picture) -> list[Rule]:

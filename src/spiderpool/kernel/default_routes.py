@@ -10,11 +10,10 @@ import socket
 from collections.abc import Collection, Sequence
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.datapath.coordinator_plan import DEFAULTS
-from spiderpool.datapath.namespace import MAIN_TABLE, Route
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.rtnetlink import GET_ROUTE, MISSING, Refusal, RouteSocket
+from spiderpool.model.netns import ANYWHERE, MAIN_TABLE, Route
 
 
 def move_default_routes(ifname: str, remove: Collection[int], add: Sequence[IPAddress]) -> bool:
@@ -77,7 +76,7 @@ def _dump(netlink: RouteSocket, family: int) -> list[bytes]:
 
 
 def _add(netlink: RouteSocket, ifname: str, index: int, gateway: IPAddress) -> None:
-    route = Route(DEFAULTS[gateway.version], ifname, gateway=gateway)
+    route = Route(ANYWHERE[gateway.version], ifname, gateway=gateway)
     try:
         netlink.change([wire.make_route(route, index)])
     except Refusal as error:

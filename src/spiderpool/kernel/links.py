@@ -6,9 +6,9 @@ They belong into `Namespaces.run`.
 
 from __future__ import annotations
 
-from spiderpool.datapath.namespace import Link
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.rtnetlink import GET_LINK, RouteSocket
+from spiderpool.model.netns import Link
 
 
 def read_links() -> dict[str, Link]:

@@ -21,8 +21,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.datapath.namespace import IPV4, IPV6
 from spiderpool.errors import SpiderpoolError
+from spiderpool.model.netns import IPV4, IPV6
 
 WAIT_S: Final = 0.1  # for an answer; the reference's
 CONFLICT_TRIES: Final = 2  # a lost frame must not look like a free address

@@ -16,16 +16,9 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.datapath.coordinator_plan import DISABLE_IPV6, RP_FILTER
 from spiderpool.datapath.diff import Drop, Operation, Put
 from spiderpool.datapath.namespace import (
-    IPV4,
-    IPV6,
-    Address,
     Item,
     Kind,
-    Link,
-    Neighbour,
     Picture,
-    Route,
-    Rule,
     Setting,
     VethPair,
     View,
@@ -47,6 +40,7 @@ from spiderpool.kernel.rtnetlink import (
     RouteSocket,
     containing,
 )
+from spiderpool.model.netns import IPV4, IPV6, Address, Link, Neighbour, Route, Rule
 
 SYSCTLS: Final = (RP_FILTER, DISABLE_IPV6)
 _PAIRED: Final = frozenset({"veth", "netkit"})  # kinds whose `peer` is the other end
@@ -189,11 +183,7 @@ def look_at_node(
     items |= rules
     # All tables that a rule looks up without a condition: the pods' own is among them, whatever its
     # number.
-    tables = {
-        (rule.family, rule.table)
-        for rule in rules
-        if rule.src is None and rule.mark is None and not rule.more
-    }
+    tables = {(rule.family, rule.table) for rule in rules if rule.is_unconditional}
     if host_table is not None:
         tables |= {(ip.version, host_table) for ip in known}
     for family, table in sorted(tables):
@@ -430,7 +420,9 @@ def describe(item: Item) -> str:
             return f"route {item.dst}{via} dev {item.dev} table {item.table}"
         case Rule():
             source = f" from {item.src}" if item.src else ""
+            to = f" to {item.dst}" if item.dst else ""
             mark = f" fwmark {item.mark:#x}" if item.mark else ""
-            return f"rule{source}{mark} lookup {item.table} (IPv{item.family})"
+            iif = f" iif {item.iif}" if item.iif else ""
+            return f"rule{source}{to}{mark}{iif} lookup {item.table} (IPv{item.family})"
         case Neighbour():
             return f"neighbour {item.ip} dev {item.dev} lladdr {item.mac}"

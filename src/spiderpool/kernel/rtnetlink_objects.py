@@ -10,20 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
-from spiderpool.datapath.namespace import (
-    IPV4,
-    IPV6,
-    LINK_SCOPE,
-    Address,
-    Item,
-    Kind,
-    Link,
-    Neighbour,
-    Route,
-    Rule,
-    Setting,
-    VethPair,
-)
+from spiderpool.datapath.namespace import Item, Kind, Setting, VethPair
 from spiderpool.kernel.rtnetlink import (
     APPEND,
     CREATE,
@@ -49,6 +36,18 @@ from spiderpool.kernel.rtnetlink import (
     read_short_number,
     read_text,
     text,
+)
+from spiderpool.model.netns import (
+    ALL_MARKS,
+    IPV4,
+    IPV6,
+    LINK_SCOPE,
+    LOCAL_TABLE,
+    Address,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
 )
 
 FAMILIES: Final = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
@@ -77,14 +76,33 @@ _UNICAST: Final = 1
 _PROTO_BOOT: Final = 3  # as Go's netlink library and ip(8) write routes that nobody manages
 _RTNH_F_ONLINK: Final = 0x4
 _RTM_F_CLONED: Final = 0x200
-_LOCAL_TABLE: Final = 255
-_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
-_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 13, 14
+_FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_FWMARK = 1, 2, 3, 6, 10
+_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = (
+    13,
+    14,
+    15,
+    16,
+    21,
+)
+_RULE_KEYS: Final = {
+    _FRA_DST,
+    _FRA_SRC,
+    _FRA_IIFNAME,
+    _FRA_PRIORITY,
+    _FRA_FWMARK,
+    _FRA_TABLE,
+    _FRA_FWMASK,
+} | {
+    _FRA_SUPPRESS_IFGROUP,
+    _FRA_SUPPRESS_PREFIXLEN,
+    _FRA_PROTOCOL,
+}
 _TO_TABLE: Final = 1
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
 _PERMANENT, _STALE = 0x80, 0x04
+_MISSING: Final = 0x01 | 0x20  # NUD_INCOMPLETE, NUD_FAILED
 _PROXY: Final = 0x8
-_ALL: Final = 0xFFFFFFFF
+_OFF: Final = 0xFFFFFFFF  # -1, of a suppressor
 _WORD: Final = 0xFF
 
 NameOf = Callable[[int], str]
@@ -201,12 +219,7 @@ def read_routes(data: bytes, name_of: NameOf) -> Iterable[Route]:
     family, length, _, _, table, _, scope, kind, flags = _ROUTE.unpack_from(data)
     found = attributes(data, _ROUTE.size)
     table = read_number(found.get(_RTA_TABLE)) or table
-    if (
-        family not in _VERSIONS
-        or kind != _UNICAST
-        or table == _LOCAL_TABLE
-        or flags & _RTM_F_CLONED
-    ):
+    if family not in _VERSIONS or kind != _UNICAST or table == LOCAL_TABLE or flags & _RTM_F_CLONED:
         return
     dst = _network(family, found.get(_RTA_DST), length)
     for index, gateway, hop_flags in _hops(found, flags):
@@ -235,24 +248,24 @@ def read_rule(data: bytes) -> Rule | None:
     if family not in _VERSIONS:
         return None
     found = attributes(data, _RULE.size)
-    known = {_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL}
-    known |= {_FRA_SUPPRESS_PREFIXLEN, _FRA_SUPPRESS_IFGROUP}
-    mask = read_number(found.get(_FRA_FWMASK))
-    mark = read_number(found.get(_FRA_FWMARK))
+    mark, mask = read_number(found.get(_FRA_FWMARK)), read_number(found.get(_FRA_FWMASK))
+    if mark is None and mask is not None:
+        mark = 0  # the kernel leaves it out
     suppresses = any(
-        read_number(found.get(key)) not in {None, _ALL}
+        read_number(found.get(key)) not in {None, _OFF}
         for key in (_FRA_SUPPRESS_PREFIXLEN, _FRA_SUPPRESS_IFGROUP)
     )
-    more = bool(
-        set(found) - known or dst_length or tos or flags or action != _TO_TABLE or suppresses
-    )
+    more = bool(found.keys() - _RULE_KEYS or tos or flags or action != _TO_TABLE or suppresses)
     return Rule(
         family=_VERSIONS[family],
         table=read_number(found.get(_FRA_TABLE)) or table,
         priority=read_number(found.get(_FRA_PRIORITY)) or 0,
         src=_network(family, found[_FRA_SRC], src_length) if _FRA_SRC in found else None,
         mark=mark,
-        more=more or (mark is not None and mask not in {None, _ALL}),
+        dst=_network(family, found[_FRA_DST], dst_length) if _FRA_DST in found else None,
+        mask=ALL_MARKS if mask is None else mask,
+        iif=read_text(found.get(_FRA_IIFNAME)),
+        more=more,
     )
 
 
@@ -262,9 +275,12 @@ def read_neighbour(data: bytes, name_of: NameOf) -> Neighbour | None:
     found = attributes(data, _NEIGHBOUR.size)
     if family not in _VERSIONS or flags & _PROXY or _NDA_DST not in found:
         return None
-    mac = found.get(_NDA_LLADDR, b"").hex(":")
     return Neighbour(
-        _ip(family, found[_NDA_DST]), name_of(index), mac, permanent=bool(state & _PERMANENT)
+        ip=_ip(family, found[_NDA_DST]),
+        dev=name_of(index),
+        mac=found.get(_NDA_LLADDR, b"").hex(":"),
+        permanent=bool(state & _PERMANENT),
+        missing=bool(state & _MISSING),
     )
 
 
@@ -463,16 +479,20 @@ def _route(item: Route, index: int, *, wildcard: bool = False) -> bytes:
 
 def _rule(item: Rule) -> bytes:
     table = item.table if item.table <= _WORD else 0
-    length = 0 if item.src is None else item.src.prefixlen
-    body = _RULE.pack(FAMILIES[item.family], 0, length, 0, table, 0, 0, _TO_TABLE, 0) + number(
+    dst, src = (0 if network is None else network.prefixlen for network in (item.dst, item.src))
+    body = _RULE.pack(FAMILIES[item.family], dst, src, 0, table, 0, 0, _TO_TABLE, 0) + number(
         _FRA_TABLE, item.table
     )
     if item.priority is not None:
         body += number(_FRA_PRIORITY, item.priority)
     if item.src is not None:
         body += attribute(_FRA_SRC, item.src.network_address.packed)
+    if item.dst is not None:
+        body += attribute(_FRA_DST, item.dst.network_address.packed)
     if item.mark is not None:
-        body += number(_FRA_FWMARK, item.mark) + number(_FRA_FWMASK, _ALL)
+        body += number(_FRA_FWMARK, item.mark) + number(_FRA_FWMASK, item.mask)
+    if item.iif:
+        body += text(_FRA_IIFNAME, item.iif)
     return body
 
 

@@ -14,18 +14,8 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Final
 
-from spiderpool.connectivity.survey import (
-    ALL_MARKS,
-    LOCAL,
-    MAIN,
-    Counter,
-    Ends,
-    Link,
-    NamespaceSurvey,
-    Route,
-    Rule,
-    Tracked,
-)
+from spiderpool.connectivity.survey import Counter, Ends, NamespaceSurvey, Tracked
+from spiderpool.model.netns import LOCAL_TABLE, MAIN_TABLE, Address, Link, Route, Rule
 
 POD1, POD2, POD2_NET1, POD3 = "10.233.100.1", "10.233.101.2", "10.7.200.1", "10.7.200.2"
 NODE1, NODE2, NODE3 = "10.7.168.71", "10.7.168.72", "10.7.168.73"
@@ -37,22 +27,28 @@ BORN: Final = (
 )
 
 
-def routes(text: str, table: str = MAIN) -> tuple[Route, ...]:
+TABLES: Final = {"local": LOCAL_TABLE, "main": MAIN_TABLE, "default": 253}
+
+Nic = tuple[Link, tuple[Address, ...]]
+"""An interface with its addresses."""
+
+
+def routes(text: str, table: int = MAIN_TABLE) -> tuple[Route, ...]:
     """Read lines of `ip route`."""
     return tuple(_route(line.split(), table) for line in text.splitlines() if line.strip())
 
 
-def _route(words: list[str], table: str) -> Route:
+def _route(words: list[str], table: int) -> Route:
     kind = words.pop(0) if words[0] in {"blackhole", "unreachable"} else "unicast"
     pairs = dict(pairwise(words))
     via, source = pairs.get("via"), pairs.get("src")
     return Route(
-        destination=ip_network("0.0.0.0/0" if words[0] == "default" else words[0]),
-        device=pairs.get("dev", ""),
-        via=ip_address(via) if via else None,
+        dst=ip_network("0.0.0.0/0" if words[0] == "default" else words[0]),
+        dev=pairs.get("dev", ""),
+        gateway=ip_address(via) if via else None,
         table=table,
         type=kind,
-        source=ip_address(source) if source else None,
+        src=ip_address(source) if source else None,
     )
 
 
@@ -69,40 +65,52 @@ def _rule(line: str) -> Rule:
     return Rule(
         priority=int(priority),
         family=4,
-        table=pairs["lookup"],
-        source=None if source == "all" else ip_network(source),
+        table=table_number(pairs["lookup"]),
+        src=None if source == "all" else ip_network(source),
         mark=int(pairs["fwmark"], 16) if "fwmark" in pairs else None,
-        mask=ALL_MARKS,
     )
 
 
-def link(name: str, index: int, *addresses: str, kind: str = "", peer: int | None = None) -> Link:
-    """Make an interface."""
-    return Link(name, index, kind, peer, tuple(map(ip_address, addresses)))
+def table_number(name: str) -> int:
+    """Return the number of a routing table."""
+    return TABLES[name] if name in TABLES else int(name)
+
+
+def link(name: str, index: int, *addresses: str, kind: str = "", peer: int | None = None) -> Nic:
+    """Make an interface with addresses."""
+    return Link(index, name, kind=kind, peer=peer), tuple(
+        Address(name, ip_address(ip), 32) for ip in addresses
+    )
 
 
 def station(
-    node: str, pod: str, links: tuple[Link, ...], extra_rules: str = "", **tables: str
+    node: str, pod: str, nics: tuple[Nic, ...], extra_rules: str = "", **tables: str
 ) -> NamespaceSurvey:
     """Make a namespace from links, rules besides those it is born with, and tables (`main`, `t100` …)."""
-    own = tuple(_own(links))
+    addresses = tuple(address for _, own in nics for address in own)
     shown = tuple(
-        route for name, text in tables.items() for route in routes(text, name.removeprefix("t"))
+        route
+        for name, text in tables.items()
+        for route in routes(text, table_number(name.removeprefix("t")))
     )
     return NamespaceSurvey(
-        node, pod, links, rules=rules(f"{BORN}\n{extra_rules}"), routes=(*own, *shown)
+        node,
+        pod,
+        tuple(made for made, _ in nics),
+        addresses,
+        rules(f"{BORN}\n{extra_rules}"),
+        (*_own(addresses), *shown),
     )
 
 
-def _own(links: tuple[Link, ...]) -> Iterator[Route]:
+def _own(addresses: tuple[Address, ...]) -> Iterator[Route]:
     """Return what the kernel writes into the table `local` for addresses."""
-    for each in links:
-        for address in each.addresses:
-            yield Route(ip_network(address), each.name, table=LOCAL, type="local")
+    for address in addresses:
+        yield Route(ip_network(address.ip), address.dev, table=LOCAL_TABLE, type="local")
 
 
 def node(
-    number: int, address: str, links: tuple[Link, ...], pods: str, table500: str = ""
+    number: int, address: str, nics: tuple[Nic, ...], pods: str, table500: str = ""
 ) -> NamespaceSurvey:
     """Make a node: the underlay's NIC, routes to the other nodes' pods, the rule of table 500."""
     others = {1: NODE1, 2: NODE2, 3: NODE3}
@@ -114,7 +122,7 @@ def node(
         blackhole 10.233.{99 + number}.0/26
         {remote}
         {pods}"""
-    everything = (link("ens192", 2, address), *links)
+    everything = (link("ens192", 2, address), *nics)
     return station(
         f"node{number}", "", everything, "1000: from all lookup 500", main=main, t500=table500
     )

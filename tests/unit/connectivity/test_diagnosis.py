@@ -9,7 +9,8 @@ import pytest
 
 from spiderpool.connectivity.diagnosis import Flow, Reason, diagnose
 from spiderpool.connectivity.matrix import Stage, Transfer
-from spiderpool.connectivity.survey import NamespaceSurvey, Neighbour
+from spiderpool.connectivity.survey import NamespaceSurvey
+from spiderpool.model.netns import Neighbour
 from tests.unit.connectivity.simulation import (
     INVALID_DROP,
     POD1,
@@ -105,7 +106,8 @@ def test_a_dead_target_is_not_blamed_on_the_rule() -> None:
 def test_no_neighbour() -> None:
     """Where an address does not answer, the station that asked for it is named."""
     node1 = replace(
-        SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("INCOMPLETE",)),)
+        SIMULATION[0],
+        neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", permanent=False, missing=True),),
     )
 
     found = diagnose(

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spiderpool.connectivity.packet_path import End, find_route, walk
-from spiderpool.connectivity.survey import NamespaceSurvey, Neighbour, Route
+from spiderpool.connectivity.survey import NamespaceSurvey
+from spiderpool.model.netns import Neighbour, Route
 from tests.unit.connectivity.simulation import (
     NODE1,
     NODE2_STATION,
@@ -117,7 +118,7 @@ def test_own_node_by_table_500() -> None:
         main="default via 169.254.1.1 dev eth0",
     )
     node2 = replace(
-        NODE2_STATION, links=(*NODE2_STATION.links, link("cali4", 14, kind="veth", peer=5))
+        NODE2_STATION, links=(*NODE2_STATION.links, link("cali4", 14, kind="veth", peer=5)[0])
     )
     world = (node2, pod, POD2_STATION)
 
@@ -243,7 +244,7 @@ def test_reverse_path_probes(address: str, source: str | None, mark: int, expect
     route = find_route(pod, ip_address(address), ip_address(source) if source else None, "", mark)
 
     assert route is not None
-    assert expected == f"{route.via} {route.device}"
+    assert expected == f"{route.gateway} {route.dev}"
 
 
 def test_metric_decides_between_equal_routes() -> None:
@@ -284,7 +285,8 @@ def test_blackhole() -> None:
 def test_no_neighbour() -> None:
     """An address that nobody answers for ends the way at whoever asked for it."""
     node1 = replace(
-        SIMULATION[0], neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", ("FAILED",)),)
+        SIMULATION[0],
+        neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", permanent=False, missing=True),),
     )
     done = walk((node1, *SIMULATION[1:]), POD1_STATION, ends(POD1, "10.7.200.99"))
 

@@ -10,10 +10,6 @@ import pytest
 from spiderpool.connectivity.survey import (
     Counter,
     Ends,
-    Link,
-    Neighbour,
-    Route,
-    Rule,
     Tracked,
     drops_invalid,
     read_conntrack,
@@ -21,6 +17,7 @@ from spiderpool.connectivity.survey import (
     read_surveys,
 )
 from spiderpool.errors import Undecodable
+from spiderpool.model.netns import LOCAL_TABLE, MAIN_TABLE, Address, Link, Neighbour, Route, Rule
 
 
 def ends(source: str, source_port: int, destination: str, destination_port: int) -> Ends:
@@ -37,6 +34,10 @@ SURVEY = {
             "ifindex": 4,
             "link_index": 13,
             "ifname": "veth0",
+            "flags": ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"],
+            "mtu": 1480,
+            "txqlen": 500,
+            "address": "ee:ee:ee:ee:ee:ee",
             "link_netnsid": 0,
             "linkinfo": {"info_kind": "veth"},
             "addr_info": [{"family": "inet6", "local": "fe80::1", "prefixlen": 64}, {}],
@@ -56,7 +57,15 @@ SURVEY = {
     ],
     "rules6": [{"priority": 32766, "src": "all", "table": "main"}],
     "routes4": [
-        {"dst": "default", "gateway": "10.7.0.1", "dev": "eth0", "flags": []},
+        {"dst": "default", "gateway": "10.7.0.1", "dev": "eth0", "flags": ["onlink"]},
+        {
+            "dst": "10.7.0.0/16",
+            "dev": "eth0",
+            "protocol": "kernel",
+            "scope": "link",
+            "prefsrc": "10.7.200.2",
+            "flags": [],
+        },
         {"type": "blackhole", "dst": "10.233.100.0/26", "flags": []},
         {
             "type": "local",
@@ -80,7 +89,10 @@ SURVEY = {
             "dev": "veth0",
             "lladdr": "ee:ee:ee:ee:ee:ee",
             "state": ["PERMANENT"],
-        }
+        },
+        {"dst": "10.7.0.9", "dev": "eth0", "state": ["INCOMPLETE"]},
+        {"dst": "10.7.0.8", "dev": "eth0", "state": ["FAILED"]},
+        {"dst": "10.7.0.1", "dev": "eth0", "lladdr": "02:00:00:00:00:01", "state": ["STALE"]},
     ],
     "rp_filter": {"all": 0, "eth0": 2},
 }
@@ -91,25 +103,87 @@ def test_survey() -> None:
     (found,) = read_surveys(json.dumps([SURVEY]))
 
     assert ("node3", "pod3", "pod pod3") == (found.node, found.pod, found.name)
-    assert (Link("veth0", 4, "veth", 13, (ip_address("fe80::1"),)),) == found.links
+    mac = "ee:ee:ee:ee:ee:ee"
     assert (
-        Rule(0, 4, "local"),
-        Rule(998, 4, "main", ip_network("10.2.0.0/16"), ip_network("10.3.0.1/32"), entered="a"),
-        Rule(1000, 4, "100", mark=1, mask=0xFF),
-        Rule(32766, 6, "main"),
-    ) == found.rules
+        Link(4, "veth0", mac, 1480, up=True, shared=True, tx_queue_len=500, peer=13, kind="veth"),
+    ) == found.links
+    assert (Address("veth0", ip_address("fe80::1"), 64),) == found.addresses
     assert (
-        Route(ip_network("0.0.0.0/0"), "eth0", ip_address("10.7.0.1")),
-        Route(ip_network("10.233.100.0/26"), type="blackhole"),
-        Route(
-            ip_network("10.7.200.2/32"), "eth0", None, "local", "local", ip_address("10.7.200.2")
+        Rule(4, LOCAL_TABLE, 0),
+        Rule(
+            4,
+            MAIN_TABLE,
+            998,
+            src=ip_network("10.2.0.0/16"),
+            dst=ip_network("10.3.0.1/32"),
+            iif="a",
         ),
-        Route(ip_network("::/0"), "net1", ip_address("fd00::1"), "100", metric=1024),
+        Rule(4, 100, 1000, mark=1, mask=0xFF),
+        Rule(6, MAIN_TABLE, 32766),
+    ) == found.rules
+    source = ip_address("10.7.200.2")
+    assert (
+        Route(ip_network("0.0.0.0/0"), "eth0", gateway=ip_address("10.7.0.1"), onlink=True),
+        Route(ip_network("10.7.0.0/16"), "eth0", src=source, scope=253),
+        Route(ip_network("10.233.100.0/26"), type="blackhole"),
+        Route(ip_network("10.7.200.2/32"), "eth0", LOCAL_TABLE, src=source, type="local"),
+        Route(ip_network("::/0"), "net1", 100, gateway=ip_address("fd00::1"), metric=1024),
     ) == found.routes
-    assert (Neighbour(ip_address("10.7.168.73"), "veth0", ("PERMANENT",)),) == found.neighbours
-    assert not found.neighbours[0].is_missing
+    assert Neighbour(ip_address("10.7.168.73"), "veth0", mac, permanent=True) == found.neighbours[0]
+    assert [False, True, True, False] == [each.missing for each in found.neighbours]
+    assert [True, False, False, False] == [each.permanent for each in found.neighbours]
     assert 2 == found.reverse_filter("eth0")
     assert 0 == found.reverse_filter("veth0")
+
+
+def test_links_of_one_namespace() -> None:
+    """A parent or other end in the same namespace is named by the tool, and becomes its number."""
+    links = [
+        {
+            "ifindex": 2,
+            "ifname": "ens192",
+            "flags": ["BROADCAST", "MULTICAST"],
+            "mtu": 1500,
+            "txqlen": 1000,
+        },
+        {
+            "ifindex": 5,
+            "link": "ens192",
+            "ifname": "ens192.100",
+            "linkinfo": {
+                "info_kind": "vlan",
+                "info_data": {"protocol": "802.1Q", "id": 100, "flags": ["REORDER_HDR"]},
+            },
+        },
+        {
+            "ifindex": 6,
+            "link": None,
+            "ifname": "tun0",
+            "linkinfo": {"info_kind": "ipip", "info_data": {"proto": "ipip"}},
+        },
+    ]
+    (found,) = read_surveys(json.dumps([{"node": "node1", "links": links}]))
+
+    assert Link(2, "ens192", up=False, shared=False) == found.links[0]
+    assert [(None, None), (2, 100), (None, None)] == [
+        (link.peer, link.vlan_id) for link in found.links
+    ]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"priority": 1, "src": "all", "ipproto": "tcp", "action": "unreachable"},
+        {"priority": 1, "not": None, "src": "10.1.0.0", "srclen": 16, "table": "100"},
+        {"priority": 1, "src": "all", "oif": "eth0", "table": "100"},
+        {"priority": 1, "src": "all", "goto": 32766},
+    ],
+)
+def test_rules_that_are_more(rule: dict[str, object]) -> None:
+    """A rule that looks at other things than the model has, or does something else, says so."""
+    (found,) = read_surveys(json.dumps([{"node": "node1", "rules4": [rule]}]))
+
+    assert [True] == [each.more for each in found.rules]
 
 
 @pytest.mark.parametrize(

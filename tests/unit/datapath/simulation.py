@@ -10,29 +10,32 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.datapath.coordinator_plan import DEFAULTS, plan_attachment
+from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.diff import Operation, applied, diff
 from spiderpool.datapath.layout import VETH, host_end_name
 from spiderpool.datapath.namespace import (
-    IPV6,
-    LINK_SCOPE,
-    MAIN_TABLE,
-    Address,
     Item,
     Kind,
-    Link,
-    Neighbour,
     Picture,
     Plan,
-    Route,
-    Rule,
     Setting,
     VethPair,
     View,
     link_settings,
 )
 from spiderpool.datapath.removal import plan_removal
+from spiderpool.model.netns import (
+    ANYWHERE,
+    IPV6,
+    LINK_SCOPE,
+    MAIN_TABLE,
+    Address,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+)
 
 CONTAINER = "db6cd3880ab1234567890"
 CALI = "calicd43bf782ac"
@@ -90,7 +93,7 @@ class Simulation:
             gateway = ip_address(text)
             self.pod |= {
                 Route(
-                    DEFAULTS[gateway.version],
+                    ANYWHERE[gateway.version],
                     name,
                     gateway=gateway,
                     metric=1024 * (gateway.version == IPV6),

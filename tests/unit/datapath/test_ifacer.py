@@ -23,8 +23,8 @@ from spiderpool.datapath.ifacer import (
     read_options,
     undo_steps,
 )
-from spiderpool.datapath.namespace import Link
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.netns import Link
 
 BOND = {"name": "bond0", "mode": 1, "options": ""}
 

@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, PolicyRoute
 from spiderpool.datapath.diff import Drop, Put, applied, diff, undone
-from spiderpool.datapath.namespace import (
-    MAIN_TABLE,
-    Item,
-    Kind,
-    Neighbour,
-    Route,
-    Rule,
-    Setting,
-    Wanted,
-)
+from spiderpool.datapath.namespace import Item, Kind, Setting, Wanted
+from spiderpool.model.netns import MAIN_TABLE, Neighbour, Route, Rule
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation
 
 IPS = st.ip_addresses(v=4)

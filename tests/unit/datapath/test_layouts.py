@@ -11,7 +11,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
-from spiderpool.datapath.namespace import Kind, Route, Setting
+from spiderpool.datapath.namespace import Kind, Setting
+from spiderpool.model.netns import Route
 from tests.unit.datapath.simulation import (
     HIJACK,
     NODE_ADDRESSES,

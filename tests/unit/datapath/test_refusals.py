@@ -14,8 +14,9 @@ import pytest
 from spiderpool.datapath.coordinator_plan import fixed_mac, plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode, PolicyRoute
 from spiderpool.datapath.mangle_rules import RULES, missing_rules, present_rules, restore_input
-from spiderpool.datapath.namespace import Address, Item, Kind, Plan, Route, Setting
+from spiderpool.datapath.namespace import Item, Kind, Plan, Setting
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.netns import Address, Route
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import overlay, underlay_one, underlay_two
 

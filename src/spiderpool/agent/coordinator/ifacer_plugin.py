@@ -23,10 +23,10 @@ from spiderpool.datapath.ifacer import (
     read_interface_request,
     undo_steps,
 )
-from spiderpool.datapath.namespace import Link
 from spiderpool.errors import CheckFailed, SpiderpoolError
 from spiderpool.kernel.links import read_links
 from spiderpool.kernel.node_links import apply_step
+from spiderpool.model.netns import Link
 
 log = structlog.get_logger(__name__)
 

@@ -33,7 +33,7 @@ from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
 from spiderpool.datapath.diff import Operation, Put, diff, undone
 from spiderpool.datapath.layout import VETH, host_end_name
-from spiderpool.datapath.namespace import Kind, Plan, Rule, Setting, VethPair, View
+from spiderpool.datapath.namespace import Kind, Plan, Setting, VethPair, View
 from spiderpool.datapath.removal import plan_removal
 from spiderpool.errors import (
     BadEnvironment,
@@ -48,6 +48,7 @@ from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.neighbour_probe import announce
 from spiderpool.kernel.pod_network import Wires, describe
 from spiderpool.kernel.rtnetlink import RouteSocket
+from spiderpool.model.netns import Rule
 
 # Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the
 # event loop from its turns.

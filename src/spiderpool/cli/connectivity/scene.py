@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.kubernetes.core import Event, Namespace
 from spiderpool.cli.connectivity.manifests import (
     LABEL,
@@ -27,7 +28,7 @@ from spiderpool.cli.connectivity.manifests import (
     render_pod,
     render_service,
 )
-from spiderpool.connectivity.matrix import Goal, IPAddress, Kind
+from spiderpool.connectivity.matrix import Goal, Kind
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Cluster
 

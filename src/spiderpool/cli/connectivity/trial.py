@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.cli.agents import AgentPod
 from spiderpool.cli.connectivity.manifests import (
     CONTAINER,
@@ -26,7 +27,7 @@ from spiderpool.cli.connectivity.manifests import (
 )
 from spiderpool.cli.connectivity.scene import Scene
 from spiderpool.connectivity.diagnosis import Diagnosis, Flow, Reason, diagnose
-from spiderpool.connectivity.matrix import Case, Goal, IPAddress, Kind, Result, Stage, Transfer
+from spiderpool.connectivity.matrix import Case, Goal, Kind, Result, Stage, Transfer
 from spiderpool.connectivity.survey import NamespaceSurvey, read_surveys
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient

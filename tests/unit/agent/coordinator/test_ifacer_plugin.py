@@ -13,8 +13,8 @@ from spiderpool.agent.api.server import Peer
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.cni.request import Call, CniArgs
 from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, Remove, SetUp, Step
-from spiderpool.datapath.namespace import Link
 from spiderpool.errors import CheckFailed, InvalidRequest, SpiderpoolError, Unsupported
+from spiderpool.model.netns import Link
 
 
 class Node:
