@@ -124,7 +124,7 @@ def _open(ifname: str, family: int) -> socket.socket:
     except OSError as error:
         link.close()
         raise SpiderpoolError(
-            f"interface {ifname}: {error.strerror}; neighbours cannot be asked"
+            f"interface {ifname}: {error.strerror or error}; neighbours cannot be asked"
         ) from error
     return link
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, Remove, SetUp, Step, Value
-from spiderpool.errors import InvalidRequest, SpiderpoolError, Unsupported
+from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, Unsupported
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.rtnetlink import (
     Message,
@@ -72,7 +72,7 @@ def apply_step(step: Step) -> None:
     Raises:
         InvalidRequest: an option of a bond has a value that the kernel has no room for.
         Unsupported: the kernel has no such interfaces.
-        SpiderpoolError: the kernel refuses; what, and why.
+        SpiderpoolError: an interface does not exist, or the kernel refuses; what, and why.
     """
     what, kind = _title(step)
     try:
@@ -86,8 +86,8 @@ def apply_step(step: Step) -> None:
                 f"{what}: the kernel of this node has no {MODULES[kind]}: {error.message}"
             ) from error
         raise SpiderpoolError(f"{what}: {error.message}") from error
-    except OSError as error:
-        raise SpiderpoolError(f"{what}: {error.strerror}") from error
+    except NotFound as error:
+        raise SpiderpoolError(f"{what}: {error.message}") from error
 
 
 def _title(step: Step) -> tuple[str, str]:
@@ -113,14 +113,14 @@ def _messages(step: Step) -> list[Message]:
     """
     match step:
         case SetUp():
-            return [wire.set_up(socket.if_nametoindex(step.name))]
+            return [wire.set_up(_index(step.name))]
         case MakeVlan():
-            return [vlan_message(step, socket.if_nametoindex(step.parent))]
+            return [vlan_message(step, _index(step.parent))]
         case MakeBond():
             return [bond_message(step.bond)]
         case Enslave():
-            index = socket.if_nametoindex(step.name)
-            master = wire.set_master(index, socket.if_nametoindex(step.bond))
+            index = _index(step.name)
+            master = wire.set_master(index, _index(step.bond))
             return [wire.set_up(index, up=False), master, wire.set_up(index)]
         case Remove():
             return _removal(step.name)
@@ -129,9 +129,17 @@ def _messages(step: Step) -> list[Message]:
 def _removal(name: str) -> list[Message]:
     """Return what removes an interface; nothing for one that is not there."""
     try:
-        return [wire.remove_link(socket.if_nametoindex(name))]
-    except OSError:
+        return [wire.remove_link(_index(name))]
+    except NotFound:
         return []
+
+
+def _index(name: str) -> int:
+    """Return the index of an interface. Raises `NotFound`."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise NotFound(f"interface {name} does not exist") from None
 
 
 def vlan_message(step: MakeVlan, parent_index: int) -> Message:
@@ -147,7 +155,7 @@ def bond_message(bond: Bond) -> Message:
 
     Raises:
         InvalidRequest: a number is larger than the kernel's field for it.
-        OSError: an interface among the options does not exist.
+        NotFound: an interface among the options does not exist.
     """
     options = (_option(key, value) for key, value in bond.options)
     return wire.make_link(bond.name, "bond", small_number(BOND_MODE, bond.mode), *options)
@@ -164,7 +172,7 @@ def _option(key: str, value: Value) -> bytes:
     if key == "ad_actor_system":
         return attribute(AD_ACTOR_SYSTEM, bytes.fromhex(str(value).replace(":", "")))
     kind, bits = BOND_NUMBERS[key]
-    known = socket.if_nametoindex(value) if isinstance(value, str) else value
+    known = _index(value) if isinstance(value, str) else value
     if known >= 1 << bits:
         raise InvalidRequest(
             f"ifacer: bond.options: {key} is {known}; the kernel takes numbers up to {(1 << bits) - 1}"

@@ -10,6 +10,7 @@ Source: netlink(7), rtnetlink(7); numbers are those of the kernel's uapi headers
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -233,17 +234,22 @@ class RouteSocket:
 
 def _open() -> socket.socket:
     """Open a routing socket in the network namespace of this thread."""
-    opened = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-    )
     try:
-        opened.settimeout(_TIMEOUT_S)
-        for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
-            opened.setsockopt(_SOL_NETLINK, option, 1)
-        opened.bind((0, 0))
-    except BaseException:
-        opened.close()
-        raise
+        with contextlib.ExitStack() as undo:
+            opened = undo.enter_context(
+                socket.socket(
+                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+                )
+            )
+            opened.settimeout(_TIMEOUT_S)
+            for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):  # the last one since Linux 4.20
+                opened.setsockopt(_SOL_NETLINK, option, 1)
+            opened.bind((0, 0))
+            undo.pop_all()
+    except OSError as error:
+        raise SpiderpoolError(
+            f"a routing socket (Linux 4.20 or later) cannot be opened: {error.strerror}"
+        ) from error
     return opened
 
 

@@ -172,7 +172,7 @@ def read_link(data: bytes) -> Link:
         up=bool(flags & _UP),
         shared=flags & shared == shared,
         tx_queue_len=read_number(found.get(_IFLA_TXQLEN)) or 0,
-        peer=read_number(found.get(_IFLA_LINK)),
+        peer=read_number(found.get(_IFLA_LINK)) or None,
         kind=kind,
         vlan_id=read_short_number(attributes(info.get(_IFLA_INFO_DATA, b""), 0).get(_IFLA_VLAN_ID))
         if kind == "vlan"

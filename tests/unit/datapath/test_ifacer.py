@@ -192,6 +192,8 @@ def test_options(text: str, options: tuple[Any, ...]) -> None:
         ("lacp_rate=quick", "lacp_rate is 'quick'; write a number or one of slow, fast"),
         ("ad_actor_system=5", "ad_actor_system is '5'; write a MAC"),
         ("arp_ip_target=[", "arp_ip_target is '['"),
+        ("arp_ip_target=fd00::1", "arp_ip_target is 'fd00::1'; write"),
+        ('arp_ip_target=["10.6.0.1", "gateway"]', "arp_ip_target is"),
     ],
 )
 def test_wrong_options(text: str, words: str) -> None:

@@ -6,7 +6,9 @@ import struct
 
 import pytest
 
+from spiderpool.datapath.ifacer import OPTIONS as KNOWN
 from spiderpool.datapath.ifacer import Bond, MakeVlan, read_options
+from spiderpool.errors import InvalidRequest
 from spiderpool.kernel import node_links
 from spiderpool.kernel.node_links import bond_message, vlan_message
 from spiderpool.kernel.rtnetlink import Message
@@ -68,3 +70,90 @@ def test_bond(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert b"bond" == info[INFO_KIND].rstrip(b"\0")
     assert expected == attributes(info[INFO_DATA])
+
+
+# Bytes of a little-endian machine, attribute by attribute: length, type (0x8000: it holds others),
+# value, padding.
+HEADER = "00" * IFINFOMSG
+VLAN = (
+    HEADER
+    + "0f000300 656e733139322e313030 00 00"  # IFLA_IFNAME ens192.100
+    + "08000500 07000000"  # IFLA_LINK 7
+    + "1c001280"  # IFLA_LINKINFO
+    + "09000100 766c616e00 000000"  # IFLA_INFO_KIND vlan
+    + "0c000280"  # IFLA_INFO_DATA
+    + "06000100 6400 0000"  # IFLA_VLAN_ID 100
+)
+BOND = (
+    HEADER
+    + "0a000300 626f6e643000 0000"  # IFLA_IFNAME bond0
+    + "1c001280"  # IFLA_LINKINFO
+    + "09000100 626f6e6400 000000"  # IFLA_INFO_KIND bond
+    + "0c000280"  # IFLA_INFO_DATA
+    + "05000100 04 000000"  # IFLA_BOND_MODE 4
+)
+LINKINFO_AT, INFO_DATA_AT = 28, 44  # where the lengths of these two are
+# Numbers by enum of if_link.h, sizes by bond_policy of bond_netlink.c.
+OPTIONS = {
+    "active_slave=ens192": "08000200 07000000",
+    "miimon=100": "08000300 64000000",
+    "up_delay=200": "08000400 c8000000",
+    "downdelay=300": "08000500 2c010000",
+    "use_carrier=1": "05000600 01 000000",
+    "arp_interval=500": "08000700 f4010000",
+    'arp_ip_target=["10.6.0.1","10.6.0.2"]': "14000880 08000100 0a060001 08000200 0a060002",
+    "arp_validate=all": "08000900 03000000",
+    "arp_all_targets=all": "08000a00 01000000",
+    "primary=ens192": "08000b00 07000000",
+    "primary_reselect=failure": "05000c00 02 000000",
+    "fail_over_mac=active": "05000d00 01 000000",
+    "xmit_hash_policy=layer2+3": "05000e00 02 000000",
+    "resend_igmp=3": "08000f00 03000000",
+    "all_slaves_active=1": "05001100 01 000000",
+    "min_links=2": "08001200 02000000",
+    "lp_interval=7": "08001300 07000000",
+    "packets_per_slave=9": "08001400 09000000",
+    "lacp_rate=fast": "05001500 01 000000",
+    "ad_select=count": "05001600 02 000000",
+    "ad_actor_sys_prio=65535": "06001800 ffff 0000",
+    "ad_user_port_key=1000": "06001900 e803 0000",
+    "ad_actor_system=02:00:00:00:00:01": "0a001a00 020000000001 0000",
+    "tlb_dynamic_lb=1": "05001b00 01 000000",
+}
+
+
+def test_bytes_of_a_vlan() -> None:
+    """The whole message, as the kernel's headers say; it is refused when the name is taken."""
+    message = vlan_message(MakeVlan("ens192.100", "ens192", 100), 7)
+
+    assert bytes.fromhex(VLAN) == message.body
+    # RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL
+    assert (16, 0x400 | 0x200) == (message.kind, message.flags)
+
+
+def test_bytes_of_a_bond() -> None:
+    """The whole message of a bond without options."""
+    assert bytes.fromhex(BOND) == bond_message(Bond("bond0", 4)).body
+
+
+@pytest.mark.parametrize("text", OPTIONS)
+def test_bytes_of_an_option(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Each option of a bond is one attribute behind the mode."""
+    monkeypatch.setattr(node_links.socket, "if_nametoindex", {"ens192": 7}.__getitem__)
+    option, bond = bytes.fromhex(OPTIONS[text]), bytearray.fromhex(BOND)
+    bond[LINKINFO_AT] += len(option)
+    bond[INFO_DATA_AT] += len(option)
+
+    assert bytes(bond) + option == bond_message(Bond("bond0", 4, read_options(text))).body
+
+
+def test_every_option_has_its_bytes() -> None:
+    """No option that may be configured is left out of the table above."""
+    assert KNOWN == {text.partition("=")[0] for text in OPTIONS}
+
+
+@pytest.mark.parametrize("text", ["use_carrier=256", "ad_user_port_key=65536", "miimon=4294967296"])
+def test_number_that_has_no_room(text: str) -> None:
+    """A number that the kernel's field cannot hold is refused with the largest that it can."""
+    with pytest.raises(InvalidRequest, match=r"is \d+; the kernel takes numbers up to \d+"):
+        bond_message(Bond("bond0", 4, read_options(text)))
