@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from spiderpool.errors import NotFound, SpiderpoolError
 
@@ -100,7 +100,8 @@ class Namespaces:
         """
         Do something that blocks for a short time inside the namespaces.
 
-        When the caller is cancelled the work ends by itself and its result is dropped.
+        When the caller is cancelled the work ends by itself. A result that nobody takes is closed,
+        if it can be: it may hold descriptors.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
@@ -115,7 +116,8 @@ class Namespaces:
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
                 _tell(loop, _settle, answer, None, error)
             else:
-                _tell(loop, _settle, answer, result, None)
+                if not _tell(loop, _settle, answer, result, None):
+                    _discard(result)
 
         threading.Thread(target=work_inside, name="namespace", daemon=True).start()
         return await answer
@@ -144,15 +146,33 @@ def _check(result: int, what: str) -> None:
         )
 
 
-def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> bool:
+    """Have the loop call a function. Return False if the loop has ended: nobody waits."""
+    try:
         loop.call_soon_threadsafe(function, *args)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _settle(answer: asyncio.Future[R], result: R, error: BaseException | None) -> None:
+    """Pass on an outcome; the caller may have been cancelled meanwhile."""
     if answer.done():
-        return
-    if error is None:
+        _discard(result)
+    elif error is None:
         answer.set_result(result)
     else:
         answer.set_exception(error)
+
+
+def _discard(result: object) -> None:
+    """Close a result that nobody takes."""
+    if isinstance(result, _Closable):
+        result.close()
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    """A result that holds descriptors."""
+
+    def close(self) -> None: ...
