@@ -89,7 +89,9 @@ class Proxy:
         app = web.Application(client_max_size=16 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        connector = aiohttp.TCPConnector(ssl=self._access.tls or True, limit=0)
+        connector = aiohttp.TCPConnector(
+            ssl=self._access.tls() if self._access.tls else True, limit=0
+        )
         async with aiohttp.ClientSession(
             connector=connector, auto_decompress=False
         ) as self._session:

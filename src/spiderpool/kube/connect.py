@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spiderpool.errors import InvalidRequest
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.credentials import BearerToken, TokenFile
+from spiderpool.kube.credentials import AuthorityFile, BearerToken, TokenFile
 from spiderpool.kube.transport import Access, Credentials, Observe
 
 if TYPE_CHECKING:
@@ -59,12 +59,8 @@ def from_service_account(folder: Path) -> Access:
         raise InvalidRequest(
             "no way to the API server: KUBECONFIG is not set, and this is not a pod"
         )
-    try:
-        tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-    except OSError as error:  # ssl.SSLError is one
-        raise InvalidRequest(f"CA certificate {folder / 'ca.crt'}: {error}") from error
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return Access(server, tls, TokenFile(folder / "token"))
+    return Access(server, AuthorityFile(folder / "ca.crt").context, TokenFile(folder / "token"))
 
 
 def from_kubeconfig(path: Path) -> Access:
@@ -86,9 +82,10 @@ def _read_kubeconfig(path: Path) -> Access:
     if config is None:
         raise InvalidRequest("no current context")
     server = config.cluster.server
-    return Access(
-        server, _tls(config) if server.startswith("https:") else None, _credentials(config)
-    )
+    if not server.startswith("https:"):
+        return Access(server, credentials=_credentials(config))
+    tls = _tls(config)
+    return Access(server, lambda: tls, _credentials(config))
 
 
 def _tls(config: SingleConfig) -> ssl.SSLContext:

@@ -1,7 +1,8 @@
-"""Credentials: the `Authorization` header of every request, kept fresh."""
+"""Who we are and whom we trust: the `Authorization` header and the CA of every request, kept fresh."""
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,3 +61,57 @@ class TokenFile:
         self._read_at = self._clock()
         if text:
             self._token = BearerToken(text)
+
+
+class AuthorityFile:
+    """
+    The certificate authorities of a file that somebody renews.
+
+    A cluster that rotates its CA replaces the file; a process that keeps the former one is cut off
+    at the API server's next certificate.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Read the authorities.
+
+        Args:
+            path: the file, PEM.
+            clock: monotonic seconds.
+
+        Raises:
+            InvalidRequest: the file is not there or holds no certificate.
+        """
+        self._path = path
+        self._clock = clock
+        self._read_at = clock()
+        try:
+            self._text = path.read_text()
+            self._context = _trust(self._text)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise InvalidRequest(f"CA certificate {path}: {error}") from error
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for new connections; the file is looked at every minute."""
+        if self._clock() - self._read_at > TOKEN_LIFE_S:
+            self._read_at = self._clock()
+            self._read()
+        return self._context
+
+    def _read(self) -> None:
+        """Read the file again; while it is being replaced the last authorities stay."""
+        try:
+            text = self._path.read_text()
+            if text != self._text:
+                self._context = _trust(text)
+                self._text = text
+        except (OSError, ValueError):
+            return
+
+
+def _trust(text: str) -> ssl.SSLContext:
+    """Return a context that trusts these authorities alone."""
+    if not text.strip():
+        # `ssl` would take an empty text for "not said" and trust every authority of the system.
+        raise ValueError("the file is empty")
+    return ssl.create_default_context(cadata=text)

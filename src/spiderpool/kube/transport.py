@@ -52,11 +52,12 @@ class Access:
     """
     Where the API server is and how to show who we are.
 
-    A certificate of ours in `tls`, or credentials, or neither.
+    A certificate of ours in `tls`, or credentials, or neither. `tls` is called for each request: the
+    authorities that we trust may change while we run.
     """
 
     server: str
-    tls: ssl.SSLContext | None = None
+    tls: Callable[[], ssl.SSLContext] | None = None
     credentials: Credentials | None = None
 
 
@@ -163,6 +164,7 @@ class Transport:
                 protocols=protocols,
                 headers=headers,
                 max_msg_size=largest,
+                ssl=self._tls(),
                 autoping=True,
             ) as socket:
                 yield socket
@@ -190,6 +192,7 @@ class Transport:
                 data=body,
                 headers=headers,
                 timeout=limits,
+                ssl=self._tls(),
                 allow_redirects=False,
                 middlewares=_ONCE if call.method in _REPEATED_BY_AIOHTTP else None,
             ) as answer:
@@ -218,6 +221,10 @@ class Transport:
             self._access.credentials.refused()
         raise read_refusal(call.subject, answer.status, data, answer.headers, write=call.write)
 
+    def _tls(self) -> ssl.SSLContext | bool:
+        """Return whom to trust now; kept connections are told apart by it."""
+        return True if self._access.tls is None else self._access.tls()
+
     def _open_session(self) -> aiohttp.ClientSession:
         """
         Make the connection pool.
@@ -227,9 +234,7 @@ class Transport:
         if self._session is None:
             asyncio.get_running_loop().set_exception_handler(overlook_aborted)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._limit, keepalive_timeout=KEEPALIVE_S, ssl=self._access.tls or True
-                ),
+                connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEPALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # No compression: in a cluster bandwidth is cheaper than the API server's CPU.
                 skip_auto_headers=("Accept-Encoding",),

@@ -14,7 +14,7 @@ import yaml
 from spiderlab.pki import issue, make_authority
 from spiderpool.errors import InvalidRequest
 from spiderpool.kube.connect import connect, from_kubeconfig, from_service_account
-from spiderpool.kube.credentials import TokenFile
+from spiderpool.kube.credentials import AuthorityFile, TokenFile
 
 AUTHORITY = make_authority("test")
 Write = Callable[..., Path]
@@ -72,7 +72,7 @@ def test_certificate_of_a_kubeconfig(write: Write) -> None:
         )
     )
     assert access.credentials is None
-    assert [((("commonName", "test"),),)] == [ca["subject"] for ca in access.tls.get_ca_certs()]
+    assert [((("commonName", "test"),),)] == [ca["subject"] for ca in access.tls().get_ca_certs()]
 
 
 @pytest.mark.parametrize(
@@ -180,3 +180,47 @@ async def test_token_file_is_read_again_after_a_minute_and_after_a_refusal(tmp_p
     path.write_text("")
     token.refused()
     assert "Bearer three" == await token.authorization()
+
+
+def subjects(authorities: AuthorityFile) -> list[object]:
+    """Return the names of the authorities that are trusted."""
+    return [ca["subject"] for ca in authorities.context().get_ca_certs()]
+
+
+def test_authorities_are_read_again(tmp_path: Path) -> None:
+    """A CA that was replaced is trusted within a minute, and the former one no more."""
+    now, path = 0.0, tmp_path / "ca.crt"
+    path.write_bytes(AUTHORITY.pem)
+    authorities = AuthorityFile(path, lambda: now)
+    kept = authorities.context()
+
+    path.write_bytes(make_authority("next").pem)
+    assert kept is authorities.context()
+    now = 61.0
+    assert [((("commonName", "next"),),)] == subjects(authorities)
+
+
+@pytest.mark.parametrize("text", [None, "", "-----BEGIN CERTIFICATE-----\n"])
+def test_authorities_stay_while_their_file_is_replaced(tmp_path: Path, text: str | None) -> None:
+    """A file that is away or half written changes nothing."""
+    now, path = 0.0, tmp_path / "ca.crt"
+    path.write_bytes(AUTHORITY.pem)
+    authorities = AuthorityFile(path, lambda: now)
+
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    now = 61.0
+
+    assert [((("commonName", "test"),),)] == subjects(authorities)
+
+
+@pytest.mark.parametrize("text", ["", "no certificate"])
+def test_authorities_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    """A file without a certificate is refused, and named."""
+    path = tmp_path / "ca.crt"
+    path.write_text(text)
+
+    with pytest.raises(InvalidRequest, match=re.escape(f"CA certificate {path}")):
+        AuthorityFile(path)
