@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.idle import idle, late_ms
 from bench.load import percentile
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.coordinator import mangle
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.agent.ipam.facts import PodCall
@@ -241,11 +241,11 @@ async def measure(
 
     async def add(number: int, name: str) -> None:
         began = time.perf_counter()
-        await plugin(call("ADD", name, number), Peer(node_pid))
+        await plugin(call("ADD", name, number), Peer.of_process(node_pid))
         times.append((time.perf_counter() - began) * 1000)
 
     async def delete(number: int, name: str) -> None:
-        await plugin(call("DEL", name, number), Peer(node_pid))
+        await plugin(call("DEL", name, number), Peer.of_process(node_pid))
 
     works = [
         lambda number=number, name=name: add(number, name) for number, name in enumerate(names)

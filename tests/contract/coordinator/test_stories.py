@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
 from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel import rtnetlink_objects
@@ -23,6 +23,7 @@ from tests.contract.coordinator.stage import PodNics, Stage, dual
 from tests.unit.datapath.test_coordinator_config import WRONG
 
 BOTH = ("10.6.168.172/16", "fd00:6::172/64")
+NO_FILE = 2**20 + 1  # a descriptor that nobody has open
 
 
 async def test_twice_is_once(ground: Stage) -> None:
@@ -280,7 +281,7 @@ async def test_refusals(ground: Stage) -> None:
         with pytest.raises(InvalidRequest, match="vethMTU is 40"):
             await ground.run("ADD", pod, "eth0", given, vethMTU=40)
         with pytest.raises(SpiderpoolError, match="process 4194305, is gone"):
-            await ground.plugin(ground.call("ADD", pod, "eth0", given), Peer(2**22 + 1))
+            await ground.plugin(ground.call("ADD", pod, "eth0", given), Peer(2**22 + 1, NO_FILE))
         assert given | {"dns": {}} == await ground.run("ADD", pod, "eth0", given, mode="disabled")
         assert await ground.run("CHECK", pod, "eth0", given, mode="disabled") is None
         assert before == ground.everything(pod)

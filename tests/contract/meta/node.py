@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.multus.plugin import MetaPlugin
 from spiderpool.api.kubernetes.core import (
     NetworkAttachmentDefinition,
@@ -101,7 +101,7 @@ class Node:
     @property
     def peer(self) -> Peer:
         """Whoever calls."""
-        return Peer(self.pid)
+        return Peer.of_process(self.pid)
 
     def config(self, **more: Any) -> dict[str, Any]:
         """Return the meta plugin's configuration."""

@@ -7,9 +7,7 @@ The only place of the agent that catches `SpiderpoolError`; what the operations 
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,6 +15,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from spiderpool.agent.api.peer import Peer, read_peer
 from spiderpool.api.agent.socket import (
     CoordinatorConfigArgs,
     FrameworkError,
@@ -62,17 +61,6 @@ class ReleaseForbidden(SpiderpoolError):
         """
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """
-    The process at the other end of the socket.
-
-    Its mount namespace is where a CNI call means its paths.
-    """
-
-    pid: int
 
 
 Plugin = Callable[[Call, Peer], Awaitable[str]]
@@ -155,9 +143,9 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
         return json_response(200, await operations.coordinator_config(args))
 
     async def cni(request: web.BaseRequest) -> web.Response:
-        return json_response(
-            200, await serve_cni(plugins, await request.read(), read_peer(request))
-        )
+        body = await request.read()
+        with read_peer(connection_of(request)) as peer:
+            return json_response(200, await serve_cni(plugins, body, peer))
 
     return {
         "/v1/cni": {"POST": cni},
@@ -202,16 +190,13 @@ def find_plugin(plugins: Mapping[str, Plugin], name: str) -> Plugin:
     return plugins[name]
 
 
-def read_peer(request: web.BaseRequest) -> Peer:
-    """Ask the kernel who is at the other end."""
+def connection_of(request: web.BaseRequest) -> socket.socket:
+    """Return the connection that a request came by."""
     transport = request.transport
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is None:
         raise FrameworkError(400, "the caller closed its connection")
-    credentials = connection.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-    )
-    return Peer(pid=struct.unpack("3i", credentials)[0])
+    return connection  # type: ignore[no-any-return]
 
 
 def not_here(operations: Iterable[tuple[str, str]]) -> Routes:

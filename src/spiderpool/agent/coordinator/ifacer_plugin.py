@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render

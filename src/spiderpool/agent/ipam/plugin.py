@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.coordinator.detection import Detector
 from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.ipam.operations import Ipam

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.multus.attachment import READY_S, Attachment
 from spiderpool.agent.multus.pod_networks import Reports

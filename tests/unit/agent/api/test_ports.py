@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from spiderpool.agent.api.health import health_routes
-from spiderpool.agent.api.server import Peer, dispatcher, listen_on_port
+from spiderpool.agent.api.peer import Peer
+from spiderpool.agent.api.server import dispatcher, listen_on_port
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import InvalidRequest
 from tests.unit.agent.simulation import Simulation
@@ -148,7 +149,7 @@ async def test_metrics_of_the_coordinator(simulation: Simulation) -> None:
         "CNI_PATH": "/nowhere",
     }
     config = {"cniVersion": "1.1.0", "name": "lan", "type": "coordinator"}
-    me = Peer(os.getpid())
+    me = Peer.of_process(os.getpid())
 
     async with simulation.serving_agent(env=env) as agent:
         with pytest.raises(InvalidRequest, match="prevResult is missing"):

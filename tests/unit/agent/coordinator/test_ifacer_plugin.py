@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.api.server import Peer
+from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.cni.request import Call, CniArgs
 from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, Remove, SetUp, Step
@@ -81,7 +81,9 @@ async def test_two_pods_at_once() -> None:
     """Two pods on one VLAN: it is made once, and both get the empty result of the reference."""
     node = Node()
     plugin = Ifacer(node.read, node.apply)
-    answers = await asyncio.gather(*(plugin(call("ADD", **VLAN), Peer(1)) for _ in range(2)))
+    answers = await asyncio.gather(
+        *(plugin(call("ADD", **VLAN), Peer.of_process(1)) for _ in range(2))
+    )
 
     assert [{"cniVersion": "1.0.0", "dns": {}}] * 2 == [json.loads(answer) for answer in answers]
     assert [MakeVlan("ens192.100", "ens192", 100), SetUp("ens192.100")] == node.done
@@ -95,7 +97,7 @@ async def test_delete_leaves_everything() -> None:
     """
     node = Node()
 
-    assert "" == await Ifacer(node.read, node.apply)(call("DEL", interfaces=[]), Peer(1))
+    assert "" == await Ifacer(node.read, node.apply)(call("DEL", interfaces=[]), Peer.of_process(1))
     assert [] == node.done
 
 
@@ -104,10 +106,10 @@ async def test_check() -> None:
     node = Node()
     plugin = Ifacer(node.read, node.apply)
     with pytest.raises(CheckFailed, match=r"ens192\.100"):
-        await plugin(call("CHECK", **VLAN), Peer(1))
-    await plugin(call("ADD", **VLAN), Peer(1))
+        await plugin(call("CHECK", **VLAN), Peer.of_process(1))
+    await plugin(call("ADD", **VLAN), Peer.of_process(1))
 
-    assert "" == await plugin(call("CHECK", **VLAN), Peer(1))
+    assert "" == await plugin(call("CHECK", **VLAN), Peer.of_process(1))
 
 
 async def test_wrong_configuration() -> None:
@@ -115,7 +117,7 @@ async def test_wrong_configuration() -> None:
     node = Node()
     with pytest.raises(InvalidRequest):
         await Ifacer(node.read, node.apply)(
-            call("ADD", interfaces=["ens192"], vlanID=5000), Peer(1)
+            call("ADD", interfaces=["ens192"], vlanID=5000), Peer.of_process(1)
         )
 
     assert [] == node.done
@@ -132,7 +134,7 @@ async def test_kernels_refusal() -> None:
     plugin = Ifacer(Node().read, refuse)
     for _ in range(2):
         with pytest.raises(Unsupported, match="has no VLAN interfaces"):
-            await plugin(call("ADD", **VLAN), Peer(1))
+            await plugin(call("ADD", **VLAN), Peer.of_process(1))
 
 
 @pytest.mark.parametrize("step", range(1, 7))
@@ -147,10 +149,10 @@ async def test_failure_at_any_step(step: int) -> None:
     }
     node.fails_at = step
     with pytest.raises(SpiderpoolError, match="is refused"):
-        await plugin(call("ADD", **config), Peer(1))
+        await plugin(call("ADD", **config), Peer.of_process(1))
     assert (before, []) == (node.links, node.enslaved)
 
     node.fails_at = 0
-    await plugin(call("ADD", **config), Peer(1))
+    await plugin(call("ADD", **config), Peer.of_process(1))
     assert {"ens192", "ens224", "bond0", "bond0.100"} == node.links.keys()
     assert ["ens192", "ens224"] == node.enslaved
