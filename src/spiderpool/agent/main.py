@@ -29,13 +29,12 @@ from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.agent.settings import Settings, read_settings
 from spiderpool.api.kubernetes.core import Node
 from spiderpool.datapath.kernel_settings import wanted_settings
-from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, Unreachable
-from spiderpool.kube.backoff import Backoff
+from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
-from spiderpool.model.config import Config, parse_config
+from spiderpool.model.config import Config
+from spiderpool.startup import configure_log, read_config, wait_for_api
 
-FIRST_ANSWER_S: Final = 30.0  # the original asks 15 times, 2 s each (reference ipam.md 3.10)
 # how long a thread may compute while the event loop waits; Python's own 5 ms add up with each
 # thread
 TURN_S: Final = 0.001
@@ -137,57 +136,16 @@ async def require_access(cluster: Cluster, settings: Settings) -> None:
     """
     Make sure that the API server answers, and answers us.
 
-    It may be starting at the same time as we.
+    A node that is not registered yet is no obstacle.
     """
-    backoff = Backoff(first_s=0.2, last_s=2.0)
-    deadline = asyncio.get_running_loop().time() + FIRST_ANSWER_S
-    while True:
+
+    async def plan() -> None:
         try:
             await cluster.get(Node, settings.node)
         except NotFound:
             log.warning("the node is not registered yet", node=settings.node)
-        except Forbidden as error:
-            how = f"kubeconfig {settings.kubeconfig}" if settings.kubeconfig else "service account"
-            raise Forbidden(
-                f"the API server refuses this agent's credentials ({how}): {error.message}"
-            ) from error
-        except Unreachable as error:
-            if asyncio.get_running_loop().time() > deadline:
-                raise Unreachable(
-                    f"the API server does not answer within {FIRST_ANSWER_S:g} s: {error.message}"
-                ) from error
-            await asyncio.sleep(backoff.next_s(error))
-            continue
-        return
 
-
-def read_config(path: Path) -> Config:
-    """Read the configuration file; errors name it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidRequest(f"configuration file {path} cannot be read: {reason}") from error
-    try:
-        return parse_config(text)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"configuration file {path}: {error.message}") from error
-
-
-def configure_log(level: str) -> None:
-    """Write one JSON object a line to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    await wait_for_api(plan, program="agent", kubeconfig=settings.kubeconfig)
 
 
 def main() -> None:

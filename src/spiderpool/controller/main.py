@@ -7,11 +7,9 @@ The command `spiderpool-controller`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -45,20 +43,17 @@ from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedRev
 from spiderpool.controller.webhooks.server import admission_app
 from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
 from spiderpool.controller.webhooks.warnings import advise
-from spiderpool.errors import Forbidden, InvalidRequest, NotFound, SpiderpoolError, TryAgain
-from spiderpool.kube.backoff import Backoff
+from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Config, parse_config
+from spiderpool.model.config import Config
+from spiderpool.startup import configure_log, read_config, wait_for_api
 
 LEASE: Final = "spiderpool-controller-leases"
 # of the webhooks: the API server keeps connections, and a webhook that cannot be asked refuses
 FAREWELL_S: Final = 2.0
-# less than the startup probe's minute: then our own words are the last in the log
-API_WAIT_S: Final = 30.0
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 log = structlog.get_logger("spiderpool.controller")
@@ -118,7 +113,7 @@ async def _clean(remains: Remains) -> None:
 async def _daemon(config_path: Path, cert: Path | None, key: Path | None) -> None:
     """Read what the user wrote, then serve until a signal ends us."""
     settings = read_settings(os.environ)
-    configure_logs(settings.log_level)
+    configure_log(settings.log_level)
     config = read_config(config_path)
     certificate = read_certificate(cert, key)
     work = asyncio.create_task(Daemon(settings, config, certificate).serve())
@@ -132,18 +127,6 @@ async def _daemon(config_path: Path, cert: Path | None, key: Path | None) -> Non
         raise _first(group) from group
 
 
-def read_config(path: Path) -> Config:
-    """Read the configuration file; errors name the file."""
-    try:
-        return parse_config(path.read_text())
-    except OSError as error:
-        raise InvalidRequest(f"configuration file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"configuration file {path} is not UTF-8 text") from None
-    except InvalidRequest as error:
-        raise InvalidRequest(f"configuration file {path}: {error.message}") from None
-
-
 def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
     """Take both files of the certificate or none."""
     if cert is None and key is None:
@@ -153,50 +136,6 @@ def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
             "--tls-server-cert and --tls-server-key belong together: give both, or none"
         )
     return Certificate(cert, key)
-
-
-async def wait_for_api(
-    cluster: Cluster, patience_s: float = API_WAIT_S, kubeconfig: str | None = None
-) -> None:
-    """
-    Wait until the API server serves our kinds.
-
-    Refused credentials, and what does not pass in time, end the start.
-    """
-    source = f"kubeconfig {kubeconfig}" if kubeconfig else "service account"
-    backoff, deadline = Backoff(last_s=2.0), time.monotonic() + patience_s
-    while True:
-        try:
-            await cluster.list_metadata(SpiderIPPool, resource_version="0")
-        except Forbidden as error:
-            raise Forbidden(
-                f"the API server refuses this controller's credentials ({source}): {error.message}"
-            ) from error
-        except (TryAgain, NotFound) as error:
-            rest = backoff.next_s(error)
-            if time.monotonic() + rest > deadline:
-                raise
-            log.info("waiting for the API server", reason=error.message)
-            await asyncio.sleep(rest)
-        else:
-            return
-
-
-def configure_logs(level: str) -> None:
-    """Write logs as JSON lines to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
@@ -225,7 +164,12 @@ class Daemon:
             cluster = await stack.enter_async_context(
                 connect(settings.kubeconfig, user_agent=COMPONENT)
             )
-            await wait_for_api(cluster, kubeconfig=settings.kubeconfig)
+            # Our kinds may be installed at the same time.
+            await wait_for_api(
+                lambda: cluster.list_metadata(SpiderIPPool, resource_version="0"),
+                program="controller",
+                kubeconfig=settings.kubeconfig,
+            )
             pools = Informer(cluster, SpiderIPPool)
             await pools.start()
             stack.push_async_callback(pools.stop)
