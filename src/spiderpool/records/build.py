@@ -294,6 +294,11 @@ def suspicion_of(record: SpiderIP) -> str:
     return record.metadata.annotations.get(ANNO_SUSPECT, "")
 
 
+def name_of(record: SpiderIP) -> str:
+    """Return address and holder of a record, for texts."""
+    return f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name}"
+
+
 def describe_holder(record: SpiderIP) -> str:
     """Say who has an address, or why nobody gets it."""
     holder, pool = record.spec.holder, record.spec.pool

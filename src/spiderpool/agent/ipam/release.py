@@ -19,13 +19,14 @@ from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
+from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.holder_owners import read_owners
 from spiderpool.model.pod import is_alive
+from spiderpool.records.build import name_of
 from spiderpool.records.lifecycle import Action, Verdict, judge_release
 
-ATTEMPTS: Final = 5
 REMEMBERED: Final = 10_000  # pods seen to be deleted; a DEL comes within seconds or minutes
 
 Judge = Callable[[SpiderIP], Verdict]
@@ -162,23 +163,18 @@ class Releases:
         self, record: SpiderIP, judge: Judge, state: IPState = IPState.COOLING
     ) -> None:
         """Release a record if it is judged so, as long as it is what was judged."""
-        found: SpiderIP | None = record
-        for _ in range(ATTEMPTS):
+
+        async def write(found: SpiderIP | None) -> None:
             if found is None:
                 self._deletions.forget(record)
-                return
-            if not found.held or judge(found).action is not Action.RELEASE:
-                return
-            try:
+            elif found.held and judge(found).action is Action.RELEASE:
                 await self._deletions.release(found, state)
-            except (Conflict, UnknownOutcome):
-                self._on_loss()
-                found = await self._read(found)
-            else:
-                return
-        raise TryAgain(
-            f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time"
-        )
+
+        async def reread() -> SpiderIP | None:
+            self._on_loss()
+            return await self._read(record)
+
+        await compare_and_swap(record, write, reread, subject=name_of(record))
 
     async def _read(self, record: SpiderIP) -> SpiderIP | None:
         """Read a record again; another record of the same address is somebody else's."""

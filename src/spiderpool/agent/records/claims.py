@@ -23,26 +23,19 @@ from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
-from spiderpool.errors import (
-    AlreadyExists,
-    Conflict,
-    NotFound,
-    TryAgain,
-    UnknownOutcome,
-    Unreachable,
-)
+from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
 from spiderpool.ipam.candidates import candidates
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
-from spiderpool.records.build import describe_holder, put_in_place
+from spiderpool.records.build import describe_holder, name_of, put_in_place
 
 # Creates at a time: enough for any node; more of them only wait in the API server, and lose to each
 # other (decision 0009).
 SLOTS: Final = 8
-ATTEMPTS: Final = 5  # others write a record rarely
 # the API server gives up a request after 60 s: later no write of a former agent can appear
 INHERITED_S: Final = 65.0
 
@@ -188,27 +181,22 @@ class Claims:
 
         Changed meanwhile, it is looked at again.
         """
-        for _ in range(ATTEMPTS):
-            try:
-                await self._deletions.release(record)
-            except (Conflict, UnknownOutcome):
-                found = await self._retry.run(
-                    partial(self._read, record.metadata.name, record.spec.holder.uid)
-                )
-                if (
-                    found is None
-                    or found.metadata.uid != record.metadata.uid
-                    or found.spec.holder != record.spec.holder
-                ):
-                    return
-                if not found.held:
-                    return
-                record = found
-            else:
-                return
-        raise TryAgain(
-            f"{record.spec.ip} of {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time"
-        )
+
+        async def write(found: SpiderIP | None) -> None:
+            same = (
+                found is not None
+                and found.metadata.uid == record.metadata.uid
+                and found.spec.holder == record.spec.holder
+            )
+            if found is not None and same and found.held:
+                await self._deletions.release(found)
+
+        async def reread() -> SpiderIP | None:
+            return await self._retry.run(
+                partial(self._read, record.metadata.name, record.spec.holder.uid)
+            )
+
+        await compare_and_swap(record, write, reread, subject=name_of(record))
 
     @contextmanager
     def _doubting(self, record: SpiderIP) -> Iterator[None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
-from typing import Final
 
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.shield import shielded
@@ -18,14 +17,12 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
 from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
-from spiderpool.records.build import hand_over
+from spiderpool.records.build import hand_over, name_of
 from spiderpool.records.lifecycle import Action, judge_handover
-
-# others write a record rarely: the controller, and the node that had the pod before
-ATTEMPTS: Final = 5
 
 
 class Handover:
@@ -84,20 +81,18 @@ class Handover:
 
         Nothing is written when they are already.
         """
-        for _ in range(ATTEMPTS):
-            if not _is_stale(record, facts, request):
-                return record
-            _refuse_unless_theirs(record, facts)
-            try:
-                written = await self._retry.run(
-                    partial(self._write, hand_over(record, facts.pod, facts.owner, request))
-                )
-            except (Conflict, NotFound, UnknownOutcome):
-                record = await self._read(record)
-            else:
-                return written
-        raise TryAgain(
-            f"{record.spec.ip} of pod {record.spec.holder.namespace}/{record.spec.holder.name} changes all the time"
+
+        async def write(found: SpiderIP) -> SpiderIP:
+            if not _is_stale(found, facts, request):
+                return found
+            _refuse_unless_theirs(found, facts)
+            return await self._retry.run(
+                partial(self._write, hand_over(found, facts.pod, facts.owner, request))
+            )
+
+        lost = (Conflict, NotFound, UnknownOutcome)
+        return await compare_and_swap(
+            record, write, partial(self._read, record), subject=name_of(record), lost=lost
         )
 
     async def _write(self, record: SpiderIP) -> SpiderIP:

@@ -23,6 +23,7 @@ from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.holder_owners import read_owners
 from spiderpool.kube.pool_records import list_pool_records
 from spiderpool.kube.top_owners import TopOwners
@@ -39,7 +40,6 @@ app = typer.Typer(
     help="Addresses: who holds them, giving them back, recording them by hand.",
 )
 
-ATTEMPTS = 3
 HEADERS = ("ADDRESS", "POOL", "STATE", "HOLDER", "NIC", "NODE", "STATIC", "SINCE")
 
 
@@ -273,29 +273,30 @@ async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bo
     Raises:
         NotFound: nobody has it.
         InvalidRequest: its holder lives, and this is not forced.
-        Conflict: somebody changes it again and again.
+        TryAgain: somebody changes it again and again.
     """
-    for attempt in range(ATTEMPTS):
+
+    async def read() -> SpiderIP:
         try:
-            return await _give_back_once(cluster, ip, dry_run=dry_run, force=force)
-        except Conflict:  # as when the controller notes its suspicion
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+            return await cluster.get(SpiderIP, record_name(ip))
+        except NotFound:
+            raise NotFound(f"{ip} has no record: nobody holds it") from None
+
+    async def write(found: SpiderIP) -> str:
+        return await _give_back(cluster, found, dry_run=dry_run, force=force)
+
+    # Another writer may be the controller, when it notes its suspicion.
+    return await compare_and_swap(await read(), write, read, subject=str(ip), lost=(Conflict,))
 
 
-async def _give_back_once(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
-    """Read, judge and delete one record."""
-    try:
-        found = await cluster.get(SpiderIP, record_name(ip))
-    except NotFound:
-        raise NotFound(f"{ip} has no record: nobody holds it") from None
+async def _give_back(cluster: Cluster, found: SpiderIP, *, dry_run: bool, force: bool) -> str:
+    """Judge and delete one record."""
     verdict = await judge(cluster, found)
     if verdict.action is not Action.RELEASE and not force:
         raise InvalidRequest(
-            f"{ip} stays with {who(found)}: {verdict.reason}; --force releases it all the same"
+            f"{found.spec.ip} stays with {who(found)}: {verdict.reason}; --force releases it all the same"
         )
-    told = f"{ip} of {who(found)}, pool {found.spec.pool} ({verdict.reason})"
+    told = f"{found.spec.ip} of {who(found)}, pool {found.spec.pool} ({verdict.reason})"
     if dry_run:
         return f"would release {told}"
     meta = found.metadata
