@@ -52,6 +52,7 @@ from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.handover import Handover
 from spiderpool.agent.records.occupancy import Occupancy
+from spiderpool.agent.retrying_cluster import RetryingCluster
 from spiderpool.agent.settings import Settings
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -116,43 +117,40 @@ def build(
         quiet_s: how long no CNI call must have been before endpoints have their turn.
         look: into the namespaces of the node's pods; None = as they are.
     """
-    retry = retry or RetryPolicy()
+    api = RetryingCluster(cluster, retry or RetryPolicy())
     informers = Informers(cluster, settings.node)
-    occupancy = Occupancy(cluster)
+    occupancy = Occupancy(api)
     informers.records.subscribe(occupancy.follow)
     source = FactSource(
-        cluster,
+        api,
         informers,
         config.features,
         node=settings.node,
         agent_namespace=settings.namespace,
         default_network=settings.default_network,
-        retry=retry,
     )
     recorder = EventRecorder(cluster, COMPONENT, host=settings.node)
     reports = Reports(recorder, lambda call: informers.pods.named(call.name, call.namespace))
     pod_locks = KeyedLock(metrics.allocation_wait.observe, metrics.release_wait.observe)
     endpoints = Endpoints(
-        cluster,
+        api,
         informers,
         source.owners,
         node=settings.node,
         is_busy=lambda: pod_locks.busy,
         is_served=pod_locks.is_served,
-        retry=retry,
         quiet_s=quiet_s,
     )
     informers.records.subscribe(lambda _, old, new: _note(endpoints, old, new))
     informers.pools.subscribe(lambda _, old, new: _pool_changed(occupancy, old, new))
     informers.reserved.subscribe(lambda *_: occupancy.changed())
-    deletions = Deletions(cluster, informers.records, occupancy, retry, lambda: source.pools)
+    deletions = Deletions(api, informers.records, occupancy, lambda: source.pools)
     watches = CoolingWatches(cluster, occupancy, node=settings.node)
     claims = Claims(
-        cluster,
+        api,
         informers.records,
         occupancy,
         watches,
-        retry=retry,
         deletions=deletions,
         on_loss=metrics.lost_creates.inc,
     )
@@ -165,18 +163,13 @@ def build(
             source,
             informers.records,
             claims,
-            Handover(cluster, informers.records, retry),
+            Handover(api, informers.records),
             occupancy,
             wait_s=wait_s,
             pool_wait_s=settings.pool_wait_s,
         ),
         releases=Releases(
-            cluster,
-            informers,
-            claims,
-            retry=retry,
-            deletions=deletions,
-            on_loss=metrics.lost_releases.inc,
+            api, informers, claims, deletions=deletions, on_loss=metrics.lost_releases.inc
         ),
         pod_locks=pod_locks,
         metrics=metrics,
@@ -186,23 +179,21 @@ def build(
     )
     look = look or (lambda: in_use(runtime_uids(informers.pods)))
     leak_checks = LeakChecks(
-        cluster,
+        api,
         informers,
         deletions,
         pod_locks,
         node=settings.node,
         look=look,
-        retry=retry,
     )
     restore = Restore(
-        cluster,
+        api,
         informers,
         source.owners,
         deletions,
         node=settings.node,
         features=config.features,
         pools=lambda: source.pools,
-        retry=retry,
         pod_locks=pod_locks,
         look=look,
         on_lost=lambda pod, text: _lost(metrics, reports, pod, text),

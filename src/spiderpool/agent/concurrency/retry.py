@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from spiderpool.errors import Forbidden, TooManyRequests, UnknownOutcome, Unreachable
 from spiderpool.kube.backoff import Backoff
@@ -55,3 +55,6 @@ class RetryPolicy:
                 if time.monotonic() + pause > refused + self.absent_s:
                     raise
             await asyncio.sleep(pause)
+
+
+ONCE: Final = RetryPolicy(busy_s=0.0, absent_s=0.0)  # no repetition

@@ -315,6 +315,8 @@ async def all_or_nothing() -> AsyncIterator[AsyncExitStack]:
     undo = AsyncExitStack()
     try:
         yield undo
+        # a cancellation that came during a write is raised here at the latest
+        await asyncio.sleep(0)
     except BaseException:
         await shielded(undo.aclose())
         raise

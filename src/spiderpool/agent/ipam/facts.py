@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.group import ANNO_NETWORKS, LABEL_NODE
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -167,7 +165,6 @@ class FactSource:
         node: str,
         agent_namespace: str,
         default_network: str | None,
-        retry: RetryPolicy,
     ) -> None:
         """
         Join what facts are made of.
@@ -179,10 +176,8 @@ class FactSource:
             node: name of this agent's node.
             agent_namespace: where networks without a namespace are.
             default_network: the cluster's default network, None without a meta plugin.
-            retry: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
-        self._retry = retry
         self._informers = informers
         self._features = features
         self._node = node
@@ -207,14 +202,7 @@ class FactSource:
         return self._views.reserved
 
     async def gather(self, call: PodCall) -> Facts:
-        """
-        Read everything that deciding an ADD looks at.
-
-        An API server that is busy or just away is asked again.
-        """
-        return await self._retry.run(partial(self._gather, call))
-
-    async def _gather(self, call: PodCall) -> Facts:
+        """Read everything that deciding an ADD looks at."""
         pod = await self.find_pod(call)
         owner = await self.owner_of(pod)
         return Facts(

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final
 
-from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.ipam.facts import BY_POD, BY_UID, Informers, PodCall
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.deletions import Deletions
@@ -62,7 +60,6 @@ class Releases:
         informers: Informers,
         claims: Claims,
         *,
-        retry: RetryPolicy,
         deletions: Deletions,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
@@ -73,14 +70,12 @@ class Releases:
             cluster: the store.
             informers: this node's pods and records.
             claims: knows creates that never got an answer.
-            retry: how long an API server that cannot serve is borne.
             deletions: releases records.
             on_loss: told of each release that met a changed record.
         """
         self._cluster = cluster
         self._informers = informers
         self._claims = claims
-        self._retry = retry
         self._deletions = deletions
         self._on_loss = on_loss
         self._tombstones = Tombstones()
@@ -136,7 +131,7 @@ class Releases:
         if known is None and all(uid in self._tombstones for uid in uids):
             return None
         try:
-            return await self._retry.run(partial(self._cluster.get, Pod, call.name, call.namespace))
+            return await self._cluster.get(Pod, call.name, call.namespace)
         except NotFound:
             if known is not None:
                 self._informers.pods.forget(known)
@@ -144,7 +139,7 @@ class Releases:
 
     async def _settle(self, record: SpiderIP, pod: Pod | None, container_id: str, uid: str) -> None:
         """Judge a record and act on it."""
-        owners = await self._retry.run(partial(read_owners, self._cluster, record))
+        owners = await read_owners(self._cluster, record)
 
         def judge(found: SpiderIP) -> Verdict:
             return judge_release(found, pod, container_id, uid, owners)
@@ -178,7 +173,5 @@ class Releases:
 
     async def _read(self, record: SpiderIP) -> SpiderIP | None:
         """Read a record again; another record of the same address is somebody else's."""
-        found = await if_exists(
-            self._retry.run(partial(self._cluster.get, SpiderIP, record.metadata.name))
-        )
+        found = await if_exists(self._cluster.get(SpiderIP, record.metadata.name))
         return found if found is not None and found.metadata.uid == record.metadata.uid else None

@@ -20,7 +20,6 @@ from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.multus.cache_directory import CacheDir
 from spiderpool.agent.multus.delegate_calls import Plugins
 from spiderpool.agent.multus.devices import Devices
-from spiderpool.agent.multus.network_lookup import RETRY
 from spiderpool.agent.multus.pod_networks import PodNetworks, Reports, title
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
 from spiderpool.api.kubernetes.core import Pod
@@ -259,9 +258,9 @@ class Attachment:
 
         try:
             try:
-                await RETRY.run(write)
+                await write()
             except UnknownOutcome:
-                await RETRY.run(write)  # writing the same twice is no harm
+                await write()  # writing the same twice is no harm
         except NotFound:
             log.info(
                 "pod is gone; its network status is not written",

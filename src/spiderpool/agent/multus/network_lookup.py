@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.cni.netconf import (
     LIST_SUFFIX,
@@ -29,7 +28,6 @@ from spiderpool.networks.delegates import Network
 from spiderpool.networks.meta_config import MetaConfig
 
 RESOURCE_NAME: Final = "k8s.v1.cni.cncf.io/resourceName"
-RETRY: Final = RetryPolicy(busy_s=20.0, absent_s=2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,7 @@ class Networks:
         """
         where = f"network {namespace}/{name}"
         try:
-            definition = await RETRY.run(
-                lambda: self.cluster.get(NetworkAttachmentDefinition, name, namespace)
-            )
+            definition = await self.cluster.get(NetworkAttachmentDefinition, name, namespace)
         except NotFound as error:
             raise NotFound(
                 f"{where}: there is no such NetworkAttachmentDefinition; create it, or correct the name"

@@ -14,9 +14,11 @@ from typing import Final
 
 from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.multus.attachment import READY_S, Attachment
 from spiderpool.agent.multus.pod_networks import Reports
 from spiderpool.agent.node.caller import host_of
+from spiderpool.agent.retrying_cluster import RetryingCluster
 from spiderpool.cni.request import Call, parse_args
 from spiderpool.cni.valid_attachments import Attachment as Living
 from spiderpool.cni.valid_attachments import valid_attachments
@@ -27,6 +29,8 @@ from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
 from spiderpool.networks.result_cache import CachedResult
 
 RUNTIME_IFNAME: Final = "eth0"  # what every runtime calls the default network's interface
+# an ADD makes several calls, and the runtime waits for all of them
+RETRY: Final = RetryPolicy(busy_s=20.0, absent_s=2.5)
 
 
 class MetaPlugin:
@@ -49,7 +53,7 @@ class MetaPlugin:
             here wait for.
             ready_s: how long ADD waits for the readiness file.
         """
-        self._cluster = cluster
+        self._cluster = RetryingCluster(cluster, RETRY)
         self._reports = reports
         self._pod_locks = pod_locks or KeyedLock()
         self._ready_s = ready_s

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spiderpool.agent.multus.devices import Devices
-from spiderpool.agent.multus.network_lookup import RETRY, Networks
+from spiderpool.agent.multus.network_lookup import Networks
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.netconf import read_config
@@ -67,7 +67,7 @@ class PodNetworks:
         args = self.call.args
         if not args.name:
             return None
-        pod = await RETRY.run(lambda: self.cluster.get(Pod, args.name, args.namespace))
+        pod = await self.cluster.get(Pod, args.name, args.namespace)
         if args.uid and args.uid != pod.metadata.uid and not is_mirror(pod):
             raise TryAgain(
                 f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is for {args.uid}"

@@ -12,13 +12,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Final
 
 import structlog
 
-from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.ipam.facts import BY_POD, Informers
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
@@ -69,7 +67,6 @@ class Endpoints:
         node: str,
         is_busy: Callable[[], bool],
         is_served: Callable[[Name], bool],
-        retry: RetryPolicy,
         quiet_s: float = QUIET_S,
     ) -> None:
         """
@@ -82,7 +79,6 @@ class Endpoints:
             node: name of this agent's node.
             is_busy: whether CNI calls run now.
             is_served: whether a CNI call of this pod runs: its addresses are still changing.
-            retry: how long an API server that cannot serve is borne.
             quiet_s: how long no CNI call must have been before endpoints have their turn.
         """
         self._cluster = cluster
@@ -92,7 +88,6 @@ class Endpoints:
         self._node_label = label_value(node)
         self._is_busy = is_busy
         self._is_served = is_served
-        self._retry = retry
         self._known: dict[Name, Version] = {}
         self._unanswered: dict[Name, str] = {}  # creates whose answer never came: UID of the pod
         # since when; a dict keeps the order in which they came
@@ -148,13 +143,9 @@ class Endpoints:
 
     async def _look_back(self) -> None:
         """Note every holder of this node, and every endpoint that a former agent of this node left."""
-        listing = await self._retry.run(
-            partial(
-                self._cluster.list_objects,
-                SpiderEndpoint,
-                labels=f"{LABEL_NODE}={self._node_label}",
-                resource_version="0",
-            )
+        labels = f"{LABEL_NODE}={self._node_label}"
+        listing = await self._cluster.list_objects(
+            SpiderEndpoint, labels=labels, resource_version="0"
         )
         for endpoint in listing.items:
             self._note(endpoint)
@@ -250,7 +241,7 @@ class Endpoints:
     async def _write(self, wanted: SpiderEndpoint) -> None:
         if wanted.key not in self._known:
             try:
-                self._note(await self._retry.run(partial(self._cluster.create, wanted)))
+                self._note(await self._cluster.create(wanted))
             except AlreadyExists:
                 pass
             except UnknownOutcome:
@@ -269,13 +260,11 @@ class Endpoints:
         """
         namespace, name = wanted.key
         try:
-            found = await self._retry.run(
-                partial(self._cluster.get, SpiderEndpoint, name, namespace)
-            )
+            found = await self._cluster.get(SpiderEndpoint, name, namespace)
             self._note(found)
             merged = merge_endpoint(found, wanted)
             if merged != found:
-                self._note(await self._retry.run(partial(self._cluster.replace, merged)))
+                self._note(await self._cluster.replace(merged))
         except NotFound:
             self._known.pop(wanted.key, None)
             raise Conflict(
@@ -290,15 +279,12 @@ class Endpoints:
         if version is None:
             return  # never written by this agent, nor found at its start
         try:
-            await self._retry.run(
-                partial(
-                    self._cluster.delete,
-                    SpiderEndpoint,
-                    name[1],
-                    name[0],
-                    uid=version.uid,
-                    resource_version=version.resource_version,
-                )
+            await self._cluster.delete(
+                SpiderEndpoint,
+                name[1],
+                name[0],
+                uid=version.uid,
+                resource_version=version.resource_version,
             )
         except (NotFound, Conflict):
             await self._look_again(name, version)
@@ -311,9 +297,7 @@ class Endpoints:
         if pod_uid is None:
             return
         try:
-            found = await self._retry.run(
-                partial(self._cluster.get, SpiderEndpoint, name[1], name[0])
-            )
+            found = await self._cluster.get(SpiderEndpoint, name[1], name[0])
         except NotFound:
             pass
         else:
@@ -324,9 +308,7 @@ class Endpoints:
     async def _look_again(self, name: Name, version: Version) -> None:
         """See who changed an endpoint that was to be deleted."""
         try:
-            found = await self._retry.run(
-                partial(self._cluster.get, SpiderEndpoint, name[1], name[0])
-            )
+            found = await self._cluster.get(SpiderEndpoint, name[1], name[0])
         except NotFound:
             self._known.pop(name, None)
             return

@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import Final
 
 import structlog
 
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.ipam.facts import BY_UID, Informers
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.api.agent.interfaces import InUseNamespace
@@ -51,7 +48,6 @@ class LeakChecks:
         *,
         node: str,
         look: Look,
-        retry: RetryPolicy,
     ) -> None:
         """
         Follow the records from now on.
@@ -63,7 +59,6 @@ class LeakChecks:
             pod_locks: nothing is released while a call of its pod runs.
             node: name of this agent's node.
             look: into the kernel.
-            retry: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
         self._informers = informers
@@ -71,7 +66,6 @@ class LeakChecks:
         self._pod_locks = pod_locks
         self._node = node
         self._look = look
-        self._retry = retry
         self._due: dict[str, float] = {}
         self._news = asyncio.Event()
         informers.records.subscribe(self._follow)
@@ -188,9 +182,7 @@ class LeakChecks:
         return verdict.patience_s
 
     async def _write(self, record: SpiderIP) -> None:
-        self._informers.records.remember(
-            await self._retry.run(lambda: shielded(self._cluster.replace(record)))
-        )
+        self._informers.records.remember(await self._cluster.replace(record))
 
     async def _pod_of(self, record: SpiderIP) -> Pod | None:
         """
@@ -203,9 +195,7 @@ class LeakChecks:
             return next(
                 (pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None
             )
-        pod = await if_exists(
-            self._retry.run(partial(self._cluster.get, Pod, holder.name, holder.namespace))
-        )
+        pod = await if_exists(self._cluster.get(Pod, holder.name, holder.namespace))
         return pod if pod is not None and pod.metadata.uid == holder.uid else None
 
 

@@ -19,8 +19,6 @@ import structlog
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.ipam.facts import BY_UID, Informers
 from spiderpool.agent.reconcile.leak_checks import Look
 from spiderpool.agent.records.deletions import Deletions
@@ -64,7 +62,6 @@ class Restore:
         node: str,
         features: Features,
         pools: Callable[[], Mapping[str, Pool]],
-        retry: RetryPolicy,
         pod_locks: KeyedLock,
         look: Look,
         on_lost: Lost,
@@ -80,7 +77,6 @@ class Restore:
             node: name of this agent's node.
             features: the switches of the configuration.
             pools: gives the pools as they are now.
-            retry: how long an API server that cannot serve is borne.
             pod_locks: a pod's record is not made while an ADD of the pod runs.
             look: into the namespaces of this node's pods.
             on_lost: told of each address that somebody else has, and in which words.
@@ -93,7 +89,6 @@ class Restore:
         self._features = features
         self._endpoints: dict[tuple[str, str], SpiderEndpoint] = {}
         self._pools = pools
-        self._retry = retry
         self._pod_locks = pod_locks
         self._look = look
         self._on_lost = on_lost
@@ -131,7 +126,7 @@ class Restore:
         backoff = Backoff()
         while True:
             try:
-                await self._retry.run(work)
+                await work()
             except TryAgain as error:
                 await asyncio.sleep(backoff.next_s(error))
             except SpiderpoolError as error:
@@ -254,12 +249,12 @@ class Restore:
         if self._has_slot(pod, record):
             return
         try:
-            made = await shielded(self._cluster.create(record))
+            made = await self._cluster.create(record)
         except (AlreadyExists, UnknownOutcome):
             made = await self._cluster.get(SpiderIP, record.metadata.name)
             if made.spec.state is IPState.COOLING:
                 # Whoever had it last has let it go; this pod wears it.
-                made = await shielded(self._cluster.replace(put_in_place(made, record)))
+                made = await self._cluster.replace(put_in_place(made, record))
             if made.spec.holder.uid != pod.metadata.uid:
                 self._on_lost(pod, lost_text(record, made, pod))
                 return

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.occupancy import Occupancy
+from spiderpool.agent.retrying_cluster import RetryingCluster
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
 from spiderpool.ipam.candidates import candidates
 from spiderpool.ipam.selection import Selection
-from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder, name_of, put_in_place
+
+R = TypeVar("R")
 
 # Creates at a time: enough for any node; more of them only wait in the API server, and lose to each
 # other (decision 0009).
@@ -76,12 +76,11 @@ class Claims:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: RetryingCluster,
         records: Informer[SpiderIP],
         occupancy: Occupancy,
         watches: CoolingWatches,
         *,
-        retry: RetryPolicy,
         deletions: Deletions,
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
@@ -89,19 +88,18 @@ class Claims:
         Join what claiming needs.
 
         Args:
-            cluster: the store.
+            cluster: the store, and how long it is borne when it cannot serve.
             records: this node's own records; own writes are remembered there.
             occupancy: what is believed to be taken.
             watches: follow what rests in pools that are full.
-            retry: how long an API server that cannot serve is borne.
             deletions: releases and deletes records.
             on_loss: told of each create that met somebody else's address.
         """
         self._cluster = cluster
+        self._once = cluster.once
         self._records = records
         self._occupancy = occupancy
         self._watches = watches
-        self._retry = retry
         self._deletions = deletions
         self._on_loss = on_loss
         self._slots = asyncio.Semaphore(SLOTS)
@@ -149,7 +147,7 @@ class Claims:
 
     async def holders(self, ips: Iterable[IPAddress]) -> dict[IPAddress, str]:
         """Say who has exact addresses that could not be had."""
-        found = {ip: await self._retry.run(partial(self._read, record_name(ip), "")) for ip in ips}
+        found = {ip: await self._read(record_name(ip), "") for ip in ips}
         return {ip: describe_holder(record) for ip, record in found.items() if record is not None}
 
     async def resolve(self, uid: str) -> None:
@@ -159,7 +157,7 @@ class Claims:
         Those that happened are then in the mirror.
         """
         for name in tuple(self._unresolved.get(uid, ())):
-            await self._retry.run(partial(self._read, name, uid))
+            await self._read(name, uid)
 
     def drop(self, uid: str) -> None:
         """Drop what is kept of a pod that is gone."""
@@ -192,9 +190,7 @@ class Claims:
                 await self._deletions.release(found)
 
         async def reread() -> SpiderIP | None:
-            return await self._retry.run(
-                partial(self._read, record.metadata.name, record.spec.holder.uid)
-            )
+            return await self._read(record.metadata.name, record.spec.holder.uid)
 
         await compare_and_swap(record, write, reread, subject=name_of(record))
 
@@ -225,7 +221,7 @@ class Claims:
             walking again is in vain.
         """
         for again in (False, True):
-            if again and not await self._retry.run(partial(self._occupancy.refresh, pool.name)):
+            if again and not await self._occupancy.refresh(pool.name):
                 break
             state = self._occupancy.state(pool.name)
             if fruitless.get(pool.name) != state:
@@ -271,16 +267,8 @@ class Claims:
     async def _take_over(
         self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        return await self._retry.run(
-            partial(self._attempt_over, resting, pool, address_request, undo)
-        )
-
-    async def _attempt_over(
-        self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
-    ) -> SpiderIP | None:
         fresh = address_request.build(pool, resting.spec.address)
-        async with self._slots:
-            return await shielded(self._overwrite(resting, fresh, address_request, undo))
+        return await self._in_slot(partial(self._overwrite, resting, fresh, address_request, undo))
 
     async def _overwrite(
         self, old: SpiderIP, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
@@ -293,7 +281,7 @@ class Claims:
         if old.spec.pool != fresh.spec.pool:
             return None
         try:
-            record = await self._cluster.replace(put_in_place(old, fresh))
+            record = await self._once.replace(put_in_place(old, fresh))
         except NotFound:
             self._occupancy.free(old)  # it had rested long enough
             return None
@@ -301,9 +289,7 @@ class Claims:
             return None
         except UnknownOutcome:
             self._unresolved.setdefault(address_request.uid, set()).add(old.metadata.name)
-            found = await self._retry.run(
-                partial(self._read, old.metadata.name, address_request.uid)
-            )
+            found = await self._read(old.metadata.name, address_request.uid)
             if found is not None and _is_state(
                 found, old
             ):  # on the same condition as before: only one of the two writes can happen
@@ -318,7 +304,7 @@ class Claims:
     async def _put_back(self, old: SpiderIP, record: SpiderIP) -> None:
         """Let a record say again what it said before this claim: its address was not used."""
         with suppress(NotFound, Unreachable), self._doubting(record):  # as in `give_back`
-            restored = await shielded(self._cluster.replace(put_in_place(record, old)))
+            restored = await self._cluster.replace(put_in_place(record, old))
             if restored.spec.holder.node == record.spec.holder.node:
                 self._records.remember(restored)
             else:
@@ -332,7 +318,7 @@ class Claims:
         while True:
             with ExitStack() as trying:
                 trial = _Trial(turn, trying)
-                record = await self._retry.run(
+                record = await self._in_slot(
                     partial(self._attempt, trial, pool, address_request, undo)
                 )
             if trial.ip is None:
@@ -340,29 +326,33 @@ class Claims:
             if record is not None:
                 return record
             self._on_loss()
-            await self._retry.run(partial(self._occupancy.lose, pool.name, trial.ip))
+            await self._occupancy.lose(pool.name, trial.ip)
 
     async def _attempt(
         self, trial: _Trial, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        """
-        Attempt a create in a slot.
-
-        Who waits for an API server that is away has none, so that all learn it in time.
-        """
-        async with self._slots:
+        """Create the record of the next candidate, or of the same one again."""
+        if trial.ip is None:
+            # Chosen only now: what was learned while this claim waited counts.
+            trial.ip = next(trial.turn, None)
             if trial.ip is None:
-                # Chosen only now: what was learned while this claim waited counts.
-                trial.ip = next(trial.turn, None)
-                if trial.ip is None:
-                    return None
-                trial.trying.enter_context(self._occupancy.of(pool.name).trying(trial.ip))
-            return await self._try(address_request.build(pool, trial.ip), address_request, undo)
+                return None
+            trial.trying.enter_context(self._occupancy.of(pool.name).trying(trial.ip))
+        return await self._take(address_request.build(pool, trial.ip), address_request, undo)
 
-    async def _try(
-        self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
-    ) -> SpiderIP | None:
-        return await shielded(self._take(fresh, address_request, undo))
+    async def _in_slot(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        """
+        Attempt a write in a slot, again while the API server cannot serve it.
+
+        A claim that waits for the API server has no slot, so that all learn in time that it is
+        away.
+        """
+
+        async def in_slot() -> R:
+            async with self._slots:
+                return await attempt()
+
+        return await self._cluster.retry.run(in_slot)
 
     def _candidates(self, pool: Pool, address_request: AddressRequest) -> Iterator[IPAddress]:
         return candidates(
@@ -379,12 +369,12 @@ class Claims:
         """Create a record; None when somebody else has the address."""
         name = fresh.metadata.name
         try:
-            record = await self._cluster.create(fresh)
+            record = await self._once.create(fresh)
         except AlreadyExists:
             return await self._meet(fresh, address_request, undo)
         except UnknownOutcome:
             self._unresolved.setdefault(address_request.uid, set()).add(name)
-            found = await self._retry.run(partial(self._read, name, address_request.uid))
+            found = await self._read(name, address_request.uid)
             if found is None:
                 return await self._take(fresh, address_request, undo)
             if not _is_of(found, address_request.key):
@@ -403,7 +393,7 @@ class Claims:
         if record is None and not self._may_be_mine(name, address_request):
             return None
         if record is None:
-            record = await self._retry.run(partial(self._read, name, address_request.uid))
+            record = await self._read(name, address_request.uid)
         if record is None:
             return await self._take(fresh, address_request, undo)
         if not _is_of(record, address_request.key):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
-from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import NotFound
@@ -33,7 +31,6 @@ class Deletions:
         cluster: Cluster,
         records: Informer[SpiderIP],
         occupancy: Occupancy,
-        retry: RetryPolicy,
         pools: Callable[[], Mapping[str, Pool]] = dict,
     ) -> None:
         """
@@ -43,13 +40,11 @@ class Deletions:
             cluster: the store.
             records: this node's own records.
             occupancy: told what becomes free.
-            retry: how long an API server that cannot serve is borne.
             pools: gives the pools as they are now; they say how long a released address rests.
         """
         self._cluster = cluster
         self._records = records
         self._occupancy = occupancy
-        self._retry = retry
         self._pools = pools
         self._own: OrderedDict[str, None] = OrderedDict()
 
@@ -79,9 +74,13 @@ class Deletions:
             await self.delete(record)
             return
         try:
-            await self._retry.run(lambda: shielded(self._replace(released)))
+            written = await self._cluster.replace(released)
         except NotFound:
             self.forget(record)
+        else:
+            # another node's is none of this mirror's
+            if self._records.named(record.metadata.name) is not None:
+                self._records.remember(written)
 
     async def delete(self, record: SpiderIP) -> None:
         """
@@ -93,27 +92,14 @@ class Deletions:
         self._own[record.metadata.uid] = None
         while len(self._own) > REMEMBERED:
             self._own.popitem(last=False)
-        await self._retry.run(partial(self._send, record))
+        meta = record.metadata
+        with suppress(NotFound):
+            await self._cluster.delete(
+                SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version
+            )
         self.forget(record)
 
     def forget(self, record: SpiderIP) -> None:
         """Drop a record that certainly does not exist any more."""
         self._records.forget(record)
         self._occupancy.free(record)
-
-    async def _replace(self, record: SpiderIP) -> None:
-        written = await self._cluster.replace(record)
-        # another node's is none of this mirror's
-        if self._records.named(record.metadata.name) is not None:
-            self._records.remember(written)
-
-    async def _send(self, record: SpiderIP) -> None:
-        meta = record.metadata
-        try:
-            await shielded(
-                self._cluster.delete(
-                    SpiderIP, meta.name, uid=meta.uid, resource_version=meta.resource_version
-                )
-            )
-        except NotFound:
-            return

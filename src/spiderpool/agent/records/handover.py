@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import partial
 
-from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.api.crd.group import LABEL_KEY
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import Conflict, NotFound, TryAgain, UnknownOutcome
@@ -28,18 +26,16 @@ from spiderpool.records.lifecycle import Action, judge_handover
 class Handover:
     """Gives records to the pod and sandbox that an ADD is for."""
 
-    def __init__(self, cluster: Cluster, records: Informer[SpiderIP], retry: RetryPolicy) -> None:
+    def __init__(self, cluster: Cluster, records: Informer[SpiderIP]) -> None:
         """
         Join what a hand-over needs.
 
         Args:
             cluster: the store.
             records: this node's own records.
-            retry: how long an API server that cannot serve is borne.
         """
         self._cluster = cluster
         self._records = records
-        self._retry = retry
 
     async def find(self, claimant: Claimant, wanted: Collection[Slot]) -> tuple[SpiderIP, ...]:
         """
@@ -60,13 +56,9 @@ class Handover:
 
     async def _list(self, claimant: Claimant, resource_version: str | None) -> tuple[SpiderIP, ...]:
         """List the records of a holder, from etcd or from the API server's memory ("0")."""
-        listing = await self._retry.run(
-            partial(
-                self._cluster.list_objects,
-                SpiderIP,
-                labels=f"{LABEL_KEY}={claimant.label}",
-                resource_version=resource_version,
-            )
+        labels = f"{LABEL_KEY}={claimant.label}"
+        listing = await self._cluster.list_objects(
+            SpiderIP, labels=labels, resource_version=resource_version
         )
         return tuple(
             record
@@ -86,31 +78,19 @@ class Handover:
             if not _is_stale(found, facts, request):
                 return found
             _refuse_unless_theirs(found, facts)
-            return await self._retry.run(
-                partial(self._write, hand_over(found, facts.pod, facts.owner, request))
-            )
+            written = await self._cluster.replace(hand_over(found, facts.pod, facts.owner, request))
+            # Known at once: an ADD that is cut off here has a DEL soon, which must find the record.
+            self._records.remember(written)
+            return written
 
         lost = (Conflict, NotFound, UnknownOutcome)
         return await compare_and_swap(
             record, write, partial(self._read, record), subject=name_of(record), lost=lost
         )
 
-    async def _write(self, record: SpiderIP) -> SpiderIP:
-        return await shielded(self._replace(record))
-
-    async def _replace(self, record: SpiderIP) -> SpiderIP:
-        """
-        Write a record and know it at once.
-
-        An ADD that is cut off here has a DEL soon, which must find it.
-        """
-        written = await self._cluster.replace(record)
-        self._records.remember(written)
-        return written
-
     async def _read(self, record: SpiderIP) -> SpiderIP:
         try:
-            return await self._retry.run(partial(self._cluster.get, SpiderIP, record.metadata.name))
+            return await self._cluster.get(SpiderIP, record.metadata.name)
         except NotFound:
             raise TryAgain(f"{record.spec.ip} was released while this ADD took it over") from None
 
