@@ -220,6 +220,7 @@ class Claims:
             fruitless: per pool, what was known of it when a walk found nothing; until that changes,
             walking again is in vain.
         """
+        self._occupancy.expire(pool.name)
         for again in (False, True):
             if again and not await self._occupancy.refresh(pool.name):
                 break

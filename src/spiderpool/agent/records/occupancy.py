@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -103,21 +104,22 @@ class Occupancy:
         """
         self._cluster = cluster
         self._clock = clock
-        self._views: dict[str, PoolView] = {}
+        self._views: defaultdict[str, PoolView] = defaultdict(PoolView)
         self.epoch = 0
         # set, and replaced, each time that an address may have become free
         self.news = asyncio.Event()
 
     def of(self, pool: str) -> PoolView:
-        """Return the view of a pool; what was learned long ago is dropped."""
-        view = self._views.get(pool)
-        if view is None:
-            view = self._views[pool] = PoolView()
-        elif (view.lost or view.others) and self._clock() - view.lost_s > FORGET_S:
+        """Return the view of a pool."""
+        return self._views[pool]
+
+    def expire(self, pool: str) -> None:
+        """Drop what was learned of a pool long ago."""
+        view = self._views[pool]
+        if (view.lost or view.others) and self._clock() - view.lost_s > FORGET_S:
             view.lost.clear()
             view.others.clear()
             view.freed += 1
-        return view
 
     def follow(self, _change: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
         """

@@ -113,8 +113,10 @@ async def test_what_was_learned_is_forgotten(cluster: FakeCluster, clock: Clock)
     clock.now += 29
     await occupancy.lose("blue", ELEVEN)
     clock.now += 29
+    occupancy.expire("blue")
     assert TEN in occupancy.of("blue")
     clock.now += 2
+    occupancy.expire("blue")
 
     assert TEN not in occupancy.of("blue")
     assert ip_address("10.6.0.15") in occupancy.of("blue")
