@@ -89,8 +89,8 @@ async def wait_for_api(
         except (TryAgain, NotFound) as error:
             pause_s = backoff.next_s(error)
             if time.monotonic() + pause_s > deadline:
-                text = f"the API server does not serve this {program} within {timeout_s:g} s: {error.message}"
-                raise type(error)(text) from error
+                text = f"the API server does not serve this {program} within {timeout_s:g} s"
+                raise type(error)(f"{text}: {error.message}") from error
             log.info("waiting for the API server", reason=error.message)
             await asyncio.sleep(pause_s)
         else:

@@ -29,6 +29,7 @@ from spiderpool.agent.api.server import (
 )
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.detection import Detector
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
@@ -52,7 +53,6 @@ from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.handover import Handover
 from spiderpool.agent.records.occupancy import Occupancy
-from spiderpool.agent.retrying_cluster import RetryingCluster
 from spiderpool.agent.settings import Settings
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP

@@ -17,10 +17,10 @@ from typing import Final, TypeVar
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
+from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.occupancy import Occupancy
-from spiderpool.agent.retrying_cluster import RetryingCluster
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
 from spiderpool.ipam.candidates import candidates

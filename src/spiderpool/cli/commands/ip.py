@@ -294,7 +294,8 @@ async def _give_back(cluster: Cluster, found: SpiderIP, *, dry_run: bool, force:
     verdict = await judge(cluster, found)
     if verdict.action is not Action.RELEASE and not force:
         raise InvalidRequest(
-            f"{found.spec.ip} stays with {who(found)}: {verdict.reason}; --force releases it all the same"
+            f"{found.spec.ip} stays with {who(found)}: {verdict.reason}; "
+            "--force releases it all the same"
         )
     told = f"{found.spec.ip} of {who(found)}, pool {found.spec.pool} ({verdict.reason})"
     if dry_run:

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 class RetryingCluster:
     """
-    The port `Cluster`; every call but a watch is repeated as long as the API server cannot serve it, within limits.
+    The port `Cluster`; every call but a watch is repeated while the API server cannot serve it.
 
     A write of which it is not known whether it happened (`UnknownOutcome`) is not repeated: only
     the caller can find out. A caller that is cancelled during a write gets its outcome all the

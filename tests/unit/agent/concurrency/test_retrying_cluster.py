@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.retrying_cluster import RetryingCluster
+from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import SpiderpoolError, TooManyRequests, UnknownOutcome, Unreachable
