@@ -53,7 +53,11 @@ async def call(socket: str, method: str, path: str, body: bytes) -> Answer:
 
 
 def request_of(pod: Pod, *, nic: str = "eth0") -> bytes:
-    """Write the body of ADD and of DEL for a pod (reference ipam.md 7.1)."""
+    """
+    Write the body of ADD and of DEL for a pod.
+
+    Source: docs/reference/agent-api.md#socket.
+    """
     return msgspec.json.encode(
         {
             "containerID": f"c{pod.metadata.uid.replace('-', '')}",

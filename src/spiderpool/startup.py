@@ -19,7 +19,7 @@ from spiderpool.errors import Forbidden, InvalidRequest, NotFound, TryAgain
 from spiderpool.kube.backoff import Backoff
 from spiderpool.model.config import Config, parse_config
 
-# The original asks 15 times, 2 s each (reference ipam.md 3.10). Less than the startup probe's
+# The original asks 15 times, 2 s each. Less than the startup probe's
 # minute: then the reason is the last line of the log.
 FIRST_ANSWER_S: Final = 30.0
 

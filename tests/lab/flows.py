@@ -29,7 +29,7 @@ from tests.lab.story import Pod
 T = TypeVar("T")
 
 PORT: Final = 9000
-GIVE, TAKE = 3000, 4000  # bytes up and down, as in the reference's own transfers (datapath.md 6.1)
+GIVE, TAKE = 3000, 4000  # bytes up and down: several segments each way
 _NEWNET: Final = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -2,7 +2,9 @@
 A Node object without a kubelet, and `spiderpool-agent daemon` on this machine that serves it.
 
 The test plays kubelet and container runtime: it asks over the agent's socket, by hand, as the
-reference (ipam.md 7.1) says. The agents of the lab's own nodes are not touched.
+reference says. The agents of the lab's own nodes are not touched.
+
+Source: docs/reference/agent-api.md#socket.
 """
 
 from __future__ import annotations
@@ -292,7 +294,11 @@ class HostAgent:
 
 
 def environment(node: str, kubeconfig: Path) -> dict[str, str]:
-    """Return the environment of an agent on this machine (reference ipam.md 7.2)."""
+    """
+    Return the environment of an agent on this machine.
+
+    Source: docs/reference/configuration.md#agent.
+    """
     return {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),

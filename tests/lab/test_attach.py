@@ -111,8 +111,8 @@ def _assert_network_status(story: Story, pod: Pod, layout: Layout) -> None:
     assert sorted(set(layout.nics) | {"eth0"}) == sorted(entries)
     for nic, entry in entries.items():
         underlay = layout.nics.get(nic)
-        # The installation made a definition for the default network (reference meta-plugin.md 4:
-        # NAD = <ns>/<name>).
+        # The installation made a definition for the default network: then its name is
+        # <namespace>/<name> (docs/reference/meta-plugin.md#network-status).
         assert entry["name"] == (
             f"{story.namespace}/on-{underlay.master}" if underlay else "kube-system/k8s-pod-network"
         )

@@ -1,9 +1,11 @@
 """
-The flows of the reference between pods of several CNIs (datapath.md 6.1, S1 to S5): by which interfaces their first packets go.
+The flows of the reference between pods of several CNIs: by which interfaces their first packets go.
 
 Pod1 has Calico's interface alone (node1), pod2 also one in the underlay (node2), pod3 only that
 (node3); pod4 is like pod1, on node3, pod5 like pod3, on node1. A path is written as place →
 (interface in, interface out); who does not see a packet is not in it.
+
+Source: docs/reference/packet-paths.md#flows.
 """
 
 from __future__ import annotations

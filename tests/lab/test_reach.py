@@ -1,8 +1,8 @@
 """
 The matrix of pods of several CNIs, by the product's own command, before and after the one thing that the reference says to fix.
 
-Source: datapath.md 6.1, "3x6 matrix" and S3: kube-proxy's rule against INVALID packets stops
-underlay pods on their way to overlay addresses on other nodes, and nothing else.
+Source: docs/reference/packet-paths.md#half-seen-connections: kube-proxy's rule against INVALID
+packets stops underlay pods on their way to overlay addresses on other nodes, and nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """
 Pools that applications get from SpiderSubnets.
 
-The second article's transcript (reference datapath.md 6.2), other kinds.
+The second article's transcript, other kinds.
+
+Source: docs/reference/automatic-pools.md.
 """
 
 from __future__ import annotations
@@ -56,7 +58,11 @@ def inside(ip: IPAddress, pool: Thing) -> bool:
 
 
 def tail(story: Story, kind: str, name: str) -> str:
-    """Return the end of the names of an application's pools (reference ipam.md 4.3)."""
+    """
+    Return the end of the names of an application's pools.
+
+    Source: docs/reference/automatic-pools.md#which-pool.
+    """
     uid: str = story.kube.need(kind, name, story.namespace)["metadata"]["uid"]
     return uid.rpartition("-")[2][:5]
 

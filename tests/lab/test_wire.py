@@ -1,4 +1,8 @@
-"""The socket of a node's agent, asked by hand as the original's executable asks (reference ipam.md 7.1), mistakes included."""
+"""
+The socket of a node's agent, asked by hand as the original's executable asks, mistakes included.
+
+Source: docs/reference/agent-api.md#socket.
+"""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ def parse_record_name(name: str) -> IPAddress:
 
 def cidr_label(cidr: str) -> str:
     """
-    Write a CIDR as a label value (reference ipam.md 1.1.
+    Write a CIDR as a label value: `172-18-41-0-24`, `fc00-f853-ccd-e793---64`.
 
-    `172-18-41-0-24`, `fc00-f853-ccd-e793---64`).
+    Source: docs/reference/objects.md#labels-and-annotations.
     """
     return re.sub("[.:/]", "-", cidr)

@@ -1,7 +1,8 @@
 """
 Admission of coordinator settings, those of a SpiderCoordinator and those inside a SpiderMultusConfig.
 
-Source: reference datapath.md 3.1 (fields, defaults, checks) and 4.1 (inside a network).
+Source: docs/reference/coordinator.md#fields-of-a-spidercoordinator,
+docs/reference/networks.md#fields (inside a network).
 """
 
 from __future__ import annotations

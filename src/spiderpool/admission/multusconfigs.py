@@ -4,7 +4,7 @@ Admission of SpiderMultusConfigs: what is filled in, what is refused.
 Fields of errors are the reference's names, also where they are not those of the object
 (`spec.macvlanConfig`). Numbers that are out of range do not get here: the definition's schema and
 the types refuse them.
-Source: reference datapath.md 4.1 and 4.2.
+Source: docs/reference/networks.md#fields, docs/reference/networks.md#the-definition.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Networks and their resources that a new pod gets without naming them: which, and how they are written into the pod.
 
-Source: reference datapath.md 4.5, ipam.md 5.5.
+Source: docs/reference/networks.md#pod-injection.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """
-Admission of SpiderIPPools and SpiderReservedIPs: what is filled in, what is refused (reference ipam.md 5.1, 5.2, 5.4).
+Admission of SpiderIPPools and SpiderReservedIPs: what is filled in, what is refused.
 
 Subnets are in `subnet_validation`, with the same checks of their parts.
 
 Functions `forbid_…` and `validate_pool_delete` give the sentence of a plain refusal (HTTP 403);
 `validate_…` give field errors (422). The webhook's wire is the controller's.
+
+Source: docs/reference/admission.md#spiderippool, docs/reference/admission.md#spiderreservedip.
 """
 
 from __future__ import annotations
@@ -149,9 +151,11 @@ def with_finalizer(finalizers: tuple[str, ...]) -> tuple[str, ...]:
 
 def adopted(pool: SpiderIPPool, subnet: Subnet) -> SpiderIPPool:
     """
-    Make a pool part of a subnet (reference ipam.md 4.1): owner, label, and gateway and routes where it has none.
+    Make a pool part of a subnet: owner, label, and gateway and routes where it has none.
 
     A pool that somebody else controls stays as it is.
+
+    Source: docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet.
     """
     meta, spec = pool.metadata, pool.spec
     controller = next((ref for ref in meta.owner_references if ref.controller), None)
@@ -388,11 +392,12 @@ def _subnet_errors(
     new: SpiderIPPool, addresses: AddressSet, subnet: Subnet
 ) -> Iterator[FieldError]:
     """
-    Check a pool's addresses against the subnet that controls it (reference ipam.md 5.2).
+    Check a pool's addresses against the subnet that controls it.
 
     An automatic pool has what the subnet's status grants it. Any other keeps off what is granted to
-    a pool that does not exist
-    yet: the status is written before the pool (architecture 2).
+    a pool that does not exist yet: the status is written before the pool.
+
+    Source: docs/reference/admission.md#spiderippool.
     """
     name, value = new.metadata.name, ",".join(new.spec.ips)
     outside = addresses - subnet.total

@@ -1,4 +1,8 @@
-"""Admission of SpiderSubnets: what is filled in, what is refused (reference ipam.md 5.3)."""
+"""
+Admission of SpiderSubnets: what is filled in, what is refused.
+
+Source: docs/reference/admission.md#spidersubnet.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """
-The agent's environment (reference ipam.md 7.2).
+The agent's environment.
 
 Names, defaults, and what to say when a value is wrong.
+
+Source: docs/reference/configuration.md#agent.
 """
 
 from __future__ import annotations

@@ -22,9 +22,8 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.pool import Pool
 from spiderpool.records.lifecycle import HolderOwners
 
-SMALL_POOL: Final = (
-    200  # records; above it a pool's status is written once in 10 s (architecture 2, "Projections")
-)
+# Records; above it a pool's status is written once in 10 s (docs/reference/objects.md#pool-status).
+SMALL_POOL: Final = 200
 # whether one of the pools is large → how long after a change all is written
 PROJECTION_LAG_S: Final = {False: 2.0, True: 12.0}
 

@@ -18,7 +18,7 @@ A = TypeVar("A", bound=msgspec.Struct)
 
 LABEL: Final = "spiderpool.spidernet.io/one-object-per-address"  # our chart sets it on our agents
 PORT_NAME: Final = "health"
-PORT: Final = 5710  # where the pod does not name it (reference ipam.md 7.2)
+PORT: Final = 5710  # where the pod does not name it (docs/reference/agent-api.md#health-port)
 DEFAULT_NETWORK: Final = "MULTUS_CLUSTER_NETWORK"
 CONFIG_VOLUME: Final = "config-path"
 CONFIG_KEY: Final = "conf.yml"

@@ -2,7 +2,9 @@
 CNI network configurations: from the text of a definition or a file to what one plugin reads on its standard input.
 
 Which network a pod gets is not decided here, and files come as text.
-Source: CNI specification 1.1.0, sections 1 and 3; reference meta-plugin.md 1 and 3.2.
+Source: CNI specification 1.1.0, sections 1 and 3;
+docs/reference/meta-plugin.md#networkattachmentdefinition,
+docs/reference/meta-plugin.md#what-a-plugin-gets.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 A CNI call as the executable hands it over: environment and configuration, read and checked.
 
 Nothing here looks at what a plugin does with the call.
-Source: CNI specification 1.1.0, section 2; reference ipam.md 7.3, meta-plugin.md 3.1 and 7.
+Source: CNI specification 1.1.0, section 2; docs/reference/cni.md#ipam-configuration,
+docs/reference/meta-plugin.md#networks-of-a-pod, docs/reference/cni.md#executables.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The versions of the CNI protocol, and what each allows.
 
-Source: CNI specification 1.1.0; supported ranges: reference datapath.md 1.1, meta-plugin.md 7.
+Source: CNI specification 1.1.0; supported ranges: docs/reference/cni.md#executables.
 """
 
 from __future__ import annotations

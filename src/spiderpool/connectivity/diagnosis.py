@@ -132,10 +132,12 @@ def _by_invalid(
     before: World, after: World, packet: Ends, request: Walk, reply: Walk | None
 ) -> Finding | None:
     """
-    Look for the rule that drops what conntrack finds invalid, on a node that saw one direction only (datapath.md 6.1, S3).
+    Look, on a node that saw one direction only, for the rule that drops INVALID packets.
 
     Its counter rose, or the answer passes the node by; the counter alone proves nothing: the rule
     is there for everybody.
+
+    Source: docs/reference/packet-paths.md#half-seen-connections.
     """
     if request.end not in {End.ARRIVED, End.UNSEEN}:
         return None

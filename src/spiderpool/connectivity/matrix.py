@@ -1,7 +1,7 @@
 """
 The 3x6 matrix: three kinds of pods that ask, the same three and their Services that answer, and what came of each case.
 
-Source: reference datapath.md 6.1, "3x6 matrix"; the multi-NIC pod is asked at both of its
+Source: docs/reference/packet-paths.md#who-reaches-whom; the multi-NIC pod is asked at both of its
 addresses.
 """
 

@@ -244,7 +244,11 @@ def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop 
 
 
 def _restored_mark(station: NamespaceSurvey, packet: Ends) -> int:
-    """Return the mark that an answer gets back from its connection (datapath.md 2.6)."""
+    """
+    Return the mark that an answer gets back from its connection.
+
+    Source: docs/reference/coordinator.md#way-back-by-veth0.
+    """
     tracked = station.connection(packet)
     return tracked.mark if tracked and tracked.reply == packet else 0
 

@@ -385,7 +385,11 @@ _COUNTED: Final = re.compile(r"\[(\d+):\d+\] (-A .*)")
 
 
 def read_drops(family: int, text: str) -> Iterator[Counter]:
-    """Read from `iptables-save -c` the rules that drop what conntrack finds invalid (datapath.md 6.1, S3)."""
+    """
+    Read from `iptables-save -c` the rules that drop what conntrack finds invalid.
+
+    Source: docs/reference/packet-paths.md#half-seen-connections.
+    """
     for line in text.splitlines():
         found = _COUNTED.fullmatch(line.strip())
         if found and drops_invalid(found[2]):

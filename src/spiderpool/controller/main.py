@@ -250,7 +250,11 @@ class Daemon:
         return webhook_probe(lambda: listener.port)
 
     def _probes(self, webhooks: Probe | None, election: Election, leader: Leader) -> Probes:
-        """Say what kubelet's probes ask (reference ipam.md 7.4)."""
+        """
+        Say what kubelet's probes ask.
+
+        Source: docs/reference/agent-api.md#the-controllers-ports.
+        """
 
         async def started() -> str | None:
             return None if self.started else "not started yet"

@@ -1,7 +1,9 @@
 """
-What the controller counts, under the names that the documents promise (reference ipam.md 7.5); only what exists is exported.
+What the controller counts, under the documented names; only what exists is exported.
 
 Each series carries the two `otel_scope` labels of the original, since boards select by them.
+
+Source: docs/reference/configuration.md#metrics.
 """
 
 from __future__ import annotations

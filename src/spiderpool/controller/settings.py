@@ -1,7 +1,9 @@
 """
-The controller's environment (reference ipam.md 6.1 and 7.4).
+The controller's environment.
 
 Names, defaults, and what to say when a value is wrong.
+
+Source: docs/reference/configuration.md#reclaim, docs/reference/configuration.md#controller.
 """
 
 from __future__ import annotations

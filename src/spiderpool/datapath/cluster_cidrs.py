@@ -1,7 +1,7 @@
 """
 Which addresses belong to the cluster's pods and Services, told from what others wrote down. Pure; reading is the controller's.
 
-Source: reference datapath.md 3.2 to 3.4; where ours differs, decision 0014.
+Source: docs/reference/coordinator.md#which-cidrs; where ours differs, decision 0014.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 Which CIDRs a control plane was set up with: kubeadm's configuration, and the command line of kube-controller-manager.
 
 What is there and cannot be read is named in `problems`; nothing is passed over in silence.
-Sources: reference datapath.md 3.3; kubeadm.k8s.io/v1beta3 and v1beta4, `Networking`; Kubernetes
-API, `Container` ($(NAME) in command and args); k8s.io/component-base/cli/flag (a flag's "_" counts
-as "-"); POSIX shell, 2.2 and 2.3 (quotes, comments).
+Sources: docs/reference/coordinator.md#which-cidrs; kubeadm.k8s.io/v1beta3 and v1beta4,
+`Networking`; Kubernetes API, `Container` ($(NAME) in command and args);
+k8s.io/component-base/cli/flag (a flag's "_" counts as "-"); POSIX shell, 2.2 and 2.3 (quotes,
+comments).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 The configuration of `coordinator`: what a network says goes before what the cluster says.
 
-Source: reference datapath.md 1.3 and 3.5; lists replace each other, they are never joined.
+Source: docs/reference/coordinator.md#configuration; lists replace each other, they are never
+joined.
 """
 
 from __future__ import annotations

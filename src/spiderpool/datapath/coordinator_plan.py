@@ -1,7 +1,7 @@
 """
 What the coordinator's ADD makes of a pod and its node: a plan.
 
-Source: reference datapath.md 2.3 to 2.9; what differs: architecture 4, decision 0013.
+Source: docs/reference/coordinator.md#what-one-add-makes; what differs: decision 0013.
 """
 
 from __future__ import annotations
@@ -58,13 +58,15 @@ _PLACEHOLDER: Final = 0
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """
-    How the pod's ways out are told apart (reference datapath.md 2.7).
+    How the pod's ways out are told apart.
 
     `moved` is the NIC whose main routes go into the table; `sources` are whose packets look it up;
     `copied` is the NIC whose default routes are copied to table 100, looked up by its own packets.
     `families` are those of which another NIC's routes
     move: where the NIC that is to have the default route has none, the other one's is the only way
     out.
+
+    Source: docs/reference/coordinator.md#tunepodroutes.
     """
 
     moved: str = ""
@@ -134,7 +136,9 @@ def fixed_mac(prefix: str, ip: IPAddress) -> str:
     """
     Return the MAC that an address makes.
 
-    The prefix, then the address' last four bytes (datapath.md 2.9).
+    The prefix, then the address' last four bytes.
+
+    Source: docs/reference/coordinator.md#configuration.
     """
     return f"{prefix}:{ip.packed[-4:].hex(':')}"
 
@@ -147,7 +151,11 @@ def veth_addresses(settings: CoordinatorSettings, layout: Layout) -> Iterable[Ad
 
 
 def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
-    """Return the node's link-layer addresses as the pod is to know them (datapath.md 2.4)."""
+    """
+    Return the node's link-layer addresses as the pod is to know them.
+
+    Source: docs/reference/coordinator.md#what-one-add-makes.
+    """
     for ip in layout.node_ips:
         if ip.version in layout.introduced:
             yield Neighbour(ip, layout.inner, layout.outer_mac)
@@ -199,7 +207,11 @@ def _hijacked(settings: CoordinatorSettings) -> Iterable[IPNetwork]:
 def policy_routes(
     layout: Layout, settings: CoordinatorSettings, nic: str, table: int
 ) -> Iterable[Route]:
-    """Return the administrator's routes of the NIC's families (datapath.md 2.8)."""
+    """
+    Return the administrator's routes of the NIC's families.
+
+    Source: docs/reference/coordinator.md#policyroutes.
+    """
     for policy in settings.policy_routes:
         if policy.dst.version in layout.families:
             yield _route(policy.dst, nic, table, gateway=policy.gateway)
@@ -225,7 +237,11 @@ def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> 
 
 
 def reply_routes(layout: Layout) -> Iterable[Route]:
-    """Return the way back of what entered by veth0 (datapath.md 2.6)."""
+    """
+    Return the way back of what entered by veth0.
+
+    Source: docs/reference/coordinator.md#way-back-by-veth0.
+    """
     for family in layout.families:
         gateway = layout.gateway(family)
         if gateway is not None:
@@ -296,10 +312,12 @@ class Tables:
 
 def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tuning:
     """
-    Decide whose routes move (reference datapath.md 2.7).
+    Decide whose routes move.
 
     Raises:
         InvalidRequest: the NIC that is to have the default route is not in the pod.
+
+    Source: docs/reference/coordinator.md#tunepodroutes.
     """
     wanted = settings.default_route_nic
     # Of a family that it alone has, there is nothing to tell its routes apart from.
@@ -378,7 +396,7 @@ def own_routes(
 ) -> tuple[Tables, frozenset[Item]]:
     """Return what goes into tables of their own, and the main table's defaults that go away for it."""
     if layout.underlay and layout.first:
-        # The reference fills table 101 here too; no rule looks there (architecture 4).
+        # The original fills table 101 here too; no rule looks there (decision 0013).
         return Tables(), frozenset()
     base = list(node_routes(layout, _PLACEHOLDER))
     if not layout.first:
@@ -432,7 +450,9 @@ def moved_routes(known: Iterable[Route], nic: str, table: int | None) -> list[Ro
     """
     Return a NIC's routes as they look in a table of their own: those of the main table, and those that moved there already.
 
-    Metric, protocol and, for IPv6, the source do not come along (datapath.md 2.7, 2.11 F).
+    Metric, protocol and, for IPv6, the source do not come along.
+
+    Source: docs/reference/coordinator.md#tunepodroutes, docs/reference/coordinator.md#layouts.
     """
     tables = {MAIN_TABLE, table}
     return [
@@ -474,7 +494,11 @@ def _from(ip: IPAddress, table: int) -> Rule:
 
 
 def plan_node(view: View, settings: CoordinatorSettings, layout: Layout) -> Wanted:
-    """Return what the node needs to reach the NIC's addresses through the pair (datapath.md 2.4 and 2.5)."""
+    """
+    Return what the node needs to reach the NIC's addresses through the pair.
+
+    Source: docs/reference/coordinator.md#what-one-add-makes.
+    """
     ips = [address.ip for address in layout.ips]
     rules = [Rule(family, settings.host_table, NODE_PRIORITY) for family in layout.families]
     neighbours = [Neighbour(ip, layout.outer, layout.inner_mac) for ip in ips]

@@ -1,4 +1,9 @@
-"""The coordinator's settings after merging, as decisions see them (reference datapath.md 1.3 and 3.1)."""
+"""
+The coordinator's settings after merging, as decisions see them.
+
+Source: docs/reference/coordinator.md#configuration,
+docs/reference/coordinator.md#fields-of-a-spidercoordinator.
+"""
 
 from __future__ import annotations
 

@@ -40,8 +40,10 @@ def diff(seen: frozenset[Item], wanted: Wanted) -> tuple[Operation, ...]:
     Return the operations that lead from what is seen to what is wanted; additions first, so that nothing is cut off in between.
 
     A route is there when its destination has a route of that table and metric, whatever its device:
-    the reference ignores EEXIST, and a connected route must not be replaced (datapath.md 2.1). A
-    default route must be there exactly.
+    the original ignores EEXIST, and a connected route must not be replaced. A default route must be
+    there exactly.
+
+    Source: docs/reference/coordinator.md#what-one-add-makes.
     """
     left = seen - wanted.absent
     conflicts = [
@@ -128,7 +130,8 @@ def _with_priority(rule: Rule, rules: Sequence[Rule]) -> Rule:
     """
     Give a rule the priority that the kernel would: one before the second of the family's rules.
 
-    Source: `fib_default_rule_pref` of net/core/fib_rules.c; reference datapath.md 2.7.
+    Source: `fib_default_rule_pref` of net/core/fib_rules.c;
+    docs/reference/coordinator.md#tunepodroutes.
     """
     if rule.priority is not None:
         return rule

@@ -3,8 +3,8 @@ What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure
 
 What it made stays: pods of other networks may be on it, and a node that starts anew makes it again
 with the first pod.
-Source: reference datapath.md 1.4; kernel, Documentation/networking/bonding.rst. Where ours differs,
-decision 0014.
+Source: docs/reference/networks.md#ifacer; kernel, Documentation/networking/bonding.rst. Where ours
+differs, decision 0014.
 """
 
 from __future__ import annotations

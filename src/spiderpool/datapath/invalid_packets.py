@@ -6,7 +6,8 @@ answer goes straight to its underlay interface, so its own node sees half of the
 and conntrack calls the rest INVALID. kube-proxy in mode iptables drops such packets, unless
 `nf_conntrack_tcp_be_liberal` was 1 when it started (Kubernetes 1.29 and later). In modes ipvs and
 nftables it has no such rule, and in the latter no chain of iptables at all.
-Source: reference datapath.md 6.1, S3; Kubernetes, "Virtual IPs and Service Proxies".
+Source: docs/reference/packet-paths.md#half-seen-connections; Kubernetes, "Virtual IPs and Service
+Proxies".
 """
 
 from __future__ import annotations

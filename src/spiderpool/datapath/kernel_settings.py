@@ -1,7 +1,8 @@
 """
 Kernel settings of a node that underlay networks need: what is written, and what is put back. Pure; files are the agent's.
 
-Source: reference datapath.md 5.4, 6.1 (S3) and ipam.md 7.2; kernel,
+Source: docs/reference/coordinator.md#node-settings,
+docs/reference/packet-paths.md#half-seen-connections; kernel,
 Documentation/networking/ip-sysctl.rst.
 """
 

@@ -1,7 +1,7 @@
 """
 How a pod is laid out when the coordinator comes to one of its NICs: mode, which end leads to the node, which table.
 
-Source: reference datapath.md 2.1 and 2.2; architecture 4 (own tables).
+Source: docs/reference/coordinator.md#what-one-add-makes, docs/reference/coordinator.md#modes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _ID_LENGTH: Final = 11  # with the prefix an interface name's 15 characters
 # RFC 791, RFC 8200: below it the kernel has no IP on a link
 _LEAST_MTU: Final = {IPV4: 68, IPV6: 1280}
 
-# Links whose addresses are not the node's own (reference datapath.md 2.1, step 9).
+# Links whose addresses are not the node's own
+# (docs/reference/coordinator.md#what-one-add-makes).
 _NOT_THE_NODE: Final = re.compile(
     r"docker.*|cbr.*|dummy.*|virbr.*|lxcbr.*|veth.*|lo$|cali.*|flannel.*|kube-ipvs.*|cni.*|vx-submariner|cilium*"
 )
@@ -159,7 +160,11 @@ def read_layout(view: View, settings: CoordinatorSettings) -> Layout:
 
 
 def read_mode(pod: Picture, ifname: str, settings: CoordinatorSettings) -> Mode:
-    """Resolve `auto` (reference datapath.md 2.2)."""
+    """
+    Resolve `auto`.
+
+    Source: docs/reference/coordinator.md#modes.
+    """
     if settings.mode is not Mode.AUTO:
         return settings.mode
     return Mode.UNDERLAY if ifname == settings.default_nic or pod.link(VETH) else Mode.OVERLAY
@@ -237,8 +242,8 @@ def derived_mac(container_id: str, end: str) -> str:
     """
     Return a locally administered unicast MAC that is the same whenever a container's ADD is tried again.
 
-    Source: reference datapath.md 2.3 (random there; set explicitly, so that no udev rule of the
-    node changes it).
+    Source: docs/reference/coordinator.md#modes (random there; set explicitly, so that no udev rule
+    of the node changes it).
     """
     digest = bytearray(sha256(f"{container_id}/{end}".encode()).digest()[:6])
     digest[0] = (digest[0] | 0x02) & 0xFE

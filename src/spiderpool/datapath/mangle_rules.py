@@ -1,7 +1,7 @@
 """
 The mangle rules that mark what entered by veth0, as text of iptables-save and iptables-restore.
 
-Source: reference datapath.md 2.6 and 2.11 A.
+Source: docs/reference/coordinator.md#way-back-by-veth0, docs/reference/coordinator.md#layouts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 What DEL takes away, told from what is there alone: it needs neither the Pod object nor the cluster's settings.
 
-Source: reference datapath.md 2.12; the original leaves the pod's side and overlay objects on the
-node to others.
+Source: docs/reference/coordinator.md#del; the original leaves the pod's side and overlay objects on
+the node to others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 The coordinator and the network that the installation makes: what the job's environment says, and making them.
 
-Source: reference datapath.md 5.3. Unlike there, a network that exists already is not replaced by an
-empty one (decision 0014).
+Source: docs/reference/configuration.md#jobs. Unlike there, a network that exists already is not
+replaced by an empty one (decision 0014).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """
-The objects that the installation makes, read from the job's environment (reference ipam.md 7.7).
+The objects that the installation makes, read from the job's environment.
 
 Pure.
+
+Source: docs/reference/configuration.md#jobs.
 """
 
 from __future__ import annotations

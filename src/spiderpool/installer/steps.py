@@ -28,7 +28,8 @@ from spiderpool.installer.objects import (
 from spiderpool.kube.cluster import Cluster
 
 POLL_S: Final = 1.0
-LEASE: Final = "spiderpool-controller-leases"  # of the controllers' leader (reference ipam.md 6)
+# Of the controllers' leader (docs/reference/configuration.md#controller).
+LEASE: Final = "spiderpool-controller-leases"
 
 NOUNS: Final[dict[type[KubeObject], str]] = {SpiderSubnet: "subnet", SpiderIPPool: "pool"}
 

@@ -1,7 +1,9 @@
 """
 The automatic pool of an application.
 
-Its name, its labels, the object (reference ipam.md 1.1, 4.3).
+Its name, its labels, the object.
+
+Source: docs/reference/automatic-pools.md#which-pool.
 """
 
 from __future__ import annotations
@@ -53,7 +55,11 @@ class App:
 
     @property
     def key(self) -> str:
-        """The key in a subnet's status (reference ipam.md 1.2): `apps_v1_Deployment_ns_name`."""
+        """
+        The key in a subnet's status: `apps_v1_Deployment_ns_name`.
+
+        Source: docs/reference/automatic-pools.md#spidersubnet.
+        """
         return f"{self._group_version}_{self.owner.kind}_{self.namespace}_{self.owner.name}"
 
     @property
@@ -97,11 +103,13 @@ def application_labels(owner: Application, namespace: str) -> dict[str, str]:
 
 def pool_names(app: App, subnet: str, nic: str, family: int) -> Iterator[str]:
     """
-    Return names for a pool, the reference's first; the others are for when that one is taken.
+    Return names for a pool, the original's first; the others are for when that one is taken.
 
     `auto4-<application>-<nic>-<tail>`: the tail is the start of the last part of the application's
     UID; then hashes of UID and subnet, so that the pool that an application had in another subnet
-    is not in the way (architecture 4).
+    is not in the way.
+
+    Source: docs/reference/automatic-pools.md#which-pool.
     """
     for number in itertools.count():
         text = f"{app.owner.uid}/{subnet}/{nic}/{family}/{number}"

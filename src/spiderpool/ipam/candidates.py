@@ -117,11 +117,13 @@ class Attached:
 
 def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Attached:
     """
-    Give each custom route to the first network that contains its gateway (reference ipam.md 2.5).
+    Give each custom route to the first network that contains its gateway.
 
     Args:
         networks: the pools' subnets in the order of the answer: by NIC as wished, IPv4 before IPv6.
         routes: checked already, see `wishes`.
+
+    Source: docs/reference/annotations.md#routes.
     """
     homes = [(route, _home(networks, route)) for route in routes]
     per_network = tuple(

@@ -1,7 +1,9 @@
 """
-The filters of reference ipam.md 3.3: why a pod's NIC may not use a pool.
+Filters: why a pod's NIC may not use a pool.
 
 Each reason completes a sentence that begins with the pool's name.
+
+Source: docs/reference/selection.md#filters.
 """
 
 from __future__ import annotations

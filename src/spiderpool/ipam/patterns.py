@@ -1,7 +1,9 @@
 """
 Lists of names.
 
-Repetitions, and wildcards with the rules of Go's `filepath.Match` (reference ipam.md 2.2).
+Repetitions, and wildcards with the rules of Go's `filepath.Match`.
+
+Source: docs/reference/selection.md#names-and-wildcards.
 """
 
 from __future__ import annotations

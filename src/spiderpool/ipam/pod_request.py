@@ -1,8 +1,10 @@
 """
 What a pod asks for: annotations, namespace and CNI configuration become one `PodRequest`.
 
-The first source that says something decides alone; families are never merged over sources
-(reference ipam.md 2.2). Which pools the wish may have is decided in `selection`.
+The first source that says something decides alone; families are never merged over sources.
+Which pools the wish may have is decided in `selection`.
+
+Source: docs/reference/selection.md#sources.
 """
 
 from __future__ import annotations
@@ -235,7 +237,9 @@ def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source
     """
     Return the annotation by which automatic pools are asked for.
 
-    Where subnets are off it says nothing (ipam.md 2.2).
+    Where subnets are off it says nothing.
+
+    Source: docs/reference/selection.md#sources.
     """
     key = wants_subnets(annotations)
     if key is None or not features.enable_spider_subnet:

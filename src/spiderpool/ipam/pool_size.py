@@ -1,7 +1,11 @@
 """
-How many addresses an application's automatic pool has, and which (reference ipam.md 2.4, 4.4, 4.5).
+How many addresses an application's automatic pool has, and which.
 
 Lowest addresses first in both directions; an address that a pod holds never leaves.
+
+Source: docs/reference/annotations.md#ippool-ip-number,
+docs/reference/automatic-pools.md#which-applications,
+docs/reference/automatic-pools.md#growing-and-shrinking.
 """
 
 from __future__ import annotations
@@ -41,7 +45,9 @@ def parse_number(text: str) -> IPNumber:
     """
     Read `N` or `+N`.
 
-    What stands before the sign is ignored, as the original does (reference ipam.md 2.4).
+    What stands before the sign is ignored, as the original does.
+
+    Source: docs/reference/annotations.md#ippool-ip-number.
     """
     before, sign, count = text.partition("+")
     if not COUNT.fullmatch(count if sign else before):
@@ -52,7 +58,11 @@ def parse_number(text: str) -> IPNumber:
 
 
 def replicas_of(workload: Workload) -> int:
-    """Return how many pods a controller of Kubernetes itself wants (reference ipam.md 4.4)."""
+    """
+    Return how many pods a controller of Kubernetes itself wants.
+
+    Source: docs/reference/automatic-pools.md#which-applications.
+    """
     spec = workload.spec
     match workload:
         case DaemonSet():

@@ -1,4 +1,8 @@
-"""The answer to an ADD in the original's form (reference ipam.md 3.8), rendered from the records that the pod holds."""
+"""
+The answer to an ADD in the original's form, rendered from the records that the pod holds.
+
+Source: docs/reference/allocation.md#answer.
+"""
 
 from __future__ import annotations
 

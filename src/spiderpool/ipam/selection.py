@@ -1,9 +1,10 @@
 """
 Which pools a NIC may use, in the order in which they are tried, and why each other pool may not.
 
-The filters are those of reference ipam.md 3.3, in that order. The order of trial is the one that
-the user wrote; wildcards expand by name in their place. Default pools have no written order: more
-specific ones come first (3.4), then by name.
+The order of trial is the one that the user wrote; wildcards expand by name in their place. Default
+pools have no written order: more specific ones come first, then by name.
+
+Source: docs/reference/selection.md.
 """
 
 from __future__ import annotations
@@ -205,9 +206,9 @@ def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[st
 
 def _specific(pool: Pool) -> tuple[bool, ...]:
     """
-    Sort key of reference ipam.md 3.4.
+    Sort key: a pool for somebody in particular comes before a pool for everybody.
 
-    A pool for somebody in particular comes before a pool for everybody.
+    Source: docs/reference/selection.md#order.
     """
     restrictions = (
         pool.pod_affinity is not None,

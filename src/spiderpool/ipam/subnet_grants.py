@@ -1,4 +1,9 @@
-"""Which addresses of a subnet its pools have, from the pools that exist (reference ipam.md 4.1, 4.7)."""
+"""
+Which addresses of a subnet its pools have, from the pools that exist.
+
+Source: docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet,
+docs/reference/automatic-pools.md#when-pools-go.
+"""
 
 from __future__ import annotations
 

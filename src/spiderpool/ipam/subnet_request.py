@@ -51,7 +51,9 @@ def wants_subnets(annotations: Mapping[str, str]) -> str | None:
     """
     Return the annotation that asks for automatic pools, None when there is none.
 
-    `subnets` wins (reference ipam.md 2.2).
+    `subnets` wins.
+
+    Source: docs/reference/selection.md#sources.
     """
     return next((key for key in (ANNO_SUBNETS, ANNO_SUBNET) if key in annotations), None)
 
@@ -94,7 +96,9 @@ def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
     """
     Read the items of `subnets`.
 
-    No interface and, in one family, no subnet comes twice (reference ipam.md 4.5).
+    No interface and, in one family, no subnet comes twice.
+
+    Source: docs/reference/annotations.md#subnets-and-subnet.
     """
     if not items:
         raise InvalidRequest(f"the list is empty; write [{EXAMPLE}], or remove the annotation")

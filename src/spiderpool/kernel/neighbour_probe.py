@@ -5,7 +5,7 @@ Frames are sent and read beside the kernel's own stack: the address that is aske
 interface yet. Functions block; they belong into `Namespaces.run`.
 Source: RFC 826, RFC 5227 section 2.1 (ARP probe, announcement), RFC 4861 sections 4.3, 4.4, 7.2.6,
 RFC 4862 section 5.4 (a probe without a source address is answered to all nodes); packet(7);
-reference datapath.md 1.2 and 2.10.
+docs/reference/allocation.md#detection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The top owner of a pod, fetched as metadata and remembered by UID (architecture 2, "Load on the API server")."""
+"""
+The top owner of a pod, fetched as metadata and remembered by UID.
+
+Source: docs/decisions/0009-agents-under-load.md.
+"""
 
 from __future__ import annotations
 

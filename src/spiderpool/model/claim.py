@@ -1,7 +1,9 @@
 """
 Who asks for an address.
 
-The identity that an ADD, its repetition and its DEL have in common (architecture 2, "Identity").
+The identity that an ADD, its repetition and its DEL have in common.
+
+Source: docs/reference/allocation.md#holder.
 """
 
 from __future__ import annotations

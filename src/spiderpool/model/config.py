@@ -1,4 +1,8 @@
-"""The configuration file `conf.yml` of agent and controller (reference ipam.md 7.6)."""
+"""
+The configuration file `conf.yml` of agent and controller.
+
+Source: docs/reference/configuration.md#confyml.
+"""
 
 from __future__ import annotations
 

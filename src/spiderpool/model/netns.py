@@ -65,7 +65,11 @@ class Address:
 
     @property
     def usable(self) -> bool:
-        """Return whether it is neither link-local nor multicast (reference datapath.md 2.1, step 5)."""
+        """
+        Return whether it is neither link-local nor multicast.
+
+        Source: docs/reference/coordinator.md#what-one-add-makes.
+        """
         return not (self.ip.is_link_local or self.ip.is_multicast)
 
 

@@ -3,7 +3,8 @@ Network selections: which further networks a pod asks for, in the short or the J
 
 Stricter than Multus where it would fail later with worse words: an empty name, `null` items, an
 empty gateway are refused.
-Source: reference meta-plugin.md 2.1 and 2.3.
+Source: docs/reference/meta-plugin.md#network-selections,
+docs/reference/meta-plugin.md#networks-of-a-pod.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def nic_name(networks: tuple[NetworkSelection, ...], index: int) -> str:
     """
     Return the NIC of the index-th network, counted from 1.
 
-    The name asked for, else `net<index>` (meta-plugin.md 3.1).
+    The name asked for, else `net<index>`.
+
+    Source: docs/reference/meta-plugin.md#networks-of-a-pod.
     """
     asked = networks[index - 1].interface if index <= len(networks) else ""
     return asked or f"net{index}"

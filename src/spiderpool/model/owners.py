@@ -1,8 +1,10 @@
 """
-The application that a pod belongs to (reference ipam.md 3.1, step 2).
+The application that a pod belongs to.
 
 One step at a time, since the parent of a ReplicaSet or Job has to be fetched: `next_owner` of the
 pod; unless `is_final`, fetch that object's metadata and take `top_owner`; then `application`.
+
+Source: docs/reference/allocation.md#application-of-a-pod.
 """
 
 from __future__ import annotations

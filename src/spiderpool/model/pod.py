@@ -19,9 +19,11 @@ def is_alive(pod: Pod) -> bool:
     """
     Return whether a pod may still use addresses.
 
-    A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"); reference
-    ipam.md 3.1, step 1, takes some of these pods for alive, and they would hold their addresses for
-    as long as the object exists.
+    A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"). The
+    original takes some of these pods for alive, and they would hold their addresses for as long as
+    the object exists.
+
+    Source: docs/reference/allocation.md#alive-pods.
     """
     return pod.metadata.deletion_timestamp is None and pod.status.phase not in FINAL_PHASES
 
@@ -54,7 +56,9 @@ def is_static(owner: Application, features: Features) -> bool:
     """
     Return whether addresses outlive the pod.
 
-    StatefulSets of Kubernetes itself and virtual machines (reference ipam.md 3.6).
+    StatefulSets of Kubernetes itself and virtual machines.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
     """
     stateful = (owner.api_version, owner.kind) == (
         "apps/v1",

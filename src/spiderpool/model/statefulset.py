@@ -12,7 +12,8 @@ from typing import Final
 
 from spiderpool.api.kubernetes.core import StatefulSet
 
-POD_NAME: Final = re.compile(r"(.*)-([0-9]+)")  # reference ipam.md 3.6
+# docs/reference/release-and-reclaim.md#owners-of-fixed-addresses
+POD_NAME: Final = re.compile(r"(.*)-([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)

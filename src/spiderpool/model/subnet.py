@@ -145,9 +145,11 @@ def _render_ips(ips: AddressSet) -> tuple[str, ...]:
 
 def subnet_status(grants: Grants, total: AddressSet) -> SubnetStatus:
     """
-    Make the status of a subnet (reference ipam.md 1.2).
+    Make the status of a subnet.
 
     Pools by name, counts of what is there and of what pools have.
+
+    Source: docs/reference/automatic-pools.md#spidersubnet.
     """
     entries = {
         name: {"ips": _render_ips(grant.ips)}

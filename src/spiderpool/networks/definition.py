@@ -2,7 +2,7 @@
 The CNI configuration that a SpiderMultusConfig stands for, as the text of its NetworkAttachmentDefinition.
 
 The order of keys is the reference's: a changed text is how other tools notice a change.
-Source: reference datapath.md 4.2 and 4.3.
+Source: docs/reference/networks.md#the-definition.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from spiderpool.api.crd.multusconfig import (
 from spiderpool.errors import InvalidRequest
 
 CNI_VERSION: Final = "0.3.1"
-BOND_NAME: Final = "sp_bond0"  # of ifacer, where a bond has no name (datapath.md 1.4)
+# Of ifacer, where a bond has no name (docs/reference/networks.md#ifacer).
+BOND_NAME: Final = "sp_bond0"
 OVS_RESOURCE: Final = "ovs-cni.network.kubevirt.io/"
 BARE_COORDINATOR: Final = CoordinatorSpec(mode=CoordinatorMode.AUTO, tune_pod_routes=True)
 

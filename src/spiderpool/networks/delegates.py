@@ -2,7 +2,7 @@
 What a meta plugin's ADD will do: delegates with interface names, values for them, and what happens to default routes.
 
 Pure: networks come resolved, results come from elsewhere.
-Source: reference meta-plugin.md 3.
+Source: docs/reference/meta-plugin.md#what-a-plugin-gets.
 """
 
 from __future__ import annotations

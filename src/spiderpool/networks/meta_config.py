@@ -1,7 +1,7 @@
 """
 The meta plugin's own configuration, with Multus' keys.
 
-Source: reference meta-plugin.md 6.
+Source: docs/reference/meta-plugin.md#configuration-of-the-meta-plugin.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The `k8s.v1.cni.cncf.io/network-status` annotation: what each network gave the pod.
 
-Source: reference meta-plugin.md 4.
+Source: docs/reference/meta-plugin.md#result-and-status.
 """
 
 from __future__ import annotations

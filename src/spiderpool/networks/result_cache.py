@@ -4,7 +4,8 @@ What is kept about a container between ADD and DEL, in Multus' own form: a live 
 Two kinds of text: the list of a container's delegates, and one result per attachment as libcni
 caches it. Keys of ours stand beside Multus' (which ignores them); a list that Multus wrote is read
 without them.
-Source: reference meta-plugin.md 3.2 (result cache), 5 (delegates).
+Source: docs/reference/meta-plugin.md#what-a-plugin-gets (result cache),
+docs/reference/meta-plugin.md#failure-del-check-status-gc (delegates).
 """
 
 from __future__ import annotations

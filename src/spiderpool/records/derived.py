@@ -28,10 +28,12 @@ MAX_INT64: Final = 2**63 - 1
 
 def endpoint_of(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> SpiderEndpoint | None:
     """
-    Make the SpiderEndpoint of a pod (reference ipam.md 1.4), None when the pod holds nothing.
+    Make the SpiderEndpoint of a pod, None when the pod holds nothing.
 
     The endpoint of a static holder outlives the pod, any other belongs to it. No finalizer:
     namespaces would hang on it.
+
+    Source: docs/reference/objects.md#spiderendpoint.
     """
     held = sorted_records(record for record in records if record.held)
     if not held:
@@ -97,11 +99,13 @@ def merge_endpoint(found: SpiderEndpoint, wanted: SpiderEndpoint) -> SpiderEndpo
 
 def pool_status(records: Iterable[SpiderIP], pool: Pool, limit: int = STATUS_LIMIT) -> IPPoolStatus:
     """
-    Make the status of a pool (reference ipam.md 1.1).
+    Make the status of a pool.
 
     Args:
         records: SpiderIPs of this pool, in any state; those held by pods count.
         limit: above so many the map is left out, the counts stay.
+
+    Source: docs/reference/objects.md#spiderippool.
     """
     held = [record.spec for record in records if record.held_by_workload]
     entries = {

@@ -56,11 +56,13 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """
-    The switches of reclaim (reference ipam.md 6.1).
+    The switches of reclaim.
 
     `on_ready_node`, `on_lost_node`: whether stateless pods that end without an end give their
     addresses back there. `blank`: whether a pod that runs without an address in its status does.
     `additional_s` comes on top of every patience.
+
+    Source: docs/reference/configuration.md#reclaim.
     """
 
     on_ready_node: bool = True
@@ -133,12 +135,14 @@ def judge_release(
     record: SpiderIP, pod: Pod | None, container_id: str, uid: str, owners: HolderOwners = NO_OWNERS
 ) -> Verdict:
     """
-    Judge a DEL (architecture 2, "DEL").
+    Judge a DEL.
 
     Args:
         pod: the live pod of that name; it may be gone.
         container_id: of the sandbox that is deleted; old sandboxes are deleted late.
         uid: the pod's UID as the runtime knows it, empty when it does not.
+
+    Source: docs/reference/release-and-reclaim.md#del.
     """
     holder = record.spec.holder
     mismatch = _other_sandbox(holder, container_id, uid or (pod.metadata.uid if pod else ""))
@@ -161,7 +165,7 @@ def judge_leak(
     twins: Iterable[SpiderIP] = (),
 ) -> Verdict:
     """
-    Judge a record whose pod may be gone, have ended, or hang in deletion (architecture 2, "Reclaim"; reference ipam.md 6).
+    Judge a record whose pod may be gone, have ended, or hang in deletion.
 
     Args:
         pod: the live pod of the holder's name.
@@ -169,6 +173,8 @@ def judge_leak(
         node: of the record's node.
         rules: the switches.
         twins: other records that the same claim holds.
+
+    Source: docs/reference/release-and-reclaim.md#reclaim.
     """
     holder, twins = record.spec.holder, tuple(twins)
     if not record.held:
@@ -376,7 +382,11 @@ def _other_sandbox(holder: Holder, container_id: str, uid: str) -> str | None:
 
 
 def _judge_static(record: SpiderIP, owners: HolderOwners) -> Verdict:
-    """Judge a static record whose pod is not there: its owner decides (reference ipam.md 3.6)."""
+    """
+    Judge a static record whose pod is not there: its owner decides.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
+    """
     if record.spec.holder.kind is HolderKind.VIRTUAL_MACHINE:
         return _judge_machine(record, owners)
     return _judge_stateful(record, owners.statefulset)

@@ -1,7 +1,9 @@
 """
-The worked examples of reference datapath.md 2.11 on a real kernel: `ip` shows what the reference shows.
+The layouts on a real kernel: `ip` shows what the reference shows.
 
-The expected lines are the reference's, kept beside the same test of the plan alone.
+The expected lines are kept beside the same test of the plan alone.
+
+Source: docs/reference/coordinator.md#layouts.
 """
 
 from __future__ import annotations

@@ -107,7 +107,9 @@ async def test_default_route(
     """
     With `default-route` the kernel's default routes move: everybody else's go, the owner's are what it asks for.
 
-    An empty list keeps those of the owner's own plugin. Source: reference meta-plugin.md 3.5.
+    An empty list keeps those of the owner's own plugin.
+
+    Source: docs/reference/meta-plugin.md#default-routes.
     """
     wired.define("cluster", ptp(wired, *DUAL), "spiderpool")
     own = (

@@ -144,7 +144,11 @@ async def test_pod_vanishes_before_the_status(host: Node, netns: PodNetns) -> No
 
 
 async def test_pod_gone(host: Node, netns: PodNetns) -> None:
-    """ADD for a pod that does not exist attaches nothing and gives the placeholder (reference meta-plugin.md 3.1)."""
+    """
+    ADD for a pod that does not exist attaches nothing and gives the placeholder.
+
+    Source: docs/reference/meta-plugin.md#networks-of-a-pod.
+    """
     result = msgspec.json.decode(await host.run("ADD", netns=netns.path))
 
     assert {
@@ -330,7 +334,11 @@ async def test_unknown_container(host: Node) -> None:
 
 
 async def test_cache_of_multus(host: Node, netns: PodNetns) -> None:
-    """DEL uses the list that Multus left (reference meta-plugin.md 5)."""
+    """
+    DEL uses the list that Multus left.
+
+    Source: docs/reference/meta-plugin.md#failure-del-check-status-gc.
+    """
     first = {"cniVersion": "0.3.1", "name": "calico", "plugins": [{"type": "recorder", "k": 1}]}
     second = {"cniVersion": "0.3.1", "name": "mac", "type": "recorder"}
     items = [

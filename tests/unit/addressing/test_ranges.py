@@ -46,7 +46,11 @@ def test_ranges_read_back(addresses: AddressSet) -> None:
 
 
 def test_ranges_are_merged() -> None:
-    """Overlapping and adjacent items in any order become the fewest sorted ranges (reference ipam.md 5.1)."""
+    """
+    Overlapping and adjacent items in any order become the fewest sorted ranges.
+
+    Source: docs/reference/admission.md#spiderippool.
+    """
     items = ["10.6.0.9", "10.6.0.1-10.6.0.4", "10.6.0.3-10.6.0.6", "10.6.0.7", "10.6.0.9"]
 
     assert ["10.6.0.1-10.6.0.7", "10.6.0.9"] == render_ranges(parse_ranges(4, items))
@@ -108,7 +112,11 @@ def test_other_names_are_refused(name: str) -> None:
 
 
 def test_labels_of_subnets() -> None:
-    """The label form of a CIDR is the reference's (ipam.md 1.1)."""
+    """
+    The label form of a CIDR is the reference's.
+
+    Source: docs/reference/objects.md#labels-and-annotations.
+    """
     assert cidr_label("172.18.41.0/24") == "172-18-41-0-24"
     assert cidr_label("fc00:f853:ccd:e793::/64") == "fc00-f853-ccd-e793---64"
 

@@ -1,4 +1,8 @@
-"""Admission of coordinator settings: defaults and checks of datapath.md 3.1."""
+"""
+Admission of coordinator settings: defaults and checks.
+
+Source: docs/reference/coordinator.md#fields-of-a-spidercoordinator.
+"""
 
 from __future__ import annotations
 

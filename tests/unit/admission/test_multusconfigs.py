@@ -1,4 +1,9 @@
-"""Admission of networks: defaults and checks of datapath.md 4.1 and 4.2."""
+"""
+Admission of networks: defaults and checks.
+
+Source: docs/reference/networks.md#fields,
+docs/reference/networks.md#annotations-of-a-spidermultusconfig.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +72,7 @@ def block(spec: dict[str, Any], name: str, **values: Any) -> dict[str, Any]:
 
 
 def test_defaults_of_macvlan() -> None:
-    """The webhook's defaults of datapath.md 4.1 are filled in, and coordinator settings that say what is meant."""
+    """The webhook's defaults are filled in, and coordinator settings that say what is meant."""
     expected = {
         "cniType": "macvlan",
         "enableCoordinator": True,
@@ -464,7 +469,11 @@ def test_annotations(annotations: dict[str, str], fragment: str) -> None:
 def test_definitions_name_stays(
     before: dict[str, str], after: dict[str, str], fragment: str
 ) -> None:
-    """The definition's name may be given up, never changed or added (datapath.md 4.2)."""
+    """
+    The definition's name may be given up, never changed or added.
+
+    Source: docs/reference/networks.md#the-definition.
+    """
     texts = changed(before, after)
 
     assert bool(fragment) == bool(texts)

@@ -1,4 +1,8 @@
-"""Networks that pods get without naming them: datapath.md 4.5."""
+"""
+Networks that pods get without naming them.
+
+Source: docs/reference/networks.md#pod-injection.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,11 @@ def sriov(name: str, resource: str) -> SpiderMultusConfig:
 
 
 def test_network_whose_definition_has_another_name() -> None:
-    """The pod gets the name of the definition: the meta plugin knows no other (datapath.md 4.2)."""
+    """
+    The pod gets the name of the definition: the meta plugin knows no other.
+
+    Source: docs/reference/networks.md#the-definition.
+    """
     named = macvlan("one", "ens192")
     metadata = ObjectMeta(
         name="one", namespace="ns", annotations={"multus.spidernet.io/cr-name": "rail-a"}

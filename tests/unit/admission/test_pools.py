@@ -1,4 +1,8 @@
-"""Admission rules of pools and reservations (reference ipam.md 5.1, 5.2, 5.4)."""
+"""
+Admission rules of pools and reservations.
+
+Source: docs/reference/admission.md#spiderippool, docs/reference/admission.md#spiderreservedip.
+"""
 
 from __future__ import annotations
 
@@ -353,7 +357,11 @@ def test_a_pool_that_is_being_deleted() -> None:
 
 
 def test_deleting() -> None:
-    """With the switch on, a pool whose addresses are held cannot be deleted (reference ipam.md 5.2)."""
+    """
+    With the switch on, a pool whose addresses are held cannot be deleted.
+
+    Source: docs/reference/admission.md#spiderippool.
+    """
     held = AddressSet.of([ip_address("10.6.0.12")])
     words = "IPPool blue cannot be deleted: pods hold 1 address (10.6.0.12) of it; delete the pods first"
 

@@ -1,7 +1,7 @@
 """
 Admission of SpiderSubnets and of pools that belong to one.
 
-Every rule of reference ipam.md 5.1 to 5.3.
+Source: docs/reference/admission.md#spidersubnet, docs/reference/admission.md#spiderippool.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def test_changes() -> None:
     """
     Family and CIDR stay.
 
-    What pools have cannot be taken away, everything else can (reference ipam.md 5.3).
+    What pools have cannot be taken away, everything else can.
+
+    Source: docs/reference/admission.md#spidersubnet.
     """
     old = make_subnet(given=GIVEN)
 

@@ -15,7 +15,11 @@ REQUIRED = {
 
 
 def test_defaults_are_those_of_the_reference() -> None:
-    """Only three variables are required (reference ipam.md 7.2)."""
+    """
+    Only three variables are required.
+
+    Source: docs/reference/configuration.md#agent.
+    """
     settings = read_settings(REQUIRED)
 
     assert (5710, 5711, "info") == (settings.health_port, settings.metric_port, settings.log_level)

@@ -578,7 +578,11 @@ def test_lasting() -> None:
 
 @pytest.mark.parametrize(("count", "lag_s"), [(200, 2.0), (201, 12.0)])
 def test_time_of_projections(count: int, lag_s: float) -> None:
-    """The status of a pool with more than 200 records is written once in 10 s, others once in 1 s (architecture 2)."""
+    """
+    The status of a pool with more than 200 records is written once in 10 s, others in 1 s.
+
+    Source: docs/reference/objects.md#pool-status.
+    """
     pool = make_pool(ips=["10.6.1.0-10.6.1.255"])
     records = tuple(make_record(f"10.6.1.{number}", pool) for number in range(count))
     assert lag_s == Snapshot(records=records).lag_s

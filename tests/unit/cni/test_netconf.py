@@ -109,7 +109,9 @@ def test_version(document: dict[str, Any], version: str) -> None:
     """
     A list may offer several versions.
 
-    A missing one is the oldest, for every verb (reference meta-plugin.md 1).
+    A missing one is the oldest, for every verb.
+
+    Source: docs/reference/meta-plugin.md#networkattachmentdefinition.
     """
     config = definition(document)
 

@@ -208,7 +208,11 @@ def test_arguments_never_crash(text: str) -> None:
     ],
 )
 def test_interface_names(name: str, valid: bool) -> None:
-    """Names are those that kernel and libcni take (reference meta-plugin.md 2.1)."""
+    """
+    Names are those that kernel and libcni take.
+
+    Source: docs/reference/meta-plugin.md#network-selections.
+    """
     assert valid is valid_ifname(name)
 
 
@@ -275,9 +279,9 @@ def test_ipam_keys() -> None:
 )
 def test_ipam_types(keys: dict[str, Any], words: str) -> None:
     """
-    A wrong type is refused with key, value and what to write (reference ipam.md 7.3.
+    A wrong type is refused with key, value and what to write; a string for a number is one.
 
-    A string for a number is one).
+    Source: docs/reference/cni.md#ipam-configuration.
     """
     with pytest.raises(InvalidRequest) as refusal:
         ipam(**keys)

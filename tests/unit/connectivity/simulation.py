@@ -1,8 +1,8 @@
 """
-The three pods on three nodes of reference datapath.md 6.1, written in the words of `ip route` and `ip rule`.
+The three pods on three nodes of docs/reference/packet-paths.md#the-pods, in the words of `ip`.
 
 Nodes route un-encapsulated ("plain via node IP"). Pod1: Calico only, on node1. Pod2: Calico and
-macvlan, on node2 (2.11 D).
+macvlan, on node2 (layout D).
 Pod3: macvlan only, on node3 (2.11 A).
 """
 

@@ -1,4 +1,8 @@
-"""The ways of packets through the three pods and nodes of the reference (datapath.md 6.1)."""
+"""
+The ways of packets through the three pods and nodes of the reference.
+
+Source: docs/reference/packet-paths.md#flows.
+"""
 
 from __future__ import annotations
 
@@ -227,7 +231,11 @@ def test_s5_node_port_local() -> None:
     ],
 )
 def test_reverse_path_probes(address: str, source: str | None, mark: int, expected: str) -> None:
-    """Reference datapath.md 2.11 H: which route layout B takes, by source and mark."""
+    """
+    Which route layout B takes, by source and mark.
+
+    Source: docs/reference/coordinator.md#layouts, H.
+    """
     pod = station(
         "node",
         "b",

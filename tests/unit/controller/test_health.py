@@ -61,7 +61,11 @@ async def client() -> AsyncIterator[Client]:
     ],
 )
 async def test_answers(client: Client, method: str, path: str, status: int, body: str) -> None:
-    """Each path answers as documented (ipam.md 7.4, 7.1)."""
+    """
+    Each path answers as documented.
+
+    Source: docs/reference/agent-api.md#the-controllers-ports.
+    """
     async with client.request(method, path) as answer:
         assert (status, body) == (answer.status, await answer.text())
 

@@ -28,7 +28,11 @@ async def scrape(metrics: Metrics) -> list[str]:
 
 
 async def test_documented_names_from_the_start() -> None:
-    """Counters are there as 0 and pools are counted at each scrape (ipam.md 7.5)."""
+    """
+    Counters are there as 0 and pools are counted at each scrape.
+
+    Source: docs/reference/configuration.md#metrics.
+    """
     pools: list[SpiderIPPool] = []
     metrics = Metrics("1", pools)
     assert {
@@ -84,7 +88,11 @@ async def test_how_full_each_pool_is() -> None:
 
 
 async def test_each_subnet_has_series_when_asked_for() -> None:
-    """With debug metrics each subnet tells its pools and its addresses, all and free (ipam.md 7.5)."""
+    """
+    With debug metrics each subnet tells its pools and its addresses, all and free.
+
+    Source: docs/reference/configuration.md#metrics.
+    """
     status = SubnetStatus(
         controlled_ippools='{"a":{"ips":["10.6.0.1"]}}', total_ip_count=10, allocated_ip_count=1
     )

@@ -11,7 +11,11 @@ REQUIRED = {"SPIDERPOOL_POD_NAMESPACE": "ns", "SPIDERPOOL_POD_NAME": "one"}
 
 
 def test_defaults_are_those_of_the_reference() -> None:
-    """Without further variables every value is the documented default (ipam.md 6.1, 7.4)."""
+    """
+    Without further variables every value is the documented default.
+
+    Source: docs/reference/configuration.md#reclaim, docs/reference/configuration.md#controller.
+    """
     settings = read_settings(REQUIRED)
 
     assert ("ns", "one", "info") == (settings.namespace, settings.pod_name, settings.log_level)
@@ -102,7 +106,11 @@ def test_missing_name_is_refused() -> None:
 
 
 def test_networks() -> None:
-    """Coordinator and networks are off unless switched on, with the reference's names and periods (ipam.md 7.4)."""
+    """
+    Coordinator and networks are off unless switched on, with the reference's names and periods.
+
+    Source: docs/reference/configuration.md#controller.
+    """
     off = read_settings(REQUIRED).networks
     on = read_settings(
         REQUIRED

@@ -1,4 +1,8 @@
-"""Which addresses are the cluster's own: the rules of datapath.md 3.3 and 3.4."""
+"""
+Which addresses are the cluster's own.
+
+Source: docs/reference/coordinator.md#which-cidrs.
+"""
 
 from __future__ import annotations
 

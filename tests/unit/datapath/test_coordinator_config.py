@@ -1,7 +1,9 @@
 """
 The coordinator's configuration.
 
-Who goes first, and what a wrong value is told (reference datapath.md 1.3).
+Who goes first, and what a wrong value is told.
+
+Source: docs/reference/coordinator.md#configuration.
 """
 
 from __future__ import annotations
@@ -175,7 +177,7 @@ def test_wrong(key: str, value: object, words: str) -> None:
 
 
 def test_every_key_has_a_wrong_value() -> None:
-    """No key of reference datapath.md 1.3 is left out above, those that are ignored aside."""
+    """No key is left out above (docs/reference/coordinator.md#configuration)."""
     keys = {key.casefold() for key in CLUSTER} | {"poddefaultcninic"}
 
     assert keys == {key.casefold() for key, _, _ in WRONG}

@@ -1,4 +1,8 @@
-"""What `ifacer` makes on a node: datapath.md 1.4, as a plan."""
+"""
+What `ifacer` makes on a node, as a plan.
+
+Source: docs/reference/networks.md#ifacer.
+"""
 
 from __future__ import annotations
 

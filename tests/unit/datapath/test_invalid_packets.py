@@ -1,7 +1,9 @@
 """
 What becomes of packets that conntrack calls INVALID.
 
-Rules as kube-proxy writes them (datapath.md 6.1, S3).
+Rules as kube-proxy writes them.
+
+Source: docs/reference/packet-paths.md#half-seen-connections.
 """
 
 from __future__ import annotations

@@ -24,9 +24,11 @@ FORWARD = "net.ipv4.conf.all.forwarding"
 
 def test_wanted() -> None:
     """
-    The settings are the reference's, by family (datapath.md 5.4).
+    The settings are the reference's, by family.
 
     Conntrack's only when asked for.
+
+    Source: docs/reference/coordinator.md#node-settings.
     """
     expected = {
         "net.ipv4.neigh.default.gc_thresh3": "28160",

@@ -1,7 +1,9 @@
 """
-The worked examples A to G of reference datapath.md 2.11, line by line, compared as sets.
+Layouts A to G, line by line, compared as sets.
 
-Left out are only the lines of table 101 in A that no rule looks up (architecture 4).
+The original also fills table 101 in A, which no rule looks up (decision 0013).
+
+Source: docs/reference/coordinator.md#layouts.
 """
 
 from __future__ import annotations

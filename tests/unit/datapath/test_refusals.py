@@ -199,7 +199,7 @@ def defaults(simulation: Simulation, table: int, family: int) -> set[str]:
 @pytest.mark.parametrize("family", [4, 6])
 def test_hijacked_default_route(family: int) -> None:
     """
-    A NIC that has a default route keeps it as the only one, as EEXIST in datapath.md 2.1.
+    A NIC that has a default route keeps it as the only one.
 
     The note says what to write.
     """

@@ -1,7 +1,7 @@
 """
-What the chart installs, against the reference (ipam.md 5, 7, 9.
+What the chart installs, against the reference and against our own readers of its output.
 
-Datapath.md 5) and against our own readers of its output.
+Source: docs/reference/configuration.md, docs/reference/admission.md.
 """
 
 from __future__ import annotations
@@ -420,7 +420,11 @@ def test_no_webhook_of_pods_by_default() -> None:
 
 
 def test_webhook_of_pods() -> None:
-    """New pods of the namespaces that are meant are asked about, never those of the release's own (datapath.md 4.5)."""
+    """
+    New pods of the namespaces that are meant are asked about, never those of the release's own.
+
+    Source: docs/reference/networks.md#pod-injection.
+    """
     values = {
         "podResourceInject": {
             "enabled": True,
@@ -643,7 +647,11 @@ def test_controllers_rights_without_networks() -> None:
 
 
 def test_coordinator() -> None:
-    """The init job makes the coordinator that the values describe, with the reference's defaults (datapath.md 5.3)."""
+    """
+    The init job makes the coordinator that the values describe, with the reference's defaults.
+
+    Source: docs/reference/configuration.md#jobs.
+    """
     made = read_defaults(env_of(render().container("Job", INIT))).coordinator
     assert made is not None
     expected = {
@@ -916,7 +924,11 @@ def test_third_party_controllers() -> None:
     ("enable", "names"), [(True, ["default-v4-subnet", "default-v6-subnet"]), (False, [])]
 )
 def test_default_subnets(enable: bool, names: list[str]) -> None:
-    """The installation makes subnets for its default pools where subnets are on (reference ipam.md 7.7)."""
+    """
+    The installation makes subnets for its default pools where subnets are on.
+
+    Source: docs/reference/configuration.md#jobs.
+    """
     things = render({"clusterDefaultPool": POOLS, "ipam": {"spiderSubnet": {"enable": enable}}})
     defaults = read_defaults(env_of(things.container("Job", INIT)))
 

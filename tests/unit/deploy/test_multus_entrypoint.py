@@ -1,4 +1,8 @@
-"""The script that sets Multus up on a node, run by a shell against a node's folder made here (datapath.md 5.1, 5.2)."""
+"""
+The script that sets Multus up on a node, run by a shell against a node's folder made here.
+
+Source: docs/reference/configuration.md#installation-on-the-node.
+"""
 
 from __future__ import annotations
 

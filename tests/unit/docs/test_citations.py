@@ -12,6 +12,10 @@ ROOT: Final = Path(__file__).parents[3]
 FOLDERS: Final = ("src", "tests", "lab", "bench", "shim", "deploy")
 CODE: Final = tuple(f"{folder}/**/*" for folder in FOLDERS)
 CITATION: Final = re.compile(r"docs/[\w./-]+\.md(?:#[\w-]+)?")
+DECISION: Final = re.compile(r"\bdecisions? (\d{4})\b")
+NUMBERED: Final = re.compile(
+    r"(?:(?<![\w/-])(?:ipam|datapath|meta-plugin)\.md|\b(?:architecture|[Ii]ssue))\s+\d[\d.]*"
+)
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#+ +(.*?) *$", re.MULTILINE)
 FENCED: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -61,6 +65,30 @@ def test_citations_of_the_code() -> None:
         for citation in CITATION.findall(read(path))
         for page, _, anchor in [citation.partition("#")]
         for problem in broken(path, ROOT / page, anchor)
+    ]
+
+    assert [] == problems
+
+
+def test_decisions_that_are_named_by_number() -> None:
+    """Each "decision NNNN" of code and pages is one of docs/decisions."""
+    there = {path.name[:4] for path in files("docs/decisions/*.md")}
+    problems = [
+        f"{path.relative_to(ROOT)}: there is no decision {number}"
+        for path in files(*CODE, "docs/**/*.md")
+        for number in DECISION.findall(read(path))
+        if number not in there
+    ]
+
+    assert [] == problems
+
+
+def test_no_citation_by_chapter_number() -> None:
+    """Pages are cited by path and heading: numbers move, and lead readers to pages elsewhere."""
+    problems = [
+        f"{path.relative_to(ROOT)}: {citation!r}: cite docs/<page>.md#<heading>"
+        for path in files(*CODE)
+        for citation in NUMBERED.findall(read(path))
     ]
 
     assert [] == problems

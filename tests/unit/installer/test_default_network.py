@@ -87,7 +87,9 @@ def test_default_network(
     """
     The network is named by the chart, else by the node's CNI.
 
-    Calico's by what people call it (datapath.md 5.3).
+    Calico's by what people call it.
+
+    Source: docs/reference/configuration.md#jobs.
     """
     made = make_default_network(environ(tmp_path, wanted), found)
 

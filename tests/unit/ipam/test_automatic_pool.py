@@ -1,7 +1,9 @@
 """
 Automatic pools as objects.
 
-Names, labels and specification of the reference (ipam.md 1.1, 4.3), other names.
+Names, labels and specification of the reference, other names.
+
+Source: docs/reference/automatic-pools.md#which-pool.
 """
 
 from __future__ import annotations
@@ -156,9 +158,11 @@ def test_nothing_to_change() -> None:
 
 def test_keys() -> None:
     """
-    An application's key is the reference's (ipam.md 1.2) and read back.
+    An application's key is the reference's and read back.
 
     Its label form hashes a name over 63 characters.
+
+    Source: docs/reference/automatic-pools.md#spidersubnet.
     """
     core = App(
         Application(api_version="v1", kind="ReplicationController", name="rc", uid="u"), "ns"

@@ -143,7 +143,9 @@ def test_routes_go_with_their_gateway() -> None:
     """
     A route goes with the first network that contains its gateway.
 
-    Others are told (reference ipam.md 2.5).
+    Others are told.
+
+    Source: docs/reference/annotations.md#routes.
     """
     networks = [
         ip_network(text) for text in ("10.6.0.0/16", "fd00::/64", "10.6.0.0/16", "10.7.0.0/16")

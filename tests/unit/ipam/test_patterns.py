@@ -68,7 +68,11 @@ def test_bad_patterns(pattern: str) -> None:
 
 
 def test_what_is_a_wildcard() -> None:
-    """A name is a pattern when it has a star, a question mark, or both brackets (reference ipam.md 2.2)."""
+    """
+    A name is a pattern when it has a star, a question mark, or both brackets.
+
+    Source: docs/reference/selection.md#names-and-wildcards.
+    """
     assert [is_wildcard(text) for text in ("a*", "a?", "[a]", "a[", "a]", "abc")] == [
         True,
         True,

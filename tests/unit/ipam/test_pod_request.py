@@ -1,7 +1,9 @@
 """
 What a pod asks for.
 
-Every source, their precedence, and what is refused (reference ipam.md 2).
+Every source, their precedence, and what is refused.
+
+Source: docs/reference/annotations.md.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ def refusal(annotations: dict[str, Any], **more: Any) -> str:
 
 
 def test_precedence() -> None:
-    """The first source that names a pool decides alone, for both families (reference ipam.md 2.2)."""
+    """
+    The first source that names a pool decides alone, for both families.
+
+    Source: docs/reference/selection.md#sources.
+    """
     sources: list[tuple[Source, dict[str, Any], dict[str, Any]]] = [
         (Source.IPPOOLS, {IPPOOLS: [{"ipv4": ["a"]}]}, {}),
         (Source.IPPOOL, {IPPOOL: {"ipv4": ["b"]}}, {}),
@@ -116,7 +122,11 @@ def test_nics_by_order() -> None:
 
 
 def test_clean_gateway_of_the_configuration() -> None:
-    """Every source but `ippools` takes clean_gateway from the CNI configuration (reference ipam.md 2.2)."""
+    """
+    Every source but `ippools` takes clean_gateway from the CNI configuration.
+
+    Source: docs/reference/selection.md#sources.
+    """
     assert read({IPPOOL: {"ipv4": ["a"]}}, clean_gateway=True).nics[0].clean_gateway
     assert not read({IPPOOLS: [{"ipv4": ["a"]}]}, clean_gateway=True).nics[0].clean_gateway
 
@@ -233,7 +243,9 @@ def test_subnets_come_first() -> None:
     """
     `subnets` wins over `subnet`, both over `ippools`.
 
-    The wish names the subnet of the caller's NIC (ipam.md 2.2).
+    The wish names the subnet of the caller's NIC.
+
+    Source: docs/reference/selection.md#sources.
     """
     one = {
         "ipam.spidernet.io/subnet": {"ipv4": ["s1", "s2"], "ipv6": ["s6"]},

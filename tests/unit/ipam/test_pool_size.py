@@ -1,7 +1,9 @@
 """
 How many addresses an automatic pool has, and which.
 
-Cases of reference ipam.md 2.4, 4.4, 4.5, laws over any state.
+Source: docs/reference/annotations.md#ippool-ip-number,
+docs/reference/automatic-pools.md#which-applications,
+docs/reference/automatic-pools.md#growing-and-shrinking.
 """
 
 from __future__ import annotations
@@ -51,7 +53,11 @@ def ips(*items: str) -> AddressSet:
     ],
 )
 def test_number(text: str, number: IPNumber) -> None:
-    """`N` is a fixed number, `+N` comes on top of the replicas, what stands before the sign is ignored (ipam.md 2.4)."""
+    """
+    `N` is a fixed number, `+N` comes on top of the replicas; what precedes the sign is ignored.
+
+    Source: docs/reference/annotations.md#ippool-ip-number.
+    """
     assert number == parse_number(text)
 
 
@@ -86,7 +92,11 @@ def test_any_number(text: str) -> None:
     ],
 )
 def test_replicas(kind: type[Workload], document: dict[str, Any], count: int) -> None:
-    """Each kind says in its own way how many pods it wants (reference ipam.md 4.4)."""
+    """
+    Each kind says in its own way how many pods it wants.
+
+    Source: docs/reference/automatic-pools.md#which-applications.
+    """
     assert count == replicas_of(msgspec.convert(document, kind))
 
 
@@ -131,7 +141,9 @@ def test_pods_in_the_way() -> None:
     """
     A pool whose addresses pods hold is not cut below them.
 
-    The words are the reference's (ipam.md 10).
+    The words are the original's.
+
+    Source: docs/reference/automatic-pools.md#growing-and-shrinking.
     """
     with pytest.raises(
         TryAgain,

@@ -1,4 +1,8 @@
-"""Which pools a NIC may use, in which order, and why not the others (reference ipam.md 3.3, 3.4)."""
+"""
+Which pools a NIC may use, in which order, and why not the others.
+
+Source: docs/reference/selection.md#filters, docs/reference/selection.md#order.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +169,11 @@ def test_automatic_pools() -> None:
 
 
 def test_application_labels() -> None:
-    """The five labels by which an automatic pool names its application (reference ipam.md 3.3, rule 6)."""
+    """
+    The five labels by which an automatic pool names its application.
+
+    Source: docs/reference/selection.md#filters.
+    """
     assert application_labels(DEPLOYMENT, "ns") == {
         "ipam.spidernet.io/app-api-group": "apps",
         "ipam.spidernet.io/app-api-version": "v1",
@@ -207,7 +215,9 @@ def test_order_as_written() -> None:
     """
     Listed pools are tried as written.
 
-    A wildcard stands for its pools by name, in its place (reference ipam.md 2.2).
+    A wildcard stands for its pools by name, in its place.
+
+    Source: docs/reference/selection.md#sources.
     """
     pools = [
         make_pool(name, podAffinity={"matchLabels": {"a": "b"}} if name == "x2" else None)
@@ -233,7 +243,11 @@ def test_wildcards_stay_in_their_family() -> None:
 
 
 def test_order_of_default_pools() -> None:
-    """Default pools for somebody in particular come first, in the order of reference ipam.md 3.4, then by name."""
+    """
+    Default pools for somebody in particular come first, then by name.
+
+    Source: docs/reference/selection.md#order.
+    """
     affinity = {
         "matchLabels": {},
         "matchExpressions": [{"key": "none", "operator": "DoesNotExist"}],

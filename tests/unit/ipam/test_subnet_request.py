@@ -1,7 +1,8 @@
 """
 What a template says about automatic pools.
 
-Every rule and refusal of reference ipam.md 2.1, 2.4 and 4.5.
+Source: docs/reference/annotations.md#subnets-and-subnet,
+docs/reference/annotations.md#ippool-ip-number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The configuration file (reference ipam.md 7.6)."""
+"""
+The configuration file.
+
+Source: docs/reference/configuration.md#confyml.
+"""
 
 from __future__ import annotations
 

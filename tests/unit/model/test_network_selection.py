@@ -1,4 +1,8 @@
-"""Network selections in both forms (reference meta-plugin.md 2.1)."""
+"""
+Network selections in both forms.
+
+Source: docs/reference/meta-plugin.md#network-selections.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +193,11 @@ def test_not_one_default_network(text: str) -> None:
 
 
 def test_names_of_nics() -> None:
-    """A network without a name asked for still consumes its number (meta-plugin.md 3.1)."""
+    """
+    A network without a name asked for still consumes its number.
+
+    Source: docs/reference/meta-plugin.md#networks-of-a-pod.
+    """
     networks = parse_networks("a@data,b", "ns")
 
     assert ["data", "net2", "net3"] == [nic_name(networks, index) for index in (1, 2, 3)]

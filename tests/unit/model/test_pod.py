@@ -96,7 +96,11 @@ ROLLOUT = ref("argoproj.io/v1alpha1", "Rollout")
 def test_top_owner(
     first: OwnerReference, parents: list[OwnerReference], expected: OwnerReference
 ) -> None:
-    """Only Kubernetes' own managers stand above ReplicaSets and Jobs (reference ipam.md 3.1)."""
+    """
+    Only Kubernetes' own managers stand above ReplicaSets and Jobs.
+
+    Source: docs/reference/allocation.md#application-of-a-pod.
+    """
     assert expected == top_owner(first, parents)
 
 

@@ -45,7 +45,11 @@ def test_the_sentence_about_a_bad_item() -> None:
 
 
 def test_an_object_that_is_being_deleted() -> None:
-    """It reserves nothing, and its bad items are nobody's trouble any more (reference ipam.md 3.7)."""
+    """
+    It reserves nothing, and its bad items are nobody's trouble any more.
+
+    Source: docs/reference/objects.md#spiderreservedip.
+    """
     found = read_reserved([reservation("10.6.0.10", "x", deleted="2024-01-01T00:00:00Z")])
 
     assert parse_address("10.6.0.10") not in found.by_family[4]

@@ -35,7 +35,11 @@ def test_position_of_a_pod(name: str, start: int | None, expected: int | None) -
     ],
 )
 def test_names(name: str, expected: StatefulName | None) -> None:
-    """A pod of a StatefulSet has the StatefulSet's name, a dash and a number (reference ipam.md 3.6)."""
+    """
+    A pod of a StatefulSet has the StatefulSet's name, a dash and a number.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
+    """
     assert expected == parse_stateful_name(name)
 
 

@@ -1,4 +1,8 @@
-"""SpiderSubnets as values, and the text of their status (reference ipam.md 1.2)."""
+"""
+SpiderSubnets as values, and the text of their status.
+
+Source: docs/reference/automatic-pools.md#spidersubnet.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """
 The CNI configuration of a network.
 
-Expected texts are those of the reference, datapath.md 4.3, character by character.
+Expected texts are those of the original, character by character.
+
+Source: docs/reference/networks.md#the-definition.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from spiderpool.errors import InvalidRequest
 from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
 # What is stored when no coordinator settings are given: the webhook's, and on top the API server's
-# own (datapath.md 4.1).
+# own (docs/reference/networks.md#fields).
 STORED = {
     "mode": "auto",
     "tunePodRoutes": True,
@@ -255,7 +257,11 @@ def test_plugins(spec: dict[str, Any], expected: str) -> None:
 
 
 def test_before_the_api_server_filled_in() -> None:
-    """Without an API server the coordinator's block has no `txQueueLen` (datapath.md 4.3)."""
+    """
+    Without an API server the coordinator's block has no `txQueueLen`.
+
+    Source: docs/reference/networks.md#the-definition.
+    """
     text = render_config(config(cniType="ipoib", ipoib={"master": "ibs5f0"}, coordinator=None))
 
     assert [{"tunePodRoutes": True, "mode": "auto", "type": "coordinator"}] == json.loads(text)[
@@ -298,7 +304,11 @@ def test_filter_needs_a_cidr_type() -> None:
     ],
 )
 def test_annotations(spec: dict[str, Any], resource: str | None) -> None:
-    """The definition has all annotations of its network, and the resource of its device plugin (datapath.md 4.2)."""
+    """
+    The definition has all annotations of its network, and the resource of its device plugin.
+
+    Source: docs/reference/networks.md#the-definition.
+    """
     mine = {"a": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
     expected = mine if resource is None else {**mine, "k8s.v1.cni.cncf.io/resourceName": resource}
 

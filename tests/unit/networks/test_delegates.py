@@ -191,8 +191,9 @@ def test_default_routes(
     """
     Whoever has gateways gets them, everybody else gives up both families; an empty list keeps the plugin's own.
 
-    The key in the default network's element alone concerns nobody else. Source: reference
-    meta-plugin.md 3.5.
+    The key in the default network's element alone concerns nobody else.
+
+    Source: docs/reference/meta-plugin.md#default-routes.
     """
     assert expected == changes(*gateways)
 

@@ -11,7 +11,11 @@ from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
 
 
 def test_defaults() -> None:
-    """Defaults are those of Multus (reference meta-plugin.md 6)."""
+    """
+    Defaults are those of Multus.
+
+    Source: docs/reference/meta-plugin.md#configuration-of-the-meta-plugin.
+    """
     config = parse_meta_config({"clusterNetwork": "x"})
 
     assert MetaConfig(cluster_network="x") == config

@@ -1,4 +1,8 @@
-"""The network-status annotation (reference meta-plugin.md 4)."""
+"""
+The network-status annotation.
+
+Source: docs/reference/meta-plugin.md#result-and-status.
+"""
 
 from __future__ import annotations
 

@@ -104,7 +104,11 @@ def test_nonsense(text: str) -> None:
 
 
 def test_keys() -> None:
-    """The text has Multus' keys, so that Multus can take over (reference meta-plugin.md 5)."""
+    """
+    The text has Multus' keys, so that Multus can take over.
+
+    Source: docs/reference/meta-plugin.md#failure-del-check-status-gc.
+    """
     config = parse_definition(
         '{"cniVersion":"0.3.1","name":"n","type":"macvlan"}', "n", "network n"
     )
@@ -164,7 +168,11 @@ def test_values_that_multus_does_not_keep() -> None:
 
 
 def test_result_file() -> None:
-    """A kept result has libcni's form and place (reference meta-plugin.md 3.2)."""
+    """
+    A kept result has libcni's form and place.
+
+    Source: docs/reference/meta-plugin.md#what-a-plugin-gets.
+    """
     config = parse_definition('{"cniVersion":"1.0.0","type":"macvlan"}', "n", "network n")
     delegate = Delegate("ns/n", config, "net1", capability_args={"mac": "m"})
     kept = cached_result(

@@ -165,7 +165,11 @@ def test_foreign_labels_stay() -> None:
 
 
 def test_answer() -> None:
-    """The answer has the form of reference ipam.md 3.8."""
+    """
+    The answer has the original's form.
+
+    Source: docs/reference/allocation.md#answer.
+    """
     expected = {
         "ips": [
             {
@@ -220,7 +224,11 @@ def test_switches_in_the_answer() -> None:
 
 
 def test_endpoint() -> None:
-    """The endpoint has one entry a NIC with both families, and belongs to its pod (reference ipam.md 1.4)."""
+    """
+    The endpoint has one entry a NIC with both families, and belongs to its pod.
+
+    Source: docs/reference/objects.md#spiderendpoint.
+    """
     records = [
         make_record("10.6.0.11", nic="net1"),
         make_record("fd00::10", GATED6),
@@ -303,7 +311,9 @@ def test_pool_status() -> None:
     """
     The status has the original's exact form.
 
-    Keys in plain string order, counts beside it (reference ipam.md 1.1).
+    Keys in plain string order, counts beside it.
+
+    Source: docs/reference/objects.md#spiderippool.
     """
     status = pool_status(records_of("10.6.0.9", "10.6.0.10"), make_pool(gateway="10.6.0.10"))
 

@@ -1,7 +1,7 @@
 """
-When an address stays with its holder, goes, or goes over to the next pod (architecture "DEL".
+When an address stays with its holder, goes, or goes over to the next pod.
 
-Reference ipam.md 3.6).
+Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
 """
 
 from __future__ import annotations
@@ -128,7 +128,11 @@ def test_release_without_a_known_sandbox(pod: Pod | None, uid: str, action: Acti
 def test_static_pods(
     statefulset: StatefulSet | None, name: str, action: Action, words: str
 ) -> None:
-    """A pod of a StatefulSet is valid while the StatefulSet exists and its ordinal is in range (reference ipam.md 3.6)."""
+    """
+    A pod of a StatefulSet is valid while the StatefulSet exists and its ordinal is in range.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
+    """
     record = make_record(facts=make_facts(pod=make_pod(name), owner=STATEFULSET))
     owners = HolderOwners(statefulset=statefulset)
     verdicts = [
@@ -341,7 +345,11 @@ def test_a_finished_pod_has_its_grace_where_nobody_can_be_asked(
 def test_switches_by_the_state_of_the_node(
     pod: Pod, node: NodeState, ready: bool, lost: bool, action: Action
 ) -> None:
-    """Pods that end without an end are reclaimed by the switch for their node's state (reference ipam.md 6.1)."""
+    """
+    Pods that end without an end are reclaimed by the switch for their node's state.
+
+    Source: docs/reference/configuration.md#reclaim.
+    """
     verdict = judge_leak(
         STATELESS, pod, node=node, rules=Rules(on_ready_node=ready, on_lost_node=lost)
     )
@@ -352,9 +360,9 @@ def test_switches_by_the_state_of_the_node(
 @pytest.mark.parametrize("node", list(NodeState))
 def test_switches_do_not_concern_pods_that_are_gone(node: NodeState) -> None:
     """
-    A pod that is gone is reclaimed with both switches off (reference ipam.md 6.2.
+    A pod that is gone is reclaimed with both switches off.
 
-    No node check).
+    Source: docs/reference/release-and-reclaim.md#reclaim.
     """
     verdict = judge_leak(
         STATELESS, None, node=node, rules=Rules(on_ready_node=False, on_lost_node=False)
@@ -388,7 +396,11 @@ def test_a_pod_that_runs_without_an_address(pod: Pod, blank: bool, action: Actio
     [make_pod("db-1", deleted=True), make_pod("db-1", phase="Failed", reason="Evicted")],
 )
 def test_a_wanted_static_pod_that_ends_keeps_its_address(static_pod: Pod) -> None:
-    """A valid pod of a StatefulSet keeps its address on every node, ready or lost (reference ipam.md 6.2)."""
+    """
+    A valid pod of a StatefulSet keeps its address on every node, ready or lost.
+
+    Source: docs/reference/release-and-reclaim.md#reclaim.
+    """
     owners = HolderOwners(statefulset=make_statefulset())
 
     assert {Action.KEEP} == {
@@ -438,7 +450,11 @@ def test_next_step(
     wait_s: float,
     words: str,
 ) -> None:
-    """Two steps on a node that answers, time where nobody does (architecture 2, "Reclaim")."""
+    """
+    Two steps on a node that answers, time where nobody does.
+
+    Source: docs/reference/release-and-reclaim.md#reclaim.
+    """
     found = next_step(LEAK, node, seen_s=seen_s, asked_s=asked_s, answer=answer, name="n")
 
     assert (step, wait_s) == (found.step, found.wait_s)

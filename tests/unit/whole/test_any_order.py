@@ -586,8 +586,10 @@ class AnyOrder:
         """
         No two pods wear one address; what a lost DEL left counts too, unless nobody could see it.
 
-        A static pod takes its address over as soon as it has its new UID (architecture 2,
-        "Hand-over"): what a lost DEL left of itself may wear it beside.
+        A static pod takes its address over as soon as it has its new UID: what a lost DEL
+        left of itself may wear it beside.
+
+        Source: docs/reference/allocation.md#fixed-addresses.
         """
         in_use = {
             (ip, name if name.startswith("db-") else uid)

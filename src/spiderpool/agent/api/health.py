@@ -1,4 +1,8 @@
-"""Port 5710: startup, readiness and liveness for kubelet (reference ipam.md 7.2)."""
+"""
+Port 5710: startup, readiness and liveness for kubelet.
+
+Source: docs/reference/agent-api.md#health-port.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """
-The unix socket: the original's API (reference ipam.md 7.1) and `POST /v1/cni` of our own executable.
+The unix socket: the original's API and `POST /v1/cni` of our own executable.
 
 The only place of the agent that catches `SpiderpoolError`; what the operations do is theirs.
+
+Source: docs/reference/agent-api.md#socket.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ R = TypeVar("R")
 
 PodName = tuple[str, str]  # (namespace, name)
 
-# The original's executable gives up after 100 s (reference ipam.md 3.10); we do before, so that our
-# words arrive.
+# The executable gives up after 100 s, as the original's does; we do before, so that our words
+# arrive (docs/decisions/0003-cni-executable.md).
 ADD_TIME_S: Final = 90.0
 
 

@@ -1,7 +1,7 @@
 """
 The cluster's coordinator settings for one pod: `GET /v1/coordinator/config`, and what our own coordinator reads.
 
-Source: reference datapath.md 1.3, last paragraph, and 3.5.
+Source: docs/reference/agent-api.md#coordinator-settings.
 """
 
 from __future__ import annotations

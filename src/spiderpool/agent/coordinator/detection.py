@@ -3,7 +3,7 @@ Looking at the wire before an address is given out: is it in use, does its gatew
 
 All addresses of a NIC are asked for at once: 0.2 s for conflicts, 0.5 s at most for gateways. An
 ADD that meets addresses in use tries three times, so that detection costs it 1.1 s at most.
-Source: reference datapath.md 1.2 and 2.10; architecture 2, state Quarantined.
+Source: docs/reference/allocation.md#detection, docs/reference/objects.md#states-of-a-spiderip.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from spiderpool.kernel.rtnetlink import RouteSocket
 
 # addresses that one ADD tries for a slot when it meets one in use after the other
 ATTEMPTS: Final = 3
-# While a virtual machine migrates, two pods wear its address (reference ipam.md 3.6).
+# While a virtual machine migrates, two pods use its address
+# (docs/reference/allocation.md#detection).
 ANNO_MIGRATION: Final = "kubevirt.io/migrationJobName"
 
 log = structlog.get_logger(__name__)

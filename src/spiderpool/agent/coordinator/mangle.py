@@ -1,7 +1,7 @@
 """
 The mangle rules in a pod's namespace, set by the node's own iptables: at most one process a family in an ADD.
 
-Source: reference datapath.md 2.6.
+Source: docs/reference/coordinator.md#way-back-by-veth0.
 """
 
 from __future__ import annotations

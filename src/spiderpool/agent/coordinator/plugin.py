@@ -2,8 +2,9 @@
 The coordinator: joins a pod's NIC with its node, checks it, and takes it apart.
 
 Facts, plan, operations: what is there is read once, what must be is decided by `wiring`, only the
-difference is carried out. A failed ADD takes back what it did. Source: reference datapath.md 2;
-decision 0013.
+difference is carried out. A failed ADD takes back what it did.
+
+Source: docs/reference/coordinator.md; decision 0013.
 """
 
 from __future__ import annotations

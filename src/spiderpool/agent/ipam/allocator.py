@@ -43,9 +43,11 @@ from spiderpool.records.build import claim_record
 
 R = TypeVar("R")
 
-WAIT_S: Final = 10.0  # how long an ADD waits for an address when pools are full (issue 3, item 5)
-
-POOL_WAIT_S: Final = 50.0  # 25 times 2 s (reference ipam.md 4.6)
+# How long an ADD waits for an address when pools are full
+# (docs/reference/allocation.md#claiming-an-address).
+WAIT_S: Final = 10.0
+# 25 times 2 s (docs/reference/automatic-pools.md#add-with-an-automatic-pool)
+POOL_WAIT_S: Final = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,9 +378,11 @@ def recall(
 
     Returns:
         The ask without the slots that are found again, and the records that the pod's annotations
-        do not ask for any more (reference ipam.md 3.6, "pool change"): they are released once the
-        new address is there. So is the older one of two that fit one slot, which is what an agent
-        leaves that ended before it had released the other.
+        do not ask for any more: they are released once the new address is there. So is the older
+        one of two that fit one slot, which is what an agent leaves that ended before it had
+        released the other.
+
+    Source: docs/reference/allocation.md#fixed-addresses.
     """
     wanted = {(selection.nic, selection.family): selection for selection in plan.selections}
     found, superseded = dict(plan.held), []

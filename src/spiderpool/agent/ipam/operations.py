@@ -1,7 +1,9 @@
 """
 What the socket's API does, without HTTP.
 
-The original's requests become ADDs, DELs and look-ups (reference ipam.md 7.1).
+The original's requests become ADDs, DELs and look-ups.
+
+Source: docs/reference/agent-api.md#socket.
 """
 
 from __future__ import annotations

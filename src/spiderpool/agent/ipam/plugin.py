@@ -105,7 +105,11 @@ def read_request(call: Call) -> Request:
 
 
 def to_result(answer: IpamAddResponse, ifname: str) -> Result:
-    """Keep what is for one interface (reference ipam.md 3.8, last paragraph)."""
+    """
+    Keep what is for one interface.
+
+    Source: docs/reference/allocation.md#answer.
+    """
     ips = tuple(
         Ip(ip_interface(ip.address), ip_address(ip.gateway) if ip.gateway else None)
         for ip in answer.ips or ()

@@ -1,8 +1,10 @@
 """
-DEL: what a container had is given back, unless its pod lives or its holder keeps it (architecture 2, "DEL").
+DEL: what a container had is given back, unless its pod lives or its holder keeps it.
 
 Each record is released on condition of the very state that was judged; changed meanwhile, it is
 read and judged again.
+
+Source: docs/reference/release-and-reclaim.md#del.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 One container and its networks: the stories of ADD, DEL and CHECK, and what STATUS looks at.
 
 All or nothing: an ADD that fails, or that nobody waits for any more, takes back what it made.
-Source: reference meta-plugin.md 3 to 5.
+Source: docs/reference/meta-plugin.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Calling other CNI plugins: every plugin of one network, for one verb.
 
 Plugins run where the caller lives, in its mount and network namespace, so that they see the node's
 files and not ours.
-Source: CNI specification 1.1.0, section 4; reference meta-plugin.md 3.2.
+Source: CNI specification 1.1.0, section 4; docs/reference/meta-plugin.md#what-a-plugin-gets.
 """
 
 from __future__ import annotations

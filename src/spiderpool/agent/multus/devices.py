@@ -1,8 +1,8 @@
 """
 Devices of device plugins (SR-IOV and the like): which one a network of a pod gets, and the files that tell about it.
 
-Source: reference meta-plugin.md 3.4. Read from kubelet's checkpoint, which needs no gRPC; claims of
-the newer dynamic resource allocation are not in it.
+Source: docs/reference/meta-plugin.md#what-a-plugin-gets. Read from kubelet's checkpoint, which
+needs no gRPC; claims of the newer dynamic resource allocation are not in it.
 """
 
 from __future__ import annotations

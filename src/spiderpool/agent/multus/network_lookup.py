@@ -1,7 +1,8 @@
 """
 From the name of a network to its configuration: NetworkAttachmentDefinitions in the cluster, files on the node.
 
-Source: reference meta-plugin.md 1 and 2.3.
+Source: docs/reference/meta-plugin.md#networkattachmentdefinition,
+docs/reference/meta-plugin.md#networks-of-a-pod.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ The meta plugin: one CNI call of the runtime becomes calls for all networks that
 
 Calls for one container run one at a time; the IPAM calls that plugins send back to the agent are
 not held up by that.
-Source: reference meta-plugin.md 3 to 5.
+Source: docs/reference/meta-plugin.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 Which networks a pod gets: the node's default, those of every pod, those of its annotations.
 
-Source: reference meta-plugin.md 2 and 3.1.
+Source: docs/reference/meta-plugin.md#network-selections,
+docs/reference/meta-plugin.md#networks-of-a-pod.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@ The node's share of the installation: CNI executables, and the CNI configuration
 
 Both stay while the agent restarts or is replaced; they go when the agent's DaemonSet is being
 deleted.
-Source: reference datapath.md 5.1 and 5.2, meta-plugin.md 6.
+Source: docs/reference/configuration.md#installation-on-the-node,
+docs/reference/meta-plugin.md#configuration-of-the-meta-plugin.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """
-Records of this node that the controller suspects: released when no namespace wears their address any more (architecture 2).
+Records of this node that the controller suspects: released when no namespace has their address.
 
 Nobody else can know that. A pod that lives after all takes the suspicion off; an address that is
-still worn is told, and looked at again.
+still in use is told, and looked at again.
+
+Source: docs/reference/release-and-reclaim.md#the-nodes-answer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """
-When things come back: a living pod whose record is missing is given its record again (architecture 2).
+When things come back: a living pod whose record is missing is given its record again.
 
 Looked at when the agent starts, and whenever a record vanishes that this agent did not delete: a
 restored backup of etcd, a record deleted by hand. If somebody else has the address by now, that is
 told, and nothing is changed.
+
+Source: docs/reference/release-and-reclaim.md#restoring-lost-records.
 """
 
 from __future__ import annotations

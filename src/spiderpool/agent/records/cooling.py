@@ -1,9 +1,11 @@
 """
-Released addresses that rest, and which of them an ADD takes when nothing else is free (architecture 2, "Cooling").
+Released addresses that rest, and which of them an ADD takes when nothing else is free.
 
 The one that has rested longest comes first. Many are released within one second, and all agents see
 the same: within a second each claim goes its own way, so that claims of different nodes rarely
 meet.
+
+Source: docs/reference/release-and-reclaim.md#rest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """
-The bodies of the agent's socket API, and the answers of the framework that the original is built on (reference ipam.md 7.1).
+The bodies of the agent's socket API, and the answers of the framework under the original.
 
 Other programs speak this wire, the original's CNI executable among them: names, required fields and
 error forms are theirs.
+
+Source: docs/reference/agent-api.md#socket.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """
 SpiderCoordinator.
 
-How pods reach node, cluster and each other's interfaces (reference datapath.md 3).
+How pods reach node, cluster and each other's interfaces.
+
+Source: docs/reference/coordinator.md#spidercoordinator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """
 SpiderEndpoint.
 
-What a pod holds on each NIC, in the form that other tools know (reference ipam.md 1.4).
+What a pod holds on each NIC, in the form that other tools know.
+
+Source: docs/reference/objects.md#spiderendpoint.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from spiderpool.api.kubernetes.meta import Resource
 
 GROUP: Final = "spiderpool.spidernet.io"
 VERSION: Final = "v2beta1"
-FINALIZER: Final = GROUP  # the same text as the group (reference ipam.md 1)
+FINALIZER: Final = GROUP  # the same text as the group (docs/reference/objects.md)
 
 PREFIX: Final = "ipam.spidernet.io/"
 
@@ -28,19 +28,20 @@ ANNO_NETWORKS: Final = "k8s.v1.cni.cncf.io/networks"
 ANNO_NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
 
 # Set on a pool when the allocations that Go Spiderpool left in its status exist as SpiderIPs, or
-# when there never were any (architecture 2, "Taking over from Go Spiderpool").
+# when there never were any (docs/reference/takeover.md).
 ANNO_IMPORTED: Final = PREFIX + "imported"
 
 # On a SpiderIP: the controller's question whether its node still wears the address, and the agent's
-# answer that it does (architecture 2, "Reclaim"). Whatever changes the holder takes both off.
+# answer that it does. Whatever changes the holder takes both off.
+# (docs/reference/release-and-reclaim.md#the-nodes-answer)
 ANNO_SUSPECT: Final = PREFIX + "suspect"
 ANNO_IN_USE: Final = PREFIX + "still-in-use"
 
 LABEL_IPPOOL_CIDR: Final = PREFIX + "ippool-cidr"
 LABEL_SUBNET_CIDR: Final = PREFIX + "subnet-cidr"
 LABEL_OWNER_SUBNET: Final = PREFIX + "owner-spider-subnet"
-# Labels of an automatic pool: whose it is. A pool that has the name is an automatic one (reference
-# ipam.md 1.1).
+# Labels of an automatic pool: whose it is. A pool that has the name is an automatic one
+# (docs/reference/objects.md#labels-and-annotations).
 LABEL_OWNER_APP_GV: Final = PREFIX + "owner-application-gv"
 LABEL_OWNER_APP_KIND: Final = PREFIX + "owner-application-kind"
 LABEL_OWNER_APP_NAMESPACE: Final = PREFIX + "owner-application-namespace"

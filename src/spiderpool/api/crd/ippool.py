@@ -1,4 +1,8 @@
-"""SpiderIPPool: a range of addresses of one subnet, and who may use it (reference ipam.md 1.1)."""
+"""
+SpiderIPPool: a range of addresses of one subnet, and who may use it.
+
+Source: docs/reference/objects.md#spiderippool.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ class RangeSpec(Kube, frozen=True, kw_only=True):
     )
     gateway: Annotated[str | None, msgspec.Meta(description="inside `subnet`")] = None
     # An empty list is not the same as none: it keeps a pool from inheriting its subnet's routes
-    # (reference ipam.md 4.1).
+    # (docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet).
     routes: tuple[Route, ...] | None = None
 
 

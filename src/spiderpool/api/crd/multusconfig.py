@@ -1,7 +1,9 @@
 """
 SpiderMultusConfig: a pod network in words.
 
-A NetworkAttachmentDefinition is made of it (reference datapath.md 4).
+A NetworkAttachmentDefinition is made of it.
+
+Source: docs/reference/networks.md.
 """
 
 from __future__ import annotations

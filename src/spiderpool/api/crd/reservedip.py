@@ -1,4 +1,8 @@
-"""SpiderReservedIP: addresses that no pool may hand out (reference ipam.md 1.3)."""
+"""
+SpiderReservedIP: addresses that no pool may hand out.
+
+Source: docs/reference/objects.md#spiderreservedip.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """
 SpiderIP: the record of one allocation. Its name is the address.
 
-Creating it is the lock (architecture 2).
+Creating it is the lock.
+
+Source: docs/reference/objects.md#spiderip, docs/decisions/0001-one-object-per-address.md.
 """
 
 from __future__ import annotations

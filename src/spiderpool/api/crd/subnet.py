@@ -1,8 +1,9 @@
 """
 SpiderSubnet.
 
-Addresses from which pools are cut, by hand or automatically for applications (reference ipam.md
-1.2).
+Addresses from which pools are cut, by hand or automatically for applications.
+
+Source: docs/reference/automatic-pools.md#spidersubnet.
 """
 
 from __future__ import annotations

@@ -201,7 +201,11 @@ class NetworkAttachmentDefinitionSpec(Kube, frozen=True, kw_only=True):
 
 
 class NetworkAttachmentDefinition(KubeObject, frozen=True, kw_only=True):
-    """A network of the Network Plumbing Working Group's standard (reference meta-plugin.md 1)."""
+    """
+    A network of the Network Plumbing Working Group's standard.
+
+    Source: docs/reference/meta-plugin.md#networkattachmentdefinition.
+    """
 
     resource: ClassVar[Resource] = Resource(
         "k8s.cni.cncf.io",

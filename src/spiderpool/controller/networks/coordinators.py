@@ -4,7 +4,7 @@ The leader finds out which addresses are the cluster's own and writes them into 
 Everything is read anew each time: it is little, and asked for once a minute and after changes. What
 can be read is also watched from then on. Agents take the status from their own watch, so a change
 reaches the next pod.
-Source: reference datapath.md 3.3.
+Source: docs/reference/coordinator.md#which-cidrs.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The leader keeps a NetworkAttachmentDefinition for each SpiderMultusConfig.
 The definition belongs to its network, so that it goes with it. One that nobody owns is taken over;
 one of another network stays as it is. A definition that somebody changed or deleted is put right at
 once.
-Source: reference datapath.md 4.2 and 4.4.
+Source: docs/reference/networks.md#the-definition.
 """
 
 from __future__ import annotations

@@ -127,7 +127,9 @@ def _is_static(endpoint: SpiderEndpoint) -> bool:
     """
     Return whether the addresses outlive the pod.
 
-    Such an endpoint has no owner (reference ipam.md 1.4).
+    Such an endpoint has no owner.
+
+    Source: docs/reference/objects.md#spiderendpoint.
     """
     kind = endpoint.status.owner_controller_type if endpoint.status else ""
     return kind in STATIC_OWNERS and not endpoint.metadata.owner_references

@@ -29,7 +29,8 @@ from spiderpool.model.owners import MANAGED_BY, next_owner
 
 BY_KEY: Final = "application"
 NATIVE: Final = {(kind.resource.api_version, kind.resource.kind): kind for kind in WORKLOADS}
-# without a pod; of a kind that is not listed nothing else can be known (reference ipam.md 4.7)
+# without a pod; of a kind that is not listed nothing else can be known
+# (docs/reference/automatic-pools.md#when-pools-go)
 GONE_AFTER_S: Final = 300.0
 
 Notify = Callable[[str], None]
@@ -134,7 +135,11 @@ def _of_interest(workload: Workload) -> tuple[object, ...]:
 
 
 def _key_of(workload: Workload) -> str | None:
-    """Return an application's key, None for what a Deployment or CronJob manages (reference ipam.md 4.2)."""
+    """
+    Return an application's key, None for what a Deployment or CronJob manages.
+
+    Source: docs/reference/automatic-pools.md#which-applications.
+    """
     resource = workload.resource
     parent = next_owner(workload.metadata.owner_references)
     manager = MANAGED_BY.get((resource.api_version, resource.kind))

@@ -3,7 +3,9 @@ Automatic pools: each application that asks for it has one pool per NIC and fami
 
 The subnet's status is written first, then the pool; between any two writes the leader may end, and
 the next one goes on from what stands there. Addresses that leave a pool are claimed before, so that
-no ADD takes one meanwhile (architecture 2).
+no ADD takes one meanwhile.
+
+Source: docs/reference/automatic-pools.md, docs/decisions/0010-automatic-pools.md.
 """
 
 from __future__ import annotations
@@ -229,7 +231,9 @@ class AutoPools:
         """
         Say how many addresses.
 
-        Without knowledge of replicas only a fixed number makes sense (reference ipam.md 4.4).
+        Without knowledge of replicas only a fixed number makes sense.
+
+        Source: docs/reference/automatic-pools.md#which-applications.
         """
         if target.replicas is not None:
             return pod_request.number or IPNumber(self._redundancy, flexible=True)
@@ -295,9 +299,11 @@ class AutoPools:
 
     def _choose(self, target: Target, slot: Slot, entry: SubnetLedgerEntry) -> SpiderIPPool | None:
         """
-        Find the application's pool (reference ipam.md 4.5): its own, or one that was kept when its predecessor went.
+        Find the application's pool: its own, or one that was kept when its predecessor went.
 
         A pool of a former subnet of the same name, with another CIDR, is not it.
+
+        Source: docs/reference/automatic-pools.md#which-pool.
         """
         place = target.app.place(slot.subnet, slot.nic, slot.family)
         pools = [
@@ -407,11 +413,13 @@ class AutoPools:
 
     async def _retire(self, key: str, *, gone: bool) -> bool:
         """
-        Delete the pools of an application that is gone, unless they are to be kept (reference ipam.md 4.7).
+        Delete the pools of an application that is gone, unless they are to be kept.
 
         Returns:
             Whether an application that no pod tells of exists all the same: nobody would tell of
             its end.
+
+        Source: docs/reference/automatic-pools.md#when-pools-go.
         """
         lives = False
         for pool in self._context.pools.by_index(OF_APPLICATION, key):

@@ -140,7 +140,11 @@ class SubnetKeeper:
         return self._context.pools.by_index(OF_SUBNET, entry.subnet.uid)
 
     async def _adopt_all(self, entry: SubnetLedgerEntry) -> None:
-        """Adopt the orphans of the subnet's CIDR (reference ipam.md 4.1)."""
+        """
+        Adopt the orphans of the subnet's CIDR.
+
+        Source: docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet.
+        """
         for pool in self._context.pools.by_index(OF_CIDR, entry.subnet.text):
             if pool.metadata.deletion_timestamp is None and not any(
                 ref.controller for ref in pool.metadata.owner_references
@@ -185,7 +189,9 @@ class SubnetKeeper:
         """
         Delete the pools of a subnet that is deleted.
 
-        When all are gone, let it go (reference ipam.md 1.2).
+        When all are gone, let it go.
+
+        Source: docs/reference/automatic-pools.md#spidersubnet.
         """
         entry = self._ledger.look(name)
         if (

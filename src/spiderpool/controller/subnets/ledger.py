@@ -1,8 +1,10 @@
 """
-What each SpiderSubnet has given to which pool: the leader's write-ahead record (architecture 2).
+What each SpiderSubnet has given to which pool: the leader's write-ahead record.
 
 One change of a subnet at a time, decided on the latest state that is known, written on condition
 that it is still that one.
+
+Source: docs/decisions/0010-automatic-pools.md.
 """
 
 from __future__ import annotations

@@ -30,10 +30,12 @@ class SubnetLookup:
 
     def adopter(self, old: SpiderIPPool | None, new: SpiderIPPool) -> Subnet | None:
         """
-        Return the subnet that a pool becomes part of (reference ipam.md 4.1).
+        Return the subnet that a pool becomes part of.
 
         A pool whose addresses the subnet does not have is refused when it is created or changed;
         one that was there before stays an orphan, so that it can still be labelled and deleted.
+
+        Source: docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet.
         """
         found = next(
             (Subnet.parse(subnet) for subnet in self._subnets.by_index(BY_CIDR, new.spec.subnet)),

@@ -2,8 +2,10 @@
 The admission webhooks on port 5722: AdmissionReview in, AdmissionReview out.
 
 What is allowed is decided by `admission.pools`; here are the protocol, the facts that a decision
-needs, and the words. A mutating webhook never refuses (reference ipam.md 5): what it cannot read is
-left to the validating one.
+needs, and the words. A mutating webhook never refuses: what it cannot read is left to
+the validating one.
+
+Source: docs/reference/admission.md.
 """
 
 from __future__ import annotations

@@ -87,7 +87,9 @@ async def test_metrics_have_the_documented_names_and_labels(simulation: Simulati
     """
     After one ADD and one refused ADD.
 
-    The counters, the durations, both scope labels (reference ipam.md 7.5).
+    The counters, the durations, both scope labels.
+
+    Source: docs/reference/configuration.md#metrics.
     """
     simulation.pool(ips=["10.6.0.10"])
     first, second = simulation.pod("web-1"), simulation.pod("web-2")
@@ -136,7 +138,7 @@ async def test_metrics_of_the_coordinator(simulation: Simulation) -> None:
     """
     Each call is counted and timed, those that fail once more.
 
-    Names are of the style of ipam.md 7.5.
+    Source of the names' style: docs/reference/configuration.md#metrics.
     """
     simulation.pod("web-1")
     port = free_port()

@@ -1,7 +1,9 @@
 """
 The original's wire over a real socket.
 
-Requests built by hand from the reference (ipam.md 7.1).
+Requests built by hand from the reference.
+
+Source: docs/reference/agent-api.md#socket.
 """
 
 from __future__ import annotations
@@ -50,7 +52,11 @@ async def test_health(simulation: Simulation, socket: Path) -> None:
 
 
 async def test_an_add_answers_in_the_original_s_form(simulation: Simulation, socket: Path) -> None:
-    """Addresses with prefix, pool's routes before the default route, absent keys left out (reference ipam.md 3.8)."""
+    """
+    Addresses with prefix, pool's routes before the default route, absent keys left out.
+
+    Source: docs/reference/allocation.md#answer.
+    """
     simulation.pool(
         "p",
         ips=["10.6.0.10"],

@@ -1,4 +1,8 @@
-"""`GET /v1/coordinator/config` over a real socket (reference datapath.md 1.2, 1.3)."""
+"""
+`GET /v1/coordinator/config` over a real socket.
+
+Source: docs/reference/allocation.md#detection, docs/reference/coordinator.md#configuration.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """
-What an ADD asks the wire about (reference datapath.md 2.10).
+What an ADD asks the wire about.
 
 Whose word counts, whose addresses, who is left in peace.
+
+Source: docs/reference/allocation.md#detection.
 """
 
 from __future__ import annotations

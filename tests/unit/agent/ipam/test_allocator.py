@@ -498,7 +498,11 @@ async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(
 async def test_a_pod_that_ended_gets_nothing(
     simulation: Simulation, more: dict[str, Any], words: str
 ) -> None:
-    """Pods that have no use for an address are refused (reference ipam.md 3.1, step 1)."""
+    """
+    Pods that have no use for an address are refused.
+
+    Source: docs/reference/allocation.md#alive-pods.
+    """
     simulation.pool()
     pod = simulation.pod(**more)
 
@@ -522,7 +526,11 @@ async def test_a_pod_of_another_node_is_sent_away(simulation: Simulation) -> Non
 async def test_a_pool_that_waits_for_the_controller_asks_to_try_again(
     simulation: Simulation,
 ) -> None:
-    """Allocations of Go Spiderpool that are not imported yet block their pool (architecture 2)."""
+    """
+    Allocations of Go Spiderpool that are not imported yet block their pool.
+
+    Source: docs/reference/takeover.md.
+    """
     simulation.pool(
         annotations={}, status={"allocatedIPs": '{"10.6.0.10":{"pod":"ns/x","podUid":"u"}}'}
     )

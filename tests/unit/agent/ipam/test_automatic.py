@@ -1,7 +1,9 @@
 """
 ADD with automatic pools.
 
-Which pool an application's pods get, and how an ADD waits for it (reference ipam.md 4.6).
+Which pool an application's pods get, and how an ADD waits for it.
+
+Source: docs/reference/automatic-pools.md#add-with-an-automatic-pool.
 """
 
 from __future__ import annotations
@@ -180,7 +182,9 @@ async def test_feature_off(simulation: Simulation) -> None:
     """
     Where subnets are off the annotation says nothing.
 
-    Default pools serve (reference ipam.md 2.2).
+    Default pools serve.
+
+    Source: docs/reference/selection.md#sources.
     """
     simulation.pool()
     pod = db_pod(simulation)

@@ -276,7 +276,11 @@ async def test_a_del_ends_the_running_add_of_its_sandbox(simulation: Simulation)
 async def test_a_static_pod_s_address_is_judged_by_its_owner(
     simulation: Simulation, statefulset: StatefulSet | None, kept: bool
 ) -> None:
-    """Pod db-1 keeps its address while its StatefulSet wants an ordinal 1 (reference ipam.md 3.6)."""
+    """
+    Pod db-1 keeps its address while its StatefulSet wants an ordinal 1.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
+    """
     simulation.pool()
     pod = simulation.pod("db-1", stateful=True)
     if statefulset is not None:

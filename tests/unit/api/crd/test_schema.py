@@ -1,4 +1,8 @@
-"""The custom resource definitions say what the types say, and what other tools rely on (reference ipam.md 1)."""
+"""
+The custom resource definitions say what the types say, and what other tools rely on.
+
+Source: docs/reference/objects.md.
+"""
 
 from __future__ import annotations
 
@@ -151,9 +155,9 @@ def test_rules_of_a_record() -> None:
 
 def test_fields_of_a_coordinator() -> None:
     """
-    Defaults, closed sets and limits are those of datapath.md 3.1.
+    Defaults, closed sets and limits; what the API server does not fill in has no default.
 
-    What the API server does not fill in has no default.
+    Source: docs/reference/coordinator.md#fields-of-a-spidercoordinator.
     """
     spec, status = schema("spidercoordinators", "spec"), schema("spidercoordinators", "status")
     defaults = {
@@ -188,7 +192,11 @@ def defaults_of(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_fields_of_a_network() -> None:
-    """Plugins, blocks and the defaults of the definition are those of datapath.md 4.1."""
+    """
+    Plugins, blocks and the defaults of the definition.
+
+    Source: docs/reference/networks.md#fields.
+    """
     spec = schema("spidermultusconfigs", "spec")
     plugins = ["macvlan", "ipvlan", "vlan", "sriov", "ovs", "ib-sriov", "ipoib", "custom"]
 
@@ -217,9 +225,9 @@ def test_fields_of_a_network() -> None:
 )
 def test_blocks_of_a_network(block: str, required: list[str], defaults: dict[str, Any]) -> None:
     """
-    Required fields and defaults of each block are those of datapath.md 4.1.
+    Required fields and defaults of each block; every block may name pools.
 
-    Every block may name pools.
+    Source: docs/reference/networks.md#fields.
     """
     fields = schema("spidermultusconfigs", "spec", block)
 

@@ -138,7 +138,9 @@ async def test_static_holders_stay_static(scene: Scene, owner: str, kind: Holder
     """
     Addresses of StatefulSets and virtual machines outlive their pods.
 
-    Their endpoints have no owner (ipam.md 1.4).
+    Their endpoints have no owner.
+
+    Source: docs/reference/objects.md#spiderendpoint.
     """
     scene.cluster.seed(
         make_pool(marked=False, allocated='{"10.6.0.10":{"pod":"ns/db-0","podUid":"u"}}')

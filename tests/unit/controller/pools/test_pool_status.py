@@ -46,7 +46,11 @@ def status_of(scene: Scene, name: str = "blue") -> IPPoolStatus:
 
 
 async def test_status_has_the_form_that_other_tools_read(scene: Scene) -> None:
-    """Addresses are keys in plain string order, the value names pod and UID, and counts are set (ipam.md 1.1)."""
+    """
+    Addresses are keys in plain string order, the value names pod and UID, and counts are set.
+
+    Source: docs/reference/objects.md#spiderippool.
+    """
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_record("10.6.0.9", "p", "u"))
     scene.cluster.seed(make_record("10.6.0.10", "q", "v"))

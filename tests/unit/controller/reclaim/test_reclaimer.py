@@ -254,7 +254,11 @@ async def test_address_taken_back_from_cooling_stays(scene: Scene) -> None:
 async def test_static_holders_are_judged_by_their_owner(
     scene: Scene, owner: StatefulSet | None, name: str, kept: bool
 ) -> None:
-    """A missing pod keeps its address while its StatefulSet exists and wants that ordinal (ipam.md 3.6)."""
+    """
+    A missing pod keeps its address while its StatefulSet exists and wants that ordinal.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
+    """
     if owner is not None:
         scene.cluster.seed(owner)
     scene.cluster.seed(make_record("10.6.0.10", name, static=True))
@@ -287,7 +291,11 @@ async def test_scaled_down_statefulset_is_noticed_without_an_event(scene: Scene)
 async def test_virtual_machines_are_judged_by_their_objects(
     scene: Scene, objects: tuple[type[VirtualMachine | VirtualMachineInstance], ...], kept: bool
 ) -> None:
-    """The address of a virtual machine stays while its instance or its machine exists (ipam.md 3.6)."""
+    """
+    The address of a virtual machine stays while its instance or its machine exists.
+
+    Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
+    """
     for kind in objects:
         scene.cluster.seed(kind(metadata=ObjectMeta(name="vm", namespace="ns")))
     record = make_record("10.6.0.10", "vm", static=True)

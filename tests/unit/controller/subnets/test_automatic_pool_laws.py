@@ -1,8 +1,4 @@
-"""
-Laws of automatic pools over any sequence of what users, pods and crashes do (issue 4.
-
-"A law-based test").
-"""
+"""Laws of automatic pools over any sequence of what users, pods and crashes do."""
 
 from __future__ import annotations
 

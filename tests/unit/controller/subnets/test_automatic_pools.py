@@ -1,7 +1,9 @@
 """
 Automatic pools.
 
-Created, resized, kept and deleted, whatever happens in between (reference ipam.md 4).
+Created, resized, kept and deleted, whatever happens in between.
+
+Source: docs/reference/automatic-pools.md.
 """
 
 from __future__ import annotations
@@ -485,7 +487,11 @@ async def test_third_party_with_scale(desk: Desk) -> None:
 
 
 async def test_third_party_without_scale(desk: Desk) -> None:
-    """Without known replicas a number is required, and it is a fixed one even with a sign (reference ipam.md 4.4)."""
+    """
+    Without known replicas a number is required, and it is a fixed one even with a sign.
+
+    Source: docs/reference/automatic-pools.md#which-applications.
+    """
     desk.cluster.seed(clone_set(None))
     desk.foreign_pod("clones-1", annotations={SUBNET: {"ipv4": ["s1"]}})
     await desk.lead()

@@ -1,7 +1,10 @@
 """
 SpiderSubnets.
 
-What their status says, which pools they adopt, and how they go (reference ipam.md 1.2, 4.1).
+What their status says, which pools they adopt, and how they go.
+
+Source: docs/reference/automatic-pools.md#spidersubnet,
+docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet.
 """
 
 from __future__ import annotations
@@ -60,7 +63,11 @@ async def test_orphans_are_adopted(desk: Desk) -> None:
 
 
 async def test_what_a_pool_has_it_keeps(desk: Desk) -> None:
-    """A gateway of its own and an explicitly empty list of routes are not replaced (reference ipam.md 4.1)."""
+    """
+    A gateway of its own and an explicitly empty list of routes are not replaced.
+
+    Source: docs/reference/automatic-pools.md#pools-that-belong-to-a-subnet.
+    """
     desk.subnet(gateway="10.6.0.1", routes=(Route(dst="10.99.0.0/16", gw="10.6.0.2"),))
     pool = make_pool(gateway="10.6.0.9")
     desk.cluster.seed(replace(pool, spec=replace(pool.spec, routes=())))

@@ -217,11 +217,15 @@ def reserved_json(*ips: str, meta: Json | None = None, **spec: Any) -> Json:
     }
 
 
-# Mutation: ipam.md 5.1 and 5.4
+# Mutation, see docs/reference/admission.md
 
 
 async def test_pool_is_completed(webhooks: Webhooks) -> None:
-    """A new pool gets finalizer, family, label and mark, and its ranges are merged and sorted (ipam.md 5.1)."""
+    """
+    A new pool gets finalizer, family, label and mark, and its ranges are merged and sorted.
+
+    Source: docs/reference/admission.md#spiderippool.
+    """
     new = pool_json(
         ips=["10.6.0.20", "10.6.0.12-10.6.0.19", "10.6.0.10-10.6.0.13"],
         excludeIPs=["10.6.0.15", "10.6.0.14"],
@@ -241,7 +245,11 @@ async def test_pool_is_completed(webhooks: Webhooks) -> None:
 
 
 async def test_label_of_an_ipv6_pool(webhooks: Webhooks) -> None:
-    """The label's value is the subnet with `.`, `:` and `/` replaced (ipam.md 1.1)."""
+    """
+    The label's value is the subnet with `.`, `:` and `/` replaced.
+
+    Source: docs/reference/objects.md#labels-and-annotations.
+    """
     new = pool_json(subnet="fc00:f853:ccd:e793::/64", ips=[])
     completed = await webhooks.complete("CREATE", new)
 
@@ -278,7 +286,11 @@ async def test_complete_pool_needs_no_patch(webhooks: Webhooks) -> None:
 
 
 async def test_terminating_pool_is_left_alone(webhooks: Webhooks) -> None:
-    """A pool that is being deleted does not get its finalizer back (ipam.md 5.1)."""
+    """
+    A pool that is being deleted does not get its finalizer back.
+
+    Source: docs/reference/admission.md#spiderippool.
+    """
     old = stored_json(meta={"deletionTimestamp": GOING})
     new = stored_json(meta={"deletionTimestamp": GOING, "finalizers": []})
 
@@ -286,7 +298,11 @@ async def test_terminating_pool_is_left_alone(webhooks: Webhooks) -> None:
 
 
 async def test_unreadable_object_is_left_to_the_validator(webhooks: Webhooks) -> None:
-    """The mutating webhook never refuses (ipam.md 5)."""
+    """
+    The mutating webhook never refuses.
+
+    Source: docs/reference/admission.md.
+    """
     response = await webhooks.ask("mutate", "CREATE", pool_json(ips="10.6.0.10"))
 
     assert {"uid": response["uid"], "allowed": True} == response
@@ -317,7 +333,11 @@ async def test_update_does_not_mark(webhooks: Webhooks) -> None:
 
 
 async def test_reservation_is_completed(webhooks: Webhooks) -> None:
-    """The family comes from the first item, and several items are merged (ipam.md 5.4)."""
+    """
+    The family comes from the first item, and several items are merged.
+
+    Source: docs/reference/admission.md#spiderreservedip.
+    """
     completed = await webhooks.complete(
         "CREATE", reserved_json("10.6.0.11", "10.6.0.10", "10.6.0.12")
     )
@@ -325,7 +345,7 @@ async def test_reservation_is_completed(webhooks: Webhooks) -> None:
     assert {"ipVersion": 4, "ips": ["10.6.0.10-10.6.0.12"]} == completed["spec"]
 
 
-# Validation of pools: every row of ipam.md 5.2
+# Validation of pools: every row of docs/reference/admission.md#spiderippool
 
 
 CREATES = {
@@ -465,7 +485,11 @@ CREATES = {
 
 @pytest.mark.parametrize("case", CREATES)
 async def test_create_of_a_pool(webhooks: Webhooks, case: str) -> None:
-    """Each rule for new pools refuses with its field and its words (ipam.md 5.2)."""
+    """
+    Each rule for new pools refuses with its field and its words.
+
+    Source: docs/reference/admission.md#spiderippool.
+    """
     webhooks.cluster.seed(
         make_pool("red", subnet="10.7.0.0/16", ips=("10.7.0.10-10.7.0.19",), gateway=None)
     )
@@ -506,7 +530,9 @@ async def test_update_of_a_pool(webhooks: Webhooks, case: str) -> None:
     """
     Each rule for changes refuses with its field and its words.
 
-    Held records are listed live (ipam.md 5.2).
+    Held records are listed live.
+
+    Source: docs/reference/admission.md#spiderippool.
     """
     webhooks.cluster.seed(make_pool("blue", gateway=None))
     webhooks.cluster.seed(make_record("10.6.0.10", "p", "u"))
@@ -610,7 +636,11 @@ async def test_pool_that_older_rules_let_in_can_be_labelled(webhooks: Webhooks) 
     [(False, True, False), (True, False, False), (True, True, True)],
 )
 async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refused: bool) -> None:
-    """A pool in use is protected only when the configuration says so (ipam.md 5.2)."""
+    """
+    A pool in use is protected only when the configuration says so.
+
+    Source: docs/reference/admission.md#spiderippool.
+    """
     if in_use:
         scene.cluster.seed(make_record())
     features = replace(FEATURES, enable_validating_resources_deleted_webhook=protect)
@@ -750,7 +780,7 @@ async def test_without_the_api_server_nothing_is_let_through(webhooks: Webhooks)
     )
 
 
-# Reserved addresses: every row of ipam.md 5.4
+# Reserved addresses: docs/reference/admission.md#spiderreservedip
 
 
 RESERVATIONS = {
@@ -798,7 +828,11 @@ RESERVATIONS = {
 
 @pytest.mark.parametrize("case", RESERVATIONS)
 async def test_reservation(webhooks: Webhooks, case: str) -> None:
-    """Each rule for reserved addresses refuses with its field and its words (ipam.md 5.4)."""
+    """
+    Each rule for reserved addresses refuses with its field and its words.
+
+    Source: docs/reference/admission.md#spiderreservedip.
+    """
     new, old, expected = RESERVATIONS[case]
     found = await webhooks.refusals("CREATE" if old is None else "UPDATE", new, old)
 
@@ -815,7 +849,11 @@ async def test_reservation_of_a_disabled_family(scene: Scene) -> None:
 
 
 async def test_reserving_a_held_address_is_allowed(webhooks: Webhooks) -> None:
-    """A reservation evicts nobody and overlaps freely (ipam.md 5.4)."""
+    """
+    A reservation evicts nobody and overlaps freely.
+
+    Source: docs/reference/admission.md#spiderreservedip.
+    """
     webhooks.cluster.seed(make_record())
 
     assert [] == await webhooks.refusals("CREATE", reserved_json("10.6.0.10"))
