@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
-from spiderpool.errors import NotFound
+from spiderpool.errors import NotFound, TryAgain
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import GET_ADDRESS, GET_LINK, RouteSocket
@@ -132,33 +132,41 @@ def _inode(path: Path) -> Inode | None:
 
 
 def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
-    """Enter one namespace after the other; one that vanishes meanwhile, or is none, is left out."""
+    """
+    Enter one namespace after the other; one that vanishes meanwhile, or is none, is left out.
+
+    Raises:
+        TryAgain: one cannot be read now. It is not left out: what is in use there is unknown.
+    """
     for each in found:
         try:
             with Namespaces.network(each.path) as namespace:
                 namespace.enter()
         except NotFound:
             continue
+        try:
+            interfaces = tuple(read_interfaces())
+        except TryAgain as error:
+            raise TryAgain(f"namespace {each.path}: {error.message}") from error
         yield InUseNamespace(
             path=each.path,
             pod_uid=each.uid,
             containers=tuple(each.containers),
-            interfaces=tuple(read_interfaces()),
+            interfaces=interfaces,
         )
 
 
 def read_interfaces() -> Iterator[InUseInterface]:
     """Read the interfaces of this thread's namespace with the addresses that they were given, loopback left out."""
     with RouteSocket() as socket:
+        # Addresses first: a link that is made in between has none that counts yet.
+        answers = socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_given)
         links = [
             wire.read_link(data)
             for data in socket.dump(GET_LINK, wire.ask_links(), wire.is_no_loopback)
         ]
-        names = {link.index: link.name for link in links}
-        answers = socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_given)
-        addresses = [
-            wire.read_address(data, lambda index: names.get(index, "")) for data in answers
-        ]
+    names = {link.index: link.name for link in links}
+    addresses = [wire.read_address(data, lambda index: names.get(index, "")) for data in answers]
     for link in links:
         mine = (
             f"{address.ip}/{address.prefix_length}"

@@ -12,8 +12,9 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -23,7 +24,7 @@ from spiderpool.connectivity.survey import NamespaceSurvey, read_surveys
 from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, Remove, SetUp
 from spiderpool.datapath.namespace import Item, Kind, Setting, VethPair
 from spiderpool.errors import SpiderpoolError, TryAgain, Unsupported
-from spiderpool.kernel import rtnetlink
+from spiderpool.kernel import pod_namespaces, rtnetlink
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.links import read_links
 from spiderpool.kernel.namespaces import Namespaces
@@ -33,7 +34,6 @@ from spiderpool.model.netns import LOCAL_TABLE, UNICAST, Address, Neighbour, Rou
 from tests.contract.meta.node import PodNetns, pod_netns
 
 R = TypeVar("R")
-Run = Callable[[Callable[[RouteSocket], R]], Awaitable[R]]
 
 ASK = {
     Address: (rtnetlink.GET_ADDRESS, [wire.ask_addresses()]),
@@ -487,3 +487,20 @@ async def test_dump_that_is_interrupted_for_ever(crowded: PodNetns) -> None:
 
     with pytest.raises(TryAgain, match="changed during each"):
         await inside(crowded, work)
+
+
+async def test_namespace_that_changes_for_ever(
+    crowded: PodNetns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod's namespace that cannot be read is told by its path, and never taken for an empty one."""
+    files, proc = tmp_path / "netns", tmp_path / "proc"
+    for folder in (files, proc / "self" / "ns"):
+        folder.mkdir(parents=True)
+    (proc / "self" / "ns" / "net").symlink_to(pod_namespaces.OWN)
+    (files / "cni-1").symlink_to(crowded.path)
+    monkeypatch.setattr(
+        pod_namespaces, "RouteSocket", lambda: RouteSocket(Meddling(change_links, times=99))
+    )
+
+    with pytest.raises(TryAgain, match=r"namespace .*cni-1: .*changed during each"):
+        await pod_namespaces.in_use({}, folder=files, proc=proc)
