@@ -6,7 +6,7 @@ source "$(dirname "$0")/tour-common.sh"
 nodes=$(kubectl get nodes -o 'jsonpath={.items[*].metadata.name}')
 switch=net.netfilter.nf_conntrack_tcp_be_liberal
 
-rule() { # the article's check of one node
+rule() { # is kube-proxy's rule against INVALID packets on a node
   spiderlab exec "$1" -- sh -c "iptables-save -t filter; ip6tables-save -t filter" | grep -e '--ctstate INVALID .*-j DROP' | sort -u || true
 }
 check() { # the same on all nodes

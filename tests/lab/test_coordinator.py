@@ -131,7 +131,7 @@ def node_ips(lab: Lab) -> list[str]:
 
 def test_macvlan_pod(story: Story, lab: Lab) -> None:
     """
-    A pod on two macvlan NICs: rules and tables as in the second article, and everybody reaches it as it reaches everybody.
+    A pod on two macvlan NICs: rules and tables of layout B; all reach it, and it reaches all.
 
     Node and kubelet's probes by the pair, a Service of the cluster over TCP and UDP, `kubectl
     exec`, a client in another network on each NIC; when the pod is gone, so is all that the node

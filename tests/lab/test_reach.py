@@ -1,5 +1,5 @@
 """
-The matrix of pods of several CNIs, by the product's own command, before and after the one thing that the reference says to fix.
+Who reaches whom among pods of several CNIs, before and after the one setting that is needed.
 
 Source: docs/reference/packet-paths.md#half-seen-connections: kube-proxy's rule against INVALID
 packets stops underlay pods on their way to overlay addresses on other nodes, and nothing else.
@@ -73,7 +73,7 @@ def _set_liberal(lab: Lab, value: int) -> None:
 
 
 def _rules(lab: Lab, node: str) -> list[str]:
-    """Return the rules that the article looks for, of both families."""
+    """Return the rules against INVALID packets, of both families."""
     saved = "".join(
         lab.node(node).exec([program, "-t", "filter"]).stdout
         for program in ("iptables-save", "ip6tables-save")
@@ -157,7 +157,7 @@ def _all_cases(*servers: str) -> set[Case]:
 
 def _stopped_by_the_rule(*servers: str) -> set[Case]:
     """
-    Return the cells that the reference marks as failing with the rule.
+    Return the cells that fail with the rule.
 
     Underlay pods to overlay addresses of other nodes.
     """
@@ -172,7 +172,7 @@ def _stopped_by_the_rule(*servers: str) -> set[Case]:
 
 def test_matrix(story: Story, kube_proxies: Lab) -> None:
     """
-    With the rule exactly the reference's cells fail, explained.
+    With the rule exactly the documented cells fail, explained.
 
     With one setting changed and kube-proxy restarted, none.
     """

@@ -1,7 +1,7 @@
 """
 Pools that applications get from SpiderSubnets.
 
-The second article's transcript, other kinds.
+A Deployment on two NICs from its first pod to its end, other kinds.
 
 Source: docs/reference/automatic-pools.md.
 """
@@ -69,7 +69,7 @@ def tail(story: Story, kind: str, name: str) -> str:
 
 def test_transcript(story: Story) -> None:
     """
-    The article, all 13 steps.
+    A Deployment on two NICs, all 13 steps.
 
     Two NICs, pools of replicas + 1, rules and routes, deletion, scaling, and all goes back.
     """

@@ -1,7 +1,7 @@
 """
 Admission of SpiderMultusConfigs: what is filled in, what is refused.
 
-Fields of errors are the reference's names, also where they are not those of the object
+Fields of errors are the original's names, also where they are not those of the object
 (`spec.macvlanConfig`). Numbers that are out of range do not get here: the definition's schema and
 the types refuse them.
 Source: docs/reference/networks.md#fields, docs/reference/networks.md#the-definition.

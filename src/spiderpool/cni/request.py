@@ -201,7 +201,7 @@ def ipam_config(call: Call) -> IpamConfig:
     Read the `ipam` object.
 
     Raises:
-        InvalidRequest: there is none, or a value has another type than the reference gives it: key,
+        InvalidRequest: there is none, or a value has another type than the original gives it: key,
         value and what to write.
     """
     ipam = lookup(call.config, "ipam")

@@ -155,7 +155,7 @@ def _networks(environ: Environment) -> NetworkSettings:
     """
     Read what governs coordinators and networks.
 
-    One variable's name is the reference's, letter by letter.
+    One variable's name is the original's, letter by letter.
     """
     enabled = read_flag(environ, "SPIDERPOOL_COORDINATOR_ENABLED", default=False)
     cilium = (

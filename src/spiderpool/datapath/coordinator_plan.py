@@ -221,7 +221,7 @@ def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> 
     """
     Leave out default routes whose place is taken: the NIC's own stays, of those that are configured the first counts.
 
-    The reference ignores EEXIST there; for IPv6 two of them would share the pod's traffic.
+    The original ignores EEXIST there; for IPv6 two of them would share the pod's traffic.
     """
     kept: list[Route] = []
     known = [route for route in there if route.is_default]
@@ -346,7 +346,7 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     theirs = tuple(ip for ip in theirs if ip.version in ways)
     if wanted == view.ifname:
         return Tuning(moved=keeper, families=ways, sources=theirs)
-    # Both leave the main table to the third NIC; the reference moves one of them under the other's
+    # Both leave the main table to the third NIC; the original moves one of them under the other's
     # rule.
     return Tuning(moved=view.ifname, families=ways, sources=current, others=((keeper, theirs),))
 

@@ -62,7 +62,7 @@ Value = int | str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Bond:
-    """A bond: options by the reference's names, each once."""
+    """A bond: options by the original's names, each once."""
 
     name: str
     mode: int
@@ -175,7 +175,7 @@ def read_options(text: str) -> tuple[tuple[str, Value], ...]:
     """
     Read a bond's options, `key=value` joined by semicolons; blanks around either do not matter.
 
-    A number of 0 says nothing, as in the reference.
+    A number of 0 says nothing, as in the original.
 
     Raises:
         InvalidRequest: an entry is malformed or unknown, or its value is none of those that it may

@@ -14,7 +14,7 @@ from typing import Final
 
 from spiderpool.api.agent.node import ChangedSetting, NodeRecord
 
-NEIGHBOURS: Final = "28160"  # the reference's; each pod has permanent neighbours on its node
+NEIGHBOURS: Final = "28160"  # the original's; each pod has permanent neighbours on its node
 TUNED: Final[Mapping[int, Mapping[str, str]]] = {
     4: {
         "net.ipv4.neigh.default.gc_thresh3": NEIGHBOURS,

@@ -24,9 +24,9 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import SpiderpoolError
 from spiderpool.model.netns import IPV4, IPV6
 
-WAIT_S: Final = 0.1  # for an answer; the reference's
+WAIT_S: Final = 0.1  # for an answer; the original's
 CONFLICT_TRIES: Final = 2  # a lost frame must not look like a free address
-GATEWAY_TRIES: Final = 5  # 0.5 s in all, the reference's cap; over with the first answer
+GATEWAY_TRIES: Final = 5  # 0.5 s in all, the original's cap; over with the first answer
 
 _ARP, _IPV6 = 0x0806, 0x86DD
 _SOL_PACKET, _ADD_MEMBERSHIP, _ALL_MULTICAST = 263, 1, 2

@@ -24,7 +24,7 @@ TYPES: Final = {
 
 
 class Section(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """A mapping of the file; keys that are not known here are ignored, as the reference does."""
+    """A mapping of the file; keys that are not known here are ignored, as the original does."""
 
 
 class Features(Section, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """
 The CNI configuration that a SpiderMultusConfig stands for, as the text of its NetworkAttachmentDefinition.
 
-The order of keys is the reference's: a changed text is how other tools notice a change.
+The order of keys is the original's: a changed text is how other tools notice a change.
 Source: docs/reference/networks.md#the-definition.
 """
 
@@ -251,7 +251,7 @@ def _coordinator(spec: CoordinatorSpec) -> Plugin:
         "mode": spec.mode and str(spec.mode),
         "type": "coordinator",
         "podDefaultRouteNic": spec.pod_default_route_nic or None,
-        # that is when the reference writes it
+        # that is when the original writes it
         "podRPFilter": spec.pod_rp_filter if spec.pod_cidr_type is not None else None,
         "hijackCIDR": list(spec.hijack_cidr) or None,
         "policyRoutes": [{"dst": route.dst, "gw": route.gw} for route in spec.policy_routes]

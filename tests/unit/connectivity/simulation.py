@@ -3,7 +3,7 @@ The three pods on three nodes of docs/reference/packet-paths.md#the-pods, in the
 
 Nodes route un-encapsulated ("plain via node IP"). Pod1: Calico only, on node1. Pod2: Calico and
 macvlan, on node2 (layout D).
-Pod3: macvlan only, on node3 (2.11 A).
+Pod3: macvlan only, on node3 (layout A).
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def result(
     return Result(Case(placement, 4, source, goal), transfer, attempts, diagnosis)
 
 
-def test_article_matrix() -> None:
+def test_documented_matrix() -> None:
     """Three rows, six columns of which one has two addresses, for each family and pair of nodes."""
     placements = plan_placements(["node1", "node2"])
 
@@ -104,7 +104,7 @@ def test_exit_code() -> None:
 
 
 def test_report() -> None:
-    """The article's table, the multi-NIC pod's two addresses in one column, and why a case failed."""
+    """A multi-NIC pod's two addresses share a column, and the report tells why a case failed."""
     failing = {(Kind.UNDERLAY, Goal.OVERLAY_POD), (Kind.UNDERLAY, Goal.MULTI_OVERLAY_IP)}
     results = [
         result(kind, goal, passed=(kind, goal) not in failing) for kind in Kind for goal in Goal

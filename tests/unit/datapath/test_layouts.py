@@ -115,7 +115,7 @@ def test_a() -> None:
 
 
 def test_b() -> None:
-    """Underlay, two NICs; this is the modern answer to the second article."""
+    """Underlay, two NICs."""
     simulation = underlay_two()
 
     rules = "999:	from 10.7.168.173 lookup 101\n1000:	from all fwmark 0x1 lookup 100"

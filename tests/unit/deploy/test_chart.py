@@ -87,7 +87,11 @@ def test_nothing_without_a_crd() -> None:
 
 
 def test_configuration_defaults() -> None:
-    """The configuration of a plain installation is the reference's (7.6, chart defaults), and our reader takes it."""
+    """
+    The configuration of a plain installation is the documented one, and our reader takes it.
+
+    Source: docs/reference/configuration.md#confyml.
+    """
     conf = yaml.safe_load(render().one("ConfigMap", "spiderpool-conf")["data"]["conf.yml"])
     assert {
         "ipamUnixSocketPath": "/var/run/spidernet/spiderpool.sock",
@@ -253,7 +257,11 @@ def test_no_default_network() -> None:
 
 
 def test_controller_environment() -> None:
-    """The controller gets the variables of the reference (6.1, 7.4), and its own reader takes them."""
+    """
+    The controller gets the documented variables, and its own reader takes them.
+
+    Source: docs/reference/configuration.md#reclaim, docs/reference/configuration.md#controller.
+    """
     gc = {
         "enabled": False,
         "gcAll": {"intervalInSecond": 60},
@@ -285,7 +293,11 @@ def test_extra_environment() -> None:
     [("DaemonSet", AGENT, 5710, 60), ("Deployment", CONTROLLER, 5720, 30)],
 )
 def test_probes(kind: str, name: str, port: int, startups: int) -> None:
-    """Probes ask as often as the reference says (9, last line), on the loopback of the enabled family."""
+    """
+    Probes ask as often as documented, on the loopback of the enabled family.
+
+    Source: docs/reference/agent-api.md#health-port.
+    """
     for values, host in (({}, "127.0.0.1"), ({"ipam": {"enableIPv4": False}}, "::1")):
         container = render(values).container(kind, name)
         for probe, path, times, period in (

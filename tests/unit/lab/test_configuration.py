@@ -32,7 +32,11 @@ def test_the_default_network_gives_both_families_from_the_nodes_block() -> None:
 
 
 def test_kubeadm_config_is_found_by_the_documented_expressions() -> None:
-    """The product finds the networks by these regular expressions (reference, datapath 3.3)."""
+    """
+    The product finds the networks by these regular expressions.
+
+    Source: docs/reference/coordinator.md#which-cidrs.
+    """
     text = nodeconfig.render_kubeadm(BOTH)["data"]["ClusterConfiguration"]
 
     assert ["10.233.64.0/18,fd00:64::/56"] == re.findall(r"podSubnet:\s*(\S+)", text)

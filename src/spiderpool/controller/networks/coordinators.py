@@ -42,7 +42,7 @@ KUBE_SYSTEM: Final = "kube-system"
 KUBEADM: Final = "kubeadm-config"
 MANAGER_LABEL: Final = "component=kube-controller-manager"
 NOT_READY: Final = "CoordinatorNotReady"
-CILIUM_NOT_READY: Final = "CiliumNotReady"  # the reference's word
+CILIUM_NOT_READY: Final = "CiliumNotReady"  # the original's word
 NOT_READABLE: Final = "CIDRNotReadable"  # in sync, and something was left out
 RESYNC_S: Final = 60.0
 GATHER_S: Final = 0.2

@@ -28,7 +28,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
 RESYNC_S: Final = 60.0
-GOING_S: Final = 5.0  # a definition that is being deleted: the reference's delay
+GOING_S: Final = 5.0  # a definition that is being deleted: the original's delay
 NOT_WRITTEN: Final = "NetworkNotWritten"
 KIND: Final = SpiderMultusConfig.resource.kind
 
