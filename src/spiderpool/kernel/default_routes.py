@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel import rtnetlink_objects as wire
-from spiderpool.kernel.rtnetlink import GET_ROUTE, MISSING, Refusal, RouteSocket
+from spiderpool.kernel.rtnetlink import Refusal, RouteSocket
 from spiderpool.model.netns import ANYWHERE, MAIN_TABLE, Route
 
 
@@ -55,24 +55,13 @@ def _remove(netlink: RouteSocket, family: int, ifname: str, index: int) -> None:
         routes = wire.read_routes(data, lambda found: ifname if found == index else "")
         return any(route.is_default and route.dev == ifname for route in routes)
 
+    found = netlink.dump_routes(wire.ask_routes(family, MAIN_TABLE))
     try:
-        netlink.change(
-            [wire.drop_as_read(data) for data in _dump(netlink, family) if uses_it(data)]
-        )
+        netlink.change([wire.drop_as_read(data) for data in found if uses_it(data)])
     except Refusal as error:
         raise SpiderpoolError(
             f"default route of {ifname} cannot be removed: {error.message}"
         ) from error
-
-
-def _dump(netlink: RouteSocket, family: int) -> list[bytes]:
-    """Read the main table."""
-    try:
-        return netlink.dump(GET_ROUTE, wire.ask_routes(family, MAIN_TABLE))
-    except Refusal as error:
-        if error.code in MISSING:  # a family without any route has no table yet
-            return []
-        raise
 
 
 def _add(netlink: RouteSocket, ifname: str, index: int, gateway: IPAddress) -> None:

@@ -246,12 +246,7 @@ def _read_addresses(socket: RouteSocket, name_of: wire.NameOf) -> set[Item]:
 def _read_routes(
     socket: RouteSocket, body: bytes, name_of: wire.NameOf, keep: Keep | None = None
 ) -> set[Route]:
-    try:
-        answers = socket.dump(GET_ROUTE, body, keep)
-    except Refusal as error:
-        if error.code in MISSING:  # a table that nobody has made yet
-            return set()
-        raise
+    answers = socket.dump_routes(body, keep)
     return {route for data in answers for route in wire.read_routes(data, name_of)}
 
 

@@ -218,6 +218,20 @@ async def test_one_model_of_a_namespace(pod: PodNetns) -> None:
     assert {ip_address("10.1.0.7")} == {each.ip for each in neighbours if each.missing}
 
 
+@pytest.mark.parametrize("family", [4, 6])
+async def test_table_that_nobody_made(pod: PodNetns, family: int) -> None:
+    """A table without any route is refused by the kernel at the end of a dump, and has no routes."""
+    body = wire.ask_routes(family, 777)
+
+    def work() -> list[bytes]:
+        with RouteSocket() as netlink:
+            with pytest.raises(Refusal, match="No such file or directory"):
+                netlink.dump(rtnetlink.GET_ROUTE, body)
+            return netlink.dump_routes(body)
+
+    assert [] == await inside(pod, work)
+
+
 # --- what the codec makes ------------------------------------------------------------------------
 
 
