@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from spiderpool.addressing.hosts import class_problem, gateway_problem
 from spiderpool.addressing.ranges import (
     cidr_label,
     family_of,
@@ -322,6 +323,9 @@ def read_subnet(spec: RangeSpec) -> tuple[IPNetwork | None, list[FieldError]]:
     if spec.ip_version not in (None, subnet.version):
         why = f"is IPv{subnet.version}, but ipVersion is {spec.ip_version}"
         return None, [FieldError("spec.subnet", Kind.INVALID, spec.subnet, why)]
+    if words := class_problem(subnet):
+        why = f"has addresses that no pod can have: {words}"
+        return None, [FieldError("spec.subnet", Kind.INVALID, spec.subnet, why)]
     return subnet, []
 
 
@@ -422,10 +426,13 @@ def gateway_errors(spec: RangeSpec, subnet: IPNetwork) -> Iterator[FieldError]:
     if spec.gateway is None:
         return
     gateway = _address_in(spec.gateway, subnet)
-    if gateway is None:
-        yield FieldError(
-            "spec.gateway", Kind.INVALID, spec.gateway, f"is not an address of subnet {subnet}"
-        )
+    why = (
+        f"is not an address of subnet {subnet}"
+        if gateway is None
+        else gateway_problem(gateway, subnet)
+    )
+    if gateway is None or why is not None:
+        yield FieldError("spec.gateway", Kind.INVALID, spec.gateway, why or "")
         return
     number = int(gateway)
     if any(low <= number <= high for low, high in _spans(subnet.version, spec.exclude_ips)):
@@ -470,10 +477,14 @@ def route_errors(routes: Iterable[Route], subnet: IPNetwork) -> Iterator[FieldEr
             yield FieldError(f"{where}.dst", Kind.INVALID, route.dst, "is listed twice")
         else:
             seen.add(dst)
-        if _address_in(route.gw, subnet) is None:
-            yield FieldError(
-                f"{where}.gw", Kind.INVALID, route.gw, f"is not an address of subnet {subnet}"
-            )
+        gateway = _address_in(route.gw, subnet)
+        why = (
+            f"is not an address of subnet {subnet}"
+            if gateway is None
+            else gateway_problem(gateway, subnet)
+        )
+        if why is not None:
+            yield FieldError(f"{where}.gw", Kind.INVALID, route.gw, why)
 
 
 def _selector_errors(new: SpiderIPPool) -> Iterator[FieldError]:

@@ -19,7 +19,8 @@ class Usage(msgspec.Struct, frozen=True, rename="camel"):
     The addresses of one pool by what became of them.
 
     `held`, `cooling` and `quarantined` count records, also of addresses that the pool does not have
-    any more. `reserved` are those without a record. `free` is what an ADD may take.
+    any more. `reserved` are those without a record. `unfit` are those that no pod of the subnet can
+    have, beside the gateway. `free` is what an ADD may take.
     """
 
     pool: str
@@ -30,6 +31,7 @@ class Usage(msgspec.Struct, frozen=True, rename="camel"):
     reserved: int
     gateway: int
     free: int
+    unfit: int = 0
 
     @property
     def words(self) -> str:
@@ -39,6 +41,7 @@ class Usage(msgspec.Struct, frozen=True, rename="camel"):
             "quarantined": self.quarantined,
             "reserved": self.reserved,
             "gateway": self.gateway,
+            "of no host": self.unfit,
         }
         others = "".join(f", {number} {word}" for word, number in named.items() if number)
         return f"{self.held} held{others}, {self.free} free, of {self.total}"
@@ -58,6 +61,7 @@ def count_usage(pool: Pool, records: Iterable[SpiderIP], reserved: AddressSet) -
         states.append(record.spec.state)
         taken.append(record.spec.address)
     withheld = pool.usable & reserved
+    gateway = int(pool.gateway in pool.total)
     here = [ip for ip in taken if ip in pool.usable]
     return Usage(
         pool=pool.name,
@@ -66,7 +70,8 @@ def count_usage(pool: Pool, records: Iterable[SpiderIP], reserved: AddressSet) -
         cooling=states.count(IPState.COOLING),
         quarantined=states.count(IPState.QUARANTINED),
         reserved=withheld.size - sum(ip in withheld for ip in here),
-        gateway=pool.total.size - pool.usable.size,
+        gateway=gateway,
+        unfit=pool.total.size - pool.usable.size - gateway,
         free=pool.usable.size - withheld.size - sum(ip not in withheld for ip in here),
     )
 

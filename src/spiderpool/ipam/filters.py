@@ -134,6 +134,9 @@ def _wanted(pool: Pool, nic_request: NicRequest, family: int) -> str | None:
     ips = nic_request.ips_of(family)
     if not ips or any(ip in pool.usable for ip in ips):
         return None
+    for ip in ips:
+        if why := pool.why_withheld(ip):
+            return f"does not give {ip}, which is asked for: it {why}"
     return f"does not have {' or '.join(map(str, ips))}, which is asked for"
 
 

@@ -88,7 +88,7 @@ class Holding:
 
     `listed`: those in the pool's specification, empty when there is no pool. `granted`: those that
     the subnet's status gives to it, None when it says nothing. `held`: those of the pool that pods
-    hold. `blocked`: those that other pools have.
+    hold. `blocked`: those that other pools have, and those that no pod of the subnet can have.
     """
 
     listed: AddressSet

@@ -324,6 +324,8 @@ def _numbers(pool: Pool, held: int | None, reserved: AddressSet) -> str:
     """Say in numbers that a pool is full."""
     size = pool.usable.size
     if not size:
+        if pool.total:
+            return f"pool {pool.name}: 0 addresses ({pool.total.at(0)} {pool.why_withheld(pool.total.at(0))})"
         return f"pool {pool.name}: 0 addresses (ips minus excludeIPs is empty)"
     withheld = (pool.usable & reserved).size
     counts = f"{size - withheld if held is None else held} of {size} addresses held"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Final, Self
 
+from spiderpool.addressing.hosts import no_hosts, place_problem
 from spiderpool.addressing.ranges import parse_address, parse_network, parse_ranges
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
 from spiderpool.api.crd.group import (
@@ -68,10 +69,10 @@ class Pool:
     """
     What decisions need to know of a pool.
 
-    `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without the
-    gateway; what pods may get. `broken` says why the pool cannot be read; then its sets are empty,
-    and it is refused with these words. `imported` is false while allocations of Go Spiderpool wait
-    for their SpiderIPs.
+    `total` = `ips` without `excludeIPs`; what status counts. `usable` = `total` without what no pod
+    of the subnet can have (`withheld`); what pods may get. `broken` says why the pool cannot be
+    read; then its sets are empty, and it is refused with these words. `imported` is false while
+    allocations of Go Spiderpool wait for their SpiderIPs.
     `place`: what an automatic pool is for; then `application_uid` is that of the application, and
     `reclaim` says whether the pool goes with it. `cool_down_s`: how long a released address rests
     while others are free. `conflict_detection`, `gateway_detection`: None = the cluster's switch.
@@ -108,27 +109,35 @@ class Pool:
         """Return whether the pool was made by the product for one application."""
         return self.place is not None
 
+    def why_withheld(self, ip: IPAddress) -> str | None:
+        """
+        Say why no pod gets an address of the pool.
+
+        The end of a sentence, None when pods get it.
+        """
+        if ip not in self.total or ip in self.usable:
+            return None
+        if ip == self.gateway:
+            return f"is the gateway of pool {self.name}"
+        return place_problem(ip, self.subnet) or f"is the gateway of a route of pool {self.name}"
+
     @classmethod
     def parse(cls, obj: SpiderIPPool) -> Pool:
         """Read the object; one that cannot be read gives a pool that says so."""
         spec, broken = obj.spec, None
         try:
             subnet, gateway, total = read_range(spec)
+            usable = total - withheld(subnet, gateway, spec.routes or ())
         except InvalidRequest as error:
-            family = spec.ip_version or 4
-            subnet, gateway, total, broken = (
-                NO_NETWORK,
-                None,
-                AddressSet.empty(family),
-                error.message,
-            )
+            subnet, gateway, broken = NO_NETWORK, None, error.message
+            total = usable = AddressSet.empty(spec.ip_version or 4)
         return cls(
             name=obj.metadata.name,
             uid=obj.metadata.uid,
             family=total.family,
             subnet=subnet,
             total=total,
-            usable=total if gateway is None else total - AddressSet.of([gateway]),
+            usable=usable,
             gateway=gateway,
             routes=spec.routes or (),
             node_names=spec.node_name,
@@ -169,6 +178,27 @@ def is_imported(obj: SpiderIPPool) -> bool:
 def cool_down_of(spec: IPPoolSpec) -> int:
     """Return how many seconds a released address of a pool rests."""
     return COOL_DOWN_S if spec.cool_down_seconds is None else spec.cool_down_seconds
+
+
+def withheld(subnet: IPNetwork, gateway: IPAddress | None, routes: Iterable[Route]) -> AddressSet:
+    """
+    Return the addresses that no pod of a subnet can have.
+
+    They are those that are no host's, and the gateways, those of routes too: a pod would be its own
+    next hop, which the kernel refuses.
+    """
+    family = subnet.version
+    gateways = [gateway, *(_gateway_of(route) for route in routes)]
+    known = [ip for ip in gateways if ip is not None and ip.version == family]
+    return no_hosts(subnet) | AddressSet.of(known, family)
+
+
+def _gateway_of(route: Route) -> IPAddress | None:
+    """Return a route's gateway; None when it cannot be read, which admission refuses."""
+    try:
+        return parse_address(route.gw)
+    except InvalidRequest:
+        return None
 
 
 def read_range(spec: RangeSpec) -> tuple[IPNetwork, IPAddress | None, AddressSet]:

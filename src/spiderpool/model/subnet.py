@@ -14,7 +14,7 @@ from spiderpool.addressing.sets import AddressSet, IPNetwork
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.pool import NO_NETWORK, read_range
+from spiderpool.model.pool import NO_NETWORK, read_range, withheld
 
 MAX_INT64: Final = 2**63 - 1
 REMEMBERED: Final = 2**14  # grants
@@ -41,8 +41,8 @@ class Subnet:
     """
     What decisions need to know of a subnet.
 
-    `text` is the CIDR as written: pools with the same text are the subnet's. `broken` says why the
-    subnet cannot be read.
+    `text` is the CIDR as written: pools with the same text are the subnet's. `withheld` are
+    addresses that no pod can have. `broken` says why the subnet cannot be read.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Subnet:
     text: str
     network: IPNetwork
     total: AddressSet
+    withheld: AddressSet
     gateway: str | None
     routes: tuple[Route, ...]
     grants: Grants
@@ -70,19 +71,22 @@ class Subnet:
         """
         spec, broken = obj.spec, None
         try:
-            network, _, total = read_range(spec)
+            network, gateway, total = read_range(spec)
+            kept_back = withheld(network, gateway, spec.routes or ())
         except InvalidRequest as error:
             network, total, broken = (
                 NO_NETWORK,
                 AddressSet.empty(spec.ip_version or 4),
                 error.message,
             )
+            kept_back = total
         return cls(
             name=obj.metadata.name,
             uid=obj.metadata.uid,
             text=spec.subnet,
             network=network,
             total=total,
+            withheld=kept_back,
             gateway=spec.gateway,
             routes=spec.routes or (),
             grants=read_grants(obj.status.controlled_ippools, total.family),

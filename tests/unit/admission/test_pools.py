@@ -124,7 +124,54 @@ VALID: list[dict[str, Any]] = [
         "nodeAffinity": {},
         "namespaceAffinity": {"matchLabels": {"a": "b"}},
     },
+    # network and broadcast address are never given, so they may be listed
+    {
+        "subnet": "10.66.9.0/24",
+        "ips": ["10.66.9.0-10.66.9.255"],
+        "excludeIPs": ["10.66.9.1"],
+        "gateway": "10.66.9.1",
+    },
+    {"subnet": "10.66.9.0/31", "ips": ["10.66.9.1"], "gateway": "10.66.9.0"},  # RFC 3021
+    {"subnet": "10.66.9.0/32", "ips": ["10.66.9.0"]},
+    {"subnet": "fd00:9::/127", "ips": ["fd00:9::1"], "gateway": "fd00:9::"},  # RFC 6164
+    # every router has the anycast address
+    {"subnet": "fd00:9::/64", "ips": ["fd00:9::1"], "gateway": "fd00:9::"},
+    {
+        "subnet": "10.6.0.0/16",
+        "ips": ["10.6.0.2"],
+        "routes": [{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}],
+    },
 ]
+NO_SUBNETS = {
+    "0.0.0.0/8": "0.0.0.0/8 means this network",
+    "0.1.0.0/16": "0.0.0.0/8 means this network",
+    "127.0.0.0/8": "127.0.0.0/8 is loopback",
+    "127.0.0.0/24": "127.0.0.0/8 is loopback",
+    "224.0.0.0/4": "224.0.0.0/4 is multicast",
+    "239.1.0.0/16": "224.0.0.0/4 is multicast",
+    "240.0.0.0/4": "is the limited broadcast",
+    "250.0.0.0/8": "240.0.0.0/4 is reserved",
+    "255.255.255.255/32": "is the limited broadcast",
+    "::/128": "::/128 means no address",
+    "::1/128": "::1/128 is loopback",
+    "::ffff:a06:0/112": "::ffff:0:0/96 stands for IPv4 addresses",
+    "ff00::/8": "ff00::/8 is multicast",
+    "ff02::/64": "ff00::/8 is multicast",
+    "fe80::/10": "fe80::/10 is link-local",
+    "fe80::/64": "fe80::/10 is link-local",
+    "0.0.0.0/0": "0.0.0.0/8 means this network",
+}
+GATEWAYS = {
+    "10.66.9.0": "is the network address of 10.66.9.0/24",
+    "10.66.9.255": "is the broadcast address of 10.66.9.0/24",
+    "10.66.10.1": "is not an address of subnet 10.66.9.0/24",
+    "fd00::1": "is not an address of subnet 10.66.9.0/24",
+    "0.0.0.0": "is not an address of subnet 10.66.9.0/24",
+    "224.0.0.1": "is not an address of subnet 10.66.9.0/24",
+    "127.0.0.1": "is not an address of subnet 10.66.9.0/24",
+    "10.66.9.1/24": "is not an address of subnet 10.66.9.0/24",
+    "": "is not an address of subnet 10.66.9.0/24",
+}
 
 
 @pytest.mark.parametrize("spec", VALID)
@@ -242,6 +289,41 @@ def test_refused_pools(spec: dict[str, Any], field: str, kind: Kind | None, word
 
     assert [(field, kind)] == [(error.field, error.kind) for error in errors]
     assert words in errors[0].message
+
+
+@pytest.mark.parametrize(("subnet", "words"), NO_SUBNETS.items())
+def test_subnets_that_no_pod_can_be_in(subnet: str, words: str) -> None:
+    """Address classes that are for something else are no subnets of pools."""
+    family = 6 if ":" in subnet else 4
+    (error,) = errors_of(make_ippool(subnet=subnet, ips=[], ipVersion=family))
+
+    assert ("spec.subnet", Kind.INVALID) == (error.field, error.kind)
+    assert error.message.startswith("has addresses that no pod can have: ")
+    assert error.message.endswith(words)
+
+
+@pytest.mark.parametrize(("gateway", "words"), GATEWAYS.items())
+def test_gateways_that_cannot_be_one(gateway: str, words: str) -> None:
+    """A gateway is a host of the subnet, that of a route too."""
+    routes = [{"dst": "10.9.0.0/16", "gw": gateway}]
+    pool = make_ippool(subnet="10.66.9.0/24", ips=["10.66.9.10"], gateway=gateway, routes=routes)
+
+    assert [("spec.gateway", words), ("spec.routes[0].gw", words)] == [
+        (error.field, error.message) for error in errors_of(pool)
+    ]
+
+
+def test_a_gateway_that_a_pod_could_get() -> None:
+    """The gateway is no address of the pool, also where the subnet has no other."""
+    (error,) = errors_of(make_ippool(subnet="10.66.9.0/32", ips=["10.66.9.0"], gateway="10.66.9.0"))
+
+    assert (
+        "spec.ips[0]",
+        "contains the gateway 10.66.9.0; take it out or list it in excludeIPs",
+    ) == (
+        error.field,
+        error.message,
+    )
 
 
 def test_everything_is_said_at_once() -> None:

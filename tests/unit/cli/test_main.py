@@ -307,11 +307,15 @@ async def test_show_an_address(lab: Lab) -> None:
         ),
         ("10.6.0.19", "10.6.0.19 is the gateway of pool blue, so it is given to no pod"),
         ("10.9.0.1", "10.9.0.1 is in no pool"),
+        ("10.7.0.0", "10.7.0.0 is the network address of 10.7.0.0/24, so it is given to no pod"),
     ],
 )
 async def test_show_an_address_without_a_record(lab: Lab, ip: str, note: str) -> None:
     """Why nobody holds it."""
-    lab.seed(make_ippool(gateway="10.6.0.19"))
+    lab.seed(
+        make_ippool(gateway="10.6.0.19"),
+        make_ippool("red", "10.7.0.0/24", ips=["10.7.0.0-10.7.0.9"]),
+    )
     lab.seed(
         msgspec.convert(
             {"metadata": {"name": "printers"}, "spec": {"ips": ["10.6.0.12"]}}, SpiderReservedIP
@@ -342,6 +346,14 @@ async def test_show_a_pool(lab: Lab) -> None:
     )
     assert shown.pool is not None
     assert "1 held, 1 cooling, 1 reserved, 7 free, of 10" == shown.pool.words
+
+
+async def test_show_a_pool_with_its_network_address(lab: Lab) -> None:
+    """What no pod gets counts neither as free nor as the gateway."""
+    lab.seed(make_ippool("red", "10.7.0.0/24", ips=["10.7.0.0-10.7.0.9"], gateway="10.7.0.9"))
+    shown = await find(lab.cluster, pool="red")
+
+    assert "0 held, 1 gateway, 1 of no host, 8 free, of 10" == (shown.pool and shown.pool.words)
 
 
 async def test_show_a_pool_beside_a_reservation_that_cannot_be_read(lab: Lab) -> None:

@@ -209,6 +209,21 @@ def test_exact_addresses() -> None:
         reason_against(make_pool(), make_pod_request(ips=(ip_address("10.6.0.9"),)))
         == "blue does not have 10.6.0.9, which is asked for"
     )
+    small = make_pool(subnet="10.6.0.0/24", ips=["10.6.0.0-10.6.0.255"])
+    assert (
+        reason_against(small, make_pod_request(ips=(ip_address("10.6.0.255"),)))
+        == "blue does not give 10.6.0.255, which is asked for: it is the broadcast address of 10.6.0.0/24"
+    )
+
+
+def test_a_pool_of_nothing_but_edges() -> None:
+    """The text of a pool that is never full and never gives says which of its addresses are no host's."""
+    pool = make_pool(subnet="10.66.9.0/24", ips=["10.66.9.0", "10.66.9.255"])
+
+    assert explain([select_pools(make_pod_request(), 4, make_facts(pool))]) == (
+        f"all IP addresses used out: eth0 IPv4 ({Source.IPPOOL}): pool blue: 0 addresses "
+        "(10.66.9.0 is the network address of 10.66.9.0/24)"
+    )
 
 
 def test_order_as_written() -> None:

@@ -25,6 +25,50 @@ def test_sets() -> None:
 
 
 @pytest.mark.parametrize(
+    ("subnet", "ips", "usable"),
+    [
+        ("10.66.9.0/24", "10.66.9.0", []),
+        ("10.66.9.0/24", "10.66.9.255", []),
+        ("10.66.9.0/24", "10.66.9.0-10.66.9.2", ["10.66.9.1", "10.66.9.2"]),
+        ("10.66.8.0/23", "10.66.8.255-10.66.9.0", ["10.66.8.255", "10.66.9.0"]),
+        ("10.66.9.0/30", "10.66.9.0-10.66.9.3", ["10.66.9.1", "10.66.9.2"]),
+        ("10.66.9.0/31", "10.66.9.0-10.66.9.1", ["10.66.9.0", "10.66.9.1"]),
+        ("10.66.9.0/32", "10.66.9.0", ["10.66.9.0"]),
+        ("fd00:9::/64", "fd00:9::-fd00:9::1", ["fd00:9::1"]),
+        ("fd00:9::/127", "fd00:9::-fd00:9::1", ["fd00:9::", "fd00:9::1"]),
+        ("127.0.0.0/8", "127.0.0.1-127.0.0.9", []),
+        ("224.0.0.0/8", "224.0.0.1-224.0.0.9", []),
+        ("0.0.0.0/0", "10.0.0.0-10.0.0.1", ["10.0.0.0", "10.0.0.1"]),
+        ("fe80::/64", "fe80::1-fe80::9", []),
+    ],
+)
+def test_no_pod_gets_what_is_no_host(subnet: str, ips: str, usable: list[str]) -> None:
+    """Network and broadcast addresses and those of other classes are never given, whatever a pool lists."""
+    pool = make_pool(subnet=subnet, ips=[ips], gateway=None)
+
+    assert usable == [str(ip) for ip in pool.usable]
+    assert pool.total.size >= pool.usable.size
+
+
+def test_why_an_address_is_not_given() -> None:
+    """Each address that is listed and never given has its reason."""
+    routes = [{"dst": "10.7.0.0/16", "gw": "10.66.9.2"}, {"dst": "10.8.0.0/16", "gw": "x"}]
+    pool = make_pool(
+        "p", "10.66.9.0/24", ips=["10.66.9.0-10.66.9.3"], gateway="10.66.9.1", routes=routes
+    )
+    reasons = [pool.why_withheld(ip_address(f"10.66.9.{number}")) for number in range(5)]
+
+    assert [
+        "is the network address of 10.66.9.0/24",
+        "is the gateway of pool p",
+        "is the gateway of a route of pool p",
+        None,
+        None,
+    ] == reasons
+    assert ["10.66.9.3"] == [str(ip) for ip in pool.usable]
+
+
+@pytest.mark.parametrize(
     ("spec", "words"),
     [
         ({"ips": ["10.6.0.9-10.6.0.1"]}, "runs backwards"),

@@ -213,8 +213,8 @@ def describe(ip: IPAddress, pools: Iterable[Pool], reserving: Iterable[SpiderRes
     home = next((pool for pool in pools if pool.family == ip.version and ip in pool.total), None)
     if home is None:
         return f"{ip} is in no pool"
-    if home.gateway == ip:
-        return f"{ip} is the gateway of pool {home.name}, so it is given to no pod"
+    if why := home.why_withheld(ip):
+        return f"{ip} {why}, so it is given to no pod"
     for each in reserving:
         if ip in read_reserved([each]).by_family[ip.version]:
             return f"{ip} is free in pool {home.name} and reserved by SpiderReservedIP {each.metadata.name}: no pod gets it"

@@ -350,7 +350,7 @@ class AutoPools:
             listed=listed,
             granted=None if grant is None else grant.ips & subnet.total,
             held=AddressSet.of([ip for ip in held if ip.version == subnet.family], subnet.family),
-            blocked=self._of_others(name, entry),
+            blocked=self._of_others(name, entry) | subnet.withheld,
         )
 
     def _of_others(self, name: str, entry: SubnetLedgerEntry) -> AddressSet:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.ippool import Route, SpiderIPPool
 from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
@@ -383,6 +383,30 @@ async def test_others_addresses(desk: Desk) -> None:
     await desk.settle()
 
     assert ["10.6.0.12", "10.6.0.14-10.6.0.15"] == desk.pools()[ETH0]
+
+
+async def test_addresses_of_no_host(desk: Desk) -> None:
+    """
+    Network and broadcast address, gateway and next hops are left out.
+
+    Each address of the pool is one for a pod.
+    """
+    more = {
+        "gateway": "10.9.0.1",
+        "exclude_ips": ("10.9.0.1",),
+        "routes": (Route(dst="10.8.0.0/16", gw="10.9.0.2"),),
+    }
+    desk.subnet("s9", "10.9.0.0/29", "10.9.0.0-10.9.0.7", **more)
+    desk.app(annotations={SUBNET: {"ipv4": ["s9"]}})
+    await desk.lead()
+    await desk.settle()
+    assert ["10.9.0.3-10.9.0.5"] == desk.pools()[ETH0]
+
+    desk.app(replicas=4, annotations={SUBNET: {"ipv4": ["s9"]}})
+    await desk.settle()
+
+    assert ["10.9.0.3-10.9.0.5"] == desk.pools()[ETH0]
+    assert "2 more addresses are needed, 1 are free" in desk.told.events[-1][2]
 
 
 async def test_a_reservation_with_a_bad_item(desk: Desk) -> None:
