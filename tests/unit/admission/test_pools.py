@@ -166,7 +166,7 @@ GATEWAYS = {
     "10.66.9.255": "is the broadcast address of 10.66.9.0/24",
     "10.66.10.1": "is not an address of subnet 10.66.9.0/24",
     "fd00::1": "is not an address of subnet 10.66.9.0/24",
-    "0.0.0.0": "is not an address of subnet 10.66.9.0/24",
+    "0.0.0.9": "is not an address of subnet 10.66.9.0/24",
     "224.0.0.1": "is not an address of subnet 10.66.9.0/24",
     "127.0.0.1": "is not an address of subnet 10.66.9.0/24",
     "10.66.9.1/24": "is not an address of subnet 10.66.9.0/24",
