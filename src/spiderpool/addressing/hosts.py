@@ -57,6 +57,15 @@ def class_problem(subject: IPAddress | IPNetwork) -> str | None:
     return None
 
 
+def next_hop_problem(ip: IPAddress) -> str | None:
+    """
+    Say why an address can be no gateway, wherever it is; None when nothing speaks against it.
+
+    A router's link-local address may be one (RFC 4861, 8): class `fe80::/10` is no reason.
+    """
+    return None if ip.version == 6 and ip.is_link_local else class_problem(ip)  # noqa: PLR2004
+
+
 def place_problem(ip: IPAddress, subnet: IPNetwork) -> str | None:
     """
     Say why no host of a subnet can have one of its addresses; None when nothing speaks against it.

@@ -165,6 +165,7 @@ def build(
             claims,
             Handover(api, informers.records),
             occupancy,
+            tell=reports.left_out,
             wait_s=wait_s,
             pool_wait_s=settings.pool_wait_s,
         ),

@@ -1,15 +1,13 @@
-"""In which order a claim tries the addresses of a pool, and which custom routes go with which address."""
+"""In which order a claim tries the addresses of a pool."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from math import isqrt
 
 from spiderpool.addressing.permutation import Permutation
-from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork, address
-from spiderpool.api.crd.ippool import Route
+from spiderpool.addressing.sets import AddressSet, IPAddress, address
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 
@@ -101,38 +99,3 @@ def _family_set(ips: Iterable[IPAddress], family: int) -> AddressSet:
     """Make a set of the addresses of one family."""
     kind = IPv4Address if family == 4 else IPv6Address  # noqa: PLR2004
     return AddressSet.of([ip for ip in ips if isinstance(ip, kind)], family)
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """
-    Custom routes by the network that they go with.
-
-    `unmatched` fit none and are left out (the user should be told).
-    """
-
-    per_network: tuple[tuple[Route, ...], ...]
-    unmatched: tuple[Route, ...]
-
-
-def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Attached:
-    """
-    Give each custom route to the first network that contains its gateway.
-
-    Args:
-        networks: the pools' subnets in the order of the answer: by NIC as wished, IPv4 before IPv6.
-        routes: checked already, see `wishes`.
-
-    Source: docs/reference/annotations.md#routes.
-    """
-    homes = [(route, _home(networks, route)) for route in routes]
-    per_network = tuple(
-        tuple(route for route, home in homes if home == index) for index in range(len(networks))
-    )
-    return Attached(per_network, tuple(route for route, home in homes if home is None))
-
-
-def _home(networks: Sequence[IPNetwork], route: Route) -> int | None:
-    """Return the index of the first network that contains a route's gateway."""
-    gateway = ip_address(route.gw)
-    return next((index for index, network in enumerate(networks) if gateway in network), None)

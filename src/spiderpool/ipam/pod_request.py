@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import TypeVar
 
+from spiderpool.addressing.hosts import next_hop_problem
 from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.group import (
@@ -164,7 +165,23 @@ def read_pod_request(
                 request.nic, source, patterns, request.clean_gateway, request, exact, features
             ),
         )
+    _refuse_itself_as_gateway(routes, nics)
     return PodRequest(request.nic, nics, routes)
+
+
+def _refuse_itself_as_gateway(routes: tuple[Route, ...], nics: tuple[NicRequest, ...]) -> None:
+    """
+    Refuse routes by an address that the pod asks for itself.
+
+    The kernel has no way to oneself.
+    """
+    mine = {str(ip): nic_request.nic for nic_request in nics for ip in nic_request.ips}
+    for route in routes:
+        if route.gw in mine:
+            raise InvalidRequest(
+                f"wrong input: annotation {ANNO_ROUTES}: gw {route.gw} of {route.dst} is the address that this pod asks for "
+                f"on {mine[route.gw]}; name another gateway"
+            )
 
 
 def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
@@ -441,4 +458,6 @@ def _route(fields: Fields) -> Route:
         raise InvalidRequest(
             f"{fields.where}: dst {dst} is IPv{dst.version} and gw {gw} is IPv{gw.version}; both must be of one family"
         )
+    if words := next_hop_problem(gw):
+        raise InvalidRequest(f"{fields.where}: gw {gw} can be no gateway: {words}")
     return Route(dst=str(dst), gw=str(gw))

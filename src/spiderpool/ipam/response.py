@@ -7,18 +7,15 @@ Source: docs/reference/allocation.md#answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
 
 import msgspec
 
-from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.ipam.podroutes import answered_routes
 from spiderpool.model.config import Features
 from spiderpool.model.pool import Pool
-
-DEFAULT_ROUTE: Final = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 class AnswerIP(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -85,7 +82,7 @@ def render_answer(
         routes=tuple(
             AnswerRoute(if_name=record.spec.holder.nic, dst=route.dst, gw=route.gw)
             for record in ordered
-            for route in routes_of(record)
+            for route in answered_routes(record.spec)
         )
         or None,
     )
@@ -96,17 +93,6 @@ def sorted_records(records: Iterable[SpiderIP]) -> list[SpiderIP]:
     return sorted(
         records, key=lambda record: (_nic_order(record.spec.holder.nic), record.spec.family)
     )
-
-
-def routes_of(record: SpiderIP) -> Iterator[Route]:
-    """
-    Return the routes of one address.
-
-    The default route is not stored, it follows from the gateway.
-    """
-    yield from record.spec.routes
-    if record.spec.gateway is not None and not record.spec.clean_gateway:
-        yield Route(dst=DEFAULT_ROUTE[record.spec.family], gw=record.spec.gateway)
 
 
 def _ip(record: SpiderIP, conflict_detection: bool, gateway_detection: bool) -> AnswerIP:

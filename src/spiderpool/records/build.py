@@ -6,7 +6,9 @@ Writing it is the store's.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Self
 
 from msgspec.structs import replace
 
@@ -34,6 +36,7 @@ from spiderpool.api.crd.spiderip import (
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.pod_request import NicRequest, Request
+from spiderpool.ipam.podroutes import stored_routes
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
@@ -82,30 +85,51 @@ def build_record(
     return record_of(spec)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    What an address comes with; `clean_gateway`.
+
+    Whether its pod gets no default route in spite of a gateway.
+    """
+
+    gateway: str | None
+    clean_gateway: bool
+    routes: tuple[Route, ...]
+
+    @classmethod
+    def of(cls, pool: Pool, own: Iterable[Route] = (), *, clean_gateway: bool = False) -> Self:
+        """
+        Return what a pool's address comes with now.
+
+        Args:
+            pool: the pool.
+            own: custom routes of the pod that go with the address.
+            clean_gateway: whether the pod wants no default route.
+        """
+        gateway = None if pool.gateway is None else str(pool.gateway)
+        routes = stored_routes(pool.routes, own, None if clean_gateway else pool.gateway)
+        return cls(gateway, clean_gateway, routes)
+
+
 def pool_record(
-    pool: Pool,
-    ip: IPAddress,
-    holder: Holder,
-    *,
-    static: bool,
-    clean_gateway: bool = False,
-    routes: tuple[Route, ...] = (),
+    pool: Pool, ip: IPAddress, holder: Holder, *, static: bool, terms: Terms | None = None
 ) -> SpiderIP:
     """
     Return the record of an address as its pool gives it now.
 
-    Prefix length and gateway are the pool's.
+    `terms` are those of a pod that asks for some of its own.
     """
-    gateway = None if pool.gateway is None else str(pool.gateway)
+    terms = terms or Terms.of(pool)
     return build_record(
         ip,
         pool.subnet.prefixlen,
         pool.name,
         holder,
         static=static,
-        gateway=gateway,
-        clean_gateway=clean_gateway,
-        routes=routes,
+        gateway=terms.gateway,
+        clean_gateway=terms.clean_gateway,
+        routes=terms.routes,
     )
 
 
@@ -149,7 +173,7 @@ def claim_record(
         facts: what the ADD decides by.
         nic_request: what the pod asks for on this NIC.
         request: the CNI call.
-        routes: custom routes of the pod that go with this address; the pool's own come before them.
+        routes: custom routes of the pod that go with this address.
     """
     holder = pod_holder(
         facts.pod,
@@ -161,14 +185,8 @@ def claim_record(
         # their calls come.
         network=(request.network or "") if key.nic == request.nic else "",
     )
-    return pool_record(
-        pool,
-        ip,
-        holder,
-        static=key.static,
-        clean_gateway=nic_request.clean_gateway,
-        routes=pool.routes + routes,
-    )
+    terms = Terms.of(pool, routes, clean_gateway=nic_request.clean_gateway)
+    return pool_record(pool, ip, holder, static=key.static, terms=terms)
 
 
 def pod_holder(
@@ -231,11 +249,22 @@ def record_name_of(spec: SpiderIPSpec) -> str:
     return record_name(spec.address)
 
 
-def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) -> SpiderIP:
+def hand_over(
+    record: SpiderIP, pod: Pod, owner: Application, request: Request, terms: Terms | None = None
+) -> SpiderIP:
     """
-    Give a static record to the pod that now wears its holder's name; everything that the address came with stays.
+    Give a static record to the pod that now wears its holder's name, or to the new sandbox of its own pod.
 
     The update must be conditional on UID and resource version, which the result carries.
+
+    Args:
+        record: as it was read.
+        pod: the new holder.
+        owner: its top owner.
+        request: the CNI call.
+        terms: what the address comes with now. They are for a new pod only: a pod that was started
+        with others keeps
+            them over its sandboxes. None: not known, what the address came with stays.
     """
     holder = replace(
         record.spec.holder,
@@ -247,7 +276,12 @@ def hand_over(record: SpiderIP, pod: Pod, owner: Application, request: Request) 
         else record.spec.holder.network,
         owner=owner,
     )
-    return record_of(replace(record.spec, holder=holder), record.metadata)
+    spec = replace(record.spec, holder=holder)
+    if terms is not None and record.spec.holder.uid != pod.metadata.uid:
+        spec = replace(
+            spec, gateway=terms.gateway, clean_gateway=terms.clean_gateway, routes=terms.routes
+        )
+    return record_of(spec, record.metadata)
 
 
 def let_go(

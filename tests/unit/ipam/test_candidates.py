@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address
 from itertools import islice
 
 import pytest
@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.errors import Exhausted
-from spiderpool.ipam.candidates import attach_routes, candidates
+from spiderpool.ipam.candidates import candidates
 from spiderpool.model.claim import Claimant, ClaimKey
 from tests.fakes.objects import (
     DEPLOYMENT,
@@ -137,27 +136,6 @@ def test_a_nearly_full_pool_is_cheap(form: str) -> None:
 
         assert free == found
     assert min(durations) < 0.005
-
-
-def test_routes_go_with_their_gateway() -> None:
-    """
-    A route goes with the first network that contains its gateway.
-
-    Others are told.
-
-    Source: docs/reference/annotations.md#routes.
-    """
-    networks = [
-        ip_network(text) for text in ("10.6.0.0/16", "fd00::/64", "10.6.0.0/16", "10.7.0.0/16")
-    ]
-    routes = [
-        Route(dst="10.0.0.0/8", gw=gw)
-        for gw in ("10.7.0.1", "10.6.0.1", "192.168.0.1", "10.6.0.2", "fd00::1")
-    ]
-    attached = attach_routes(networks, routes)
-
-    assert ((routes[1], routes[3]), (routes[4],), (), (routes[0],)) == attached.per_network
-    assert (routes[2],) == attached.unmatched
 
 
 SMALL = make_pool(ips=["10.6.0.1-10.6.0.6"], gateway="10.6.0.1")

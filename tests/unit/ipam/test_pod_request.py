@@ -224,6 +224,22 @@ def test_routes() -> None:
     ) == pod_request.routes
 
 
+def test_a_pod_is_not_its_own_gateway() -> None:
+    """An exact address that is the gateway of a route of the same pod is refused."""
+    words = refusal(
+        {
+            IPPOOL: {"ipv4": ["a"]},
+            IP: "10.6.0.9",
+            ROUTES: [{"dst": "10.9.0.0/16", "gw": "10.6.0.9"}],
+        }
+    )
+
+    assert (
+        "wrong input: annotation ipam.spidernet.io/routes: gw 10.6.0.9 of 10.9.0.0/16 is the address that this pod asks for "
+        "on eth0; name another gateway"
+    ) == words
+
+
 def test_subnet_annotations() -> None:
     """
     Where automatic pools are off but subnets are on the annotations are refused.
@@ -300,6 +316,36 @@ def _asked(pod_request: PodRequest) -> tuple[Source, Any]:
             ROUTES,
             [{"dst": "10.0.0.0/8", "gw": "fd00::1"}],
             "item 1: dst 10.0.0.0/8 is IPv4 and gw fd00::1 is IPv6",
+        ),
+        (
+            ROUTES,
+            [{"dst": "10.0.0.0/8", "gw": "10.6.0.1/16"}],
+            'item 1: "10.6.0.1/16" is not an IP address',
+        ),
+        (ROUTES, [{"dst": "10.0.0.0/8", "gw": 1}], 'item 1: "gw" is a number; it must be a text'),
+        (ROUTES, [{"dst": "10.0.0.0/33", "gw": "10.6.0.1"}], 'item 1: "10.0.0.0/33" is not a CIDR'),
+        *(
+            (
+                ROUTES,
+                [{"dst": "10.0.0.0/8", "gw": gw}],
+                f"item 1: gw {gw} can be no gateway: {words}",
+            )
+            for gw, words in {
+                "0.0.0.1": "0.0.0.0/8 means this network",
+                "127.0.0.1": "127.0.0.0/8 is loopback",
+                "224.0.0.1": "224.0.0.0/4 is multicast",
+                "240.0.0.1": "240.0.0.0/4 is reserved",
+                "255.255.255.255": "255.255.255.255/32 is the limited broadcast",
+            }.items()
+        ),
+        *(
+            (ROUTES, [{"dst": "::/0", "gw": gw}], f"item 1: gw {gw} can be no gateway: {words}")
+            for gw, words in {
+                "::": "::/128 means no address",
+                "::1": "::1/128 is loopback",
+                "ff02::2": "ff00::/8 is multicast",
+                "::ffff:a06:1": "::ffff:0:0/96 stands for IPv4 addresses",
+            }.items()
         ),
     ],
 )

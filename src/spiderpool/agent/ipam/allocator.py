@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
-from spiderpool.addressing.sets import IPAddress, IPNetwork
+from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
 from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.ipam.facts import BY_UID, FactSource, PodCall
 from spiderpool.agent.records.claims import AddressRequest, Claims
@@ -23,8 +32,8 @@ from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
-from spiderpool.ipam.candidates import attach_routes
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, read_pod_request
+from spiderpool.ipam.podroutes import attach_routes, left_out_text, network_of
 from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.ipam.selection import (
     Selection,
@@ -37,9 +46,10 @@ from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
+from spiderpool.model.network_selection import nic_name
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
-from spiderpool.records.build import claim_record
+from spiderpool.records.build import Terms, claim_record
 
 R = TypeVar("R")
 
@@ -96,6 +106,7 @@ class Allocator:
         handover: Handover,
         occupancy: Occupancy,
         *,
+        tell: Callable[[Pod, str], None] = lambda *_: None,
         wait_s: float = WAIT_S,
         pool_wait_s: float = POOL_WAIT_S,
     ) -> None:
@@ -108,6 +119,7 @@ class Allocator:
             claims: claims single addresses.
             handover: finds and moves the addresses of static pods.
             occupancy: how many addresses of a pool are believed to be held, for error texts.
+            tell: tells the user, on the pod, what is left out of what it asks for.
             wait_s: how long to wait for an address in full pools.
             pool_wait_s: how long to wait for an automatic pool that is not there yet.
         """
@@ -116,6 +128,7 @@ class Allocator:
         self._claims = claims
         self._handover = handover
         self._occupancy = occupancy
+        self._tell = tell
         self._wait_s = wait_s
         self._pool_wait_s = pool_wait_s
 
@@ -164,7 +177,11 @@ class Allocator:
         plan = read_plan(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
         plan, superseded = await self._find_again(plan)
         require_pools(plan.selections)
-        kept = [await self._handover.give(record, facts, request) for record in plan.held.values()]
+        terms = terms_today(plan)
+        kept = [
+            await self._handover.give(record, facts, request, terms.get(slot_of(record)))
+            for record in plan.held.values()
+        ]
         async with all_or_nothing() as undo:
             made = await self._claim(plan, undo)
             if verify is not None:
@@ -173,7 +190,15 @@ class Allocator:
             # one again.
             for record in superseded:
                 await self._claims.let_go(record)
+        self._tell_left_out(plan, [*kept, *made])
         return render_answer([*kept, *made], facts.features, facts.pools)
+
+    def _tell_left_out(self, plan: AllocationPlan, records: Iterable[SpiderIP]) -> None:
+        """Tell the user which custom routes the pod does not get."""
+        networks = [network_of(record.spec) for record in records]
+        routes = left_out(plan, networks)
+        if routes:
+            self._tell(plan.facts.pod, left_out_text(routes, list(dict.fromkeys(networks))))
 
     async def _find_again(
         self, plan: AllocationPlan
@@ -228,11 +253,7 @@ class Allocator:
         made: list[SpiderIP | None] = []
         homes = [record.spec for record in plan.held.values()]
         for selection in plan.selections:
-            networks = [
-                plan.facts.pools[spec.pool].subnet
-                for spec in homes
-                if spec.pool in plan.facts.pools
-            ]
+            networks = [network_of(spec) for spec in homes]
             address_request = self._address_request(
                 plan,
                 selection,
@@ -257,23 +278,20 @@ class Allocator:
         def build(pool: Pool, ip: IPAddress) -> SpiderIP:
             return claim_record(pool, ip, key, plan.facts, nic_request, plan.request, routes(pool))
 
+        next_hops = _next_hops(plan.routes, selection.family)
+
         def renew(address_request: AddressRequest) -> AddressRequest:
             facts = replace(plan.facts, pools=self._source.pools, reserved=self._source.reserved)
             chosen = select_pools(nic_request, selection.family, facts)
             return replace(
-                address_request, selection=chosen, reserved=facts.reserved_of(selection.family)
+                address_request,
+                selection=chosen,
+                reserved=facts.reserved_of(selection.family) | next_hops,
             )
 
         resting = tuple(record for record in plan.resting if ClaimKey.of_record(record) == key)
-        return AddressRequest(
-            key,
-            plan.uid,
-            selection,
-            plan.facts.reserved_of(selection.family),
-            build,
-            renew,
-            resting,
-        )
+        reserved = plan.facts.reserved_of(selection.family) | next_hops
+        return AddressRequest(key, plan.uid, selection, reserved, build, renew, resting)
 
     async def _require_all(self, plan: AllocationPlan, made: Iterable[SpiderIP | None]) -> None:
         """Raise the one error that tells of all selections that gave nothing."""
@@ -418,6 +436,46 @@ def _still_fits(record: SpiderIP, selection: Selection) -> bool:
 
 def _by_nic(pod_request: PodRequest) -> dict[str, NicRequest]:
     return {nic_request.nic: nic_request for nic_request in pod_request.nics}
+
+
+def terms_today(plan: AllocationPlan) -> dict[Slot, Terms]:
+    """Return what the addresses that a pod holds come with today, as far as their pools still tell."""
+    custom = attach_routes(
+        [network_of(record.spec) for record in plan.held.values()], plan.routes
+    ).per_network
+    found: dict[Slot, Terms] = {}
+    for (slot, record), own in zip(plan.held.items(), custom, strict=True):
+        pool, nic_request = plan.facts.pools.get(record.spec.pool), plan.nic_requests.get(slot[0])
+        if pool is not None and pool.broken is None and nic_request is not None:
+            found[slot] = Terms.of(pool, own, clean_gateway=nic_request.clean_gateway)
+    return found
+
+
+def left_out(plan: AllocationPlan, networks: Sequence[IPNetwork]) -> tuple[Route, ...]:
+    """
+    Return the custom routes that a pod does not get.
+
+    Where each NIC asks for itself, a later one may have what a route needs. So before the last one
+    only those are told that no pool of the cluster could serve.
+
+    Args:
+        plan: the ADD.
+        networks: those of the pod's addresses so far.
+    """
+    unmatched = attach_routes(networks, plan.routes).unmatched
+    nics = [
+        "eth0",
+        *(nic_name(plan.facts.networks, index) for index in range(1, len(plan.facts.networks) + 1)),
+    ]
+    if plan.request.nic == nics[-1]:
+        return unmatched
+    return attach_routes([pool.subnet for pool in plan.facts.pools.values()], unmatched).unmatched
+
+
+def _next_hops(routes: Iterable[Route], family: int) -> AddressSet:
+    """Return the gateways of custom routes: a pod cannot be its own next hop."""
+    gateways = (ip_address(route.gw) for route in routes)
+    return AddressSet.of([ip for ip in gateways if ip.version == family], family)
 
 
 def _routes(earlier: list[IPNetwork], pool: Pool, routes: tuple[Route, ...]) -> tuple[Route, ...]:

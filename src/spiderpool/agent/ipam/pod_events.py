@@ -51,6 +51,10 @@ class Reports:
         if reason is not None and pod is not None:
             self.recorder.warning(pod, reason, error.message)
 
+    def left_out(self, pod: Pod, message: str) -> None:
+        """Tell that a pod does not get all that it asks for, and runs without it."""
+        self.recorder.warning(pod, "RouteLeftOut", message)
+
     def address_lost(self, pod: Pod, message: str) -> None:
         """Tell that somebody else has an address that a living pod uses."""
         self.recorder.warning(pod, "IPAddressLost", message)

@@ -19,7 +19,7 @@ from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
-from spiderpool.records.build import hand_over, name_of
+from spiderpool.records.build import Terms, hand_over, name_of
 from spiderpool.records.lifecycle import Action, judge_handover
 
 
@@ -67,18 +67,27 @@ class Handover:
             and record.spec.state is not IPState.QUARANTINED
         )
 
-    async def give(self, record: SpiderIP, facts: Facts, request: Request) -> SpiderIP:
+    async def give(
+        self, record: SpiderIP, facts: Facts, request: Request, terms: Terms | None = None
+    ) -> SpiderIP:
         """
         Make pod and sandbox of this ADD the holder of a record of theirs.
 
         Nothing is written when they are already.
+
+        Args:
+            record: as this node knows it.
+            facts: what the ADD decides by.
+            request: the CNI call.
+            terms: what the address comes with now, for a pod that is new.
         """
 
         async def write(found: SpiderIP) -> SpiderIP:
             if not _is_stale(found, facts, request):
                 return found
             _refuse_unless_theirs(found, facts)
-            written = await self._cluster.replace(hand_over(found, facts.pod, facts.owner, request))
+            fresh = hand_over(found, facts.pod, facts.owner, request, terms)
+            written = await self._cluster.replace(fresh)
             # Known at once: an ADD that is cut off here has a DEL soon, which must find the record.
             self._records.remember(written)
             return written

@@ -369,9 +369,7 @@ async def record(cluster: Cluster, claim: ByHand, features: Features) -> str:
         raise InvalidRequest(f"{claim.ip} is in no pool; add it to one, then record it")
     owner = await TopOwners(cluster).of(pod)
     holder = pod_holder(pod, owner, features, claim.nic, container_id=claim.container_id)
-    wanted = pool_record(
-        pool, claim.ip, holder, static=is_static(owner, features), routes=pool.routes
-    )
+    wanted = pool_record(pool, claim.ip, holder, static=is_static(owner, features))
     await _refuse_second(cluster, wanted)
     try:
         await cluster.create(wanted)

@@ -84,7 +84,7 @@ def render_import(pool: Pool, allocation: Allocation, endpoint: SpiderEndpoint |
     holder = _holder(allocation, endpoint, nic)
     static = endpoint is not None and _is_static(endpoint)
     if nic is None:
-        return pool_record(pool, allocation.ip, holder, static=static, routes=pool.routes)
+        return pool_record(pool, allocation.ip, holder, static=static)
     return nic_record(nic, allocation.ip, pool.subnet.prefixlen, pool.name, holder, static=static)
 
 

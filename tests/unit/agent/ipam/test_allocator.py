@@ -24,6 +24,7 @@ from spiderpool.errors import (
     TryAgain,
 )
 from tests.fakes.objects import make_namespace, make_pod
+from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import CONFIG, Simulation, ips, with_owner
 
 
@@ -357,6 +358,82 @@ async def test_custom_routes_go_with_the_first_address_that_reaches_their_gatewa
     assert [("eth0", "192.168.0.0/24", "10.6.0.9")] == [
         (route.if_name, route.dst, route.gw) for route in answer.routes
     ]
+
+
+ROUTES = "ipam.spidernet.io/routes"
+REPEATED = {
+    "the gateway as default": [{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}],
+    "a route of the pool": [{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}],
+    "itself": [{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}] * 2,
+}
+
+
+@pytest.mark.parametrize("own", REPEATED.values(), ids=REPEATED.keys())
+async def test_custom_routes_that_only_repeat_what_is_so(
+    simulation: Simulation, own: list[dict[str, str]]
+) -> None:
+    """A destination has one route: a CNI plugin would be refused the second one by the kernel."""
+    simulation.pool(gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
+    plain, pod = simulation.pod("plain"), simulation.pod(annotations={ROUTES: own})
+
+    async with simulation.agent() as agent:
+        usual, answer = await agent.add(plain), await agent.add(pod)
+        again = await agent.add(pod, container="second")
+
+    assert usual.routes == answer.routes == again.routes
+    assert 2 == len(answer.routes or ())
+
+
+async def test_custom_routes_that_go_nowhere_are_told(simulation: Simulation) -> None:
+    """A route whose gateway is in no subnet of the pod is left out, and an Event says so."""
+    simulation.pool()
+    pod = simulation.pod(annotations={ROUTES: [{"dst": "10.9.0.0/16", "gw": "10.99.0.1"}]})
+
+    async with simulation.agent() as agent:
+        answer = await agent.add(pod)
+        await until(lambda: bool(simulation.cluster.all(Event)))
+
+    (event,) = simulation.cluster.all(Event)
+    assert ("RouteLeftOut", "web-1") == (event.reason, event.involved_object.name)
+    assert event.message.endswith(
+        "10.9.0.0/16 via 10.99.0.1 (the gateway is in no subnet of this pod: 10.6.0.0/16)"
+    )
+    assert answer.routes is None
+
+
+async def test_custom_routes_of_a_later_interface_are_not_told(simulation: Simulation) -> None:
+    """
+    While a later interface may have what a route needs nothing is told.
+
+    What no pool could serve is told at once.
+    """
+    simulation.pool("blue")
+    simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)
+    routes = [{"dst": "10.9.0.0/16", "gw": gw} for gw in ("10.7.0.1", "10.99.0.1")]
+    annotations = {"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1", ROUTES: routes}
+    pod = simulation.pod(annotations=annotations)
+
+    async with simulation.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: bool(simulation.cluster.all(Event)))
+        first = [event.message for event in simulation.cluster.all(Event)]
+        answer = await agent.add(pod, nic="net1", default_ipv4=("red",))
+
+    assert [False] == ["10.7.0.1" in message for message in first]
+    assert answer.routes is not None
+    assert [("net1", "10.7.0.1")] == [(route.if_name, route.gw) for route in answer.routes]
+
+
+async def test_nobody_gets_the_gateway_of_his_own_route(simulation: Simulation) -> None:
+    """An address that is the next hop of the pod's own route goes to other pods."""
+    simulation.pool(ips=["10.6.0.10-10.6.0.11"])
+    pod = simulation.pod(annotations={ROUTES: [{"dst": "10.9.0.0/16", "gw": "10.6.0.11"}]})
+
+    async with simulation.agent() as agent:
+        answer = await agent.add(pod)
+        other = await agent.add(simulation.pod("other"))
+
+    assert (["10.6.0.10"], ["10.6.0.11"]) == (ips(answer), ips(other))
 
 
 async def test_a_running_pod_keeps_its_address_when_its_pool_is_disabled(

@@ -50,6 +50,59 @@ async def test_a_statefulset_pod_keeps_its_address_on_another_node(simulation: S
     assert "node2" == record.metadata.labels[LABEL_NODE]
 
 
+async def test_a_pod_that_is_made_again_has_its_pool_s_routes_of_today(
+    simulation: Simulation,
+) -> None:
+    """
+    The address stays.
+
+    Gateway, routes, the pod's own routes and `cleangateway` are those of the day.
+    """
+    simulation.pool(gateway=None)
+    first = simulation.pod("db-1", uid="first", stateful=True)
+
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
+        before = await one.add(first)
+        simulation.pool(gateway="10.6.0.1", routes=[{"dst": "10.7.0.0/16", "gw": "10.6.0.2"}])
+        own = {"ipam.spidernet.io/routes": [{"dst": "10.8.0.0/16", "gw": "10.6.0.3"}]}
+        second = await restart(simulation, first, annotations=own)
+        after = await two.add(second)
+        simulation.pool(gateway="10.6.0.5")
+        same = await two.add(second, container="second sandbox")
+        clean = {
+            "ipam.spidernet.io/ippools": [
+                {"interface": "eth0", "ipv4": ["blue"], "cleangateway": True}
+            ]
+        }
+        third = await restart(simulation, second, uid="third", annotations=clean)
+        last = await two.add(third)
+
+    assert ips(before) == ips(after) == ips(same) == ips(last)
+    assert before.routes is None
+    today = [("10.7.0.0/16", "10.6.0.2"), ("10.8.0.0/16", "10.6.0.3"), ("0.0.0.0/0", "10.6.0.1")]
+    assert today == [(route.dst, route.gw) for route in after.routes or ()]
+    assert after == same  # another sandbox of the same pod: what it was started with
+    assert last.routes is None
+    assert "10.6.0.5" == (last.ips or ())[0].gateway
+
+
+async def test_a_pod_that_is_made_again_without_its_pool_keeps_its_routes(
+    simulation: Simulation,
+) -> None:
+    """A pool that cannot be read tells nothing new."""
+    simulation.pool(gateway="10.6.0.1", default=False)
+    pools = {"ipam.spidernet.io/ippool": {"ipv4": ["blue"]}}
+    first = simulation.pod("db-1", uid="first", stateful=True, annotations=pools)
+
+    async with simulation.agent("node1") as one, simulation.agent("node2") as two:
+        before = await one.add(first)
+        simulation.pool(gateway="10.6.0.9", ipVersion=6, default=False)
+        second = await restart(simulation, first, annotations=pools)
+        after = await two.add(second)
+
+    assert before == after
+
+
 async def test_a_restart_asks_the_api_server_s_memory_only(simulation: Simulation) -> None:
     """
     For a list from etcd the API server reads all records of the cluster.
