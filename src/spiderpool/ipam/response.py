@@ -13,7 +13,7 @@ from types import MappingProxyType
 import msgspec
 
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.ipam.podroutes import answered_routes
+from spiderpool.ipam.pod_routes import answered_routes
 from spiderpool.model.config import Features
 from spiderpool.model.pool import Pool
 

@@ -17,7 +17,7 @@ FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
 def is_alive(pod: Pod) -> bool:
     """
-    Return whether a pod may still use addresses.
+    Whether a pod may still use addresses.
 
     A phase that is final stays so whatever the restart policy (Kubernetes, "Pod phase"). The
     original takes some of these pods for alive, and they would hold their addresses for as long as

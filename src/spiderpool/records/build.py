@@ -36,7 +36,7 @@ from spiderpool.api.crd.spiderip import (
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.ipam.pod_request import NicRequest, Request
-from spiderpool.ipam.podroutes import stored_routes
+from spiderpool.ipam.pod_routes import stored_routes
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts

@@ -33,7 +33,7 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, read_pod_request
-from spiderpool.ipam.podroutes import attach_routes, left_out_text, network_of
+from spiderpool.ipam.pod_routes import attach_routes, left_out_text, network_of
 from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.ipam.selection import (
     Selection,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.api.crd.ippool import Route
-from spiderpool.ipam.podroutes import (
+from spiderpool.ipam.pod_routes import (
     answered_routes,
     attach_routes,
     left_out_text,
@@ -32,7 +32,7 @@ def test_routes_go_with_their_gateway() -> None:
     """
     A route goes with the first network that contains its gateway.
 
-    Others are told (reference ipam.md 2.5).
+    Others are told.
     """
     networks = [
         ip_network(text) for text in ("10.6.0.0/16", "fd00::/64", "10.6.0.0/16", "10.7.0.0/16")

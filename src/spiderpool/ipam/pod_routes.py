@@ -1,7 +1,7 @@
 """
 Which routes a pod's address has: its pool's, the pod's own (annotation `routes`), the default route.
 
-Source: reference ipam.md 2.5 and 3.8. Ours: a destination is routed once. The kernel takes the same
+Source: docs/reference/annotations.md#routes. A destination is routed once: the kernel takes the same
 route no second time, and of two that differ the pod's own word counts.
 """
 
@@ -31,7 +31,7 @@ class Attached:
 
 def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Attached:
     """
-    Give each custom route to the first network that has its gateway (reference ipam.md 2.5).
+    Give each custom route to the first network that has its gateway (docs/reference/annotations.md#routes).
 
     Args:
         networks: the pools' subnets in the order of the answer: by NIC as wished, IPv4 before IPv6.
