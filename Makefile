@@ -11,7 +11,7 @@ export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv
 DEP_GROUPS := test check build
 
-.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit go-check contract bench soak image env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit chart-check go-check contract bench soak image env lock crds
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,7 +30,7 @@ tour-fixed-ips: lab-up ## fixed addresses that follow the application, in the la
 tour-coexistence: lab-up ## pods of several CNIs in the lab: who reaches whom, before and after the one setting to change
 	@deploy/tour-coexistence.sh
 
-test: ## all tests: static checks, unit, contract, lab
+test: ## all tests: static checks, unit, chart, contract, lab
 	@deploy/test.sh
 
 # --- the parts ------------------------------------------------------------------------------------------------------------
@@ -42,10 +42,14 @@ lab-up: lab-binaries image
 check: env ## static checks: style, types, layers, docstrings of tests, generated files
 	@deploy/check.sh
 
-unit: env ## unit tests
+unit: env ## unit tests: no root, no other programs, no Kubernetes
 	@pytest -q -n auto --maxprocesses 4 tests/unit
 
-go-check: lab-binaries ## vet and tests of the CNI executable and of the lab's plugin
+chart-check: env ## tests of the chart, rendered by Helm (built once), and of its scripts
+	@spiderlab binaries helm
+	@pytest -q -n auto --maxprocesses 4 tests/chart
+
+go-check: env ## vet and tests of the CNI executable and of the lab's plugin
 	@deploy/go-check.sh
 
 contract: lab-binaries ## the store's contract against the fake and the real API server
@@ -60,12 +64,12 @@ soak: lab-binaries image ## long stories with many pods, by hand
 lab-binaries: env ## Kubernetes, CNI plugins, helm, from Go modules into the cache
 	@spiderlab binaries
 
-image: lab-binaries ## the container image, without a container registry
+image: env ## the container image, without a container registry
 	@deploy/image/build.sh
 
 env: $(VENV)/.stamp ## Python environment by the lock file
 
-$(VENV)/.stamp: requirements.lock pyproject.toml lab/pyproject.toml deploy/env.sh
+$(VENV)/.stamp: requirements.lock pyproject.toml lab/pyproject.toml deploy/chart/spiderpool/Chart.yaml deploy/env.sh
 	@deploy/env.sh "$(CACHE)" "$(VENV)"
 	@touch $@
 

@@ -3,8 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOCACHE=$CACHE/go/build GOMODCACHE=$CACHE/go/mod GOFLAGS='-buildvcs=false -modcacherw -mod=readonly'
-go=$CACHE/go/toolchain/go/bin/go # there where the machine's own is missing or too old
-[ -x "$go" ] || go=go
+go=$(spiderlab go shim lab/go/cni)
 for module in shim lab/go/cni; do
   (cd "$module" && "$go" vet ./... && "$go" test ./...)
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, cheapest first, stopping at the first failure: static checks, unit, contract, lab. Pytest's closing line comes last.
+# All tests, cheapest first, stopping at the first failure: static checks, unit, chart, contract, lab. Pytest's closing line comes last.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -9,8 +9,9 @@ run() { make --no-print-directory "$1"; }
 stage 'environment' && run env
 stage 'static checks' && run check
 stage 'unit tests' && run unit
-stage 'Kubernetes, CNI plugins, helm: built once, then from the cache' && run lab-binaries
+stage 'chart' && run chart-check
 stage 'CNI executable' && run go-check
+stage 'Kubernetes, CNI plugins, helm: built once, then from the cache' && run lab-binaries
 stage 'contract tests' && run contract
 stage 'image' && run image
 stage 'lab tests'

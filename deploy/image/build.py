@@ -20,9 +20,10 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import yaml
 from deploy.image.archive import Image, Tree, digest_of, write_archive, write_layer
 
 HERE = Path(__file__).resolve().parent
@@ -30,6 +31,7 @@ ROOT = HERE.parent.parent
 CACHE = Path(os.environ.get("CACHE", Path.home() / ".cache" / "spiderpool"))
 IMAGES = CACHE / "images"
 LAYERS = IMAGES / "layers"
+CHART = ROOT / "deploy/chart/spiderpool/Chart.yaml"
 PACKAGES = "usr/local/lib/python3.11/dist-packages"  # where Debian's Python looks by itself
 SHIM = "usr/lib/spiderpool/cni"
 ENV = (
@@ -49,15 +51,31 @@ NOT_AT_RUN_TIME = ("*.c", "*.h", "*.pyx", "*.pxd", "*.pyi", "*.pxi", "py.typed")
 KEPT_ARCHIVES = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What the build takes from the project's files; `scripts` is command → `module:function`."""
+
+    name: str
+    version: str
+    scripts: Mapping[str, str]
+
+
 def main() -> int:
     """Build what is missing."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with (IMAGES / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        project = read_project()
         layers = [base_layer(), packages_layer(), product_layer(project)]
         print(archive(project, layers))  # noqa: T201  the answer of this command
     return 0
+
+
+def read_project() -> Project:
+    """Read the name, the version and the commands of the product."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chart = yaml.safe_load(CHART.read_text())
+    return Project(table["name"], str(chart["appVersion"]), table["scripts"])
 
 
 def base_layer() -> Path:
@@ -82,39 +100,35 @@ def packages_layer() -> Path:
     return layer("packages", key_of([], lock), make, PACKAGES)
 
 
-def product_layer(project: Mapping[str, Any]) -> Path:
+def product_layer(project: Project) -> Path:
     """Make the layer of our own code: the wheel, its commands, the CNI executable."""
-    sources = [
-        *files(ROOT / "src", "*"),
-        ROOT / "pyproject.toml",
-        ROOT / "README.md",
-        *shim_sources(),
-    ]
+    metadata = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE")]
+    sources = [*files(ROOT / "src", "*"), *metadata, CHART, *shim_sources()]
 
     def make(folder: Path) -> None:
         root = folder / "root"
         run([python(), "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT)
         install(root / PACKAGES, ["--no-deps", *map(str, folder.glob("*.whl"))])
-        for name, entry in project["scripts"].items():
+        for name, entry in project.scripts.items():
             write_command(root / "usr/local/bin" / name, entry)
-        build_shim(root / SHIM, project["version"])
+        build_shim(root / SHIM, project.version)
 
     return layer("product", key_of(sources), make, "")
 
 
-def archive(project: Mapping[str, Any], layers: list[Path]) -> Path:
+def archive(project: Project, layers: list[Path]) -> Path:
     """Join the layers, unless this very image is there."""
     out = (
         IMAGES
-        / f"spiderpool-{key_of([], *(path.name for path in layers), str(ENV), project['version'])}.tar"
+        / f"spiderpool-{key_of([], *(path.name for path in layers), str(ENV), project.version)}.tar"
     )
     if not out.exists():
         with stage("image"):
             labels = {
                 "org.opencontainers.image.title": "spiderpool",
-                "org.opencontainers.image.version": project["version"],
+                "org.opencontainers.image.version": project.version,
             }
-            write_archive(out, Image(project["name"], project["version"], ENV, labels), layers)
+            write_archive(out, Image(project.name, project.version, ENV, labels), layers)
     out.touch()
     forget_old(IMAGES.glob("spiderpool-*.tar"))
     return out
@@ -257,12 +271,13 @@ def build_shim(out: Path, version: str) -> None:
 
 
 def go_program() -> str:
-    """Name the Go to build with: the cache has one where the machine's is missing or too old."""
-    own = CACHE / "go/toolchain/go/bin/go"
-    found = str(own) if own.exists() else shutil.which("go")
-    if not found:
-        raise SystemExit("image: there is no Go on this machine; `make lab-binaries` brings one")
-    return found
+    """Return the Go to build with; the lab's tool finds one, or installs it into the cache."""
+    found = subprocess.run(
+        ["spiderlab", "go", "shim"], cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True
+    )  # noqa: S607
+    if found.returncode:
+        raise SystemExit("image: there is no Go to build the CNI executable with, see above")
+    return found.stdout.strip()
 
 
 def files(folder: Path, pattern: str) -> list[Path]:

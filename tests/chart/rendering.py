@@ -15,7 +15,7 @@ import yaml
 
 from spiderlab import binaries
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/chart/spiderpool"
 NAMESPACE = "kube-system"
 

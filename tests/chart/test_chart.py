@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,7 @@ from spiderpool.agent.settings import read_settings as read_agent_settings
 from spiderpool.controller.settings import read_settings as read_controller_settings
 from spiderpool.installer.defaults import read_defaults
 from spiderpool.model.config import parse_config
-from tests.unit.deploy.chart import CHART, NAMESPACE, ROOT, Rendered, env_of, helm, refusal, render
-
-pytestmark = pytest.mark.timeout(60)  # Helm is another program
+from tests.chart.rendering import CHART, NAMESPACE, ROOT, Rendered, env_of, helm, refusal, render
 
 AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"
 GROUP = "spiderpool.spidernet.io"
@@ -47,13 +44,6 @@ def test_lint() -> None:
             "lint", str(CHART), "--strict", "--kube-version", "1.29.0", values=json.dumps(values)
         )
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_version() -> None:
-    """The chart installs the image of the project's own version."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [project["version"]] * 2 == [chart["version"], chart["appVersion"]]
 
 
 def test_components() -> None:

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from spiderpool.agent.metrics import Metrics as AgentMetrics
 from spiderpool.api.crd.ippool import IPPoolStatus
 from spiderpool.controller.metrics import Metrics as ControllerMetrics
+from tests.chart.rendering import Rendered, render
 from tests.fakes.objects import make_ippool
-from tests.unit.deploy.chart import Rendered, render
 
 NAME = re.compile(r"\bspiderpool_[a-z0-9_]+")
 RULES = {"enabled": True, "prometheusRule": {"install": True, "labels": {"release": "prometheus"}}}

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.deploy.chart import CHART
+from tests.chart.rendering import CHART
 
 SCRIPT = CHART / "files/multus-entrypoint.sh"
 SHELL = shutil.which("sh")

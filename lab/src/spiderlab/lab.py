@@ -71,7 +71,8 @@ class Lab:
             )
             return cls(progress)
         packages.ensure(progress)
-        binaries.ensure_all(progress)
+        for binary_set in binaries.ALL:
+            binaries.ensure(binary_set, progress)
         with memory.locked():
             if runs():
                 progress.note(

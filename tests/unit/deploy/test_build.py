@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from deploy.image import build
 
-from tests.unit.deploy.chart import ROOT
-
+ROOT = Path(__file__).parents[3]
 LOCK = """\
 aiohttp==3.14.5 \\
     --hash=sha256:aa \\

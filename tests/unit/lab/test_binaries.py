@@ -9,25 +9,6 @@ from spiderlab import binaries
 from spiderlab.errors import LabError
 
 
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        ("go version go1.26.8 linux/amd64", (1, 26, 8)),
-        ("go version go1.19 linux/amd64", (1, 19, 0)),
-        ("go 1.24.0", (1, 24, 0)),
-        ("go version devel +abc", ()),
-    ],
-)
-def test_go_versions_are_compared_as_numbers(text: str, version: tuple[int, ...]) -> None:
-    """
-    The text of `go version` and the line of go.mod give comparable numbers.
-
-    No number is older than any.
-    """
-    assert version == binaries.parse_go_version(text)
-    assert (1, 9, 0) < (1, 24, 0)
-
-
 def test_a_stamp_changes_with_all_that_goes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,3 +63,11 @@ def test_every_set_is_pinned_and_names_its_programs() -> None:
     )
     assert f"helm.sh/helm/v3 {binaries.HELM}" in (binaries.HELM_SET.module / "go.mod").read_text()
     assert {"lab-calico", "macvlan", "host-local"} <= set(binaries.CNI.programs)
+
+
+def test_sets_by_name() -> None:
+    """No name stands for all sets; a wrong one is answered with those that there are."""
+    assert list(binaries.ALL) == binaries.named([])
+    assert [binaries.HELM_SET] == binaries.named(["helm"])
+    with pytest.raises(LabError, match="there is no set docker; there are kube, cni, helm"):
+        binaries.named(["helm", "docker"])
