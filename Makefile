@@ -9,9 +9,9 @@ export UV_SYSTEM_CERTS ?= 1
 # The last folder has uv where the machine has none (deploy/env.sh).
 export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv
-DEP_GROUPS := test check build
+DEP_GROUPS := test check build release
 
-.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit chart-check go-check contract bench soak image env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit chart-check go-check contract bench soak image release release-check env lock crds
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -66,6 +66,12 @@ lab-binaries: env ## Kubernetes, CNI plugins, helm, from Go modules into the cac
 
 image: env ## the container image, without a container registry
 	@deploy/image/build.sh
+
+release: env ## image, chart, bill of materials and checksums into dist/
+	@deploy/release/release.sh dist
+
+release-check: env ## build a release twice and compare the bytes
+	@deploy/release/twice.sh
 
 env: $(VENV)/.stamp ## Python environment by the lock file
 

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -24,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from deploy.image.archive import Image, Tree, digest_of, write_archive, write_layer
+
+from deploy.image.archive import ARCHITECTURES, Image, Tree, digest_of, write_archive, write_layer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -34,6 +36,7 @@ LAYERS = IMAGES / "layers"
 CHART = ROOT / "deploy/chart/spiderpool/Chart.yaml"
 PACKAGES = "usr/local/lib/python3.11/dist-packages"  # where Debian's Python looks by itself
 SHIM = "usr/lib/spiderpool/cni"
+ARCHITECTURE = ARCHITECTURES[platform.machine()]
 ENV = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "PYTHONUNBUFFERED=1",
@@ -47,6 +50,9 @@ NOT_IN_THE_IMAGE = frozenset({"lightkube"})
 # Sources and types that packages ship for those who build or check them; nothing reads them at run
 # time.
 NOT_AT_RUN_TIME = ("*.c", "*.h", "*.pyx", "*.pxd", "*.pyi", "*.pxi", "py.typed")
+
+# What an installer writes about itself: folders of this machine and times.
+NOTES_OF_INSTALLERS = ("RECORD", "direct_url.json", "uv_cache.json", "INSTALLER", "REQUESTED")
 
 KEPT_ARCHIVES = 3
 
@@ -213,8 +219,9 @@ def install(folder: Path, what: list[str]) -> None:
         ]
     )
     shutil.rmtree(folder / "bin", ignore_errors=True)
-    for record in folder.glob("*.dist-info/RECORD"):
-        record.unlink()
+    for name in NOTES_OF_INSTALLERS:
+        for path in folder.glob(f"*.dist-info/{name}"):
+            path.unlink()
     for pattern in NOT_AT_RUN_TIME:
         for path in folder.rglob(pattern):
             path.unlink()

@@ -12,7 +12,14 @@ packages=python3,ca-certificates,iptables,iproute2,util-linux,busybox,libc-bin,b
 # The machine's own package sources where they have this release: it may reach its archive only through a mirror.
 sources=/etc/apt/sources.list.d/debian.sources
 grep -qs "^Suites:.*$release" "$sources" || sources=
-SOURCE_DATE_EPOCH=1700000000 mmdebstrap --quiet --variant=extract --format=directory --include="$packages" $release "$out" $sources
+# Nothing is installed, so dpkg writes no record: what each package is and has is kept beside, for `known` below.
+keep='mkdir "$1/packages" && for deb in "$1"/var/cache/apt/archives/*.deb; do
+  name=$(dpkg-deb --field "$deb" Package)
+  dpkg-deb --field "$deb" >"$1/packages/$name"
+  dpkg-deb --fsys-tarfile "$deb" | tar --list >"$1/packages/$name.list"
+done'
+SOURCE_DATE_EPOCH=1700000000 mmdebstrap --quiet --variant=extract --format=directory --extract-hook="$keep" --include="$packages" \
+  $release "$out" $sources
 cd "$out"
 python=usr/lib/python3.11
 mkdir -p usr/local/bin usr/local/lib/python3.11/dist-packages proc sys dev run tmp root var etc/ssl/certs
@@ -33,15 +40,34 @@ done
 # Nobody packages, reads manuals or runs Debian's own tools here; nsenter alone is wanted of util-linux.
 mv usr/bin/nsenter usr/nsenter.keep
 mv usr/share/ca-certificates usr/ca-certificates.keep
+mv usr/share/doc usr/doc.keep
 rm -rf usr/share/* usr/src usr/include usr/games usr/libexec usr/lib/dpkg usr/lib/*/perl* usr/lib/*/gconv usr/lib/systemd \
   usr/lib/python3 usr/lib/udev usr/lib/tc usr/lib/locale usr/lib/valgrind usr/lib/mime var/lib/* var/cache var/log etc/apt etc/dpkg \
-  etc/cron* etc/init.d etc/pam.d etc/security etc/selinux etc/logrotate.d etc/alternatives etc/default boot media mnt srv opt
+  etc/cron* etc/init.d etc/pam.d etc/security etc/selinux etc/logrotate.d etc/alternatives etc/default etc/update-motd.d etc/issue* \
+  etc/rmt etc/debconf.conf boot media mnt srv opt
 for dir in test lib2to3 idlelib tkinter turtledemo pydoc_data ensurepip distutils; do rm -rf "$python/$dir"; done
 rm -rf "$python"/config-3.11-*
 mkdir -p var/log var/lib var/cache opt
 find usr/bin usr/sbin \( -type f -o -type l \) ! -name 'python3*' ! -name 'busybox' ! -name 'ip' ! -name 'ss' ! -name 'bridge' \
   ! -name 'ip*tables*' ! -name 'xtables*' ! -name 'ldconfig' -delete
 mv usr/nsenter.keep usr/bin/nsenter
+
+# Of each package that something is left of: its record, where scanners for vulnerabilities look in images without a package
+# manager, and its copyright, which has to go with its files.
+mkdir -p var/lib/dpkg/status.d usr/share/doc
+for list in packages/*.list; do
+  name=$(basename "$list" .list)
+  while read -r path; do
+    case $path in */ | ./usr/share/doc/*) continue ;; esac
+    if [ -e "$path" ] || [ -L "$path" ] || [ "$name" = ca-certificates ]; then
+      mv "packages/$name" var/lib/dpkg/status.d/
+      mkdir -p "usr/share/doc/$name"
+      cp -L "usr/doc.keep/$name/copyright" "usr/share/doc/$name/copyright"
+      break
+    fi
+  done <"$list"
+done
+rm -rf packages usr/doc.keep
 
 # What the maintainer scripts would have made.
 printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n' >etc/passwd

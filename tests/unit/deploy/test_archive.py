@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from deploy.image.archive import Image, Tree, digest_of, replacing, write_archive, write_layer
 
 IMAGE = Image("spiderpool", "1.2.3", ("PATH=/usr/bin",), {"a": "b"})

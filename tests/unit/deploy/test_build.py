@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from deploy.image import build
 
 ROOT = Path(__file__).parents[3]

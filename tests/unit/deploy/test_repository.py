@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deploy.image import build
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+
+from deploy.image import build
 
 ROOT = Path(__file__).parents[3]
 DECISIONS = ROOT / "docs/decisions"
