@@ -82,5 +82,6 @@ for applet in $(chroot . /bin/busybox --list); do
   [ -e "usr/bin/$applet" ] || [ -e "usr/sbin/$applet" ] || ln -s busybox "usr/bin/$applet"
 done
 chroot . /sbin/ldconfig
+rm -rf var/cache/ldconfig # it has inodes and times of this disk, and only makes the next ldconfig faster
 chroot . /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.11
 chroot . /usr/bin/python3 -c 'import asyncio, ssl, json, ctypes, ipaddress, zoneinfo; ssl.create_default_context()'
