@@ -279,9 +279,8 @@ def build_shim(out: Path, version: str) -> None:
 
 def go_program() -> str:
     """Return the Go to build with; the lab's tool finds one, or installs it into the cache."""
-    found = subprocess.run(
-        ["spiderlab", "go", "shim"], cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True
-    )  # noqa: S607
+    command = [Path(python()).with_name("spiderlab"), "go", "shim"]
+    found = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603  the lab's tool
     if found.returncode:
         raise SystemExit("image: there is no Go to build the CNI executable with, see above")
     return found.stdout.strip()

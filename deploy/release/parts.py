@@ -112,7 +112,7 @@ def go_modules(build_info: str, text_of: Callable[[str, str], str]) -> list[Part
         path `std`.
 
     """
-    release = build_info.split()[0].removeprefix("go")
+    release = build_info.split(maxsplit=1)[0].removeprefix("go")
     modules = [
         ("std", release),
         *re.findall(r"^\tdep\t(\S+)\t(\S+)", build_info, flags=re.MULTILINE),
