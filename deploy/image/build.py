@@ -279,7 +279,7 @@ def build_shim(out: Path, version: str) -> None:
 
 def go_program() -> str:
     """Return the Go to build with; the lab's tool finds one, or installs it into the cache."""
-    command = [Path(python()).with_name("spiderlab"), "go", "shim"]
+    command = [str(Path(python()).with_name("spiderlab")), "go", "shim"]
     found = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603  the lab's tool
     if found.returncode:
         raise SystemExit("image: there is no Go to build the CNI executable with, see above")
