@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from spiderpool.agent.api.server import (
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
+from spiderpool.agent.concurrency.supervisor import Supervisor
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.detection import Detector
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
@@ -90,6 +91,7 @@ class App:
     metrics: Metrics
     node_settings: NodeSettings
     kube_proxy: KubeProxyWatch
+    supervisor: Supervisor
     started: asyncio.Event
 
 
@@ -223,6 +225,7 @@ def build(
         metrics=metrics,
         node_settings=node_settings,
         kube_proxy=kube_proxy,
+        supervisor=Supervisor(metrics.task_restarted),
         started=asyncio.Event(),
     )
 
@@ -241,7 +244,8 @@ async def serving(app: App) -> AsyncIterator[None]:
             app.node_settings,
             lambda: app.kube_proxy.verdict or app.kube_proxy.trouble,
         )
-        health = dispatcher({**health_routes(app.started.is_set, app.socket), **interfaces, **node})
+        probes = health_routes(app.started.is_set, app.socket, lambda: app.supervisor.trouble)
+        health = dispatcher({**probes, **interfaces, **node})
         await _open(stack, listen_on_port(health, app.settings.health_port))
         if app.settings.metrics:
             await _open(
@@ -282,34 +286,16 @@ async def informed(app: App) -> AsyncIterator[None]:
         app.claims.inherit(frozenset(pod.metadata.uid for pod in app.informers.pods))
         stack.push_async_callback(app.recorder.stop)
         await app.recorder.start()
-        _run(stack, app.endpoints.run(app.restore.looked))
-        _run(stack, app.restore.run())
-        _run(stack, app.leak_checks.run())
+        stack.push_async_callback(app.supervisor.stop)
+        app.supervisor.start("endpoints", lambda: app.endpoints.run(app.restore.looked))
+        app.supervisor.start("restore", app.restore.run)
+        app.supervisor.start("leak checks", app.leak_checks.run)
         yield
 
 
 async def _open(stack: AsyncExitStack, listener: Coroutine[Any, Any, web.ServerRunner]) -> None:
     runner = await listener
     stack.push_async_callback(runner.cleanup)
-
-
-def _run(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Run something beside everything else until the agent stops."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_tell)
-
-    async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(end)
-
-
-def _tell(task: asyncio.Task[None]) -> None:
-    """Log what ended a task that should not have ended."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a part of the agent ended", exc_info=error)
 
 
 def _metrics_handle(metrics: Metrics) -> Handle:

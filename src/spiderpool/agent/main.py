@@ -103,14 +103,10 @@ async def _serve(app: App, installer: NodeInstaller, stop: asyncio.Event) -> Non
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        beside = [
-            asyncio.create_task(installer.keep_configured()),
-            asyncio.create_task(app.kube_proxy.run()),
-        ]
+        app.supervisor.start("CNI configuration", installer.keep_configured)
+        app.supervisor.start("kube-proxy", app.kube_proxy.run)
         await stop.wait()
         log.info("spiderpool-agent stops")
-        for task in beside:
-            task.cancel()
 
 
 async def _clean_node(
@@ -139,13 +135,13 @@ async def require_access(cluster: Cluster, settings: Settings) -> None:
     A node that is not registered yet is no obstacle.
     """
 
-    async def plan() -> None:
+    async def read_node() -> None:
         try:
             await cluster.get(Node, settings.node)
         except NotFound:
             log.warning("the node is not registered yet", node=settings.node)
 
-    await wait_for_api(plan, program="agent", kubeconfig=settings.kubeconfig)
+    await wait_for_api(read_node, program="agent", kubeconfig=settings.kubeconfig)
 
 
 def main() -> None:

@@ -133,6 +133,12 @@ class Metrics:
         self._coordinator = {
             command: self._calls("coordinator", command) for command in ("ADD", "DEL", "CHECK")
         }
+        self._task_restarts = Counter(
+            "spiderpool_background_task_restarts",
+            "background tasks of the agent that ended and were started again",
+            (*_LABELS, "task"),
+            registry=self.registry,
+        )
         self._drops_invalid = self._gauge(
             "node_kube_proxy_drops_invalid",
             "1 where kube-proxy drops packets that conntrack calls INVALID",
@@ -140,6 +146,10 @@ class Metrics:
         self._tcp_be_liberal = self._gauge(
             "node_conntrack_tcp_be_liberal", "the kernel setting of that name"
         )
+
+    def task_restarted(self, task: str) -> None:
+        """Count a background task that ended and is started again."""
+        self._task_restarts.labels(*self._scope, task).inc()
 
     def packets_invalid(self, verdict: Verdict, findings: ProbeResult) -> None:
         """Note what becomes of packets that conntrack calls INVALID."""

@@ -30,11 +30,18 @@ ELSEWHERE: Final = (
 )
 
 
-def health_routes(is_started: Callable[[], bool], socket: Path) -> Routes:
+def health_routes(
+    is_started: Callable[[], bool], socket: Path, trouble: Callable[[], str] = lambda: ""
+) -> Routes:
     """
     Join the probes' paths with their answers.
 
-    Two of them ask the socket, as a CNI call would.
+    Readiness and liveness ask the socket, as a CNI call would.
+
+    Args:
+        is_started: whether the agent serves.
+        socket: the path of the unix socket.
+        trouble: why the agent cannot go on although its socket answers; empty when it can.
     """
 
     async def startup(_: web.BaseRequest) -> web.Response:
@@ -44,16 +51,18 @@ def health_routes(is_started: Callable[[], bool], socket: Path) -> Routes:
 
     return {
         "/v1/runtime/startup": {"GET": startup},
-        "/v1/runtime/readiness": {"GET": _plan(socket)},
-        "/v1/runtime/liveness": {"GET": _plan(socket)},
+        "/v1/runtime/readiness": {"GET": _ask(socket)},
+        "/v1/runtime/liveness": {"GET": _ask(socket, trouble)},
         **not_here(ELSEWHERE),
     }
 
 
-def _plan(socket: Path) -> Handle:
-    """Make a handler that passes on what the socket says."""
+def _ask(socket: Path, trouble: Callable[[], str] = lambda: "") -> Handle:
+    """Make a handler that passes on what the socket says, unless there is trouble."""
 
     async def handle(_: web.BaseRequest) -> web.Response:
+        if reason := trouble():
+            return json_response(500, reason)
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
         try:
             async with (

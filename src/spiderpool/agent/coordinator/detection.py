@@ -186,13 +186,13 @@ def look(probe_request: ProbeRequest) -> ProbeResult:
 
 def solicit(probe_request: ProbeRequest) -> ProbeResult:
     """Ask for conflicts first: nobody may learn of an address that is somebody else's."""
-    occupancy = neighbour_probe.solicit(
+    answers = neighbour_probe.solicit(
         probe_request.ifname,
         _questions(probe_request.conflicts),
         tries=neighbour_probe.CONFLICT_TRIES,
     )
-    if occupancy:
-        return ProbeResult(occupancy)
+    if answers:
+        return ProbeResult(answers)
     questions = [
         neighbour_probe.Question(gateway, own) for own, gateway in probe_request.gateways.items()
     ]

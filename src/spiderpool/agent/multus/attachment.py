@@ -163,9 +163,9 @@ class Attachment:
 
         An ADD for a living container must not end its network.
         """
-        occupancy = await netns.run(interface_names)
+        present = await netns.run(interface_names)
         for delegate in delegates:
-            if delegate.ifname in occupancy:
+            if delegate.ifname in present:
                 raise BadEnvironment(
                     f"{title(self.call, delegate.name)}interface {delegate.ifname} is in the container already; "
                     "a second ADD needs a DEL before it, or another interface name"

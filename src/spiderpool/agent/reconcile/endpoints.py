@@ -202,11 +202,18 @@ class Endpoints:
             log.info(
                 "endpoint not written yet", namespace=name[0], name=name[1], reason=error.message
             )
-            pause_s = self._backoffs.setdefault(name, Backoff()).next_s(error)
-            asyncio.get_running_loop().call_later(pause_s, self.changed, name)
+            self._again(name, error)
+        except Exception:  # one bad object must not keep the others from theirs
+            log.exception("endpoint not written yet", namespace=name[0], name=name[1])
+            self._again(name)
         finally:
             self._working.discard(name)
             self._news.set()
+
+    def _again(self, name: Name, error: SpiderpoolError | None = None) -> None:
+        """Reconcile an endpoint once more, after an ever longer pause."""
+        pause_s = self._backoffs.setdefault(name, Backoff()).next_s(error)
+        asyncio.get_running_loop().call_later(pause_s, self.changed, name)
 
     async def _reconcile(self, name: Name) -> None:
         """Compare what is held with what the endpoint says, and write the difference."""

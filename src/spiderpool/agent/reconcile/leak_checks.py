@@ -121,7 +121,7 @@ class LeakChecks:
         names = tuple(names)
         try:
             in_use = await self._look()
-        except (SpiderpoolError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - what cannot be seen now is looked at again
             log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
             for name in names:
                 self._ask_later(name, RETRY_S)
@@ -141,6 +141,9 @@ class LeakChecks:
                     ip=record.spec.ip,
                     reason=error.message,
                 )
+                again_s = RETRY_S
+            except Exception:  # one bad record must not keep others from their check
+                log.exception("a suspected address cannot be judged yet", ip=record.spec.ip)
                 again_s = RETRY_S
             if again_s is not None:
                 self._ask_later(name, again_s)

@@ -134,6 +134,9 @@ class Restore:
             except SpiderpoolError as error:
                 log.warning("a pod's record cannot be made again", reason=error.message)
                 return
+            except Exception:  # one bad object must not end the restore of others
+                log.exception("a pod's record cannot be made again")
+                return
             else:
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from spiderpool.records.build import (
     record_of,
     suspicion_of,
 )
+from spiderpool.records.lifecycle import Verdict
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import Agent, Simulation
@@ -180,7 +182,11 @@ async def test_a_look_that_fails_is_repeated(
     """When the kernel cannot be asked nothing is released, and it is asked again."""
     monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
     simulation.pool()
-    looks: list[OSError | None] = [OSError(24, "Too many open files"), None]
+    looks: list[Exception | None] = [
+        OSError(24, "Too many open files"),
+        KeyError("nobody expected this"),
+        None,
+    ]
 
     async def look() -> tuple[InUseNamespace, ...]:
         if error := looks.pop(0):
@@ -193,6 +199,27 @@ async def test_a_look_that_fails_is_repeated(
         await until(lambda: not simulation.held())
 
     assert [] == looks
+
+
+async def test_one_bad_record_does_not_end_the_checks(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody expected keeps neither this record nor others from their check."""
+    monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
+    simulation.pool()
+    judge, failures = leak_checks.judge_leak_check, [ValueError("a text that is no address")]
+
+    def fail_once(*args: Any, **more: Any) -> Verdict:
+        if failures:
+            raise failures.pop()
+        return judge(*args, **more)
+
+    monkeypatch.setattr(leak_checks, "judge_leak_check", fail_once)
+    async with node(simulation) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: not simulation.held())
+        assert "" == agent.app.supervisor.trouble
 
 
 async def test_another_node_s_record_is_not_ours_to_judge(simulation: Simulation) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from spiderpool.agent.reconcile import restore as restore_module
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -343,3 +345,29 @@ async def test_a_pod_that_waits_for_its_first_address_holds_nobody_up(
         await until(lambda: bool(simulation.cluster.all(SpiderEndpoint)), timeout_s=0.5)
         assert not add.done()
         await asyncio.gather(add, return_exceptions=True)
+
+
+async def test_one_bad_pod_does_not_end_the_restore(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody expected costs one pod its restore for now, and no other pod."""
+    simulation.pool()
+    pods = [simulation.pod(name) for name in ("web-1", "web-2")]
+    async with simulation.agent() as agent:
+        for pod in pods:
+            await agent.add(pod)
+        await until(lambda: len(simulation.cluster.all(SpiderEndpoint)) == 2)
+    restore(simulation)
+    read = restore_module.records_of_endpoint
+
+    def fail_for_one(endpoint: SpiderEndpoint, pod: Pod, *more: Any) -> tuple[SpiderIP, ...]:
+        if pod.metadata.name == "web-1":
+            raise ValueError("a text that is no address")
+        return read(endpoint, pod, *more)
+
+    monkeypatch.setattr(restore_module, "records_of_endpoint", fail_for_one)
+    async with simulation.agent() as agent:
+        await until(lambda: bool(simulation.held()))
+        await agent.app.restore.looked.wait()
+
+        assert ["web-2"] == list(simulation.held().values())
