@@ -1,19 +1,18 @@
-"""A door to Kubernetes that repeats what certainly did not happen, and lets no write be cut off."""
+"""A door to Kubernetes that repeats what certainly did not happen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from spiderpool.agent.concurrency.retry import ONCE, RetryPolicy
-from spiderpool.agent.concurrency.shield import hold_cancellation
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.shielded_cluster import ShieldedCluster
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Cluster, Listing, PatchType
 
 T = TypeVar("T", bound=KubeObject)
-R = TypeVar("R")
 
 
 class RetryingCluster:
@@ -21,8 +20,8 @@ class RetryingCluster:
     The port `Cluster`; every call but a watch is repeated while the API server cannot serve it.
 
     A write of which it is not known whether it happened (`UnknownOutcome`) is not repeated: only
-    the caller can find out. A caller that is cancelled during a write gets its outcome all the
-    same, and the cancellation at its next `await`.
+    the caller can find out. No write is cut off (`ShieldedCluster`); a caller that is cancelled
+    waits for the attempt that is under way, not for the next one.
     """
 
     def __init__(self, cluster: Cluster, retry: RetryPolicy) -> None:
@@ -33,15 +32,10 @@ class RetryingCluster:
             cluster: the door.
             retry: the limits of repeating.
         """
-        self._cluster = cluster
+        self.once = self._cluster = ShieldedCluster(cluster)  # `once`: without repetition
         self.retry = retry
         self.watch = cluster.watch
         self.watch_metadata = cluster.watch_metadata
-
-    @property
-    def once(self) -> RetryingCluster:
-        """The same door without repetition, for callers that repeat more than one call."""
-        return RetryingCluster(self._cluster, ONCE)
 
     async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
         """Read one object live."""
@@ -93,11 +87,11 @@ class RetryingCluster:
 
     async def create(self, obj: T) -> T:
         """Create an object."""
-        return await self._write(partial(self._cluster.create, obj))
+        return await self.retry.run(partial(self._cluster.create, obj))
 
     async def replace(self, obj: T, *, subresource: str = "") -> T:
         """Write a whole object on condition of its UID and resource version."""
-        return await self._write(partial(self._cluster.replace, obj, subresource=subresource))
+        return await self.retry.run(partial(self._cluster.replace, obj, subresource=subresource))
 
     async def patch(
         self,
@@ -119,7 +113,7 @@ class RetryingCluster:
             patch_type=patch_type,
             subresource=subresource,
         )
-        return await self._write(write)
+        return await self.retry.run(write)
 
     async def delete(
         self,
@@ -133,15 +127,7 @@ class RetryingCluster:
     ) -> None:
         """Delete an object."""
         conditions = {"uid": uid, "resource_version": resource_version, "propagation": propagation}
-        await self._write(partial(self._cluster.delete, kind, name, namespace, **conditions))
-
-    async def _write(self, write: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """
-        Attempt a write until it is answered.
-
-        A caller that is cancelled waits for the attempt, not for the next one.
-        """
-        return await self.retry.run(lambda: hold_cancellation(write()))
+        await self.retry.run(partial(self._cluster.delete, kind, name, namespace, **conditions))
 
 
 _conforms: type[Cluster] = RetryingCluster

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
@@ -30,8 +29,6 @@ from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder, name_of, put_in_place
-
-R = TypeVar("R")
 
 # Creates at a time: enough for any node; more of them only wait in the API server, and lose to each
 # other (decision 0009).
@@ -56,19 +53,6 @@ class AddressRequest:
     build: Callable[[Pool, IPAddress], SpiderIP]
     renew: Callable[[AddressRequest], AddressRequest]
     resting: tuple[SpiderIP, ...] = ()
-
-
-@dataclass(slots=True)
-class _Trial:
-    """
-    One address that a claim tries, however often.
-
-    The next of `turn` when the first attempt begins, None before that.
-    """
-
-    turn: Iterator[IPAddress]
-    trying: ExitStack
-    ip: IPAddress | None = None
 
 
 class Claims:
@@ -268,8 +252,12 @@ class Claims:
     async def _take_over(
         self, resting: SpiderIP, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        fresh = address_request.build(pool, resting.spec.address)
-        return await self._in_slot(partial(self._overwrite, resting, fresh, address_request, undo))
+        fresh, record = address_request.build(pool, resting.spec.address), None
+        async for attempt in self._cluster.retry.attempts():
+            with attempt:
+                async with self._slots:
+                    record = await self._overwrite(resting, fresh, address_request, undo)
+        return record
 
     async def _overwrite(
         self, old: SpiderIP, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
@@ -315,54 +303,34 @@ class Claims:
         self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
         """Try the candidates; what is known as taken grows while others are lost."""
-        turn = self._candidates(pool, address_request)
-        while True:
-            with ExitStack() as trying:
-                trial = _Trial(turn, trying)
-                record = await self._in_slot(
-                    partial(self._attempt, trial, pool, address_request, undo)
-                )
-            if trial.ip is None:
-                return None
-            if record is not None:
-                return record
-            self._on_loss()
-            await self._occupancy.lose(pool.name, trial.ip)
-
-    async def _attempt(
-        self, trial: _Trial, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
-    ) -> SpiderIP | None:
-        """Create the record of the next candidate, or of the same one again."""
-        if trial.ip is None:
-            # Chosen only now: what was learned while this claim waited counts.
-            trial.ip = next(trial.turn, None)
-            if trial.ip is None:
-                return None
-            trial.trying.enter_context(self._occupancy.of(pool.name).trying(trial.ip))
-        return await self._take(address_request.build(pool, trial.ip), address_request, undo)
-
-    async def _in_slot(self, attempt: Callable[[], Awaitable[R]]) -> R:
-        """
-        Attempt a write in a slot, again while the API server cannot serve it.
-
-        A claim that waits for the API server has no slot, so that all learn in time that it is
-        away.
-        """
-
-        async def in_slot() -> R:
-            async with self._slots:
-                return await attempt()
-
-        return await self._cluster.retry.run(in_slot)
-
-    def _candidates(self, pool: Pool, address_request: AddressRequest) -> Iterator[IPAddress]:
-        return candidates(
+        occupancy = self._occupancy.of(pool.name)
+        turn = candidates(
             pool,
             address_request.reserved,
             address_request.key,
-            self._occupancy.of(pool.name),
+            occupancy,
             address_request.selection.ips,
         )
+        while True:
+            with ExitStack() as trying:
+                ip = record = None
+                async for attempt in self._cluster.retry.attempts():
+                    # A claim that waits for the API server has no slot: all learn in time that it
+                    # is away.
+                    with attempt:
+                        async with self._slots:
+                            if ip is None:
+                                # Chosen only in the slot: what was learned during the wait counts.
+                                ip = next(turn, None)
+                                if ip is None:
+                                    return None
+                                trying.enter_context(occupancy.trying(ip))
+                            fresh = address_request.build(pool, ip)
+                            record = await self._take(fresh, address_request, undo)
+            if ip is None or record is not None:
+                return record
+            self._on_loss()
+            await self._occupancy.lose(pool.name, ip)
 
     async def _take(
         self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack

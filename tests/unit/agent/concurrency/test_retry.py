@@ -110,3 +110,31 @@ async def test_patience_ends() -> None:
         await RetryPolicy(busy_s=1, absent_s=0.3).run(work)
 
     assert 1 < work.calls < 100
+
+
+async def test_attempts_at_work_that_is_no_function() -> None:
+    """Each attempt may fail; after one that succeeds there is no other."""
+    work, results = Work(Unreachable("refused"), Forbidden("no role")), []
+
+    async for attempt in RetryPolicy(busy_s=1, absent_s=1).attempts():
+        with attempt:
+            results.append(await work())
+
+    assert [7] == results
+    assert 3 == work.calls
+
+
+@pytest.mark.parametrize("error", [UnknownOutcome("cut"), Conflict("changed"), ValueError("slip")])
+async def test_an_attempt_raises_what_is_not_worth_another(error: Exception) -> None:
+    """Only what certainly did not happen, and may happen later, is tried again."""
+    tried = []
+
+    async def work() -> None:
+        async for attempt in RetryPolicy(busy_s=1, absent_s=1).attempts():
+            with attempt:
+                tried.append(attempt)
+                raise error
+
+    with pytest.raises(type(error)):
+        await work()
+    assert 1 == len(tried)
