@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -13,14 +14,20 @@ import pytest
 from spiderpool.agent.node.installation import read_install_settings
 from spiderpool.agent.settings import read_settings as read_agent
 from spiderpool.api.crd import group, multusconfig
+from spiderpool.api.crd.spiderip import IPState
+from spiderpool.audit.comparison import Kind as Difference
+from spiderpool.cli.commands.gc import Outcome
+from spiderpool.connectivity.diagnosis import Reason
 from spiderpool.controller.settings import read_settings as read_controller
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
+from spiderpool.datapath.invalid_packets import Fate
 from spiderpool.installer.default_network import make_default_network, read_cni_dir
 from spiderpool.installer.defaults import read_defaults
 from spiderpool.model.config import Config
+from spiderpool.records.lifecycle import Trigger
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import SETTINGS, overlay, underlay_one, underlay_two
-from tests.unit.docs.test_citations import ROOT, files, read
+from tests.unit.docs.test_citations import PUBLISHED, ROOT, files, read
 
 CONFIGURATION: Final = read(ROOT / "docs/reference/configuration.md")
 COORDINATOR: Final = read(ROOT / "docs/reference/coordinator.md")
@@ -195,6 +202,14 @@ def test_keys_of_annotations_and_labels(key: str) -> None:
     short = key.removeprefix(group.PREFIX)
 
     assert re.search(rf"`({re.escape(key)}|{re.escape(short)})[`:]", pages)
+
+
+@pytest.mark.parametrize("kind", [Difference, Fate, IPState, Outcome, Reason, Trigger])
+def test_published_words(kind: type[enum.StrEnum]) -> None:
+    """Each word of these closed sets, which outputs and objects show, is in the glossary."""
+    words = set(PUBLISHED.findall(read(ROOT / "docs/glossary.md")))
+
+    assert [] == sorted(set(kind) - words)
 
 
 def lines_of(simulation: Simulation, place: str) -> set[str]:
