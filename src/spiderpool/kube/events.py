@@ -197,7 +197,7 @@ class EventRecorder:
                 "event dropped", reason=entry.reason, about=entry.about.name, error=error.message
             )
             self._ledger.settled(entry, count, entry.written, self._clock())
-        except Exception:  # one Event that cannot be written must not end the others
+        except Exception:  # noqa: BLE001 - one Event that cannot be written must not end the others
             _log.exception("event dropped", reason=entry.reason, about=entry.about.name)
             self._ledger.settled(entry, count, entry.written, self._clock())
         else:

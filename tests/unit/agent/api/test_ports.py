@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -60,6 +61,28 @@ async def test_probes_fail_before_the_agent_serves() -> None:
     assert [500, 500, 500] == [status for status, _ in answers]
     assert "starting" in answers[0][1]
     assert "/nonexistent/agent.sock" in answers[1][1]
+
+
+async def test_liveness_fails_when_a_background_task_cannot_live(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket answers and pods get addresses, yet kubelet is told to start the agent anew."""
+    port = free_port()
+
+    async def fail() -> None:
+        raise RuntimeError("no such file")
+
+    async with simulation.serving_agent(env={"SPIDERPOOL_HEALTH_PORT": str(port)}) as agent:
+        supervisor = agent.app.supervisor
+        monkeypatch.setattr(supervisor, "_sleep", lambda _: asyncio.sleep(0))
+        supervisor.start("restore", fail)
+        for _ in range(40):
+            await asyncio.sleep(0)
+        status, text = await get(port, "/v1/runtime/liveness")
+        readiness, _ = await get(port, "/v1/runtime/readiness")
+
+    assert (500, 200) == (status, readiness)
+    assert "background task restore failed" in text
 
 
 async def test_operations_of_the_socket_are_a_501_here(simulation: Simulation) -> None:
