@@ -71,7 +71,7 @@ _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _GLOBAL_SCOPE: Final = 0  # RT_SCOPE_UNIVERSE
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
-_RTA_MULTIPATH, _RTA_TABLE = 9, 15
+_RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE = 8, 9, 15
 _UNICAST: Final = 1
 _PROTO_BOOT: Final = 3  # as Go's netlink library and ip(8) write routes that nobody manages
 _RTNH_F_ONLINK: Final = 0x4
@@ -412,6 +412,43 @@ def make_route(route: Route, index: int) -> Message:
     One of the same destination, metric and table is an error.
     """
     return Message(NEW_ROUTE, CREATE | EXCL, _route(route, index))
+
+
+def without_link(data: bytes, index: int) -> Message | None:
+    """
+    Take the next hops of a link out of a route that was read; other links' next hops stay.
+
+    Args:
+        data: the route.
+        index: of the link.
+    Returns:
+        None when no next hop is the link's.
+    """
+    family, length, _, tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(data)
+    found = attributes(data, _ROUTE.size)
+    if all(hop != index for hop, _, _ in _hops(found, flags)):
+        return None
+    others = _raw_hops_but(found.get(_RTA_MULTIPATH, b""), index)
+    if not others:
+        return drop_as_read(data)
+    body = _ROUTE.pack(family, length, 0, tos, table, protocol, scope, kind, 0)
+    for key in (_RTA_DST, _RTA_TABLE, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_METRICS):
+        if key in found:
+            body += attribute(key, found[key])
+    return Message(NEW_ROUTE, CREATE | REPLACE, body + attribute(_RTA_MULTIPATH, others))
+
+
+def _raw_hops_but(data: bytes, index: int) -> bytes:
+    """Return the next hops of other links than one, ready to be sent: states are the kernel's."""
+    kept, offset = b"", 0
+    while offset + _HOP.size <= len(data):
+        length, flags, weight, link = _HOP.unpack_from(data, offset)
+        if link != index:
+            rest = data[offset + _HOP.size : offset + length]
+            hop = _HOP.pack(length, flags & _RTNH_F_ONLINK, weight, link) + rest
+            kept += hop + bytes(-len(hop) % 4)
+        offset += (length + 3) & ~3
+    return kept
 
 
 def drop_as_read(data: bytes) -> Message:

@@ -114,21 +114,28 @@ def plan_delegates(
         # A key in the default network's own element alone replaces its gateway and concerns nobody
         # else.
         return tuple(delegates)
-    return tuple(replace(delegate, lose=_losses(delegate)) for delegate in delegates)
+    named = frozenset(gateway.version for one in delegates for gateway in one.gateways or ())
+    # An empty list stands for whatever default routes the network's own plugin makes.
+    first = BOTH if any(one.gateways == () for one in delegates[1:]) else named
+    return tuple(
+        replace(delegate, lose=_losses(delegate, named, BOTH if index else first))
+        for index, delegate in enumerate(delegates)
+    )
 
 
 def route_change(delegate: Delegate) -> RouteChange | None:
     """
     Say what happens to a delegate's default routes, None when nothing does.
 
-    Whoever is marked, or brings gateways, gives up its default routes of both families. An owner
-    with an empty list keeps the default routes that its own plugin made.
+    The default network gives up the families that somebody else has gateways of. A further network
+    has no default routes but by its own gateways. An empty list keeps those that the network's own
+    plugin made. What leaves the pod without a default route of a family is put back at the end.
+
+    Source: docs/reference/meta-plugin.md#default-routes.
     """
-    if delegate.gateways:
-        return RouteChange(BOTH, delegate.gateways)
-    if delegate.gateways is None and delegate.lose:
-        return RouteChange(BOTH, ())
-    return None
+    gateways = delegate.gateways or ()
+    remove = delegate.lose | {gateway.version for gateway in gateways}
+    return RouteChange(frozenset(remove), gateways) if remove else None
 
 
 def with_default_routes(
@@ -300,5 +307,17 @@ def _refuse_same_names(delegates: Sequence[Delegate]) -> None:
             )
 
 
-def _losses(delegate: Delegate) -> frozenset[int]:
-    return BOTH - {gateway.version for gateway in delegate.gateways or ()}
+def _losses(
+    delegate: Delegate, named: frozenset[int], unless_asked: frozenset[int]
+) -> frozenset[int]:
+    """
+    Return the families of which a network gives up its default routes.
+
+    Args:
+        delegate: the network.
+        named: families of all gateways of the pod.
+        unless_asked: what it gives up without a key of its own.
+    """
+    if delegate.gateways == ():
+        return named
+    return unless_asked - {gateway.version for gateway in delegate.gateways or ()}

@@ -95,8 +95,8 @@ DUAL = ("10.5.0.0/24", "fd00:5::/64")
     ("gateways", "eth0", "net1"),
     [
         (None, {"10.5.0.1", "fd00:5::1"}, set()),
-        (["10.6.0.1"], set(), {"10.6.0.1"}),
-        (["fd00:6::1"], set(), {"fd00:6::1"}),
+        (["10.6.0.1"], {"fd00:5::1"}, {"10.6.0.1"}),
+        (["fd00:6::1"], {"10.5.0.1"}, {"fd00:6::1"}),
         (["10.6.0.1", "fd00:6::1"], set(), {"10.6.0.1", "fd00:6::1"}),
         ([], set(), {"10.6.9.9", "fd00:6::9"}),
     ],
@@ -105,7 +105,7 @@ async def test_default_route(
     wired: Node, netns: PodNetns, gateways: list[str] | None, eth0: set[str], net1: set[str]
 ) -> None:
     """
-    With `default-route` the kernel's default routes move: everybody else's go, the owner's are what it asks for.
+    With `default-route` the kernel's default routes move: of the gateway's family, and no other.
 
     An empty list keeps those of the owner's own plugin.
 
@@ -130,6 +130,48 @@ async def test_default_route(
     await wired.run("CHECK", netns=netns.path)
     await wired.run("DEL", netns=netns.path)
     assert wired.cached() == []
+
+
+async def test_default_route_of_one_family(wired: Node, netns: PodNetns) -> None:
+    """
+    A network with a gateway of one family has none of the other, though its plugin makes one.
+
+    Where the pod would have none of that family, it comes back.
+    """
+    own = [{"dst": "0.0.0.0/0", "gw": "10.6.9.9"}, {"dst": "::/0", "gw": "fd00:6::9"}]
+    ipam = {"type": "static", "routes": own}
+    wired.define("under", {"cniVersion": "1.0.0", **MACVLAN, "ipam": ipam})
+    element = {"name": "under", "ips": ["10.6.0.20/16", "fd00:6::20/64"]}
+    seen = []
+    for subnets in (DUAL, DUAL[:1]):
+        wired.define("cluster", ptp(wired, *subnets), "spiderpool")
+        wired.pod([{**element, "default-route": ["10.6.0.1"]}])
+        await wired.run("ADD", netns=netns.path)
+        defaults = [netns.defaults(nic) for nic in ("eth0", "net1")]
+        seen.append([[str(route.gateway) for route in routes] for routes in defaults])
+        await wired.run("CHECK", netns=netns.path)
+        await wired.run("DEL", netns=netns.path)
+
+    assert [
+        [["fd00:5::1"], ["10.6.0.1"]],
+        [[], ["10.6.0.1", "fd00:6::9"]],
+    ] == seen
+
+
+async def test_default_route_of_the_plugin_s_own(wired: Node, netns: PodNetns) -> None:
+    """An empty list means the routes that the plugin makes: a family of which it makes none stays where it is."""
+    wired.define("cluster", ptp(wired, *DUAL), "spiderpool")
+    ipam = {"type": "static", "routes": [{"dst": "0.0.0.0/0", "gw": "10.6.9.9"}]}
+    wired.define("under", {"cniVersion": "1.0.0", **MACVLAN, "ipam": ipam})
+    ips = ["10.6.0.20/16", "fd00:6::20/64"]
+    wired.pod([{"name": "under", "ips": ips, "default-route": []}])
+
+    await wired.run("ADD", netns=netns.path)
+
+    assert ["fd00:5::1"] == [str(route.gateway) for route in netns.defaults("eth0")]
+    assert ["10.6.9.9"] == [str(route.gateway) for route in netns.defaults("net1")]
+    await wired.run("CHECK", netns=netns.path)
+    await wired.run("DEL", netns=netns.path)
 
 
 async def test_collect_and_status(wired: Node, netns: PodNetns) -> None:

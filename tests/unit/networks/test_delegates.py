@@ -167,31 +167,37 @@ def changes(*gateways: list[str] | None) -> list[RouteChange | None]:
 
 V4, V6 = ip_address("10.6.0.1"), ip_address("fd00:6::1")
 ALL_GO = RouteChange(BOTH, ())
+V4_GOES, V6_GOES = RouteChange(frozenset({4}), ()), RouteChange(frozenset({6}), ())
 
 
 @pytest.mark.parametrize(
     ("gateways", "expected"),
     [
         ([None, None], [None, None]),
-        ([None, ["10.6.0.1"]], [ALL_GO, RouteChange(BOTH, (V4,))]),
-        ([None, ["fd00:6::1"]], [ALL_GO, RouteChange(BOTH, (V6,))]),
+        ([None, ["10.6.0.1"]], [V4_GOES, RouteChange(BOTH, (V4,))]),
+        ([None, ["fd00:6::1"]], [V6_GOES, RouteChange(BOTH, (V6,))]),
+        ([None, ["10.6.0.1"], None], [V4_GOES, RouteChange(BOTH, (V4,)), ALL_GO]),
         ([None, ["10.6.0.1", "fd00:6::1"], None], [ALL_GO, RouteChange(BOTH, (V4, V6)), ALL_GO]),
         (
             [None, ["10.6.0.1"], ["fd00:6::1"]],
             [ALL_GO, RouteChange(BOTH, (V4,)), RouteChange(BOTH, (V6,))],
         ),
         ([None, []], [ALL_GO, None]),
-        ([["10.6.0.1"], None], [RouteChange(BOTH, (V4,)), None]),
-        ([["10.6.0.1"]], [RouteChange(BOTH, (V4,))]),
+        ([None, [], ["10.6.0.1"]], [ALL_GO, V4_GOES, RouteChange(BOTH, (V4,))]),
+        ([[], ["10.6.0.1"]], [V4_GOES, RouteChange(BOTH, (V4,))]),
+        ([["fd00:6::1"], ["10.6.0.1"]], [RouteChange(BOTH, (V6,)), RouteChange(BOTH, (V4,))]),
+        ([["10.6.0.1"], None], [RouteChange(frozenset({4}), (V4,)), None]),
+        ([["10.6.0.1"]], [RouteChange(frozenset({4}), (V4,))]),
     ],
 )
 def test_default_routes(
     gateways: list[list[str] | None], expected: list[RouteChange | None]
 ) -> None:
     """
-    Whoever has gateways gets them, everybody else gives up both families; an empty list keeps the plugin's own.
+    Whoever has gateways gets them, and the default network gives up the same families.
 
-    The key in the default network's element alone concerns nobody else.
+    Further networks have no default routes but by their gateways. An empty list keeps the plugin's
+    own, unless a gateway is named. The key in the default network's element alone concerns nobody else.
 
     Source: docs/reference/meta-plugin.md#default-routes.
     """

@@ -39,12 +39,12 @@ from spiderpool.errors import (
     Undecodable,
     UnknownOutcome,
 )
-from spiderpool.kernel.default_routes import move_default_routes
+from spiderpool.kernel.default_routes import move_default_routes, restore_default_routes
 from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
+from spiderpool.model.netns import Route
 from spiderpool.networks.delegates import (
-    BOTH,
     Delegate,
     RouteChange,
     route_change,
@@ -176,37 +176,66 @@ class Attachment:
     ) -> str:
         tried: list[Delegate] = []
         outcomes: list[dict[str, Any]] = []
+        removed: list[Route] = []
         try:
             for delegate in delegates:
                 if tried:
                     await self._refuse_taken_names(netns, [delegate])
                 tried.append(delegate)
-                outcomes.append(await self._attach(netns, delegate))
+                outcomes.append(await self._attach(netns, delegate, removed))
+            await self._restore_routes(netns, delegates, outcomes, removed)
             await self._tell(pod, delegates, outcomes)
             return render(parse_result(outcomes[0]), self.call.cni_version)
         except BaseException:
             await shielded(self._detach_all(tried))
             raise
 
-    async def _attach(self, netns: Namespaces, delegate: Delegate) -> dict[str, Any]:
+    async def _attach(
+        self, netns: Namespaces, delegate: Delegate, removed: list[Route]
+    ) -> dict[str, Any]:
+        """Call one network; `removed` gets the default routes that it gives up."""
         await Devices(self.host).lay_out(delegate, self.call.container_id)
         try:
             outcome = await self.plugins.add(delegate)
-            kept = await self._move_routes(netns, delegate, outcome)
+            kept = await self._move_routes(netns, delegate, outcome, removed)
         except SpiderpoolError as error:
             raise DelegateFailed(
                 f'{title(self.call, delegate.name)}error adding container to network "{delegate.config.name}": {error.message}',
                 cni_code=error.cni_code,
                 details=error.details,
             ) from error
-        call = self.call
-        await self.caches.save_result(
-            cached_result(delegate, call.container_id, call.netns, call.args, kept)
-        )
+        await self._keep(delegate, kept)
         return outcome
 
+    async def _keep(self, delegate: Delegate, result: Mapping[str, Any]) -> None:
+        call = self.call
+        await self.caches.save_result(
+            cached_result(delegate, call.container_id, call.netns, call.args, result)
+        )
+
+    async def _restore_routes(
+        self,
+        netns: Namespaces,
+        delegates: Sequence[Delegate],
+        outcomes: Sequence[Mapping[str, Any]],
+        removed: Sequence[Route],
+    ) -> None:
+        """Put default routes back of a family of which the pod would have none at all."""
+        back = await netns.run(lambda: restore_default_routes(removed)) if removed else ()
+        for delegate, outcome in zip(delegates, outcomes, strict=True):
+            families = {route.dst.version for route in back if route.dev == delegate.ifname}
+            change = route_change(delegate)
+            if families and change is not None:
+                lost = change.remove - families
+                result = with_default_routes(parse_result(outcome), lost, change.add)
+                await self._keep(delegate, document(result, outcome["cniVersion"]))
+
     async def _move_routes(
-        self, netns: Namespaces, delegate: Delegate, outcome: Mapping[str, Any]
+        self,
+        netns: Namespaces,
+        delegate: Delegate,
+        outcome: Mapping[str, Any],
+        removed: list[Route],
     ) -> Mapping[str, Any]:
         """
         Do to the kernel's default routes what the pod asks for.
@@ -217,10 +246,12 @@ class Attachment:
         result = parse_result(outcome)
         if change is None or not (result.interfaces or result.ips):
             return outcome
-        if not await netns.run(lambda: _change_routes(delegate.ifname, change)):
+        gone = await netns.run(lambda: _change_routes(delegate.ifname, change))
+        if gone is None:
             return outcome
-        lost = BOTH if change.add else delegate.lose
-        return document(with_default_routes(result, lost, change.add), outcome["cniVersion"])
+        removed += gone
+        kept = with_default_routes(result, change.remove, change.add)
+        return document(kept, outcome["cniVersion"])
 
     async def _tell(
         self, pod: Pod | None, delegates: Sequence[Delegate], outcomes: Sequence[Mapping[str, Any]]
@@ -429,7 +460,7 @@ class Attachment:
         return list(found.values())
 
 
-def _change_routes(ifname: str, change: RouteChange) -> bool:
+def _change_routes(ifname: str, change: RouteChange) -> tuple[Route, ...] | None:
     return move_default_routes(ifname, change.remove, change.add)
 
 
