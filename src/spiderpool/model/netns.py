@@ -9,7 +9,7 @@ include/uapi/linux: `if_link.h`, `rtnetlink.h`, `fib_rules.h`, `neighbour.h`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
@@ -127,14 +127,15 @@ class Rule:
     more: bool = False
 
     @property
-    def selector(self) -> Rule:
+    def selector(self) -> tuple[object, ...]:
         """All but the priority."""
-        return replace(self, priority=None)
+        networks, mark = (self.src, self.dst), (self.mark, self.mask)
+        return (self.family, self.table, networks, mark, self.iif, self.more)
 
     @property
     def is_unconditional(self) -> bool:
-        """Return whether every packet of the family looks up the table."""
-        return self.selector == Rule(self.family, self.table)
+        """Whether every packet of the family looks up the table."""
+        return not (self.src or self.dst or self.iif or self.more) and self.mark is None
 
 
 @dataclass(frozen=True, slots=True)
