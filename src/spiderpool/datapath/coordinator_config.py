@@ -56,6 +56,8 @@ class _Source:
     def get(self, key: str, kind: type[T]) -> T | None:
         """Return a value of the right type, None when nothing is said."""
         value = lookup(self.document, key)
+        if isinstance(value, tuple):  # of typed values; JSON has lists
+            value = list(value)
         if value is None or value in ("", []):
             return None
         if type(value) is not kind:

@@ -21,7 +21,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import OwnerReference
 from spiderpool.ipam.pod_request import Request
-from spiderpool.ipam.response import IpamAddResponse
+from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
@@ -43,9 +43,9 @@ class Agent:
         self, pod: Pod, nic: str = "eth0", container: str | None = None, **more: Any
     ) -> IpamAddResponse:
         """Let the runtime ADD an interface; further keys are those of `Request`."""
-        return await self.app.ipam.lease(
-            call_of(pod), Request(nic=nic, container_id=sandbox_of(pod, container), **more)
-        )
+        request = Request(nic=nic, container_id=sandbox_of(pod, container), **more)
+        granted = await self.app.ipam.lease(call_of(pod), request)
+        return render_answer(granted.records, granted.facts.features, granted.facts.pools)
 
     async def delete(self, pod: Pod, container: str | None = None) -> None:
         """Let the runtime DEL a sandbox."""

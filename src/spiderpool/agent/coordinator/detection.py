@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Final
 
 import structlog
@@ -149,8 +148,8 @@ def read_probe_request(granted: Granted, ifname: str) -> ProbeRequest:
         conflict, gateway = detections(record, features, pools)
         if conflict and not _is_migrating(granted.facts.pod):
             conflicts.append(record.spec.address)
-        if gateway and record.spec.gateway:
-            gateways[record.spec.address] = ip_address(record.spec.gateway)
+        if gateway and (ip := record.spec.gateway_address) is not None:
+            gateways[record.spec.address] = ip
     return ProbeRequest(
         ifname, tuple(conflicts), gateways, tuple(record.spec.address for record in mine)
     )

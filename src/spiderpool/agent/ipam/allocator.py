@@ -34,7 +34,6 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, read_pod_request
 from spiderpool.ipam.pod_routes import attach_routes, left_out_text, network_of
-from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.ipam.selection import (
     Selection,
     failure_of,
@@ -85,7 +84,7 @@ class AllocationPlan:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What an ADD is about to answer, and what it was decided by."""
+    """The records that an ADD answers with, and the facts that it was decided by."""
 
     facts: Facts
     records: tuple[SpiderIP, ...]
@@ -132,9 +131,7 @@ class Allocator:
         self._wait_s = wait_s
         self._pool_wait_s = pool_wait_s
 
-    async def add(
-        self, call: PodCall, request: Request, verify: Verify | None = None
-    ) -> IpamAddResponse:
+    async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> Granted:
         """
         Give a pod its addresses; the caller has the pod's turn.
 
@@ -148,7 +145,7 @@ class Allocator:
 
     async def _add_automatic(
         self, call: PodCall, facts: Facts, request: Request, verify: Verify | None
-    ) -> IpamAddResponse:
+    ) -> Granted:
         """
         Return addresses of the application's own pools, which the controller may be about to make or to enlarge.
 
@@ -171,7 +168,7 @@ class Allocator:
             facts = await self._source.gather(call)
             require_alive(facts.pod)
 
-    async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> IpamAddResponse:
+    async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> Granted:
         """Decide and claim."""
         await self._claims.resolve(facts.pod.metadata.uid)
         plan = read_plan(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
@@ -184,14 +181,15 @@ class Allocator:
         ]
         async with all_or_nothing() as undo:
             made = await self._claim(plan, undo)
+            granted = Granted(facts, (*kept, *made))
             if verify is not None:
-                await verify(Granted(facts, (*kept, *made)))
+                await verify(granted)
             # Inside: a pod that had both, the old one and the new, would never be asked for the old
             # one again.
             for record in superseded:
                 await self._claims.let_go(record)
-        self._tell_left_out(plan, [*kept, *made])
-        return render_answer([*kept, *made], facts.features, facts.pools)
+        self._tell_left_out(plan, granted.records)
+        return granted
 
     def _tell_left_out(self, plan: AllocationPlan, records: Iterable[SpiderIP]) -> None:
         """Tell the user which custom routes the pod does not get."""

@@ -22,7 +22,7 @@ from spiderpool.agent.api.server import STATELESS_FORBIDDEN, STATIC_FORBIDDEN, R
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.detection import ATTEMPTS, InUse
-from spiderpool.agent.ipam.allocator import Allocator, Verify
+from spiderpool.agent.ipam.allocator import Allocator, Granted, Verify
 from spiderpool.agent.ipam.facts import BY_POD, BY_UID, FactSource, Informers, PodCall
 from spiderpool.agent.ipam.pod_events import Reports
 from spiderpool.agent.ipam.release import Releases
@@ -40,7 +40,7 @@ from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Exhausted, InvalidRequest, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.pod_request import Request
-from spiderpool.ipam.response import IpamAddResponse, sorted_records
+from spiderpool.ipam.response import render_answer, sorted_records
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.claim import Claimant
 
@@ -60,18 +60,14 @@ class Ipam:
     configs: CoordinatorConfigs
     release_conflict_ips: bool
 
-    async def lease(
-        self, call: PodCall, request: Request, verify: Verify | None = None
-    ) -> IpamAddResponse:
+    async def lease(self, call: PodCall, request: Request, verify: Verify | None = None) -> Granted:
         """Give a pod its addresses, none of which `verify` refuses."""
         with self._counted_add(call):
             return await self.pod_locks.add(
                 call.key, request.container_id, lambda: self._lease(call, request, verify)
             )
 
-    async def _lease(
-        self, call: PodCall, request: Request, verify: Verify | None
-    ) -> IpamAddResponse:
+    async def _lease(self, call: PodCall, request: Request, verify: Verify | None) -> Granted:
         """
         Claim.
 
@@ -129,7 +125,8 @@ class Ipam:
             match_master_subnet=bool(args.match_master_subnet),
             container_id=args.container_id or "",
         )
-        return await self.lease(call, request)
+        granted = await self.lease(call, request)
+        return render_answer(granted.records, granted.facts.features, granted.facts.pools)
 
     async def delete(self, args: IpamDelArgs) -> None:
         """Serve `DELETE /v1/ipam/ip`."""

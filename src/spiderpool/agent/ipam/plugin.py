@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from spiderpool.agent.api.peer import Peer
@@ -24,7 +24,7 @@ from spiderpool.cni.result import Ip, Result, Route, parse_result, render
 from spiderpool.cni.valid_attachments import Attachment, valid_attachments
 from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
 from spiderpool.ipam.pod_request import Request
-from spiderpool.ipam.response import IpamAddResponse
+from spiderpool.ipam.pod_routes import answered_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class IpamPlugin:
     async def _add(self, call: Call, peer: Peer) -> str:
         pod, request = read_pod(call), read_request(call)
         with host_of(peer) as host:
-            answer = await self.ipam.lease(
+            granted = await self.ipam.lease(
                 pod, request, lambda granted: self.detector.verify(call, host, granted)
             )
-        return render(to_result(answer, call.ifname), call.cni_version)
+        return render(to_result(granted.records, call.ifname), call.cni_version)
 
     async def _collect(self, call: Call) -> None:
         """
@@ -104,25 +104,26 @@ def read_request(call: Call) -> Request:
     )
 
 
-def to_result(answer: IpamAddResponse, ifname: str) -> Result:
+def to_result(records: Iterable[SpiderIP], ifname: str) -> Result:
     """
-    Keep what is for one interface.
+    Return what is for one interface, IPv4 before IPv6.
 
     Source: docs/reference/allocation.md#answer.
     """
-    ips = tuple(
-        Ip(ip_interface(ip.address), ip_address(ip.gateway) if ip.gateway else None)
-        for ip in answer.ips or ()
-        if ip.nic == ifname
+    mine = sorted(
+        (record.spec for record in records if record.spec.holder.nic == ifname),
+        key=lambda spec: spec.family,
     )
-    if not ips:
+    if not mine:
         raise NoPool(f"no IPPool available: no address was allocated for interface {ifname}")
-    routes = tuple(
-        Route(ip_network(route.dst, strict=False), ip_address(route.gw))
-        for route in answer.routes or ()
-        if route.if_name == ifname
+    return Result(
+        ips=tuple(Ip(spec.interface, spec.gateway_address) for spec in mine),
+        routes=tuple(
+            Route(ip_network(route.dst, strict=False), ip_address(route.gw))
+            for spec in mine
+            for route in answered_routes(spec)
+        ),
     )
-    return Result(ips=ips, routes=routes)
 
 
 def check(call: Call, held: Iterable[SpiderIP]) -> None:

@@ -9,12 +9,12 @@ Source: docs/reference/objects.md#spiderip, docs/decisions/0001-one-object-per-a
 from __future__ import annotations
 
 import enum
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from spiderpool.addressing.sets import IPAddress
+from spiderpool.addressing.sets import IPAddress, IPInterface
 from spiderpool.api.crd.group import spiderpool_resource
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
@@ -98,6 +98,17 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     def address(self) -> IPAddress:
         """`ip` as an address."""
         return ip_address(self.ip)
+
+    @property
+    def interface(self) -> IPInterface:
+        """`ip` with its prefix length."""
+        kind = IPv4Interface if self.family == 4 else IPv6Interface  # noqa: PLR2004
+        return kind((int(self.address), self.prefix_length))
+
+    @property
+    def gateway_address(self) -> IPAddress | None:
+        """`gateway` as an address."""
+        return None if self.gateway is None else ip_address(self.gateway)
 
 
 class SpiderIP(KubeObject, frozen=True, kw_only=True):
