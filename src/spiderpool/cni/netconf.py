@@ -201,6 +201,16 @@ def plugin_input(
         for.
         prev_result: of the plugin before (ADD), or of the whole ADD (CHECK, DEL).
     """
+    return msgspec.json.encode(plugin_document(config, index, capability_args, prev_result))
+
+
+def plugin_document(
+    config: NetworkConfig,
+    index: int,
+    capability_args: Mapping[str, Any],
+    prev_result: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what `plugin_input` renders."""
     plugin: dict[str, Any] = dict(config.plugins[index])
     plugin = replaced(plugin, "name", config.name)
     plugin = replaced(plugin, "cniVersion", config.version)
@@ -214,7 +224,7 @@ def plugin_input(
         plugin = replaced(plugin, "runtimeConfig", values)
     if prev_result is not None:
         plugin = replaced(plugin, "prevResult", dict(prev_result))
-    return msgspec.json.encode(plugin)
+    return plugin
 
 
 def _read_object(text: str, where: str) -> dict[str, Any]:

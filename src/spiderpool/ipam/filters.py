@@ -8,7 +8,8 @@ Source: docs/reference/selection.md#filters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet
@@ -18,7 +19,7 @@ from spiderpool.ipam.automatic_pool import application_labels
 from spiderpool.ipam.pod_request import NicRequest
 from spiderpool.model.facts import Facts
 from spiderpool.model.label_selectors import matches, render_selector, selector_problems
-from spiderpool.model.network_selection import nic_name, parse_default_network
+from spiderpool.model.network_selection import NetworkSelection, nic_name, parse_default_network
 from spiderpool.model.pod import full_name
 from spiderpool.model.pool import Pool
 
@@ -103,19 +104,39 @@ def _network(pool: Pool, nic: str, facts: Facts) -> str | None:
     return f"is for {_list('network', names)}, {nic} of this pod is on {network or 'no network that is known'}"
 
 
+@dataclass(frozen=True, slots=True)
+class NicNetwork:
+    """
+    A NIC and the network that it is on.
+
+    `name`: `namespace/name`; None for the cluster's own network where no meta plugin is set up.
+    `selection`: what the pod's annotations ask for; None where the pod says nothing.
+    """
+
+    nic: str
+    name: str | None
+    selection: NetworkSelection | None = None
+
+
+def networks_of(facts: Facts) -> Iterator[NicNetwork]:
+    """Return the NICs of a pod with their networks, the default NIC first."""
+    chosen = facts.pod.metadata.annotations.get(ANNO_DEFAULT_NETWORK)
+    if chosen is not None:
+        selection = parse_default_network(chosen, facts.agent_namespace)
+        yield NicNetwork(DEFAULT_NIC, selection.full_name, selection)
+    else:
+        default = facts.default_network
+        yield NicNetwork(
+            DEFAULT_NIC,
+            f"{facts.agent_namespace}/{default}" if default and "/" not in default else default,
+        )
+    for index, network in enumerate(facts.networks, 1):
+        yield NicNetwork(nic_name(facts.networks, index), network.full_name, network)
+
+
 def _network_of(nic: str, facts: Facts) -> str | None:
     """Return `namespace/name` of the network that a NIC is on, None when unknown."""
-    if nic == DEFAULT_NIC:
-        chosen = facts.pod.metadata.annotations.get(ANNO_DEFAULT_NETWORK)
-        if chosen is not None:
-            return parse_default_network(chosen, facts.agent_namespace).full_name
-        default = facts.default_network
-        return default if not default or "/" in default else f"{facts.agent_namespace}/{default}"
-    networks = facts.networks
-    return next(
-        (n.full_name for index, n in enumerate(networks, 1) if nic_name(networks, index) == nic),
-        None,
-    )
+    return next((found.name for found in networks_of(facts) if found.nic == nic), None)
 
 
 def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> str | None:

@@ -25,7 +25,7 @@ from spiderpool.cli import main, session
 from spiderpool.cli.agents import AgentPod, read_installation
 from spiderpool.cli.commands import gc
 from spiderpool.cli.commands.check import Report, audit, summary
-from spiderpool.cli.commands.explain import check_options, networks_of, read_ipam, tell
+from spiderpool.cli.commands.explain import check_options, tell
 from spiderpool.cli.commands.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
 from spiderpool.cli.snapshot_reader import Unread, read_snapshot
@@ -631,9 +631,8 @@ def network(
     name: str, ipam: dict[str, Any], namespace: str = "spider"
 ) -> NetworkAttachmentDefinition:
     """Make a network whose plugin is in a list."""
-    config = msgspec.json.encode(
-        {"plugins": [{"type": "macvlan", "ipam": ipam}, {"type": "tuning"}]}
-    ).decode()
+    plugins = [{"type": "macvlan", "ipam": ipam}, {"type": "tuning"}]
+    config = msgspec.json.encode({"cniVersion": "0.3.1", "plugins": plugins}).decode()
     document = {"metadata": {"name": name, "namespace": namespace}, "spec": {"config": config}}
     return msgspec.convert(document, NetworkAttachmentDefinition)
 
@@ -784,37 +783,6 @@ async def test_explain_keeps_what_it_has(lab: Lab) -> None:
     assert [
         "holds 10.6.0.10 of blue: it keeps what it has, though it does not ask for it any more"
     ] == [slot.answer for slot in told.slots]
-
-
-def test_networks_of_a_pod() -> None:
-    """
-    The annotation for the default network wins over the installation's.
-
-    Without either it is not known.
-    """
-    chosen = make_pod(annotations={"v1.multus-cni.io/default-network": "kube-system/other"})
-
-    assert (("eth0", "kube-system/other"),) == networks_of(
-        make_facts(pod=chosen, default_network="spider/main")
-    )
-    assert (("eth0", "spider/main"),) == networks_of(
-        make_facts(default_network="main", agent_namespace="spider")
-    )
-    assert (("eth0", None),) == networks_of(make_facts())
-
-
-@pytest.mark.parametrize(
-    ("document", "expected"),
-    [
-        ({"type": "macvlan", "ipam": {"type": "spiderpool"}}, {"type": "spiderpool"}),
-        ({"plugins": [{"type": "tuning"}, {"ipam": {"type": "x"}}]}, {"type": "x"}),
-        ({"type": "loopback"}, None),
-        ([], None),
-    ],
-)
-def test_ipam_of_a_configuration(document: object, expected: object) -> None:
-    """The first plugin with an `ipam` object, alone or in a list."""
-    assert expected == read_ipam(document)
 
 
 @pytest.mark.parametrize(
@@ -1014,25 +982,34 @@ def test_way_to_the_api_server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -
     ("config", "problem"),
     [
         ('{"plugins":5}', ""),
-        ('{"ipam":{"type":"spiderpool","default_ipv4_ippool":5}}', "names its default pools as 5"),
         (
-            '{"ipam":{"type":"spiderpool","default_ipv6_ippool":"blue"}}',
-            "names its default pools as 'blue'",
+            '{"cniVersion":"0.3.1","type":"macvlan","ipam":{"type":"spiderpool","default_ipv4_ippool":5}}',
+            "eth0: ipam.default_ipv4_ippool is the number 5, write a list of strings",
+        ),
+        (
+            '{"cniVersion":"0.3.1","type":"macvlan","ipam":{"type":"spiderpool","default_ipv6_ippool":"blue"}}',
+            'eth0: ipam.default_ipv6_ippool is the string "blue", write a list of strings',
+        ),
+        (
+            '{"type":"macvlan","ipam":{"type":"spiderpool"}}',
+            "eth0: incompatible CNI versions; config is '0.1.0', spiderpool supports 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0",
         ),
     ],
 )
 async def test_explain_of_a_network_that_is_wrong(lab: Lab, config: str, problem: str) -> None:
-    """A configuration with a value of a wrong type is told, or has no IPAM of ours."""
+    """
+    A wrong value is told with the words of the agent.
+
+    A configuration may have no IPAM of ours.
+    """
     spec = {"config": config}
     definition = {"metadata": {"name": "main", "namespace": "spider"}, "spec": spec}
     lab.seed(make_ippool(default=True), msgspec.convert(definition, NetworkAttachmentDefinition))
-    pod = make_pod()
+    told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
 
     if problem:
-        with pytest.raises(InvalidRequest, match=problem):
-            await tell(lab.cluster, pod, DEPLOYMENT)
+        assert (problem,) == told.problems
     else:
-        told = await tell(lab.cluster, pod, DEPLOYMENT)
         assert (
             "eth0: network spider/main has no definition with an IPAM that could be read",
         ) == told.notes

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
-from spiderpool.ipam.filters import application_labels
+from spiderpool.ipam.filters import application_labels, networks_of
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Source
 from spiderpool.ipam.selection import (
     Selection,
@@ -465,3 +465,21 @@ def test_pools_that_wait_to_be_taken_over() -> None:
     assert isinstance(error, TryAgain)
     assert "old waits for the controller to take over" in error.message
     assert ["blue"] == [pool.name for pool in chosen(waiting, make_pool()).pools]
+
+
+def test_networks_of_a_pod() -> None:
+    """
+    The annotation for the default network wins over the installation's.
+
+    Without either it is not known.
+    """
+    chosen = make_pod(annotations={"v1.multus-cni.io/default-network": "kube-system/other"})
+    found = (
+        make_facts(pod=chosen, default_network="spider/main"),
+        make_facts(default_network="main", agent_namespace="spider"),
+        make_facts(),
+    )
+
+    assert [[("eth0", "kube-system/other")], [("eth0", "spider/main")], [("eth0", None)]] == [
+        [(each.nic, each.name) for each in networks_of(facts)] for facts in found
+    ]

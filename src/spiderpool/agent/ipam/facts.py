@@ -14,25 +14,23 @@ from typing import Any
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.coordinator import SpiderCoordinator
-from spiderpool.api.crd.group import ANNO_NETWORKS, LABEL_NODE
+from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
 from spiderpool.ipam.automatic_pool import App
-from spiderpool.ipam.fixed_addresses import needs_position
 from spiderpool.kube.cluster import Change, Cluster, if_exists
+from spiderpool.kube.fact_reader import FactReader, Installed, PoolFacts, gather_facts
 from spiderpool.kube.informer import Informer
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
-from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pod import is_mirror
 from spiderpool.model.pool import Pool, application_of
-from spiderpool.model.statefulset import position_of
 
 BY_UID = "uid"
 BY_POD = "pod"
@@ -153,6 +151,35 @@ class PoolViews:
         return tuple(pool for pool in found if pool is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class InformerReader:
+    """Reads facts from the agent's mirrors, live where they do not know enough."""
+
+    cluster: Cluster
+    informers: Informers
+    views: PoolViews
+
+    async def node(self, name: str) -> Node | None:
+        """Return this agent's node; no other one is known."""
+        return self.informers.node.named(name)
+
+    async def namespace(self, name: str) -> Namespace | None:
+        """Return a namespace; one that is so new that the mirror does not have it is read."""
+        return self.informers.namespaces.named(name) or await self.cluster.get(Namespace, name)
+
+    async def statefulset(self, name: str, namespace: str) -> StatefulSet | None:
+        """Read a StatefulSet: few pods need theirs, so the agent does not watch them."""
+        return await if_exists(self.cluster.get(StatefulSet, name, namespace))
+
+    async def pools(self, application: str) -> PoolFacts:
+        """Return the pools as they are now."""
+        return PoolFacts(self.views.pools, self.views.of_application(application))
+
+    async def reserved(self) -> Mapping[int, AddressSet]:
+        """Return the reserved addresses as they are now."""
+        return self.views.reserved
+
+
 class FactSource:
     """Reads the facts of one ADD: from the mirrors, live where they do not know enough."""
 
@@ -179,17 +206,16 @@ class FactSource:
         """
         self._cluster = cluster
         self._informers = informers
-        self._features = features
+        self._installed = Installed(features, agent_namespace, default_network)
         self._node = node
-        self._agent_namespace = agent_namespace
-        self._default_network = default_network
         self._views = PoolViews(informers)
+        self._reader: FactReader = InformerReader(cluster, informers, self._views)
         self.owners = TopOwners(cluster)
 
     @property
     def features(self) -> Features:
         """The switches of the configuration."""
-        return self._features
+        return self._installed.features
 
     @property
     def pools(self) -> Mapping[str, Pool]:
@@ -204,36 +230,7 @@ class FactSource:
     async def gather(self, call: PodCall) -> Facts:
         """Read everything that deciding an ADD looks at."""
         pod = await self.find_pod(call)
-        owner = await self.owner_of(pod)
-        return Facts(
-            pod=pod,
-            owner=owner,
-            automatic=self._views.of_application(App(owner, call.namespace).label_key),
-            features=self._features,
-            node=self._informers.node.named(self._node),
-            namespace=await self._find_namespace(call.namespace),
-            pools=self._views.pools,
-            reserved=self._views.reserved,
-            networks=parse_networks(
-                pod.metadata.annotations.get(ANNO_NETWORKS, ""), call.namespace
-            ),
-            default_network=self._default_network,
-            agent_namespace=self._agent_namespace,
-            position=await self._position_of(pod, owner),
-        )
-
-    async def _position_of(self, pod: Pod, owner: Application) -> int | None:
-        """
-        Return a pod's place among the ordinals of its StatefulSet.
-
-        Read only for those who list exact addresses.
-        """
-        if not needs_position(pod, owner):
-            return None
-        statefulset = await if_exists(
-            self._cluster.get(StatefulSet, owner.name, pod.metadata.namespace)
-        )
-        return None if statefulset is None else position_of(pod.metadata.name, statefulset)
+        return await gather_facts(self._reader, self._installed, pod, await self.owner_of(pod))
 
     async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
         """
@@ -286,6 +283,3 @@ class FactSource:
     async def owner_of(self, pod: Pod) -> Application:
         """Return the application that a pod belongs to."""
         return await self.owners.of(pod)
-
-    async def _find_namespace(self, name: str) -> Namespace:
-        return self._informers.namespaces.named(name) or await self._cluster.get(Namespace, name)

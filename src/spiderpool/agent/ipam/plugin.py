@@ -19,11 +19,10 @@ from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.node.caller import host_of
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.cni.keys import lookup
-from spiderpool.cni.request import Call, ipam_config, wanted_ips
+from spiderpool.cni.request import Call, read_address_request
 from spiderpool.cni.result import Ip, Result, Route, parse_result, render
 from spiderpool.cni.valid_attachments import Attachment, valid_attachments
 from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
-from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.pod_routes import answered_routes
 
 
@@ -52,7 +51,7 @@ class IpamPlugin:
         return ""
 
     async def _add(self, call: Call, peer: Peer) -> str:
-        pod, request = read_pod(call), read_request(call)
+        pod, request = read_pod(call), read_address_request(call)
         with host_of(peer) as host:
             granted = await self.ipam.lease(
                 pod, request, lambda granted: self.detector.verify(call, host, granted)
@@ -87,21 +86,6 @@ def read_pod(call: Call) -> PodCall:
             "CNI_ARGS has no K8S_POD_NAMESPACE or no K8S_POD_NAME; spiderpool gives addresses to pods of Kubernetes only"
         )
     return PodCall(call.args.namespace, call.args.name, call.args.uid)
-
-
-def read_request(call: Call) -> Request:
-    """Return what a call and its configuration ask for."""
-    config = ipam_config(call)
-    return Request(
-        nic=call.ifname,
-        default_ipv4=config.default_ipv4_ippool or (),
-        default_ipv6=config.default_ipv6_ippool or (),
-        clean_gateway=config.clean_gateway,
-        match_master_subnet=config.match_master_subnet,
-        network=call.network,
-        ips=wanted_ips(call),
-        container_id=call.container_id,
-    )
 
 
 def to_result(records: Iterable[SpiderIP], ifname: str) -> Result:

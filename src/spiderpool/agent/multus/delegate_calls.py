@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from spiderpool.cni.keys import lookup
-from spiderpool.cni.netconf import NetworkConfig, plugin_input
+from spiderpool.cni.netconf import NetworkConfig, plugin_document, plugin_input
 from spiderpool.cni.request import Call
 from spiderpool.cni.valid_attachments import Attachment, render_attachments
 from spiderpool.cni.versions import FIRST_WITH_CHECK, at_least
@@ -124,7 +124,7 @@ class Plugins:
         """Run a verb that concerns no container."""
         env = {key: value for key, value in self.call.env.items() if not key.startswith("CNI_")}
         env |= {"CNI_COMMAND": command, "CNI_PATH": ":".join(self._folders())}
-        document = msgspec.json.decode(plugin_input(config, index, {}))
+        document = plugin_document(config, index, {})
         who = f"network {config.name}: plugin {_type(config, index)}"
         await self._execute(
             _type(config, index), who, env, msgspec.json.encode({**document, **extra})

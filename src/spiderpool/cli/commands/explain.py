@@ -7,49 +7,35 @@ Why a pod has these addresses and not others, by the same decisions as the agent
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS, LABEL_KEY
-from spiderpool.api.crd.ippool import SpiderIPPool
+from spiderpool.api.crd.group import LABEL_KEY
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application, SpiderIP
-from spiderpool.api.kubernetes.core import (
-    Namespace,
-    NetworkAttachmentDefinition,
-    Node,
-    Pod,
-    StatefulSet,
-)
+from spiderpool.api.kubernetes.core import Pod
 from spiderpool.audit.explanation import Explanation, ask_all, explain_pod
 from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
-from spiderpool.cli.agents import Installation, read_installation
+from spiderpool.cli.agents import read_installation
+from spiderpool.cli.ipam_calls import calls_of
 from spiderpool.cli.manifest import read_pod
 from spiderpool.cli.session import Output, OutputOption
-from spiderpool.cni.keys import lookup
 from spiderpool.errors import InvalidRequest, NotFound
-from spiderpool.ipam.automatic_pool import App
-from spiderpool.ipam.filters import DEFAULT_NIC
-from spiderpool.ipam.fixed_addresses import needs_position
-from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.cluster import Cluster, if_exists
+from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.fact_reader import Installed, LiveReader, ManifestReader, gather_facts
 from spiderpool.kube.pool_records import list_pool_records
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts
-from spiderpool.model.network_selection import nic_name, parse_default_network, parse_networks
 from spiderpool.model.pool import Pool
-from spiderpool.model.reserved import Reserved, read_reserved
-from spiderpool.model.statefulset import position_of
+from spiderpool.model.reserved import read_reserved
 
-IPAM: Final = "spiderpool"
 STDIN: Final = "-"
 
 
@@ -130,62 +116,24 @@ async def find_pod(cluster: Cluster, name: str, namespace: str) -> tuple[Pod, Ap
 async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
     """Read what an ADD of this pod would look at, decide, and say so."""
     installation = await read_installation(cluster)
-    reserved = read_reserved((await cluster.list_objects(SpiderReservedIP)).items)
-    facts = await _facts(cluster, pod, owner, installation, reserved)
+    reader = LiveReader(cluster) if pod.metadata.uid else ManifestReader(cluster)
+    installed = Installed(
+        installation.config.features, installation.namespace, installation.default_network
+    )
+    facts = await gather_facts(reader, installed, pod, owner)
     calls = await calls_of(cluster, facts)
     asked = ask_all(facts, calls.requests)
     usages = await asyncio.gather(
         *(_usage(cluster, facts.pools[name], facts) for name in asked.pools)
     )
+    reserving = await cluster.list_objects(SpiderReservedIP)
     return explain_pod(
         facts,
-        asked,
+        replace(asked, problems=(*calls.problems, *asked.problems)),
         await _held(cluster, facts),
         {usage.pool: usage for usage in usages},
-        (*calls.notes, *reserved.unreadable),
+        (*calls.notes, *read_reserved(reserving.items).unreadable),
     )
-
-
-async def _facts(
-    cluster: Cluster, pod: Pod, owner: Application, installation: Installation, reserved: Reserved
-) -> Facts:
-    """Read the facts; a node or namespace that does not exist has no labels."""
-    listing = await cluster.list_objects(SpiderIPPool)
-    pools = {pool.metadata.name: Pool.parse(pool) for pool in listing.items}
-    application = App(owner, pod.metadata.namespace).label_key
-    return Facts(
-        pod=pod,
-        owner=owner,
-        features=installation.config.features,
-        node=await _find(cluster, Node, pod.spec.node_name, ""),
-        namespace=await _find(cluster, Namespace, pod.metadata.namespace, ""),
-        pools=pools,
-        automatic=tuple(
-            pool for pool in pools.values() if pool.place and pool.place.application == application
-        ),
-        reserved=reserved.by_family,
-        networks=parse_networks(
-            pod.metadata.annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace
-        ),
-        default_network=installation.default_network,
-        agent_namespace=installation.namespace,
-        position=await _position_of(cluster, pod, owner),
-    )
-
-
-async def _position_of(cluster: Cluster, pod: Pod, owner: Application) -> int | None:
-    """Return a pod's place among the ordinals of its StatefulSet, for lists of exact addresses."""
-    if not needs_position(pod, owner):
-        return None
-    if not pod.metadata.uid:
-        return 0  # a manifest's first pod
-    statefulset = await _find(cluster, StatefulSet, owner.name, pod.metadata.namespace)
-    return None if statefulset is None else position_of(pod.metadata.name, statefulset)
-
-
-async def _find(cluster: Cluster, kind: type[Any], name: str, namespace: str) -> Any:
-    """Read an object, None when it does not exist or has no name."""
-    return await if_exists(cluster.get(kind, name, namespace)) if name else None
 
 
 async def _held(cluster: Cluster, facts: Facts) -> tuple[SpiderIP, ...]:
@@ -201,101 +149,6 @@ async def _usage(cluster: Cluster, pool: Pool, facts: Facts) -> Usage:
     """Count the addresses of one pool."""
     records = await list_pool_records(cluster, pool.name)
     return count_usage(pool, records, facts.reserved_of(pool.family))
-
-
-# --- which calls there are
-# --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """
-    The CNI calls that a pod's start makes to us.
-
-    `notes` name NICs whose addresses are not ours to give.
-    """
-
-    requests: tuple[Request, ...]
-    notes: tuple[str, ...]
-
-
-async def calls_of(cluster: Cluster, facts: Facts) -> Calls:
-    """Find the networks of a pod, and in their configurations the IPAM and its default pools."""
-    requests, notes = [], []
-    for nic, network in networks_of(facts):
-        ipam = await _ipam_of(cluster, network) if network else {}
-        if ipam is None:
-            notes.append(
-                f"{nic}: network {network} has no definition with an IPAM that could be read"
-            )
-        elif ipam and ipam.get("type") != IPAM:
-            notes.append(
-                f"{nic}: network {network} gets its addresses from {ipam.get('type')}, not from Spiderpool"
-            )
-        else:
-            requests.append(request_of(nic, ipam))
-    return Calls(tuple(requests), tuple(notes))
-
-
-def networks_of(facts: Facts) -> tuple[tuple[str, str | None], ...]:
-    """
-    Give each NIC with the network that it is on.
-
-    None for the cluster's own where no meta plugin is.
-    """
-    chosen = facts.pod.metadata.annotations.get(ANNO_DEFAULT_NETWORK)
-    if chosen is not None:
-        default: str | None = parse_default_network(chosen, facts.agent_namespace).full_name
-    else:
-        default = facts.default_network
-        if default and "/" not in default:
-            default = f"{facts.agent_namespace}/{default}"
-    further = (
-        (nic_name(facts.networks, index), network.full_name)
-        for index, network in enumerate(facts.networks, 1)
-    )
-    return ((DEFAULT_NIC, default), *further)
-
-
-def request_of(nic: str, ipam: dict[str, Any]) -> Request:
-    """Make the call of one NIC from its network's `ipam` object."""
-    names = {family: lookup(ipam, f"default_ipv{family}_ippool") or [] for family in (4, 6)}
-    wrong = next((value for value in names.values() if not isinstance(value, list)), None)
-    if wrong is not None:
-        raise InvalidRequest(
-            f"{nic}: the network's IPAM names its default pools as {wrong!r}; it must be a list of names"
-        )
-    return Request(
-        nic=nic,
-        default_ipv4=tuple(map(str, names[4])),
-        default_ipv6=tuple(map(str, names[6])),
-        clean_gateway=bool(lookup(ipam, "clean_gateway")),
-    )
-
-
-async def _ipam_of(cluster: Cluster, network: str) -> dict[str, Any] | None:
-    """
-    Read the `ipam` object of a network's definition.
-
-    None when there is none that can be read.
-    """
-    namespace, _, name = network.partition("/")
-    found = await _find(cluster, NetworkAttachmentDefinition, name, namespace)
-    try:
-        document = json.loads(found.spec.config) if found else None
-    except ValueError:
-        return None
-    return read_ipam(document)
-
-
-def read_ipam(document: Any) -> dict[str, Any] | None:
-    """Find the `ipam` object in a configuration or in a list of plugins."""
-    if not isinstance(document, dict):
-        return None
-    listed = lookup(document, "plugins")
-    plugins = listed if isinstance(listed, list) else [document]
-    found = (lookup(plugin, "ipam") for plugin in plugins if isinstance(plugin, dict))
-    return next((ipam for ipam in found if isinstance(ipam, dict)), None)
 
 
 # --- words
