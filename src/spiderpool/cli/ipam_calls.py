@@ -14,7 +14,7 @@ from typing import Any, Final
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, parse_definition, plugin_document
-from spiderpool.cni.request import CniArgs, CniRequest, parse_call, read_address_request
+from spiderpool.cni.request import CniArgs, CniRequest, parse_call
 from spiderpool.cni.versions import OLDEST
 from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.ipam.filters import DEFAULT_NIC, NicNetwork, networks_of
@@ -22,6 +22,7 @@ from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.facts import Facts
 from spiderpool.networks.delegates import Delegate, Network, delegate_env, plan_delegates
+from spiderpool.networks.ipam_request import read_ipam_request
 
 IPAM: Final = "spiderpool"
 SANDBOX: Final = "explained"  # a container ID and a namespace, which a call must name
@@ -113,7 +114,7 @@ def _request_of(nic: NicNetwork, delegate: Delegate, facts: Facts) -> Request:
     )
     env = delegate_env({"CNI_CONTAINERID": SANDBOX}, delegate, "ADD", "", args, NETNS)
     document = plugin_document(delegate.config, found[0], delegate.capability_args)
-    return read_address_request(parse_call(CniRequest(IPAM, env, document)))
+    return read_ipam_request(parse_call(CniRequest(IPAM, env, document)))
 
 
 def find_ipam(plugins: Iterable[Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]] | None:

@@ -19,7 +19,6 @@ import msgspec
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.versions import OLDEST, has_verb, spoken_by
 from spiderpool.errors import BadEnvironment, IncompatibleVersion, InvalidRequest, Undecodable
-from spiderpool.ipam.pod_request import Request
 
 DEFAULT_SOCKET = "/var/run/spidernet/spiderpool.sock"
 
@@ -244,25 +243,6 @@ def wanted_ips(call: Call) -> tuple[IPv4Address | IPv6Address, ...]:
         if ips:
             return tuple(_read_address(f"{'.'.join(place)}.ips", item) for item in ips)
     return call.args.ips
-
-
-def read_address_request(call: Call) -> Request:
-    """
-    Return what an ADD and its configuration ask for.
-
-    Raises `InvalidRequest` as `ipam_config` does.
-    """
-    config = ipam_config(call)
-    return Request(
-        nic=call.ifname,
-        default_ipv4=config.default_ipv4_ippool or (),
-        default_ipv6=config.default_ipv6_ippool or (),
-        clean_gateway=config.clean_gateway,
-        match_master_subnet=config.match_master_subnet,
-        network=call.network,
-        ips=wanted_ips(call),
-        container_id=call.container_id,
-    )
 
 
 def _read_command(env: Mapping[str, str]) -> str:

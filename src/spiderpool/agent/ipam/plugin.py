@@ -19,11 +19,12 @@ from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.node.caller import host_of
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.cni.keys import lookup
-from spiderpool.cni.request import Call, read_address_request
+from spiderpool.cni.request import Call
 from spiderpool.cni.result import Ip, Result, Route, parse_result, render
 from spiderpool.cni.valid_attachments import Attachment, valid_attachments
 from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
 from spiderpool.ipam.pod_routes import answered_routes
+from spiderpool.networks.ipam_request import read_ipam_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class IpamPlugin:
         return ""
 
     async def _add(self, call: Call, peer: Peer) -> str:
-        pod, request = read_pod(call), read_address_request(call)
+        pod, request = read_pod(call), read_ipam_request(call)
         with host_of(peer) as host:
             granted = await self.ipam.lease(
                 pod, request, lambda granted: self.detector.verify(call, host, granted)
