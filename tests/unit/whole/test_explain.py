@@ -15,7 +15,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.agent.api.server import Peer, serve_cni
+from spiderpool.agent.api.peer import Peer
+from spiderpool.agent.api.server import serve_cni
 from spiderpool.agent.ipam.plugin import IpamPlugin
 from spiderpool.api.crd.group import (
     ANNO_IP,
@@ -303,7 +304,8 @@ async def _add(
     config = {"cniVersion": "1.0.0", "name": "some", "type": "macvlan", "ipam": ipam}
     plugin = IpamPlugin(agent.app.ipam, agent.app.detector)
     body = msgspec.json.encode({"plugin": "spiderpool", "env": env, "config": config})
-    answer = await serve_cni({"spiderpool": plugin}, body, Peer(os.getpid()))
+    with Peer.of_process(os.getpid()) as peer:
+        answer = await serve_cni({"spiderpool": plugin}, body, peer)
     if answer.exit_code:
         return Outcome(words=json.loads(answer.output)["msg"])
     records = [
