@@ -309,6 +309,18 @@ def test_neighbour_is_replaced() -> None:
     assert (Put(old, new),) == undone(operations)
 
 
+def test_neighbour_that_did_not_answer_does_not_come_back() -> None:
+    """An entry without a MAC gives way too; the kernel would refuse it, so undoing drops the new one."""
+    ip = ip_network("10.6.0.9").network_address
+    old = Neighbour(ip, "eth0", permanent=False, missing=True)
+    new = Neighbour(ip, "eth0", "02:00:00:00:00:01")
+
+    operations = diff(frozenset({old}), Wanted((new,)))
+
+    assert (Put(new, old),) == operations
+    assert (Drop(new),) == undone(operations)
+
+
 def test_stale_route_goes_first() -> None:
     """A route of another device in the wanted one's place goes before that is made."""
     stale = Route(ip_network("10.6.0.9/32"), "veth1", 500)
