@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
@@ -28,6 +29,7 @@ _CLONE_NEWNS: Final = 0x20000
 _CLONE_NEWNET: Final = 0x40000000
 _NS_GET_NSTYPE: Final = 0xB703  # ioctl_ns(2)
 _FLAGS: Final = {"mnt": _CLONE_NEWNS, "net": _CLONE_NEWNET}
+_OWN: Final = {flag: Path(f"/proc/thread-self/ns/{kind}") for kind, flag in _FLAGS.items()}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -123,10 +125,16 @@ class Namespaces:
         return await answer
 
     def enter(self) -> None:
-        """Enter with this thread, for good."""
+        """
+        Enter with this thread, for good.
+
+        A namespace that the thread is in already needs no entering, and so no capability: an agent
+        that runs on the host itself, or under a debugger, is where its callers are.
+        """
         _check(_libc.unshare(_CLONE_FS), "unshare")
         for fd, flag in self.fds:
-            _check(_libc.setns(fd, flag), "setns")
+            if not os.path.samestat(os.fstat(fd), _OWN[flag].stat()):
+                _check(_libc.setns(fd, flag), "setns")
 
 
 def _open(path: str, undo: contextlib.ExitStack | None = None) -> int:
