@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs Spiderpool in the running lab, or brings it up to date: image to all nodes, Helm chart, the lab's pools and networks.
+# It follows what the lab was started with: `spiderlab up --meta multus` gets the real Multus.
 # Arguments are passed on to `helm upgrade`, such as `--set ipam.enableIPv6=false`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,11 +35,14 @@ if [[ -n $(spiderlab helm list --namespace $namespace --filter '^spiderpool$' --
 fi
 
 # The tag stays the same from build to build: the annotation makes pods of another content new ones.
-quietly spiderlab helm upgrade spiderpool $chart --install --namespace $namespace --values deploy/lab/values.yaml \
-  --set ipam.enableIPv6=$ipv6 \
+read -r cni meta < <(spiderlab peers)
+values=(--values deploy/lab/values.yaml --set "ipam.enableIPv6=$ipv6")
+if [[ $meta == multus ]]; then values+=(--values deploy/lab/values-multus.yaml); fi
+if [[ $cni != lab-calico ]]; then values+=(--set "multus.multusCNI.defaultCniCRName=$cni"); fi
+quietly spiderlab helm upgrade spiderpool $chart --install --namespace $namespace "${values[@]}" \
   --set-string "spiderpoolAgent.podAnnotations.image=$content,spiderpoolController.podAnnotations.image=$content" \
   --wait --timeout 180s "$@"
-say "agents and controllers are ready"
+say "agents and controllers are ready, with $cni and $meta"
 
 # What a run of the lab's tests left that was cut off: a subnet would claim the pools below, and refuse their addresses.
 quietly spiderlab kubectl delete spidersubnets --selector spiderpool-test=true --wait=false

@@ -114,7 +114,9 @@ def _assert_network_status(story: Story, pod: Pod, layout: Layout) -> None:
         # The installation made a definition for the default network: then its name is
         # <namespace>/<name> (docs/reference/meta-plugin.md#network-status).
         assert entry["name"] == (
-            f"{story.namespace}/on-{underlay.master}" if underlay else "kube-system/k8s-pod-network"
+            f"{story.namespace}/on-{underlay.master}"
+            if underlay
+            else f"kube-system/{story.lab.default_network}"
         )
         uses = [text.partition("/")[0] for text in pod.inside.addresses()[nic]]
         assert sorted(entry["ips"]) == sorted(uses)

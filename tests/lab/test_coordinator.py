@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spiderlab import Lab
+from spiderlab.peers import Cni
 from tests.lab.inside import fetch
 from tests.lab.kube import Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS, pod_spec
@@ -117,16 +118,21 @@ def restarts(pod: Pod) -> int:
 
 
 def node_ips(lab: Lab) -> list[str]:
-    """Return node1's addresses on its three networks: underlays first."""
+    """Return node1's addresses, that on the first underlay in front."""
     found = json.loads(
         lab.node("node1").exec(["ip", "-4", "-j", "addr", "show", "scope", "global"]).stdout
     )
-    ips = {
-        link["ifname"]: link["addr_info"][0]["local"]
-        for link in found
-        if link["ifname"] in {"eth0", "ens192", "ens224"}
-    }
-    return [ips["ens192"], ips["ens224"], ips["eth0"]]
+    ips = {link["ifname"]: link["addr_info"][0]["local"] for link in found}
+    return [ips.pop("ens192"), *ips.values()]
+
+
+def default_gateway(lab: Lab) -> str:
+    """Return the gateway that the default network gives pods of node1."""
+    if lab.peers.cni is Cni.KUBE_ROUTER:
+        return str(
+            lab.node("node1").facts.pods[1]
+        )  # the bridge, which has the block's first address
+    return "169.254.1.1"
 
 
 def test_macvlan_pod(story: Story, lab: Lab) -> None:
@@ -150,16 +156,16 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     story.wait_running(plain)
     address = service(story, "plain")
     eth0, net1 = pod.address("eth0"), pod.address("net1")
-    near, far, outer = node_ips(lab)
+    nodes = node_ips(lab)
 
     mine = {f"999: from {net1} lookup 101", "1000: fwmark 0x1 lookup 100"}
     assert {"0: lookup local", *mine, "32766: lookup main", "32767: lookup default"} == lines(
         pod, "rule"
     )
     through = {
-        *(f"{ip} dev veth0 scope link src {eth0}" for ip in (near, far, outer)),
+        *(f"{ip} dev veth0 scope link src {eth0}" for ip in nodes),
         *(
-            f"{network} via {near} dev veth0 src {eth0}"
+            f"{network} via {nodes[0]} dev veth0 src {eth0}"
             for network in ("10.233.0.0/18", "10.233.64.0/18", "169.254.0.0/16")
         ),
     }
@@ -249,21 +255,20 @@ def test_multi_nic_pod(story: Story, lab: Lab) -> None:
     story.wait_running(plain)
     address = service(story, "plain")
     eth0, net1 = pod.address("eth0"), pod.address("net1")
-    near, far, outer = node_ips(lab)
+    nodes = node_ips(lab)
 
     assert {f"32764: from {eth0} lookup 100", f"32765: from {net1} lookup 101"} <= lines(
         pod, "rule"
     )
-    assert {"default via 169.254.1.1 dev eth0"} == lines(pod, "route", "show", "table", "100")
+    default = f"default via {default_gateway(lab)} dev eth0"
+    assert {default} == lines(pod, "route", "show", "table", "100")
     expected = {
         "default via 10.6.0.1 dev net1",
         f"10.6.0.0/16 dev net1 scope link src {net1}",
-        *(f"{ip} dev eth0 scope link src {eth0}" for ip in (near, far, outer)),
+        *(f"{ip} dev eth0 scope link src {eth0}" for ip in nodes),
     }
     assert expected == lines(pod, "route", "show", "table", "101")
-    assert ["default via 169.254.1.1 dev eth0"] == [
-        line for line in lines(pod, "route") if line.startswith("default")
-    ]
+    assert [default] == [line for line in lines(pod, "route") if line.startswith("default")]
 
     node = lab.node("node1")
     until(lambda: node.exec(fetch(net1)).stdout.strip() == "multi", "its own node reaches net1")

@@ -246,16 +246,16 @@ def test_wrong_networks(kube: Kube, spec: dict[str, Any], field: str) -> None:
     assert [field] == caught.value.fields
 
 
-def test_network_of_the_cluster_itself(kube: Kube) -> None:
+def test_network_of_the_cluster_itself(kube: Kube, lab: Lab) -> None:
     """
     The installation made a network that stands for the cluster's own CNI.
 
     Its definition means the node's file.
     """
-    found = kube.need("SpiderMultusConfig", "k8s-pod-network", "kube-system")
+    found = kube.need("SpiderMultusConfig", lab.default_network, "kube-system")
 
     assert ("custom", False) == (found["spec"]["cniType"], found["spec"]["enableCoordinator"])
-    assert "" == kube.need(DEFINITION, "k8s-pod-network", "kube-system")["spec"].get("config", "")
+    assert "" == kube.need(DEFINITION, lab.default_network, "kube-system")["spec"].get("config", "")
 
 
 def test_pools_of_the_pod_win(story: Story) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from spiderlab import paths
 from spiderlab.errors import LabError
-from spiderlab.topology import API_PORT, Topology
+from spiderlab.topology import API_PORT, Node, Topology
 
 
 class Api:
@@ -65,6 +65,16 @@ class Api:
         )
         if status >= 300:  # noqa: PLR2004
             raise LabError(f"{path}: {status}: {answer}")
+
+    def give_pod_blocks(self, node: Node, *, ipv6: bool) -> None:
+        """Write a node's pod blocks into its Node, as the controller manager does where it hands them out."""
+        blocks = [str(node.pods), *([str(node.pods6)] if ipv6 else [])]
+        spec = {"spec": {"podCIDR": blocks[0], "podCIDRs": blocks}}
+        status, answer = self.call(
+            "PATCH", f"/api/v1/nodes/{node.name}", spec, "application/merge-patch+json"
+        )
+        if status >= 300:  # noqa: PLR2004
+            raise LabError(f"pod blocks of {node.name}: {status}: {answer}")
 
     def ready_nodes(self) -> dict[str, bool]:
         """Every Node with whether it is Ready."""

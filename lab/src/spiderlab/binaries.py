@@ -15,13 +15,19 @@ from pathlib import Path
 from spiderlab import paths, toolchain
 from spiderlab.cachelock import alone
 from spiderlab.errors import LabError
+from spiderlab.peers import Cni, Meta, Peers
 from spiderlab.progress import Progress, Stage
 
 SOURCES = Path(__file__).resolve().parents[2] / "go"
 KUBERNETES = "v1.34.4"
 HELM = "v3.19.0"
+COREDNS = "v1.12.1"
+MULTUS_VERSION = "v4.2.3"
+KUBE_ROUTER_VERSION = "v2.1.0"
 _KUBE_VERSION = "k8s.io/component-base/version"
 _CNI_PLUGINS = "github.com/containernetworking/plugins/plugins"
+_KUBE_ROUTER = "github.com/cloudnativelabs/kube-router/v2"
+_MULTUS = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,29 @@ HELM_SET = BinarySet(
     ("helm.sh/helm/v3/cmd/helm",),
     (f"helm.sh/helm/v3/internal/version.version={HELM}",),
 )
-ALL = (KUBE, CNI, HELM_SET)
+DNS = BinarySet("coredns", f"CoreDNS {COREDNS}", ("spiderpool.lab/coredns/cmd/coredns",))
+MULTUS = BinarySet(
+    "multus",
+    f"Multus {MULTUS_VERSION}",
+    tuple(f"{_MULTUS}/{name}" for name in ("multus", "install_multus", "passthru-cni")),
+)
+KUBE_ROUTER = BinarySet(
+    "kube-router",
+    f"kube-router {KUBE_ROUTER_VERSION}",
+    (f"{_KUBE_ROUTER}/cmd/kube-router",),
+    (f"{_KUBE_ROUTER}/pkg/version.Version={KUBE_ROUTER_VERSION}",),
+)
+BASE = (KUBE, CNI, HELM_SET, DNS)
+"""What every lab runs."""
+PEERS = (MULTUS, KUBE_ROUTER)
+"""What a lab runs that was asked for it."""
+ALL = (*BASE, *PEERS)
+
+
+def sets_of(peers: Peers) -> tuple[BinarySet, ...]:
+    """The sets that a lab with these peers runs."""
+    chosen = ((MULTUS, peers.meta is Meta.MULTUS), (KUBE_ROUTER, peers.cni is Cni.KUBE_ROUTER))
+    return (*BASE, *(binaries for binaries, wanted in chosen if wanted))
 
 
 def folder(binaries: BinarySet) -> Path:
@@ -109,7 +137,8 @@ def program(name: str) -> Path:
         if name in binaries.programs:
             path = folder(binaries) / name
             if not path.exists():
-                raise LabError(f"{name} is not built yet; build it with: spiderlab binaries")
+                wanted = f"spiderlab binaries {binaries.name}"
+                raise LabError(f"{name} is not built yet; build it with: {wanted}")
             return path
     raise LabError(
         f"{name} is none of the lab's programs: {', '.join(p for b in ALL for p in b.programs)}"
@@ -117,12 +146,12 @@ def program(name: str) -> Path:
 
 
 def named(names: list[str]) -> list[BinarySet]:
-    """Return the sets of these names; all of them when there are none."""
+    """Return the sets of these names; those of every lab when there are none."""
     known = {binaries.name: binaries for binaries in ALL}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise LabError(f"there is no set {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names] or list(ALL)
+    return [known[name] for name in names] or list(BASE)
 
 
 def ensure(binaries: BinarySet, progress: Progress) -> None:

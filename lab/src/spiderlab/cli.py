@@ -15,6 +15,7 @@ from spiderlab import lab as story
 from spiderlab import state as memory
 from spiderlab.errors import LabError
 from spiderlab.lab import Lab
+from spiderlab.peers import QUICK, Cni, Meta, Peers
 from spiderlab.progress import Progress
 from spiderlab.topology import DEFAULT_NODES, ENS192, ENS224
 
@@ -45,9 +46,16 @@ def up(
     ] = ",".join(DEFAULT_NODES),
     *,
     ipv6: Annotated[bool, typer.Option(help="both address families, or IPv4 alone")] = True,
+    cni: Annotated[
+        Cni | None, typer.Option(help="the default network  [default: lab-calico]")
+    ] = None,
+    meta: Annotated[
+        Meta | None, typer.Option(help="who attaches further networks  [default: builtin]")
+    ] = None,
 ) -> None:
     """Start the lab and print the path of its kubeconfig."""
-    lab = Lab.up([name for name in nodes.split(",") if name], ipv6=ipv6)
+    peers = Peers(cni or QUICK.cni, meta or QUICK.meta) if cni or meta else None
+    lab = Lab.up([name for name in nodes.split(",") if name], ipv6=ipv6, peers=peers)
     print(lab.kubeconfig)
 
 
@@ -78,6 +86,7 @@ def status(
         )
     Console(width=max(120, Console().width)).print(table)
     dead = [name for name, started in lab.processes().items() if not started.alive]
+    print(f"peers: {lab.peers.cni} as the default network, {lab.peers.meta} as the meta plugin")
     print(f"API server: {lab.topology.api_server} ({'ready' if api_up else 'not ready'})")
     print(f"kubeconfig: {lab.kubeconfig}")
     print(f"not running: {', '.join(dead) or 'none'}")
@@ -93,6 +102,13 @@ def _addresses(lab: Lab) -> list[tuple[str, str, str, str]]:
         )
         for n in lab.nodes
     ]
+
+
+@app.command("peers")
+def peers_() -> None:
+    """Print the lab's default network and meta plugin, as scripts read them: `lab-calico builtin`."""
+    peers = Lab.attach().peers
+    print(peers.cni, peers.meta)
 
 
 @app.command()
@@ -139,13 +155,16 @@ def path(
 def binaries_(
     sets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[kube|cni|helm]...", help="only these, and no packages"),
+        typer.Argument(
+            metavar="SET...",
+            help="only these, and no packages: kube, cni, helm, coredns, multus, kube-router",
+        ),
     ] = None,
 ) -> None:
     """Install and build the programs that the lab needs, and start nothing."""
     progress = Progress()
     if not sets:
-        packages.ensure(progress)
+        packages.ensure(QUICK, progress)
     for binary_set in binaries.named(sets or []):
         binaries.ensure(binary_set, progress)
 

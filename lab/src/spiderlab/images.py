@@ -8,11 +8,12 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from spiderlab import packages
+from spiderlab import binaries, packages
 from spiderlab.nodeconfig import PAUSE_IMAGE
 from spiderlab.processes import enter, run
 
 BUSYBOX_IMAGE = "docker.io/library/busybox:1"
+MULTUS_IMAGE = f"ghcr.io/k8snetworkplumbingwg/multus-cni:{binaries.MULTUS_VERSION}"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """What images call this machine's processor."""
 
@@ -24,6 +25,20 @@ def make_busybox(target: Path) -> None:
     ).stdout.split()
     layer = render_layer(packages.BUSYBOX.read_bytes(), applets)
     write_archive(target, layer, [BUSYBOX_IMAGE, PAUSE_IMAGE], ["sleep", "infinity"])
+
+
+def make_multus(target: Path) -> None:
+    """Write a docker archive with Multus' programs, each where its own image has it."""
+    places = {
+        "multus": "usr/src/multus-cni/bin/multus",
+        "passthru-cni": "usr/src/multus-cni/bin/passthru",
+        "install_multus": "install_multus",
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as layer:
+        for name, place in places.items():
+            _add_file(layer, place, binaries.program(name).read_bytes(), 0o755)
+    write_archive(target, buffer.getvalue(), [MULTUS_IMAGE], ["/usr/src/multus-cni/bin/multus"])
 
 
 def render_layer(busybox: bytes, applets: list[str]) -> bytes:

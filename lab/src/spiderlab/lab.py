@@ -13,7 +13,9 @@ from spiderlab import (
     binaries,
     cgroups,
     controlplane,
+    dns,
     images,
+    kuberouter,
     machine,
     namespaces,
     nodeconfig,
@@ -28,6 +30,7 @@ from spiderlab import (
 )
 from spiderlab.api import Api
 from spiderlab.errors import LabError
+from spiderlab.peers import QUICK, Cni, Meta, Peers
 from spiderlab.progress import Progress
 from spiderlab.state import Phase, Started, State
 from spiderlab.topology import CLIENT, DEFAULT_NODES, ROUTER, SWITCH, Node, Topology, parse_topology
@@ -60,18 +63,35 @@ class Lab:
         names: Sequence[str] = DEFAULT_NODES,
         *,
         ipv6: bool = True,
+        peers: Peers | None = None,
         progress: Progress | None = None,
     ) -> "Lab":
-        """Start a lab; one that runs already is left as it is."""
+        """
+        Start a lab; one that runs already is left as it is.
+
+        Args:
+            names: the nodes; the first one has the control plane.
+            ipv6: both address families, or IPv4 alone.
+            peers: which default network and meta plugin; None: those of the lab that runs, the lab's own where none does.
+            progress: where to tell what goes on.
+
+        Raises:
+            LabError: a lab runs, with other peers than those asked for.
+        """
         progress = progress or Progress()
-        topology = parse_topology(names, ipv6=ipv6)
+        topology = parse_topology(names, ipv6=ipv6, peers=peers or QUICK)
         if runs():
+            running = memory.require()
+            if peers not in {None, running.peers}:
+                raise LabError(
+                    f"a lab runs already, with {running.peers}; end it first with: spiderlab down"
+                )
             progress.note(
-                f"the lab runs already, with {', '.join(memory.require().nodes)}; nothing is changed"
+                f"the lab runs already, with {', '.join(running.nodes)}; nothing is changed"
             )
             return cls(progress)
-        packages.ensure(progress)
-        for binary_set in binaries.ALL:
+        packages.ensure(topology.peers, progress)
+        for binary_set in binaries.sets_of(topology.peers):
             binaries.ensure(binary_set, progress)
         with memory.locked():
             if runs():
@@ -89,6 +109,16 @@ class Lab:
     def topology(self) -> Topology:
         """Names and addresses of everything."""
         return self._state.topology
+
+    @property
+    def peers(self) -> Peers:
+        """Its default network and meta plugin."""
+        return self._state.peers
+
+    @property
+    def default_network(self) -> str:
+        """The name of the default network's CNI configuration."""
+        return nodeconfig.network_name(self.peers)
 
     @property
     def kubeconfig(self) -> Path:
@@ -319,12 +349,18 @@ def _start(topology: Topology, progress: Progress) -> None:
     from spiderlab import pki  # noqa: PLC0415 (a quarter of a second that every other command saves)
 
     began = time.monotonic()
-    state = State([node.name for node in topology.nodes], topology.ipv6)
+    state = State([node.name for node in topology.nodes], topology.ipv6, topology.peers)
     machine.note(state)
     state.save()
     machine.make_folders(state)
     with progress.stage("certificates, images, network"):
-        _at_once([partial(pki.make_all, topology), _make_images, partial(_make_network, topology)])
+        _at_once(
+            [
+                partial(pki.make_all, topology),
+                partial(_make_images, topology.peers),
+                partial(_make_network, topology),
+            ]
+        )
         cgroups.make(topology.control_plane.name)
         for node in topology.nodes:
             nodes.lay_out(state, node)
@@ -342,9 +378,11 @@ def _start(topology: Topology, progress: Progress) -> None:
     progress.note(f"the lab is up after {time.monotonic() - began:.1f} s")
 
 
-def _make_images() -> None:
+def _make_images(peers: Peers) -> None:
     paths.IMAGES.mkdir(parents=True, exist_ok=True)
     images.make_busybox(paths.IMAGES / "busybox.tar")
+    if peers.meta is Meta.MULTUS:
+        images.make_multus(paths.IMAGES / "multus.tar")
 
 
 def _make_network(topology: Topology) -> None:
@@ -363,7 +401,7 @@ def _make_network(topology: Topology) -> None:
 
 def _start_runtime(state: State, node: Node) -> None:
     nodes.start_containerd(state, node)
-    nodes.load_busybox(state, node)
+    nodes.load_images(state, node)
 
 
 def _start_cluster(state: State) -> None:
@@ -375,8 +413,25 @@ def _start_cluster(state: State) -> None:
         "/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
         nodeconfig.render_kubeadm(topology),
     )
+    for path, thing in dns.objects(binaries.folder(binaries.DNS)):
+        api.apply(path, thing)
     api.wait_nodes([node.name for node in topology.nodes])
+    _start_networks(state, api)
     api.wait_service_account()
+
+
+def _start_networks(state: State, api: Api) -> None:
+    """Start the default network's own programs, where it has any, and wait until each node has routes to the others' pods."""
+    if state.peers.cni is not Cni.KUBE_ROUTER:
+        return
+    topology = state.topology
+    for path, thing in kuberouter.objects():
+        api.apply(path, thing)
+    for node in topology.nodes:
+        api.give_pod_blocks(node, ipv6=topology.ipv6)
+        nodes.start_network(state, node)
+    for node in topology.nodes:
+        nodes.wait_pod_routes(state, node)
 
 
 def _start_component(state: State, name: str) -> None:
@@ -407,6 +462,7 @@ def _start_again(state: State, node: Node) -> None:
         _start_control_plane(state)
     nodes.start_kubelet(state, node)
     nodes.start_kube_proxy(state, node)
+    nodes.start_network(state, node)
 
 
 def runs() -> bool:

@@ -1,5 +1,6 @@
 """Network namespaces of the lab: make, wire, remove."""
 
+import json
 import shlex
 import subprocess
 import time
@@ -38,6 +39,15 @@ def apply(wiring: Wiring) -> None:
     for program, rules in (("iptables", wiring.iptables), ("ip6tables", wiring.ip6tables)):
         for rule in rules:
             run(["ip", "netns", "exec", wiring.namespace, program, "-w", *shlex.split(rule)])
+
+
+def routes(namespace: str) -> set[str]:
+    """The destinations in a namespace's main tables, of both families, as `ip` writes them."""
+    printed = (
+        run(["ip", "-netns", namespace, "-json", family, "route", "show"])
+        for family in ("-4", "-6")
+    )
+    return {route["dst"] for text in printed for route in json.loads(text or "[]")}
 
 
 def _set(namespace: str, sysctls: dict[str, str]) -> None:

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spiderlab import cgroups, paths
+from spiderlab import cgroups, dns, kuberouter, paths
+from spiderlab.peers import Cni, Peers
 from spiderlab.topology import Node, Topology
 
 PAUSE_IMAGE = "registry.local/pause:1"
@@ -123,6 +124,8 @@ def render_kubelet(node: Node) -> dict[str, Any]:
         "kubeAPIBurst": 200,
         "eventRecordQPS": 50,
         "resolvConf": "",
+        "clusterDNS": [str(dns.ADDRESS)],
+        "clusterDomain": dns.DOMAIN,
         "oomScoreAdj": 0,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "enableServer": True,
@@ -172,6 +175,18 @@ def render_cni(topology: Topology, node: Node) -> dict[str, Any]:
     }
 
 
+def network_name(peers: Peers) -> str:
+    """Return the name of the default network."""
+    return kuberouter.CNI_NETWORK if peers.cni is Cni.KUBE_ROUTER else CNI_NETWORK
+
+
+def cni_file(topology: Topology, node: Node) -> tuple[str, dict[str, Any]]:
+    """Name and content of the default network's configuration."""
+    if topology.peers.cni is Cni.KUBE_ROUTER:
+        return kuberouter.CNI_FILE, kuberouter.render_cni()
+    return CNI_FILE, render_cni(topology, node)
+
+
 def render_kubeadm(topology: Topology) -> dict[str, Any]:
     """The ConfigMap that kubeadm leaves in a cluster, as far as others read it."""
     configuration = "\n".join([
@@ -181,7 +196,7 @@ def render_kubeadm(topology: Topology) -> dict[str, Any]:
         "kind: ClusterConfiguration",
         "kubernetesVersion: v1.34.4",
         "networking:",
-        "  dnsDomain: cluster.local",
+        f"  dnsDomain: {dns.DOMAIN}",
         f"  podSubnet: {topology.pod_networks}",
         f"  serviceSubnet: {topology.service_networks}",
         "",
@@ -217,4 +232,5 @@ def write_all(topology: Topology, node: Node) -> None:
     (disk / "containerd.toml").write_text(render_containerd())
     (disk / "kubelet.json").write_text(json.dumps(render_kubelet(node), indent=1))
     (disk / "kube-proxy.json").write_text(json.dumps(render_kube_proxy(topology, node), indent=1))
-    (disk / "cni-config" / CNI_FILE).write_text(json.dumps(render_cni(topology, node), indent=1))
+    name, network = cni_file(topology, node)
+    (disk / "cni-config" / name).write_text(json.dumps(network, indent=1))

@@ -9,8 +9,18 @@ import threading
 import time
 from pathlib import Path
 
-from spiderlab import binaries, cgroups, images, namespaces, nodeconfig, paths, processes
+from spiderlab import (
+    binaries,
+    cgroups,
+    images,
+    kuberouter,
+    namespaces,
+    nodeconfig,
+    paths,
+    processes,
+)
 from spiderlab.errors import LabError
+from spiderlab.peers import Cni
 from spiderlab.state import Started, State
 from spiderlab.topology import Node
 from spiderlab.wiring import plan_node, plan_node_ports
@@ -94,6 +104,33 @@ def start_kube_proxy(state: State, node: Node) -> None:
     )
 
 
+def start_network(state: State, node: Node) -> None:
+    """Start the default network's own program, where it has one."""
+    if state.peers.cni is Cni.KUBE_ROUTER:
+        command = kuberouter.command(state.topology, node.name, binaries.program("kube-router"))
+        _start(state, node, f"kube-router-{node.name}", command)
+
+
+def wait_pod_routes(state: State, node: Node, *, wait_s: float = 20) -> None:
+    """Wait until a node has routes to the pods of all other nodes."""
+    topology, name = state.topology, f"kube-router-{node.name}"
+    others = [other for other in topology.nodes if other != node]
+    wanted = {
+        str(block)
+        for other in others
+        for block in ((other.pods, other.pods6) if topology.ipv6 else (other.pods,))
+    }
+    deadline = time.monotonic() + wait_s
+    while late := wanted - namespaces.routes(node.namespace):
+        if not state.processes[name].alive:
+            raise LabError(f"{name} ended; its last words: {processes.last_words(name)}")
+        if time.monotonic() > deadline:
+            raise LabError(
+                f"{node.name} has no route to {', '.join(sorted(late))} after {wait_s:.0f} s"
+            )
+        time.sleep(0.2)
+
+
 def _start(state: State, node: Node, name: str, command: list[str | Path]) -> None:
     remember(
         state, name, processes.start(name, command, group=node.name, init=init_of(state, node))
@@ -122,9 +159,10 @@ def remember(state: State, name: str, started: Started) -> None:
         state.save()
 
 
-def load_busybox(state: State, node: Node) -> None:
-    """Import the image that pods and sandboxes run."""
-    images.load(init_of(state, node), paths.IMAGES / "busybox.tar")
+def load_images(state: State, node: Node) -> None:
+    """Import the image that pods and sandboxes run, and those of the lab's peers."""
+    for archive in sorted(paths.IMAGES.glob("*.tar")):
+        images.load(init_of(state, node), archive)
 
 
 def _wait_for(path: Path, started: Started, what: str, log: str, wait_s: float = 30) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spiderlab.errors import LabError
+from spiderlab.peers import Peers
 from spiderlab.progress import Progress
 
 PACKAGE_OF = {
@@ -33,9 +34,10 @@ NO_SERVICES = (
 )
 
 
-def missing() -> list[str]:
+def missing(peers: Peers) -> list[str]:
     """Packages to install."""
-    names = {package for program, package in PACKAGE_OF.items() if shutil.which(program) is None}
+    wanted = PACKAGE_OF | peers.packages
+    names = {package for program, package in wanted.items() if shutil.which(program) is None}
     if not is_static_busybox(BUSYBOX):
         names.add("busybox-static")
     return sorted(names)
@@ -61,9 +63,9 @@ def is_static_busybox(path: Path) -> bool:
     return ELF_INTERPRETER not in kinds
 
 
-def ensure(progress: Progress) -> None:
+def ensure(peers: Peers, progress: Progress) -> None:
     """Install what is missing."""
-    names = missing()
+    names = missing(peers)
     if not names:
         return
     if shutil.which("apt-get") is None:

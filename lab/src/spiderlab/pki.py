@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from spiderlab import paths
+from spiderlab import kuberouter, paths
 from spiderlab.topology import SERVICE_NETWORK, SERVICE_NETWORK6, Topology
 
 VALID_FOR = dt.timedelta(days=365)
@@ -164,6 +164,7 @@ def make_all(topology: Topology) -> None:
         "kube-controller-manager": ("system:kube-controller-manager", ""),
         "kube-scheduler": ("system:kube-scheduler", ""),
         "kube-proxy": ("system:kube-proxy", ""),
+        kuberouter.USER: (kuberouter.USER, ""),
         **{
             f"kubelet-{node.name}": (f"system:node:{node.name}", "system:nodes")
             for node in topology.nodes

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from spiderlab import paths
 from spiderlab.errors import LabError
+from spiderlab.peers import QUICK, Cni, Meta, Peers
 from spiderlab.topology import Topology, parse_topology
 
 
@@ -57,6 +58,7 @@ class State:
 
     nodes: list[str]
     ipv6: bool
+    peers: Peers = QUICK
     phase: Phase = Phase.STARTING
     processes: dict[str, Started] = field(default_factory=dict)
     """By name: `node1` for a node's first process, `kubelet-node1`, `etcd`, …"""
@@ -70,7 +72,7 @@ class State:
     @property
     def topology(self) -> Topology:
         """What was asked for."""
-        return parse_topology(self.nodes, ipv6=self.ipv6)
+        return parse_topology(self.nodes, ipv6=self.ipv6, peers=self.peers)
 
     def save(self) -> None:
         """Write the file in one step."""
@@ -87,6 +89,7 @@ def load() -> State | None:
     except FileNotFoundError:
         return None
     raw["phase"] = Phase(raw["phase"])
+    raw["peers"] = Peers(Cni(raw["peers"]["cni"]), Meta(raw["peers"]["meta"]))
     raw["processes"] = {name: Started(**started) for name, started in raw["processes"].items()}
     return State(**raw)
 

@@ -26,6 +26,7 @@ from ipaddress import (
 )
 
 from spiderlab.errors import LabError
+from spiderlab.peers import QUICK, Peers
 
 SWITCH, ROUTER, CLIENT = "sl-switch", "sl-router", "sl-client"
 HOST_LINK = "sl-uplink"
@@ -148,6 +149,7 @@ class Topology:
 
     nodes: tuple[Node, ...]
     ipv6: bool = True
+    peers: Peers = QUICK
 
     @cached_property
     def control_plane(self) -> Node:
@@ -188,7 +190,7 @@ class Topology:
         )
 
 
-def parse_topology(names: Sequence[str], *, ipv6: bool = True) -> Topology:
+def parse_topology(names: Sequence[str], *, ipv6: bool = True, peers: Peers = QUICK) -> Topology:
     """Check the nodes' names and number them."""
     if not names:
         raise LabError("no node named: give at least one, such as --nodes node1")
@@ -207,4 +209,4 @@ def parse_topology(names: Sequence[str], *, ipv6: bool = True) -> Topology:
             raise LabError(
                 f"node name {name!r} is the name of one of the lab's own network namespaces; choose another"
             )
-    return Topology(tuple(Node(name, index) for index, name in enumerate(names)), ipv6)
+    return Topology(tuple(Node(name, index) for index, name in enumerate(names)), ipv6, peers)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spiderlab.peers import Cni
 from spiderlab.topology import (
     CLIENT,
     CLIENT_ADDRESS,
@@ -113,7 +114,11 @@ def plan_client(topology: Topology) -> Wiring:
 
 
 def plan_node(topology: Topology, node: Node) -> Wiring:
-    """NICs, addresses, routes to the other nodes' pods, masquerade for pods that talk to anything else."""
+    """
+    NICs and addresses; with the lab's own default network also routes to the other nodes' pods, and masquerade.
+
+    Another default network makes both by itself.
+    """
     batch = ["link set lo up"]
     for segment in SEGMENTS:
         link = f"link add {segment.name} address {segment.mac(node.index)}"
@@ -122,7 +127,9 @@ def plan_node(topology: Topology, node: Node) -> Wiring:
         if topology.ipv6:
             batch.append(f"addr add {segment.address6(node.index)} dev {segment.name} nodad")
         batch.append(f"link set {segment.name} up")
-    batch += _node_routes(topology, node)
+    own_network = topology.peers.cni is Cni.LAB_CALICO
+    batch += _default_routes(topology)
+    batch += _pod_routes(topology, node) if own_network else ()
     masquerade = (
         "-t nat -A POSTROUTING -s {0} ! -d {0} -m comment --comment lab-nat-outgoing -j MASQUERADE"
     )
@@ -130,16 +137,20 @@ def plan_node(topology: Topology, node: Node) -> Wiring:
         node.namespace,
         {**FORWARDING, **_ipv6_settings(topology), "net.ipv4.conf.all.arp_notify": "1"},
         tuple(batch),
-        iptables=(masquerade.format(POD_NETWORK),),
-        ip6tables=(masquerade.format(POD_NETWORK6),) if topology.ipv6 else (),
+        iptables=(masquerade.format(POD_NETWORK),) if own_network else (),
+        ip6tables=(masquerade.format(POD_NETWORK6),) if own_network and topology.ipv6 else (),
     )
 
 
-def _node_routes(topology: Topology, node: Node) -> Iterator[str]:
+def _default_routes(topology: Topology) -> Iterator[str]:
     yield f"route add default via {NODE_NETWORK.gateway.ip} dev eth0"
-    yield f"route add blackhole {node.pods}"
     if topology.ipv6:
         yield f"route add default via {NODE_NETWORK.gateway6.ip} dev eth0"
+
+
+def _pod_routes(topology: Topology, node: Node) -> Iterator[str]:
+    yield f"route add blackhole {node.pods}"
+    if topology.ipv6:
         yield f"route add blackhole {node.pods6}"
     for other in topology.nodes:
         if other != node:
