@@ -38,7 +38,9 @@ fi
 read -r cni meta < <(spiderlab peers)
 values=(--values deploy/lab/values.yaml --set "ipam.enableIPv6=$ipv6")
 if [[ $meta == multus ]]; then values+=(--values deploy/lab/values-multus.yaml); fi
-if [[ $cni != lab-calico ]]; then values+=(--set "multus.multusCNI.defaultCniCRName=$cni"); fi
+if [[ $cni == kube-router ]]; then # `auto` knows the pod networks of Calico, Cilium and Flannel alone
+  values+=(--set "multus.multusCNI.defaultCniCRName=$cni,coordinator.podCIDRType=cluster")
+fi
 quietly spiderlab helm upgrade spiderpool $chart --install --namespace $namespace "${values[@]}" \
   --set-string "spiderpoolAgent.podAnnotations.image=$content,spiderpoolController.podAnnotations.image=$content" \
   --wait --timeout 180s "$@"
