@@ -232,6 +232,24 @@ def test_pods_and_services_are_reached_across_nodes(lab: Lab) -> None:
     until(lambda: "response:200" in lab.kubectl("logs", "b"), "the server's log shows the requests")
 
 
+def test_pods_find_services_by_name(lab: Lab) -> None:
+    """The cluster's DNS gives a Service's addresses, whole name or short, and nothing for a stranger's."""
+    run_pods(lab, "a", "b")
+    lab.kubectl("apply", "--filename=-", text=SERVICE)
+    service = json.loads(lab.kubectl("get", "service", "web", "--output=json"))["spec"][
+        "clusterIPs"
+    ]
+    ask = ("exec", "a", "--", "nslookup")
+
+    until(lambda: fetch_from_pod(lab, "a", "http://web/") in {"a", "b"}, "a page by the short name")
+    answer = lab.kubectl(*ask, "web.default.svc.cluster.local")
+
+    found = [line.split()[-1] for line in answer.splitlines() if line.startswith("Address: ")]
+    assert sorted(service) == sorted(found)
+    with pytest.raises(LabError, match="SERVFAIL"):
+        lab.kubectl(*ask, "www.example.com.")
+
+
 def test_default_network_is_as_un_encapsulated_calico(lab: Lab) -> None:
     """A pod has a /32, the gateway that proxy ARP answers for, a host end without an address and one host route."""
     run_pods(lab, "a")
