@@ -36,9 +36,9 @@ def test_a_program_that_is_not_built_tells_how_to_build_it(monkeypatch: pytest.M
     monkeypatch.setenv("CACHE", "/nonexistent")
     monkeypatch.delenv("KUBE_BIN_DIR", raising=False)
 
-    with pytest.raises(binaries.LabError, match=r"spiderlab binaries --peers$"):
+    with pytest.raises(binaries.LabError, match=r"spiderlab binaries multus$"):
         binaries.program("multus")
-    with pytest.raises(binaries.LabError, match=r"spiderlab binaries$"):
+    with pytest.raises(binaries.LabError, match=r"spiderlab binaries coredns$"):
         binaries.program("coredns")
 
 
