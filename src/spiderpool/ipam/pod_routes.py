@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -119,6 +120,7 @@ def _destination(route: Route) -> IPNetwork | str:
     return _destination_of(route.dst)
 
 
+@lru_cache(maxsize=1024)  # a pool's routes are read with each of its addresses
 def _destination_of(text: str) -> IPNetwork | str:
     """Read a destination; what cannot be read stands for itself."""
     try:

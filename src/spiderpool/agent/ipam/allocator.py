@@ -193,6 +193,8 @@ class Allocator:
 
     def _tell_left_out(self, plan: AllocationPlan, records: Iterable[SpiderIP]) -> None:
         """Tell the user which custom routes the pod does not get."""
+        if not plan.routes:
+            return
         networks = [network_of(record.spec) for record in records]
         routes = left_out(plan, networks)
         if routes:
@@ -276,20 +278,20 @@ class Allocator:
         def build(pool: Pool, ip: IPAddress) -> SpiderIP:
             return claim_record(pool, ip, key, plan.facts, nic_request, plan.request, routes(pool))
 
-        next_hops = _next_hops(plan.routes, selection.family)
+        def reserved_of(facts: Facts) -> AddressSet:
+            reserved = facts.reserved_of(selection.family)
+            # Most pods have no custom routes, and the union costs as much as the cluster reserves.
+            return reserved | _next_hops(plan.routes, selection.family) if plan.routes else reserved
 
         def renew(address_request: AddressRequest) -> AddressRequest:
             facts = replace(plan.facts, pools=self._source.pools, reserved=self._source.reserved)
             chosen = select_pools(nic_request, selection.family, facts)
-            return replace(
-                address_request,
-                selection=chosen,
-                reserved=facts.reserved_of(selection.family) | next_hops,
-            )
+            return replace(address_request, selection=chosen, reserved=reserved_of(facts))
 
         resting = tuple(record for record in plan.resting if ClaimKey.of_record(record) == key)
-        reserved = plan.facts.reserved_of(selection.family) | next_hops
-        return AddressRequest(key, plan.uid, selection, reserved, build, renew, resting)
+        return AddressRequest(
+            key, plan.uid, selection, reserved_of(plan.facts), build, renew, resting
+        )
 
     async def _require_all(self, plan: AllocationPlan, made: Iterable[SpiderIP | None]) -> None:
         """Raise the one error that tells of all selections that gave nothing."""
@@ -465,7 +467,7 @@ def left_out(plan: AllocationPlan, networks: Sequence[IPNetwork]) -> tuple[Route
         "eth0",
         *(nic_name(plan.facts.networks, index) for index in range(1, len(plan.facts.networks) + 1)),
     ]
-    if plan.request.nic == nics[-1]:
+    if not unmatched or plan.request.nic == nics[-1]:
         return unmatched
     return attach_routes([pool.subnet for pool in plan.facts.pools.values()], unmatched).unmatched
 
