@@ -22,11 +22,10 @@ from typing import Any
 
 from bench.idle import idle, late_ms
 from bench.load import percentile
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.coordinator import mangle
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
-from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.main import TURN_S
+from spiderpool.agent.node.caller import Peer, PodCall
 from spiderpool.cni.request import Call, CniRequest, parse_call
 from spiderpool.kernel import programs, rtnetlink
 from spiderpool.kernel.namespaces import Namespaces

@@ -35,8 +35,8 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
+from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.settings import read_settings
-from spiderpool.controller.subnets.lookup import SubnetLookup
 from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, Question
 from spiderpool.errors import AlreadyExists

@@ -32,11 +32,11 @@ from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.concurrency.supervisor import Supervisor
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
-from spiderpool.agent.coordinator.detection import Detector
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.agent.ipam.allocator import WAIT_S, Allocator
-from spiderpool.agent.ipam.facts import FactSource, Informers
+from spiderpool.agent.ipam.detection import Detector
+from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.ipam.plugin import IpamPlugin
 from spiderpool.agent.ipam.pod_events import COMPONENT, Reports
@@ -53,6 +53,7 @@ from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.handover import Handover
+from spiderpool.agent.records.informers import Informers
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.agent.settings import Settings
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -81,6 +82,7 @@ class App:
     claims: Claims
     watches: CoolingWatches
     ipam: Ipam
+    configs: CoordinatorConfigs
     meta: MetaPlugin
     detector: Detector
     coordinator: CoordinatorPlugin
@@ -177,7 +179,6 @@ def build(
         pod_locks=pod_locks,
         metrics=metrics,
         reports=reports,
-        configs=configs,
         release_conflict_ips=settings.release_conflict_ips,
     )
     look = look or (lambda: in_use(runtime_uids(informers.pods)))
@@ -215,6 +216,7 @@ def build(
         claims=claims,
         watches=watches,
         ipam=ipam,
+        configs=configs,
         meta=MetaPlugin(cluster, recorder),
         detector=Detector(deletions),
         coordinator=CoordinatorPlugin(configs, counted=metrics.coordinator_call),
@@ -259,7 +261,10 @@ async def serving(app: App) -> AsyncIterator[None]:
             IFACER: Ifacer(),
         }
         await _open(
-            stack, listen_on_socket(dispatcher(socket_routes(app.ipam, plugins)), app.socket)
+            stack,
+            listen_on_socket(
+                dispatcher(socket_routes(app.ipam, plugins, app.configs.serve)), app.socket
+            ),
         )
         # Before the socket closes: ADDs that run take back what they made, and tell their callers.
         stack.push_async_callback(app.ipam.pod_locks.settle)

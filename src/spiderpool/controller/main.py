@@ -34,8 +34,8 @@ from spiderpool.controller.runtime.listener import (
     follow_certificate,
     server_context,
 )
+from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.settings import Settings, read_settings
-from spiderpool.controller.subnets.lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pod_injector import PodInjector

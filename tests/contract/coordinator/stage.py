@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
-from spiderpool.agent.ipam.facts import PodCall
+from spiderpool.agent.node.caller import PodCall
 from spiderpool.cni.request import Call, CniRequest, parse_call
 from tests.contract.meta.node import Node, PodNetns, node, pod_netns, sh
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.api.peer import Peer
+from spiderpool.agent.node.caller import Peer
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
 from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel import rtnetlink_objects

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.multus.plugin import MetaPlugin
+from spiderpool.agent.node.caller import Peer
 from spiderpool.api.kubernetes.core import (
     NetworkAttachmentDefinition,
     NetworkAttachmentDefinitionSpec,

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from spiderpool.agent.app import App, build, informed, serving
 from spiderpool.agent.concurrency.retry import RetryPolicy
-from spiderpool.agent.ipam.facts import PodCall
 from spiderpool.agent.metrics import Metrics
+from spiderpool.agent.node.caller import PodCall
 from spiderpool.agent.settings import read_settings
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.ippool import SpiderIPPool

@@ -15,9 +15,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.api.server import serve_cni
 from spiderpool.agent.ipam.plugin import IpamPlugin
+from spiderpool.agent.node.caller import Peer
 from spiderpool.api.crd.group import (
     ANNO_IP,
     ANNO_IPPOOL,

@@ -17,13 +17,14 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from spiderpool.agent.api.peer import Peer, read_peer
+from spiderpool.agent.node.caller import Peer, read_peer
 from spiderpool.api.agent.socket import (
     CoordinatorConfigArgs,
     FrameworkError,
     IpamAddArgs,
     IpamBatchDelArgs,
     IpamDelArgs,
+    ReleaseForbidden,
     WorkloadEndpoint,
     read_body,
     read_query,
@@ -33,8 +34,6 @@ from spiderpool.cni.result import render_error
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, Unsupported
 
 SOCKET_MODE: Final = 0o600  # the executable runs as root; nobody else may take addresses
-STATELESS_FORBIDDEN: Final = 521
-STATIC_FORBIDDEN: Final = 522
 
 # Operations of the other listener, by (method, path): the original's schema names them and answers
 # 501.
@@ -48,21 +47,6 @@ ELSEWHERE: Final = (
 DESCRIPTIONS: Final = frozenset({"/swagger.json", "/v1/docs"})
 
 log = structlog.get_logger(__name__)
-
-
-class ReleaseForbidden(SpiderpoolError):
-    """A conflict clean-up that the configuration or the pod's kind forbids."""
-
-    def __init__(self, message: str, status: int) -> None:
-        """
-        Keep the answer's HTTP status.
-
-        Args:
-            message: the sentence.
-            status: 521 for stateless pods, 522 for static ones.
-        """
-        super().__init__(message)
-        self.status = status
 
 
 Plugin = Callable[[Call, Peer], Awaitable[str]]
@@ -96,10 +80,6 @@ class Operations(Protocol):
         """Tell what a pod holds. Raises `NotFound`."""
         ...
 
-    async def coordinator_config(self, args: CoordinatorConfigArgs) -> msgspec.Struct:
-        """Tell the cluster's coordinator settings for a pod."""
-        ...
-
 
 class Answer(msgspec.Struct, frozen=True, rename="camel"):
     """What our executable gets: its exit code and what it prints."""
@@ -112,7 +92,13 @@ Handle = Callable[[web.BaseRequest], Awaitable[web.Response]]
 Routes = Mapping[str, Mapping[str, Handle]]
 
 
-def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Routes:
+CoordinatorConfig = Callable[[CoordinatorConfigArgs], Awaitable[msgspec.Struct]]
+"""Tells the cluster's coordinator settings for a pod."""
+
+
+def socket_routes(
+    operations: Operations, plugins: Mapping[str, Plugin], config: CoordinatorConfig
+) -> Routes:
     """Join paths and methods with operations."""
 
     async def healthy(_: web.BaseRequest) -> web.Response:
@@ -142,7 +128,7 @@ def socket_routes(operations: Operations, plugins: Mapping[str, Plugin]) -> Rout
 
     async def coordinator_config(request: web.BaseRequest) -> web.Response:
         args = read_body(CoordinatorConfigArgs, request.content_type, await request.read())
-        return json_response(200, await operations.coordinator_config(args))
+        return json_response(200, await config(args))
 
     async def cni(request: web.BaseRequest) -> web.Response:
         body = await request.read()

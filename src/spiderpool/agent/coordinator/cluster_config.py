@@ -11,7 +11,10 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.agent.ipam.facts import FactSource, Informers, PodCall
+from spiderpool.agent.ipam.facts import FactSource
+from spiderpool.agent.node.caller import PodCall, pod_call
+from spiderpool.agent.records.informers import Informers
+from spiderpool.api.agent.socket import CoordinatorConfigArgs
 from spiderpool.api.crd.coordinator import PHASE_SYNCED, SpiderCoordinator
 from spiderpool.api.crd.group import ANNO_DEFAULT_ROUTE_NIC
 from spiderpool.api.crd.ippool import Route
@@ -45,6 +48,10 @@ class CoordinatorConfigs:
 
     informers: Informers
     source: FactSource
+
+    async def serve(self, args: CoordinatorConfigArgs) -> CoordinatorConfig:
+        """Serve `GET /v1/coordinator/config`."""
+        return await self.config_of(pod_call(args.pod_namespace, args.pod_name))
 
     async def config_of(self, call: PodCall) -> CoordinatorConfig:
         """

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.node.caller import Peer
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, render
 from spiderpool.datapath.ifacer import (

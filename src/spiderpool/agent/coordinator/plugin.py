@@ -19,13 +19,10 @@ from typing import Any, Final, Protocol, TypeVar
 import structlog
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.coordinator.mangle import MangleRules
-from spiderpool.agent.ipam.facts import PodCall
-from spiderpool.agent.ipam.plugin import read_pod
-from spiderpool.agent.node.caller import host_of
+from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, parse_result, render

@@ -7,105 +7,25 @@ that one ADD decides by.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.api.crd.coordinator import SpiderCoordinator
-from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.agent.node.caller import PodCall
+from spiderpool.agent.records.informers import BY_APPLICATION, Informers
 from spiderpool.api.crd.ippool import SpiderIPPool
-from spiderpool.api.crd.reservedip import SpiderReservedIP
-from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
-from spiderpool.errors import NotFound, SpiderpoolError, TryAgain
+from spiderpool.errors import NotFound, TryAgain
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.fact_reader import FactReader, Installed, PoolFacts, gather_facts
-from spiderpool.kube.informer import Informer
 from spiderpool.kube.reserved import ReservedAddresses
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
-from spiderpool.model.labels import label_value
 from spiderpool.model.pod import is_mirror
 from spiderpool.model.pool import Pool, application_of
-
-BY_UID = "uid"
-BY_POD = "pod"
-BY_APPLICATION = "application"
-
-
-@dataclass(frozen=True, slots=True)
-class PodCall:
-    """Which pod a CNI call is about; `uid` is empty when the runtime does not tell."""
-
-    namespace: str
-    name: str
-    uid: str
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """(namespace, name)."""
-        return (self.namespace, self.name)
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-class Informers:
-    """All watches of one agent."""
-
-    def __init__(self, cluster: Cluster, node: str) -> None:
-        """
-        Prepare the watches.
-
-        Args:
-            cluster: the door to the API.
-            node: name of this agent's node.
-        """
-        self.pools = Informer(cluster, SpiderIPPool)
-        self.reserved = Informer(cluster, SpiderReservedIP)
-        self.namespaces = Informer(cluster, Namespace)
-        self.node = Informer(cluster, Node, fields=f"metadata.name={node}")
-        self.pods = Informer(cluster, Pod, fields=f"spec.nodeName={node}")
-        # Consistent: a record that a former agent of this node made must be there before the first
-        # ADD.
-        self.records = Informer(
-            cluster, SpiderIP, labels=f"{LABEL_NODE}={label_value(node)}", consistent=True
-        )
-        self.records.index(BY_UID, lambda record: record.spec.holder.uid)
-        self.records.index(
-            BY_POD, lambda record: (record.spec.holder.namespace, record.spec.holder.name)
-        )
-        # Addresses do not need it: nothing but the coordinator waits for it.
-        self.coordinators = Informer(cluster, SpiderCoordinator)
-
-    @property
-    def all(self) -> tuple[Informer[Any], ...]:
-        """Every mirror that addresses need."""
-        return (self.pools, self.reserved, self.namespaces, self.node, self.pods, self.records)
-
-    async def start(self) -> None:
-        """Begin to watch."""
-        for informer in (*self.all, self.coordinators):
-            await informer.start()
-
-    async def synced(self) -> None:
-        """Wait until every first list that addresses need is complete."""
-        await asyncio.gather(*(informer.synced() for informer in self.all))
-
-    async def stop(self) -> None:
-        """End all watches."""
-        await asyncio.gather(*(informer.stop() for informer in (*self.all, self.coordinators)))
-
-    @property
-    def trouble(self) -> SpiderpoolError | None:
-        """What keeps a mirror from being up to date now."""
-        return next(
-            (informer.trouble for informer in self.all if informer.trouble is not None), None
-        )
 
 
 class PoolViews:

@@ -18,27 +18,29 @@ from itertools import groupby
 import msgspec
 
 from spiderpool.addressing.ranges import parse_address, record_name
-from spiderpool.agent.api.server import STATELESS_FORBIDDEN, STATIC_FORBIDDEN, ReleaseForbidden
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
-from spiderpool.agent.coordinator.detection import ATTEMPTS, InUse
 from spiderpool.agent.ipam.allocator import Allocator, Granted, Verify
-from spiderpool.agent.ipam.facts import BY_POD, BY_UID, FactSource, Informers, PodCall
+from spiderpool.agent.ipam.detection import ATTEMPTS, InUse
+from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.ipam.pod_events import Reports
 from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics
+from spiderpool.agent.node.caller import PodCall, pod_call
+from spiderpool.agent.records.informers import BY_POD, BY_UID, Informers
 from spiderpool.api.agent.socket import (
-    CoordinatorConfigArgs,
+    STATELESS_FORBIDDEN,
+    STATIC_FORBIDDEN,
     EndpointInterface,
     EndpointRoute,
     IpamAddArgs,
     IpamBatchDelArgs,
     IpamDelArgs,
+    ReleaseForbidden,
     WorkloadEndpoint,
 )
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.errors import Exhausted, InvalidRequest, NotAvailable, NotFound, SpiderpoolError
+from spiderpool.errors import Exhausted, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.response import render_answer, sorted_records
 from spiderpool.kube.cluster import Cluster, if_exists
@@ -57,7 +59,6 @@ class Ipam:
     pod_locks: KeyedLock
     metrics: Metrics
     reports: Reports
-    configs: CoordinatorConfigs
     release_conflict_ips: bool
 
     async def lease(self, call: PodCall, request: Request, verify: Verify | None = None) -> Granted:
@@ -168,10 +169,6 @@ class Ipam:
             raise NotFound(f"pod {call} holds no address")
         return render_workload_endpoint(call, records)
 
-    async def coordinator_config(self, args: CoordinatorConfigArgs) -> msgspec.Struct:
-        """Serve `GET /v1/coordinator/config`."""
-        return await self.configs.config_of(pod_call(args.pod_namespace, args.pod_name))
-
     async def _held_elsewhere(self, call: PodCall) -> tuple[SpiderIP, ...]:
         """
         Find the records of a pod of another node.
@@ -227,15 +224,6 @@ def call_of(args: IpamAddArgs | IpamDelArgs | IpamBatchDelArgs) -> PodCall:
     The wire allows empty texts where the API server has no object without a name.
     """
     return pod_call(args.pod_namespace, args.pod_name, args.pod_uid)
-
-
-def pod_call(namespace: str | None, name: str | None, uid: str | None = None) -> PodCall:
-    """Name a pod; raises `InvalidRequest` where that is no name."""
-    if not (namespace and name):
-        raise InvalidRequest(
-            f'wrong input: podNamespace is "{namespace}" and podName is "{name}"; name a pod'
-        )
-    return PodCall(namespace, name, uid or "")
 
 
 def render_workload_endpoint(call: PodCall, records: tuple[SpiderIP, ...]) -> WorkloadEndpoint:

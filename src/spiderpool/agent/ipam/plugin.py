@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from spiderpool.agent.api.peer import Peer
-from spiderpool.agent.coordinator.detection import Detector
-from spiderpool.agent.ipam.facts import PodCall
+from spiderpool.agent.ipam.detection import Detector
 from spiderpool.agent.ipam.operations import Ipam
-from spiderpool.agent.node.caller import host_of
+from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Ip, Result, Route, parse_result, render
 from spiderpool.cni.valid_attachments import Attachment, valid_attachments
-from spiderpool.errors import BadEnvironment, CheckFailed, NoPool, Unsupported
+from spiderpool.errors import CheckFailed, NoPool, Unsupported
 from spiderpool.ipam.pod_routes import answered_routes
 from spiderpool.networks.ipam_request import read_ipam_request
 
@@ -78,15 +76,6 @@ class IpamPlugin:
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
-
-
-def read_pod(call: Call) -> PodCall:
-    """Return the pod that a call is about."""
-    if not call.args.namespace or not call.args.name:
-        raise BadEnvironment(
-            "CNI_ARGS has no K8S_POD_NAMESPACE or no K8S_POD_NAME; spiderpool gives addresses to pods of Kubernetes only"
-        )
-    return PodCall(call.args.namespace, call.args.name, call.args.uid)
 
 
 def to_result(records: Iterable[SpiderIP], ifname: str) -> Result:

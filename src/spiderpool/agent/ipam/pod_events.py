@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.agent.ipam.facts import PodCall
+from spiderpool.agent.node.caller import PodCall
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import (
     AddressHeld,

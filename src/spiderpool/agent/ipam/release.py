@@ -14,9 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from spiderpool.agent.ipam.facts import BY_POD, BY_UID, Informers, PodCall
+from spiderpool.agent.node.caller import PodCall
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.deletions import Deletions
+from spiderpool.agent.records.informers import BY_POD, BY_UID, Informers
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import NotFound

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.multus.attachment import READY_S, Attachment
 from spiderpool.agent.multus.pod_networks import Reports
-from spiderpool.agent.node.caller import host_of
+from spiderpool.agent.node.caller import Peer, host_of
 from spiderpool.cni.request import Call, parse_args
 from spiderpool.cni.valid_attachments import Attachment as Living
 from spiderpool.cni.valid_attachments import valid_attachments

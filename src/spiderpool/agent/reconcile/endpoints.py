@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from spiderpool.agent.ipam.facts import BY_POD, Informers
+from spiderpool.agent.records.informers import BY_POD, Informers
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import SpiderIP

@@ -17,8 +17,8 @@ from typing import Final
 import structlog
 
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.ipam.facts import BY_UID, Informers
 from spiderpool.agent.records.deletions import Deletions
+from spiderpool.agent.records.informers import BY_UID, Informers
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP

@@ -21,9 +21,9 @@ import structlog
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.ipam.facts import BY_UID, Informers
 from spiderpool.agent.reconcile.leak_checks import Look
 from spiderpool.agent.records.deletions import Deletions
+from spiderpool.agent.records.informers import BY_UID, Informers
 from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP

@@ -13,7 +13,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from spiderpool.errors import SpiderpoolError
+
 REQUIRED: Final = 602  # go-openapi's code for an absent required value
+
+STATELESS_FORBIDDEN: Final = 521
+STATIC_FORBIDDEN: Final = 522
 
 
 class FrameworkError(Exception):
@@ -179,3 +184,18 @@ def read_query(query: dict[str, str], *names: str) -> tuple[str, ...]:
         if name not in query:
             raise FrameworkError(422, f"{name} in query is required", REQUIRED)
     return tuple(query[name] for name in names)
+
+
+class ReleaseForbidden(SpiderpoolError):
+    """A conflict clean-up that the configuration or the pod's kind forbids."""
+
+    def __init__(self, message: str, status: int) -> None:
+        """
+        Keep the answer's HTTP status.
+
+        Args:
+            message: the sentence.
+            status: 521 for stateless pods, 522 for static ones.
+        """
+        super().__init__(message)
+        self.status = status

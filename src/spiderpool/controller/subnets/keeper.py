@@ -18,9 +18,9 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.controller.runtime.jsonpatch import diff
+from spiderpool.controller.runtime.subnet_lookup import BY_CIDR, fits
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.subnets.ledger import SubnetLedger, SubnetLedgerEntry
-from spiderpool.controller.subnets.lookup import BY_CIDR, fits
 from spiderpool.errors import NotFound, Rejected
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.ipam.subnet_grants import settle_grants

@@ -29,7 +29,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.controller.pools.legacy_allocations import read_allocations
-from spiderpool.controller.subnets.lookup import SubnetLookup
+from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.ipam.automatic_pool import is_granted
 from spiderpool.kube.cluster import Cluster

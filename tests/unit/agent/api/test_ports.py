@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from spiderpool.agent.api.health import health_routes
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.api.server import dispatcher, listen_on_port
+from spiderpool.agent.node.caller import Peer
 from spiderpool.cni.request import CniRequest, parse_call
 from spiderpool.errors import InvalidRequest
 from tests.unit.agent.simulation import Simulation

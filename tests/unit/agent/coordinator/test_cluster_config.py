@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.agent.ipam.facts import PodCall
+from spiderpool.agent.node.caller import PodCall
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.datapath.coordinator_config import read_coordinator
 from spiderpool.errors import Unreachable
@@ -72,7 +72,7 @@ async def test_all_fields(simulation: Simulation, socket: Path) -> None:
         await known(agent)
         answer = await ask(socket, "GET", "/v1/coordinator/config", POD)
         merged = read_coordinator(
-            {}, await agent.app.ipam.configs.document_of(PodCall("ns", "web-1", ""))
+            {}, await agent.app.configs.document_of(PodCall("ns", "web-1", ""))
         )
 
     assert ("10.233.64.0/18", "10.233.0.0/18", "169.254.0.0/16") == tuple(map(str, merged.hijack))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from spiderpool.agent.api.peer import Peer
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
+from spiderpool.agent.node.caller import Peer
 from spiderpool.cni.request import Call, CniArgs
 from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, Remove, SetUp, Step
 from spiderpool.errors import CheckFailed, InvalidRequest, SpiderpoolError, Unsupported

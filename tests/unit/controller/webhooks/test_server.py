@@ -21,7 +21,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.controller.pools.legacy_agents import list_go_agents
-from spiderpool.controller.subnets.lookup import SubnetLookup
+from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.webhooks.other_pools import STORED_WITHIN_S, OtherPools
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer

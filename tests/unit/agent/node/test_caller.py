@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spiderpool.agent.api.peer import Peer, read_peer
-from spiderpool.agent.node.caller import host_of
+from spiderpool.agent.node.caller import Peer, host_of, read_peer
 from spiderpool.errors import TryAgain
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.coordinator.detection import InUse, ProbeRequest, read_probe_request
 from spiderpool.agent.ipam.allocator import Granted
+from spiderpool.agent.ipam.detection import InUse, ProbeRequest, read_probe_request
 from tests.fakes.objects import FEATURES, make_facts, make_pod, make_pool, make_record
 
 OWN, GATEWAY = ip_address("10.6.0.10"), ip_address("10.6.0.1")
