@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from spiderpool.addressing.hosts import next_hop_problem
 from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.admission.pools import FieldError, Kind
 from spiderpool.api.crd.coordinator import (
@@ -23,7 +24,6 @@ from spiderpool.api.crd.coordinator import (
 )
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import Route
-from spiderpool.cni.request import NO_IFNAME, valid_ifname
 from spiderpool.datapath.coordinator_config import (
     KERNEL_TABLES,
     LARGEST_LENGTH,
@@ -32,6 +32,7 @@ from spiderpool.datapath.coordinator_config import (
     is_for_a_link,
 )
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 
 T = TypeVar("T")
 
@@ -152,13 +153,15 @@ def _route_errors(route: Route, where: str) -> Iterator[FieldError]:
             f"{where}.dst", Kind.INVALID, route.dst, "is neither a CIDR nor an IP address"
         )
     try:
-        gateway = parse_address(route.gw).version
+        gateway = parse_address(route.gw)
     except InvalidRequest as error:
         yield FieldError(f"{where}.gw", Kind.INVALID, route.gw, error.message)
         return
-    if destination not in (None, gateway):
-        why = f"is IPv{gateway}, but dst {route.dst} is IPv{destination}"
+    if destination not in (None, gateway.version):
+        why = f"is IPv{gateway.version}, but dst {route.dst} is IPv{destination}"
         yield FieldError(f"{where}.gw", Kind.INVALID, route.gw, why)
+    elif words := next_hop_problem(gateway):
+        yield FieldError(f"{where}.gw", Kind.INVALID, route.gw, f"can be no gateway: {words}")
 
 
 def _mac_errors(prefix: str, where: str) -> Iterator[FieldError]:

@@ -37,11 +37,12 @@ from spiderpool.api.crd.multusconfig import (
     VlanConfig,
     VlanMode,
 )
-from spiderpool.cni.request import NO_IFNAME, valid_ifname, valid_network_name
+from spiderpool.cni.request import valid_network_name
 from spiderpool.datapath.coordinator_config import LARGEST_MTU
 from spiderpool.datapath.ifacer import read_options
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 from spiderpool.networks.definition import block_of, read_chained
 
 M = TypeVar("M", bound=MasterConfig)

@@ -252,6 +252,19 @@ def _read_plugin(plugin: object, where: str) -> Mapping[str, Any]:
     kind = lookup(plugin, "type") if isinstance(plugin, dict) else None
     if not isinstance(plugin, dict) or not isinstance(kind, str) or not kind:
         raise InvalidRequest(f'{where} has no "type"; write the name of a CNI plugin')
+    if "/" in kind:
+        raise InvalidRequest(
+            f'{where}: "type" is "{kind}"; write the name of a plugin, not its path'
+        )
+    for key in ("ipam", "capabilities", "args"):
+        value = lookup(plugin, key)
+        if value is not None and not isinstance(value, dict):
+            raise InvalidRequest(f'{where}: "{key}" is {value!r}; it must be an object')
+    for name, value in (lookup(plugin, "capabilities") or {}).items():
+        if not isinstance(value, bool):
+            raise InvalidRequest(
+                f"{where}: capability {name!r} is {value!r}; it must be true or false"
+            )
     return plugin
 
 

@@ -19,15 +19,11 @@ import msgspec
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.versions import OLDEST, has_verb, spoken_by
 from spiderpool.errors import BadEnvironment, IncompatibleVersion, InvalidRequest, Undecodable
+from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 
 DEFAULT_SOCKET = "/var/run/spidernet/spiderpool.sock"
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
-_IFNAME_LIMIT = 15  # IFNAMSIZ without its end mark
-NO_IFNAME = (
-    f"is no name of an interface: at most {_IFNAME_LIMIT} characters, without '/', ':' and blanks"
-)
-_BLANKS = frozenset(" \t\n\v\f\r")
 
 _NEEDED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -180,17 +176,6 @@ def parse_args(text: str) -> CniArgs:
     )
 
 
-def valid_ifname(name: str) -> bool:
-    """Return whether the kernel and libcni take a name for an interface."""
-    return (
-        0 < len(name.encode()) <= _IFNAME_LIMIT
-        and name not in {".", ".."}
-        and not _BLANKS.intersection(name)
-        and "/" not in name
-        and ":" not in name
-    )
-
-
 def valid_network_name(name: str) -> bool:
     """Return whether a text may name a CNI network (it becomes a part of file names)."""
     return _NAME.fullmatch(name) is not None
@@ -294,9 +279,7 @@ def _read_container_id(text: str) -> str:
 
 def _read_ifname(text: str) -> str:
     if text and not valid_ifname(text):
-        raise BadEnvironment(
-            f"CNI_IFNAME is {text!r}, expected 1 to {_IFNAME_LIMIT} characters without '/', ':' and blanks"
-        )
+        raise BadEnvironment(f"CNI_IFNAME is {text!r}, which {NO_IFNAME}")
     return text
 
 

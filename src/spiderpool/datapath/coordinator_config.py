@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from spiderpool.addressing.hosts import next_hop_problem
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.cni.keys import lookup
 from spiderpool.datapath.coordinator_settings import (
@@ -26,6 +27,7 @@ from spiderpool.datapath.coordinator_settings import (
     PolicyRoute,
 )
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 
 T = TypeVar("T")
 
@@ -110,11 +112,11 @@ def read_coordinator(config: Mapping[str, Any], cluster: Mapping[str, Any]) -> C
         networks += first(key, list, _read_networks, networks[:0])
     return CoordinatorSettings(
         mode=first("mode", str, _read_mode, Mode.AUTO),
-        default_nic=first("podDefaultCniNic", str, _as_is, DEFAULT_NIC),
+        default_nic=first("podDefaultCniNic", str, _read_nic, DEFAULT_NIC),
         hijack=networks,
         policy_routes=first("policyRoutes", list, _read_policies, ()),
         tune_pod_routes=first("tunePodRoutes", bool, _as_is, default=True),
-        default_route_nic=first("podDefaultRouteNic", str, _as_is, ""),
+        default_route_nic=first("podDefaultRouteNic", str, _read_nic, ""),
         host_table=first("hostRuleTable", int, _read_table, DEFAULT_HOST_TABLE),
         rp_filter=first("podRPFilter", int, _read_rp_filter, _RP_FILTER),
         tx_queue_len=first("txQueueLen", int, _read_length, 0),
@@ -135,6 +137,12 @@ def default_nic(config: Mapping[str, Any]) -> str:
 
 
 def _as_is(_: _Source, __: str, value: T) -> T:
+    return value
+
+
+def _read_nic(source: _Source, key: str, value: str) -> str:
+    if not valid_ifname(value):
+        raise InvalidRequest(f"{source.name}: {key} {value!r} {NO_IFNAME}")
     return value
 
 
@@ -174,6 +182,8 @@ def _read_policy(source: _Source, key: str, value: object) -> PolicyRoute:
         raise source.wrong(key, value, must) from None
     if dst.version != gateway.version:
         raise source.wrong(key, value, must)
+    if words := next_hop_problem(gateway):
+        raise source.wrong(key, value, f"a gateway that can be one: {words}")
     return PolicyRoute(dst, gateway)
 
 
@@ -224,7 +234,7 @@ def _read_address(source: _Source, key: str, value: str) -> IPAddress | None:
 
 def is_for_a_link(address: IPAddress) -> bool:
     """Return whether an interface of a pod may have an address."""
-    return not (address.is_unspecified or address.is_loopback or address.is_multicast)
+    return next_hop_problem(address) is None
 
 
 def _read_mac_prefix(source: _Source, key: str, value: str) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from spiderpool.addressing.hosts import class_problem
 from spiderpool.addressing.ranges import family_of, parse_range
 from spiderpool.addressing.sets import AddressSet, IPAddress, address
 from spiderpool.api.crd.group import ANNO_IP, ANNO_NETWORKS
@@ -32,6 +33,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.model.fields import Fields, kind_of, read_json
+from spiderpool.model.link_values import checked_ifname
 
 FIRST_NIC: Final = "eth0"
 EXAMPLE: Final = '10.6.0.10, ["10.6.0.10-10.6.0.12"] or [{"interface":"eth0","ipv4":["10.6.0.10"]}]'
@@ -75,7 +77,8 @@ def read_fixed_addresses(text: str) -> tuple[FixedAddressItem, ...]:
     value = _value_of(text)
     if isinstance(value, dict):
         fields = Fields(value, "the value")
-        return (FixedAddressItem(fields.text("interface") or FIRST_NIC, _lists_of(fields)),)
+        nic = checked_ifname(fields.text("interface"), fields.where) or FIRST_NIC
+        return (FixedAddressItem(nic, _lists_of(fields)),)
     if all(isinstance(item, str) for item in value):
         return (FixedAddressItem(FIRST_NIC, _by_family(value, "the value")),)
     items = tuple(_item(item, f"item {number}") for number, item in enumerate(value, 1))
@@ -146,7 +149,8 @@ def _value_of(text: str) -> dict[str, object] | list[object]:
 
 def _item(value: object, where: str) -> FixedAddressItem:
     fields = Fields(value, where)
-    return FixedAddressItem(fields.text("interface"), _lists_of(fields))
+    nic = checked_ifname(fields.text("interface"), where)
+    return FixedAddressItem(nic, _lists_of(fields))
 
 
 def _check_names(items: tuple[FixedAddressItem, ...]) -> None:
@@ -193,6 +197,9 @@ def _span(text: str, where: str) -> tuple[int, tuple[int, int]]:
         span = parse_range(family, text)
     except InvalidRequest as error:
         raise InvalidRequest(f"{where}: {error.message}") from None
+    for ip in (address(family, number) for number in span):
+        if words := class_problem(ip):
+            raise InvalidRequest(f"{where}: {ip} can be no pod's address: {words}")
     return family, span
 
 

@@ -20,6 +20,7 @@ from spiderpool.addressing.ranges import parse_address, parse_network
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.group import (
     ANNO_DEFAULT_NETWORK,
+    ANNO_DEFAULT_ROUTE_NIC,
     ANNO_IP,
     ANNO_IPPOOL,
     ANNO_IPPOOLS,
@@ -49,6 +50,7 @@ from spiderpool.ipam.subnet_request import (
 )
 from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
+from spiderpool.model.link_values import checked_ifname
 from spiderpool.model.network_selection import (
     NetworkSelection,
     nic_name,
@@ -146,6 +148,7 @@ def read_pod_request(
         position: of the pod among the ordinals of its StatefulSet, for lists of exact addresses.
     """
     annotations = pod.metadata.annotations
+    _parsed(annotations, ANNO_DEFAULT_ROUTE_NIC, _read_nic)
     routes = _parsed(annotations, ANNO_ROUTES, _read_routes) or ()
     networks = parse_networks(annotations.get(ANNO_NETWORKS, ""), pod.metadata.namespace)
     exact = _Exact(
@@ -197,6 +200,7 @@ def malformed(annotations: Mapping[str, str], namespace: str) -> Iterator[str]:
         lambda: _parsed(annotations, ANNO_IPPOOL, _read_ippool),
         lambda: _parsed(annotations, ANNO_IP, read_fixed_addresses),
         lambda: _parsed(annotations, ANNO_ROUTES, _read_routes),
+        lambda: _parsed(annotations, ANNO_DEFAULT_ROUTE_NIC, _read_nic),
         lambda: parse_networks(annotations.get(ANNO_NETWORKS, ""), namespace),
         lambda: parse_default_network(annotations.get(ANNO_DEFAULT_NETWORK) or "any", namespace),
     )
@@ -303,7 +307,11 @@ def _read_ippools(text: str) -> list[_Item]:
     """Read `ippools`: every item has an interface, or none has."""
     example = '[{"interface":"eth0","ipv4":["pool-a"],"ipv6":["pool-b"]}]'
     items = [
-        _Item(fields.text("interface"), _family_lists(fields), fields.flag("cleangateway"))
+        _Item(
+            checked_ifname(fields.text("interface"), fields.where),
+            _family_lists(fields),
+            fields.flag("cleangateway"),
+        )
         for fields in read_objects(text, example)
     ]
     names = [item.interface for item in items if item.interface]
@@ -438,6 +446,11 @@ def _read_names(text: str) -> tuple[str, ...]:
             f"the value is {kind_of(names)}; it must be a list of pool names such as {example}"
         )
     return tuple(names)
+
+
+def _read_nic(text: str) -> str:
+    """Read `default-route-nic`, which the coordinator uses: an ADD is to fail before it."""
+    return checked_ifname(text, "the value")
 
 
 def _read_routes(text: str) -> tuple[Route, ...]:

@@ -21,6 +21,7 @@ from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pool_size import IPNumber, parse_number
 from spiderpool.model.environment import FALSE_TEXTS, TRUE_TEXTS
 from spiderpool.model.fields import Fields, read_json, read_objects
+from spiderpool.model.link_values import checked_ifname
 
 DEFAULT_NIC: Final = "eth0"
 EXAMPLE: Final = '{"interface":"eth0","ipv4":["subnet-a"],"ipv6":["subnet-b"]}'
@@ -86,7 +87,8 @@ def read_subnets(annotations: Mapping[str, str]) -> tuple[SubnetRequest, ...]:
     try:
         if key == ANNO_SUBNET:
             fields = Fields(read_json(annotations[key], EXAMPLE), "the value")
-            return (_nic(fields, fields.text("interface") or DEFAULT_NIC),)
+            nic = checked_ifname(fields.text("interface"), fields.where)
+            return (_nic(fields, nic or DEFAULT_NIC),)
         return _nics(read_objects(annotations[key], f"[{EXAMPLE}]"))
     except InvalidRequest as error:
         raise InvalidRequest(f"wrong input: annotation {key}: {error.message}") from None
@@ -102,7 +104,9 @@ def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
     """
     if not items:
         raise InvalidRequest(f"the list is empty; write [{EXAMPLE}], or remove the annotation")
-    wishes = tuple(_nic(fields, fields.text("interface")) for fields in items)
+    wishes = tuple(
+        _nic(fields, checked_ifname(fields.text("interface"), fields.where)) for fields in items
+    )
     twice = repeated(pod_request.nic for pod_request in wishes)
     if twice is not None:
         raise InvalidRequest(f"interface {twice} is listed twice; list it once")

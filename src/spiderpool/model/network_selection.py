@@ -15,20 +15,26 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any, Final
 
+from spiderpool.addressing.hosts import edges, next_hop_problem, place_problem
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.fields import Fields, read_objects
+from spiderpool.model.link_values import checked_ifname, mac_problem
 
 JSON_EXAMPLE: Final = '[{"name":"net-a","interface":"net1"}]'
 NAME_FORM: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-NOT_IN_INTERFACE: Final = re.compile("[/ \t\n\v\f\r]")
-INTERFACE_BYTES: Final = 15  # the kernel's IFNAMSIZ without the final zero
-MAC_FORM: Final = re.compile(
+OBJECT_NAME: Final = re.compile(rf"{NAME_FORM.pattern}(\.{NAME_FORM.pattern})*")
+LONGEST_NAME: Final = {"name": 253, "namespace": 63}  # Kubernetes: DNS subdomain and DNS label
+OCTETS: Final = re.compile(
     r"(?P<two>[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\2[0-9A-Fa-f]{2})*)|([0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4})+)"
 )
-MAC_DIGITS: Final = (12, 16, 40)  # 6, 8 or 20 octets, as Go's net.ParseMAC
+GUID_DIGITS: Final = 16
+INFINIBAND_DIGITS: Final = 40  # a link-layer address of IP over InfiniBand (RFC 4391)
+LARGEST_PORT: Final = 65535
+PROTOCOLS: Final = frozenset({"", "tcp", "udp", "sctp"})
+LARGEST_BURST: Final = 8 * (2**32 - 1)  # in bits; the kernel counts bytes in 32 bits
 BANDWIDTH_KEYS: Final = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
 
@@ -150,12 +156,9 @@ def _parse_short(item: str, default_namespace: str) -> NetworkSelection:
             raise InvalidRequest(
                 f'item "{item}": {what} "{text}" must be lower-case letters, digits and "-"; for others use the JSON form'
             )
-    if len(interface.encode()) > INTERFACE_BYTES or NOT_IN_INTERFACE.search(interface):
-        raise InvalidRequest(
-            f'item "{item}": interface "{interface}" must have at most {INTERFACE_BYTES} bytes, no blank and no "/"'
-        )
+    where = f'item "{item}"'
     return NetworkSelection(
-        namespace or default_namespace, _named(name, f'item "{item}"'), interface
+        namespace or default_namespace, _named(name, where), checked_ifname(interface, where)
     )
 
 
@@ -169,12 +172,14 @@ def _parse_json(text: str, default_namespace: str) -> tuple[NetworkSelection, ..
 def _parse_element(fields: Fields, default_namespace: str) -> NetworkSelection:
     """Read one object of the JSON form."""
     return NetworkSelection(
-        namespace=fields.text("namespace") or default_namespace,
-        name=_named(fields.text("name"), fields.where),
-        interface=fields.text("interface") or fields.text("interfaceRequest"),
-        ips=tuple(_checked_ip(ip, fields.where) for ip in fields.texts("ips") or ()),
-        mac=_checked_mac(fields, "mac"),
-        infiniband_guid=_checked_mac(fields, "infiniband-guid"),
+        namespace=_object_name(fields, "namespace") or default_namespace,
+        name=_named(_object_name(fields, "name"), fields.where),
+        interface=checked_ifname(
+            fields.text("interface") or fields.text("interfaceRequest"), fields.where
+        ),
+        ips=_checked_ips(fields),
+        mac=_checked_mac(fields),
+        infiniband_guid=_checked_guid(fields),
         port_mappings=tuple(_port_mapping(item) for item in fields.nested_list("portMappings")),
         bandwidth=_bandwidth(fields.nested("bandwidth")),
         default_route=_gateways(fields),
@@ -192,48 +197,141 @@ def _named(name: str, where: str) -> str:
     return name
 
 
-def _checked_ip(text: str, where: str) -> str:
-    """Refuse what is neither an address nor a CIDR; the text stays as written."""
-    try:
-        ip_interface(text if "%" not in text else "")
-    except ValueError:
-        raise InvalidRequest(f'{where}: "ips" has "{text}"; write an address or a CIDR') from None
+def _object_name(fields: Fields, key: str) -> str:
+    """Refuse what no object of Kubernetes is named; the short form's `namespace/name` is told."""
+    text = fields.text(key)
+    namespace, slash, name = text.partition("/")
+    if slash and key == "name":
+        raise InvalidRequest(
+            f'{fields.where}: "name" is "{text}"; in the JSON form write "namespace": "{namespace}", "name": "{name}"'
+        )
+    form = OBJECT_NAME if key == "name" else NAME_FORM
+    if text and (len(text) > LONGEST_NAME[key] or not form.fullmatch(text)):
+        raise InvalidRequest(
+            f'{fields.where}: "{key}" is "{text}"; it must be lower-case letters, digits and "-"'
+            f"{' or dots' if key == 'name' else ''}, at most {LONGEST_NAME[key]}"
+        )
     return text
 
 
-def _checked_mac(fields: Fields, key: str) -> str:
-    """Refuse what Go's MAC syntax does not know; the text stays as written."""
-    text = fields.text(key)
+def _checked_ips(fields: Fields) -> tuple[str, ...]:
+    """
+    Read `ips`: texts stay as written, an address that is repeated counts once.
+
+    Of two with the same address the one with a prefix length counts.
+    """
+    found: dict[IPAddress, str] = {}
+    for text in fields.texts("ips") or ():
+        ip = _checked_ip(text, fields.where)
+        if ip not in found or ("/" in text and "/" not in found[ip]):
+            found[ip] = text
+    return tuple(found.values())
+
+
+def _checked_ip(text: str, where: str) -> IPAddress:
+    """Refuse what is neither an address nor a CIDR, and what no interface can have."""
+    try:
+        interface = ip_interface(text if "%" not in text else "")
+    except ValueError:
+        raise InvalidRequest(f'{where}: "ips" has "{text}"; write an address or a CIDR') from None
+    ip = interface.ip
+    words = next_hop_problem(ip)
+    problem = f"can be no pod's address: {words}" if words else None
+    if problem is None and "/" in text and ip in edges(interface.network):
+        problem = place_problem(ip, interface.network)
+    if problem is not None:
+        raise InvalidRequest(f'{where}: "ips" has "{text}": {ip} {problem}')
+    return ip
+
+
+def _checked_mac(fields: Fields) -> str:
+    """
+    Refuse what is no hardware address of an interface; the text stays as written.
+
+    20 octets are those of IP over InfiniBand.
+    """
+    text = fields.text("mac")
     digits = re.sub("[.:-]", "", text)
-    if text and not (MAC_FORM.fullmatch(text) and len(digits) in MAC_DIGITS):
+    if not text or (OCTETS.fullmatch(text) and len(digits) == INFINIBAND_DIGITS):
+        return text
+    problem = mac_problem(text)
+    if OCTETS.fullmatch(text) and len(digits) == GUID_DIGITS:
+        problem = 'write 6 octets; a GUID of 8 octets is "infiniband-guid"'
+    if problem is not None:
+        raise InvalidRequest(f'{fields.where}: "mac" is "{text}"; {problem}')
+    return text
+
+
+def _checked_guid(fields: Fields) -> str:
+    """Refuse what is no GUID of InfiniBand; all zeros and all ones mean none."""
+    text = fields.text("infiniband-guid")
+    digits = re.sub("[.:-]", "", text).lower()
+    formed = OCTETS.fullmatch(text) and len(digits) == GUID_DIGITS
+    if text and (not formed or set(digits) in ({"0"}, {"f"})):
         raise InvalidRequest(
-            f'{fields.where}: "{key}" is "{text}"; write 6, 8 or 20 octets such as 02:00:5e:10:00:01'
+            f'{fields.where}: "infiniband-guid" is "{text}"; '
+            "write 8 octets such as 02:00:5e:10:00:00:00:01, not all zeros or ones"
         )
     return text
 
 
 def _port_mapping(fields: Fields) -> PortMapping:
-    """Read one port mapping; ports are not range-checked, the plugin that makes them does that."""
-    return PortMapping(
-        host_port=fields.number("hostPort"),
-        container_port=fields.number("containerPort"),
-        protocol=fields.text("protocol"),
-        host_ip=fields.text("hostIP"),
-    )
+    """Read one port mapping."""
+    protocol, host_ip = fields.text("protocol"), fields.text("hostIP")
+    if protocol.lower() not in PROTOCOLS:
+        raise InvalidRequest(f'{fields.where}: "protocol" is "{protocol}"; write tcp, udp or sctp')
+    if host_ip:
+        try:
+            parse_address(host_ip)
+        except InvalidRequest as error:
+            raise InvalidRequest(f'{fields.where}: "hostIP": {error.message}') from None
+    return PortMapping(_port(fields, "hostPort"), _port(fields, "containerPort"), protocol, host_ip)
+
+
+def _port(fields: Fields, key: str) -> int:
+    port = fields.number(key)
+    if not 0 < port <= LARGEST_PORT:
+        raise InvalidRequest(f'{fields.where}: "{key}" is {port}; write 1 to {LARGEST_PORT}')
+    return port
 
 
 def _bandwidth(fields: Fields | None) -> Bandwidth | None:
-    """Read the limits."""
-    return None if fields is None else Bandwidth(*(fields.number(key) for key in BANDWIDTH_KEYS))
+    """Read the limits; each rate needs its burst, and each burst its rate."""
+    if fields is None:
+        return None
+    found = Bandwidth(*(fields.number(key) for key in BANDWIDTH_KEYS))
+    for direction, rate, burst in (
+        ("ingress", found.ingress_rate, found.ingress_burst),
+        ("egress", found.egress_rate, found.egress_burst),
+    ):
+        if rate < 0 or not 0 <= burst <= LARGEST_BURST:
+            raise InvalidRequest(
+                f"{fields.where}: {direction}Rate is {rate} and {direction}Burst {burst}; "
+                f"write bits per second and bits, 0 or more, the burst at most {LARGEST_BURST}"
+            )
+        if bool(rate) is not bool(burst):
+            raise InvalidRequest(
+                f"{fields.where}: {direction}Rate is {rate} and {direction}Burst {burst}; "
+                "write both, or none"
+            )
+    return found
 
 
 def _gateways(fields: Fields) -> tuple[IPAddress, ...] | None:
     """Read `default-route`."""
     texts = fields.texts("default-route")
     try:
-        return None if texts is None else tuple(parse_address(text) for text in texts)
+        return None if texts is None else tuple(map(_gateway, texts))
     except InvalidRequest as error:
         raise InvalidRequest(f'{fields.where}: "default-route": {error.message}') from None
+
+
+def _gateway(text: str) -> IPAddress:
+    """Read an address that can be a router's."""
+    gateway = parse_address(text)
+    if words := next_hop_problem(gateway):
+        raise InvalidRequest(f"{gateway} can be no gateway: {words}")
+    return gateway
 
 
 def _check_gateways(selections: Iterable[NetworkSelection]) -> None:

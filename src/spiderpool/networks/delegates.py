@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.cni.netconf import NetworkConfig, with_cni_args, with_device
-from spiderpool.cni.request import CniArgs, valid_ifname
+from spiderpool.cni.request import CniArgs
 from spiderpool.cni.result import Result, Route
 from spiderpool.errors import BadEnvironment, InvalidRequest
+from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 from spiderpool.model.network_selection import Bandwidth, NetworkSelection, PortMapping
 
 BOTH = frozenset({4, 6})
@@ -222,10 +223,9 @@ def _plan(
     selection = network.selection or NetworkSelection(namespace="", name="")
     if selection.interface and not valid_ifname(selection.interface):
         raise BadEnvironment(
-            f"network {network.name}: interface {selection.interface!r} is no interface name; "
-            "write 1 to 15 characters without '/', ':' and blanks"
+            f"network {network.name}: interface {selection.interface!r} {NO_IFNAME}"
         )
-    if index == 0 and selection.interface:
+    if index == 0 and selection.interface not in {"", ifname}:
         raise InvalidRequest(
             f"default network {network.name}: interface {selection.interface} is asked for, but the runtime names it {ifname}; "
             "remove the interface"
@@ -237,7 +237,7 @@ def _plan(
         name=network.name,
         config=with_device(with_cni_args(network.config, selection.cni_args), network.device_id),
         ifname=name,
-        requested_ifname=selection.interface,
+        requested_ifname=selection.interface if index else "",
         ips=selection.ips,
         mac=selection.mac,
         infiniband_guid=selection.infiniband_guid,

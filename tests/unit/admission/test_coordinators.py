@@ -115,6 +115,12 @@ def test_bare_addresses_become_networks() -> None:
         ),
         ({"policyRoutes": [{"dst": "10.1.0.0/16", "gw": "fd00::1"}]}, ["spec.policyRoutes[0].gw"]),
         (
+            {"policyRoutes": [{"dst": "10.1.0.0/16", "gw": "127.0.0.1"}]},
+            ["spec.policyRoutes[0].gw"],
+        ),
+        ({"policyRoutes": [{"dst": "fd00::/64", "gw": "ff02::1"}]}, ["spec.policyRoutes[0].gw"]),
+        ({"policyRoutes": [{"dst": "fd00::/64", "gw": "fe80::1"}]}, []),
+        (
             {"policyRoutes": [{"dst": "x", "gw": "y"}]},
             ["spec.policyRoutes[0].dst", "spec.policyRoutes[0].gw"],
         ),

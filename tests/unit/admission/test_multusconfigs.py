@@ -29,7 +29,10 @@ SRIOV = {"cniType": "sriov", "sriov": {"resourceName": "spidernet.io/rail1"}}
 IB_SRIOV = {"cniType": "ib-sriov", "ibsriov": {"resourceName": "spidernet.io/ib"}}
 IPOIB = {"cniType": "ipoib", "ipoib": {"master": "ibs5f0"}}
 OVS = {"cniType": "ovs", "ovs": {"bridge": "br1"}}
-NO_NAME = "is no name of an interface: at most 15 characters, without '/', ':' and blanks"
+NO_NAME = (
+    "is no name of an interface: at most 15 characters, without '/', ':', '%' and blanks, "
+    "and not '.', '..', 'all' or 'default'"
+)
 TOO_LONG = "the VLAN's interface would have this name, and the kernel takes at most 15 characters"
 POOLS = {"ipv4": ["p4"]}
 RDMA = "cni.spidernet.io/rdma-resource-inject"

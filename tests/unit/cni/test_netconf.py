@@ -73,6 +73,24 @@ def test_refused(text: str) -> None:
         parse_definition(text, "nad", "network default/nad")
 
 
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        ({"type": "../macvlan"}, '"type" is "../macvlan"; write the name of a plugin'),
+        ({"ipam": "spiderpool"}, "\"ipam\" is 'spiderpool'; it must be an object"),
+        ({"capabilities": ["ips"]}, "\"capabilities\" is ['ips']; it must be an object"),
+        ({"capabilities": {"ips": "yes"}}, "capability 'ips' is 'yes'; it must be true or false"),
+        ({"args": []}, '"args" is []; it must be an object'),
+    ],
+)
+def test_values_of_a_wrong_shape(plugin: dict[str, Any], words: str) -> None:
+    """What would fail in the plugin, or never reach it, is told before it is called."""
+    for document in ({"type": "a", **plugin}, {"plugins": [{"type": "a", **plugin}]}):
+        with pytest.raises(InvalidRequest) as refusal:
+            parse_definition(json.dumps(document), "net", "network ns/net")
+        assert words in refusal.value.message
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.text(max_size=5),

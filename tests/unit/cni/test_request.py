@@ -19,10 +19,10 @@ from spiderpool.cni.request import (
     parse_args,
     parse_call,
     requested_version,
-    valid_ifname,
     wanted_ips,
 )
 from spiderpool.errors import BadEnvironment, InvalidRequest, SpiderpoolError
+from spiderpool.model.link_values import valid_ifname
 
 ENV = {
     "CNI_COMMAND": "ADD",
@@ -205,6 +205,11 @@ def test_arguments_never_crash(text: str) -> None:
         ("a:b", False),
         ("a/b", False),
         ("a\tb", False),
+        ("a%d", False),  # a pattern to the kernel
+        ("all", False),  # directories of sysctl
+        ("default", False),
+        ("a\u00a0b", False),
+        ("a\x01", False),
     ],
 )
 def test_interface_names(name: str, valid: bool) -> None:

@@ -25,6 +25,7 @@ from tests.fakes.objects import FEATURES, make_namespace, make_pod
 IPPOOLS = "ipam.spidernet.io/ippools"
 IPPOOL = "ipam.spidernet.io/ippool"
 ROUTES = "ipam.spidernet.io/routes"
+DEFAULT_ROUTE_NIC = "ipam.spidernet.io/default-route-nic"
 IP = "ipam.spidernet.io/ip"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 V4_ONLY = Features(enable_ipv4=True)
@@ -296,6 +297,17 @@ def _asked(pod_request: PodRequest) -> tuple[Source, Any]:
         ),
         (IPPOOLS, [{"interface": "eth0"}, {"interface": "eth0"}], "interface eth0 is listed twice"),
         (IPPOOLS, [{"interface": "net1"}], "no item is for interface eth0, only for net1"),
+        (
+            IPPOOLS,
+            [{"interface": "0123456789abcdef", "ipv4": ["a"]}],
+            'item 1: interface "0123456789abcdef" is no name of an interface: at most 15',
+        ),
+        (
+            DEFAULT_ROUTE_NIC,
+            "0123456789abcdef",
+            'the value: interface "0123456789abcdef" is no name',
+        ),
+        (DEFAULT_ROUTE_NIC, "net1,net2 ", 'the value: interface "net1,net2 " is no name'),
         (IPPOOLS, [{"ipv4": "a"}], 'item 1: "ipv4" is a text; it must be a list of texts'),
         (IPPOOLS, [{"ipv4": [1]}], 'item 1: "ipv4" must be a list of texts'),
         (IPPOOLS, [{"ipv4": [""]}], 'item 1: "ipv4" has an empty pool name'),

@@ -92,6 +92,8 @@ def test_reclaim(text: str, reclaim: bool) -> None:
         ({SUBNETS: {"ipv4": ["a"]}}, "not a JSON array"),
         ({SUBNETS: [{"ipv4": ["a"]}]}, 'item 1 has no "interface"'),
         ({SUBNETS: [{"interface": "eth0"}]}, "item 1 names no subnet"),
+        ({SUBNETS: [{"interface": "a b", "ipv4": ["s"]}]}, 'item 1: interface "a b" is no name'),
+        ({SUBNET: {"interface": ".", "ipv4": ["s"]}}, 'the value: interface "." is no name'),
         ({SUBNETS: [{"interface": "eth0", "ipv4": [""]}]}, "item 1 has an empty subnet name"),
         (
             {SUBNETS: [{"interface": "a", "ipv4": ["s"]}, {"interface": "a", "ipv4": ["t"]}]},

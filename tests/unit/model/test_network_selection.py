@@ -52,10 +52,10 @@ def test_default_namespace_of_a_slash() -> None:
 
 
 def test_json_form() -> None:
-    """All keys of the standard arrive; names are not held to the short form's pattern."""
+    """All keys of the standard arrive; a name may have dots, as in no short form."""
     text = json.dumps(
         [
-            {"name": "Net.A"},
+            {"name": "net.a"},
             {
                 "name": "net-b",
                 "namespace": "other",
@@ -64,7 +64,7 @@ def test_json_form() -> None:
                 "mac": "02:00:5e:10:00:01",
                 "infiniband-guid": "02:00:5e:10:00:01:00:02",
                 "portMappings": [{"hostPort": 80, "containerPort": 8080, "protocol": "tcp"}],
-                "bandwidth": {"ingressRate": 5},
+                "bandwidth": {"ingressRate": 5, "ingressBurst": 6},
                 "default-route": ["10.6.0.1", "fd00::1"],
                 "cni-args": {"a": [1]},
                 "deviceID": "0000:01:00.0",
@@ -72,7 +72,7 @@ def test_json_form() -> None:
         ]
     )
     expected = (
-        NetworkSelection("ns", "Net.A"),
+        NetworkSelection("ns", "net.a"),
         NetworkSelection(
             namespace="other",
             name="net-b",
@@ -81,7 +81,7 @@ def test_json_form() -> None:
             mac="02:00:5e:10:00:01",
             infiniband_guid="02:00:5e:10:00:01:00:02",
             port_mappings=(PortMapping(80, 8080, "tcp"),),
-            bandwidth=Bandwidth(ingress_rate=5),
+            bandwidth=Bandwidth(ingress_rate=5, ingress_burst=6),
             default_route=(ip_address("10.6.0.1"), ip_address("fd00::1")),
             cni_args={"a": [1]},
             device_id="0000:01:00.0",
@@ -117,8 +117,11 @@ def test_an_empty_default_route_is_something_said() -> None:
         ("a,Upper", '"Upper" must be lower-case'),
         ("-a", '"-a" must be lower-case'),
         ("n.s/a", 'namespace "n.s"'),
-        ("a@" + "x" * 16, "at most 15 bytes"),
-        ("a@" + "ü" * 8, "at most 15 bytes"),
+        ("a@" + "x" * 16, 'interface "xxxxxxxxxxxxxxxx" is no name of an interface: at most 15'),
+        ("a@" + "ü" * 8, "at most 15 characters"),
+        ("a@.", 'interface "." is no name'),
+        ("a@n:c", 'interface "n:c" is no name'),
+        ("a@all", 'interface "all" is no name'),
         ("a,", 'item "" has no name'),
         ("ns/", "has no name"),
         ("@if", "has no name"),
@@ -131,9 +134,111 @@ def test_an_empty_default_route_is_something_said() -> None:
         ('[{"name":"a","ips":["10.6.0.300"]}]', '"ips" has "10.6.0.300"'),
         ('[{"name":"a","ips":"10.6.0.3"}]', '"ips" is a text; it must be a list of texts'),
         ('[{"name":"a","ips":[3]}]', '"ips" must be a list of texts'),
+        (
+            '[{"name":"kube-system/net"}]',
+            'item 1: "name" is "kube-system/net"; in the JSON form write "namespace": "kube-system", "name": "net"',
+        ),
+        ('[{"name":"a/b","namespace":"c"}]', 'write "namespace": "a", "name": "b"'),
+        ('[{"name":"Net"}]', '"name" is "Net"; it must be lower-case'),
+        ('[{"name":"net_a"}]', '"name" is "net_a"; it must be lower-case'),
+        ('[{"name":"a@net1"}]', '"name" is "a@net1"; it must be lower-case'),
+        ('[{"name":" a"}]', '"name" is " a"; it must be lower-case'),
+        ('[{"name":"' + "a" * 254 + '"}]', "at most 253"),
+        ('[{"name":"a","namespace":"n.s"}]', '"namespace" is "n.s"; it must be lower-case'),
+        ('[{"name":"a","namespace":"' + "a" * 64 + '"}]', "at most 63"),
+        ('[{"name":"a","namespace":["b"]}]', '"namespace" is a list; it must be a text'),
+        (
+            '[{"name":"a","interface":"0123456789abcdef"}]',
+            'item 1: interface "0123456789abcdef" is no name',
+        ),
+        ('[{"name":"a","interfaceRequest":"a/b"}]', 'item 1: interface "a/b" is no name'),
+        ('[{"name":"a","interface":1}]', '"interface" is a number; it must be a text'),
+        ('[{"name":"a","ips":["10.6.0.0/16"]}]', "10.6.0.0 is the network address of 10.6.0.0/16"),
+        ('[{"name":"a","ips":["10.6.255.255/16"]}]', "is the broadcast address of 10.6.0.0/16"),
+        ('[{"name":"a","ips":["fd00::/64"]}]', "is the subnet-router anycast address of fd00::/64"),
+        (
+            '[{"name":"a","ips":["224.0.0.1"]}]',
+            "224.0.0.1 can be no pod's address: 224.0.0.0/4 is multicast",
+        ),
+        ('[{"name":"a","ips":["127.0.0.1/8"]}]', "127.0.0.0/8 is loopback"),
+        ('[{"name":"a","ips":["::1"]}]', "::1/128 is loopback"),
+        ('[{"name":"a","ips":["0.0.0.0"]}]', "0.0.0.0/8 means this network"),
+        (
+            '[{"name":"a","ips":["10.6.0.1-10.6.0.9"]}]',
+            '"ips" has "10.6.0.1-10.6.0.9"; write an address or a CIDR',
+        ),
+        ('[{"name":"a","ips":["fe80::1%eth0"]}]', '"ips" has "fe80::1%eth0"'),
+        (
+            '[{"name":"a","mac":"01:00:5e:10:00:01"}]',
+            '"mac" is "01:00:5e:10:00:01"; it is a group address',
+        ),
+        ('[{"name":"a","mac":"ff:ff:ff:ff:ff:ff"}]', "it is a group address"),
+        ('[{"name":"a","mac":"0300.5e10.0001"}]', "it is a group address"),
+        ('[{"name":"a","mac":"00:00:00:00:00:00"}]', "it is all zeros"),
+        (
+            '[{"name":"a","mac":"02:00:5e:10:00:00:00:01"}]',
+            'a GUID of 8 octets is "infiniband-guid"',
+        ),
+        ('[{"name":"a","mac":"02005e100001"}]', "write 6 octets"),
+        ('[{"name":"a","mac":2}]', '"mac" is a number; it must be a text'),
+        (
+            '[{"name":"a","infiniband-guid":"02:00:5e:10:00:01"}]',
+            '"infiniband-guid" is "02:00:5e:10:00:01"; write 8 octets',
+        ),
+        ('[{"name":"a","infiniband-guid":"00:00:00:00:00:00:00:00"}]', "not all zeros or ones"),
+        ('[{"name":"a","infiniband-guid":"ff-ff-ff-ff-ff-ff-ff-ff"}]', "not all zeros or ones"),
         ('[{"name":"a","mac":"02:00:5e"}]', '"mac" is "02:00:5e"'),
         ('[{"name":"a","mac":"02:00-5e:10:00:01"}]', '"mac" is'),
         ('[{"name":"a","default-route":[""]}]', '"" is not an IP address'),
+        (
+            '[{"name":"a","default-route":"10.6.0.1"}]',
+            '"default-route" is a text; it must be a list',
+        ),
+        ('[{"name":"a","default-route":["10.6.0.1/16"]}]', '"10.6.0.1/16" is not an IP address'),
+        (
+            '[{"name":"a","default-route":["0.0.0.0"]}]',
+            "0.0.0.0 can be no gateway: 0.0.0.0/8 means",
+        ),
+        (
+            '[{"name":"a","default-route":["ff02::1"]}]',
+            "ff02::1 can be no gateway: ff00::/8 is multicast",
+        ),
+        ('[{"name":"a","cni-args":"x"}]', '"cni-args" is a text; it must be an object'),
+        ('[{"name":"a","deviceID":5}]', '"deviceID" is a number; it must be a text'),
+        (
+            '[{"name":"a","portMappings":{"hostPort":80}}]',
+            '"portMappings" is an object; it must be a list',
+        ),
+        *(
+            (
+                json.dumps(
+                    [
+                        {
+                            "name": "a",
+                            "portMappings": [{"hostPort": 80, "containerPort": 80, **wrong}],
+                        }
+                    ]
+                ),
+                words,
+            )
+            for wrong, words in (
+                ({"hostPort": 0}, '"portMappings"[0]: "hostPort" is 0; write 1 to 65535'),
+                ({"hostPort": 65536}, '"hostPort" is 65536; write 1 to 65535'),
+                ({"containerPort": -1}, '"containerPort" is -1; write 1 to 65535'),
+                ({"protocol": "icmp"}, '"protocol" is "icmp"; write tcp, udp or sctp'),
+                ({"hostIP": "10.6.0"}, '"hostIP": "10.6.0" is not an IP address'),
+            )
+        ),
+        *(
+            (json.dumps([{"name": "a", "bandwidth": limits}]), words)
+            for limits, words in (
+                ({"ingressRate": -1, "ingressBurst": 1}, "ingressRate is -1"),
+                ({"egressRate": 1, "egressBurst": 2**35}, "the burst at most 34359738360"),
+                ({"ingressRate": 5}, "ingressRate is 5 and ingressBurst 0; write both, or none"),
+                ({"egressBurst": 5}, "egressRate is 0 and egressBurst 5; write both, or none"),
+                ([], '"bandwidth" is a list; it must be an object'),
+            )
+        ),
         (
             '[{"name":"a","default-route":["10.6.0.1"]},{"name":"b","default-route":["10.7.0.1"]}]',
             "no ECMP",
@@ -161,15 +266,32 @@ def test_malformed(text: str, words: str) -> None:
         "02:00:5e:10:00:01",
         "02-00-5E-10-00-01",
         "0200.5e10.0001",
-        "02:00:5e:10:00:00:00:01",
         ":".join(["00"] * 20),
     ],
 )
 def test_macs(mac: str) -> None:
-    """Go's MAC syntax: 6, 8 or 20 octets, three ways to write them; kept as written."""
+    """Six octets in Go's three ways to write them, or the 20 of IP over InfiniBand; kept as written."""
     (selection,) = parse_networks(json.dumps([{"name": "a", "mac": mac}]), "ns")
 
     assert mac == selection.mac
+
+
+def test_values_that_only_repeat() -> None:
+    """An address that is asked for twice counts once, with its prefix length where it has one."""
+    ips = ["10.6.0.9", "10.6.0.9/16", "fd00::9", "fd00:0::9", "10.6.0.9"]
+    (selection,) = parse_networks(json.dumps([{"name": "a", "ips": ips}]), "ns")
+
+    assert ("10.6.0.9/16", "fd00::9") == selection.ips
+
+
+@pytest.mark.parametrize(
+    "ip", ["10.6.0.0/31", "10.6.0.0/32", "10.6.0.0", "fd00::/127", "169.254.1.1", "fe80::5/64"]
+)
+def test_ips_of_small_networks(ip: str) -> None:
+    """What may be an interface's address is taken: that of a /31, one without a prefix, link-local ones."""
+    (selection,) = parse_networks(json.dumps([{"name": "a", "ips": [ip]}]), "ns")
+
+    assert (ip,) == selection.ips
 
 
 def test_default_network() -> None:

@@ -80,6 +80,9 @@ def test_impossible_name(name: str) -> None:
 
 def test_default_network_keeps_its_name() -> None:
     """The default network's interface is the runtime's to name."""
+    assert (
+        "eth0" == plan_delegates([pod_request("a", interface="eth0")], "eth0", "c1", {})[0].ifname
+    )
     with pytest.raises(InvalidRequest, match="remove the interface"):
         plan_delegates([pod_request(interface="x")], "eth0", "c1", {})
 
