@@ -6,8 +6,11 @@ Every filter, said in the pod's Event, and each of them passed by a pod that fit
 
 from __future__ import annotations
 
+import json
+
+from spiderlab import Lab
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, NETWORKS
-from tests.lab.networks import ENS224
+from tests.lab.networks import ENS192, ENS224
 from tests.lab.retry import until
 from tests.lab.story import Story, kubelet_says
 from tests.lab.test_sources import pools_of
@@ -111,3 +114,32 @@ def test_correction_helps(story: Story) -> None:
     story.kube.patch("SpiderIPPool", pool, {"spec": {"disable": False}})
 
     story.wait_running(pod, within_s=60)
+
+
+def test_the_subnet_of_the_master(story: Story) -> None:
+    """With `match_master_subnet` a NIC uses the pools of the network that its master has addresses of, and no others."""
+    near, far = story.pool("near"), story.pool("far", ENS224)
+    lan = story.macvlan("lan", match_master_subnet=True)
+    storage = story.macvlan("storage", ENS224, match_master_subnet=True, clean_gateway=True)
+    named = story.pool("named", ENS224, multusName=[lan])
+
+    both = story.pod(
+        "both", {DEFAULT_NETWORK: lan, NETWORKS: storage, IPPOOL: {"ipv4": [near, far]}}
+    )
+    refused = story.pod("refused", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [far]}}, wait=False)
+    by_network = story.pod("by-network", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [named]}})
+
+    assert {("eth0", 4): "near", ("net1", 4): "far"} == pools_of(story, both)
+    text = story.warning(refused, "no IPPool available")
+    addresses = ", ".join(addresses_of("node1", ENS192.master, story.lab))
+    assert (
+        f"{far} is for subnet {ENS224.network4}, the master of eth0 has {addresses} (match_master_subnet)"
+        in text
+    )
+    assert {("eth0", 4): "named"} == pools_of(story, by_network)
+
+
+def addresses_of(node: str, nic: str, lab: Lab) -> list[str]:
+    """Return the addresses that ip(8) shows on a NIC of a node, IPv4 first, without link-local ones."""
+    (link,) = json.loads(lab.node(node).exec(["ip", "-j", "address", "show", "dev", nic]).stdout)
+    return [info["local"] for info in link["addr_info"] if info["scope"] == "global"]

@@ -8,7 +8,7 @@ input, and what the agent reads from a call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
@@ -62,6 +62,22 @@ async def calls_of(cluster: Cluster, facts: Facts) -> IpamCalls:
         except SpiderpoolError as error:
             problems.append(f"{nic.nic}: {error.message}")
     return IpamCalls(tuple(requests), tuple(problems), tuple(notes))
+
+
+def without_master_rule(calls: IpamCalls) -> IpamCalls:
+    """
+    Return calls without `match_master_subnet`, and a note for each NIC that has it.
+
+    The rule judges by addresses of the node that no object of the cluster tells.
+    """
+    notes = tuple(
+        f"{request.nic}: match_master_subnet: a pool without multusName is used only if the NIC's "
+        "master has an address in its subnet; only the node knows these addresses"
+        for request in calls.requests
+        if request.match_master_subnet
+    )
+    requests = tuple(replace(request, match_master_subnet=False) for request in calls.requests)
+    return replace(calls, requests=requests, notes=(*calls.notes, *notes))
 
 
 async def _read_network(cluster: Cluster, nic: NicNetwork) -> Network:

@@ -143,11 +143,15 @@ def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> str | None:
     """Judge by the addresses of the physical NIC, if the plugin asks for that and the pool names no network."""
     if not nic_request.match_master_subnet or pool.multus_names:
         return None
-    masters = facts.master_addresses or ()
-    if any(ip in AddressSet.network(pool.subnet) for ip in masters):
+    masters = facts.master_addresses
+    if masters is None:
+        what = f"{nic_request.nic} has no master on the node"
+    elif any(ip in AddressSet.network(pool.subnet) for ip in masters):
         return None
-    shown = ", ".join(map(str, masters)) or "no address"
-    return f"is for subnet {pool.subnet}, the master of {nic_request.nic} has {shown} (match_master_subnet)"
+    else:
+        shown = ", ".join(map(str, masters)) or "no address"
+        what = f"the master of {nic_request.nic} has {shown}"
+    return f"is for subnet {pool.subnet}, {what} (match_master_subnet)"
 
 
 def _wanted(pool: Pool, nic_request: NicRequest, family: int) -> str | None:

@@ -81,7 +81,9 @@ class Request:
     What a CNI call brings along.
 
     `nic`: the interface that it is for. `network`: name of the CNI network. `ips`: exact addresses
-    wanted (`IP` of CNI_ARGS, `ips` of runtimeConfig). The rest is the plugin's own configuration.
+    wanted (`IP` of CNI_ARGS, `ips` of runtimeConfig). `master_addresses`: of the node's interface
+    below `nic`, read only with `match_master_subnet`; None if there is no such interface. The rest
+    is the plugin's own configuration.
     """
 
     nic: str
@@ -92,6 +94,7 @@ class Request:
     network: str | None = None
     ips: tuple[IPAddress, ...] = ()
     container_id: str = ""
+    master_addresses: tuple[IPAddress, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from spiderpool.kernel.rtnetlink import (
 from spiderpool.model.netns import IPV4, IPV6, Address, Link, Neighbour, Route, Rule
 
 SYSCTLS: Final = (RP_FILTER, DISABLE_IPV6)
-_PAIRED: Final = frozenset({"veth", "netkit"})  # kinds whose `peer` is the other end
+PAIRED: Final = frozenset({"veth", "netkit"})  # kinds whose `peer` is the other end
 
 
 @dataclass(slots=True)
@@ -208,7 +208,7 @@ _KERNEL_TABLES: Final = frozenset({253, 254, 255})
 
 def find_host_end(node: RouteSocket, inner: Link) -> Link | None:
     """Return the node's end of a pair; None when it is not on this node."""
-    if inner.kind not in _PAIRED or not inner.peer:
+    if inner.kind not in PAIRED or not inner.peer:
         return None
     try:
         found = wire.read_link(node.get(GET_LINK, wire.ask_link(inner.peer)))
@@ -216,7 +216,7 @@ def find_host_end(node: RouteSocket, inner: Link) -> Link | None:
         if error.code in MISSING:
             return None
         raise
-    return found if found.kind in _PAIRED and found.peer == inner.index else None
+    return found if found.kind in PAIRED and found.peer == inner.index else None
 
 
 def find_link(socket: RouteSocket, name: str) -> Link | None:

@@ -64,6 +64,7 @@ _HOP: Final = struct.Struct("=HBBi")
 _UP, _BROADCAST, _LOOPBACK, _MULTICAST = 0x1, 0x2, 0x8, 0x1000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_TXQLEN = 1, 3, 4, 5, 10, 13
 _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 28, 29
+_IFLA_LINK_NETNSID, _IFLA_PARENT_DEV_NAME = 37, 56
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_VLAN_ID: Final = 1
 _SKIP_STATISTICS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS: half of a link's message
@@ -178,6 +179,16 @@ def read_link(data: bytes) -> Link:
         if kind == "vlan"
         else None,
     )
+
+
+def is_parent_outside(data: bytes) -> bool:
+    """Return whether the index of a link's `peer` is that of another network namespace."""
+    return _IFLA_LINK_NETNSID in attributes(data, _LINK.size)
+
+
+def read_parent_device(data: bytes) -> str:
+    """Return the device of a link, such as its PCI address; empty for virtual links, and before Linux 5.14."""
+    return read_text(attributes(data, _LINK.size).get(_IFLA_PARENT_DEV_NAME))
 
 
 def is_no_loopback(data: bytes, start: int, _: int) -> bool:

@@ -661,6 +661,21 @@ async def test_explain(lab: Lab) -> None:
     assert ("red is disabled",) == slot.refused
 
 
+async def test_explain_a_rule_that_only_the_node_can_judge(lab: Lab) -> None:
+    """Pools are judged by the other rules, and a note tells of this one."""
+    lab.seed(make_ippool())
+    ipam = {"type": "spiderpool", "default_ipv4_ippool": ["blue"], "match_master_subnet": True}
+    lab.seed(network("main", ipam))
+    told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
+
+    assert ["would get an address of blue"] == [slot.answer for slot in told.slots]
+    (note,) = told.notes
+    assert note == (
+        "eth0: match_master_subnet: a pool without multusName is used only if the NIC's master "
+        "has an address in its subnet; only the node knows these addresses"
+    )
+
+
 async def test_explain_what_cannot_start(lab: Lab) -> None:
     """The words of the refusal that an ADD would give."""
     lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["purple"]}))

@@ -199,6 +199,14 @@ def test_master_subnet() -> None:
         reason_against(make_pool(), pod_request, master_addresses=far)
         == "blue is for subnet 10.6.0.0/16, the master of eth0 has 10.7.1.1 (match_master_subnet)"
     )
+    assert (
+        reason_against(make_pool(), pod_request, master_addresses=())
+        == "blue is for subnet 10.6.0.0/16, the master of eth0 has no address (match_master_subnet)"
+    )
+    assert (
+        reason_against(make_pool(), pod_request)
+        == "blue is for subnet 10.6.0.0/16, eth0 has no master on the node (match_master_subnet)"
+    )
 
 
 def test_exact_addresses() -> None:

@@ -139,7 +139,7 @@ class Allocator:
 
         What `verify` raises undoes the claims of this call.
         """
-        facts = await self._source.gather(call)
+        facts = await self._source.gather(call, request)
         require_alive(facts.pod)
         if wants_subnets(facts.pod.metadata.annotations):
             return await self._add_automatic(call, facts, request, verify)
@@ -167,7 +167,7 @@ class Allocator:
                 answer = None
             if answer is not None:
                 return answer
-            facts = await self._source.gather(call)
+            facts = await self._source.gather(call, request)
             require_alive(facts.pod)
 
     async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> Granted:

@@ -8,7 +8,7 @@ that one ADD decides by.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.node.caller import PodCall
@@ -18,6 +18,7 @@ from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.errors import NotFound, TryAgain
 from spiderpool.ipam.automatic_pool import App
+from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.fact_reader import FactReader, Installed, PoolFacts, gather_facts
 from spiderpool.kube.reserved import ReservedAddresses
@@ -147,10 +148,11 @@ class FactSource:
         """The addresses of SpiderReservedIPs as they are now, by family."""
         return self._views.reserved
 
-    async def gather(self, call: PodCall) -> Facts:
+    async def gather(self, call: PodCall, request: Request) -> Facts:
         """Read everything that deciding an ADD looks at."""
         pod = await self.find_pod(call)
-        return await gather_facts(self._reader, self._installed, pod, await self.owner_of(pod))
+        facts = await gather_facts(self._reader, self._installed, pod, await self.owner_of(pod))
+        return replace(facts, master_addresses=request.master_addresses)
 
     async def automatic_changed(self, facts: Facts, timeout_s: float) -> bool:
         """

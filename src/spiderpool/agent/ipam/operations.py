@@ -22,6 +22,7 @@ from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.ipam.allocator import Allocator, Granted, Verify
 from spiderpool.agent.ipam.detection import ATTEMPTS, InUse
 from spiderpool.agent.ipam.facts import FactSource
+from spiderpool.agent.ipam.master import with_master_addresses
 from spiderpool.agent.ipam.pod_events import Reports
 from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics
@@ -43,6 +44,8 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Exhausted, NotAvailable, NotFound, SpiderpoolError
 from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.response import render_answer, sorted_records
+from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.pod_namespaces import OWN
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.claim import Claimant
 
@@ -126,6 +129,10 @@ class Ipam:
             match_master_subnet=bool(args.match_master_subnet),
             container_id=args.container_id or "",
         )
+        if request.match_master_subnet:
+            # The agent has the node's network, and the directory of its network namespaces.
+            with Namespaces.network(OWN) as here:
+                request = await with_master_addresses(request, here, args.net_namespace or "")
         granted = await self.lease(call, request)
         return render_answer(granted.records, granted.facts.features, granted.facts.pools)
 

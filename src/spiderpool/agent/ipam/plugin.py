@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from spiderpool.agent.ipam.detection import Detector
+from spiderpool.agent.ipam.master import with_master_addresses
 from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -51,7 +52,9 @@ class IpamPlugin:
 
     async def _add(self, call: Call, peer: Peer) -> str:
         pod, request = read_pod(call), read_ipam_request(call)
+        device_id = str(lookup(call.config, "deviceID") or "")
         with host_of(peer) as host:
+            request = await with_master_addresses(request, host, call.netns, device_id)
             granted = await self.ipam.lease(
                 pod, request, lambda granted: self.detector.verify(call, host, granted)
             )

@@ -22,7 +22,7 @@ from spiderpool.audit.explanation import Explanation, ask_all, explain_pod
 from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
-from spiderpool.cli.ipam_calls import calls_of
+from spiderpool.cli.ipam_calls import calls_of, without_master_rule
 from spiderpool.cli.manifest import read_pod
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound
@@ -121,7 +121,7 @@ async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
         installation.config.features, installation.namespace, installation.default_network
     )
     facts = await gather_facts(reader, installed, pod, owner)
-    calls = await calls_of(cluster, facts)
+    calls = without_master_rule(await calls_of(cluster, facts))
     asked = ask_all(facts, calls.requests)
     usages = await asyncio.gather(
         *(_usage(cluster, facts.pools[name], facts) for name in asked.pools)

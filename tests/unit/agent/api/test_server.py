@@ -12,12 +12,14 @@ import asyncio
 import json
 import stat
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spiderpool.agent.app import serving
+from spiderpool.agent.ipam import master
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
@@ -140,6 +142,26 @@ async def test_a_call_for_a_pod_without_a_name_is_refused(
     assert [500] * 3 == [answer.status for answer in answers]
     assert all(f'{field} is ""' in answer.json for answer in answers)
     assert 404 == endpoint.status
+
+
+async def test_an_add_for_the_master_s_subnet(
+    simulation: Simulation, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`matchMasterSubnet` leaves pools of other subnets out; the NIC is found by `netNamespace`."""
+    simulation.pool("a", ips=["10.6.0.10"])
+    simulation.pool("b", "10.7.0.0/16", ips=["10.7.0.10"])
+    simulation.pod()
+    asked: list[tuple[str, ...]] = []
+    masters = (ip_address("10.7.1.1"), ip_address("fd00:7::1"))
+    monkeypatch.setattr(
+        master, "read_master_addresses", lambda *args: asked.append(args) or masters
+    )
+
+    async with simulation.serving_agent():
+        answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, "matchMasterSubnet": True})
+
+    assert [("/var/run/netns/x", "eth0", "")] == asked
+    assert [(200, "b")] == [(answer.status, ip["ipPool"]) for ip in answer.json["ips"]]
 
 
 async def test_a_del_answers_empty(simulation: Simulation, socket: Path) -> None:

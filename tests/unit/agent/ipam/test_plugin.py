@@ -7,10 +7,13 @@ Requests as the executable writes them.
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.agent.ipam import master
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
 from tests.fakes.objects import make_pod
@@ -107,6 +110,50 @@ async def test_pools_of_the_configuration_are_used(simulation: Simulation) -> No
         )
 
     assert (0, "10.6.0.10/16") == (code, result["ips"][0]["address"])
+
+
+@pytest.mark.parametrize(
+    ("masters", "answer"),
+    [
+        ((ip_address("10.7.1.1"), ip_address("fd00:7::1")), "10.7.0.10/16"),
+        ((ip_address("10.8.1.1"),), "the master of eth0 has 10.8.1.1 (match_master_subnet)"),
+        (None, "eth0 has no master on the node (match_master_subnet)"),
+    ],
+)
+async def test_pools_of_the_master_s_subnet(
+    simulation: Simulation,
+    monkeypatch: pytest.MonkeyPatch,
+    masters: tuple[IPAddress, ...] | None,
+    answer: str,
+) -> None:
+    """With `match_master_subnet` the pool is one whose subnet has an address of the NIC's master."""
+    simulation.pool("a", ips=["10.6.0.10"])
+    simulation.pool("b", "10.7.0.0/16", ips=["10.7.0.10"])
+    simulation.pod()
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        master, "read_master_addresses", lambda *args: asked.append(args) or masters
+    )
+
+    async with simulation.serving_agent():
+        ipam = {"type": "spiderpool", "match_master_subnet": True}
+        code, result = await call(simulation, deviceID="0000:03:02.1", ipam=ipam)
+
+    assert [("/var/run/netns/x", "eth0", "0000:03:02.1")] == asked
+    assert answer in (result["msg"] if code else [ip["address"] for ip in result["ips"]])
+
+
+async def test_a_namespace_that_is_gone_has_no_master(simulation: Simulation) -> None:
+    """Then no pool is used."""
+    simulation.pool("a", ips=["10.6.0.10"])
+    simulation.pod()
+
+    async with simulation.serving_agent():
+        ipam = {"type": "spiderpool", "match_master_subnet": True}
+        code, error = await call(simulation, ipam=ipam)
+
+    assert 1 == code
+    assert "eth0 has no master on the node (match_master_subnet)" in error["msg"]
 
 
 async def test_an_address_of_cni_args_is_given(simulation: Simulation) -> None:
