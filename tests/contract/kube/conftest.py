@@ -1,4 +1,4 @@
-"""The two clusters that the contract holds for."""
+"""The clusters of the contract: the fake, the fake behind the door of the agent, a real one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from spiderpool.agent.concurrency.retry import RetryPolicy
+from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect, from_kubeconfig
 from spiderpool.kube.transport import Access
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.proxy import Proxy
 from tests.contract.kube.stage import FakeStage, RealStage, Stage
+
+NO_RETRY = RetryPolicy(busy_s=0.0, absent_s=0.0)  # the contract looks at single attempts
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +41,12 @@ async def real(control_plane: ControlPlane) -> AsyncIterator[RealStage]:
         yield RealStage(control_plane, proxy, ours, other)
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", "agent", "real"])
 def stage(request: pytest.FixtureRequest) -> Stage:
-    """Give each of the two in turn."""
+    """Return each of them in turn."""
     if request.param == "fake":
         return FakeStage()
+    if request.param == "agent":
+        return FakeStage(lambda cluster: RetryingCluster(cluster, NO_RETRY))
     stage: RealStage = request.getfixturevalue("real")
     return stage

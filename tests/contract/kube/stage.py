@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from spiderpool.api.crd.spiderip import Holder, SpiderIP, SpiderIPSpec
@@ -60,11 +60,12 @@ class Stage(Protocol):
 
 
 class FakeStage:
-    """The fake."""
+    """The fake; we may stand before another door to it than the other writer."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: Callable[[Cluster], Cluster] = lambda cluster: cluster) -> None:
         self.fake = FakeCluster()
-        self.cluster = self.other = self.fake
+        self.cluster: Cluster = door(self.fake)
+        self.other: Cluster = self.fake
         self.run = _run()
 
     def fail_next(self, verb: str, kind: type[KubeObject], fault: Fault, *, times: int = 1) -> None:
