@@ -33,20 +33,29 @@ def is_final(ref: OwnerReference) -> bool:
     return (ref.api_version, ref.kind) not in MANAGED_BY
 
 
-def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerReference:
+def manager_of(
+    api_version: str, kind: str, owners: Iterable[OwnerReference]
+) -> OwnerReference | None:
     """
-    Return the application, knowing the owners of a ReplicaSet or Job.
+    Return the manager of an object among its owners.
 
     Only the manager that Kubernetes itself has for the kind counts: a ReplicaSet owned by anything
     but a Deployment is the application.
     """
-    parent = next_owner(parents)
-    if parent is not None and MANAGED_BY.get((ref.api_version, ref.kind)) == (
-        parent.api_version,
-        parent.kind,
-    ):
-        return parent
-    return ref
+    parent = next_owner(owners)
+    if parent is None or MANAGED_BY.get((api_version, kind)) != (parent.api_version, parent.kind):
+        return None
+    return parent
+
+
+def top_owner(ref: OwnerReference, parents: Iterable[OwnerReference]) -> OwnerReference:
+    """Return the application, knowing the owners of a ReplicaSet or Job."""
+    return manager_of(ref.api_version, ref.kind, parents) or ref
+
+
+def referred(ref: OwnerReference) -> Application:
+    """Return the application that a reference names."""
+    return Application(api_version=ref.api_version, kind=ref.kind, name=ref.name, uid=ref.uid)
 
 
 def application(pod: Pod, ref: OwnerReference | None) -> Application:
@@ -55,4 +64,4 @@ def application(pod: Pod, ref: OwnerReference | None) -> Application:
         return Application(
             api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid
         )
-    return Application(api_version=ref.api_version, kind=ref.kind, name=ref.name, uid=ref.uid)
+    return referred(ref)

@@ -25,7 +25,7 @@ from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.model.config import ThirdPartyKind
-from spiderpool.model.owners import MANAGED_BY, next_owner
+from spiderpool.model.owners import manager_of, next_owner, referred
 
 BY_KEY: Final = "application"
 NATIVE: Final = {(kind.resource.api_version, kind.resource.kind): kind for kind in WORKLOADS}
@@ -141,11 +141,9 @@ def _key_of(workload: Workload) -> str | None:
     Source: docs/reference/automatic-pools.md#which-applications.
     """
     resource = workload.resource
-    parent = next_owner(workload.metadata.owner_references)
-    manager = MANAGED_BY.get((resource.api_version, resource.kind))
-    if parent is not None and manager == (parent.api_version, parent.kind):
-        return None
-    return _app(workload).label_key
+    owners = workload.metadata.owner_references
+    managed = manager_of(resource.api_version, resource.kind, owners) is not None
+    return None if managed else _app(workload).label_key
 
 
 def _app(workload: Workload) -> App:
@@ -363,8 +361,7 @@ def _foreign_key(pod: PartialObject) -> str | None:
 
 
 def _foreign_app(pod: PartialObject, ref: OwnerReference) -> App:
-    owner = Application(api_version=ref.api_version, kind=ref.kind, name=ref.name, uid=ref.uid)
-    return App(owner, pod.metadata.namespace)
+    return App(referred(ref), pod.metadata.namespace)
 
 
 def _foreign_target(pod: PartialObject) -> Target:
