@@ -158,7 +158,8 @@ def _handed_over(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
     """
     A static address follows its pod's name.
 
-    A running pod of that name with another UID must have taken it over.
+    A running pod of that name that shows the address must have taken it over. One that does not
+    show it gives it back: that is a leak.
     """
     holder, spec = record.spec.holder, record.spec
     pod = snapshot.pod_named.get((holder.namespace, holder.name))
@@ -167,7 +168,7 @@ def _handed_over(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
             Kind.NOT_HANDED_OVER,
             spec.ip,
             f"{_holding(record)} with UID {holder.uid}; the pod that runs has {pod.metadata.uid}",
-            "the pod was started without asking for its address, as with another network or an agent that was away",
+            "the record was edited by hand, or somebody else than Spiderpool gave the pod its address",
             delete_pod(pod),
         )
 

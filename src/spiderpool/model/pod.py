@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
 from spiderpool.api.crd.spiderip import Application, HolderKind
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.config import Features
@@ -26,6 +27,21 @@ def is_alive(pod: Pod) -> bool:
     Source: docs/reference/allocation.md#alive-pods.
     """
     return pod.metadata.deletion_timestamp is None and pod.status.phase not in FINAL_PHASES
+
+
+def has_networks(pod: Pod) -> bool:
+    """
+    Return whether all networks of a pod were attached.
+
+    Kubelet tells a pod's addresses, and starts its containers, when its sandbox is complete.
+    """
+    return bool(pod.status.pod_ips) or pod.status.phase == "Running"
+
+
+def shows_address(pod: Pod, ip: str) -> bool:
+    """Return whether a pod's status, or what a meta plugin wrote about it, names an address."""
+    listed = any(shown.ip == ip for shown in pod.status.pod_ips)
+    return listed or f'"{ip}"' in pod.metadata.annotations.get(ANNO_NETWORK_STATUS, "")
 
 
 def is_mirror(pod: Pod) -> bool:

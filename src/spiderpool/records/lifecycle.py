@@ -14,7 +14,7 @@ from typing import Final
 
 from spiderpool.api.crd.spiderip import Holder, HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
-from spiderpool.model.pod import full_name, is_alive
+from spiderpool.model.pod import full_name, has_networks, is_alive, shows_address
 from spiderpool.model.statefulset import parse_stateful_name, wanted_ordinals
 
 
@@ -334,14 +334,19 @@ def _judge_former(
     record: SpiderIP, pod: Pod | None, owners: HolderOwners, rules: Rules, twins: Iterable[SpiderIP]
 ) -> Verdict:
     """Judge a static record of a pod that is gone: one of its name may have come since."""
-    living = pod.metadata.uid if pod is not None and is_alive(pod) else None
-    other = next((twin for twin in twins if twin.spec.holder.uid == living), None)
-    if other is None:
+    if pod is None or not is_alive(pod):
         return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
-    # an agent ended after it had claimed the other one, and before it released this one
-    holder = record.spec.holder
-    text = f"pod {holder.namespace}/{holder.name} holds {other.spec.ip} for {holder.nic} now"
-    return _leak(_release(text), Trigger.POD_REPLACED, rules)
+    holder, ip = record.spec.holder, record.spec.ip
+    other = next((twin for twin in twins if twin.spec.holder.uid == pod.metadata.uid), None)
+    if other is not None:
+        # an agent ended after it had claimed the other one, and before it released this one
+        text = f"pod {full_name(pod)} holds {other.spec.ip} for {holder.nic} now"
+        return _leak(_release(text), Trigger.POD_REPLACED, rules)
+    if has_networks(pod) and not shows_address(pod, ip):
+        # its template dropped the network, the interface, the family or the pool
+        text = f"pod {full_name(pod)} came back with UID {pod.metadata.uid} and did not ask for {ip} on {holder.nic}"
+        return _leak(_release(text), Trigger.POD_REPLACED, rules)
+    return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
 
 
 def _judge_living(record: SpiderIP, pod: Pod, owners: HolderOwners, rules: Rules) -> Verdict:

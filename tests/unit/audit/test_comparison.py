@@ -18,7 +18,7 @@ from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
-from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.core import Pod, PodIP
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.audit.comparison import Difference, Kind, compare, lasting
 from spiderpool.audit.snapshot import Snapshot
@@ -249,15 +249,23 @@ def test_what_the_controller_claims() -> None:
 
 
 def test_not_handed_over() -> None:
-    """A static record names the pod before the one that runs."""
+    """
+    A static record names the pod before the one that runs, which shows the address.
+
+    One that does not show it did not ask for it: the address is a leak.
+    """
     owners = {STATIC.metadata.name: HolderOwners(statefulset=make_statefulset())}
-    again = make_pod("db-1", uid="uid-3")
-    found = compare(
-        Snapshot((again,), (STATIC,), (pool_with(STATIC),), endpoints((STATIC, STATIC_POD)), owners)
-    )
+    other = make_pod("db-1", uid="uid-3")
+    status = replace(other.status, pod_ips=(PodIP(ip=STATIC.spec.ip),))
+    again = replace(other, status=status)
+    pools, shown = (pool_with(STATIC),), endpoints((STATIC, STATIC_POD))
+    found = compare(Snapshot((again,), (STATIC,), pools, shown, owners))
+    leak = compare(Snapshot((other,), (STATIC,), pools, shown, owners))
 
     assert Kind.NOT_HANDED_OVER is the_one(found).kind
     assert "kubectl --namespace ns delete pod db-1" == found[0].remedy
+    assert Kind.LEAK is the_one(leak).kind
+    assert "pod ns/db-1 came back with UID uid-3 and did not ask for" in leak[0].cause
 
 
 def test_one_key_twice() -> None:

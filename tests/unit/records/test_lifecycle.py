@@ -6,6 +6,8 @@ Source: docs/reference/release-and-reclaim.md#owners-of-fixed-addresses.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -215,7 +217,12 @@ def test_which_statefulset() -> None:
             Action.RELEASE,
             "does not exist",
         ),
-        (STATIC, make_pod("db-1", uid="uid-2"), Action.RELEASE, "StatefulSet ns/db does not exist"),
+        (
+            STATIC,
+            make_pod("db-1", uid="uid-2", phase="Pending"),
+            Action.RELEASE,
+            "StatefulSet ns/db does not exist",
+        ),
     ],
 )
 def test_leaks(record: SpiderIP, pod: Pod | None, action: Action, words: str) -> None:
@@ -480,11 +487,59 @@ def test_time_never_decides_between_two_addresses_of_a_living_pod(
     assert step is next_step(verdict, node, seen_s=10_000.0, asked_s=asked_s, name="n").step
 
 
+def come_back(*ips: str, phase: str = "Running", **more: Any) -> Pod:
+    """Make the next pod of the name, with addresses in its status."""
+    pod = make_pod("db-1", uid="second", phase=phase, **more)
+    shown = tuple(PodIP(ip=ip) for ip in ips)
+    return replace(pod, status=replace(pod.status, pod_ips=shown))
+
+
+STATUS = "k8s.v1.cni.cncf.io/network-status"
+MULTUS = [{"name": "ns/lan", "interface": "net1", "ips": ["10.6.0.10"]}]
+
+
+@pytest.mark.parametrize(
+    ("pod", "action"),
+    [
+        pytest.param(come_back("10.233.1.5"), Action.RELEASE, id="runs with another address"),
+        pytest.param(
+            come_back("10.233.1.5", phase="Pending"), Action.RELEASE, id="has its networks"
+        ),
+        pytest.param(come_back(), Action.RELEASE, id="runs without a status"),
+        pytest.param(come_back(phase="Pending"), Action.KEEP, id="has no network yet"),
+        pytest.param(come_back("10.6.0.10"), Action.KEEP, id="has the address"),
+        pytest.param(come_back("fd00::1", "10.6.0.10"), Action.KEEP, id="has it beside another"),
+        pytest.param(
+            come_back("10.233.1.5", annotations={STATUS: MULTUS}), Action.KEEP, id="on another NIC"
+        ),
+        pytest.param(
+            come_back("10.6.0.1", annotations={STATUS: [{"ips": ["10.6.0.100"]}]}),
+            Action.RELEASE,
+            id="an address that only begins like it",
+        ),
+        pytest.param(come_back("10.233.1.5", deleted=True), Action.KEEP, id="goes again"),
+        pytest.param(come_back("10.233.1.5", phase="Failed"), Action.KEEP, id="has failed"),
+        pytest.param(None, Action.KEEP, id="is not there yet"),
+    ],
+)
+def test_a_static_pod_that_does_not_ask_any_more(pod: Pod | None, action: Action) -> None:
+    """
+    A pod that came back with all its networks and without an address gives that back.
+
+    Its template dropped the network, the NIC, the family or the pool. Until then the ordinal keeps it.
+    """
+    owners = HolderOwners(statefulset=make_statefulset("db", replicas=2))
+    verdict = judge_leak(STATIC, pod, owners)
+
+    assert action is verdict.action
+    assert verdict.trigger is (Trigger.POD_REPLACED if action is Action.RELEASE else None)
+
+
 @pytest.mark.parametrize(
     ("uid", "pod", "action"),
     [
         ("second", make_pod("db-1", uid="second"), Action.RELEASE),
-        ("third", make_pod("db-1", uid="second"), Action.KEEP),
+        ("third", make_pod("db-1", uid="second", phase="Pending"), Action.KEEP),
         ("second", make_pod("db-1", uid="second", deleted=True), Action.KEEP),
         ("second", None, Action.KEEP),
     ],

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT
+from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_NETWORK_STATUS, ANNO_SUSPECT
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Node, PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject
@@ -171,13 +171,18 @@ class Reclaim:
                 self._look_at(self._twins(record))
 
     def _on_pod(self, _: Change, old: PartialObject | None, new: PartialObject | None) -> None:
-        """A pod went, another one has its name, or it is in deletion now."""
+        """
+        A pod went, another one has its name, it is in deletion now, or its networks are there.
+
+        Then it has all that it asks for: what is fixed to its name beside that is not wanted.
+        """
         if old is None:
             return
         if (
             new is None
             or new.metadata.uid != old.metadata.uid
             or new.metadata.deletion_timestamp is not None
+            or networks_of(new) != networks_of(old)
         ):
             self._look_at(self._context.records.by_index(BY_HOLDER, old.key))
 
@@ -463,6 +468,11 @@ class Reclaim:
             self._record_event(pool, reason, text)
         if pod is not None and pod.metadata.uid == holder.uid:
             self._record_event(Pod(metadata=pod.metadata), reason, text)
+
+
+def networks_of(pod: PartialObject) -> str:
+    """Return what a meta plugin wrote about a pod when it had attached its networks."""
+    return pod.metadata.annotations.get(ANNO_NETWORK_STATUS, "")
 
 
 def _whose(record: SpiderIP) -> str:

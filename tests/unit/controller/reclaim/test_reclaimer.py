@@ -152,6 +152,40 @@ async def test_pod_that_the_mirror_has_not_seen_keeps_its_address(scene: Scene) 
     assert ["10.6.0.10"] == held(scene)
 
 
+STATUS = "k8s.v1.cni.cncf.io/network-status"
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_address_that_a_statefulset_s_pod_does_not_ask_for_any_more(
+    scene: Scene, told: bool
+) -> None:
+    """
+    A rolled out template without the network: the address goes soon after the pod has its networks.
+
+    A meta plugin's word about them is an event. Without it the next look finds it, in time too.
+    """
+    scene.cluster.seed(make_statefulset("db", replicas=1))
+    scene.cluster.seed(make_pod("db-0", "old"))
+    scene.cluster.seed(make_record("10.6.0.10", "db-0", "old", static=True))
+    scene.cluster.seed(make_record("10.7.0.10", "db-0", "old", static=True, nic="net1"))
+    worker = await reclaim(scene)
+    scene.cluster.drop(Pod, "db-0", "ns")
+    pending = scene.cluster.seed(make_pod("db-0", "new", phase="Pending"))
+    await scene.cluster.patch(SpiderIP, "10.6.0.10", {"spec": {"holder": {"uid": "new"}}})
+    await run(scene, worker, 20)
+    assert ["10.6.0.10", "10.7.0.10"] == held(scene)
+
+    networks = {STATUS: '[{"ips":["10.6.0.10"]}]'} if told else {}
+    meta = replace(pending.metadata, annotations=networks, resource_version="")
+    status = replace(pending.status, phase="Running", pod_ips=(PodIP(ip="10.6.0.10"),))
+    scene.cluster.seed(replace(pending, metadata=meta, status=status))
+    await run(scene, worker, 0)
+    for _ in range(2 if told else 12):
+        await run(scene, worker, SECOND_LOOK_S + 1)
+
+    assert ["10.6.0.10"] == held(scene)
+
+
 async def test_record_that_changed_between_the_looks_begins_anew(scene: Scene) -> None:
     """A record that was handed over after the first look is not deleted by the second."""
     scene.cluster.seed(make_record("10.6.0.10", "db-0", "old", static=True))
