@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Exhausted, SpiderpoolError, TooManyRequests, UnknownOutcome
+from tests import virtual_time
 from tests.fakes.objects import make_statefulset
 from tests.unit.agent.ipam.test_allocator import ippools
 from tests.unit.agent.simulation import Agent, Simulation, new_simulation, sandbox_of
@@ -89,7 +90,7 @@ class TwoNodes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = TemporaryDirectory()
-        self.runner = asyncio.Runner()
+        self.runner = virtual_time.new_runner()
         self.simulation: Simulation = new_simulation(Path(self.folder.name))
         self.stack = AsyncExitStack()
         self.agents: dict[str, Agent] = {}

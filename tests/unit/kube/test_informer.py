@@ -287,7 +287,7 @@ async def test_waits_as_long_as_the_server_asks(cluster: FakeCluster) -> None:
     began = loop.time()
     await informer.start()
     await informer.synced()
-    assert loop.time() - began >= 0.3
+    assert loop.time() - began == pytest.approx(0.3)
     await informer.stop()
 
 

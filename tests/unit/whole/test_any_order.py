@@ -43,6 +43,7 @@ from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
 from spiderpool.kube.informer import Informer
 from spiderpool.records import lifecycle
 from spiderpool.records.build import suspicion_of
+from tests import virtual_time
 from tests.fakes.cluster import FakeCluster
 from tests.unit.agent.simulation import CONFIG, Agent, Simulation, ips, new_simulation, with_owner
 
@@ -151,7 +152,7 @@ class AnyOrder:
     def __init__(self, choices: Random) -> None:
         self.choices = choices
         self.folder = TemporaryDirectory()
-        self.runner = asyncio.Runner()
+        self.runner = virtual_time.new_runner()
         self.simulation: Simulation = new_simulation(Path(self.folder.name))
         self.cluster = self.simulation.cluster
         self.clock = Clock()

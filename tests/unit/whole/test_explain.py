@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from spiderpool.cli.agents import AgentPod
 from spiderpool.cli.commands.explain import tell
 from spiderpool.kube.top_owners import TopOwners
 from spiderpool.model.pool import Pool
+from tests import virtual_time
 from tests.fakes.objects import (
     make_facts,
     make_ippool,
@@ -181,7 +181,7 @@ def test_explain_answers_what_the_agent_does(state: State) -> None:
     A NIC starts with the pools that explain names, or fails with the reasons that explain gives.
     """
     with TemporaryDirectory() as folder:
-        asyncio.run(_start(new_simulation(Path(folder)), state))
+        virtual_time.run(_start(new_simulation(Path(folder)), state))
 
 
 def _compare(nic: str, told: Explanation, outcome: Outcome, *, shared: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from contextlib import AsyncExitStack
 from random import Random
@@ -33,6 +32,7 @@ from spiderpool.model.pool import COOL_DOWN_S
 from spiderpool.records.build import let_go, marked, suspicion_of
 from spiderpool.records.cooldown import QUARANTINE_S
 from spiderpool.records.lifecycle import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
+from tests import virtual_time
 from tests.fakes.cluster import Call, FakeCluster
 from tests.unit.controller.conftest import (
     Clock,
@@ -551,7 +551,7 @@ def test_no_living_pod_loses_its_address(steps: list[str], seed: int, static: bo
     Whatever happens in whatever order, no pod that lives loses its record, and in the end nothing
     is leaked.
     """
-    asyncio.run(_play(steps, Random(seed), static=static))  # noqa: S311 - a story, not a secret
+    virtual_time.run(_play(steps, Random(seed), static=static))  # noqa: S311 - a story, not a secret
 
 
 async def _play(steps: list[str], choices: Random, *, static: bool) -> None:

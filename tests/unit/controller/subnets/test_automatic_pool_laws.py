@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import combinations
 from typing import Any
@@ -18,6 +17,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
 from spiderpool.controller.pools.leaving_addresses import STALE_S
 from spiderpool.model.pool import Pool
+from tests import virtual_time
 from tests.unit.controller.conftest import make_pool, make_record
 from tests.unit.controller.desk import NUMBER, SUBNET, Desk
 
@@ -191,7 +191,7 @@ def test_laws(steps: list[Step]) -> None:
 
     See `check_always` after each step and `check_at_rest` at the end.
     """
-    asyncio.run(_live(steps))
+    virtual_time.run(_live(steps))
 
 
 async def _live(steps: list[Step]) -> None:
