@@ -9,6 +9,7 @@ somebody writes.
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import itertools
 import uuid
@@ -145,6 +146,15 @@ class _Entry:
     new: Json | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What a store had at one moment."""
+
+    version: int
+    folders: dict[Folder, dict[Key, Json]]
+    history: list[_Entry]
+
+
 class FakeCluster:
     """The port `Cluster` in memory."""
 
@@ -224,6 +234,21 @@ class FakeCluster:
         self._history.clear()
         self._forgotten = self._version
 
+    def back_up(self) -> Backup:
+        """Return what is stored now."""
+        return Backup(self._version, copy.deepcopy(self._folders), list(self._history))
+
+    def restore(self, backup: Backup) -> None:
+        """
+        Come back from a backup: versions go back too, and watches end.
+
+        A watch that begins in the future is accepted and tells nothing until that version comes, as
+        that of the real one.
+        """
+        self._version, self._folders = backup.version, copy.deepcopy(backup.folders)
+        self._history = list(backup.history)
+        self.end_watches()
+
     def end_watches(self, error: SpiderpoolError | None = None) -> None:
         """End all watches, in peace or by an error."""
         self._watch_end.append(error)
@@ -291,6 +316,11 @@ class FakeCluster:
         """List names."""
         found, _ = await self._list(_Scope(kind, "", labels, ""), "0")
         return tuple(obj["metadata"]["name"] for obj in found)
+
+    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
+        """Return the version of the last write."""
+        await self._enter("version", kind)
+        return str(self._version)
 
     async def create(self, obj: T) -> T:
         """Create an object."""

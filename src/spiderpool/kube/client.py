@@ -131,6 +131,13 @@ class KubeClient:
         table = _decode(_table_decoder, call, await self._exchange.send(call))
         return tuple(row.cells.name for row in table.rows or ())
 
+    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
+        """Read the version that the store is at now."""
+        folder = self._folder(kind, namespace, anywhere=True)
+        call = Call("list", "GET", kind, f"{folder}?limit=1", accept=_METADATA_LIST)
+        page = _decode(_list_decoder(PartialObject), call, await self._exchange.send(call))
+        return page.metadata.resource_version
+
     async def create(self, obj: T) -> T:
         """Create an object."""
         kind, meta = type(obj), obj.metadata

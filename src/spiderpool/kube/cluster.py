@@ -126,6 +126,10 @@ class Cluster(Protocol):
         """
         ...
 
+    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
+        """Read the version that the store is at now, by the shortest consistent list of a kind."""
+        ...
+
     async def create(self, obj: T) -> T:
         """Create an object. Raises `AlreadyExists`."""
         ...

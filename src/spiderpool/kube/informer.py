@@ -7,9 +7,18 @@ The objects of one list, kept up to date by a watch, with one's own writes visib
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, ValuesView
-from contextlib import aclosing, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterator,
+    ValuesView,
+)
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +29,7 @@ from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.errors import Gone, SpiderpoolError
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, Listing, WatchEvent
-from spiderpool.kube.informer_store import InformerStore, Key, KeyFunction, Subscriber
+from spiderpool.kube.informer_store import InformerStore, Key, KeyFunction, Subscriber, version
 
 T = TypeVar("T", bound=KubeObject)
 R = TypeVar("R")
@@ -29,6 +38,11 @@ _Listed = Coroutine[Any, Any, Listing[T]]
 # A watch that the server ends sooner, without an event, is followed by a wait; one that stands
 # longer is answered: connecting takes less.
 SHORT_WATCH_S = 10.0
+# A watch is ended by us after so long, to see whether the store's history is still the one that we
+# know. Each process chooses its own moment.
+CHECK_S = 600.0
+# So long a list is good for: what a restored store changed unnoticed is known after it.
+RELIST_S = 3600.0
 
 _log = structlog.get_logger(__name__)
 
@@ -189,6 +203,8 @@ class Informer(Generic[T]):
         backoff = Backoff()
         while True:
             try:
+                if not self._position.must_list:
+                    await self._check_history()
                 if self._position.must_list:
                     await self._relist()
                 if await self._follow():
@@ -201,10 +217,20 @@ class Informer(Generic[T]):
                 self._position.must_list = True
             await asyncio.sleep(backoff.next_s(self.trouble))
 
+    async def _check_history(self) -> None:
+        """
+        List again when the store has gone back, or the last list is old.
+
+        An etcd that came back from a backup has lower versions. The API server accepts a watch that
+        begins in the future and tells nothing until that version comes.
+        """
+        latest = await self._cluster.latest_version(self._kind, self._namespace)
+        self._position.compare(latest, time.monotonic())
+
     async def _relist(self) -> None:
         listing = await self._list(self._position.list_from)
         self._store.replace(listing, restored=self._position.restored)
-        self._position.listed(listing.resource_version)
+        self._position.listed(listing.resource_version, time.monotonic())
         self.trouble = None
         self._synced.set()
         self._wake()
@@ -216,7 +242,10 @@ class Informer(Generic[T]):
         # Where nothing changes no event comes to tell that all is well again.
         stands = asyncio.get_running_loop().call_later(SHORT_WATCH_S, self._recover)
         try:
-            async with aclosing(self._watch(self._position.seen)) as events:
+            async with (
+                _ended_after(CHECK_S * random.uniform(0.5, 1.0)),  # noqa: S311 - spreads load
+                aclosing(self._watch(self._position.seen)) as events,
+            ):
                 async for event in events:
                     any_came, self.trouble = True, None
                     if event.change is not Change.BOOKMARK:
@@ -250,6 +279,7 @@ class _Position:
     must_list: bool = True
     # the API server knows only versions before `seen`: a backup of etcd came back
     restored: bool = False
+    listed_s: float = 0.0
 
     @property
     def list_from(self) -> str | None:
@@ -260,9 +290,17 @@ class _Position:
         """
         return None if self.consistent or self.restored else self.seen or "0"
 
-    def listed(self, resource_version: str) -> None:
+    def listed(self, resource_version: str, now_s: float) -> None:
         """A list is complete."""
         self.seen, self.must_list, self.restored = resource_version, False, False
+        self.listed_s = now_s
+
+    def compare(self, latest: str, now_s: float) -> None:
+        """Decide by the version that the store is at whether to list again."""
+        if version(latest) < version(self.seen):
+            self.must_list = self.restored = True
+        elif now_s - self.listed_s > RELIST_S:
+            self.must_list = True
 
     def failed(self, error: SpiderpoolError) -> None:
         """Decide whether to list again."""
@@ -270,6 +308,18 @@ class _Position:
             self.must_list = True
         elif "Too large resource version" in error.message:
             self.must_list = self.restored = True
+
+
+@asynccontextmanager
+async def _ended_after(seconds: float) -> AsyncIterator[None]:
+    """End what is inside after some seconds, as if it had ended by itself."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
 
 
 class MetadataInformer(Informer[PartialObject]):

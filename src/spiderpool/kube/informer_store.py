@@ -119,7 +119,9 @@ class InformerStore(Generic[T]):
         Args:
             listing: what the API server says.
             restored: its versions have gone back (a backup of etcd came back): what it says goes.
+                The list itself may show it.
         """
+        restored = restored or self._went_back(listing)
         if restored:
             self._tombstones.clear()
         listed = {obj.key: obj for obj in listing.items}
@@ -132,6 +134,22 @@ class InformerStore(Generic[T]):
                 self._change(key, listed.get(key))
         for obj in listed.values():
             self.put(obj)
+
+    def _went_back(self, listing: Listing[T]) -> bool:
+        """
+        Return whether a list rewrites history.
+
+        It is later than an object that is known, and has an earlier version of that object.
+        """
+        taken = version(listing.resource_version)
+        for obj in listing.items:
+            old = self.objects.get(obj.key)
+            if old is None or old.metadata.uid != obj.metadata.uid:
+                continue
+            known = version(old.metadata.resource_version)
+            if version(obj.metadata.resource_version) < known <= taken:
+                return True
+        return False
 
     def _dig(self, uid: str, until: float) -> None:
         now = self._clock()

@@ -60,6 +60,16 @@ async def test_label_selectors(stage: Stage, selector: str, expected: list[str])
     )
 
 
+async def test_the_version_of_the_store(stage: Stage) -> None:
+    """It is at least that of the last write, of whatever kind, and never goes back."""
+    before = int(await stage.cluster.latest_version(SpiderIP))
+    written = await stage.cluster.create(config_map(stage, "a"))
+    after = int(await stage.cluster.latest_version(SpiderIP))
+    in_namespace = int(await stage.cluster.latest_version(ConfigMap, "default"))
+
+    assert before < int(written.metadata.resource_version) <= after <= in_namespace
+
+
 async def test_names(stage: Stage) -> None:
     """The names of all objects that match, of all namespaces, and nothing when none does."""
     for name, labels in (("a", {"tier": "front"}), ("b", {"tier": "front"}), ("c", {})):

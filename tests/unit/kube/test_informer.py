@@ -279,6 +279,59 @@ async def test_restored_backup_replaces_everything(
     assert await shows(informer, "first")
 
 
+async def test_a_restored_store_is_noticed(
+    cluster: FakeCluster, informer: Informer[ConfigMap]
+) -> None:
+    """After a restore the API server accepts the watch from the future; the list is read anew."""
+    backup = cluster.back_up()
+    await cluster.create(config_map("lost"))
+    assert await shows(informer, "first", "lost")
+
+    cluster.restore(backup)
+
+    assert await shows(informer, "first")
+    await cluster.create(config_map("second"))
+    assert await shows(informer, "first", "second")
+
+
+async def test_a_restored_store_that_has_caught_up_is_noticed_by_its_list(
+    cluster: FakeCluster, informer: Informer[ConfigMap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the versions are past what was known, the next whole list shows the rewritten history."""
+    monkeypatch.setattr(informer_module, "RELIST_S", 0.0)
+    backup = cluster.back_up()
+    await cluster.patch(ConfigMap, "first", {"data": {"a": "lost"}}, namespace="default")
+    for name in ("x", "y"):
+        cluster.drop(ConfigMap, (await cluster.create(config_map(name))).metadata.name, "default")
+    await informer.wait_for(lambda m: m.named("first", "default").data["a"] == "lost", 1.0)
+    position = int(informer._position.seen)
+
+    cluster.restore(backup)
+    while cluster._version <= position:
+        cluster.bookmark()
+    cluster.end_watches()
+
+    assert await informer.wait_for(lambda m: m.named("first", "default").data["a"] == "1", 1.0)
+
+
+async def test_the_history_is_checked_while_a_watch_stands(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that nothing ends is ended by us now and then, and goes on where it was."""
+    monkeypatch.setattr(informer_module, "CHECK_S", 0.02)
+    monkeypatch.setattr(informer_module, "SHORT_WATCH_S", 0.001)
+    informer = Informer(cluster, ConfigMap)
+    await informer.start()
+    await informer.synced()
+    while cluster.count("version") < 3:
+        await asyncio.sleep(0.01)
+    await cluster.create(config_map("late"))
+
+    assert await shows(informer, "late")
+    assert 1 == cluster.count("list")
+    await informer.stop()
+
+
 async def test_waits_as_long_as_the_server_asks(cluster: FakeCluster) -> None:
     """429 with Retry-After keeps the mirror quiet for that time."""
     cluster.faults.fail_next("list", Node, TooManyRequests("wait", retry_after_s=0.3))

@@ -81,6 +81,10 @@ class RetryingCluster:
             partial(self._cluster.list_metadata, kind, **scope, resource_version=resource_version)
         )
 
+    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
+        """Read the version that the store is at now."""
+        return await self.retry.run(partial(self._cluster.latest_version, kind, namespace))
+
     async def list_names(self, kind: type[KubeObject], *, labels: str = "") -> tuple[str, ...]:
         """Read the names of all objects that match."""
         return await self.retry.run(partial(self._cluster.list_names, kind, labels=labels))

@@ -36,6 +36,7 @@ class FencedCluster:
         self.list_objects = cluster.list_objects
         self.list_metadata = cluster.list_metadata
         self.list_names = cluster.list_names
+        self.latest_version = cluster.latest_version
         self.watch = cluster.watch
         self.watch_metadata = cluster.watch_metadata
 
