@@ -17,10 +17,12 @@ import threading
 import time
 from asyncio import events
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 EXECUTOR: Final = "asyncio_"  # how the threads of asyncio's own executor are called; they stay
 LOOPBACK_S: Final = 0.005  # what is sent to oneself arrives within that time
@@ -49,8 +51,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now += seconds
 
     def run_in_executor(
-        self, executor: Any, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
+        self, executor: Executor | None, func: Callable[[*Ts], R], *args: *Ts
+    ) -> asyncio.Future[R]:
         """Run something in a thread, and know that it runs."""
         future = super().run_in_executor(executor, func, *args)
         self._jobs += 1
@@ -94,7 +96,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def _programs_run(self) -> bool:
         """Return whether the loop waits for the end of a program: by a pidfd (pidfd_open(2))."""
-        return any(PIDFD in _target(fd) for fd in self.get_map())
+        return any(PIDFD in _target(key.fd) for key in self.get_map().values())
 
 
 def _target(fd: int) -> str:

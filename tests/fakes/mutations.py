@@ -73,7 +73,7 @@ ODD: Final = (
     "é",
     "\u2028",
 )
-SCALARS: Final = (
+SCALARS: Final[tuple[object, ...]] = (
     None,
     True,
     False,

@@ -224,7 +224,7 @@ class Taps:
         """Watch no more."""
         self._ends.set()
         self._thread.join()
-        for _, tap, _ in self._places:
+        for _name, tap, _macs in self._places:
             tap.close()
 
     def path(

@@ -12,7 +12,7 @@ STEP_S = 0.2
 
 
 def until(
-    ask: Callable[[], T],
+    ask: Callable[..., T | None],  # no arguments; `...` lets lambdas bind names of a loop
     what: str,
     *,
     within_s: float = 30,

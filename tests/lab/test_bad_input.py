@@ -6,11 +6,13 @@ One clear message on the pod, no address taken, and a correction helps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NAMESPACE_POOLS, NETWORKS, ROUTES
 from tests.lab.retry import until
 from tests.lab.story import Story, kubelet_says
 
-Cases = dict[str, tuple[dict[str, object], tuple[str, ...]]]
+Cases = dict[str, tuple[Mapping[str, object], tuple[str, ...]]]
 
 
 def assert_told(story: Story, cases: Cases) -> None:

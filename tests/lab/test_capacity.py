@@ -8,6 +8,7 @@ start.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.networks import ENS192, ENS224
@@ -115,7 +116,7 @@ def test_exhausted_nic_takes_nothing_more(story: Story) -> None:
     both = {DEFAULT_NETWORK: lan, NETWORKS: storage}
     first = story.pod("holder", both | {IPPOOLS: _items(full, full2)})
     conf = story.macvlan("conf", ENS224, clean_gateway=True, default_ipv4_ippool=[full2])
-    annotations = {
+    annotations: dict[str, dict[str, Any]] = {
         "first": both | {IPPOOLS: _items(full, free2)},
         "second": both | {IPPOOLS: _items(free, full2)},
         "one-by-one": {

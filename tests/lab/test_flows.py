@@ -45,7 +45,7 @@ pytestmark = pytest.mark.still
 
 Path = dict[str, tuple[str, str]]
 FAMILIES: Final = (4, 6)
-OUTSIDE: Final = {4: CLIENT_ADDRESS.ip, 6: CLIENT_ADDRESS6.ip}
+OUTSIDE: Final[dict[int, IPAddress]] = {4: CLIENT_ADDRESS.ip, 6: CLIENT_ADDRESS6.ip}
 
 
 @dataclass(slots=True)
@@ -111,9 +111,14 @@ class Stage:
         assert ("done" if seen else "transfer", seen) == (done.stage, done.seen)
         expected = (request, answer)
         family, mine = done.client.version, None if seen else done.port
-        paths = lambda: tuple(  # noqa: E731
-            self.taps.path(family, {PORT, port}, answer=each, client=mine) for each in (False, True)
-        )
+
+        def paths() -> tuple[Path, ...]:
+            seen = (
+                self.taps.path(family, {PORT, port}, answer=each, client=mine)
+                for each in (False, True)
+            )
+            return tuple(seen)
+
         until(lambda: expected == paths(), f"the paths are {expected}", within_s=5, seen=paths)
 
 

@@ -20,7 +20,7 @@ from tests.lab.networks import ENS192, ENS224
 from tests.lab.retry import until, until_none
 from tests.lab.story import Story
 
-MACVLAN = {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}}
+MACVLAN: dict[str, Any] = {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}}
 CR_NAME = "multus.spidernet.io/cr-name"
 DEFINITION = "NetworkAttachmentDefinition"
 
@@ -48,7 +48,7 @@ def test_pod_on_a_network(story: Story) -> None:
     Its definition character by character, and a pod that gets its NIC by it.
     """
     pool = story.pool("p", gateway=None)
-    spec = {
+    spec: dict[str, Any] = {
         "cniType": "macvlan",
         "enableCoordinator": False,
         "macvlan": {"master": ["ens192"], "ippools": {"ipv4": [pool]}},
@@ -265,7 +265,7 @@ def test_pools_of_the_pod_win(story: Story) -> None:
     A pod's own annotation goes before them.
     """
     theirs, mine = story.pool("theirs", gateway=None), story.pool("mine", gateway=None)
-    spec = {
+    spec: dict[str, Any] = {
         "cniType": "macvlan",
         "enableCoordinator": False,
         "macvlan": {"master": ["ens192"], "ippools": {"ipv4": [theirs]}},

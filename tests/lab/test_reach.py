@@ -68,7 +68,10 @@ def _set_liberal(lab: Lab, value: int) -> None:
             node.exec(["sysctl", "-qw", f"{LIBERAL}={value}"])
             node.restart_kube_proxy()
     wanted = [] if value else [node.name for node in lab.nodes]
-    having = lambda: [node.name for node in lab.nodes if _rules(lab, node.name)]  # noqa: E731
+
+    def having() -> list[str]:
+        return [node.name for node in lab.nodes if _rules(lab, node.name)]
+
     until(lambda: having() == wanted, f"nodes with the rule: {wanted}", seen=having)
 
 

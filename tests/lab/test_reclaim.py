@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -59,7 +59,7 @@ def agent(kube: Kube, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def pod_with_address(
-    story: Story, agent: HostAgent, name: str, annotations: dict[str, object]
+    story: Story, agent: HostAgent, name: str, annotations: Mapping[str, object]
 ) -> tuple[Pod, IPAddress]:
     """Make a pod on the agent's node, and its ADD."""
     pod = paper_pod(story, agent.node, name, annotations)
@@ -237,11 +237,11 @@ def test_garbage_collection_of_a_runtime(story: Story, agent: HostAgent) -> None
 
     other = agent.collect({**valid, "name": "other"})
     assert {"gone", "living", "known"} == {record.pod for record in story.records()}
-    answer = agent.collect(valid)
+    ours = agent.collect(valid)
 
     assert other is not None
-    assert answer is not None
-    assert (0, 0) == (other.body["exitCode"], answer.body["exitCode"]), answer
+    assert ours is not None
+    assert (0, 0) == (other.body["exitCode"], ours.body["exitCode"]), ours
     assert {"living", "known"} == {record.pod for record in story.records()}
     status = agent.status()
     assert status is not None

@@ -19,6 +19,7 @@ import pytest
 
 from spiderpool.agent.coordinator import mangle
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
+from spiderpool.kernel.programs import run_program
 from spiderpool.kernel.rtnetlink import RouteSocket
 from tests.contract.coordinator.stage import PodNics, Stage, dual, stage
 
@@ -54,7 +55,7 @@ def add_and_be_killed(
             if next(steps) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        real_send, real_run = RouteSocket._send, mangle.run_program
+        real_send, real_run = RouteSocket._send, run_program
 
         def send(self: RouteSocket, *args: Any, **keys: Any) -> None:
             if not after:
@@ -72,7 +73,7 @@ def add_and_be_killed(
             return outcome
 
         RouteSocket._send = send  # type: ignore[method-assign]
-        mangle.run_program = run
+        vars(mangle)["run_program"] = run
         ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
         asyncio.run(ground.run("ADD", pod, nic, given))
     finally:

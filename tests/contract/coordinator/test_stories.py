@@ -491,17 +491,17 @@ async def test_node_and_pod_reach_each_other(ground: Stage, family: int) -> None
         )
         node_ip = "10.6.168.121" if family == 4 else "fd00:6::121"
         with (
-            Namespaces.network(one.netns.path) as pod,
+            Namespaces.network(one.netns.path) as first,
             Namespaces.network(two.netns.path) as neighbour,
             Namespaces.of_process(ground.node.pid, "net") as node,
         ):
-            coming = await serve_once(pod, ip, 8080)
+            coming = await serve_once(first, ip, 8080)
             assert 4000 == len(await talk(node, ip, 8080))
             assert node_ip == await coming
             coming = await serve_once(node, node_ip, 8081)
-            assert 4000 == len(await talk(pod, node_ip, 8081))
+            assert 4000 == len(await talk(first, node_ip, 8081))
             assert ip == await coming
-            coming = await serve_once(pod, ip, 8082)
+            coming = await serve_once(first, ip, 8082)
             assert 4000 == len(await talk(neighbour, ip, 8082))
             assert other == await coming
         marked = ground.node.in_node(

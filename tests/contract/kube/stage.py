@@ -147,7 +147,7 @@ def pod(stage: Stage, name: str, node: str) -> WholePod:
     )
 
 
-def record(stage: Stage, **holder: str) -> SpiderIP:
+def record(stage: Stage, **holder: Any) -> SpiderIP:
     """Make the record of an address that nobody else uses."""
     number = next(_addresses)
     ip = f"10.6.{number // 250}.{number % 250 + 1}"

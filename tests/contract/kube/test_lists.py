@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TypeVar
 
 import pytest
 
@@ -16,17 +17,17 @@ from spiderpool.kube import client
 from spiderpool.kube.cluster import Change, Listing, WatchEvent
 from tests.contract.kube.stage import Stage, config_map, pod, record
 
+K = TypeVar("K", bound=KubeObject)
 
-def short_names(stage: Stage, listing: Listing[KubeObject]) -> list[str]:
+
+def short_names(stage: Stage, listing: Listing[K]) -> list[str]:
     """Return the names of a list without the test's mark, sorted."""
     return sorted(obj.metadata.name.removeprefix(f"{stage.run}-") for obj in listing.items)
 
 
-async def take(
-    events: AsyncGenerator[WatchEvent[KubeObject], None], count: int
-) -> list[WatchEvent[KubeObject]]:
+async def take(events: AsyncGenerator[WatchEvent[K], None], count: int) -> list[WatchEvent[K]]:
     """Return the next events of a watch that are no bookmarks."""
-    found = []
+    found: list[WatchEvent[K]] = []
     async with asyncio.timeout(20):
         async for event in events:
             if event.change is not Change.BOOKMARK:
@@ -54,9 +55,9 @@ async def test_label_selectors(stage: Stage, selector: str, expected: list[str])
     """All forms of label selectors."""
     for name, labels in (("a", {"tier": "front"}), ("b", {"tier": "back"}), ("c", {})):
         await stage.cluster.create(config_map(stage, name, labels))
-    labels = ",".join(filter(None, (f"run={stage.run}", selector)))
+    wanted = ",".join(filter(None, (f"run={stage.run}", selector)))
     assert expected == short_names(
-        stage, await stage.cluster.list_objects(ConfigMap, namespace="default", labels=labels)
+        stage, await stage.cluster.list_objects(ConfigMap, namespace="default", labels=wanted)
     )
 
 

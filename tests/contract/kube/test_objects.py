@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -215,7 +216,7 @@ async def test_json_patch(stage: Stage) -> None:
     A missing member is replaced as if it were there.
     """
     first = await stage.cluster.create(config_map(stage, "a", {"a/b": "1"}, change="1", drop="1"))
-    operations = [
+    operations: list[Mapping[str, Any]] = [
         {
             "op": "test",
             "path": "/metadata/resourceVersion",
@@ -244,7 +245,10 @@ async def test_json_patch(stage: Stage) -> None:
 async def test_json_patch_is_all_or_nothing(stage: Stage, operation: dict[str, str]) -> None:
     """An operation that fails refuses the patch, also the part before it."""
     first = await stage.cluster.create(config_map(stage, "a", v="1"))
-    operations = [{"op": "add", "path": "/data/new", "value": "1"}, operation]
+    operations: list[Mapping[str, Any]] = [
+        {"op": "add", "path": "/data/new", "value": "1"},
+        operation,
+    ]
     with pytest.raises(Rejected):
         await stage.cluster.patch(
             ConfigMap,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -42,6 +43,12 @@ async def shows(stage: Stage, informer: Informer[ConfigMap], *expected: str) -> 
     )
 
 
+def data_of(informer: Informer[ConfigMap], name: str) -> object:
+    """Return the data of a ConfigMap that the mirror shows."""
+    found = informer.named(name, "default")
+    return found and found.data
+
+
 async def test_mirror_follows_others(stage: Stage, informer: Informer[ConfigMap]) -> None:
     """What others create, change and delete is shown."""
     assert await shows(stage, informer, "first")
@@ -50,9 +57,7 @@ async def test_mirror_follows_others(stage: Stage, informer: Informer[ConfigMap]
         ConfigMap, f"{stage.run}-first", {"data": {"v": "2"}}, namespace="default"
     )
     assert await shows(stage, informer, "first", "second")
-    assert await informer.wait_for(
-        lambda m: m.named(f"{stage.run}-first", "default").data == {"v": "2"}, WAIT_S
-    )
+    assert await informer.wait_for(lambda m: data_of(m, f"{stage.run}-first") == {"v": "2"}, WAIT_S)
     await stage.other.delete(ConfigMap, second.metadata.name, "default")
     assert await shows(stage, informer, "first")
 
@@ -66,11 +71,13 @@ async def test_mirror_survives_a_restart_of_the_api_server(
     Nothing that still exists was reported as deleted.
     """
     changes = []
-    informer.subscribe(
-        lambda change, old, new: changes.append(
-            (change, (new or old).metadata.name[len(stage.run) + 1 :])
-        )
-    )
+
+    def note(change: Change, old: ConfigMap | None, new: ConfigMap | None) -> None:
+        changed = new or old
+        assert changed is not None
+        changes.append((change, changed.metadata.name[len(stage.run) + 1 :]))
+
+    informer.subscribe(note)
     await stage.other.create(config_map(stage, "before"))
     await stage.down()
     await stage.up()
@@ -148,7 +155,7 @@ async def test_election_between_two(stage: Stage) -> None:
         for name, cluster in (("a", stage.cluster), ("b", stage.other))
     }
     tasks = {
-        name: asyncio.create_task(election.run(lambda name=name: work(name)))
+        name: asyncio.create_task(election.run(partial(work, name)))
         for name, election in elections.items()
     }
     async with asyncio.timeout(WAIT_S):

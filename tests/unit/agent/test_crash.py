@@ -73,7 +73,7 @@ async def until_death(
     simulation: Simulation, dying: DyingCluster, work: Callable[[Agent], Awaitable[Any]]
 ) -> bool:
     """Run an agent's work until it ends or the agent dies; whether it died."""
-    app = simulation.make("node1", cluster=dying)  # type: ignore[arg-type]
+    app = simulation.make("node1", cluster=dying)
     await app.informers.start()
     await app.informers.synced()
     app.claims.inherit(frozenset(pod.metadata.uid for pod in app.informers.pods))

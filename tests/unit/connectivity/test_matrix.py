@@ -6,11 +6,11 @@ from ipaddress import ip_address
 
 import pytest
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.connectivity.diagnosis import Diagnosis, Reason
 from spiderpool.connectivity.matrix import (
     Case,
     Goal,
-    IPAddress,
     Kind,
     Placement,
     Result,

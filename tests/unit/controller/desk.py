@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment, Workload
 from spiderpool.controller.pools.deletion import PoolKeeper
 from spiderpool.controller.runtime.context import Context
@@ -32,6 +32,8 @@ from spiderpool.model.config import Features, ThirdPartyKind
 from spiderpool.model.subnet import Grants, read_grants
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import Clock, Told, make_record, settle
+
+K = TypeVar("K", bound=KubeObject)
 
 FEATURES = Features(
     enable_ipv4=True,
@@ -71,21 +73,14 @@ class Desk:
         await self._stack.aclose()
         stack = self._stack = AsyncExitStack()
         door: Cluster = FencedCluster(self.cluster, self._may_write)
-        informers = [
-            Informer(door, SpiderIPPool),
-            Informer(door, SpiderSubnet),
-            Informer(door, SpiderReservedIP),
-        ]
-        for informer in informers:
-            await informer.start()
-            stack.push_async_callback(informer.stop)
-            await informer.synced()
-        pools, subnets, reserved = informers
-        context = await stack.enter_async_context(Context(door, pools, FEATURES))  # type: ignore[arg-type]
-        ledger = SubnetLedger(door, subnets, reserved)  # type: ignore[arg-type]
+        pools = await self._follow(door, SpiderIPPool)
+        subnets = await self._follow(door, SpiderSubnet)
+        reserved = await self._follow(door, SpiderReservedIP)
+        context = await stack.enter_async_context(Context(door, pools, FEATURES))
+        ledger = SubnetLedger(door, subnets, reserved)
         subnet_keeper = SubnetKeeper(
             context, subnets, ledger, self.told, automatic=True, clock=self.clock
-        )  # type: ignore[arg-type]
+        )
         keeper = PoolKeeper(context, self.told, clock=self.clock)
         auto = AutoPools(context, ledger, self.told, redundancy=1, clock=self.clock)
         natives = await stack.enter_async_context(NativeApplications(door, auto.notify))
@@ -93,8 +88,16 @@ class Desk:
         await stack.enter_async_context(foreigns)
         subnet_keeper.start()
         keeper.start()
-        auto.start(subnets, natives, foreigns)  # type: ignore[arg-type]
+        auto.start(subnets, natives, foreigns)
         self._loops = [subnet_keeper.queue, auto.queue, keeper.queue]
+
+    async def _follow(self, door: Cluster, kind: type[K]) -> Informer[K]:
+        """Start an informer that ends with the leader."""
+        informer = Informer(door, kind)
+        await informer.start()
+        self._stack.push_async_callback(informer.stop)
+        await informer.synced()
+        return informer
 
     def _may_write(self) -> bool:
         """Count a write, or refuse it: as a leader that ends between two writes."""

@@ -142,7 +142,7 @@ async def test_names_that_are_not_given_are_not_touched(full: Scene) -> None:
     await clean(
         full.cluster,
         Remains(validating="", mutating="", namespace="spiderpool", init_job="spiderpool-init"),
-        str,
+        lambda _: None,
     )
 
     assert {"MutatingWebhookConfiguration": 1} == left(full)

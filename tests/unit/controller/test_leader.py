@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -159,7 +159,7 @@ async def test_fence_lets_no_write_through(scene: Scene, write: str) -> None:
     fenced = FencedCluster(scene.cluster, lambda: leading)
     assert record == await fenced.get(SpiderIP, "10.6.0.10")
     leading = False
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "create": lambda: fenced.create(make_record("10.6.0.11")),
         "replace": lambda: fenced.replace(record),
         "patch": lambda: fenced.patch(SpiderIP, "10.6.0.10", {"spec": {"state": "Cooling"}}),

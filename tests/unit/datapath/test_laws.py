@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
@@ -56,8 +55,9 @@ def one_value(items: list[Item]) -> frozenset[Item]:
     return frozenset(kept.values())
 
 
-SEEN = st.lists(ROUTES | RULES | NEIGHBOURS | SETTINGS, max_size=12).map(one_value)
-WANTED = st.lists(ROUTES | RULES | NEIGHBOURS | SETTINGS, max_size=12).map(one_value)
+ITEMS: st.SearchStrategy[Item] = ROUTES | RULES | NEIGHBOURS | SETTINGS
+SEEN = st.lists(ITEMS, max_size=12).map(one_value)
+WANTED = st.lists(ITEMS, max_size=12).map(one_value)
 
 
 @given(seen=SEEN, present=WANTED)
@@ -117,7 +117,7 @@ class Story:
 
 
 @st.composite
-def stories(draw: Callable[..., object]) -> Story:
+def stories(draw: st.DrawFn) -> Story:
     """Make any pod that can be laid out."""
     overlay, nics = draw(st.booleans()), draw(st.integers(1, 3))
     first = st.just((4,)) if overlay else FAMILIES
@@ -125,16 +125,16 @@ def stories(draw: Callable[..., object]) -> Story:
     default = draw(st.sampled_from(["", "eth0", "net1"] if nics > 1 else ["", "eth0"]))
     policies = draw(st.lists(st.sampled_from(POLICIES), max_size=2))
     settings = CoordinatorSettings(
-        hijack=(*HIJACK, *draw(st.sampled_from([(), HIJACK_6, EVERYWHERE]))),  # type: ignore[misc]
+        hijack=(*HIJACK, *draw(st.sampled_from([(), HIJACK_6, EVERYWHERE]))),
         tune_pod_routes=bool(draw(st.booleans())),
         default_route_nic=str(default),
-        policy_routes=tuple(policies),  # type: ignore[arg-type]
+        policy_routes=tuple(policies),
         mac_prefix=str(draw(st.sampled_from(["", "0a:1b"]))),
-        rp_filter=draw(st.sampled_from([None, 0, 2])),  # type: ignore[arg-type]
-        tx_queue_len=int(draw(st.sampled_from([0, 2000]))),  # type: ignore[call-overload]
+        rp_filter=draw(st.sampled_from([None, 0, 2])),
+        tx_queue_len=int(draw(st.sampled_from([0, 2000]))),
     )
     gateways = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
-    return Story(bool(overlay), families, int(nics), settings, gateways)  # type: ignore[arg-type,call-overload]
+    return Story(bool(overlay), families, int(nics), settings, gateways)
 
 
 def new_simulation(story: Story) -> Simulation:

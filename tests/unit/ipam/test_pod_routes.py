@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -128,7 +129,12 @@ def test_without_a_default_route() -> None:
 
 def test_ipv6() -> None:
     """The same holds for IPv6, in whatever form an address is written."""
-    spec = {"subnet": "fd00:6::/64", "ips": ["fd00:6::10"], "gateway": "fd00:6::1", "routes": []}
+    spec: dict[str, Any] = {
+        "subnet": "fd00:6::/64",
+        "ips": ["fd00:6::10"],
+        "gateway": "fd00:6::1",
+        "routes": [],
+    }
 
     assert [("::/0", "fd00:6::1")] == answered(("::/0", "fd00:6:0::1"), ip="fd00:6::10", **spec)
 

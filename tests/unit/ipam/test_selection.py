@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
-from spiderpool.ipam.filters import application_labels, networks_of
+from spiderpool.ipam.automatic_pool import application_labels
+from spiderpool.ipam.filters import networks_of
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Source
 from spiderpool.ipam.selection import (
     Selection,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from spiderpool.datapath.ifacer import OPTIONS as KNOWN
 from spiderpool.datapath.ifacer import Bond, MakeVlan, read_options
 from spiderpool.errors import InvalidRequest
-from spiderpool.kernel import node_links
 from spiderpool.kernel.node_links import bond_message, vlan_message
 from spiderpool.kernel.rtnetlink import Message
 
@@ -50,7 +50,7 @@ def test_bond(monkeypatch: pytest.MonkeyPatch) -> None:
 
     An interface among them is its index.
     """
-    monkeypatch.setattr(node_links.socket, "if_nametoindex", {"ens192": 7}.__getitem__)
+    monkeypatch.setattr(socket, "if_nametoindex", {"ens192": 7}.__getitem__)
     text = "miimon=100;up_delay=200;lacp_rate=fast;primary=ens192;xmit_hash_policy=layer3+4;ad_actor_system=02:00:00:00:00:01"
     found = encoded(
         bond_message(Bond("bond0", 4, (*read_options(text), ("arp_ip_target", ("10.6.0.1",)))))
@@ -139,7 +139,7 @@ def test_bytes_of_a_bond() -> None:
 @pytest.mark.parametrize("text", OPTIONS)
 def test_bytes_of_an_option(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Each option of a bond is one attribute behind the mode."""
-    monkeypatch.setattr(node_links.socket, "if_nametoindex", {"ens192": 7}.__getitem__)
+    monkeypatch.setattr(socket, "if_nametoindex", {"ens192": 7}.__getitem__)
     option, bond = bytes.fromhex(OPTIONS[text]), bytearray.fromhex(BOND)
     bond[LINKINFO_AT] += len(option)
     bond[INFO_DATA_AT] += len(option)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import pytest
@@ -116,7 +117,7 @@ async def test_replace_and_patch_of_a_subresource(server: Server, client: KubeCl
     """The subresource ends the path; a JSON patch says so in its content type."""
     await client.replace(CONFIG_MAP, subresource="status")
     assert ("PUT", "/api/v1/namespaces/default/configmaps/a/status") == server.sent()[:2]
-    patch = [{"op": "remove", "path": "/data/k"}]
+    patch: list[Mapping[str, Any]] = [{"op": "remove", "path": "/data/k"}]
     await client.patch(
         ConfigMap, "a", patch, namespace="default", patch_type=PatchType.JSON, subresource="status"
     )
@@ -340,6 +341,12 @@ async def test_wait_for_a_connection_is_not_an_unknown_outcome(server: Server) -
     assert 1 == len(server.requests)
 
 
+def cut_off(request: web.Request) -> None:
+    """End a connection without an answer."""
+    assert request.transport is not None
+    request.transport.abort()
+
+
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("verb", ["create", "replace", "patch", "delete"])
 async def test_cut_write_is_sent_once(
@@ -350,13 +357,13 @@ async def test_cut_write_is_sent_once(
         await client.get(ConfigMap, "a", "default")
 
     async def cut(request: web.Request) -> web.Response:
-        request.transport.abort()
+        cut_off(request)
         await asyncio.sleep(0)
         return web.Response()
 
     server.answer = cut
     before = len(server.requests)
-    writes = {
+    writes: dict[str, Callable[[], Awaitable[object]]] = {
         "create": lambda: client.create(CONFIG_MAP),
         "replace": lambda: client.replace(CONFIG_MAP),
         "patch": lambda: client.patch(ConfigMap, "a", {}, namespace="default"),
@@ -374,7 +381,7 @@ async def test_answer_that_breaks_off(server: Server, client: KubeClient) -> Non
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
         await response.write(b"{")
-        request.transport.abort()
+        cut_off(request)
         return response
 
     server.answer = half

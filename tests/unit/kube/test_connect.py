@@ -15,6 +15,7 @@ from spiderlab.pki import issue, make_authority
 from spiderpool.errors import InvalidRequest
 from spiderpool.kube.connect import connect, from_kubeconfig, from_service_account
 from spiderpool.kube.credentials import AuthorityFile, TokenFile
+from spiderpool.kube.transport import Access
 
 AUTHORITY = make_authority("test")
 Write = Callable[..., Path]
@@ -43,18 +44,24 @@ def b64(text: bytes) -> str:
     return base64.b64encode(text).decode()
 
 
+async def header_of(access: Access) -> str:
+    """Return the header that proves who the client is."""
+    assert access.credentials is not None
+    return await access.credentials.authorization()
+
+
 async def test_token_of_a_kubeconfig(write: Write) -> None:
     """A token becomes the header."""
     access = from_kubeconfig(write({"token": "secret"}))
     assert "http://127.0.0.1:1" == access.server
-    assert "Bearer secret" == await access.credentials.authorization()
+    assert "Bearer secret" == await header_of(access)
 
 
 async def test_token_file_is_relative_to_the_kubeconfig(write: Write, tmp_path: Path) -> None:
     """`tokenFile` counts from the folder of the kubeconfig."""
     (tmp_path / "t").write_text("secret\n")
     access = from_kubeconfig(write({"tokenFile": "t"}))
-    assert "Bearer secret" == await access.credentials.authorization()
+    assert "Bearer secret" == await header_of(access)
 
 
 def test_certificate_of_a_kubeconfig(write: Write) -> None:
@@ -72,6 +79,7 @@ def test_certificate_of_a_kubeconfig(write: Write) -> None:
         )
     )
     assert access.credentials is None
+    assert access.tls is not None
     assert [((("commonName", "test"),),)] == [ca["subject"] for ca in access.tls().get_ca_certs()]
 
 
@@ -150,7 +158,7 @@ async def test_service_account(
     (tmp_path / "token").write_text("of the pod")
     access = from_service_account(tmp_path)
     assert server == access.server
-    assert "Bearer of the pod" == await access.credentials.authorization()
+    assert "Bearer of the pod" == await header_of(access)
 
 
 def test_service_account_without_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from spiderpool.api.kubernetes.core import Lease, LeaseSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import UnknownOutcome, Unreachable
+from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.election import Election, Times
 from tests.fakes.cluster import FakeCluster
 
@@ -19,7 +21,7 @@ QUICK = Times(duration_s=0.4, renew_s=0.2, retry_s=0.02, gap_s=0.01)
 class Candidate:
     """A process that takes part and notes when it leads."""
 
-    def __init__(self, cluster: FakeCluster, identity: str, times: Times = QUICK) -> None:
+    def __init__(self, cluster: Cluster, identity: str, times: Times = QUICK) -> None:
         self.election = Election(cluster, "lease", "default", identity, times=times)
         self.began = asyncio.Event()
         self.ended = asyncio.Event()
@@ -101,7 +103,7 @@ class Line:
         self._cluster = cluster
         self.cut = False
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         if self.cut:
             raise Unreachable("cut off")
         return getattr(self._cluster, name)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from spiderlab import binaries, dns, images, kuberouter, nodeconfig, packages, state
+from spiderlab.errors import LabError
 from spiderlab.peers import QUICK, Cni, Meta, Peers
 from spiderlab.state import Phase, State
 from spiderlab.topology import SERVICE_NETWORK, parse_topology
@@ -36,9 +37,9 @@ def test_a_program_that_is_not_built_tells_how_to_build_it(monkeypatch: pytest.M
     monkeypatch.setenv("CACHE", "/nonexistent")
     monkeypatch.delenv("KUBE_BIN_DIR", raising=False)
 
-    with pytest.raises(binaries.LabError, match=r"spiderlab binaries multus$"):
+    with pytest.raises(LabError, match=r"spiderlab binaries multus$"):
         binaries.program("multus")
-    with pytest.raises(binaries.LabError, match=r"spiderlab binaries coredns$"):
+    with pytest.raises(LabError, match=r"spiderlab binaries coredns$"):
         binaries.program("coredns")
 
 

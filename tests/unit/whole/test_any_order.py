@@ -205,7 +205,7 @@ class AnyOrder:
         agent = await stack.enter_async_context(
             self.simulation.agent(
                 node, cluster=door, wait_s=0, look=lambda: self._look(node), config=CONFIG
-            )  # type: ignore[arg-type]
+            )
         )
         self.agents[node] = (agent, door, stack)
 
@@ -223,10 +223,10 @@ class AnyOrder:
 
     async def _lead(self) -> Controller:
         door, stack = Mortal(self.cluster), AsyncExitStack()
-        pools = Informer(door, SpiderIPPool)  # type: ignore[arg-type]
+        pools = Informer(door, SpiderIPPool)
         await pools.start()
         stack.push_async_callback(pools.stop)
-        leadership = await stack.enter_async_context(Leadership(door, pools, CONFIG.features))  # type: ignore[arg-type]
+        leadership = await stack.enter_async_context(Leadership(door, pools, CONFIG.features))
         worker = Reclaim(
             leadership, record_event=lambda *_: None, count=lambda _: None, clock=self.clock
         )

@@ -114,7 +114,7 @@ def states(draw: st.DrawFn) -> State:
             st.lists(st.sampled_from(["nonsense", *FREE.values(), "10.6.0.12"]), max_size=2)
         ),
         full=draw(st.lists(st.sampled_from(["d"]), max_size=1)),
-        annotations=draw(annotations(further)),
+        annotations=draw(pod_annotations(further)),
         of_namespace=draw(_seldom({ANNO_NS_DEFAULT_IPV4: '["b"]'}, {ANNO_NS_DEFAULT_IPV4: "b"}))
         or {},
         further=further,
@@ -135,7 +135,7 @@ def ipams(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def annotations(draw: st.DrawFn, further: tuple[str, ...]) -> dict[str, str]:
+def pod_annotations(draw: st.DrawFn, further: tuple[str, ...]) -> dict[str, str]:
     """Make the annotations of a pod."""
     found: dict[str, str] = {}
     nics = ["eth0", *(f"net{number}" for number in range(1, len(further) + 1))]

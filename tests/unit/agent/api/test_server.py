@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.app import serving
 from spiderpool.agent.ipam import master
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -153,9 +154,12 @@ async def test_an_add_for_the_master_s_subnet(
     simulation.pod()
     asked: list[tuple[str, ...]] = []
     masters = (ip_address("10.7.1.1"), ip_address("fd00:7::1"))
-    monkeypatch.setattr(
-        master, "read_master_addresses", lambda *args: asked.append(args) or masters
-    )
+
+    def answer_masters(*args: str) -> tuple[IPAddress, ...] | None:
+        asked.append(args)
+        return masters
+
+    monkeypatch.setattr(master, "read_master_addresses", answer_masters)
 
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, "matchMasterSubnet": True})

@@ -51,7 +51,7 @@ def test_whose_word_counts(cluster: bool, pool: bool | None, asked: bool) -> Non
 
     Only the NIC's own addresses are asked for.
     """
-    words = (
+    words: dict[str, Any] = (
         {} if pool is None else {"enableIPConflictDetection": pool, "enableGatewayDetection": pool}
     )
 

@@ -131,9 +131,12 @@ async def test_pools_of_the_master_s_subnet(
     simulation.pool("b", "10.7.0.0/16", ips=["10.7.0.10"])
     simulation.pod()
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        master, "read_master_addresses", lambda *args: asked.append(args) or masters
-    )
+
+    def answer_masters(*args: str) -> tuple[IPAddress, ...] | None:
+        asked.append(args)
+        return masters
+
+    monkeypatch.setattr(master, "read_master_addresses", answer_masters)
 
     async with simulation.serving_agent():
         ipam = {"type": "spiderpool", "match_master_subnet": True}

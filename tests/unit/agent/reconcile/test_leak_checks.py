@@ -25,7 +25,7 @@ from spiderpool.records.build import (
     record_of,
     suspicion_of,
 )
-from spiderpool.records.lifecycle import Verdict
+from spiderpool.records.lifecycle import Verdict, judge_leak_check
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import Agent, Simulation
@@ -207,7 +207,7 @@ async def test_one_bad_record_does_not_end_the_checks(
     """An error that nobody expected keeps neither this record nor others from their check."""
     monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
     simulation.pool()
-    judge, failures = leak_checks.judge_leak_check, [ValueError("a text that is no address")]
+    judge, failures = judge_leak_check, [ValueError("a text that is no address")]
 
     def fail_once(*args: Any, **more: Any) -> Verdict:
         if failures:

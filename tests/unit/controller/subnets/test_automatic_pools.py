@@ -175,7 +175,7 @@ async def test_address_taken_while_it_leaves(desk: Desk) -> None:
     desk.app(replicas=2)
     await desk.lead()
     await desk.settle()
-    taken = []
+    taken: list[object] = []
 
     def take(call: Any) -> None:
         if call.verb == "create" and call.name == "10.6.0.10" and not taken:

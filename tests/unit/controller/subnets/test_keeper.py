@@ -173,4 +173,5 @@ async def test_grant_without_anybody(desk: Desk) -> None:
     await desk.settle()
 
     assert {} == desk.grants()
-    assert () == desk.cluster.all(Deployment) == desk.cluster.all(Pod)
+    assert () == desk.cluster.all(Deployment)
+    assert () == desk.cluster.all(Pod)

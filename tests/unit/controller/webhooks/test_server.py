@@ -24,7 +24,11 @@ from spiderpool.controller.pools.legacy_agents import list_go_agents
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.webhooks.other_pools import STORED_WITHIN_S, OtherPools
-from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer
+from spiderpool.controller.webhooks.pool_review import (
+    PoolReviewer,
+    ReservedReviewer,
+    Reviewer,
+)
 from spiderpool.controller.webhooks.server import admission_app
 from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
 from spiderpool.errors import Unreachable
@@ -161,7 +165,7 @@ class open_webhooks:  # noqa: N801 - reads as a function
         await self.subnets.start()
         await self.subnets.synced()
         lookup = SubnetLookup(cluster, self.subnets) if self.features.enable_spider_subnet else None
-        reviewers = [
+        reviewers: list[Reviewer[Any]] = [
             PoolReviewer(
                 cluster,
                 other_pools,
@@ -348,7 +352,9 @@ async def test_reservation_is_completed(webhooks: Webhooks) -> None:
 # Validation of pools: every row of docs/reference/admission.md#spiderippool
 
 
-CREATES = {
+Cases = dict[str, tuple[dict[str, Any], list[str]]]
+
+CREATES: Cases = {
     "family cannot be told": (
         {"subnet": "x", "ips": []},
         [
@@ -500,7 +506,7 @@ async def test_create_of_a_pool(webhooks: Webhooks, case: str) -> None:
     assert all(text.startswith(start) for text, start in zip(found, expected, strict=True)), found
 
 
-UPDATES = {
+UPDATES: Cases = {
     "subnet changed": (
         {"subnet": "10.6.0.0/17"},
         ["spec.subnet: Forbidden: is immutable: it is 10.6.0.0/16 and cannot become 10.6.0.0/17"],
