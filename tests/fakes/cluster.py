@@ -317,7 +317,7 @@ class FakeCluster:
         found, _ = await self._list(_Scope(kind, "", labels, ""), "0")
         return tuple(obj["metadata"]["name"] for obj in found)
 
-    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
+    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:  # noqa: ARG002 - the fake counts versions over all namespaces
         """Return the version of the last write."""
         await self._enter("version", kind)
         return str(self._version)

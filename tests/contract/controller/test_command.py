@@ -35,7 +35,10 @@ def complaints(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "spiderpool-controller: configuration file {path}: No such file or directory"),
+        (
+            None,
+            "spiderpool-controller: configuration file {path} cannot be read: No such file or directory",
+        ),
         (
             "enableIPv4: maybe",
             'spiderpool-controller: configuration file {path}: configuration key enableIPv4 is "maybe"; it must be true or',

@@ -311,7 +311,7 @@ async def test_a_restored_store_that_has_caught_up_is_noticed_by_its_list(
     cluster: FakeCluster, informer: Informer[ConfigMap], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the versions are past what was known, the next whole list shows the rewritten history."""
-    monkeypatch.setattr(informer_module, "RELIST_S", 0.0)
+    monkeypatch.setattr(informer_module, "RELIST_S", -1.0)
     backup = cluster.back_up()
     await cluster.patch(ConfigMap, "first", {"data": {"a": "lost"}}, namespace="default")
     for name in ("x", "y"):
