@@ -316,7 +316,7 @@ async def test_a_restored_store_that_has_caught_up_is_noticed_by_its_list(
     await cluster.patch(ConfigMap, "first", {"data": {"a": "lost"}}, namespace="default")
     for name in ("x", "y"):
         cluster.drop(ConfigMap, (await cluster.create(config_map(name))).metadata.name, "default")
-    await informer.wait_for(lambda m: m.named("first", "default").data["a"] == "lost", 1.0)
+    await informer.wait_for(lambda m: need(m, "first").data["a"] == "lost", 1.0)
     position = int(informer._position.seen)
 
     cluster.restore(backup)
@@ -324,7 +324,7 @@ async def test_a_restored_store_that_has_caught_up_is_noticed_by_its_list(
         cluster.bookmark()
     cluster.end_watches()
 
-    assert await informer.wait_for(lambda m: m.named("first", "default").data["a"] == "1", 1.0)
+    assert await informer.wait_for(lambda m: need(m, "first").data["a"] == "1", 1.0)
 
 
 async def test_the_history_is_checked_while_a_watch_stands(
