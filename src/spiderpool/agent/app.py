@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from spiderpool.agent.api.health import health_routes
-from spiderpool.agent.api.interfaces import interface_routes, runtime_uids
+from spiderpool.agent.api.interfaces import interface_routes
 from spiderpool.agent.api.node_report import node_routes
 from spiderpool.agent.api.server import (
     Handle,
@@ -47,7 +47,7 @@ from spiderpool.agent.node.installation import META_PLUGIN
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch, looking
 from spiderpool.agent.node.sysctl import RECORD, NodeSettings
 from spiderpool.agent.reconcile.endpoints import QUIET_S, Endpoints, name_of
-from spiderpool.agent.reconcile.leak_checks import LeakChecks, Look
+from spiderpool.agent.reconcile.leak_checks import Fence, LeakChecks, Look
 from spiderpool.agent.reconcile.restore import Restore
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.cooling_informers import CoolingWatches
@@ -59,10 +59,12 @@ from spiderpool.agent.settings import Settings
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
+from spiderpool.kernel import fencing
 from spiderpool.kernel.pod_namespaces import in_use
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.model.config import Config
+from spiderpool.model.pod import runtime_uids
 from spiderpool.model.pool import is_imported
 
 IPAM_PLUGIN = "spiderpool"
@@ -107,6 +109,7 @@ def build(
     wait_s: float = WAIT_S,
     quiet_s: float = QUIET_S,
     look: Look | None = None,
+    fence: Fence = fencing.fence,
 ) -> App:
     """
     Join the parts of an agent; nothing runs before `serving`.
@@ -120,6 +123,7 @@ def build(
         wait_s: how long an ADD waits for an address in full pools.
         quiet_s: how long no CNI call must have been before endpoints have their turn.
         look: into the namespaces of the node's pods; None = as they are.
+        fence: takes addresses off namespaces whose pods are gone.
     """
     api = RetryingCluster(cluster, retry or RetryPolicy())
     informers = Informers(cluster, settings.node)
@@ -181,7 +185,7 @@ def build(
         reports=reports,
         release_conflict_ips=settings.release_conflict_ips,
     )
-    look = look or (lambda: in_use(runtime_uids(informers.pods)))
+    look = look or (lambda: in_use(known_uids(informers)))
     leak_checks = LeakChecks(
         api,
         informers,
@@ -189,6 +193,10 @@ def build(
         pod_locks,
         node=settings.node,
         look=look,
+        fence=fence,
+        on_fenced=lambda record, text: _fenced(
+            metrics, recorder, informers.pools.named(record.spec.pool), text
+        ),
     )
     restore = Restore(
         api,
@@ -315,6 +323,24 @@ def _metrics_handle(metrics: Metrics) -> Handle:
 def _lost(metrics: Metrics, reports: Reports, pod: Pod, text: str) -> None:
     metrics.lost_addresses.inc()
     reports.address_lost(pod, text)
+
+
+def _fenced(
+    metrics: Metrics, recorder: EventRecorder, pool: SpiderIPPool | None, text: str
+) -> None:
+    metrics.fenced_addresses.inc()
+    if pool is not None:
+        recorder.warning(pool, "IPFenced", text)
+
+
+def known_uids(informers: Informers) -> dict[str, str]:
+    """
+    Return the UIDs by which processes are this node's: of its pods, and of those that it had.
+
+    Runtimes that keep no files of namespaces are looked into by the UIDs alone.
+    """
+    held = {record.spec.holder.uid for record in informers.records if record.spec.holder.uid}
+    return {uid: uid for uid in held} | runtime_uids(informers.pods)
 
 
 def _pool_changed(occupancy: Occupancy, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:

@@ -130,6 +130,10 @@ class Metrics:
             "ipam_lost_address_counts",
             "addresses of living pods that were found in somebody else's hands",
         )
+        self.fenced_addresses = self._counter(
+            "ipam_fenced_address_counts",
+            "addresses that were taken off namespaces whose pods are gone",
+        )
         self._coordinator = {
             command: self._calls("coordinator", command) for command in ("ADD", "DEL", "CHECK")
         }

@@ -63,6 +63,16 @@ def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAdd
     return Plan(pod=Wanted(tuple(present), frozenset(absent)), node=Wanted(absent=frozenset(there)))
 
 
+def plan_fence(view: View, ip: IPAddress) -> Plan:
+    """
+    Plan how an address leaves a pod that is gone: nothing in it answers for the address any more.
+
+    Links, tables and rules stay for the DEL that may come yet.
+    """
+    worn = frozenset(address for address in view.pod.addresses if address.ip == ip)
+    return Plan(pod=Wanted(absent=worn), node=Wanted(absent=frozenset(_of_node(view, {ip}))))
+
+
 def _of_node(view: View, ips: set[IPAddress]) -> Iterable[Item]:
     """
     Return routes and neighbours of the addresses that lead to this pod.

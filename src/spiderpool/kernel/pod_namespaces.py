@@ -41,6 +41,7 @@ class _Found:
     """A namespace before it is entered."""
 
     path: str
+    inode: int
     uid: str = ""
     containers: dict[str, None] = field(default_factory=dict)  # a dict keeps the order
 
@@ -67,13 +68,13 @@ async def in_use(
 
 def find_namespaces(pods: Mapping[str, str], folder: Path, proc: Path) -> list[_Found]:
     """Find namespaces by the runtime's files and by the processes of pods; each once, by path."""
-    found = {inode: _Found(str(path)) for path, inode in _files(folder)}
+    found = {inode: _Found(str(path), inode[1]) for path, inode in _files(folder)}
     for pid, uid, container in _processes(proc):
         path = proc / str(pid) / "ns" / "net"
         inode = _inode(path)
         if inode is None or (inode not in found and uid not in pods):
             continue
-        namespace = found.setdefault(inode, _Found(str(path)))
+        namespace = found.setdefault(inode, _Found(str(path), inode[1]))
         namespace.uid = namespace.uid or pods.get(uid, uid)
         if container:
             namespace.containers[container] = None
@@ -150,6 +151,7 @@ def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
             raise TryAgain(f"namespace {each.path}: {error.message}") from error
         yield InUseNamespace(
             path=each.path,
+            inode=each.inode,
             pod_uid=each.uid,
             containers=tuple(each.containers),
             interfaces=interfaces,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
@@ -11,7 +12,7 @@ from spiderpool.model.config import Features
 
 # set by kubelet on mirror pods, whose UID is not the runtime's
 STATIC_POD_ANNOTATION = "kubernetes.io/config.source"
-
+CONFIG_HASH: Final = "kubernetes.io/config.hash"  # of a mirror pod: the UID that kubelet runs it by
 
 FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
@@ -51,6 +52,16 @@ def is_mirror(pod: Pod) -> bool:
     Then the runtime's UID differs from the object's.
     """
     return pod.metadata.annotations.get(STATIC_POD_ANNOTATION, "api") != "api"
+
+
+def runtime_uids(pods: Iterable[Pod]) -> dict[str, str]:
+    """Return for each UID that the runtime knows the UID of the pod's object."""
+    return {_runtime_uid(pod): pod.metadata.uid for pod in pods}
+
+
+def _runtime_uid(pod: Pod) -> str:
+    known = pod.metadata.annotations.get(CONFIG_HASH, "") if is_mirror(pod) else ""
+    return known or pod.metadata.uid
 
 
 def full_name(pod: Pod) -> str:

@@ -8,6 +8,7 @@ know may exist. How long the observer has seen them comes in as an argument.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,6 +25,7 @@ class Action(enum.StrEnum):
     KEEP = "keep"
     RELEASE = "release"
     HAND_OVER = "hand over"
+    FENCE = "fence"
 
 
 class Trigger(enum.StrEnum):
@@ -76,6 +78,7 @@ SECOND_LOOK_S: Final = 5.0  # the node's own DEL is usually on its way
 DEFAULT_GRACE_S: Final = 30.0  # Kubernetes' own default of terminationGracePeriodSeconds
 SILENCE_S: Final = 30.0  # an agent that serves answers within a second or two
 IN_USE_CHECK_S: Final = 15.0
+FENCE_AFTER_S: Final = 60.0  # twice the grace that kubelet gives by default
 
 
 class Step(enum.StrEnum):
@@ -242,8 +245,39 @@ def _ask(reason: str, asked_s: float | None, answer: str, name: str) -> Next:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class NamespaceUse:
+    """
+    A namespace of the node that has an address.
+
+    `where` names it. `gone`: no pod that exists lives in it. `paused`: of its processes only the
+    sandbox's own is left. `seen_s`: since when it is seen to have the address, and to be gone.
+    """
+
+    where: str
+    gone: bool = False
+    paused: bool = False
+    seen_s: float = 0.0
+
+    @property
+    def fence_in_s(self) -> float:
+        """
+        Return after how many seconds the address may be taken off.
+
+        Containers that still run get the time that a runtime has for ending them.
+        """
+        if not self.gone:
+            return math.inf
+        return 0.0 if self.paused else max(0.0, FENCE_AFTER_S - self.seen_s)
+
+
 def judge_leak_check(
-    record: SpiderIP, pod: Pod | None, trigger: str, in_use_in: str, *, twin_in_use: bool = False
+    record: SpiderIP,
+    pod: Pod | None,
+    trigger: str,
+    uses: Iterable[NamespaceUse] = (),
+    *,
+    twin_in_use: bool = False,
 ) -> Verdict:
     """
     Judge, on its own node, a record that the controller suspects.
@@ -251,22 +285,28 @@ def judge_leak_check(
     Args:
         pod: the live pod that has the holder's UID, None when there is none.
         trigger: of the suspicion.
-        in_use_in: which namespace of this node wears the address; empty when none does.
-        twin_in_use: whether another address that the same claim holds is worn.
+        uses: the namespaces of this node that have the address.
+        twin_in_use: whether another address that the same claim holds is in use.
     Returns:
-        What to do; a `patience_s` asks for another look after that time.
+        What to do; a `patience_s` asks for another look after that time. To fence is to take the
+        address off the namespaces whose `fence_in_s` is over, and to look again.
+
+    Source: docs/reference/release-and-reclaim.md#the-nodes-answer.
     """
+    uses = tuple(uses)
     lives = pod is not None and is_alive(pod)
-    if lives and trigger == Trigger.TWICE and not in_use_in and not twin_in_use:
+    if lives and trigger == Trigger.TWICE and not uses and not twin_in_use:
         return replace(
             _keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=IN_USE_CHECK_S
         )
     if pod is not None and lives and trigger not in (Trigger.NO_ADDRESS, Trigger.TWICE):
         return _keep(f"pod {full_name(pod)} lives")
-    if in_use_in:
-        return replace(
-            _keep(f"{record.spec.ip} is still worn in {in_use_in}"), patience_s=IN_USE_CHECK_S
-        )
+    if uses:
+        wait_s = min(use.fence_in_s for use in uses) if pod is None else math.inf
+        text = f"{record.spec.ip} is still worn in {', '.join(use.where for use in uses)}"
+        if not wait_s:
+            return Verdict(Action.FENCE, text)
+        return replace(_keep(text), patience_s=min(wait_s, IN_USE_CHECK_S))
     return _release(f"no namespace of node {record.spec.holder.node} wears {record.spec.ip}")
 
 

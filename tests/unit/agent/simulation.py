@@ -95,6 +95,7 @@ class Simulation:
             wait_s=more.pop("wait_s", 0.05),
             quiet_s=more.pop("quiet_s", 0.0),
             look=more.pop("look", None) or _nothing,
+            fence=more.pop("fence", None) or _no_fence,
         )
 
     def pool(self, name: str = "blue", subnet: str = "10.6.0.0/16", **spec: Any) -> SpiderIPPool:
@@ -122,6 +123,10 @@ class Simulation:
 async def _nothing() -> tuple[InUseNamespace, ...]:
     """Look into a node without namespaces."""
     return ()
+
+
+async def _no_fence(_namespace: InUseNamespace, _ip: object) -> None:
+    """Take nothing off."""
 
 
 def new_simulation(folder: Path) -> Simulation:

@@ -22,6 +22,7 @@ from spiderpool.records.lifecycle import (
     SILENCE_S,
     Action,
     HolderOwners,
+    NamespaceUse,
     NodeState,
     Rules,
     Step,
@@ -47,6 +48,7 @@ STATELESS = make_record()
 STATIC = make_record(facts=make_facts(pod=make_pod("db-1"), owner=STATEFULSET))
 VIRTUAL = make_record(facts=make_facts(pod=make_pod("virt-launcher-vm-abc"), owner=MACHINE))
 IMPORTED = make_record(container_id="")
+LIVED_IN = NamespaceUse("/var/run/netns/cni-1 (pod UID uid-1)")
 
 
 def partial(*, deleted: bool = False) -> PartialObject:
@@ -564,22 +566,22 @@ def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(
 
 
 @pytest.mark.parametrize(
-    ("in_use_in", "twin_in_use", "action"),
+    ("uses", "twin_in_use", "action"),
     [
-        ("", True, Action.RELEASE),
-        ("", False, Action.KEEP),
-        ("/var/run/netns/x", True, Action.KEEP),
-        ("/x", False, Action.KEEP),
+        ([], True, Action.RELEASE),
+        ([], False, Action.KEEP),
+        ([LIVED_IN], True, Action.KEEP),
+        ([LIVED_IN], False, Action.KEEP),
     ],
 )
 def test_the_node_keeps_the_one_that_is_worn(
-    in_use_in: str, twin_in_use: bool, action: Action
+    uses: list[NamespaceUse], twin_in_use: bool, action: Action
 ) -> None:
     """Of two addresses of one claim that goes which is not worn while the other one is."""
     assert (
         action
         is judge_leak_check(
-            STATELESS, make_pod(), Trigger.TWICE, in_use_in, twin_in_use=twin_in_use
+            STATELESS, make_pod(), Trigger.TWICE, uses, twin_in_use=twin_in_use
         ).action
     )
 
@@ -594,25 +596,55 @@ def test_next_step_of_a_record_that_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pod", "trigger", "in_use_in", "action", "again_s"),
+    ("pod", "trigger", "uses", "action", "again_s"),
     [
-        (None, "pod gone", "", Action.RELEASE, 0),
-        (None, "pod gone", "/var/run/netns/cni-1", Action.KEEP, IN_USE_CHECK_S),
-        (make_pod(), "pod gone", "", Action.KEEP, 0),
-        (make_pod(), "pod gone", "/var/run/netns/cni-1", Action.KEEP, 0),
-        (make_pod(deleted=True), "pod terminating", "", Action.RELEASE, 0),
-        (make_pod(), "pod without address", "", Action.RELEASE, 0),
-        (make_pod(), "pod without address", "/var/run/netns/cni-1", Action.KEEP, IN_USE_CHECK_S),
+        (None, "pod gone", [], Action.RELEASE, 0),
+        (None, "pod gone", [LIVED_IN], Action.KEEP, IN_USE_CHECK_S),
+        (make_pod(), "pod gone", [], Action.KEEP, 0),
+        (make_pod(), "pod gone", [LIVED_IN], Action.KEEP, 0),
+        (make_pod(deleted=True), "pod terminating", [], Action.RELEASE, 0),
+        (make_pod(), "pod without address", [], Action.RELEASE, 0),
+        (make_pod(), "pod without address", [LIVED_IN], Action.KEEP, IN_USE_CHECK_S),
     ],
 )
 def test_the_word_of_the_node(
-    pod: Pod | None, trigger: str, in_use_in: str, action: Action, again_s: float
+    pod: Pod | None, trigger: str, uses: list[NamespaceUse], action: Action, again_s: float
 ) -> None:
     """
     The node releases what no namespace wears and no living pod has.
 
     What is worn it looks at again.
     """
-    verdict = judge_leak_check(STATELESS, pod, trigger, in_use_in)
+    verdict = judge_leak_check(STATELESS, pod, trigger, uses)
+
+    assert (action, again_s) == (verdict.action, verdict.patience_s)
+
+
+@pytest.mark.parametrize(
+    ("pod", "uses", "action", "again_s"),
+    [
+        (None, [NamespaceUse("/x", gone=True, paused=True)], Action.FENCE, 0),
+        (None, [NamespaceUse("/x", gone=True)], Action.KEEP, IN_USE_CHECK_S),
+        (None, [NamespaceUse("/x", gone=True, seen_s=55.0)], Action.KEEP, 5.0),
+        (None, [NamespaceUse("/x", gone=True, seen_s=60.0)], Action.FENCE, 0),
+        (None, [NamespaceUse("/x", seen_s=1e6)], Action.KEEP, IN_USE_CHECK_S),
+        (None, [LIVED_IN, NamespaceUse("/y", gone=True, paused=True)], Action.FENCE, 0),
+        (
+            make_pod(deleted=True),
+            [NamespaceUse("/x", gone=True, seen_s=60.0)],
+            Action.KEEP,
+            IN_USE_CHECK_S,
+        ),
+    ],
+)
+def test_what_a_pod_that_is_gone_still_has_is_taken_off(
+    pod: Pod | None, uses: list[NamespaceUse], action: Action, again_s: float
+) -> None:
+    """
+    At once where only the sandbox's process is left, after a minute where containers may run.
+
+    Never where a pod lives, nor while the holder's object exists.
+    """
+    verdict = judge_leak_check(STATELESS, pod, "pod gone", uses)
 
     assert (action, again_s) == (verdict.action, verdict.patience_s)

@@ -15,11 +15,9 @@ from spiderpool.agent.api.server import Routes, json_response
 from spiderpool.api.agent.interfaces import InUseNamespace, NodeInterfaces
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.kernel.pod_namespaces import in_use
-from spiderpool.model.pod import is_mirror
+from spiderpool.model.pod import runtime_uids
 
 PATH = "/v1/interfaces"
-CONFIG_HASH = "kubernetes.io/config.hash"  # of a mirror pod: the UID under which kubelet runs it
-
 
 Look = Callable[[dict[str, str]], Awaitable[tuple[InUseNamespace, ...]]]
 """Looks into the namespaces of pods, as `kernel.inventory.in_use` does."""
@@ -35,16 +33,6 @@ def interface_routes(node: str, pods: Callable[[], Iterable[Pod]], look: Look = 
         look: into the kernel.
     """
     return {PATH: {"GET": _Interfaces(node, pods, look).handle}}
-
-
-def runtime_uids(pods: Iterable[Pod]) -> dict[str, str]:
-    """Return for each UID that the runtime knows the UID of the pod's object."""
-    return {_runtime_uid(pod): pod.metadata.uid for pod in pods}
-
-
-def _runtime_uid(pod: Pod) -> str:
-    known = pod.metadata.annotations.get(CONFIG_HASH, "") if is_mirror(pod) else ""
-    return known or pod.metadata.uid
 
 
 class _Interfaces:

@@ -2,7 +2,8 @@
 Records of this node that the controller suspects: released when no namespace has their address.
 
 Nobody else can know that. A pod that lives after all takes the suspicion off; an address that is
-still in use is told, and looked at again.
+still in use is told, and looked at again. What a namespace has whose pod is gone is taken off it:
+the runtime's DEL may never come.
 
 Source: docs/reference/release-and-reclaim.md#the-nodes-answer.
 """
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.informers import BY_UID, Informers
@@ -23,17 +25,29 @@ from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.errors import Conflict, NotFound, SpiderpoolError
+from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.claim import ClaimKey
+from spiderpool.model.pod import runtime_uids
 from spiderpool.records.build import marked, suspicion_of, unmarked
-from spiderpool.records.lifecycle import IN_USE_CHECK_S, Action, Verdict, judge_leak_check
+from spiderpool.records.lifecycle import (
+    IN_USE_CHECK_S,
+    Action,
+    NamespaceUse,
+    Verdict,
+    judge_leak_check,
+)
 
 GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
 RETRY_S: Final = 5.0
 
 Look = Callable[[], Awaitable[tuple[InUseNamespace, ...]]]
 """Looks into the namespaces of this node's pods."""
+
+Fence = Callable[[InUseNamespace, IPAddress], Awaitable[None]]
+"""Takes an address off a namespace, as `kernel.fencing.fence` does."""
+
+Uses = Sequence[tuple[InUseNamespace, NamespaceUse]]
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +64,8 @@ class LeakChecks:
         *,
         node: str,
         look: Look,
+        fence: Fence,
+        on_fenced: Callable[[SpiderIP, str], None],
     ) -> None:
         """
         Follow the records from now on.
@@ -61,6 +77,8 @@ class LeakChecks:
             pod_locks: nothing is released while a call of its pod runs.
             node: name of this agent's node.
             look: into the kernel.
+            fence: takes addresses off namespaces.
+            on_fenced: told of each record whose address was taken off, and in which words.
         """
         self._cluster = cluster
         self._informers = informers
@@ -68,6 +86,9 @@ class LeakChecks:
         self._pod_locks = pod_locks
         self._node = node
         self._look = look
+        self._fence = fence
+        self._on_fenced = on_fenced
+        self._sightings = Sightings()
         self._due: dict[str, float] = {}
         self._news = asyncio.Event()
         informers.records.subscribe(self._follow)
@@ -131,10 +152,12 @@ class LeakChecks:
             if record is None or not self._is_asked(record):
                 continue
             try:
-                twin_in_use = any(user_of(twin, in_use) for twin in self._twins(record))
-                again_s = await self._judge(
-                    record, user_of(record, in_use), twin_in_use=twin_in_use
+                twin_in_use = any(
+                    has_address(each, twin.spec.address)
+                    for twin in self._twins(record)
+                    for each in in_use
                 )
+                again_s = await self._judge(record, in_use, twin_in_use=twin_in_use)
             except SpiderpoolError as error:
                 log.info(
                     "a suspected address cannot be judged yet",
@@ -158,22 +181,89 @@ class LeakChecks:
             if o.held and o.metadata.name != record.metadata.name and ClaimKey.of_record(o) == key
         ]
 
-    async def _judge(self, record: SpiderIP, in_use_in: str, *, twin_in_use: bool) -> float | None:
+    async def _judge(
+        self, record: SpiderIP, in_use: Iterable[InUseNamespace], *, twin_in_use: bool
+    ) -> float | None:
         """Judge one record and act on it; gives after which time to look again."""
         holder = record.spec.holder
         async with self._pod_locks.of((holder.namespace, holder.name)):
             pod = await self._pod_of(record)
+            uses = self._uses(record, in_use)
             verdict = judge_leak_check(
                 record,
                 pod,
                 suspicion_of(record).partition(": ")[0],
-                in_use_in,
+                [use for _, use in uses],
                 twin_in_use=twin_in_use,
             )
             try:
+                if verdict.action is Action.FENCE:
+                    return await self._take_off(record, uses)
                 return await self._act(record, verdict)
             except (Conflict, NotFound):
                 return RETRY_S  # it changed meanwhile: if it is still asked for, it is judged again
+
+    def _uses(self, record: SpiderIP, in_use: Iterable[InUseNamespace]) -> Uses:
+        """Tell which namespaces have the address of a record, whose they are, and since when."""
+        living = runtime_uids(self._informers.pods)
+        found = [each for each in in_use if has_address(each, record.spec.address)]
+        gone = [each for each in found if is_gone(each, living)]
+        seen = self._sightings.of(record.metadata.name, gone, time.monotonic())
+        sandbox = {record.spec.holder.container_id} - {""}
+        return [
+            (
+                each,
+                NamespaceUse(
+                    name_of(each),
+                    gone=each in gone,
+                    paused=bool(sandbox) and sandbox == set(each.containers),
+                    seen_s=seen.get(each.inode, 0.0),
+                ),
+            )
+            for each in found
+        ]
+
+    async def _take_off(self, record: SpiderIP, uses: Uses) -> float:
+        """
+        Take the address of a record off the namespaces that nobody lives in.
+
+        Returns:
+            After which time to look again; seen to be in use nowhere, it is released then.
+        """
+        due = [each for each, use in uses if not use.fence_in_s]
+        await self._confirm(record, due)
+        address = record.spec.address
+        for each in due:
+            await self._fence(each, address)
+        inodes = {each.inode for each in due}
+        if any(each.inode in inodes and has_address(each, address) for each in await self._look()):
+            log.warning("an address cannot be taken off", ip=record.spec.ip)
+            return RETRY_S
+        holder, where = record.spec.holder, ", ".join(map(name_of, due))
+        log.warning("address fenced", ip=record.spec.ip, namespace=where)
+        self._on_fenced(
+            record,
+            f"{record.spec.ip} of {holder.namespace}/{holder.name} was taken off {where} "
+            f"of node {self._node}: the pod is gone, and its DEL has not come",
+        )
+        return 0.0
+
+    async def _confirm(self, record: SpiderIP, namespaces: Iterable[InUseNamespace]) -> None:
+        """
+        Read live that nobody lives in the namespaces, and that the record is as it was judged.
+
+        Raises:
+            TryAgain: it is not so, the informers are late.
+        """
+        meta = record.metadata
+        live = await self._cluster.get(SpiderIP, meta.name)
+        if live.metadata.resource_version != meta.resource_version:
+            raise TryAgain(f"record {meta.name} has changed")
+        listing = await self._cluster.list_objects(Pod, fields=f"spec.nodeName={self._node}")
+        uids = runtime_uids(listing.items)
+        concerned = {record.spec.holder.uid, *(each.pod_uid for each in namespaces)}
+        if living := concerned & {*uids, *uids.values()}:
+            raise TryAgain(f"pod UID {', '.join(sorted(living))} exists")
 
     async def _act(self, record: SpiderIP, verdict: Verdict) -> float | None:
         if verdict.action is Action.RELEASE:
@@ -204,14 +294,53 @@ class LeakChecks:
         return pod if pod is not None and pod.metadata.uid == holder.uid else None
 
 
-def user_of(record: SpiderIP, namespaces: Iterable[InUseNamespace]) -> str:
-    """Say which namespace wears the address of a record; empty when none does."""
-    address = record.spec.address
-    for namespace in namespaces:
-        if any(ip == address for _, ip in namespace.pairs):
-            return (
-                f"{namespace.path} (pod UID {namespace.pod_uid})"
-                if namespace.pod_uid
-                else namespace.path
-            )
-    return ""
+class Sightings:
+    """Since when namespaces are seen to have the addresses of records, though nobody lives there."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._since: dict[str, dict[tuple[int, str], float]] = {}
+
+    def of(
+        self, name: str, namespaces: Iterable[InUseNamespace], now_s: float
+    ) -> Mapping[int, float]:
+        """
+        Note which namespaces have the address of a record now.
+
+        Returns:
+            By inode, for how many seconds each is seen without a break.
+        """
+        before = self._since.pop(name, {})
+        since = {
+            (each.inode, each.pod_uid): before.get((each.inode, each.pod_uid), now_s)
+            for each in namespaces
+        }
+        if since:
+            self._since[name] = since
+        return {inode: now_s - first_s for (inode, _), first_s in since.items()}
+
+
+def has_address(namespace: InUseNamespace, address: IPAddress) -> bool:
+    """Return whether an interface of a namespace has an address."""
+    return any(ip == address for _, ip in namespace.pairs)
+
+
+def is_gone(namespace: InUseNamespace, living: Mapping[str, str]) -> bool:
+    """
+    Return whether nobody lives in a namespace.
+
+    Pods that kubelet reads from files have UIDs without dashes. The API says little about them:
+    their objects are mirrors, which may be deleted while the pods run.
+
+    Args:
+        namespace: of this node.
+        living: the pods of this node: the UID that the runtime knows → the UID of the object.
+    """
+    uid = namespace.pod_uid
+    return not uid or ("-" in uid and uid not in living and uid not in living.values())
+
+
+def name_of(namespace: InUseNamespace) -> str:
+    """Name a namespace for people."""
+    uid = f" (pod UID {namespace.pod_uid})" if namespace.pod_uid else ""
+    return f"{namespace.path}{uid}"

@@ -6,9 +6,10 @@ import asyncio
 
 import msgspec
 
-from spiderpool.agent.api.interfaces import interface_routes, runtime_uids
+from spiderpool.agent.api.interfaces import interface_routes
 from spiderpool.agent.api.server import dispatcher, listen_on_port
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace, NodeInterfaces
+from spiderpool.model.pod import runtime_uids
 from tests.fakes.objects import make_pod
 from tests.unit.agent.api.test_ports import free_port, get
 

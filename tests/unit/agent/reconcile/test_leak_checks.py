@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.reconcile import leak_checks
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
-from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.kubernetes.core import Event, Pod
 from spiderpool.errors import Unreachable
 from spiderpool.ipam.pod_request import Request
+from spiderpool.records import lifecycle
 from spiderpool.records.build import (
     hand_over,
     let_go,
@@ -33,10 +36,13 @@ from tests.unit.agent.simulation import Agent, Simulation
 QUESTION = "pod gone: pod ns/web-1 does not exist"
 
 
-def in_use(ip: str, uid: str = "") -> tuple[InUseNamespace, ...]:
+def in_use(ip: str, uid: str = "", *containers: str) -> tuple[InUseNamespace, ...]:
     """Make a namespace that wears an address."""
     link = InUseInterface(nic="eth0", addresses=(f"{ip}/16",))
-    return (InUseNamespace(path="/var/run/netns/cni-1", pod_uid=uid, interfaces=(link,)),)
+    made = InUseNamespace(
+        path="/var/run/netns/cni-1", inode=7, pod_uid=uid, containers=containers, interfaces=(link,)
+    )
+    return (made,)
 
 
 @asynccontextmanager
@@ -232,6 +238,121 @@ async def test_another_node_s_record_is_not_ours_to_judge(simulation: Simulation
         simulation.cluster.seed(replace(record, spec=moved))
         await asyncio.sleep(0.4)
 
+    assert ["web-1"] == list(simulation.held().values())
+
+
+class Kernel:
+    """The namespaces of a node, from which addresses can be taken; `fenced` are those."""
+
+    def __init__(self, *uses: InUseNamespace, stubborn: bool = False) -> None:
+        self.uses = uses
+        self.stubborn = stubborn
+        self.fenced: list[str] = []
+
+    async def look(self) -> tuple[InUseNamespace, ...]:
+        """Look into all namespaces."""
+        return self.uses
+
+    async def fence(self, namespace: InUseNamespace, ip: IPAddress) -> None:
+        """Take an address off, unless somebody puts it on again."""
+        self.fenced.append(f"{ip} {namespace.path}")
+        if not self.stubborn:
+            bare = replace(namespace, interfaces=())
+            self.uses = tuple(bare if use == namespace else use for use in self.uses)
+
+    def agent(self, simulation: Simulation) -> AbstractAsyncContextManager[Agent]:
+        """Run the node's agent."""
+        return simulation.agent(look=self.look, fence=self.fence)
+
+
+async def test_what_only_the_sandbox_has_is_taken_off_and_released(
+    simulation: Simulation,
+) -> None:
+    """The pod is gone and its DEL does not come: the address leaves the namespace, then the record; an Event tells it."""
+    simulation.pool(ips=["10.6.0.10"])
+    kernel = Kernel(*in_use("10.6.0.10", "uid-web-1", "sandbox-uid-web-1"))
+
+    async with kernel.agent(simulation) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: not simulation.held())
+        await until(lambda: bool(simulation.cluster.all(Event)))
+        counted = agent.app.metrics.render().decode()
+
+    assert ["10.6.0.10 /var/run/netns/cni-1"] == kernel.fenced
+    (event,) = simulation.cluster.all(Event)
+    assert ("IPFenced", "blue") == (event.reason, event.involved_object.name)
+    assert "10.6.0.10 of ns/web-1 was taken off /var/run/netns/cni-1" in event.message
+    assert re.search(
+        r"^spiderpool_ipam_fenced_address_counts_total{.*} 1.0$", counted, re.MULTILINE
+    )
+
+
+async def test_containers_that_may_run_have_a_minute(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A namespace with more than the sandbox is left alone until it was seen for a minute."""
+    monkeypatch.setattr(lifecycle, "FENCE_AFTER_S", 0.6)
+    simulation.pool(ips=["10.6.0.10"])
+    kernel = Kernel(*in_use("10.6.0.10", "uid-web-1", "sandbox-uid-web-1", "app"))
+
+    async with kernel.agent(simulation) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await asyncio.sleep(0.5)
+        assert [] == kernel.fenced
+        await until(lambda: not simulation.held())
+
+    assert ["10.6.0.10 /var/run/netns/cni-1"] == kernel.fenced
+
+
+async def test_an_address_that_stays_on_is_not_released(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken off and is still there is held, and is tried again."""
+    monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
+    simulation.pool(ips=["10.6.0.10"])
+    kernel = Kernel(*in_use("10.6.0.10", "uid-web-1", "sandbox-uid-web-1"), stubborn=True)
+
+    async with kernel.agent(simulation) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await until(lambda: len(kernel.fenced) > 1)
+
+    assert ["web-1"] == list(simulation.held().values())
+    assert () == simulation.cluster.all(Event)
+
+
+@pytest.mark.parametrize("uid", ["uid-other", "0123456789abcdef0123456789abcdef"])
+async def test_nothing_is_taken_off_who_lives(simulation: Simulation, uid: str) -> None:
+    """A namespace of a pod that exists keeps what it has; so does one of a pod that kubelet reads from a file."""
+    simulation.pool(ips=["10.6.0.10"])
+    simulation.pod("other")
+    kernel = Kernel(*in_use("10.6.0.10", uid, "sandbox-uid-web-1"))
+
+    async with kernel.agent(simulation) as agent:
+        await lose(simulation, agent)
+        suspect(simulation)
+        await asyncio.sleep(0.5)
+
+    assert [] == kernel.fenced
+    assert ["web-1"] == list(simulation.held().values())
+
+
+async def test_a_late_informer_fences_nobody(simulation: Simulation) -> None:
+    """A pod that the informer does not know yet is found by a live read."""
+    simulation.pool(ips=["10.6.0.10"])
+    kernel = Kernel(*in_use("10.6.0.10", "uid-new", "sandbox-uid-web-1"))
+
+    async with kernel.agent(simulation) as agent:
+        await lose(simulation, agent)
+        simulation.pod("new")
+        await asyncio.sleep(0.01)
+        agent.app.informers.pods.forget(simulation.cluster.all(Pod)[0])
+        suspect(simulation)
+        await asyncio.sleep(0.5)
+
+    assert [] == kernel.fenced
     assert ["web-1"] == list(simulation.held().values())
 
 
