@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from bench.agents import AgentProcess
 from bench.load import call, request_of
 from bench.stage import Stage
+from spiderpool.agent.node.installation import SOCKET_FILE
 from spiderpool.api.kubernetes.core import Pod
 
 CALLS = 200
@@ -65,6 +67,14 @@ def execute_once(socket: str, pod: Pod, executable: Path) -> float:
     return elapsed
 
 
+def copy_for(socket: str, executable: Path) -> Path:
+    """Copy the executable beside an agent's socket; its configuration does not choose the socket."""
+    folder = Path(socket).parent / "executable"
+    folder.mkdir(exist_ok=True)
+    (folder / SOCKET_FILE).write_text(socket)
+    return Path(shutil.copy(executable, folder))
+
+
 def cni_call(pod: Pod, socket: str) -> tuple[dict[str, str], dict[str, object]]:
     """
     Write environment and configuration of an ADD.
@@ -102,9 +112,10 @@ async def executable_overhead(
     await asyncio.sleep(1)
     await add_one_by_one(agent.socket, [pod])
     bare, whole = [], []
+    own = copy_for(agent.socket, executable)
     for _ in range(CALLS):
         bare.append(await wire_once(agent.socket, pod))
-        whole.append(await asyncio.to_thread(execute_once, agent.socket, pod, executable))
+        whole.append(await asyncio.to_thread(execute_once, agent.socket, pod, own))
     await stage.remove_pods()
     await stage.remove_pool("bench-exec")
     return {

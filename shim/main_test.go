@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,7 @@ const (
 	executableMark = "TEST_AS_EXECUTABLE"
 	shortTimeout   = "TEST_TIMEOUT"
 	absence        = "TEST_ABSENCE"
+	agentSocket    = "TEST_SOCKET"
 )
 
 func TestMain(m *testing.M) {
@@ -37,8 +39,12 @@ func TestMain(m *testing.M) {
 	if timeout, err := time.ParseDuration(os.Getenv(absence)); err == nil {
 		absentTimeout = timeout
 	}
+	nodeSocket = func() (string, error) { return os.Getenv(agentSocket), nil }
 	main()
 }
+
+// socketSaid finds the socket in a configuration: the tests' agents listen where their configurations say.
+var socketSaid = regexp.MustCompile(`ipam_unix_socket_path" *: *"([^"]+)`)
 
 // request is the body that the agent gets.
 type request struct {
@@ -171,6 +177,13 @@ func configuration(cniVersion, socket string) string {
 
 func command(ctx context.Context, name string, env []string, stdin io.Reader) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
 	var stdout, stderr bytes.Buffer
+	if text, whole := stdin.(*strings.Reader); whole { // a pipe may never end
+		config, _ := io.ReadAll(text)
+		if said := socketSaid.FindSubmatch(config); said != nil {
+			env = append([]string{agentSocket + "=" + string(said[1])}, env...)
+		}
+		stdin = bytes.NewReader(config)
+	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args[0] = name
 	cmd.Env = append([]string{executableMark + "=1"}, env...)
@@ -350,19 +363,66 @@ func TestConfigIsVerbatim(t *testing.T) {
 	}
 }
 
-// The socket is that of the ipam object, else the top level's, else the well-known one.
+// A configuration decides nothing about the socket: one that names another than the agent's is refused, wherever it says so;
+// DEL and GC of it go to the agent.
 func TestSocketOfConfig(t *testing.T) {
-	for config, expected := range map[string]string{
-		`{"ipam":{"ipam_unix_socket_path":"/a"},"ipam_unix_socket_path":"/b"}`: "/a",
-		`{"ipam":{"ipam_unix_socket_path":""},"ipam_unix_socket_path":"/b"}`:   "/b",
-		`{"ipam":null,"ipam_unix_socket_path":"/b"}`:                           "/b",
-		`{"ipam":"odd","ipam_unix_socket_path":"/b"}`:                          "/b",
-		`{"ipam":{"ipam_unix_socket_path":null}}`:                              "/var/run/spidernet/spiderpool.sock",
-		`{}`: "/var/run/spidernet/spiderpool.sock",
+	const other = `"/run/docker.sock", but the agent of this node listens at "/run/spidernet/a.sock"; remove it from the network's configuration`
+	for config, complaint := range map[string]string{
+		`{"ipam":{"ipam_unix_socket_path":"/run/docker.sock"}}`:                                                 "ipam.ipam_unix_socket_path is " + other,
+		`{"ipam_unix_socket_path":"/run/docker.sock"}`:                                                          "ipam_unix_socket_path is " + other,
+		`{"ipam":{"ipam_unix_socket_path":"/run/spidernet/a.sock"},"ipam_unix_socket_path":"/run/docker.sock"}`: "ipam_unix_socket_path is " + other,
+		`{"ipam":{"ipam_unix_socket_path":"/run/spidernet/../docker.sock"}}`:                                    "/run/spidernet/../docker.sock",
+		`{"ipam":{"ipam_unix_socket_path":"/run/spidernet/a.sock"}}`:                                            "",
+		`{"ipam":{"ipam_unix_socket_path":"/var/run/spidernet/a.sock"}}`:                                        "",
+		`{"ipam":{"ipam_unix_socket_path":""},"ipam_unix_socket_path":null}`:                                    "",
+		`{"ipam":null}`:  "",
+		`{"ipam":"odd"}`: "",
+		`{}`:             "",
 	} {
-		socket, err := socketOf([]byte(config))
+		for _, verb := range []string{"ADD", "CHECK", "STATUS"} {
+			err := checkSocket(verb, []byte(config), "/run/spidernet/a.sock")
+			equal(t, complaint != "", err != nil)
+			if err != nil {
+				contains(t, err.Error(), complaint)
+			}
+		}
+		for _, verb := range []string{"DEL", "GC"} {
+			equal(t, nil, checkSocket(verb, []byte(config), "/run/spidernet/a.sock"))
+		}
+	}
+}
+
+// Nothing is ever sent to a socket that a configuration names: the executable ends without a connection.
+func TestForeignSocketGetsNothing(t *testing.T) {
+	var calls atomic.Int32
+	foreign := serveRaw(t, func(net.Conn) { calls.Add(1) })
+	own := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"exitCode":0,"output":"own"}`)
+	})
+	for verb, exitCode := range map[string]int{"ADD": 1, "CHECK": 1, "STATUS": 1, "DEL": 0, "GC": 0} {
+		// the last one counts: a process' own environment
+		env := append(environment(verb), agentSocket+"="+own)
+		result := execute(t, "spiderpool", env, strings.NewReader(configuration("1.1.0", foreign)))
+		equal(t, exitCode, result.exitCode)
+	}
+	equal(t, 0, calls.Load())
+}
+
+// The agent's socket is what the file beside the executable says, else the well-known one.
+func TestSocketOfNode(t *testing.T) {
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(filepath.Dir(executable), socketFile)
+	t.Cleanup(func() { _ = os.Remove(file) })
+	for _, expected := range []string{"/var/run/spidernet/spiderpool.sock", "/srv/agent.sock"} {
+		socket, err := nodeSocket()
 		equal(t, nil, err)
 		equal(t, expected, socket)
+		if err := os.WriteFile(file, []byte("/srv/agent.sock\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

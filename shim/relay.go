@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,8 @@ import (
 
 const (
 	defaultSocket = "/var/run/spidernet/spiderpool.sock"
+	// socketFile, beside the executable, has the path of the agent's socket where it is not the well-known one.
+	socketFile = ".spiderpool-socket"
 	// maxAnswer bounds what is read from the agent; a CNI result has a few kilobytes.
 	maxAnswer = 16 << 20
 	// backlogPause is the wait before another connect when the agent's backlog is full.
@@ -57,8 +60,11 @@ func relay(plugin, command string, config []byte) (answer, error) {
 	if !utf8.Valid(config) {
 		return answer{}, types.NewError(types.ErrDecodingFailure, "network config is not valid UTF-8", "")
 	}
-	socket, err := socketOf(config)
+	socket, err := nodeSocket()
 	if err != nil {
+		return answer{}, types.NewError(types.ErrIOFailure, err.Error(), "")
+	}
+	if err := checkSocket(command, config, socket); err != nil {
 		return answer{}, types.NewError(types.ErrInvalidNetworkConfig, err.Error(), "")
 	}
 	body, err := encode(plugin, os.Environ(), config)
@@ -95,11 +101,29 @@ func unavailable(command string) uint {
 	return types.ErrTryAgainLater
 }
 
-// socketOf reads where the agent listens; what else the configuration holds is the agent's to judge.
-func socketOf(config []byte) (string, error) {
+// nodeSocket finds where this node's agent listens. A variable, because tests listen elsewhere.
+//
+// The agent says so when it installs the executable. A configuration does not decide it: whoever may make a network would
+// have root send requests to any socket of the node.
+var nodeSocket = func() (string, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(executable), socketFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return defaultSocket, nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// checkSocket refuses a configuration that names another socket than the agent's; what else it holds is the agent's to judge.
+//
+// DEL and GC are served even so: what was attached before the node's socket moved must go.
+func checkSocket(command string, config []byte, socket string) error {
 	var top map[string]json.RawMessage
 	if err := json.Unmarshal(config, &top); err != nil {
-		return "", err
+		return err
 	}
 	var ipam map[string]json.RawMessage
 	_ = json.Unmarshal(top["ipam"], &ipam) // absent or of another form: no socket in there
@@ -113,15 +137,22 @@ func socketOf(config []byte) (string, error) {
 		if place.value == nil {
 			continue
 		}
-		var socket string
-		if err := json.Unmarshal(place.value, &socket); err != nil {
-			return "", fmt.Errorf("%s is %s, expected a string", place.name, place.value)
+		var said string
+		if err := json.Unmarshal(place.value, &said); err != nil {
+			return fmt.Errorf("%s is %s, expected a string", place.name, place.value)
 		}
-		if socket != "" {
-			return socket, nil
+		if said != "" && !samePath(said, socket) && command != "DEL" && command != "GC" {
+			return fmt.Errorf("%s is %q, but the agent of this node listens at %q; remove it from the network's configuration",
+				place.name, said, socket)
 		}
 	}
-	return defaultSocket, nil
+	return nil
+}
+
+// samePath compares two paths; /var/run is a link to /run on every distribution.
+func samePath(one, other string) bool {
+	clean := func(path string) string { return strings.TrimPrefix(filepath.Clean(path), "/var") }
+	return clean(one) == clean(other)
 }
 
 // encode renders the request's body; the configuration goes in as it came, byte for byte.

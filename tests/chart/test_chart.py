@@ -107,6 +107,7 @@ def test_configuration_defaults() -> None:
             "namespacesExclude": ["kube-system", "spiderpool", "metallb-system", "istio-system"],
             "namespacesInclude": [],
         },
+        "multus": {"allowedPlugins": [], "namespaceIsolation": False, "globalNamespaces": []},
         "iaasNetworkProvider": {"serverUrl": "", "httpRequestTimeout": "50s"},
     } == conf
 

@@ -73,6 +73,8 @@ def node(tmp_path: Path) -> Node:
         "CNI_CONF_DIR": str(conf_dir),
         "CLUSTER_NETWORK": "",
         "MULTUS_NAMESPACE": "kube-system",
+        "NAMESPACE_ISOLATION": "false",
+        "GLOBAL_NAMESPACES": "",
         "LOG_LEVEL": "debug",
         "LOG_FILE": "/var/log/multus.log",
         "KUBERNETES_SERVICE_HOST": "fd00::1",
@@ -104,6 +106,7 @@ def test_named_network(node: Node, started: list[subprocess.Popen[bytes]]) -> No
         "logFile": "/var/log/multus.log",
         "capabilities": {"portMappings": True, "bandwidth": True},
         "namespaceIsolation": False,
+        "globalNamespaces": "",
         "clusterNetwork": "k8s-pod-network",
         "defaultNetworks": [],
         "multusNamespace": "kube-system",
@@ -119,6 +122,23 @@ def test_named_network(node: Node, started: list[subprocess.Popen[bytes]]) -> No
         base64.b64decode(cluster["certificate-authority-data"]),
     )
     assert "secret-token" == kubeconfig["users"][0]["user"]["token"]
+
+
+@pytest.mark.timeout(10)
+def test_settings_that_changed(node: Node, started: list[subprocess.Popen[bytes]]) -> None:
+    """A configuration that a former start wrote is replaced when a setting changed."""
+    (node.conf_dir / "00-multus.conf").write_text('{"namespaceIsolation": false}')
+    started.append(
+        node.start(
+            CLUSTER_NETWORK="a", NAMESPACE_ISOLATION="true", GLOBAL_NAMESPACES="default,shared"
+        )
+    )
+    wait_until(lambda: "clusterNetwork" in node.conf(), "the script wrote its configuration")
+
+    assert (True, "default,shared") == (
+        node.conf()["namespaceIsolation"],
+        node.conf()["globalNamespaces"],
+    )
 
 
 @pytest.mark.timeout(10)

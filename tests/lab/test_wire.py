@@ -230,7 +230,7 @@ def test_executable_without_a_socket(lab: Lab) -> None:
         errors = dict(
             zip(
                 codes,
-                threads.map(lambda command: _refusal(lab, command, config), codes),
+                threads.map(lambda command: _refusal(lab, command, config, path), codes),
                 strict=True,
             )
         )
@@ -240,8 +240,8 @@ def test_executable_without_a_socket(lab: Lab) -> None:
     assert all(path in error["msg"] for error in errors.values())
 
 
-def _refusal(lab: Lab, command: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Run the executable on a node, and give the CNI error that it prints."""
+def _refusal(lab: Lab, command: str, config: dict[str, Any], socket: str) -> dict[str, Any]:
+    """Run the executable on a node for an agent at a socket, and give the CNI error that it prints."""
     environment = {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": "c",
@@ -249,11 +249,13 @@ def _refusal(lab: Lab, command: str, config: dict[str, Any]) -> dict[str, Any]:
         "CNI_NETNS": "/run/netns/none",
         "CNI_PATH": "/opt/cni/bin",
     }
-    words = [
-        "env",
-        *(f"{key}={value}" for key, value in environment.items()),
-        "/opt/cni/bin/spiderpool",
-    ]
+    # where the agent listens stands beside the executable
+    script = (
+        "home=$(mktemp -d) && cp /opt/cni/bin/spiderpool $home && "
+        f"echo {socket} >$home/.spiderpool-socket && $home/spiderpool; code=$?; rm -r $home; exit $code"
+    )
+    variables = (f"{key}={value}" for key, value in environment.items())
+    words = ["env", *variables, "sh", "-c", script]
     enter = lab.nodes[0].enter()
     done = subprocess.run(
         [*enter, *words],

@@ -10,7 +10,7 @@ Source: docs/reference/networks.md#fields, docs/reference/networks.md#the-defini
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -43,7 +43,8 @@ from spiderpool.datapath.ifacer import read_options
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
 from spiderpool.model.link_values import NO_IFNAME, valid_ifname
-from spiderpool.networks.definition import block_of, read_chained
+from spiderpool.networks.definition import block_of, read_chained, render_config
+from spiderpool.networks.plugin_types import check_plugin_types
 
 M = TypeVar("M", bound=MasterConfig)
 
@@ -142,13 +143,16 @@ def _complete_sriov(block: SriovConfig | None) -> SriovConfig | None:
     )
 
 
-def validate_config(old: SpiderMultusConfig | None, new: SpiderMultusConfig) -> list[FieldError]:
+def validate_config(
+    old: SpiderMultusConfig | None, new: SpiderMultusConfig, allowed_plugins: Collection[str] = ()
+) -> list[FieldError]:
     """
     Return everything that is wrong with a new or changed network by itself, after `complete_config`.
 
     Args:
         old: None when it is created.
         new: what is to be stored.
+        allowed_plugins: the CNI plugins that a network may name; empty = all but meta plugins.
     """
     if new.metadata.deletion_timestamp is not None:
         return []
@@ -167,7 +171,20 @@ def validate_config(old: SpiderMultusConfig | None, new: SpiderMultusConfig) -> 
             )
     if spec.coordinator is not None and spec.type is not CNIType.CUSTOM:
         errors += spec_errors(spec.coordinator, "spec.coordinator")
-    return errors
+    return errors or [*_plugin_errors(new, allowed_plugins)]
+
+
+def _plugin_errors(new: SpiderMultusConfig, allowed: Collection[str]) -> Iterator[FieldError]:
+    """Check which plugins the definition names: nodes execute them as root."""
+    text = render_config(new)
+    document = msgspec.json.decode(text) if text else None
+    if not isinstance(document, dict):
+        return
+    try:
+        check_plugin_types([document], "the definition", allowed)
+    except InvalidRequest as error:
+        where = FIELDS[CNIType.CUSTOM] if new.spec.type is CNIType.CUSTOM else "spec"
+        yield FieldError(where, Kind.INVALID, text, error.message)
 
 
 def managed_by_another(config: SpiderMultusConfig, definition: str, other: str) -> FieldError:

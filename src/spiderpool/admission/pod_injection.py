@@ -6,7 +6,7 @@ Source: docs/reference/networks.md#pod-injection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -96,23 +96,28 @@ def read_demand(pod: Mapping[str, str], namespace: Mapping[str, str]) -> Demand 
     return None
 
 
-def plan_injection(demand: Demand, configs: Iterable[SpiderMultusConfig]) -> Injection:
+def plan_injection(
+    demand: Demand, configs: Iterable[SpiderMultusConfig], namespaces: Collection[str]
+) -> Injection:
     """
     Decide on networks and resources.
 
     Args:
         demand: what the pod asks for.
         configs: the networks that have the label.
+        namespaces: whose networks may be put into the pod: its own, and the release's. Anybody may
+            label a network of a third.
     Raises:
         InvalidRequest: there is none, or one of them cannot be put into pods.
     """
     chosen = sorted(
-        configs,
+        (config for config in configs if config.metadata.namespace in namespaces),
         key=lambda config: (_order(config), f"{config.metadata.namespace}/{config.metadata.name}"),
     )
     if not chosen:
         raise InvalidRequest(
-            f"no SpiderMultusConfig has the label {demand.selector}, which the pod or its namespace asks for"
+            f"no SpiderMultusConfig of namespace {' or '.join(sorted(set(namespaces)))} has the label "
+            f"{demand.selector}, which the pod or its namespace asks for"
         )
     for config in chosen:
         if problem := injection_problem(config, demand.key):

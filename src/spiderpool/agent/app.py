@@ -43,7 +43,7 @@ from spiderpool.agent.ipam.pod_events import COMPONENT, Reports
 from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.multus.plugin import MetaPlugin
-from spiderpool.agent.node.installation import META_PLUGIN
+from spiderpool.agent.node.installation import node_policy, read_install_settings
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch, looking
 from spiderpool.agent.node.sysctl import RECORD, NodeSettings
 from spiderpool.agent.reconcile.endpoints import QUIET_S, Endpoints, name_of
@@ -66,6 +66,8 @@ from spiderpool.kube.events import EventRecorder
 from spiderpool.model.config import Config
 from spiderpool.model.pod import runtime_uids
 from spiderpool.model.pool import is_imported
+from spiderpool.networks.delegates import META_PLUGIN
+from spiderpool.networks.meta_config import NodePolicy
 
 IPAM_PLUGIN = "spiderpool"
 COORDINATOR = "coordinator"
@@ -110,6 +112,7 @@ def build(
     quiet_s: float = QUIET_S,
     look: Look | None = None,
     fence: Fence = fencing.fence,
+    node: NodePolicy | None = None,
 ) -> App:
     """
     Join the parts of an agent; nothing runs before `serving`.
@@ -124,6 +127,7 @@ def build(
         quiet_s: how long no CNI call must have been before endpoints have their turn.
         look: into the namespaces of the node's pods; None = as they are.
         fence: takes addresses off namespaces whose pods are gone.
+        node: where the meta plugin's folders are; None = at the usual places.
     """
     api = RetryingCluster(cluster, retry or RetryPolicy())
     informers = Informers(cluster, settings.node)
@@ -225,7 +229,11 @@ def build(
         watches=watches,
         ipam=ipam,
         configs=configs,
-        meta=MetaPlugin(cluster, recorder),
+        meta=MetaPlugin(
+            cluster,
+            recorder,
+            node or node_policy(read_install_settings({}), config.multus.allowed_plugins),
+        ),
         detector=Detector(deletions),
         coordinator=CoordinatorPlugin(configs, counted=metrics.coordinator_call),
         endpoints=endpoints,

@@ -23,6 +23,7 @@ from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.node.installation import (
     NodeInstaller,
     is_being_removed,
+    node_policy,
     read_install_settings,
 )
 from spiderpool.agent.node.sysctl import NodeSettings
@@ -73,7 +74,9 @@ async def run(settings: Settings, config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    installer = NodeInstaller(read_install_settings(os.environ), str(config.ipam_unix_socket_path))
+    installer = NodeInstaller(
+        read_install_settings(os.environ), str(config.ipam_unix_socket_path), config.multus
+    )
     metrics = Metrics(settings.version)
     async with connect(
         settings.kubeconfig,
@@ -82,7 +85,8 @@ async def run(settings: Settings, config: Config) -> None:
         observe=metrics.api_call,
     ) as cluster:
         await require_access(cluster, settings)
-        app = build(settings, config, cluster, metrics)
+        policy = node_policy(installer.settings, config.multus.allowed_plugins)
+        app = build(settings, config, cluster, metrics, node=policy)
         app.node_settings.hold(
             wanted_settings(
                 config.features.families,

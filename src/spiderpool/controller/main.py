@@ -237,10 +237,10 @@ class Daemon:
             ReservedReviewer(features),
             SubnetReviewer(cluster, other_pools, features),
             CoordinatorReviewer(),
-            MultusConfigReviewer(cluster),
+            MultusConfigReviewer(cluster, self.config.multus.allowed_plugins),
         ]
         tls = server_context(self.certificate)
-        pods = PodInjector(cluster) if self.config.pod_resource_inject.enabled else None
+        pods = PodInjector(cluster, namespace) if self.config.pod_resource_inject.enabled else None
         listener = Listener(
             admission_app(reviewers, pods, advise), self.settings.webhook_port, tls, FAREWELL_S
         )

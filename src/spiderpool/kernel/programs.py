@@ -149,8 +149,8 @@ def _kill(process: Process) -> None:
 
 
 def _find(name: str, folders: Sequence[str]) -> str:
-    if not name or "/" in name:
-        raise NotFound(f"program {name!r} has no plain name; write it without '/'")
+    if not name or "/" in name or "\0" in name:
+        raise NotFound(f"program {name!r} has no plain name; write it without '/' and NUL")
     for folder in folders:
         path = f"{folder.rstrip('/')}/{name}"
         with contextlib.suppress(OSError):

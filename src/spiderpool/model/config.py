@@ -57,6 +57,20 @@ class PodResourceInject(Section, frozen=True, kw_only=True):
     namespaces_include: tuple[str, ...] = ()
 
 
+class MultusSettings(Section, frozen=True, kw_only=True):
+    """
+    What pods may choose as networks.
+
+    `allowed_plugins`: the CNI plugins that their networks may name; empty = all but meta plugins.
+    `global_namespaces`: from where pods of every namespace may take networks when
+    `namespace_isolation` is on.
+    """
+
+    allowed_plugins: tuple[str, ...] = ()
+    namespace_isolation: bool = False
+    global_namespaces: tuple[str, ...] = ()
+
+
 class ThirdPartyKind(Section, frozen=True, kw_only=True):
     """
     A kind of controllers besides Kubernetes' own whose objects the controller may read.
@@ -80,6 +94,7 @@ class Config(Features, frozen=True, kw_only=True):
     tune_sysctl_config: bool = False
     tcp_be_liberal: bool = False
     pod_resource_inject: PodResourceInject = PodResourceInject()
+    multus: MultusSettings = MultusSettings()
 
     @property
     def features(self) -> Features:

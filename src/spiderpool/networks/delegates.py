@@ -25,6 +25,10 @@ DEFAULT_NETWORKS: Final[Mapping[int, IPv4Network | IPv6Network]] = {
     4: IPv4Network("0.0.0.0/0"),
     6: IPv6Network("::/0"),
 }
+META_PLUGIN: Final = "spiderpool-multus"
+# Plugins hand their environment on to those that they run: a meta plugin that has this one runs
+# below itself. The executable passes on what begins with CNI_.
+CALLED_BY: Final = "CNI_CALLED_BY"
 DEVICE_INFO_DIR = "/var/run/k8s.cni.cncf.io/devinfo"
 _CAPABILITIES = (
     "portMappings",
@@ -103,7 +107,7 @@ def plan_delegates(
     Turn networks into delegates, the default network first.
 
     Raises:
-        BadEnvironment: a requested interface name that no kernel takes.
+        BadEnvironment: a requested interface name that is none.
         InvalidRequest: two networks would get one interface name.
     """
     delegates = [
@@ -204,6 +208,7 @@ def delegate_env(
         "CNI_IFNAME": delegate.ifname,
         "CNI_PATH": path,
         "CNI_ARGS": delegate_args(args, delegate, command),
+        CALLED_BY: META_PLUGIN,
     }
 
 

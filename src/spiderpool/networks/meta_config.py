@@ -17,21 +17,35 @@ _KINDS = {str: "a string", bool: "true or false", list: "a list", dict: "an obje
 
 
 @dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """
+    What the node's agent knows by itself, whatever the configuration of a call says.
+
+    From `bin_dir` programs are executed as root, and below `cni_dir` files are written: a call may
+    carry the configuration of anybody who can make a network. `allowed_plugins` empty = all that
+    are in `bin_dir`, but meta plugins.
+    """
+
+    bin_dir: str
+    conf_dir: str
+    cni_dir: str
+    allowed_plugins: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class MetaConfig:
     """
-    Which networks pods get, and where things are on the node.
+    Which networks pods get.
 
     `cluster_network` wins over `delegates`. `allowed_namespaces`: from where pods of other
     namespaces may take networks when `namespace_isolation` is on. `runtime_config`: what the
     runtime supplies because of our `capabilities`.
     """
 
+    node: NodePolicy
     cluster_network: str = ""
     delegates: tuple[Mapping[str, Any], ...] = ()
     default_networks: tuple[str, ...] = ()
-    conf_dir: str = "/etc/cni/multus/net.d"
-    cni_dir: str = "/var/lib/cni/multus"
-    bin_dir: str = "/opt/cni/bin"
     namespace: str = "kube-system"
     system_namespaces: frozenset[str] = frozenset({"kube-system"})
     namespace_isolation: bool = False
@@ -41,26 +55,28 @@ class MetaConfig:
     runtime_config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_meta_config(document: Mapping[str, Any]) -> MetaConfig:
+def parse_meta_config(document: Mapping[str, Any], node: NodePolicy) -> MetaConfig:
     """
     Read the configuration; letter case of keys does not matter, unknown keys are ignored.
+
+    Args:
+        document: the configuration of a call.
+        node: what counts instead of its `binDir`, `confDir` and `cniDir`.
 
     Raises:
         InvalidRequest: a value of another type, or neither `clusterNetwork` nor `delegates`.
         Unsupported: a key of Multus that we know and do not have.
     """
-    default = MetaConfig()
+    default = MetaConfig(node)
     if _typed(document, "auxiliaryCNIChainName", str):
         raise Unsupported(
             "auxiliaryCNIChainName is not supported; remove it and write the plugins into the network's own list"
         )
     config = MetaConfig(
+        node=node,
         cluster_network=_typed(document, "clusterNetwork", str) or "",
         delegates=_objects(document, "delegates"),
         default_networks=_strings(document, "defaultNetworks"),
-        conf_dir=_typed(document, "confDir", str) or default.conf_dir,
-        cni_dir=_typed(document, "cniDir", str) or default.cni_dir,
-        bin_dir=_typed(document, "binDir", str) or default.bin_dir,
         namespace=_typed(document, "multusNamespace", str) or default.namespace,
         system_namespaces=_system_namespaces(document, default),
         namespace_isolation=_typed(document, "namespaceIsolation", bool) or False,
@@ -74,6 +90,17 @@ def parse_meta_config(document: Mapping[str, Any]) -> MetaConfig:
             "the configuration has neither clusterNetwork nor delegates; write the default network's name"
         )
     return config
+
+
+def other_folders(document: Mapping[str, Any], node: NodePolicy) -> dict[str, str]:
+    """Return the folders of a configuration that are not those of the node's agent, by key."""
+    own = {"binDir": node.bin_dir, "confDir": node.conf_dir, "cniDir": node.cni_dir}
+    said = {key: lookup(document, key) for key in own}
+    return {
+        key: str(folder)
+        for key, folder in said.items()
+        if folder and str(folder).rstrip("/") != own[key].rstrip("/")
+    }
 
 
 def _typed(document: Mapping[str, Any], key: str, kind: type) -> Any:

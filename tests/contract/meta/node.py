@@ -26,6 +26,7 @@ from spiderpool.api.kubernetes.core import (
 )
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.request import Call, CniRequest, parse_call
+from spiderpool.networks.meta_config import NodePolicy
 from tests.fakes.cluster import FakeCluster
 
 _SERIAL = itertools.count()
@@ -259,9 +260,9 @@ def node(home: Path) -> Iterator[Node]:
     try:
         _wait_for_namespaces(process.pid)
         cluster, reported = FakeCluster(), Reported()
-        made = Node(
-            home, process.pid, cluster, reported, MetaPlugin(cluster, reported, ready_s=0.5)
-        )
+        folders = NodePolicy(str(home / "bin"), str(home / "net.d"), str(home / "cache"))
+        plugin = MetaPlugin(cluster, reported, folders, ready_s=0.5)
+        made = Node(home, process.pid, cluster, reported, plugin)
         made.define("cluster", _plain("recorder") | {"name": "cluster"}, "spiderpool")
         made.in_node("ip", "link", "set", "lo", "up")
         yield made

@@ -18,7 +18,12 @@ from spiderpool.admission.multusconfigs import (
     managed_by_another,
     validate_config,
 )
-from spiderpool.api.crd.multusconfig import MultusConfigSpec, SpiderMultusConfig
+from spiderpool.api.crd.multusconfig import (
+    CNIType,
+    MasterConfig,
+    MultusConfigSpec,
+    SpiderMultusConfig,
+)
 from spiderpool.api.kubernetes.meta import ObjectMeta
 
 MACVLAN = {"cniType": "macvlan", "macvlan": {"master": ["ens192"]}}
@@ -527,3 +532,43 @@ def test_on_its_way_out() -> None:
 
     assert going == complete_config(going)
     assert [] == validate_config(None, going)
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed", "words"),
+    [
+        ('{"type":"spiderpool-multus","binDir":"/tmp"}', (), "spiderpool-multus is a meta plugin"),
+        ('{"plugins":[{"type":"a"},{"ipam":{"type":"multus"}}]}', (), "multus is a meta plugin"),
+        ('{"type":"a\\u0000"}', (), "is no name of a CNI plugin"),
+        ('{"type":"bridge"}', ("macvlan",), "plugin bridge is not allowed; allowed are macvlan"),
+    ],
+)
+def test_plugins_of_a_custom_network(text: str, allowed: tuple[str, ...], words: str) -> None:
+    """The controller writes no definition whose plugins nodes must not execute."""
+    config = SpiderMultusConfig(
+        metadata=ObjectMeta(name="n", namespace="ns"),
+        spec=MultusConfigSpec(cni_type=CNIType.CUSTOM, custom_cni=text),
+    )
+
+    (error,) = validate_config(None, complete_config(config), allowed)
+    assert "spec.customCniTypeConfig" == error.field
+    assert words in error.message
+
+
+def test_plugins_of_a_chain() -> None:
+    """Further plugins are looked at too, and with a list all that the definition names."""
+    spec = MultusConfigSpec(
+        cni_type=CNIType.MACVLAN,
+        macvlan=MasterConfig(master=("ens1",)),
+        chain_cni_json_data=('{"type":"tuning","x":{"type":"multus"}}',),
+    )
+    config = SpiderMultusConfig(metadata=ObjectMeta(name="n", namespace="ns"), spec=spec)
+
+    (error,) = validate_config(None, complete_config(config))
+    assert "multus is a meta plugin" in error.message
+    whole = msgspec.structs.replace(
+        config, spec=msgspec.structs.replace(spec, chain_cni_json_data=())
+    )
+    own = ("macvlan", "spiderpool", "coordinator")
+    assert [] == validate_config(None, complete_config(whole), own)
+    assert 1 == len(validate_config(None, complete_config(whole), own[:2]))

@@ -28,6 +28,7 @@ RDMA = "cni.spidernet.io/rdma-resource-inject"
 NETWORK = "cni.spidernet.io/network-resource-inject"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 POOLS = {"ipv4": ["p4"]}
+NAMESPACES = ("ns", "release")
 
 
 def network(name: str, namespace: str = "ns", **spec: Any) -> SpiderMultusConfig:
@@ -69,6 +70,7 @@ def test_network_whose_definition_has_another_name() -> None:
     found = plan_injection(
         Demand(NETWORK, "rail"),
         [SpiderMultusConfig(metadata=metadata, spec=named.spec), macvlan("two", "ens224")],
+        NAMESPACES,
     )
 
     assert "ns/rail-a,ns/two" == found.networks
@@ -131,7 +133,7 @@ def test_order() -> None:
         sriov("d", "eth1"),
         network("e", cniType="ib-sriov", ibsriov={"resourceName": "z/9", "ippools": POOLS}),
     ]
-    found = plan_injection(Demand(RDMA, "v"), configs)
+    found = plan_injection(Demand(RDMA, "v"), configs, NAMESPACES)
 
     assert "ns/e,ns/c,ns/d,ns/a,ns/b" == found.networks
     assert ("z/9", "x/0", "eth1", "x/1", "x/2") == found.resources
@@ -144,7 +146,7 @@ def test_a_resource_counts_once() -> None:
         sriov("b", "x/y"),
         network("c", cniType="ipoib", ipoib={"master": "ib0"}),
     ]
-    found = plan_injection(Demand(NETWORK, "v"), configs)
+    found = plan_injection(Demand(NETWORK, "v"), configs, NAMESPACES)
 
     assert ("x/y",) == found.resources
 
@@ -152,7 +154,7 @@ def test_a_resource_counts_once() -> None:
 @pytest.mark.parametrize(
     ("configs", "words"),
     [
-        ([], f"no SpiderMultusConfig has the label {NETWORK}=v"),
+        ([], f"has the label {NETWORK}=v"),
         ([network("c", cniType="custom")], "SpiderMultusConfig ns/c: "),
         (
             [network("s", cniType="sriov", sriov={"resourceName": "x/y"})],
@@ -163,7 +165,7 @@ def test_a_resource_counts_once() -> None:
 def test_refusals(configs: list[SpiderMultusConfig], words: str) -> None:
     """Without a network, or with one that cannot be put into pods, the pod is refused."""
     with pytest.raises(InvalidRequest) as caught:
-        plan_injection(Demand(NETWORK, "v"), configs)
+        plan_injection(Demand(NETWORK, "v"), configs, NAMESPACES)
 
     assert words in caught.value.message
 

@@ -167,7 +167,11 @@ def test_keys_of_the_configuration_file() -> None:
     unread = {key for key, cells in table.items() if cells[2].startswith("nobody")}
 
     assert set(fields) - unread == set(table) - unread
-    absent = {(): "empty", fields["podResourceInject"]: "off"}
+    absent = {
+        (): "empty",
+        fields["podResourceInject"]: "off",
+        fields["multus"]: "nothing is restricted",
+    }
     for key, default in fields.items():
         words = absent.get(default) or (
             f"`{default}`" if isinstance(default, str) else json.dumps(default)

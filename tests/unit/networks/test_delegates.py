@@ -286,4 +286,5 @@ def test_environment() -> None:
         "CNI_IFNAME": "net1",
         "CNI_PATH": "/opt/cni/bin:/p",
         "PATH": "/bin",
+        "CNI_CALLED_BY": "spiderpool-multus",
     } == {key: value for key, value in got.items() if key != "CNI_ARGS"}

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from spiderpool.errors import InvalidRequest, Unsupported
-from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
+from spiderpool.networks.meta_config import (
+    MetaConfig,
+    NodePolicy,
+    other_folders,
+    parse_meta_config,
+)
+
+NODE = NodePolicy(bin_dir="/opt/cni/bin", conf_dir="/etc/cni/net.d", cni_dir="/var/lib/cni/multus")
 
 
 def test_defaults() -> None:
@@ -16,15 +23,10 @@ def test_defaults() -> None:
 
     Source: docs/reference/meta-plugin.md#configuration-of-the-meta-plugin.
     """
-    config = parse_meta_config({"clusterNetwork": "x"})
+    config = parse_meta_config({"clusterNetwork": "x"}, NODE)
 
-    assert MetaConfig(cluster_network="x") == config
-    assert ("/etc/cni/multus/net.d", "/var/lib/cni/multus", "/opt/cni/bin", "kube-system") == (
-        config.conf_dir,
-        config.cni_dir,
-        config.bin_dir,
-        config.namespace,
-    )
+    assert MetaConfig(NODE, cluster_network="x") == config
+    assert "kube-system" == config.namespace
     assert (["kube-system"], ["default"]) == (
         list(config.system_namespaces),
         list(config.allowed_namespaces),
@@ -49,16 +51,15 @@ def test_all_keys() -> None:
             "runtimeConfig": {"mac": "m"},
             "logLevel": "debug",
             "kubeconfig": "/k",
-        }
+        },
+        NODE,
     )
 
     assert (
         MetaConfig(
+            NODE,
             cluster_network="x",
             default_networks=("y",),
-            conf_dir="/c",
-            cni_dir="/d",
-            bin_dir="/b",
             namespace="m",
             system_namespaces=frozenset(),
             namespace_isolation=True,
@@ -69,6 +70,14 @@ def test_all_keys() -> None:
         )
         == config
     )
+
+
+def test_folders_are_the_agents() -> None:
+    """Folders of a configuration never count; one that is not the agent's is told, whatever its case."""
+    said = {"clusterNetwork": "x", "BinDir": "/tmp/evil", "confDir": "/etc/cni/net.d/", "cniDir": 7}
+
+    assert NODE == parse_meta_config(said, NODE).node
+    assert {"binDir": "/tmp/evil", "cniDir": "7"} == other_folders(said, NODE)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +97,7 @@ def test_all_keys() -> None:
 def test_refused(document: dict[str, Any], words: str) -> None:
     """A wrong value is refused with its key, what it has and what to write."""
     with pytest.raises(InvalidRequest) as refusal:
-        parse_meta_config(document)
+        parse_meta_config(document, NODE)
 
     assert words in refusal.value.message
 
@@ -96,6 +105,6 @@ def test_refused(document: dict[str, Any], words: str) -> None:
 def test_unsupported() -> None:
     """A key of Multus that is known and missing here is refused with code 2."""
     with pytest.raises(Unsupported, match="auxiliaryCNIChainName") as refusal:
-        parse_meta_config({"clusterNetwork": "x", "auxiliaryCNIChainName": "y"})
+        parse_meta_config({"clusterNetwork": "x", "auxiliaryCNIChainName": "y"}, NODE)
 
     assert 2 == refusal.value.cni_code

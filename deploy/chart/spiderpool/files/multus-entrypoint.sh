@@ -59,7 +59,8 @@ write_conf() {
   "logLevel": "$LOG_LEVEL",
   "logFile": "$LOG_FILE",
   "capabilities": {"portMappings": true, "bandwidth": true},
-  "namespaceIsolation": false,
+  "namespaceIsolation": $NAMESPACE_ISOLATION,
+  "globalNamespaces": "$GLOBAL_NAMESPACES",
   "clusterNetwork": "$1",
   "defaultNetworks": [],
   "multusNamespace": "$MULTUS_NAMESPACE",
@@ -67,7 +68,8 @@ write_conf() {
   "kubeconfig": "$kubeconfig"
 }
 CONF
-  mv "$conf.new" "$conf"
+  # Also when only the settings changed; the runtime reads the folder anew for a file that is.
+  if cmp -s "$conf.new" "$conf"; then rm "$conf.new"; else mv "$conf.new" "$conf"; fi
 }
 
 network=$CLUSTER_NETWORK
@@ -82,6 +84,6 @@ while :; do
     write_kubeconfig
     old=$new
   fi
-  [ -e "$conf" ] || write_conf "$network"
+  write_conf "$network"
   sleep 10
 done

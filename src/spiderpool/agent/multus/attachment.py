@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.multus.absences import Absences
 from spiderpool.agent.multus.cache_directory import CacheDir
-from spiderpool.agent.multus.delegate_calls import Plugins
+from spiderpool.agent.multus.delegate_calls import PluginAbsent, Plugins
 from spiderpool.agent.multus.devices import Devices
 from spiderpool.agent.multus.pod_networks import PodNetworks, Reports, title
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
@@ -75,16 +76,17 @@ class Attachment:
     config: MetaConfig
     host: Namespaces
     ready_s: float = READY_S
+    absences: Absences = field(default_factory=Absences)
 
     @property
     def caches(self) -> CacheDir:
         """What is kept between calls."""
-        return CacheDir(self.config.cni_dir, self.host)
+        return CacheDir(self.config.node.cni_dir, self.host)
 
     @property
     def plugins(self) -> Plugins:
         """The node's plugins."""
-        return Plugins(self.call, self.config.bin_dir, self.host)
+        return Plugins(self.call, self.config.node.bin_dir, self.host)
 
     @property
     def networks(self) -> PodNetworks:
@@ -321,6 +323,7 @@ class Attachment:
                 f"{title(self.call)}{text}", cni_code=wrong[0].cni_code, details=wrong[0].details
             )
         await self.caches.drop_delegates(self.call.container_id)
+        self.absences.forget(self.call.container_id)
 
     async def _remembered(self) -> tuple[Delegate, ...]:
         """
@@ -371,19 +374,29 @@ class Attachment:
             return await self.networks.plan_without_networks(pod)
 
     async def _detach_all(self, delegates: Sequence[Delegate]) -> list[SpiderpoolError]:
+        """Detach each; whatever goes wrong with one, the others have their turn."""
         wrong = []
         for delegate in reversed(delegates):
             try:
                 await self._detach(delegate)
-            except SpiderpoolError as error:
+            except Exception as error:  # noqa: BLE001 - one network must not keep the others
+                failure = self._failure(delegate, error)
                 log.warning(
                     "detaching failed",
                     container=self.call.container_id,
                     network=delegate.name,
-                    reason=error.message,
+                    reason=failure.message,
                 )
-                wrong.append(error)
+                wrong.append(failure)
         return wrong
+
+    def _failure(self, delegate: Delegate, error: Exception) -> SpiderpoolError:
+        if isinstance(error, SpiderpoolError):
+            return error
+        log.error("unexpected error", exc_info=error)
+        return SpiderpoolError(
+            f"network {delegate.name}, interface {delegate.ifname}: {type(error).__name__}: {error}"
+        )
 
     async def _detach(self, delegate: Delegate) -> None:
         network, container_id, ifname = (
@@ -394,6 +407,16 @@ class Attachment:
         result = await self.caches.result(network, container_id, ifname)
         try:
             await self.plugins.delete(delegate, result)
+        except PluginAbsent as error:
+            # Fenced in by time: a plugin that is not there for good must not keep the pod for ever.
+            if result is not None and not self.absences.is_over(container_id, error.plugin):
+                raise
+            log.warning(
+                "plugin is not on this node; its network is passed over",
+                container=container_id,
+                network=delegate.name,
+                reason=error.message,
+            )
         except DelegateFailed as error:
             # What never was attached, and fails again for the same reason, must not keep the pod
             # from going.
@@ -473,17 +496,24 @@ def _added(delegate: Delegate, item: Attached) -> str:
 
 
 def _from_results(results: Sequence[CachedResult], default: str) -> tuple[Delegate, ...]:
-    """Make delegates of kept results, the default network's first."""
-    delegates = [
-        Delegate(
-            name=result.network,
-            config=read_config(result.config, f"kept result of network {result.network}"),
-            ifname=result.ifname,
-            requested_ifname=result.ifname,
-            capability_args=result.capability_args,
+    """Make delegates of kept results, the default network's first; one that is damaged is left."""
+    delegates = []
+    for result in results:
+        where = f"kept result of network {result.network}"
+        try:
+            config = read_config(result.config, where)
+        except SpiderpoolError as error:
+            log.warning("kept result is not used", network=result.network, reason=error.message)
+            continue
+        delegates.append(
+            Delegate(
+                name=result.network,
+                config=config,
+                ifname=result.ifname,
+                requested_ifname=result.ifname,
+                capability_args=result.capability_args,
+            )
         )
-        for result in results
-    ]
     return tuple(
         sorted(delegates, key=lambda delegate: (delegate.ifname != default, delegate.ifname))
     )

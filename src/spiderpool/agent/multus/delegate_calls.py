@@ -23,13 +23,29 @@ from spiderpool.cni.versions import FIRST_WITH_CHECK, at_least
 from spiderpool.errors import DelegateFailed, IncompatibleVersion, NotFound, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
-from spiderpool.networks.delegates import Delegate, delegate_env
+from spiderpool.networks.delegates import CALLED_BY, META_PLUGIN, Delegate, delegate_env
+from spiderpool.networks.plugin_types import can_run
 
 # A plugin may wait for an address longer than for anything else; the ADD as a whole has its own
 # limit.
 PLUGIN_TIME_S: Final = 90.0
 
 log = structlog.get_logger(__name__)
+
+
+class PluginAbsent(DelegateFailed):
+    """A plugin of that name cannot be executed on this node."""
+
+    def __init__(self, message: str, plugin: str) -> None:
+        """
+        Keep which one.
+
+        Args:
+            message: the sentence.
+            plugin: the plugin's type.
+        """
+        super().__init__(message)
+        self.plugin = plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +76,7 @@ class Plugins:
         """
         Run DEL through a network's plugins, the last first.
 
-        The first that fails ends it; but where there is no result, because ADD never got that far,
+        The first that fails ends it, unless it is not on the node; but where there is no result, because ADD never got that far,
         all are tried: what made ADD fail (a plugin that is not installed) must not keep the others
         from cleaning up.
         """
@@ -69,6 +85,9 @@ class Plugins:
         for index in reversed(range(len(delegate.config.plugins))):
             try:
                 await self._run(delegate, index, "DEL", given)
+            except PluginAbsent as error:
+                # It will not come by waiting for the others: they have their turn.
+                first = first or error
             except DelegateFailed as error:
                 if result is not None:
                     raise
@@ -123,7 +142,11 @@ class Plugins:
     ) -> None:
         """Run a verb that concerns no container."""
         env = {key: value for key, value in self.call.env.items() if not key.startswith("CNI_")}
-        env |= {"CNI_COMMAND": command, "CNI_PATH": ":".join(self._folders())}
+        env |= {
+            "CNI_COMMAND": command,
+            "CNI_PATH": ":".join(self._folders()),
+            CALLED_BY: META_PLUGIN,
+        }
         document = plugin_document(config, index, {})
         who = f"network {config.name}: plugin {_type(config, index)}"
         await self._execute(
@@ -131,10 +154,12 @@ class Plugins:
         )
 
     async def _execute(self, kind: str, who: str, env: Mapping[str, str], stdin: bytes) -> Outcome:
+        if not can_run(kind):
+            raise PluginAbsent(f"{who}: no plugin of this name is ever executed", kind)
         try:
             outcome = await run_program(kind, self._folders(), env, stdin, self.host, PLUGIN_TIME_S)
         except NotFound as error:
-            raise DelegateFailed(f"{who}: {error.message}") from error
+            raise PluginAbsent(f"{who}: {error.message}", kind) from error
         if outcome.code != 0:
             raise _failure(outcome, who)
         if outcome.errors:

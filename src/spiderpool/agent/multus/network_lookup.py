@@ -58,7 +58,7 @@ class Networks:
         config = (
             parse_definition(text, name, where)
             if text
-            else await self._in_folder(self.config.conf_dir, name)
+            else await self._in_folder(self.config.node.conf_dir, name)
         )
         resource = definition.metadata.annotations.get(RESOURCE_NAME, "")
         return Network(name=f"{namespace}/{name}", config=config, resource_name=resource)
@@ -77,7 +77,7 @@ class Networks:
             return await self.defined(self.config.namespace, value)
         except SpiderpoolError as definition_error:
             try:
-                config = await self._in_folder(self.config.conf_dir, value)
+                config = await self._in_folder(self.config.node.conf_dir, value)
             except InvalidRequest as file_error:
                 raise _both(value, definition_error, file_error) from definition_error
             return Network(name=config.name, config=config)

@@ -12,20 +12,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import structlog
+
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
+from spiderpool.agent.multus.absences import Absences
 from spiderpool.agent.multus.attachment import READY_S, Attachment
-from spiderpool.agent.multus.pod_networks import Reports
+from spiderpool.agent.multus.pod_networks import Reports, title
 from spiderpool.agent.node.caller import Peer, host_of
 from spiderpool.cni.request import Call, parse_args
 from spiderpool.cni.valid_attachments import Attachment as Living
 from spiderpool.cni.valid_attachments import valid_attachments
-from spiderpool.errors import DelegateFailed, SpiderpoolError
+from spiderpool.errors import DelegateFailed, InvalidRequest, SpiderpoolError
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
-from spiderpool.networks.meta_config import MetaConfig, parse_meta_config
+from spiderpool.networks.delegates import CALLED_BY, META_PLUGIN
+from spiderpool.networks.meta_config import (
+    MetaConfig,
+    NodePolicy,
+    other_folders,
+    parse_meta_config,
+)
 from spiderpool.networks.result_cache import CachedResult
+
+log = structlog.get_logger(__name__)
 
 RUNTIME_IFNAME: Final = "eth0"  # what every runtime calls the default network's interface
 # an ADD makes several calls, and the runtime waits for all of them
@@ -39,6 +50,7 @@ class MetaPlugin:
         self,
         cluster: Cluster,
         reports: Reports,
+        node: NodePolicy,
         pod_locks: KeyedLock | None = None,
         ready_s: float = READY_S,
     ) -> None:
@@ -48,6 +60,7 @@ class MetaPlugin:
         Args:
             cluster: the door to the API.
             reports: for Events.
+            node: folders, and what may be executed.
             pod_locks: hands out turns by container; not those of the IPAM, which the plugins run
             here wait for.
             ready_s: how long ADD waits for the readiness file.
@@ -55,12 +68,18 @@ class MetaPlugin:
         self._cluster = RetryingCluster(cluster, RETRY)
         self._reports = reports
         self._pod_locks = pod_locks or KeyedLock()
+        self._node = node
         self._ready_s = ready_s
+        self._absences = Absences()
         self._adding: set[str] = set()  # containers younger than the list that comes with a GC
 
     async def __call__(self, call: Call, peer: Peer) -> str:
         """Serve one call; gives what the executable prints."""
-        config = parse_meta_config(call.config)
+        if CALLED_BY in call.env:
+            return _serve_reentrant(call)
+        for key, folder in other_folders(call.config, self._node).items():
+            log.warning("folder of the configuration is not used", key=key, folder=folder)
+        config = parse_meta_config(call.config, self._node)
         with host_of(peer) as host:
             attachment = self._attachment(call, config, host)
             container = ("container", call.container_id)
@@ -100,7 +119,9 @@ class MetaPlugin:
                 self._adding.discard(container_id)
 
     def _attachment(self, call: Call, config: MetaConfig, host: Namespaces) -> Attachment:
-        return Attachment(self._cluster, self._reports, call, config, host, self._ready_s)
+        return Attachment(
+            self._cluster, self._reports, call, config, host, self._ready_s, self._absences
+        )
 
     async def _collect(self, call: Call, config: MetaConfig, host: Namespaces) -> None:
         """
@@ -133,6 +154,23 @@ class MetaPlugin:
             wrong += await attachment.plugins.collect(network, living)
         if wrong:
             raise DelegateFailed(" / ".join(wrong))
+
+
+def _serve_reentrant(call: Call) -> str:
+    """
+    Answer a call that comes from below a call of ours, which holds the container's turn.
+
+    Whatever ADD could have been refused, so that DEL and GC have nothing to do.
+
+    Raises:
+        InvalidRequest: for every other verb.
+    """
+    if call.command in {"DEL", "GC"}:
+        return ""
+    raise InvalidRequest(
+        f"{title(call)}{META_PLUGIN} is called by a plugin that it called itself; a meta plugin "
+        "cannot be a part of a network: name the plugin that makes the interface"
+    )
 
 
 def _about(call: Call, container_id: str, results: Sequence[CachedResult]) -> Call:

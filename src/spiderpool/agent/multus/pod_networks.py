@@ -28,6 +28,7 @@ from spiderpool.model.network_selection import (
 from spiderpool.model.pod import is_mirror
 from spiderpool.networks.delegates import Delegate, Network, plan_delegates
 from spiderpool.networks.meta_config import MetaConfig
+from spiderpool.networks.plugin_types import check_plugin_types
 
 
 class Reports(Protocol):
@@ -76,8 +77,18 @@ class PodNetworks:
         return pod
 
     async def plan(self, pod: Pod | None) -> tuple[Delegate, ...]:
-        """Return what is called for a pod, in its order, or for a call without a pod."""
-        return self._named(await Devices(self.host).hand_out(pod, await self._networks_of(pod)))
+        """
+        Return what is called for a pod, in its order, or for a call without a pod.
+
+        Raises:
+            InvalidRequest: the pod, or one of its networks, asks for what it may not.
+        """
+        networks = await self._networks_of(pod)
+        for network in networks:
+            # What the administrator configured is not bound to the list, what a pod chooses is.
+            allowed = self.config.node.allowed_plugins if network.selection is not None else ()
+            check_plugin_types(network.config.plugins, f"network {network.name}", allowed)
+        return self._named(await Devices(self.host).hand_out(pod, networks))
 
     async def plan_without_networks(self, pod: Pod | None) -> tuple[Delegate, ...]:
         """Return what every pod gets, whatever this one asks for."""
@@ -122,8 +133,9 @@ class PodNetworks:
             self._refuse_foreign(pod, selection)
         return selections
 
-    def _refuse_foreign(self, pod: Pod, selection: NetworkSelection) -> None:
-        allowed = {pod.metadata.namespace, *self.config.allowed_namespaces}
+    def _refuse_foreign(self, pod: Pod, selection: NetworkSelection, *more: str) -> None:
+        """Refuse a network of another namespace, where that is asked for; `more` are no others."""
+        allowed = {pod.metadata.namespace, *self.config.allowed_namespaces, *more}
         if self.config.namespace_isolation and selection.namespace not in allowed:
             raise InvalidRequest(
                 f"{title(self.call)}network {selection.full_name} is in another namespace, and namespaceIsolation is on; "
@@ -133,9 +145,12 @@ class PodNetworks:
     def _default_selection(self, pod: Pod | None) -> NetworkSelection | None:
         if pod is None or ANNO_DEFAULT_NETWORK not in pod.metadata.annotations:
             return None
-        return parse_default_network(
+        selection = parse_default_network(
             pod.metadata.annotations[ANNO_DEFAULT_NETWORK], self.config.namespace
         )
+        # Default networks are the administrator's, in the meta plugin's own namespace.
+        self._refuse_foreign(pod, selection, self.config.namespace)
+        return selection
 
     async def _select(self, pod: Pod | None, selection: NetworkSelection) -> Network:
         try:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -27,10 +27,15 @@ from spiderpool.cni.request import DEFAULT_SOCKET
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster
+from spiderpool.model.config import MultusSettings
 from spiderpool.model.environment import read_flag
+from spiderpool.networks.delegates import META_PLUGIN
+from spiderpool.networks.meta_config import NodePolicy
 
-META_PLUGIN: Final = "spiderpool-multus"
 NAMES: Final = ("spiderpool", "coordinator", "ifacer")
+SOCKET_FILE: Final = (
+    ".spiderpool-socket"  # beside the executables, which read there where we listen
+)
 CONF_FILE: Final = "00-spiderpool.conflist"  # first in byte order: runtimes take the first file
 CNI_DIR: Final = "/var/lib/cni/multus"  # Multus' own, so that either finds what the other kept
 # Runtimes that do not know `cniVersions` speak 1.0.0; those that do choose 1.1.0, for GC and
@@ -38,6 +43,7 @@ CNI_DIR: Final = "/var/lib/cni/multus"  # Multus' own, so that either finds what
 CNI_VERSIONS: Final = ("1.0.0", "1.1.0")
 _LOOK_AGAIN_S: Final = 2.0
 _EXECUTABLE: Final = 0o755
+_READABLE: Final = 0o644
 _SECRET: Final = 0o600
 
 log = structlog.get_logger(__name__)
@@ -83,12 +89,23 @@ def read_install_settings(environ: Mapping[str, str]) -> InstallSettings:
     )
 
 
+def node_policy(settings: InstallSettings, allowed_plugins: Sequence[str] = ()) -> NodePolicy:
+    """Return the folders that the agent writes into its configuration, and what may run there."""
+    return NodePolicy(
+        bin_dir=str(settings.bin_dir),
+        conf_dir=str(settings.conf_dir),
+        cni_dir=CNI_DIR,
+        allowed_plugins=frozenset(allowed_plugins),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NodeInstaller:
     """Installs on the node that the agent runs on, and removes."""
 
     settings: InstallSettings
     socket: str = DEFAULT_SOCKET
+    multus: MultusSettings = field(default_factory=MultusSettings)
 
     def install_executables(self) -> None:
         """
@@ -104,6 +121,7 @@ class NodeInstaller:
             for name in self._names():
                 if write_at_once(self.settings.bin_dir / name, content, _EXECUTABLE):
                     log.info("CNI executable installed", file=str(self.settings.bin_dir / name))
+            self._install_socket_path()
             if not self.settings.meta_plugin:
                 self._remove(self._conf, self.settings.bin_dir / META_PLUGIN)
         except OSError as error:
@@ -140,7 +158,7 @@ class NodeInstaller:
         if self.settings.wanted:
             self._remove(
                 self._conf,
-                *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN)),
+                *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN, SOCKET_FILE)),
                 Path(self.socket),
             )
 
@@ -148,11 +166,19 @@ class NodeInstaller:
     def _conf(self) -> Path:
         return self.settings.conf_dir / CONF_FILE
 
+    def _install_socket_path(self) -> None:
+        """Tell the executables where this agent listens; without the file it is the usual place."""
+        file = self.settings.bin_dir / SOCKET_FILE
+        if self.socket == DEFAULT_SOCKET:
+            self._remove(file)
+        else:
+            write_at_once(file, f"{self.socket}\n".encode(), _READABLE)
+
     def _names(self) -> tuple[str, ...]:
         return (*NAMES, META_PLUGIN) if self.settings.meta_plugin else NAMES
 
     def _configure(self, network: str) -> None:
-        text = render_conf(self.settings, network, self.socket)
+        text = render_conf(self.settings, network, self.socket, self.multus)
         try:
             if write_at_once(self._conf, text, _SECRET):
                 log.info("CNI configuration written", file=str(self._conf), default_network=network)
@@ -171,8 +197,18 @@ class NodeInstaller:
                 log.info("removed from the node", file=str(file))
 
 
-def render_conf(settings: InstallSettings, network: str, socket: str) -> bytes:
-    """Return the configuration that makes runtimes call the meta plugin."""
+def render_conf(
+    settings: InstallSettings, network: str, socket: str, multus: MultusSettings
+) -> bytes:
+    """
+    Return the configuration that makes runtimes call the meta plugin.
+
+    Args:
+        settings: folders and the meta plugin's namespace.
+        network: the default network's name.
+        socket: where the agent listens.
+        multus: what pods may choose.
+    """
     plugin: dict[str, Any] = {
         "type": META_PLUGIN,
         "capabilities": {"portMappings": True, "bandwidth": True},
@@ -181,7 +217,8 @@ def render_conf(settings: InstallSettings, network: str, socket: str) -> bytes:
         "cniDir": CNI_DIR,
         "binDir": str(settings.bin_dir),
         "multusNamespace": settings.namespace,
-        "namespaceIsolation": False,
+        "namespaceIsolation": multus.namespace_isolation,
+        "globalNamespaces": ",".join(multus.global_namespaces),
         "defaultNetworks": [],
         "systemNamespaces": [],
         "ipam_unix_socket_path": socket,

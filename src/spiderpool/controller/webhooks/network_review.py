@@ -6,6 +6,8 @@ Decisions are in `admission.coordinators` and `admission.multusconfigs`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from spiderpool.admission.coordinators import complete_coordinator, validate_coordinator
 from spiderpool.admission.multusconfigs import complete_config, managed_by_another, validate_config
 from spiderpool.api.crd.coordinator import SpiderCoordinator
@@ -41,14 +43,16 @@ class MultusConfigReviewer:
 
     kind = SpiderMultusConfig
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, allowed_plugins: Collection[str] = ()) -> None:
         """
         Prepare.
 
         Args:
             cluster: the door.
+            allowed_plugins: the CNI plugins that a network may name; empty = all but meta plugins.
         """
         self._cluster = cluster
+        self._allowed_plugins = allowed_plugins
 
     async def complete(self, question: Question[SpiderMultusConfig]) -> SpiderMultusConfig | None:
         """Fill in a network."""
@@ -59,7 +63,7 @@ class MultusConfigReviewer:
         old, new = question.old, question.new
         if new is None or (old is not None and _says_the_same(old, new)):
             return FINE
-        errors = validate_config(old, new)
+        errors = validate_config(old, new, self._allowed_plugins)
         if not errors and (other := await self._owner_of(new)):
             errors.append(managed_by_another(new, definition_name(new), other))
         return Opinion(errors=tuple(errors))

@@ -22,14 +22,16 @@ log = structlog.get_logger("spiderpool.controller")
 class PodInjector:
     """Puts networks and resources into new pods that ask for them."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, release_namespace: str) -> None:
         """
         Prepare.
 
         Args:
             cluster: the door.
+            release_namespace: whose networks pods of every namespace may get.
         """
         self._cluster = cluster
+        self._release_namespace = release_namespace
 
     async def __call__(self, request: AdmissionRequest) -> AdmissionAnswer:
         """Answer one question."""
@@ -56,7 +58,9 @@ class PodInjector:
         if demand is None:
             return []
         configs = await self._cluster.list_objects(SpiderMultusConfig, labels=demand.selector)
-        return patch_pod(pod, plan_injection(demand, configs.items))
+        return patch_pod(
+            pod, plan_injection(demand, configs.items, (namespace, self._release_namespace))
+        )
 
     async def _annotations_of(self, namespace: str) -> dict[str, str]:
         """Read a namespace's annotations."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,9 +22,10 @@ from spiderpool.agent.node.installation import (
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.errors import InvalidRequest, SpiderpoolError, Unreachable
+from spiderpool.model.config import MultusSettings
 from tests.fakes.cluster import FakeCluster
 
-ALL = ["coordinator", "ifacer", "spiderpool", "spiderpool-multus"]
+ALL = [".spiderpool-socket", "coordinator", "ifacer", "spiderpool", "spiderpool-multus"]
 
 
 def installer(home: Path, **environ: str) -> NodeInstaller:
@@ -65,14 +67,25 @@ def test_executables(tmp_path: Path) -> None:
     mine.install_executables()
 
     assert ALL == files(tmp_path / "bin")
-    assert {0o755} == {(tmp_path / "bin" / name).stat().st_mode & 0o777 for name in ALL}
+    assert {0o755} == {(tmp_path / "bin" / name).stat().st_mode & 0o777 for name in ALL[1:]}
     before = (tmp_path / "bin" / "spiderpool").stat().st_ino
     mine.install_executables()
     assert before == (tmp_path / "bin" / "spiderpool").stat().st_ino
 
     (tmp_path / "shim").write_bytes(b"shim 2")
     mine.install_executables()
-    assert {b"shim 2"} == {(tmp_path / "bin" / name).read_bytes() for name in ALL}
+    assert {b"shim 2"} == {(tmp_path / "bin" / name).read_bytes() for name in ALL[1:]}
+
+
+def test_executables_know_the_socket(tmp_path: Path) -> None:
+    """Where the agent does not listen at the usual place, a file beside the executables says so."""
+    file = tmp_path / "bin" / ".spiderpool-socket"
+    mine = installer(tmp_path)
+    mine.install_executables()
+    assert f"{tmp_path}/x.sock\n" == file.read_text()
+
+    NodeInstaller(mine.settings).install_executables()
+    assert not file.exists()
 
 
 def test_without_meta_plugin(tmp_path: Path) -> None:
@@ -120,6 +133,18 @@ async def configured(mine: NodeInstaller, home: Path) -> dict[str, object]:
     return document
 
 
+async def test_isolation(tmp_path: Path) -> None:
+    """What the configuration says about namespaces is what Multus' keys say."""
+    mine = replace(
+        installer(tmp_path, SPIDERPOOL_DEFAULT_CNI="calico"),
+        multus=MultusSettings(namespace_isolation=True, global_namespaces=("default", "shared")),
+    )
+    document = await configured(mine, tmp_path)
+
+    plugin = document["plugins"][0]  # type: ignore[index]
+    assert (True, "default,shared") == (plugin["namespaceIsolation"], plugin["globalNamespaces"])
+
+
 async def test_configuration(tmp_path: Path) -> None:
     """
     The configuration names the default network that it was told, and where everything is.
@@ -142,6 +167,7 @@ async def test_configuration(tmp_path: Path) -> None:
                 "binDir": str(tmp_path / "bin"),
                 "multusNamespace": "release",
                 "namespaceIsolation": False,
+                "globalNamespaces": "",
                 "defaultNetworks": [],
                 "systemNamespaces": [],
                 "ipam_unix_socket_path": str(tmp_path / "x.sock"),

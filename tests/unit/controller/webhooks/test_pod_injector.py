@@ -58,7 +58,7 @@ async def ask(cluster: FakeCluster, pod: Any) -> dict[str, Any]:
             "oldObject": None,
         },
     }
-    async with TestClient(TestServer(admission_app([], PodInjector(cluster)))) as client:
+    async with TestClient(TestServer(admission_app([], PodInjector(cluster, "nets")))) as client:
         answer = await client.post("/mutate--v1-pod", json=review)
         assert 200 == answer.status
         found: dict[str, Any] = (await answer.json())["response"]
@@ -107,7 +107,7 @@ async def test_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("asked", "code", "words"),
     [
-        (pod({KEY: "none"}), 403, f"no SpiderMultusConfig has the label {KEY}=none"),
+        (pod({KEY: "none"}), 403, f"has the label {KEY}=none"),
         (pod({KEY: "a,b"}), 403, "which no label can have"),
         ({"metadata": {"annotations": 5}}, 400, "pod p cannot be read"),
     ],
@@ -127,3 +127,22 @@ async def test_api_server_away() -> None:
     response = await ask(cluster, pod({KEY: "rail"}))
 
     assert (503, "ServiceUnavailable") == (response["status"]["code"], response["status"]["reason"])
+
+
+async def test_networks_of_others() -> None:
+    """A network of a third namespace is never put into a pod, whatever its label: anybody may set one."""
+    cluster = seeded()
+    spec = MultusConfigSpec(cni_type=CNIType.MACVLAN, macvlan=MasterConfig(master=("ens1",)))
+    for namespace in ("ns", "tenant"):
+        meta = ObjectMeta(name="x", namespace=namespace, labels={KEY: "mine"})
+        cluster.seed(SpiderMultusConfig(metadata=meta, spec=spec))
+
+    response = await ask(cluster, {"metadata": {"annotations": {KEY: "mine"}}})
+
+    assert "ns/x" == json.loads(base64.b64decode(response["patch"]))[0]["value"]
+    cluster.drop(SpiderMultusConfig, "x", "ns")
+    response = await ask(cluster, {"metadata": {"annotations": {KEY: "mine"}}})
+    assert (False, True) == (
+        response["allowed"],
+        "of namespace nets or ns has the label" in response["status"]["message"],
+    )
