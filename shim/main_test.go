@@ -451,7 +451,7 @@ func TestAgentIsGone(t *testing.T) {
 		for verb, code := range map[string]int{"ADD": 11, "DEL": 11, "CHECK": 11, "GC": 11, "STATUS": 50} {
 			began := time.Now()
 			said := refusal(t, "spiderpool", append(environment(verb), absence+"=300ms"), configuration("1.1.0", socket))
-			equal(t, failure{"1.1.0", code, "spiderpool-agent does not answer at " + socket + ": " + why +
+			equal(t, failure{"1.1.0", code, "unhealthy spiderpool-agent backend: no answer at " + socket + ": " + why +
 				"; is the spiderpool-agent pod on this node running?", ""}, said)
 			equal(t, verb != "STATUS", time.Since(began) >= 300*time.Millisecond)
 		}
@@ -494,7 +494,7 @@ func TestConnectionBreaks(t *testing.T) {
 			socket := serveRaw(t, treat)
 			said := refusal(t, "spiderpool", environment("ADD"), configuration("0.3.1", socket))
 			equal(t, failure{"0.3.1", 11, said.Msg, ""}, said)
-			contains(t, said.Msg, "spiderpool-agent does not answer at "+socket+": ", "is the spiderpool-agent pod on this node running?")
+			contains(t, said.Msg, "unhealthy spiderpool-agent backend: no answer at "+socket+": ", "is the spiderpool-agent pod on this node running?")
 		})
 	}
 }
@@ -512,7 +512,7 @@ func TestAnswerOfOtherForm(t *testing.T) {
 		if excerpt == "" {
 			excerpt = "nothing"
 		}
-		equal(t, failure{"1.0.0", 11, "spiderpool-agent gives no usable answer at " + socket + ": it said " + excerpt +
+		equal(t, failure{"1.0.0", 11, "unhealthy spiderpool-agent backend: no usable answer at " + socket + ": it said " + excerpt +
 			", expected an object with exitCode (0 to 255) and output; see the log of the spiderpool-agent pod on this node", ""}, said)
 	}
 }
@@ -563,7 +563,7 @@ func TestTimeout(t *testing.T) {
 			env := append(environment(verb), shortTimeout+"=400ms")
 			said := refusal(t, "spiderpool", env, configuration("1.1.0", socket))
 			expected := expected
-			expected.Msg = "spiderpool-agent does not answer at " + socket + ": no answer within " + expected.Msg +
+			expected.Msg = "unhealthy spiderpool-agent backend: no answer at " + socket + ": no answer within " + expected.Msg +
 				"; is the spiderpool-agent pod on this node running?"
 			equal(t, expected, said)
 		}

@@ -266,10 +266,10 @@ func excerpt(text []byte) string {
 func complaint(socket string, err error, timeout time.Duration) string {
 	var said unusable
 	if errors.As(err, &said) {
-		return fmt.Sprintf("spiderpool-agent gives no usable answer at %s: it said %s; see the log of the spiderpool-agent pod on this node",
+		return fmt.Sprintf("unhealthy spiderpool-agent backend: no usable answer at %s: it said %s; see the log of the spiderpool-agent pod on this node",
 			socket, said)
 	}
-	return fmt.Sprintf("spiderpool-agent does not answer at %s: %s; is the spiderpool-agent pod on this node running?",
+	return fmt.Sprintf("unhealthy spiderpool-agent backend: no answer at %s: %s; is the spiderpool-agent pod on this node running?",
 		socket, cause(err, timeout))
 }
 

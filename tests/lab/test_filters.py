@@ -25,12 +25,12 @@ def test_every_refusal_is_said(story: Story) -> None:
     story.pod("holder", lan | {IPPOOL: {"ipv4": [going]}})
     story.kube.delete("SpiderIPPool", going)
     reasons = {
-        going: "is being deleted",
-        story.pool("disabled", disable=True): "is disabled",
-        story.pool("family", family=6): "has IPv6 addresses, asked for are IPv4",
+        going: "being deleted",
+        story.pool("disabled", disable=True): "disabled",
+        story.pool("family", family=6): "has IPv6 addresses (IPv4 is asked for)",
         story.pool(
             "node", nodeName=["node2", "node3"]
-        ): "is for nodes node2, node3, this pod is on node1",
+        ): "restricted to nodes node2, node3 (pod is on node1)",
         story.pool(
             "nodes", nodeAffinity=ELSEWHERE
         ): "is for where=elsewhere (nodeAffinity), node node1 has",
@@ -38,14 +38,14 @@ def test_every_refusal_is_said(story: Story) -> None:
     more = {
         story.pool(
             "ns", namespaceName=["kube-system"]
-        ): f"is for namespace kube-system, this pod is in {story.namespace}",
+        ): f"restricted to namespace kube-system (pod is in {story.namespace})",
         story.pool(
             "nss", namespaceAffinity=ELSEWHERE
         ): "is for where=elsewhere (namespaceAffinity), namespace",
         story.pool("pods", podAffinity=ELSEWHERE): "is for where=elsewhere (podAffinity), pod",
         story.pool(
             "net", multusName=["a/b"]
-        ): f"is for network a/b, eth0 of this pod is on {lan[DEFAULT_NETWORK]}",
+        ): f"restricted to network a/b (eth0 is on {lan[DEFAULT_NETWORK]})",
     }
 
     pods = {
@@ -109,7 +109,7 @@ def test_correction_helps(story: Story) -> None:
     pod = story.pod(
         "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}, wait=False
     )
-    story.warning(pod, f"{pool} is disabled")
+    story.warning(pod, f"{pool}: disabled")
 
     story.kube.patch("SpiderIPPool", pool, {"spec": {"disable": False}})
 
@@ -133,7 +133,7 @@ def test_the_subnet_of_the_master(story: Story) -> None:
     text = story.warning(refused, "no IPPool available")
     addresses = ", ".join(addresses_of("node1", ENS192.master, story.lab))
     assert (
-        f"{far} is for subnet {ENS224.network4}, the master of eth0 has {addresses} (match_master_subnet)"
+        f"{far}: restricted to masters in {ENS224.network4} by match_master_subnet (the master of eth0 has {addresses})"
         in text
     )
     assert {("eth0", 4): "named"} == pools_of(story, by_network)

@@ -233,7 +233,7 @@ def test_explain(story: Story, lab: Lab) -> None:
         f"eth0 IPv4 (annotation {IPPOOL}): holds {ip} of {pool}, the only pool it may use"
         in done.stdout
     )
-    assert f"    not {other} is for node node3, this pod is on node1" in done.stdout
+    assert f"    skipped {other}: restricted to node node3 (pod is on node1)" in done.stdout
     manifest = json.dumps(
         manifests.pod("new", story.namespace, annotations, {}, manifests.pod_spec("node3"))
         | {"apiVersion": "v1"}

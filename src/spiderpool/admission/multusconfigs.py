@@ -9,7 +9,6 @@ Source: docs/reference/networks.md#fields, docs/reference/networks.md#the-defini
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final, TypeVar
 
@@ -43,16 +42,13 @@ from spiderpool.datapath.ifacer import read_options
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
 from spiderpool.model.link_values import NO_IFNAME, valid_ifname
+from spiderpool.model.object_names import name_problem
 from spiderpool.networks.definition import block_of, read_chained, render_config
 from spiderpool.networks.plugin_types import check_plugin_types
 
 M = TypeVar("M", bound=MasterConfig)
 
 CNI_VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
-# RFC 1123
-DNS_NAME: Final = re.compile(
-    r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-)
 ANNOTATIONS: Final = "metadata.annotations"
 INJECTIONS: Final = (ANNO_RDMA_INJECT, ANNO_NETWORK_INJECT)
 FIELDS: Final = {
@@ -243,9 +239,8 @@ def _annotation_errors(new: SpiderMultusConfig) -> Iterator[FieldError]:
     name, version, network = (
         found.get(key) for key in (ANNO_CR_NAME, ANNO_CNI_VERSION, ANNO_CNICONFIG_NAME)
     )
-    if name is not None and not DNS_NAME.fullmatch(name):
-        why = f"{ANNO_CR_NAME}: is no name of an object: lower-case letters, digits, '-' and '.' (RFC 1123)"
-        yield FieldError(ANNOTATIONS, Kind.INVALID, name, why)
+    if name is not None and (problem := name_problem(name)):
+        yield FieldError(ANNOTATIONS, Kind.INVALID, name, f"{ANNO_CR_NAME}: {problem}")
     if version is not None and version not in CNI_VERSIONS:
         why = f"{ANNO_CNI_VERSION}: supported values: {', '.join(CNI_VERSIONS)}"
         yield FieldError(ANNOTATIONS, Kind.INVALID, version, why)

@@ -139,7 +139,7 @@ def _slot(selection: Selection, record: SpiderIP | None, usage: Mapping[str, Usa
         address="" if record is None else record.spec.ip,
         pool="" if record is None else record.spec.pool,
         pools=numbers,
-        refused=tuple(refusal.reason for refusal in selection.refusals),
+        refused=tuple(refusal.sentence for refusal in selection.refusals),
     )
 
 

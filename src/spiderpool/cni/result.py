@@ -103,9 +103,17 @@ def document(result: Result, version: str) -> dict[str, Any]:
     return {"cniVersion": version, **body, "dns": _dns(result.dns)}
 
 
-def render_error(error: SpiderpoolError, version: str) -> str:
-    """Return the JSON text of a CNI error."""
-    body: dict[str, Any] = {"cniVersion": version, "code": error.cni_code, "msg": error.message}
+def render_error(error: SpiderpoolError, version: str, prefix: str = "") -> str:
+    """
+    Return the JSON text of a CNI error.
+
+    Args:
+        error: what went wrong.
+        version: the CNI version of the answer.
+        prefix: what the message begins with.
+    """
+    message = prefix + error.message
+    body: dict[str, Any] = {"cniVersion": version, "code": error.cni_code, "msg": message}
     if error.details:
         body["details"] = error.details
     return msgspec.json.encode(body).decode()

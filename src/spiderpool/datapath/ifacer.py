@@ -302,7 +302,8 @@ def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, Link]) 
             links[base].index,
         ) and link.name != name:
             raise InvalidRequest(
-                f"ifacer: VLAN {interface_request.vlan_id} of {base} exists as {link.name}; the kernel has it only once"
+                "ifacer: cannot have multiple different vlan interfaces with the same vlanId "
+                f"{interface_request.vlan_id} on node at the same time: the one of {base} is {link.name}"
             )
     there = links.get(name)
     if there is not None:

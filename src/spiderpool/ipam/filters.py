@@ -1,7 +1,8 @@
 """
 Filters: why a pod's NIC may not use a pool.
 
-Each reason completes a sentence that begins with the pool's name.
+Where the original has words of its own for a reason, tools that read its messages look for them:
+they come first (`Reason.fragment`).
 
 Source: docs/reference/selection.md#filters.
 """
@@ -26,8 +27,29 @@ from spiderpool.model.pool import Pool
 DEFAULT_NIC: Final = "eth0"  # the name that runtimes give to the NIC of the default network
 
 
-def refusal_of(pool: Pool, nic_request: NicRequest, family: int, facts: Facts) -> str | None:
-    """Return the first reason against a pool, None when there is none."""
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """
+    Why a pool may not be used.
+
+    `sentence` is said of the pool and does not name it. `fragment`: the original's words, empty when
+    it has none.
+    """
+
+    sentence: str
+    fragment: str = ""
+
+
+def reason_against(pool: Pool, nic_request: NicRequest, family: int, facts: Facts) -> Reason | None:
+    """
+    Return the first reason against a pool, None when there is none.
+
+    Args:
+        pool: the pool.
+        nic_request: what the NIC asks for.
+        family: 4 or 6.
+        facts: the pod, its node and its namespace.
+    """
     reason = (
         _state(pool, family) or _node(pool, facts) or _namespace(pool, facts) or _pod(pool, facts)
     )
@@ -37,44 +59,48 @@ def refusal_of(pool: Pool, nic_request: NicRequest, family: int, facts: Facts) -
     return reason or _wanted(pool, nic_request, family)
 
 
-def _state(pool: Pool, family: int) -> str | None:
+def _state(pool: Pool, family: int) -> Reason | None:
     """Judge the pool by itself."""
     if pool.terminating:
-        return "is being deleted"
+        return Reason("being deleted")
     if pool.disabled:
-        return "is disabled"
+        return Reason("disabled")
     if pool.broken is not None:
-        return f"cannot be read: {pool.broken}"
+        return Reason(f"cannot be read: {pool.broken}")
     if pool.family != family:
-        return f"has IPv{pool.family} addresses, asked for are IPv{family}"
+        return Reason(f"has IPv{pool.family} addresses (IPv{family} is asked for)")
     return None
 
 
-def _node(pool: Pool, facts: Facts) -> str | None:
+def _node(pool: Pool, facts: Facts) -> Reason | None:
     """Judge by the pod's node: names first, labels only where there are no names."""
     node = facts.pod.spec.node_name
     if pool.node_names:
-        return (
-            None
-            if node in pool.node_names
-            else f"is for {_list('node', pool.node_names)}, this pod is on {node or 'none'}"
+        if node in pool.node_names:
+            return None
+        return Reason(
+            f"restricted to {_list('node', pool.node_names)} (pod is on {node or 'none'})",
+            f"unmatched Node name of IPPool {pool.name}",
         )
     labels = facts.node.metadata.labels if facts.node else {}
     return _affinity("nodeAffinity", pool.node_affinity, labels, f"node {node}")
 
 
-def _namespace(pool: Pool, facts: Facts) -> str | None:
+def _namespace(pool: Pool, facts: Facts) -> Reason | None:
     """Judge by the pod's namespace: names first, labels only where there are no names."""
     name = facts.pod.metadata.namespace
     if pool.namespace_names:
         if name in pool.namespace_names:
             return None
-        return f"is for {_list('namespace', pool.namespace_names)}, this pod is in {name}"
+        return Reason(
+            f"restricted to {_list('namespace', pool.namespace_names)} (pod is in {name})",
+            f"unmatched Namespace name of IPPool {pool.name}",
+        )
     labels = facts.namespace.metadata.labels if facts.namespace else {}
     return _affinity("namespaceAffinity", pool.namespace_affinity, labels, f"namespace {name}")
 
 
-def _pod(pool: Pool, facts: Facts) -> str | None:
+def _pod(pool: Pool, facts: Facts) -> Reason | None:
     """Judge by the pod's labels; an automatic pool by the pod's application."""
     if not pool.auto or pool.pod_affinity is None:
         return _affinity(
@@ -88,20 +114,29 @@ def _pod(pool: Pool, facts: Facts) -> str | None:
         return None
     theirs = pool.pod_affinity.match_labels
     kind, name = theirs.get(PREFIX + "app-kind", "?"), theirs.get(PREFIX + "app-name", "?")
-    return f"is the automatic pool of {kind} {name}, this pod belongs to {facts.owner.kind} {facts.owner.name}"
+    return Reason(
+        f"automatic pool of {kind} {name} (pod belongs to {facts.owner.kind} {facts.owner.name})"
+    )
 
 
-def _network(pool: Pool, nic: str, facts: Facts) -> str | None:
+def _network(pool: Pool, nic: str, facts: Facts) -> Reason | None:
     """Judge by the network that the NIC is on (NetworkAttachmentDefinition)."""
     network = _network_of(nic, facts)
     if network is None and nic != DEFAULT_NIC:
-        return f"cannot be used on {nic}: annotation {ANNO_NETWORKS} of this pod asks for no network with that interface"
+        return Reason(
+            f"not usable on {nic}: annotation {ANNO_NETWORKS} of the pod asks for no network with "
+            "that interface"
+        )
     names = tuple(
         name if "/" in name else f"{facts.agent_namespace}/{name}" for name in pool.multus_names
     )
     if not names or network in names:
         return None
-    return f"is for {_list('network', names)}, {nic} of this pod is on {network or 'no network that is known'}"
+    return Reason(
+        f"restricted to {_list('network', names)} ({nic} is on {network or 'no known network'})",
+        f"the spec.multusName [{' '.join(names)}] in the IPPool {pool.name} used by the Pod "
+        f"interface {nic} is not matched",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +174,7 @@ def _network_of(nic: str, facts: Facts) -> str | None:
     return next((found.name for found in networks_of(facts) if found.nic == nic), None)
 
 
-def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> str | None:
+def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> Reason | None:
     """Judge by the addresses of the physical NIC, if the plugin asks for that and the pool names no network."""
     if not nic_request.match_master_subnet or pool.multus_names:
         return None
@@ -151,33 +186,35 @@ def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> str | None:
     else:
         shown = ", ".join(map(str, masters)) or "no address"
         what = f"the master of {nic_request.nic} has {shown}"
-    return f"is for subnet {pool.subnet}, {what} (match_master_subnet)"
+    return Reason(f"restricted to masters in {pool.subnet} by match_master_subnet ({what})")
 
 
-def _wanted(pool: Pool, nic_request: NicRequest, family: int) -> str | None:
+def _wanted(pool: Pool, nic_request: NicRequest, family: int) -> Reason | None:
     """Judge by the exact addresses that the user asks for."""
     ips = nic_request.ips_of(family)
     if not ips or any(ip in pool.usable for ip in ips):
         return None
     for ip in ips:
         if why := pool.why_withheld(ip):
-            return f"does not give {ip}, which is asked for: it {why}"
-    return f"does not have {' or '.join(map(str, ips))}, which is asked for"
+            return Reason(f"does not give {ip}, which is asked for: it {why}")
+    return Reason(f"does not have {' or '.join(map(str, ips))}, which is asked for")
 
 
 def _affinity(
     field: str, selector: LabelSelector | None, labels: Mapping[str, str], who: str
-) -> str | None:
+) -> Reason | None:
     """Judge labels by one selector of the pool."""
     if selector is None:
         return None
     problem = next(selector_problems(selector), None)
     if problem is not None:
         path, value, why = problem
-        return f'has a malformed {field}: {path} "{value}": {why}'
+        return Reason(f'malformed {field}: {path} "{value}": {why}')
     if matches(selector, labels):
         return None
-    return f"is for {render_selector(selector)} ({field}), {who} has {_labels(labels)}"
+    return Reason(
+        f"restricted to {render_selector(selector)} by {field} ({who} has {_labels(labels)})"
+    )
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -270,8 +270,10 @@ def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source
         return None
     if not features.enable_auto_pool_for_application:
         raise InvalidRequest(
-            f"wrong input: annotation {key}: enableAutoPoolForApplication is false in the configuration, so there are no "
-            f"automatic pools; name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
+            f"wrong input: it's invalid to use '{ANNO_SUBNETS}' or '{ANNO_SUBNET}' annotation when "
+            f"Auto-Pool feature is disabled: annotation {key} asks for an automatic pool, and "
+            "enableAutoPoolForApplication is false in the configuration; name pools with "
+            f"{ANNO_IPPOOLS} or {ANNO_IPPOOL}"
         )
     return Source.SUBNETS if key == ANNO_SUBNETS else Source.SUBNET
 

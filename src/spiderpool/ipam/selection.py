@@ -25,7 +25,7 @@ from spiderpool.errors import (
     TryAgain,
 )
 from spiderpool.ipam.automatic_pool import App
-from spiderpool.ipam.filters import refusal_of
+from spiderpool.ipam.filters import Reason, reason_against
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard, repeated
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Source
 from spiderpool.model.facts import Facts
@@ -40,12 +40,24 @@ class Refusal:
     """
     A pool that was looked at and may not be used.
 
-    `reason` is a sentence that begins with the pool's name. `again`: it is only not usable yet.
+    `pool`: its name. `again`: it is only not usable yet.
     """
 
     pool: str
-    reason: str
+    why: Reason
     again: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The reason, after the pool's name."""
+        return f"{self.pool}: {self.why.sentence}"
+
+    @property
+    def text(self) -> str:
+        """The reason for errors and Events; the original's words first where it has some."""
+        if self.why.fragment:
+            return f"{self.why.fragment}: {self.why.sentence}"
+        return self.sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +120,18 @@ def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selectio
     wildcard.
     """
     if nic_request.source in AUTOMATIC and not any(_automatic(nic_request, family, facts)):
-        refusal = Refusal(*_pending(nic_request, family, facts), again=True)
+        refusal = _pending(nic_request, family, facts)
         return Selection(
             nic_request.nic, family, nic_request.source, (), (refusal,), nic_request.ips_of(family)
         )
     pools, refusals = [], []
     for pool in _candidates(nic_request, family, facts):
-        reason = refusal_of(pool, nic_request, family, facts)
-        if reason is not None:
-            refusals.append(Refusal(pool.name, f"{pool.name} {reason}"))
+        why = reason_against(pool, nic_request, family, facts)
+        if why is not None:
+            refusals.append(Refusal(pool.name, why))
         elif not pool.imported:
-            reason = "waits for the controller to take over the addresses that it handed out before"
-            refusals.append(Refusal(pool.name, f"{pool.name} {reason}", again=True))
+            why = Reason("waits for the controller to import the addresses that it gave before")
+            refusals.append(Refusal(pool.name, why, again=True))
         else:
             pools.append(pool)
     return Selection(
@@ -181,12 +193,12 @@ def _automatic(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]
     ]
 
 
-def _pending(nic_request: NicRequest, family: int, facts: Facts) -> tuple[str, str]:
-    """Say that a pool is not there yet: the subnet that it will be of, and a sentence."""
+def _pending(nic_request: NicRequest, family: int, facts: Facts) -> Refusal:
+    """Say that a pool is not there yet, in the place of its subnet."""
     (subnet,) = (nic_request.patterns or {})[family]
     owner, namespace = facts.owner, facts.pod.metadata.namespace
-    reason = f"SpiderSubnet {subnet} has no pool yet for {owner.kind} {namespace}/{owner.name}, whose Events may say why"
-    return f"subnet/{subnet}", reason
+    why = f"no pool yet for {owner.kind} {namespace}/{owner.name}, whose Events may say why"
+    return Refusal(f"SpiderSubnet {subnet}", Reason(why), again=True)
 
 
 def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[str]:
@@ -309,7 +321,7 @@ def _explain_one(
         ]
     else:
         full = [_numbers(pool, held.get(pool.name), reserved_here) for pool in selection.pools]
-    reasons = full + [refusal.reason for refusal in selection.refusals]
+    reasons = full + [refusal.text for refusal in selection.refusals]
     return f"{selection.nic} IPv{selection.family} ({selection.source}): {'; '.join(reasons) or 'no pool matches'}"
 
 

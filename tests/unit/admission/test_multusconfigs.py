@@ -439,8 +439,8 @@ def test_every_field_has_a_wrong_type() -> None:
 @pytest.mark.parametrize(
     ("annotations", "fragment"),
     [
-        ({CR_NAME: ""}, f"{CR_NAME}: is no name of an object"),
-        ({CR_NAME: "Upper"}, f"{CR_NAME}: is no name of an object"),
+        ({CR_NAME: ""}, f"{CR_NAME}: a lowercase RFC 1123 subdomain must consist of"),
+        ({CR_NAME: "Upper"}, f"{CR_NAME}: a lowercase RFC 1123 subdomain must consist of"),
         ({CR_NAME: "k8s-pod-network"}, ""),
         (
             {"multus.spidernet.io/cni-version": "0.2.0"},

@@ -658,7 +658,7 @@ async def test_explain(lab: Lab) -> None:
     )
     assert "holds 10.6.0.10 of blue, pool 1 of 2 in its order" == slot.answer
     assert [("blue", 9), ("green", 5)] == [(usage.pool, usage.free) for usage in slot.pools]
-    assert ("red is disabled",) == slot.refused
+    assert ("red: disabled",) == slot.refused
 
 
 async def test_explain_a_rule_that_only_the_node_can_judge(lab: Lab) -> None:

@@ -80,7 +80,11 @@ def test_vlan_of_another_name() -> None:
         link("lan", kind="vlan", vlan_id=100, parent=parent) for parent in ("ens192", "ens224")
     )
     config = {"interfaces": ["ens192"], "vlanID": 100}
-    with pytest.raises(InvalidRequest, match="VLAN 100 of ens192 exists as lan"):
+    with pytest.raises(
+        InvalidRequest,
+        match="cannot have multiple different vlan interfaces with the same vlanId 100 on node at the "
+        "same time: the one of ens192 is lan",
+    ):
         plan(config, link("ens192"), named)
 
     assert MakeVlan("ens192.100", "ens192", 100) in plan(config, link("ens192"), elsewhere)

@@ -251,7 +251,8 @@ def test_subnet_annotations() -> None:
     words = refusal(annotations, features=Features(enable_ipv4=True, enable_spider_subnet=True))
 
     assert words.startswith(
-        "wrong input: annotation ipam.spidernet.io/subnet: enableAutoPoolForApplication is false"
+        "wrong input: it's invalid to use 'ipam.spidernet.io/subnets' or 'ipam.spidernet.io/subnet' "
+        "annotation when Auto-Pool feature is disabled: annotation ipam.spidernet.io/subnet asks"
     )
     assert read(annotations).source is Source.DEFAULT
 

@@ -46,41 +46,44 @@ from tests.fakes.objects import (
 def reason_against(pool: Pool, pod_request: NicRequest | None = None, **facts: Any) -> str | None:
     """Return the reason against the pool `blue`, None when it may be used."""
     selection = select_pools(pod_request or make_pod_request(), 4, make_facts(pool, **facts))
-    return selection.refusals[0].reason if selection.refusals else None
+    return selection.refusals[0].sentence if selection.refusals else None
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
         ({}, None),
-        ({"deleted": True, "disable": True}, "blue is being deleted"),
-        ({"disable": True}, "blue is disabled"),
-        ({"subnet": "fd00::/64"}, "blue has IPv6 addresses, asked for are IPv4"),
+        ({"deleted": True, "disable": True}, "blue: being deleted"),
+        ({"disable": True}, "blue: disabled"),
+        ({"subnet": "fd00::/64"}, "blue: has IPv6 addresses (IPv4 is asked for)"),
         (
             {"ips": ["10.6.0.9-10.6.0.1"]},
-            'blue cannot be read: "10.6.0.9-10.6.0.1" runs backwards: 10.6.0.9 is above 10.6.0.1;',
+            'blue: cannot be read: "10.6.0.9-10.6.0.1" runs backwards: 10.6.0.9 is above 10.6.0.1;',
         ),
         ({"nodeName": ["node1"]}, None),
-        ({"nodeName": ["node2"]}, "blue is for node node2, this pod is on node1"),
-        ({"nodeName": ["node2", "node3"]}, "blue is for nodes node2, node3, this pod is on node1"),
+        ({"nodeName": ["node2"]}, "blue: restricted to node node2 (pod is on node1)"),
+        (
+            {"nodeName": ["node2", "node3"]},
+            "blue: restricted to nodes node2, node3 (pod is on node1)",
+        ),
         ({"nodeAffinity": {"matchLabels": {"zone": "a"}}}, None),
         (
             {"nodeAffinity": {"matchLabels": {"zone": "b"}}},
-            "blue is for zone=b (nodeAffinity), node node1 has zone=a",
+            "blue: restricted to zone=b by nodeAffinity (node node1 has zone=a)",
         ),
         ({"nodeName": ["node1"], "nodeAffinity": {"matchLabels": {"zone": "b"}}}, None),
         ({"namespaceName": ["ns"]}, None),
-        ({"namespaceName": ["other"]}, "blue is for namespace other, this pod is in ns"),
+        ({"namespaceName": ["other"]}, "blue: restricted to namespace other (pod is in ns)"),
         ({"namespaceAffinity": {"matchLabels": {"team": "t"}}}, None),
         (
             {"namespaceAffinity": {"matchLabels": {"team": "u"}}},
-            "blue is for team=u (namespaceAffinity), namespace ns has team=t",
+            "blue: restricted to team=u by namespaceAffinity (namespace ns has team=t)",
         ),
         ({"namespaceName": ["ns"], "namespaceAffinity": {"matchLabels": {"team": "u"}}}, None),
         ({"podAffinity": {"matchLabels": {"app": "web"}}}, None),
         (
             {"podAffinity": {"matchLabels": {"app": "db"}}},
-            "blue is for app=db (podAffinity), pod ns/web-1 has app=web",
+            "blue: restricted to app=db by podAffinity (pod ns/web-1 has app=web)",
         ),
         (
             {
@@ -88,13 +91,13 @@ def reason_against(pool: Pool, pod_request: NicRequest | None = None, **facts: A
                     "matchExpressions": [{"key": "app", "operator": "Is", "values": ["web"]}]
                 }
             },
-            'blue has a malformed podAffinity: matchExpressions[0].operator "Is"',
+            'blue: malformed podAffinity: matchExpressions[0].operator "Is"',
         ),
         ({"multusName": ["kube-system/calico"]}, None),
         ({"multusName": ["calico"]}, None),
         (
             {"multusName": ["ns/macvlan"]},
-            "blue is for network ns/macvlan, eth0 of this pod is on kube-system/calico",
+            "blue: restricted to network ns/macvlan (eth0 is on kube-system/calico)",
         ),
     ],
 )
@@ -117,7 +120,7 @@ def test_eth0_without_a_meta_plugin() -> None:
     assert reason_against(make_pool()) is None
     assert (
         reason_against(make_pool(multusName=["a/b"]))
-        == "blue is for network a/b, eth0 of this pod is on no network that is known"
+        == "blue: restricted to network a/b (eth0 is on no known network)"
     )
 
 
@@ -147,12 +150,12 @@ def test_networks_of_other_nics() -> None:
     )
     assert (
         reason_against(make_pool(multusName=["n2"]), make_pod_request("net2"), **facts)
-        == "blue is for network kube-system/n2, net2 of this pod is on ns/n2"
+        == "blue: restricted to network kube-system/n2 (net2 is on ns/n2)"
     )
     assert (
         reason_against(make_pool(), make_pod_request("net1"), **facts)
-        == "blue cannot be used on net1: annotation "
-        "k8s.v1.cni.cncf.io/networks of this pod asks for no network with that interface"
+        == "blue: not usable on net1: annotation "
+        "k8s.v1.cni.cncf.io/networks of the pod asks for no network with that interface"
     )
 
 
@@ -165,7 +168,7 @@ def test_automatic_pools() -> None:
     assert reason_against(make_pool(labels=labels, podAffinity=mine, multusName=["a/b"])) is None
     assert (
         reason_against(make_pool(labels=labels, podAffinity=theirs))
-        == "blue is the automatic pool of Deployment api, this pod belongs to Deployment web"
+        == "blue: automatic pool of Deployment api (pod belongs to Deployment web)"
     )
 
 
@@ -198,15 +201,15 @@ def test_master_subnet() -> None:
     )
     assert (
         reason_against(make_pool(), pod_request, master_addresses=far)
-        == "blue is for subnet 10.6.0.0/16, the master of eth0 has 10.7.1.1 (match_master_subnet)"
+        == "blue: restricted to masters in 10.6.0.0/16 by match_master_subnet (the master of eth0 has 10.7.1.1)"
     )
     assert (
         reason_against(make_pool(), pod_request, master_addresses=())
-        == "blue is for subnet 10.6.0.0/16, the master of eth0 has no address (match_master_subnet)"
+        == "blue: restricted to masters in 10.6.0.0/16 by match_master_subnet (the master of eth0 has no address)"
     )
     assert (
         reason_against(make_pool(), pod_request)
-        == "blue is for subnet 10.6.0.0/16, eth0 has no master on the node (match_master_subnet)"
+        == "blue: restricted to masters in 10.6.0.0/16 by match_master_subnet (eth0 has no master on the node)"
     )
 
 
@@ -216,12 +219,12 @@ def test_exact_addresses() -> None:
     assert reason_against(make_pool(), make_pod_request(ips=(ip_address("fd00::1"),))) is None
     assert (
         reason_against(make_pool(), make_pod_request(ips=(ip_address("10.6.0.9"),)))
-        == "blue does not have 10.6.0.9, which is asked for"
+        == "blue: does not have 10.6.0.9, which is asked for"
     )
     small = make_pool(subnet="10.6.0.0/24", ips=["10.6.0.0-10.6.0.255"])
     assert (
         reason_against(small, make_pod_request(ips=(ip_address("10.6.0.255"),)))
-        == "blue does not give 10.6.0.255, which is asked for: it is the broadcast address of 10.6.0.0/24"
+        == "blue: does not give 10.6.0.255, which is asked for: it is the broadcast address of 10.6.0.0/24"
     )
 
 
@@ -341,7 +344,7 @@ def test_nothing_is_lost(specs: list[dict[str, Any]], order: list[int]) -> None:
 
     assert sorted(names) == sorted(usable + refused)
     assert usable == [name for name in names if name in usable]
-    assert all(refusal.reason.startswith(f"{refusal.pool} ") for refusal in selection.refusals)
+    assert all(refusal.sentence.startswith(f"{refusal.pool}: ") for refusal in selection.refusals)
 
 
 def pod_request_of(*nics: NicRequest) -> PodRequest:
@@ -416,11 +419,12 @@ def test_words_for_no_pool() -> None:
     usable = chosen(make_pool())
     expected = (
         "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/ippool): "
-        "blue is disabled; red is for node node2, this pod is on node1"
+        "blue: disabled; unmatched Node name of IPPool red: "
+        "restricted to node node2 (pod is on node1)"
     )
 
     assert expected == explain([refused, usable])
-    with pytest.raises(NoPool, match=r"^no IPPool available: .*blue is disabled"):
+    with pytest.raises(NoPool, match=r"^no IPPool available: .*blue: disabled"):
         require_pools([usable, refused])
     require_pools([usable])
 
@@ -439,7 +443,7 @@ def test_words_for_full_pools() -> None:
     assert error.message == (
         "all IP addresses used out: eth0 IPv4 (annotation ipam.spidernet.io/ippool): "
         "pool blue: 9 of 10 addresses held, 1 reserved, none free; "
-        "pool tiny: 0 addresses (ips minus excludeIPs is empty); red is disabled"
+        "pool tiny: 0 addresses (ips minus excludeIPs is empty); red: disabled"
     )
     assert "pool blue: 10 of 10 addresses held, none free" in explain([chosen(make_pool())])
 
@@ -472,7 +476,7 @@ def test_pools_that_wait_to_be_taken_over() -> None:
     error = failure_of([chosen(waiting)])
 
     assert isinstance(error, TryAgain)
-    assert "old waits for the controller to take over" in error.message
+    assert "old: waits for the controller to import" in error.message
     assert ["blue"] == [pool.name for pool in chosen(waiting, make_pool()).pools]
 
 
@@ -492,3 +496,27 @@ def test_networks_of_a_pod() -> None:
     assert [[("eth0", "kube-system/other")], [("eth0", "spider/main")], [("eth0", None)]] == [
         [(each.nic, each.name) for each in networks_of(facts)] for facts in found
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"nodeName": ["node2"]},
+            "unmatched Node name of IPPool blue: restricted to node node2 (pod is on node1)",
+        ),
+        (
+            {"namespaceName": ["other"]},
+            "unmatched Namespace name of IPPool blue: restricted to namespace other (pod is in ns)",
+        ),
+        (
+            {"multusName": ["a/b"]},
+            "the spec.multusName [a/b] in the IPPool blue used by the Pod interface eth0 is not matched",
+        ),
+    ],
+)
+def test_words_of_the_original_come_first(spec: dict[str, Any], words: str) -> None:
+    """Where the original has words for a refusal, errors and Events begin with them."""
+    selection = select_pools(make_pod_request(), 4, make_facts(make_pool("blue", **spec)))
+
+    assert selection.refusals[0].text.startswith(words)

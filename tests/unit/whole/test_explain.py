@@ -199,7 +199,9 @@ def _compare(nic: str, told: Explanation, outcome: Outcome, *, shared: bool) -> 
     if fails:
         assert outcome.words
         empty = [slot for slot in mine if not slot.pools]
-        assert all(reason in outcome.words for slot in empty for reason in slot.refused)
+        assert all(
+            reason.partition(": ")[2] in outcome.words for slot in empty for reason in slot.refused
+        )
         return
     for slot in (slot for slot in mine if slot.nic == nic and not outcome.words):
         pool, ip = outcome.held[slot.family]
@@ -307,7 +309,8 @@ async def _add(
     with Peer.of_process(os.getpid()) as peer:
         answer = await serve_cni({"spiderpool": plugin}, body, peer)
     if answer.exit_code:
-        return Outcome(words=json.loads(answer.output)["msg"])
+        words: str = json.loads(answer.output)["msg"]
+        return Outcome(words=words.removeprefix("spiderpool IP allocation error: "))
     records = [
         each
         for each in simulation.cluster.all(SpiderIP)

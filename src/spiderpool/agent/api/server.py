@@ -46,6 +46,12 @@ ELSEWHERE: Final = (
 # The original's framework serves its description of the API there; what it says is not documented.
 DESCRIPTIONS: Final = frozenset({"/swagger.json", "/v1/docs"})
 
+# What errors of the original's IPAM executable begin with: tools and run-books look for it.
+PREFIXES: Final = {
+    ("spiderpool", "ADD"): "spiderpool IP allocation error: ",
+    ("spiderpool", "DEL"): "spiderpool IP release error: ",
+}
+
 log = structlog.get_logger(__name__)
 
 
@@ -166,7 +172,8 @@ async def serve_cni(plugins: Mapping[str, Plugin], body: bytes, peer: Peer) -> A
         command=request.env.get("CNI_COMMAND"),
         reason=failure.message,
     )
-    return Answer(1, render_error(failure, requested_version(request)))
+    prefix = PREFIXES.get((request.plugin, request.env.get("CNI_COMMAND", "")), "")
+    return Answer(1, render_error(failure, requested_version(request), prefix))
 
 
 def find_plugin(plugins: Mapping[str, Plugin], name: str) -> Plugin:

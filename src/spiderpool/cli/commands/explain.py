@@ -165,7 +165,7 @@ def show(told: Explanation) -> None:
         for number, usage in enumerate(slot.pools, 1):
             session.print_line(f"    {number}. {usage.pool}: {usage.words}")
         for reason in slot.refused:
-            session.print_line(f"    not {reason}")
+            session.print_line(f"    skipped {reason}")
     for problem in told.problems:
         session.print_line(f"cannot start: {problem}")
     for note in told.notes:

@@ -481,8 +481,8 @@ async def test_a_pod_without_any_pool_hears_why(simulation: Simulation) -> None:
             await agent.add(pod)
         await asyncio.sleep(0.02)
 
-    assert "blue is disabled" in caught.value.message
-    assert "red is for node node2" in caught.value.message
+    assert "blue: disabled" in caught.value.message
+    assert "unmatched Node name of IPPool red: restricted to node node2" in caught.value.message
     assert [caught.value.message] == [event.message for event in simulation.cluster.all(Event)]
 
 
@@ -566,7 +566,7 @@ async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"deleted": True}, "is being deleted"),
+        ({"deleted": True}, "being deleted"),
         ({"phase": "Succeeded", "restart": "Never"}, "has ended"),
         ({"phase": "Failed", "restart": "Never"}, "has ended"),
         ({"phase": "Failed", "reason": "Evicted"}, "has ended"),

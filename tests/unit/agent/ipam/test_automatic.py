@@ -140,7 +140,7 @@ async def test_no_pool_in_time(simulation: Simulation) -> None:
             await agent.add(pod)
 
     assert (
-        "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/subnets): SpiderSubnet s1 has no pool yet for "
+        "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/subnets): SpiderSubnet s1: no pool yet for "
         "StatefulSet ns/db, whose Events may say why; waited 0 s"
     ) == caught.value.message
     assert 11 == caught.value.cni_code

@@ -91,7 +91,7 @@ async def test_an_address_of_no_pool_is_refused(simulation: Simulation) -> None:
     pod = simulation.pod(annotations={IPPOOL: {"ipv4": ["blue"]}, IP: "10.6.9.9"})
 
     async with simulation.agent() as agent:
-        with pytest.raises(NoPool, match=r"blue does not have 10\.6\.9\.9, which is asked for"):
+        with pytest.raises(NoPool, match=r"blue: does not have 10\.6\.9\.9, which is asked for"):
             await agent.add(pod)
 
 

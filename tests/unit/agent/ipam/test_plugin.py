@@ -116,8 +116,8 @@ async def test_pools_of_the_configuration_are_used(simulation: Simulation) -> No
     ("masters", "answer"),
     [
         ((ip_address("10.7.1.1"), ip_address("fd00:7::1")), "10.7.0.10/16"),
-        ((ip_address("10.8.1.1"),), "the master of eth0 has 10.8.1.1 (match_master_subnet)"),
-        (None, "eth0 has no master on the node (match_master_subnet)"),
+        ((ip_address("10.8.1.1"),), "by match_master_subnet (the master of eth0 has 10.8.1.1)"),
+        (None, "by match_master_subnet (eth0 has no master on the node)"),
     ],
 )
 async def test_pools_of_the_master_s_subnet(
@@ -156,7 +156,7 @@ async def test_a_namespace_that_is_gone_has_no_master(simulation: Simulation) ->
         code, error = await call(simulation, ipam=ipam)
 
     assert 1 == code
-    assert "eth0 has no master on the node (match_master_subnet)" in error["msg"]
+    assert "by match_master_subnet (eth0 has no master on the node)" in error["msg"]
 
 
 async def test_an_address_of_cni_args_is_given(simulation: Simulation) -> None:
@@ -180,7 +180,7 @@ async def test_a_failure_is_a_cni_error_with_the_event_s_text(simulation: Simula
 
     assert 1 == code
     assert ("1.0.0", 110) == (error["cniVersion"], error["code"])
-    assert error["msg"].startswith("all IP addresses used out: ")
+    assert error["msg"].startswith("spiderpool IP allocation error: all IP addresses used out: ")
 
 
 async def test_a_call_without_a_pod_is_refused(simulation: Simulation) -> None:
