@@ -6,13 +6,15 @@ Source: docs/reference/coordinator.md#what-one-add-makes; what differs: decision
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
 from spiderpool.datapath.layout import (
+    FIRST_TABLE,
+    LAST_TABLE,
     REPLY_TABLE,
     VETH,
     Layout,
@@ -443,7 +445,49 @@ def own_routes(
         route for route in known & view.pod.routes if route.table == MAIN_TABLE and route.is_default
     }
     absent = {route for route in defaults if route.dst.version in leaving.get(route.dev, ())}
+    if tuning.moved:
+        nics = {settings.default_nic, *extra_nics(view.pod, settings, view.ifname)}
+        keepers = {
+            (route.dst.version, route.dev)
+            for route in (view.pod.routes - absent) | set(main)
+            if route.is_default and route.table == MAIN_TABLE
+        }
+        ways = [
+            route
+            for route in (*view.pod.routes, *routes)
+            if route.dev in nics and route.gateway not in layout.node_ips
+        ]
+        absent |= second_ways(ways, keepers) & view.pod.routes
     return Tables(tuple(dict.fromkeys(routes)), tuple(rules)), frozenset(absent)
+
+
+def second_ways(ways: Iterable[Route], keepers: Container[tuple[int, str]]) -> set[Route]:
+    """
+    Return the main table's routes by a gateway to destinations that several NICs have ways to.
+
+    Which of them a packet took would be chance. The NIC that has the default route keeps its own;
+    each has its own in its table, where what comes from its address looks it up.
+
+    Args:
+        ways: routes of the NICs, as they are and as they will be.
+        keepers: family and NIC of each default route that stays in the main table.
+
+    Source: docs/reference/coordinator.md#tunepodroutes.
+    """
+    found = [route for route in ways if route.gateway is not None and not route.is_default]
+    own = [route for route in found if FIRST_TABLE <= route.table <= LAST_TABLE]
+    main = [route for route in found if route.table == MAIN_TABLE]
+    aside = {(route.dst, route.dev, route.gateway) for route in own}
+    nics: dict[IPNetwork, set[str]] = {}
+    for route in (*own, *main):
+        nics.setdefault(route.dst, set()).add(route.dev)
+    return {
+        route
+        for route in main
+        if len(nics[route.dst]) > 1
+        and (route.dst.version, route.dev) not in keepers
+        and (route.dst, route.dev, route.gateway) in aside
+    }
 
 
 def moved_routes(known: Iterable[Route], nic: str, table: int | None) -> list[Route]:

@@ -8,6 +8,7 @@ Source: docs/reference/coordinator.md#layouts.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -296,6 +297,91 @@ def test_f() -> None:
     assert (4, 6) == simulation.mangle_rules
     assert shown(TABLE_101_B) == simulation.pod_routes(101)
     assert Setting(Kind.SYSCTL, "net.ipv6.conf.all.disable_ipv6", "0") in simulation.pod
+
+
+def way(dst: str, nic: str, gateway: str) -> Route:
+    """Make a route of a pool, as a main plugin writes it."""
+    via = ip_address(gateway)
+    return Route(ip_network(dst), nic, gateway=via, metric=1024 * (via.version == 6))
+
+
+def three_nics(
+    *owners: str, settings: CoordinatorSettings = SETTINGS, tuned: bool = True
+) -> Simulation:
+    """Make three underlay NICs; the pools of some have a route to 10.9.0.0/24 and fd09::/64."""
+    settings = replace(settings, tune_pod_routes=tuned)
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    for number, nic in enumerate(("eth0", "net1", "net2"), 6):
+        gateways = (f"10.{number}.0.1", f"fd00:{number}::1")
+        simulation.add_nic(nic, f"10.{number}.0.5/16", f"fd00:{number}::5/64", gateways=gateways)
+        if nic in owners:
+            simulation.pod |= {
+                way("10.9.0.0/24", nic, f"10.{number}.0.9"),
+                way("fd09::/64", nic, f"fd00:{number}::9"),
+            }
+        simulation.add(nic, settings)
+    return simulation
+
+
+def ways(simulation: Simulation, table: int = 254) -> list[str]:
+    """Name the NICs by which a table leads to the pools' destination, in both families alike."""
+    four, six = (
+        [
+            line.split()[4]
+            for line in sorted(simulation.pod_routes(table, family))
+            if line.startswith(("10.9.0.0/24", "fd09::/64"))
+        ]
+        for family in (4, 6)
+    )
+    assert four == six
+    return four
+
+
+@pytest.mark.parametrize(
+    ("owners", "default", "main"),
+    [
+        (("net1",), "", ["net1"]),
+        (("net1", "net2"), "", []),
+        (("eth0", "net1"), "", ["eth0"]),
+        (("eth0", "net2"), "", ["eth0"]),
+        (("eth0", "net1", "net2"), "", ["eth0"]),
+        (("eth0", "net1"), "net1", ["net1"]),
+        (("net1", "net2"), "net1", ["net1"]),
+        (("eth0", "net2"), "net1", []),
+        (("eth0", "net1", "net2"), "net1", ["net1"]),
+    ],
+)
+def test_one_destination_by_several_nics(
+    owners: tuple[str, ...], default: str, main: list[str]
+) -> None:
+    """
+    The main table has one way to a destination: that of the NIC with the default route, or none.
+
+    One NIC's alone stays there. Each NIC has its own in its own table.
+    """
+    settings = CoordinatorSettings(hijack=HIJACK, default_route_nic=default)
+    simulation = three_nics(*owners, settings=settings)
+
+    assert main == ways(simulation)
+    tables = {"eth0": 101, "net2": 102} if default else {"net1": 101, "net2": 102}
+    for nic, table in tables.items():
+        assert ways(simulation, table) == [nic] * (nic in owners)
+
+
+def test_one_destination_by_several_nics_untuned() -> None:
+    """Without tables of their own all stay in the main table, as default routes do."""
+    assert ["net1", "net2"] == ways(three_nics("net1", "net2", tuned=False))
+
+
+def test_a_pool_s_route_to_the_cluster() -> None:
+    """A pool's route to a network of the cluster does not take that from the node."""
+    simulation = underlay_one()
+    simulation.add_nic("net1", "10.7.168.173/16", gateways=("10.7.0.1",))
+    simulation.pod |= {way("10.233.0.0/18", "net1", "10.7.0.9")}
+
+    simulation.add("net1", SETTINGS)
+
+    assert "10.233.0.0/18 via 10.6.168.121 dev veth0 src 10.6.168.172" in simulation.pod_routes()
 
 
 @pytest.mark.parametrize("default", ["", "net1"])
