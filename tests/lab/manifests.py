@@ -14,6 +14,7 @@ SUBNETS: Final = "ipam.spidernet.io/subnets"
 SUBNET: Final = "ipam.spidernet.io/subnet"
 IP_NUMBER: Final = "ipam.spidernet.io/ippool-ip-number"
 ROUTES: Final = "ipam.spidernet.io/routes"
+DEFAULT_ROUTE_NIC: Final = "ipam.spidernet.io/default-route-nic"
 NAMESPACE_POOLS: Final = {
     4: "ipam.spidernet.io/default-ipv4-ippool",
     6: "ipam.spidernet.io/default-ipv6-ippool",
@@ -117,6 +118,16 @@ def macvlan(name: str, namespace: str, master: str, ipam: Mapping[str, Any]) -> 
         "metadata": metadata,
         "spec": {"config": json.dumps(config)},
     }
+
+
+def coordinated(name: str, namespace: str, master: str) -> Thing:
+    """Return a macvlan network with addresses from Spiderpool and the coordinator behind it."""
+    ipam = {"type": "spiderpool"}
+    macvlan = {"type": "macvlan", "master": master, "mode": "bridge", "ipam": ipam}
+    config = {"cniVersion": "1.0.0", "name": name, "plugins": [macvlan, {"type": "coordinator"}]}
+    metadata = {"name": name, "namespace": namespace}
+    spec = {"config": json.dumps(config)}
+    return {"kind": "NetworkAttachmentDefinition", "metadata": metadata, "spec": spec}
 
 
 def pool(name: str, subnet: str, ips: Sequence[str], **spec: Any) -> Thing:

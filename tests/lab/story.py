@@ -206,6 +206,11 @@ class Story:
         self.kube.create(manifests.macvlan(name, self.namespace, underlay.master, ipam))
         return f"{self.namespace}/{name}"
 
+    def coordinated(self, name: str, underlay: Underlay = ENS192) -> str:
+        """Make a macvlan network with the coordinator behind it, and give `namespace/name`."""
+        self.kube.create(manifests.coordinated(name, self.namespace, underlay.master))
+        return f"{self.namespace}/{name}"
+
     def pod(
         self,
         name: str = "pod",
@@ -232,6 +237,15 @@ class Story:
         self.kube.create(
             manifests.workload(kind, name, self.namespace, replicas, annotations, spec, **more)
         )
+
+    def annotate_template(self, kind: str, name: str, annotations: Mapping[str, Any]) -> None:
+        """Change annotations of a workload's template; None takes one away."""
+        given = {
+            key: None if value is None else manifests.texts({key: value})[key]
+            for key, value in annotations.items()
+        }
+        body = {"spec": {"template": {"metadata": {"annotations": given}}}}
+        self.kube.patch(kind, name, body, self.namespace)
 
     # --- looking
     # ------------------------------------------------------------------------------------------------------------

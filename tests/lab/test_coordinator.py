@@ -18,7 +18,7 @@ from tests.lab.inside import fetch
 from tests.lab.kube import Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOLS, NETWORKS, pod_spec
 from tests.lab.manifests import pod as pod_manifest
-from tests.lab.networks import ENS192, ENS224, Underlay
+from tests.lab.networks import ENS192, ENS224
 from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
@@ -38,26 +38,6 @@ client.settimeout(2)
 client.sendto(b"name?", (sys.argv[1], 53))
 print(client.recv(4096).decode())
 """
-
-
-def chained(story: Story, name: str, underlay: Underlay) -> str:
-    """Make a macvlan network with the coordinator behind it."""
-    macvlan = {
-        "type": "macvlan",
-        "master": underlay.master,
-        "mode": "bridge",
-        "ipam": {"type": "spiderpool"},
-    }
-    config = {"cniVersion": "1.0.0", "name": name, "plugins": [macvlan, {"type": "coordinator"}]}
-    metadata = {"name": name, "namespace": story.namespace}
-    story.kube.create(
-        {
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": metadata,
-            "spec": {"config": json.dumps(config)},
-        }
-    )
-    return f"{story.namespace}/{name}"
 
 
 def probed_pod(story: Story, name: str, annotations: Thing) -> Pod:
@@ -145,7 +125,7 @@ def test_macvlan_pod(story: Story, lab: Lab) -> None:
     """
     story.pool("one", ENS192)
     story.pool("two", ENS224)
-    first, second = chained(story, "first", ENS192), chained(story, "second", ENS224)
+    first, second = story.coordinated("first", ENS192), story.coordinated("second", ENS224)
     story.pod("plain", labels={"app": "plain"}, wait=False)
     pools = [
         {"interface": "eth0", "ipv4": [f"{story.namespace}-one"]},
@@ -212,7 +192,7 @@ def test_only_nic(story: Story, lab: Lab) -> None:
     Kubelet's probes, `kubectl exec`, and a Service over UDP and TCP, as DNS is one.
     """
     story.pool("one", ENS192)
-    first = chained(story, "first", ENS192)
+    first = story.coordinated("first", ENS192)
     story.pod("plain", labels={"app": "plain"}, wait=False)
     pod = probed_pod(
         story,
@@ -247,7 +227,7 @@ def test_multi_nic_pod(story: Story, lab: Lab) -> None:
     Each NIC answers for itself, Services are reached by the first.
     """
     story.pool("one", ENS192)
-    second = chained(story, "second", ENS192)
+    second = story.coordinated("second", ENS192)
     story.pod("plain", labels={"app": "plain"}, wait=False)
     pool = [{"interface": "net1", "ipv4": [f"{story.namespace}-one"]}]
     pod = probed_pod(story, "multi", {NETWORKS: second, IPPOOLS: pool})
