@@ -111,7 +111,12 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
         node=plan_node(view, settings, layout),
         mangle_rules=layout.families if marked else (),
         announce=tuple(address.ip for address in layout.ips) if settings.mac_prefix else (),
-        notes=(*tuning.notes, *_missing_gateways(layout), *_left_out(settings)),
+        notes=(
+            *tuning.notes,
+            *_missing_gateways(layout),
+            *_left_out(settings),
+            *_unreachable(view, layout, settings),
+        ),
     )
 
 
@@ -176,7 +181,7 @@ def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tu
     ways = (*node_routes(layout, MAIN_TABLE), *hijack_routes(layout, settings, MAIN_TABLE))
     routes = [route for route in ways if route.dst.version in layout.introduced]
     if layout.underlay and layout.first:
-        routes += policy_routes(layout, settings, settings.default_nic, MAIN_TABLE)
+        routes += policy_routes(view, layout, settings, MAIN_TABLE)
     return tuple(without_second_defaults(routes, view.pod.routes))
 
 
@@ -207,16 +212,37 @@ def _hijacked(settings: CoordinatorSettings) -> Iterable[IPNetwork]:
 
 
 def policy_routes(
-    layout: Layout, settings: CoordinatorSettings, nic: str, table: int
+    view: View, layout: Layout, settings: CoordinatorSettings, table: int
 ) -> Iterable[Route]:
     """
-    Return the administrator's routes of the NIC's families.
+    Return the administrator's routes of the NIC's families whose gateways are on its link.
+
+    Settings of the whole cluster reach every NIC of a pod, and gateways are of one network.
 
     Source: docs/reference/coordinator.md#policyroutes.
     """
     for policy in settings.policy_routes:
-        if policy.dst.version in layout.families:
-            yield _route(policy.dst, nic, table, gateway=policy.gateway)
+        if policy.dst.version in layout.families and _is_on_link(view, policy.gateway):
+            yield _route(policy.dst, view.ifname, table, gateway=policy.gateway)
+
+
+def _is_on_link(view: View, gateway: IPAddress) -> bool:
+    """Return whether the kernel takes a gateway on the NIC: it has a network or a route there."""
+    connected = (
+        route.dst
+        for route in view.pod.routes
+        if route.dev == view.ifname and route.gateway is None and not route.is_default
+    )
+    networks = (address.network for address in view.pod.addresses_of(view.ifname))
+    link_local = gateway.version == IPV6 and gateway.is_link_local
+    return link_local or any(gateway in net for net in (*networks, *connected))
+
+
+def _unreachable(view: View, layout: Layout, settings: CoordinatorSettings) -> Iterable[str]:
+    for policy in settings.policy_routes:
+        if policy.dst.version in layout.families and not _is_on_link(view, policy.gateway):
+            what = f"policyRoutes: {policy.dst} via {policy.gateway} is left out on {view.ifname}"
+            yield f"{what}: the gateway is in none of its networks"
 
 
 def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> list[Route]:
@@ -346,11 +372,18 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
             notes=() if wanted in {"", keeper} else (note,),
         )
     theirs = tuple(ip for ip in theirs if ip.version in ways)
+    notes = tuple(
+        f"{wanted} is to have the default route and has none of IPv{family}: {keeper} keeps it; "
+        f"give {wanted} an IPv{family} pool with a gateway"
+        for family in _families_of_default(view.pod, keeper)
+        if family not in ways
+    )
     if wanted == view.ifname:
-        return Tuning(moved=keeper, families=ways, sources=theirs)
+        return Tuning(moved=keeper, families=ways, sources=theirs, notes=notes)
     # Both leave the main table to the third NIC; the original moves one of them under the other's
     # rule.
-    return Tuning(moved=view.ifname, families=ways, sources=current, others=((keeper, theirs),))
+    others = ((keeper, theirs),)
+    return Tuning(moved=view.ifname, families=ways, sources=current, others=others, notes=notes)
 
 
 def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
@@ -403,7 +436,7 @@ def own_routes(
     base = list(node_routes(layout, _PLACEHOLDER))
     if not layout.first:
         base += hijack_routes(layout, settings, _PLACEHOLDER)
-    base += policy_routes(layout, settings, view.ifname, _PLACEHOLDER)
+    base += policy_routes(view, layout, settings, _PLACEHOLDER)
     # What the NIC has no address of is none of its business: a pod's other family keeps its way
     # out.
     known = {route for route in view.pod.routes | set(main) if route.dst.version in layout.families}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import product
 
 import pytest
 
@@ -366,6 +367,40 @@ def test_one_destination_by_several_nics(
     tables = {"eth0": 101, "net2": 102} if default else {"net1": 101, "net2": 102}
     for nic, table in tables.items():
         assert ways(simulation, table) == [nic] * (nic in owners)
+
+
+FAMILIES = ("4", "6", "46")
+
+
+@pytest.mark.parametrize("default", ["", "eth0", "net1"])
+@pytest.mark.parametrize("has", list(product(FAMILIES, repeat=3)), ids=",".join)
+def test_one_default_route_of_each_family(has: tuple[str, str, str], default: str) -> None:
+    """
+    Whatever families three NICs have: the main table has one default route of each that there is.
+
+    It is that of the NIC that is to have it. Where that NIC has none of the family, the first
+    NIC that has one keeps it.
+    """
+    settings = CoordinatorSettings(hijack=HIJACK, default_route_nic=default)
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    nics = dict(zip(("eth0", "net1", "net2"), has, strict=True))
+    for number, (nic, families) in enumerate(nics.items(), 6):
+        cidrs = {"4": f"10.{number}.0.5/16", "6": f"fd00:{number}::5/64"}
+        gateways = {"4": f"10.{number}.0.1", "6": f"fd00:{number}::1"}
+        simulation.add_nic(
+            nic, *(cidrs[f] for f in families), gateways=tuple(gateways[f] for f in families)
+        )
+        simulation.add(nic, settings if nic != "eth0" else SETTINGS)
+
+    for family in ("4", "6"):
+        owners = [nic for nic, families in nics.items() if family in families]
+        expected = owners[:1] if default not in owners else [default]
+        shown_defaults = [
+            line.split()[4]
+            for line in simulation.pod_routes(family=int(family))
+            if line.startswith("default")
+        ]
+        assert expected == shown_defaults
 
 
 def test_one_destination_by_several_nics_untuned() -> None:

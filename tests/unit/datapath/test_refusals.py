@@ -188,6 +188,35 @@ def test_policy_routes() -> None:
     assert set() == {line for line in simulation.pod_routes(family=6) if "fd99" in line}
 
 
+def test_policy_route_of_another_nic() -> None:
+    """A policy of the whole cluster whose gateway is on one NIC's network is left out on the others, and noted."""
+    policies = (
+        PolicyRoute(ip_network("10.99.0.0/16"), ip_address("10.6.0.9")),
+        PolicyRoute(ip_network("10.98.0.0/16"), ip_address("10.7.0.9")),
+        PolicyRoute(ip_network("fd99::/64"), ip_address("fe80::9")),
+    )
+    settings = replace(AUTO, policy_routes=policies)
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    plans = []
+    for nic, number in (("eth0", 6), ("net1", 7)):
+        cidrs = (f"10.{number}.0.5/16", f"fd00:{number}::5/64")
+        simulation.add_nic(nic, *cidrs, gateways=(f"10.{number}.0.1", f"fd00:{number}::1"))
+        plans.append(simulation.add(nic, settings))
+
+    assert [
+        (
+            "policyRoutes: 10.98.0.0/16 via 10.7.0.9 is left out on eth0: the gateway is in none of its networks",
+        ),
+        (
+            "policyRoutes: 10.99.0.0/16 via 10.6.0.9 is left out on net1: the gateway is in none of its networks",
+        ),
+    ] == [plan.notes for plan in plans]
+    assert "10.99.0.0/16 via 10.6.0.9 dev eth0" in simulation.pod_routes()
+    assert "10.98.0.0/16 via 10.7.0.9 dev net1" in simulation.pod_routes(101)
+    assert "fd99::/64 via fe80::9 dev eth0 metric 1024" in simulation.pod_routes(family=6)
+    assert "fd99::/64 via fe80::9 dev net1 metric 1024" in simulation.pod_routes(101, 6)
+
+
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
@@ -256,7 +285,7 @@ def test_default_route_nic_without_a_gateway() -> None:
     )
     simulation.add("eth0", settings)
     simulation.add_nic("net1", "10.7.168.173/16", "fd00:7::173/64", gateways=("10.7.0.1",))
-    simulation.add("net1", settings)
+    partly = simulation.add("net1", settings)
     bare = underlay_one()
     bare.add_nic("net1", "10.7.168.173/16")
     plan = bare.add("net1", settings)
@@ -268,6 +297,8 @@ def test_default_route_nic_without_a_gateway() -> None:
     assert (
         "net1 is to have the default route and has none: eth0 keeps it; give net1 a pool with a gateway",
     ) == plan.notes
+    (note,) = partly.notes
+    assert note.startswith("net1 is to have the default route and has none of IPv6: eth0 keeps it")
 
 
 def without_settings(simulation: Simulation) -> set[Item]:
