@@ -235,7 +235,9 @@ def build(
             node or node_policy(read_install_settings({}), config.multus.allowed_plugins),
         ),
         detector=Detector(deletions),
-        coordinator=CoordinatorPlugin(configs, counted=metrics.coordinator_call),
+        coordinator=CoordinatorPlugin(
+            configs, counted=metrics.coordinator_call, tell=reports.policy_left_out
+        ),
         endpoints=endpoints,
         restore=restore,
         leak_checks=leak_checks,

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from spiderpool.addressing.hosts import gateway_problem
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
 from spiderpool.datapath.layout import (
@@ -105,6 +106,7 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
         *tables.rules,
     ]
     present: tuple[Item, ...] = (*items, *(mark_rules(layout) if marked else ()))
+    policies = tuple(_left_out_policies(view, layout, settings))
     return Plan(
         veth=layout.veth,
         pod=Wanted(present, absent),
@@ -115,8 +117,9 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
             *tuning.notes,
             *_missing_gateways(layout),
             *_left_out(settings),
-            *_unreachable(view, layout, settings),
+            *(text for text, _ in policies),
         ),
+        left_out=tuple(text for text, nowhere in policies if nowhere),
     )
 
 
@@ -222,27 +225,41 @@ def policy_routes(
     Source: docs/reference/coordinator.md#policyroutes.
     """
     for policy in settings.policy_routes:
-        if policy.dst.version in layout.families and _is_on_link(view, policy.gateway):
+        wanted = policy.dst.version in layout.families
+        if wanted and gateway_refusal(view.pod, view.ifname, policy.gateway) is None:
             yield _route(policy.dst, view.ifname, table, gateway=policy.gateway)
 
 
-def _is_on_link(view: View, gateway: IPAddress) -> bool:
-    """Return whether the kernel takes a gateway on the NIC: it has a network or a route there."""
-    connected = (
+def gateway_refusal(pod: Picture, nic: str, gateway: IPAddress) -> str | None:
+    """Say why the kernel would not take a gateway on a NIC; None when it would."""
+    if gateway.version == IPV6 and gateway.is_link_local:
+        return None
+    if any(address.ip == gateway for address in pod.addresses):
+        return f"{gateway} is the pod's own address"
+    connected = [
         route.dst
-        for route in view.pod.routes
-        if route.dev == view.ifname and route.gateway is None and not route.is_default
-    )
-    networks = (address.network for address in view.pod.addresses_of(view.ifname))
-    link_local = gateway.version == IPV6 and gateway.is_link_local
-    return link_local or any(gateway in net for net in (*networks, *connected))
+        for route in pod.routes
+        if route.dev == nic and route.table == MAIN_TABLE and route.gateway is None
+    ]
+    networks = [*(address.network for address in pod.addresses_of(nic)), *connected]
+    homes = [network for network in networks if gateway in network]
+    if not homes:
+        return f"{gateway} is in no network of {nic}"
+    problem = gateway_problem(gateway, homes[0])
+    return None if problem is None else f"{gateway} {problem}"
 
 
-def _unreachable(view: View, layout: Layout, settings: CoordinatorSettings) -> Iterable[str]:
+def _left_out_policies(
+    view: View, layout: Layout, settings: CoordinatorSettings
+) -> Iterable[tuple[str, bool]]:
+    """Say which policy routes are left out, and whether no NIC of the pod could take them."""
+    nics = {link.name for link in view.pod.links}
     for policy in settings.policy_routes:
-        if policy.dst.version in layout.families and not _is_on_link(view, policy.gateway):
+        why = gateway_refusal(view.pod, view.ifname, policy.gateway)
+        if policy.dst.version in layout.families and why is not None:
+            elsewhere = any(gateway_refusal(view.pod, nic, policy.gateway) is None for nic in nics)
             what = f"policyRoutes: {policy.dst} via {policy.gateway} is left out on {view.ifname}"
-            yield f"{what}: the gateway is in none of its networks"
+            yield f"{what}: {why}", not elsewhere
 
 
 def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> list[Route]:

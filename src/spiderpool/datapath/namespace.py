@@ -115,7 +115,7 @@ class Plan:
     All that one call does. `veth` None: the pair is there, or not needed.
 
     `mangle_rules` are the families whose mangle rules are needed; `announce` are addresses to be
-    told to the neighbourhood.
+    told to the neighbourhood. `notes` are for the log, `left_out` for the pod's user.
     """
 
     veth: VethPair | None = None
@@ -124,6 +124,7 @@ class Plan:
     mangle_rules: tuple[int, ...] = ()
     announce: tuple[IPAddress, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.agent.node.caller import PodCall
@@ -278,6 +279,11 @@ def shown(text: str, family: int = 4) -> set[str]:
         if shorter and not by_itself and not (family == 6 and shorter.endswith("dev lo")):
             lines.add(shorter)
     return lines
+
+
+def believe_every_gateway(patch: pytest.MonkeyPatch) -> None:
+    """Let the plan contain routes that the kernel refuses: an ADD fails in the middle of its batch."""
+    patch.setattr("spiderpool.datapath.coordinator_plan.gateway_refusal", lambda *_: None)
 
 
 @contextlib.contextmanager

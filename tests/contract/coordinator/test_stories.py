@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
+from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.agent.node.caller import Peer
 from spiderpool.errors import BadEnvironment, CheckFailed, InvalidRequest, SpiderpoolError
 from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel import rtnetlink_objects
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import attributes
-from tests.contract.coordinator.stage import PodNics, Stage, dual
+from tests.contract.coordinator.stage import PodNics, Stage, believe_every_gateway, dual
 from tests.unit.datapath.test_coordinator_config import WRONG
 
 BOTH = ("10.6.168.172/16", "fd00:6::172/64")
@@ -174,8 +175,25 @@ async def test_delete_without_namespace(ground: Stage) -> None:
         assert set() == ground.node_routes()
 
 
+async def test_policy_route_to_nowhere(ground: Stage) -> None:
+    """A policy route whose gateway is in no network of the pod is left out and told; the pod has the rest."""
+    told: list[tuple[str, str]] = []
+    ground.plugin = CoordinatorPlugin(
+        ground.configs, tell=lambda pod, text: told.append((pod.name, text))
+    )
+    policies = [{"dst": "10.99.0.0/16", "gw": gw} for gw in ("192.0.2.1", "10.6.0.1")]
+    with ground.pod() as pod:
+        given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
+        await ground.run("ADD", pod, "eth0", given, policyRoutes=policies)
+
+        assert "10.99.0.0/16 via 10.6.0.1 dev eth0" in pod.routes()
+    text = "policyRoutes: 10.99.0.0/16 via 192.0.2.1 is left out on eth0: 192.0.2.1 is in no network of eth0"
+    assert [("p1", text)] == told
+
+
 async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal at any step, or a program that is missing, takes back all that was made."""
+    believe_every_gateway(monkeypatch)
     await ground.warm_up("10.6.0.99/16")
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")
@@ -316,10 +334,6 @@ async def test_every_wrong_value(ground: Stage) -> None:
         ({"mode": "overlay"}, "overlay mode on eth0, the pod's first NIC"),
         ({"podDefaultCniNic": "net9"}, "interface net9 is not in the pod"),
         ({"vethMTU": 1279}, "vethMTU is 1279, IPv6 needs 1280 or more"),
-        (
-            {"policyRoutes": [{"dst": "10.99.0.0/16", "gw": "192.0.2.1"}]},
-            "cannot add route 10.99.0.0/16 via 192.0.2.1",
-        ),
         (
             {
                 "podMACPrefix": "0a:1b",

@@ -203,18 +203,35 @@ def test_policy_route_of_another_nic() -> None:
         simulation.add_nic(nic, *cidrs, gateways=(f"10.{number}.0.1", f"fd00:{number}::1"))
         plans.append(simulation.add(nic, settings))
 
-    assert [
-        (
-            "policyRoutes: 10.98.0.0/16 via 10.7.0.9 is left out on eth0: the gateway is in none of its networks",
-        ),
-        (
-            "policyRoutes: 10.99.0.0/16 via 10.6.0.9 is left out on net1: the gateway is in none of its networks",
-        ),
-    ] == [plan.notes for plan in plans]
+    left = [
+        "policyRoutes: 10.98.0.0/16 via 10.7.0.9 is left out on eth0: 10.7.0.9 is in no network of eth0",
+        "policyRoutes: 10.99.0.0/16 via 10.6.0.9 is left out on net1: 10.6.0.9 is in no network of net1",
+    ]
+    assert [(text,) for text in left] == [plan.notes for plan in plans]
+    assert [tuple(left[:1]), ()] == [plan.left_out for plan in plans]
     assert "10.99.0.0/16 via 10.6.0.9 dev eth0" in simulation.pod_routes()
     assert "10.98.0.0/16 via 10.7.0.9 dev net1" in simulation.pod_routes(101)
     assert "fd99::/64 via fe80::9 dev eth0 metric 1024" in simulation.pod_routes(family=6)
     assert "fd99::/64 via fe80::9 dev net1 metric 1024" in simulation.pod_routes(101, 6)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "why"),
+    [
+        ("192.0.2.1", "192.0.2.1 is in no network of eth0"),
+        ("10.6.168.172", "10.6.168.172 is the pod's own address"),
+        ("10.6.255.255", "10.6.255.255 is the broadcast address of 10.6.0.0/16"),
+        ("10.6.0.0", "10.6.0.0 is the network address of 10.6.0.0/16"),
+        ("169.254.7.7", "169.254.7.7 is in no network of eth0"),
+    ],
+)
+def test_policy_route_by_a_gateway_that_cannot_be_one(gateway: str, why: str) -> None:
+    """What the kernel would refuse in the middle of an ADD is left out, and the user is told."""
+    policies = (PolicyRoute(ip_network("10.99.0.0/16"), ip_address(gateway)),)
+    plan = plan_attachment(underlay_one().view("eth0"), replace(AUTO, policy_routes=policies))
+
+    text = f"policyRoutes: 10.99.0.0/16 via {gateway} is left out on eth0: {why}"
+    assert ((text,), (text,)) == (plan.notes, plan.left_out)
 
 
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))

@@ -55,6 +55,12 @@ class Reports:
         """Tell that a pod does not get all that it asks for, and runs without it."""
         self.recorder.warning(pod, "RouteLeftOut", message)
 
+    def policy_left_out(self, call: PodCall, message: str) -> None:
+        """Tell the same of a route that the administrator asks for."""
+        pod = self.find_pod(call)
+        if pod is not None:
+            self.left_out(pod, message)
+
     def address_lost(self, pod: Pod, message: str) -> None:
         """Tell that somebody else has an address that a living pod uses."""
         self.recorder.warning(pod, "IPAddressLost", message)
