@@ -1,9 +1,10 @@
 """
 When things come back: a living pod whose record is missing is given its record again.
 
-Looked at when the agent starts, and whenever a record vanishes that this agent did not delete: a
-restored backup of etcd, a record deleted by hand. If somebody else has the address by now, that is
-told, and nothing is changed.
+Looked at when the agent starts, every ten minutes, when a pool appears (a reinstallation: pods run,
+records and pools are made anew), and whenever a record vanishes that this agent did not delete: a
+restored backup of etcd, a record deleted by hand. What cannot be made now is tried again for as
+long as the pod lives. If somebody else has the address by now, that is told, and nothing is changed.
 
 Source: docs/reference/release-and-reclaim.md#restoring-lost-records.
 """
@@ -11,40 +12,36 @@ Source: docs/reference/release-and-reclaim.md#restoring-lost-records.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from functools import partial
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import structlog
 
-from spiderpool.addressing.ranges import parse_address
-from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.reconcile.leak_checks import Look
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.informers import BY_UID, Informers
-from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
+from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
+from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.errors import (
-    AlreadyExists,
-    InvalidRequest,
-    NotFound,
-    SpiderpoolError,
-    TryAgain,
-    UnknownOutcome,
-)
+from spiderpool.errors import AlreadyExists, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.top_owners import TopOwners
-from spiderpool.model.claim import slot_of
+from spiderpool.model.claim import ClaimKey, slot_of
 from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
-from spiderpool.model.pod import full_name, is_alive, is_static
+from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
-from spiderpool.records.build import nic_record, pod_holder, pool_record, put_in_place, record_of
+from spiderpool.records.build import pod_holder, put_in_place, record_of
+from spiderpool.records.lost import Worn, lost_records, lost_text, unrecorded
+
+ROUND_S: Final = 600.0  # the interval of the controller's scan, by default
+POOLS_S: Final = 5.0  # pools come in numbers, and one look serves all
 
 log = structlog.get_logger(__name__)
 
@@ -69,11 +66,11 @@ class Restore:
         on_lost: Lost,
     ) -> None:
         """
-        Follow the records from now on.
+        Follow records and pools from now on.
 
         Args:
             cluster: the store.
-            informers: this node's pods and records.
+            informers: this node's pods and records, and all pools.
             owners: top owners of pods.
             deletions: what this agent deleted itself.
             node: name of this agent's node.
@@ -89,26 +86,52 @@ class Restore:
         self._deletions = deletions
         self._node = node
         self._features = features
-        self._endpoints: dict[tuple[str, str], SpiderEndpoint] = {}
         self._pools = pools
         self._pod_locks = pod_locks
         self._look = look
         self._on_lost = on_lost
-        self._vanished: asyncio.Queue[SpiderIP] = asyncio.Queue()
+        self._vanished: dict[str, SpiderIP] = {}  # by name, until its pod has it again or is gone
+        self._endpoints: dict[tuple[str, str], SpiderEndpoint] = {}
+        self._worn: dict[str, tuple[Worn, ...]] = {}
+        self._due: dict[str, float] = {}  # pods by UID
+        self._backoffs: dict[str, Backoff] = {}
+        self._round_s = 0.0
+        self._in_round = False
+        self._pools_s = math.inf
+        self._news = asyncio.Event()
         self.looked = asyncio.Event()  # set once every pod was looked at
         informers.records.subscribe(self._follow)
+        informers.pools.subscribe(self._follow_pools)
 
     async def run(self) -> None:
-        """Look at all pods once, then at each record that vanishes; ends by being cancelled."""
-        await self._persist(self._list_endpoints)
-        for pod in tuple(self._informers.pods):
-            await self._persist(partial(self._look_at, pod))
-        # of no use any more: what vanishes from now on is known by its own record
-        self._endpoints.clear()
-        self.looked.set()
+        """Look at all pods now and from time to time, and at each whose record vanishes; ends by being cancelled."""
+        self._round_s = time.monotonic()
         while True:
-            record = await self._vanished.get()
-            await self._persist(partial(self._look_for, record))
+            now_s = time.monotonic()
+            if now_s >= self._pools_s:
+                await self._see_pools()
+            if now_s >= self._round_s:
+                await self._begin_round()
+            for uid in [uid for uid, due_s in self._due.items() if due_s <= now_s]:
+                await asyncio.sleep(0)
+                await self._try(uid)
+            if self._in_round and not self._due:
+                # of no use any more: what vanishes from now on is known by its own record
+                self._in_round, self._endpoints, self._worn = False, {}, {}
+                self.looked.set()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait until something is due, or may be."""
+        next_s = min(self._round_s, self._pools_s, *self._due.values())
+        try:
+            async with asyncio.timeout(max(0.0, next_s - time.monotonic())):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        self._news.clear()
+
+    # --- what makes us look
 
     def _follow(self, change: Change, old: SpiderIP | None, _new: SpiderIP | None) -> None:
         if (
@@ -117,89 +140,138 @@ class Restore:
             and old.held
             and old.metadata.uid not in self._deletions
         ):
-            self._vanished.put_nowait(old)
+            self._vanished[old.metadata.name] = old
+            self._due[old.spec.holder.uid] = time.monotonic()
+            self._news.set()
 
-    async def _persist(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """
-        Do one piece of work, later again while the API server cannot.
+    def _follow_pools(self, _: Change, old: SpiderIPPool | None, new: SpiderIPPool | None) -> None:
+        if new is not None and (old is None or old.spec.ips != new.spec.ips):
+            self._pools_s = min(self._pools_s, time.monotonic() + POOLS_S)
+            self._news.set()
 
-        What is refused is told and left.
+    async def _see_pools(self) -> None:
+        """Look at all pods if one has an address of a pool and no record for it."""
+        self._pools_s = math.inf
+        worn = await self._look_at_interfaces()
+        pools = tuple(self._pools().values())
+        for pod in tuple(self._informers.pods):
+            await asyncio.sleep(0)  # many pods, many pools: calls have their turns in between
+            mine = worn.get(pod.metadata.uid, ())
+            if needs_records(pod) and unrecorded(mine, self._held_by(pod), pools):
+                self._round_s = 0.0
+                return
+
+    async def _begin_round(self) -> None:
+        """Read what is needed for a look at all pods, in one call: most pods have lost nothing."""
+        try:
+            listing = await self._cluster.list_objects(
+                SpiderEndpoint, labels=f"{LABEL_NODE}={label_value(self._node)}"
+            )
+        except SpiderpoolError as error:
+            log.warning("the endpoints of this node cannot be read now", reason=error.message)
+            backoff = self._backoffs.setdefault("", Backoff())
+            self._round_s = time.monotonic() + backoff.next_s(error)
+            return
+        self._endpoints = {endpoint.key: endpoint for endpoint in listing.items}
+        self._worn = await self._look_at_interfaces()
+        self._backoffs.pop("", None)
+        self._in_round = True
+        # not all nodes at the same time
+        self._round_s = time.monotonic() + Backoff(ROUND_S, ROUND_S).next_s()
+        for pod in self._informers.pods:
+            self._due.setdefault(pod.metadata.uid, time.monotonic())
+
+    # --- what we do
+
+    async def _try(self, uid: str) -> None:
         """
-        backoff = Backoff()
-        while True:
-            try:
-                await work()
-            except TryAgain as error:
-                await asyncio.sleep(backoff.next_s(error))
-            except SpiderpoolError as error:
-                log.warning("a pod's record cannot be made again", reason=error.message)
-                return
-            except Exception:  # one bad object must not end the restore of others
-                log.exception("a pod's record cannot be made again")
-                return
-            else:
-                return
+        Look at one pod; later again while the API server cannot.
+
+        What is refused is told, and looked at in the next round.
+        """
+        pod = next((pod for pod in self._informers.pods if pod.metadata.uid == uid), None)
+        if pod is None or not needs_records(pod):
+            self._forget(uid)
+            return
+        try:
+            await self._look_at(pod)
+        except TryAgain as error:
+            backoff = self._backoffs.setdefault(uid, Backoff())
+            self._due[uid] = time.monotonic() + backoff.next_s(error)
+            return
+        except SpiderpoolError as error:
+            log.warning(
+                "a pod's record cannot be made again", pod=full_name(pod), reason=error.message
+            )
+        except Exception:  # one bad object must not end the restore of others
+            log.exception("a pod's record cannot be made again", pod=full_name(pod))
+        self._due.pop(uid, None)
+        self._backoffs.pop(uid, None)
+
+    def _forget(self, uid: str) -> None:
+        """Forget a pod that is gone, or has ended."""
+        self._due.pop(uid, None)
+        self._backoffs.pop(uid, None)
+        for name in [n for n, r in self._vanished.items() if r.spec.holder.uid == uid]:
+            del self._vanished[name]
 
     async def _look_at(self, pod: Pod) -> None:
-        """Claim again what a pod was given according to its endpoint, or if it has no record at all, to its status."""
-        if not needs_records(pod):
-            return
-        records = await self._remembered(pod)
-        if not records:
+        """Claim again what a pod has and no record says."""
+        vanished = [
+            record
+            for record in self._vanished.values()
+            if record.spec.holder.uid == pod.metadata.uid
+        ]
+        lost = await self._lost(pod)
+        if not vanished and not lost:
             return  # without a turn: whoever waits for a first address may do that for long
+        failure: SpiderpoolError | None = None
         async with self._pod_locks.of(pod.key):
             live = await self._live(pod)
-            if live is not None:
-                for record in records:
-                    await self._claim(record, live)
+            if live is None:
+                return
+            for record in (*vanished, *lost):
+                try:
+                    await self._settle(record, live)
+                except SpiderpoolError as error:
+                    failure = failure if isinstance(failure, TryAgain) else error
+        if failure is not None:
+            raise failure
 
-    async def _list_endpoints(self) -> None:
-        """Read the endpoints of this node's pods in one call: most pods have lost nothing."""
-        listing = await self._cluster.list_objects(
-            SpiderEndpoint, labels=f"{LABEL_NODE}={label_value(self._node)}"
-        )
-        self._endpoints = {endpoint.key: endpoint for endpoint in listing.items}
-
-    async def _remembered(self, pod: Pod) -> tuple[SpiderIP, ...]:
-        """Make the records that a pod should have, as far as something tells of them."""
-        held = self._held_by(pod)
-        # without an endpoint it is about to be written from them; the pod's status tells less than
-        # they do
-        if held:
-            holder = held[0].spec.holder
-            known = self._endpoints.get((holder.namespace, holder.name))
-            if known is None or not _is_of(known, pod):
-                return ()
-            told = records_of_endpoint(
-                known, pod, holder.owner or await self._owners.of(pod), self._features
-            )
-            lost = tuple(record for record in told if not self._has_slot(pod, record))
-            in_use = await self._in_use_by(pod) if lost else frozenset()
-            # a hand may have edited the endpoint
-            return tuple(record for record in lost if record.spec.address in in_use)
-        owner = await self._owners.of(pod)
-        endpoint = await self._endpoint_of(pod, owner)
-        if endpoint is not None:
-            return records_of_endpoint(endpoint, pod, owner, self._features)
-        return records_of_status(pod, owner, self._features, self._pools().values())
-
-    async def _look_for(self, record: SpiderIP) -> None:
-        """
-        Claim a vanished record again if its pod lives.
-
-        One that went to another node still exists.
-        """
-        holder = record.spec.holder
-        pod = next((pod for pod in self._informers.pods if pod.metadata.uid == holder.uid), None)
-        if pod is None or not needs_records(pod):
+    async def _settle(self, record: SpiderIP, pod: Pod) -> None:
+        """Claim one record again; one that vanished from this node's informer may be elsewhere."""
+        name = record.metadata.name
+        if self._vanished.get(name) is not record:
+            await self._claim(record, pod)
             return
-        async with self._pod_locks.of(pod.key):
-            try:
-                await self._cluster.get(SpiderIP, record.metadata.name)
-            except NotFound:
-                live = await self._live(pod)
-                if live is not None:
-                    await self._claim(record_of(record.spec), live)
+        if await if_exists(self._cluster.get(SpiderIP, name)) is None:
+            await self._claim(record_of(record.spec), pod)
+        if self._vanished.get(name) is record:
+            del self._vanished[name]
+
+    async def _lost(self, pod: Pod) -> tuple[SpiderIP, ...]:
+        """Make the records that a pod should have beside its own, as far as something tells of them."""
+        held = self._held_by(pod)
+        worn = self._worn.get(pod.metadata.uid, ())
+        pools = tuple(self._pools().values())
+        missing = unrecorded(worn, held, pools)
+        name = held[0].spec.holder.name if held else ""
+        endpoint = self._endpoints.get((pod.metadata.namespace, name or pod.metadata.name))
+        if held and endpoint is None and not missing:
+            return ()  # its endpoint is about to be written from its records
+        owner = (held[0].spec.holder.owner if held else None) or await self._owners.of(pod)
+        if endpoint is None and (missing or not self.looked.is_set()):
+            # of a former version, without the label; a virtual machine's has another name
+            endpoint = await self._endpoint_of(pod, owner)
+        return lost_records(
+            pod,
+            owner,
+            self._features,
+            held=held,
+            endpoint=endpoint if endpoint is not None and _is_of(endpoint, pod) else None,
+            worn=worn,
+            pools=pools,
+        )
 
     def _held_by(self, pod: Pod) -> list[SpiderIP]:
         return [
@@ -212,9 +284,9 @@ class Restore:
         """Return whether a pod has a record for the NIC and family of another one."""
         return slot_of(record) in map(slot_of, self._held_by(pod))
 
-    async def _in_use_by(self, pod: Pod) -> frozenset[IPAddress]:
+    async def _look_at_interfaces(self) -> dict[str, tuple[Worn, ...]]:
         """
-        Look what a pod's interfaces wear.
+        Look what the interfaces of pods have, by UID.
 
         Nothing that can be made use of when that cannot be seen.
         """
@@ -222,10 +294,12 @@ class Restore:
             in_use = await self._look()
         except (SpiderpoolError, OSError) as error:
             log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
-            return frozenset()
-        return frozenset(
-            ip for each in in_use if each.pod_uid == pod.metadata.uid for _, ip in each.pairs
-        )
+            return {}
+        worn: dict[str, tuple[Worn, ...]] = {}
+        for each in in_use:
+            found = (*worn.get(each.pod_uid, ()), *each.pairs)
+            worn[each.pod_uid] = tuple(sorted(found, key=lambda pair: (pair[0], str(pair[1]))))
+        return worn
 
     async def _live(self, pod: Pod) -> Pod | None:
         """
@@ -255,16 +329,25 @@ class Restore:
             return
         try:
             made = await self._cluster.create(record)
-        except (AlreadyExists, UnknownOutcome):
-            made = await self._cluster.get(SpiderIP, record.metadata.name)
+        except (AlreadyExists, UnknownOutcome) as error:
+            found = await if_exists(self._cluster.get(SpiderIP, record.metadata.name))
+            if found is None:
+                raise TryAgain(f"record {record.metadata.name} was not made: {error}") from error
+            made = found
             if made.spec.state is IPState.COOLING:
                 # Whoever had it last has let it go; this pod wears it.
                 made = await self._cluster.replace(put_in_place(made, record))
             if made.spec.holder.uid != pod.metadata.uid:
-                self._on_lost(pod, lost_text(record, made, pod))
+                if not _is_handed_over(record, made):
+                    self._on_lost(pod, lost_text(record, made, pod))
                 return
         self._informers.records.remember(made)
         log.info("record made again", ip=made.spec.ip, pod=full_name(pod))
+
+
+def _is_handed_over(record: SpiderIP, found: SpiderIP) -> bool:
+    """Return whether a fixed address is with its holder's next pod, as while a machine migrates."""
+    return record.spec.static and ClaimKey.of_record(record) == ClaimKey.of_record(found)
 
 
 def _is_of(endpoint: SpiderEndpoint, pod: Pod) -> bool:
@@ -275,70 +358,3 @@ def _is_of(endpoint: SpiderEndpoint, pod: Pod) -> bool:
 def needs_records(pod: Pod) -> bool:
     """Return whether a pod can have addresses of its own."""
     return is_alive(pod) and not pod.spec.host_network and bool(pod.spec.node_name)
-
-
-def records_of_endpoint(
-    endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features
-) -> tuple[SpiderIP, ...]:
-    """
-    Make the records that an endpoint tells of.
-
-    Raises `InvalidRequest` for one that somebody edited into nonsense.
-    """
-    nics = endpoint.status.current.ips if endpoint.status else ()
-    try:
-        return tuple(
-            _record_of_nic(nic, ip_interface(address), pool, pod, owner, features)
-            for nic in nics
-            for address, pool in ((nic.ipv4, nic.ipv4_pool), (nic.ipv6, nic.ipv6_pool))
-            if address and pool
-        )
-    except ValueError as error:
-        raise InvalidRequest(
-            f"SpiderEndpoint {'/'.join(endpoint.key)} cannot be read: {error}"
-        ) from error
-
-
-def records_of_status(
-    pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]
-) -> tuple[SpiderIP, ...]:
-    """
-    Make records for the addresses in a pod's status that lie in a pool.
-
-    The status tells of the first interface only; which pool gave the address is known when just one
-    has it.
-    """
-    found = []
-    candidates = tuple(pools)
-    for text in (ip.ip for ip in pod.status.pod_ips if ip.ip):
-        ip = parse_address(text)
-        homes = [pool for pool in candidates if ip in pool.total]
-        if len(homes) == 1:
-            holder = pod_holder(pod, owner, features, "eth0")
-            found.append(pool_record(homes[0], ip, holder, static=is_static(owner, features)))
-    return tuple(found)
-
-
-def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
-    """Say who has the address that a living pod uses."""
-    theirs = found.spec.holder
-    return (
-        f"{record.spec.ip} on {record.spec.holder.nic} of pod {full_name(pod)} is held by {theirs.namespace}/{theirs.name} "
-        f"on node {theirs.node or '(none)'}; two pods may use it: delete one of them"
-    )
-
-
-def _record_of_nic(
-    nic: EndpointIP,
-    interface: IPv4Interface | IPv6Interface,
-    pool: str,
-    pod: Pod,
-    owner: Application,
-    features: Features,
-) -> SpiderIP:
-    """Return the record of one address of a NIC; raises `ValueError` for routes that are none."""
-    for route in nic.routes:
-        ip_network(route.dst, strict=False)
-    holder = pod_holder(pod, owner, features, nic.interface)
-    static = is_static(owner, features)
-    return nic_record(nic, interface.ip, interface.network.prefixlen, pool, holder, static=static)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.reconcile import restore as restore_module
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Event, Pod, PodIP
-from spiderpool.errors import Unreachable
+from spiderpool.errors import Rejected, UnknownOutcome, Unreachable
+from spiderpool.records import lost as lost_module
 from tests.fakes.objects import make_facts, make_pod, make_pool, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import Simulation, ips
@@ -358,16 +358,144 @@ async def test_one_bad_pod_does_not_end_the_restore(
             await agent.add(pod)
         await until(lambda: len(simulation.cluster.all(SpiderEndpoint)) == 2)
     restore(simulation)
-    read = restore_module.records_of_endpoint
+    read = lost_module.records_of_endpoint
 
     def fail_for_one(endpoint: SpiderEndpoint, pod: Pod, *more: Any) -> tuple[SpiderIP, ...]:
         if pod.metadata.name == "web-1":
             raise ValueError("a text that is no address")
         return read(endpoint, pod, *more)
 
-    monkeypatch.setattr(restore_module, "records_of_endpoint", fail_for_one)
+    monkeypatch.setattr(lost_module, "records_of_endpoint", fail_for_one)
     async with simulation.agent() as agent:
         await until(lambda: bool(simulation.held()))
         await agent.app.restore.looked.wait()
 
         assert ["web-2"] == list(simulation.held().values())
+
+
+def worn(uid: str, **addresses: str) -> InUseNamespace:
+    """Make the namespace of a pod: NIC → address."""
+    links = tuple(InUseInterface(nic=nic, addresses=(ip,)) for nic, ip in addresses.items())
+    return InUseNamespace(path="/var/run/netns/x", pod_uid=uid, interfaces=links)
+
+
+def slots(simulation: Simulation) -> set[tuple[str, str, str]]:
+    """Return what is held: address, pool, NIC."""
+    return {
+        (record.spec.ip, record.spec.pool, record.spec.holder.nic)
+        for record in simulation.cluster.all(SpiderIP)
+        if record.held
+    }
+
+
+async def test_a_write_that_was_not_committed_is_tried_again(simulation: Simulation) -> None:
+    """The API server answers 504 and has not written: the record is made all the same."""
+    simulation.pool()
+    pod = simulation.pod()
+
+    async with simulation.agent() as agent:
+        await agent.add(pod)
+        held = simulation.held()
+        lost = UnknownOutcome("the API server answered 504")
+        simulation.cluster.faults.fail_next("create", SpiderIP, lost, times=3)
+        restore(simulation)
+        await until(lambda: simulation.held() == held, timeout_s=10)
+
+
+async def test_a_pod_that_cannot_have_its_record_holds_up_no_other(simulation: Simulation) -> None:
+    """While one record cannot be written, those of other pods are made; it is tried as long as its pod lives."""
+    simulation.pool()
+    first, second = simulation.pod("first"), simulation.pod("second")
+
+    async with simulation.agent() as agent:
+        await agent.add(first)
+        await agent.add(second)
+        held = {name: ip for ip, name in simulation.held().items()}
+        await agent.app.restore.looked.wait()
+        lost = UnknownOutcome("the API server answered 504")
+        simulation.cluster.faults.fail_next("create", SpiderIP, lost, times=2)
+        simulation.cluster.drop(SpiderIP, held["first"])
+        simulation.cluster.drop(SpiderIP, held["second"])
+        simulation.cluster.drop(Pod, "first", "ns")
+        await until(lambda: ["second"] == list(simulation.held().values()), timeout_s=10)
+        await asyncio.sleep(60)
+
+    assert ["second"] == list(simulation.held().values())
+
+
+async def test_what_was_refused_is_looked_at_again(simulation: Simulation) -> None:
+    """A write that the API server refused now may be welcome ten minutes later."""
+    simulation.pool()
+    pod = simulation.pod()
+
+    async with simulation.agent() as agent:
+        await agent.add(pod)
+        await agent.app.restore.looked.wait()
+        held = simulation.held()
+        simulation.cluster.faults.fail_next("create", SpiderIP, Rejected("a webhook says no"))
+        restore(simulation)
+        await asyncio.sleep(60)
+        assert {} == simulation.held()
+        await asyncio.sleep(600)
+
+    assert held == simulation.held()
+
+
+async def test_everything_is_compared_again(simulation: Simulation) -> None:
+    """Ten minutes after the start at the latest an agent sees what nobody told it: all NICs, both families."""
+    uses: list[InUseNamespace] = []
+
+    async def look() -> tuple[InUseNamespace, ...]:
+        return tuple(uses)
+
+    simulation.pool("blue", "10.6.0.0/16")
+    simulation.pool("green", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"])
+    simulation.pool("six", "fd00::/64")
+    pod = simulation.pod()
+    async with simulation.agent(look=look) as agent:
+        await agent.app.restore.looked.wait()
+        uses.append(worn(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16"))
+        uses.append(worn(pod.metadata.uid, net1="fd00::15/64", tun0="192.0.2.1/24"))
+        await asyncio.sleep(600)
+
+    assert {
+        ("10.6.0.12", "blue", "eth0"),
+        ("10.7.0.13", "green", "net1"),
+        ("fd00::15", "six", "net1"),
+    } == slots(simulation)
+
+
+async def test_pools_that_appear_give_running_pods_their_records(simulation: Simulation) -> None:
+    """A reinstallation: pods run, records, endpoints and pools are gone, pools are applied later."""
+    pod = simulation.pod()
+    uses = worn(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16")
+
+    async def look() -> tuple[InUseNamespace, ...]:
+        return (uses,)
+
+    async with simulation.agent(look=look) as agent:
+        await agent.app.restore.looked.wait()
+        simulation.pool("blue", "10.6.0.0/16")
+        simulation.pool("green", "10.7.0.0/16", ips=["10.7.0.10-10.7.0.19"])
+        await asyncio.sleep(10)
+
+    assert {("10.6.0.12", "blue", "eth0"), ("10.7.0.13", "green", "net1")} == slots(simulation)
+
+
+async def test_a_former_sandbox_takes_no_second_record(simulation: Simulation) -> None:
+    """A pod whose NIC has a record gets none for what its former sandbox still has."""
+    simulation.pool()
+    pod = simulation.pod()
+    uses: list[InUseNamespace] = []
+
+    async def look() -> tuple[InUseNamespace, ...]:
+        return tuple(uses)
+
+    async with simulation.agent(look=look) as agent:
+        await agent.add(pod)
+        (ip,) = simulation.held()
+        other = "10.6.0.11" if ip == "10.6.0.10" else "10.6.0.10"
+        uses += [worn(pod.metadata.uid, eth0=f"{other}/16"), worn("", eth0="10.6.0.12/16")]
+        await asyncio.sleep(700)
+
+    assert [ip] == list(simulation.held())

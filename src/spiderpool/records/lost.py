@@ -1,0 +1,167 @@
+"""
+What a living pod has that no record says: told by its endpoint, its interfaces, or its status.
+
+The endpoint knows most (pools, routes), interfaces know all NICs, the status the first one only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+
+from spiderpool.addressing.ranges import parse_address
+from spiderpool.addressing.sets import IPAddress
+from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
+from spiderpool.api.crd.spiderip import Application, SpiderIP
+from spiderpool.api.kubernetes.core import Pod
+from spiderpool.errors import InvalidRequest
+from spiderpool.model.claim import Slot, slot_of
+from spiderpool.model.config import Features
+from spiderpool.model.pod import full_name, is_static
+from spiderpool.model.pool import Pool
+from spiderpool.records.build import nic_record, pod_holder, pool_record
+
+Worn = tuple[str, IPAddress]
+"""A NIC, and an address that it has."""
+
+
+def only_home(ip: IPAddress, pools: Iterable[Pool]) -> Pool | None:
+    """Return the pool that has an address; None where no pool has it, or several have."""
+    homes = [pool for pool in pools if ip in pool.total]
+    return homes[0] if len(homes) == 1 else None
+
+
+def unrecorded(
+    worn: Iterable[Worn], held: Iterable[SpiderIP], pools: Iterable[Pool]
+) -> tuple[Worn, ...]:
+    """
+    Return what a pod's interfaces have of pools though no record is for that NIC and family.
+
+    A NIC that has a record may have more addresses for a moment: a former sandbox's.
+    """
+    slots, candidates = set(map(slot_of, held)), tuple(pools)
+    return tuple(
+        (nic, ip)
+        for nic, ip in worn
+        if (nic, ip.version) not in slots and only_home(ip, candidates) is not None
+    )
+
+
+def lost_records(
+    pod: Pod,
+    owner: Application,
+    features: Features,
+    *,
+    held: Sequence[SpiderIP],
+    endpoint: SpiderEndpoint | None,
+    worn: Sequence[Worn],
+    pools: Iterable[Pool],
+) -> tuple[SpiderIP, ...]:
+    """
+    Make the records that a living pod should have beside those that it has.
+
+    Args:
+        pod: the pod.
+        owner: its top owner.
+        features: the switches of the configuration.
+        held: its records.
+        endpoint: what was written of this very pod; None = nothing.
+        worn: what its interfaces have.
+        pools: all pools.
+    Returns:
+        At most one for each NIC and family. A pod that still has records gets back only what an
+        interface has: a hand may have edited the endpoint.
+
+    Raises:
+        InvalidRequest: the endpoint cannot be read.
+    """
+    pools = tuple(pools)
+    told = () if endpoint is None else records_of_endpoint(endpoint, pod, owner, features)
+    if held:
+        ips = {ip for _, ip in worn}
+        told = tuple(record for record in told if record.spec.address in ips)
+    seen = records_of_interfaces(worn, pod, owner, features, pools)
+    shown = () if held or told or seen else records_of_status(pod, owner, features, pools)
+    found: dict[Slot, SpiderIP] = {}
+    for record in (*told, *seen, *shown):
+        found.setdefault(slot_of(record), record)
+    taken = set(map(slot_of, held))
+    return tuple(record for slot, record in found.items() if slot not in taken)
+
+
+def records_of_interfaces(
+    worn: Iterable[Worn], pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]
+) -> tuple[SpiderIP, ...]:
+    """
+    Make records for what a pod's interfaces have of pools.
+
+    Addresses in the pod's status come first: a former sandbox may still have another one.
+    """
+    pools, static = tuple(pools), is_static(owner, features)
+    shown = {ip.ip for ip in pod.status.pod_ips}
+    ordered = sorted(worn, key=lambda pair: str(pair[1]) not in shown)
+    return tuple(
+        pool_record(home, ip, pod_holder(pod, owner, features, nic), static=static)
+        for nic, ip in ordered
+        if (home := only_home(ip, pools)) is not None
+    )
+
+
+def records_of_endpoint(
+    endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features
+) -> tuple[SpiderIP, ...]:
+    """
+    Make the records that an endpoint tells of.
+
+    Raises `InvalidRequest` for one that somebody edited into nonsense.
+    """
+    nics = endpoint.status.current.ips if endpoint.status else ()
+    try:
+        return tuple(
+            _record_of_nic(nic, ip_interface(address), pool, pod, owner, features)
+            for nic in nics
+            for address, pool in ((nic.ipv4, nic.ipv4_pool), (nic.ipv6, nic.ipv6_pool))
+            if address and pool
+        )
+    except ValueError as error:
+        raise InvalidRequest(
+            f"SpiderEndpoint {'/'.join(endpoint.key)} cannot be read: {error}"
+        ) from error
+
+
+def records_of_status(
+    pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]
+) -> tuple[SpiderIP, ...]:
+    """
+    Make records for the addresses in a pod's status that lie in a pool.
+
+    The status tells of the first interface only; which pool gave the address is known when just one
+    has it.
+    """
+    shown = tuple(("eth0", parse_address(ip.ip)) for ip in pod.status.pod_ips if ip.ip)
+    return records_of_interfaces(shown, pod, owner, features, pools)
+
+
+def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
+    """Say who has the address that a living pod uses."""
+    theirs = found.spec.holder
+    return (
+        f"{record.spec.ip} on {record.spec.holder.nic} of pod {full_name(pod)} is held by {theirs.namespace}/{theirs.name} "
+        f"on node {theirs.node or '(none)'}; two pods may use it: delete one of them"
+    )
+
+
+def _record_of_nic(
+    nic: EndpointIP,
+    interface: IPv4Interface | IPv6Interface,
+    pool: str,
+    pod: Pod,
+    owner: Application,
+    features: Features,
+) -> SpiderIP:
+    """Return the record of one address of a NIC; raises `ValueError` for routes that are none."""
+    for route in nic.routes:
+        ip_network(route.dst, strict=False)
+    holder = pod_holder(pod, owner, features, nic.interface)
+    static = is_static(owner, features)
+    return nic_record(nic, interface.ip, interface.network.prefixlen, pool, holder, static=static)
