@@ -107,6 +107,7 @@ def test_configuration_defaults() -> None:
             "namespacesExclude": ["kube-system", "spiderpool", "metallb-system", "istio-system"],
             "namespacesInclude": [],
         },
+        "autoPoolLimits": {"ipNumber": 1024, "perReplica": 3, "extra": 64},
         "multus": {"allowedPlugins": [], "namespaceIsolation": False, "globalNamespaces": []},
         "iaasNetworkProvider": {"serverUrl": "", "httpRequestTimeout": "50s"},
     } == conf

@@ -30,6 +30,7 @@ from spiderpool.controller.subnets.applications import ForeignApplications, Nati
 from spiderpool.controller.subnets.automatic_pools import AutoPools
 from spiderpool.controller.subnets.keeper import SubnetKeeper
 from spiderpool.controller.subnets.ledger import SubnetLedger
+from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.kube.informer import Informer
@@ -178,7 +179,15 @@ class Leader:
         """Start what keeps automatic pools."""
         redundancy = self.config.cluster_subnet_auto_pool_default_redundant_ip_number
         workers = self.settings.application_workers
-        pools = AutoPools(context, ledger, record_event, redundancy=redundancy, workers=workers)
+        most = self.config.auto_pool_limits
+        pools = AutoPools(
+            context,
+            ledger,
+            record_event,
+            redundancy=redundancy,
+            limits=SizeLimits(most.ip_number, most.per_replica, most.extra),
+            workers=workers,
+        )
         natives = await stack.enter_async_context(NativeApplications(context.cluster, pools.notify))
         kinds = self.config.auto_pool_third_party_controllers
         foreigns = await stack.enter_async_context(

@@ -19,6 +19,29 @@ from spiderpool.api.kubernetes.workloads import CronJob, DaemonSet, Job, JobSpec
 from spiderpool.errors import Exhausted, InvalidRequest, TryAgain
 
 COUNT: Final = re.compile(r"[0-9]{1,18}")
+# Addresses that may be on their way out of one pool: each is a claim, which every agent is told of.
+LEAVE_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """
+    How large an automatic pool may become: whoever writes an application's annotations asks for it.
+
+    `ip_number` in any case, and `per_replica` times the replicas plus `extra`.
+
+    Source: docs/reference/automatic-pools.md#limits.
+    """
+
+    ip_number: int = 1024
+    per_replica: int = 3
+    extra: int = 64
+
+    def largest(self, replicas: int | None) -> int:
+        """Return the largest size for an application; None = its replicas are not known."""
+        if replicas is None:
+            return self.ip_number
+        return min(self.ip_number, self.per_replica * replicas + self.extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +131,15 @@ class Holding:
         return (base - self.blocked) | (self.held & self.listed)
 
 
-def resize(holding: Holding, size: int, free: AddressSet) -> AddressSet:
+def resize(
+    holding: Holding, size: int, free: AddressSet, leave_at_most: int = LEAVE_AT_ONCE
+) -> AddressSet:
     """
     Return the addresses that a pool of this size has, beginning with those that it has or is about to have.
 
     Args:
         free: addresses of the subnet that no pool has and that are not reserved.
+        leave_at_most: how many may leave now; the others leave later.
     Raises:
         Exhausted: the subnet has too few free addresses.
         TryAgain: pods hold more addresses than the pool may have.
@@ -130,7 +156,7 @@ def resize(holding: Holding, size: int, free: AddressSet) -> AddressSet:
             f"IPPool available free IPs are not enough: {excess} of {base.size} addresses have to leave the pool, "
             f"and pods hold all but {idle.size}; the pool shrinks when they have ended"
         )
-    return base - lowest(idle, excess)
+    return base - lowest(idle, min(excess, leave_at_most))
 
 
 def lowest(addresses: AddressSet, count: int) -> AddressSet:

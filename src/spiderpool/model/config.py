@@ -57,6 +57,14 @@ class PodResourceInject(Section, frozen=True, kw_only=True):
     namespaces_include: tuple[str, ...] = ()
 
 
+class AutoPoolLimits(Section, frozen=True, kw_only=True):
+    """How large an automatic pool may become: see `spiderpool.ipam.pool_size.SizeLimits`."""
+
+    ip_number: int = 1024
+    per_replica: int = 3
+    extra: int = 64
+
+
 class MultusSettings(Section, frozen=True, kw_only=True):
     """
     What pods may choose as networks.
@@ -90,6 +98,7 @@ class Config(Features, frozen=True, kw_only=True):
     cluster_subnet_auto_pool_default_redundant_ip_number: int = msgspec.field(
         default=0, name="clusterSubnetAutoPoolDefaultRedundantIPNumber"
     )
+    auto_pool_limits: AutoPoolLimits = AutoPoolLimits()
     auto_pool_third_party_controllers: tuple[ThirdPartyKind, ...] = ()
     tune_sysctl_config: bool = False
     tcp_be_liberal: bool = False

@@ -53,7 +53,7 @@ async def test_folders_of_a_call(host: Node, netns: PodNetns, command: str) -> N
     folder, mark = evil(host, "recorder")
     host.pod("")
     other = {"binDir": str(folder), "cniDir": str(host.home / "else"), "confDir": str(folder)}
-    versions = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+    versions: Any = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
 
     await host.run("ADD", netns=netns.path)
     if command == "ADD":
@@ -196,7 +196,7 @@ async def test_default_network_of_another_namespace(host: Node, netns: PodNetns)
     for namespace, name in (("other", "p1"), ("spiderpool", "p2"), ("default", "p3")):
         host.pod("", name, **{key: f"{namespace}/a"})
 
-    isolated = {"namespaceIsolation": True}
+    isolated: Any = {"namespaceIsolation": True}
     with pytest.raises(InvalidRequest, match="network other/a is in another namespace"):
         await host.run("ADD", netns=netns.path, **isolated)
     for name in ("p2", "p3"):

@@ -26,6 +26,7 @@ from spiderpool.controller.subnets.applications import ForeignApplications, Nati
 from spiderpool.controller.subnets.automatic_pools import AutoPools
 from spiderpool.controller.subnets.keeper import SubnetKeeper
 from spiderpool.controller.subnets.ledger import SubnetLedger
+from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Informer
 from spiderpool.model.config import Features, ThirdPartyKind
@@ -56,6 +57,7 @@ class Desk:
     cluster: FakeCluster = field(default_factory=FakeCluster)
     clock: Clock = field(default_factory=Clock)
     told: Told = field(default_factory=Told)
+    limits: SizeLimits = field(default_factory=SizeLimits)
     writes: int | None = None  # how many writes the leader may still do; None = any number
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _loops: list[Any] = field(default_factory=list)
@@ -82,7 +84,9 @@ class Desk:
             context, subnets, ledger, self.told, automatic=True, clock=self.clock
         )
         keeper = PoolKeeper(context, self.told, clock=self.clock)
-        auto = AutoPools(context, ledger, self.told, redundancy=1, clock=self.clock)
+        auto = AutoPools(
+            context, ledger, self.told, redundancy=1, limits=self.limits, clock=self.clock
+        )
         natives = await stack.enter_async_context(NativeApplications(door, auto.notify))
         foreigns = ForeignApplications(context, [CLONE_SET], auto.notify, clock=self.clock)
         await stack.enter_async_context(foreigns)

@@ -23,7 +23,7 @@ from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.invalid_packets import Fate
 from spiderpool.installer.default_network import make_default_network, read_cni_dir
 from spiderpool.installer.defaults import read_defaults
-from spiderpool.model.config import Config
+from spiderpool.model.config import AutoPoolLimits, Config
 from spiderpool.records.lifecycle import Trigger
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import SETTINGS, overlay, underlay_one, underlay_two
@@ -170,6 +170,7 @@ def test_keys_of_the_configuration_file() -> None:
     absent = {
         (): "empty",
         fields["podResourceInject"]: "off",
+        fields["autoPoolLimits"]: f"`{msgspec.json.encode(AutoPoolLimits()).decode()}`",
         fields["multus"]: "nothing is restricted",
     }
     for key, default in fields.items():

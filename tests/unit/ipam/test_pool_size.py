@@ -27,7 +27,15 @@ from spiderpool.api.kubernetes.workloads import (
     Workload,
 )
 from spiderpool.errors import Exhausted, InvalidRequest, TryAgain
-from spiderpool.ipam.pool_size import Holding, IPNumber, lowest, parse_number, replicas_of, resize
+from spiderpool.ipam.pool_size import (
+    Holding,
+    IPNumber,
+    SizeLimits,
+    lowest,
+    parse_number,
+    replicas_of,
+    resize,
+)
 
 NONE = AddressSet.empty(4)
 SETS = st.frozensets(st.integers(0, 40), max_size=30).map(
@@ -183,6 +191,28 @@ def test_resize(
     assert not result.overlaps(holding.blocked)
     assert result.issubset(listed | (granted or listed) | free)
     assert result == resize(Holding(result, result, held, holding.blocked), size, free - result)
+
+
+def test_large_pool_leaves_step_by_step() -> None:
+    """What leaves at once is bounded, whatever the size of the pool: 2**64 addresses cost what 256 do."""
+    whole = AddressSet.from_spans(6, ((0, 2**64 - 1),))
+    holding = Holding(whole, None, AddressSet.empty(6), AddressSet.empty(6))
+
+    result = resize(holding, 1, AddressSet.empty(6))
+    assert ((256, 2**64 - 1),) == result.spans
+    assert whole == resize(holding, 1, AddressSet.empty(6), 0)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "largest"), [(0, 64), (1, 67), (320, 1024), (10**9, 1024), (None, 1024)]
+)
+def test_limits(replicas: int | None, largest: int) -> None:
+    """
+    A pool is as large as the replicas excuse, and never larger than the limit.
+
+    Source: docs/reference/automatic-pools.md#limits.
+    """
+    assert largest == SizeLimits().largest(replicas)
 
 
 @given(SETS, st.integers(0, 40))

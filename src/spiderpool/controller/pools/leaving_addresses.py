@@ -94,6 +94,10 @@ class PoolClaims:
                 await self._delete(record)
         return min(left, default=None)
 
+    def count(self, pool: SpiderIPPool) -> int:
+        """Return how many addresses of a pool are claimed."""
+        return sum(1 for _ in self._claims(pool))
+
     def _claims(self, pool: SpiderIPPool) -> Iterator[SpiderIP]:
         """Walk the claims of a pool."""
         return (

@@ -20,6 +20,7 @@ from typing import Final
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import (
+    ANNO_IPPOOL_IP_NUMBER,
     LABEL_OWNER_APP_GV,
     LABEL_OWNER_APP_KIND,
     LABEL_OWNER_APP_NAME,
@@ -31,7 +32,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.controller.pools.leaving_addresses import PoolClaims
+from spiderpool.controller.pools.leaving_addresses import STALE_S, PoolClaims
 from spiderpool.controller.runtime.context import BY_POOL, Context, RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.subnets.applications import (
@@ -52,7 +53,7 @@ from spiderpool.ipam.automatic_pool import (
     pool_changes,
     pool_names,
 )
-from spiderpool.ipam.pool_size import Holding, IPNumber, resize
+from spiderpool.ipam.pool_size import LEAVE_AT_ONCE, Holding, IPNumber, SizeLimits, resize
 from spiderpool.ipam.subnet_request import AutomaticRequest, read_automatic_request
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.informer import Informer
@@ -66,6 +67,7 @@ NAMES: Final = 16  # how many names are tried for one pool
 # a subnet without room is looked at again after this time, besides at its changes
 SHORT_S: Final = 30.0
 WRONG, MISSING, SHORT = "WrongInput", "SubnetUnusable", "SubnetExhausted"
+LIMITED = "PoolSizeLimited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class AutoPools:
         record_event: RecordEvent,
         *,
         redundancy: int,
+        limits: SizeLimits | None = None,
         workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,6 +103,7 @@ class AutoPools:
             ledger: what subnets have given away.
             record_event: writes an Event.
             redundancy: addresses on top of the replicas where an application does not say how many.
+            limits: of a pool's size; None = the usual ones.
             workers: applications looked at at the same time.
             clock: monotonic seconds.
         """
@@ -109,7 +113,9 @@ class AutoPools:
         self._natives: NativeApplications
         self._foreigns: ForeignApplications
         self._redundancy = redundancy
+        self._limits = limits or SizeLimits()
         self._claims = PoolClaims(context, clock)
+        self._shrinking: set[str] = set()  # pools of which more addresses are to leave
         # who waits for a change of a subnet, by its name
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._busy: dict[str, str] = {}  # who waits for pods to leave a pool, by its name
@@ -202,6 +208,8 @@ class AutoPools:
         ]
         if any(key in keys for keys in self._waiting.values()):
             rests.append(SHORT_S)
+        if kept & self._shrinking:
+            rests.append(STALE_S)
         return min(rests, default=None)
 
     async def _see(self, key: str) -> Sight:
@@ -260,10 +268,11 @@ class AutoPools:
             pool = self._choose(target, slot, entry)
             name = pool.metadata.name if pool is not None else self._free_name(target, slot, entry)
             holding = self._holding(pool, name, entry)
+            size = self._size(holding, target, slot)
+            leaving = 0 if pool is None else self._claims.count(pool)
             try:
-                ips = self._resize(name, holding, target, slot, entry)
+                ips = self._resize(name, holding, target, size, entry, leaving)
             except Exhausted as error:
-                size = slot.number.size(target.replicas or 0)
                 wanted = f"a pool of {size} for {slot.nic} IPv{slot.family}"
                 text = f"SpiderSubnet {slot.subnet} has no room for {wanted}: {error.message}"
                 self._wait_for(slot.subnet, target, SHORT, text)
@@ -278,14 +287,47 @@ class AutoPools:
         await self._build(pool, plan)
         return name
 
+    def _size(self, holding: Holding, target: Target, slot: Slot) -> int:
+        """
+        Return the size of a pool: what the application asks for, as far as it may grow.
+
+        The limit never shrinks a pool.
+        """
+        wanted = slot.number.size(target.replicas or 0)
+        largest = self._limits.largest(target.replicas)
+        size = min(wanted, max(largest, holding.begun.size))
+        if size < wanted:
+            text = (
+                f"a pool of {wanted} addresses for {slot.nic} IPv{slot.family} is asked for, and it may "
+                f"have {largest}; lower annotation {ANNO_IPPOOL_IP_NUMBER}, or raise the limit "
+                "(chart value ipam.spiderSubnet.autoPool.limits)"
+            )
+            self._record_event(target.object, LIMITED, text)
+        return size
+
     def _resize(
-        self, name: str, holding: Holding, target: Target, slot: Slot, entry: SubnetLedgerEntry
+        self,
+        name: str,
+        holding: Holding,
+        target: Target,
+        size: int,
+        entry: SubnetLedgerEntry,
+        leaving: int,
     ) -> AddressSet:
-        """Decide the pool's addresses; while pods hold too many of them it stays as it is."""
+        """
+        Decide the pool's addresses; while pods hold too many of them it stays as it is.
+
+        A large pool shrinks step by step: `leaving` are on their way out already.
+        """
         subnet = entry.subnet
         taken = subnet.granted((name,)) | self._ledger.reserved(subnet.family) | holding.blocked
+        room = max(0, LEAVE_AT_ONCE - leaving)
         try:
-            ips = resize(holding, slot.number.size(target.replicas or 0), subnet.total - taken)
+            ips = resize(holding, size, subnet.total - taken, room)
+            if ips.size > size:
+                self._shrinking.add(name)
+            else:
+                self._shrinking.discard(name)
         except TryAgain:
             self._busy[name] = target.app.label_key
             return holding.begun
@@ -462,6 +504,7 @@ class AutoPools:
 
     async def _delete(self, pool: SpiderIPPool) -> None:
         """Delete a pool; it goes when its last address is released."""
+        self._shrinking.discard(pool.metadata.name)
         try:
             await self._context.cluster.delete(
                 SpiderIPPool, pool.metadata.name, uid=pool.metadata.uid

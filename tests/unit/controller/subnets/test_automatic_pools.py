@@ -30,6 +30,8 @@ from spiderpool.api.kubernetes.workloads import (
 )
 from spiderpool.controller.pools.leaving_addresses import STALE_S
 from spiderpool.errors import UnknownOutcome
+from spiderpool.ipam.pool_size import SizeLimits
+from tests.fakes.cluster import Call
 from tests.unit.controller.conftest import make_pool, make_record
 from tests.unit.controller.desk import NUMBER, SUBNET, SUBNETS, Desk, addresses
 
@@ -85,6 +87,49 @@ async def test_number(desk: Desk, number: str | None, size: int) -> None:
 
     assert size == addresses(*desk.pools()[ETH0]).size
     assert (number or "+1") == desk.pool(ETH0).metadata.annotations[NUMBER]
+
+
+@pytest.mark.parametrize("number", ["+100000000", "100000000"])
+async def test_limit(desk: Desk, number: str) -> None:
+    """
+    One annotation takes no whole subnet: the pool has what the limit allows, and the Event says so.
+
+    Asking for less afterwards gives the addresses back, in steps.
+    """
+    desk.subnet("big", "10.0.0.0/8", "10.0.0.0-10.255.255.255")
+    desk.app(annotations={SUBNET: {"ipv4": ["big"]}, NUMBER: number})
+    await desk.lead()
+    await desk.settle()
+
+    assert 70 == addresses(*desk.pools()[ETH0]).size  # 3 x 2 replicas + 64
+    assert {"PoolSizeLimited"} == {told[-2] for told in desk.told.events}
+    assert 70 == desk.counts("big")[0]
+
+
+async def test_larger_pool_of_former_days(desk: Desk) -> None:
+    """A pool from before the limit keeps its size, and leaves step by step: never more claims than a step."""
+    desk.subnet("big", "10.0.0.0/8", "10.0.0.0-10.255.255.255")
+    desk.app(annotations={SUBNET: {"ipv4": ["big"]}, NUMBER: "1000"})
+    desk.limits = SizeLimits(5000, 0, 5000)
+    await desk.lead()
+    await desk.settle()
+    desk.limits = SizeLimits()
+    await desk.lead()
+    await desk.settle()
+    assert 1000 == addresses(*desk.pools()[ETH0]).size
+
+    desk.app(annotations={SUBNET: {"ipv4": ["big"]}, NUMBER: "+1"})
+    claims: list[int] = []
+
+    async def look(_: Call) -> None:
+        claims.append(len(desk.claims()))
+
+    desk.cluster.on_write(look)
+    for _ in range(20):
+        await desk.settle(rounds=2, seconds=STALE_S)
+    assert 3 == addresses(*desk.pools()[ETH0]).size
+    assert 256 == max(claims)
+    assert [] == desk.claims()
 
 
 async def test_every_kind(desk: Desk) -> None:
