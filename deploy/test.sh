@@ -8,7 +8,7 @@ run() { make --no-print-directory "$1"; }
 
 stage 'environment' && run env
 stage 'static checks' && run check
-stage 'unit tests' && run unit
+stage 'unit tests, with coverage' && run coverage
 stage 'chart' && run chart-check
 stage 'CNI executable' && run go-check
 stage 'Kubernetes, CNI plugins, helm: built once, then from the cache' && run lab-binaries
