@@ -53,12 +53,13 @@ def test_what_a_statefulset_drops_is_given_back(story: Story, dropped: str) -> N
     before = {record.pool: record.ip for record in story.records()}
     assert {four, six, extra} == set(before)
 
-    kept, change = {
+    stories: dict[str, tuple[set[str], dict[str, Any]]] = {
         "network": (set(), dict.fromkeys((DEFAULT_NETWORK, NETWORKS, IPPOOLS))),
         "nic": ({four, six}, {NETWORKS: None, IPPOOLS: [eth0]}),
         "family": ({four, extra}, {IPPOOLS: [eth0 | {"ipv6": []}, net1]}),
         "pool": ({six, extra, other}, {IPPOOLS: [eth0 | {"ipv4": [other]}, net1]}),
-    }[dropped]
+    }
+    kept, change = stories[dropped]
     story.annotate_template("StatefulSet", "db", change)
     story.wait_gone(first)
     story.wait_replicas("db", 1)
@@ -175,10 +176,11 @@ def test_addresses_of_no_host(story: Story) -> None:
 
     story.warning(pod, "10.66.9.0 is the network address of 10.66.9.0/24")
     assert [] == story.records()
-    for field, spec in {
+    wrong: dict[str, dict[str, Any]] = {
         "spec.gateway": {"subnet": "10.66.8.0/24", "gateway": "10.66.8.255"},
         "spec.subnet": {"subnet": "224.0.0.0/24", "gateway": None},
-    }.items():
+    }
+    for field, spec in wrong.items():
         with pytest.raises(Refused) as refusal:
             story.pool_of("wrong", ips=[], **spec)
         assert [field] == refusal.value.fields
