@@ -33,6 +33,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
+from spiderpool.configuration.config import Config
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
@@ -45,7 +46,6 @@ from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Config
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Grant, Subnet, subnet_status
 from tests.apiserver.control_plane import ControlPlane

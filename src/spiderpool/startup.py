@@ -15,9 +15,9 @@ from typing import Final
 
 import structlog
 
+from spiderpool.configuration.config import Config, parse_config
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound, TryAgain
 from spiderpool.kube.backoff import Backoff
-from spiderpool.model.config import Config, parse_config
 
 # The original asks 15 times, 2 s each. Less than the startup probe's
 # minute: then the reason is the last line of the log.

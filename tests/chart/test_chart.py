@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from spiderpool.agent.settings import read_settings as read_agent_settings
+from spiderpool.configuration.config import parse_config
 from spiderpool.controller.settings import read_settings as read_controller_settings
 from spiderpool.installer.defaults import read_defaults
-from spiderpool.model.config import parse_config
 from tests.chart.rendering import CHART, NAMESPACE, ROOT, Rendered, env_of, helm, refusal, render
 
 AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"

@@ -15,9 +15,9 @@ from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
+from spiderpool.configuration.config import Features
 from spiderpool.ipam.pod_request import NicRequest, Request, Source
 from spiderpool.model.claim import Claimant, ClaimKey
-from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import claim_record

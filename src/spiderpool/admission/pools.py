@@ -41,9 +41,9 @@ from spiderpool.api.crd.group import (
 from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.kubernetes.meta import LabelSelector, Resource
+from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.automatic_pool import subnet_reference
-from spiderpool.model.config import Features
 from spiderpool.model.label_selectors import selector_problems
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Pool

@@ -27,7 +27,7 @@ from spiderpool.admission.pools import (
 )
 from spiderpool.api.crd.group import FINALIZER, LABEL_SUBNET_CIDR
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.model.config import Features
+from spiderpool.configuration.config import Features
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Grants, Subnet
 

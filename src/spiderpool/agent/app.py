@@ -59,11 +59,11 @@ from spiderpool.agent.settings import Settings
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
+from spiderpool.configuration.config import Config
 from spiderpool.kernel import fencing
 from spiderpool.kernel.pod_namespaces import in_use
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
-from spiderpool.model.config import Config
 from spiderpool.model.pod import runtime_uids
 from spiderpool.model.pool import is_imported
 from spiderpool.networks.delegates import META_PLUGIN

@@ -29,11 +29,11 @@ from spiderpool.agent.node.installation import (
 from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.agent.settings import Settings, read_settings
 from spiderpool.api.kubernetes.core import Node
+from spiderpool.configuration.config import Config
 from spiderpool.datapath.kernel_settings import wanted_settings
 from spiderpool.errors import NotFound, SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
-from spiderpool.model.config import Config
 from spiderpool.startup import configure_log, read_config, wait_for_api
 
 # how long a thread may compute while the event loop waits; Python's own 5 ms add up with each

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spiderpool.model.environment import (
+from spiderpool.configuration.environment import (
     read_flag,
     read_log_level,
     read_number,

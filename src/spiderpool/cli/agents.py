@@ -9,10 +9,10 @@ import msgspec
 
 from spiderpool.api.kubernetes.core import ConfigMap, Pod
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
+from spiderpool.configuration.config import Config, parse_config
 from spiderpool.errors import NotFound, Undecodable
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.config import Config, parse_config
 
 A = TypeVar("A", bound=msgspec.Struct)
 

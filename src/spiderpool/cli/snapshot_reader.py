@@ -26,7 +26,7 @@ from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.holder_owners import read_machine
+from spiderpool.kube.readers.holder_owners import read_machine
 from spiderpool.model.pod import is_alive
 from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_name
 

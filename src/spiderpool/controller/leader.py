@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.configuration.config import Config
 from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.networks.coordinators import Coordinators, CoordinatorSettings
 from spiderpool.controller.networks.multusconfigs import MultusConfigs
@@ -34,7 +35,6 @@ from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Config
 
 COMPONENT = "spiderpool-controller"
 

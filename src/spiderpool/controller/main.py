@@ -23,6 +23,7 @@ import uvloop
 
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.configuration.config import Config
 from spiderpool.controller.cleanup import Remains, clean
 from spiderpool.controller.health import Probe, Probes, all_of, health_app, webhook_probe
 from spiderpool.controller.leader import COMPONENT, Leader
@@ -48,7 +49,6 @@ from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Config
 from spiderpool.startup import configure_log, read_config, wait_for_api
 
 LEASE: Final = "spiderpool-controller-leases"

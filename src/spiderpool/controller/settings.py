@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from spiderpool.errors import InvalidRequest
-from spiderpool.model.environment import (
+from spiderpool.configuration.environment import (
     Environment,
     read_flag,
     read_log_level,
@@ -21,6 +20,7 @@ from spiderpool.model.environment import (
     read_port,
     read_required,
 )
+from spiderpool.errors import InvalidRequest
 from spiderpool.records.lifecycle import Rules
 
 WHOLE: Final = 100  # percent

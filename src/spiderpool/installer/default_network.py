@@ -29,11 +29,11 @@ from spiderpool.api.crd.multusconfig import (
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.netconf import SUFFIXES, first_network
+from spiderpool.configuration.environment import Environment, read_flag, read_number
 from spiderpool.errors import InvalidRequest
 from spiderpool.installer.steps import Say, create_once
 from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.model.environment import Environment, read_flag, read_number
 from spiderpool.networks.definition import definition_name
 
 PREFIX: Final = "SPIDERPOOL_INIT_DEFAULT_COORDINATOR_"

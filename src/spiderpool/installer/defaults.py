@@ -19,9 +19,9 @@ from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.configuration.environment import Environment, read_flag, read_required
 from spiderpool.errors import InvalidRequest
 from spiderpool.installer.default_network import read_coordinator
-from spiderpool.model.environment import Environment, read_flag, read_required
 
 PREFIX: Final = "SPIDERPOOL_INIT_DEFAULT_IPV"
 

@@ -33,6 +33,7 @@ from spiderpool.api.crd.group import (
 )
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.core import Namespace, Pod
+from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.fixed_addresses import (
     FixedAddressItem,
@@ -48,7 +49,6 @@ from spiderpool.ipam.subnet_request import (
     read_subnets,
     wants_subnets,
 )
-from spiderpool.model.config import Features
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
 from spiderpool.model.link_values import checked_ifname
 from spiderpool.model.network_selection import (

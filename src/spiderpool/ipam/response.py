@@ -13,8 +13,8 @@ from types import MappingProxyType
 import msgspec
 
 from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.configuration.config import Features
 from spiderpool.ipam.pod_routes import answered_routes
-from spiderpool.model.config import Features
 from spiderpool.model.pool import Pool
 
 

@@ -16,10 +16,10 @@ from spiderpool.api.crd.group import (
     ANNO_SUBNET,
     ANNO_SUBNETS,
 )
+from spiderpool.configuration.environment import FALSE_TEXTS, TRUE_TEXTS
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pool_size import IPNumber, parse_number
-from spiderpool.model.environment import FALSE_TEXTS, TRUE_TEXTS
 from spiderpool.model.fields import Fields, read_json, read_objects
 from spiderpool.model.link_values import checked_ifname
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from spiderpool.api.crd.spiderip import Application, HolderKind, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.model.config import Features
+from spiderpool.configuration.config import Features
 from spiderpool.model.labels import hashed
 from spiderpool.model.pod import holder_kind, is_static
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod
-from spiderpool.model.config import Features
+from spiderpool.configuration.config import Features
 from spiderpool.model.network_selection import NetworkSelection
 from spiderpool.model.pool import Pool
 

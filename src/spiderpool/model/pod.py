@@ -8,7 +8,7 @@ from typing import Final
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
 from spiderpool.api.crd.spiderip import Application, HolderKind
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.model.config import Features
+from spiderpool.configuration.config import Features
 
 # set by kubelet on mirror pods, whose UID is not the runtime's
 STATIC_POD_ANNOTATION = "kubernetes.io/config.source"

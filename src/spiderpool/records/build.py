@@ -35,10 +35,10 @@ from spiderpool.api.crd.spiderip import (
 )
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.configuration.config import Features
 from spiderpool.ipam.pod_request import NicRequest, Request
 from spiderpool.ipam.pod_routes import stored_routes
 from spiderpool.model.claim import ClaimKey
-from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import holder_kind

@@ -14,9 +14,9 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.endpoint import EndpointIP, SpiderEndpoint
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
+from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.claim import Slot, slot_of
-from spiderpool.model.config import Features
 from spiderpool.model.pod import full_name, is_static
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import nic_record, pod_holder, pool_record

@@ -33,7 +33,7 @@ from spiderpool.api.crd.group import ANNO_IMPORTED, FINALIZER, LABEL_OWNER_APP_N
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.model.config import Features
+from spiderpool.configuration.config import Features
 from spiderpool.model.pool import Pool
 from tests.fakes.objects import FEATURES, make_ippool, make_pool
 

@@ -21,7 +21,7 @@ from spiderpool.admission.subnets import (
 )
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.subnet import SpiderSubnet
-from spiderpool.model.config import Features
+from spiderpool.configuration.config import Features
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 from tests.fakes.objects import FEATURES, make_ippool, make_pool

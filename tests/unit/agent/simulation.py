@@ -20,10 +20,10 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import OwnerReference
+from spiderpool.configuration.config import Config
 from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.response import IpamAddResponse, render_answer
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_ippool, make_namespace, make_node, make_pod
 

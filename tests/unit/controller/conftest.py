@@ -15,9 +15,9 @@ from spiderpool.api.crd.ippool import IPPoolSpec, IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.spiderip import Holder, IPState, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod, PodSpec, PodStatus
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
+from spiderpool.configuration.config import Features
 from spiderpool.controller.runtime.context import Context
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Features
 from spiderpool.records.build import record_of
 from tests.fakes.cluster import FakeCluster
 

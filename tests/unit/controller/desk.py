@@ -19,6 +19,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment, Workload
+from spiderpool.configuration.config import Features, ThirdPartyKind
 from spiderpool.controller.pools.deletion import PoolKeeper
 from spiderpool.controller.runtime.context import Context
 from spiderpool.controller.runtime.fenced_cluster import FencedCluster
@@ -29,7 +30,6 @@ from spiderpool.controller.subnets.ledger import SubnetLedger
 from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Features, ThirdPartyKind
 from spiderpool.model.subnet import Grants, read_grants
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import Clock, Told, make_record, settle

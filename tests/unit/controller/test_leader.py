@@ -16,6 +16,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
+from spiderpool.configuration.config import Config
 from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.runtime.fenced_cluster import FencedCluster
@@ -23,7 +24,6 @@ from spiderpool.controller.settings import read_settings
 from spiderpool.errors import TryAgain
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Config
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record, settle
 from tests.unit.controller.test_settings import REQUIRED

@@ -17,13 +17,13 @@ from spiderpool.api.crd import group, multusconfig
 from spiderpool.api.crd.spiderip import IPState
 from spiderpool.audit.comparison import Kind as Difference
 from spiderpool.cli.commands.gc import Outcome
+from spiderpool.configuration.config import AutoPoolLimits, Config
 from spiderpool.connectivity.diagnosis import Reason
 from spiderpool.controller.settings import read_settings as read_controller
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.invalid_packets import Fate
 from spiderpool.installer.default_network import make_default_network, read_cni_dir
 from spiderpool.installer.defaults import read_defaults
-from spiderpool.model.config import AutoPoolLimits, Config
 from spiderpool.records.lifecycle import Trigger
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import SETTINGS, overlay, underlay_one, underlay_two

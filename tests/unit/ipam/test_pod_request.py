@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiderpool.api.crd.ippool import Route
+from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, Source, read_pod_request
-from spiderpool.model.config import Features
 from tests.fakes.objects import FEATURES, make_namespace, make_pod
 
 IPPOOLS = "ipam.spidernet.io/ippools"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
+from spiderpool.configuration.config import Features
 from spiderpool.errors import AddressHeld, Exhausted, InvalidRequest, NoPool, TryAgain
 from spiderpool.ipam.automatic_pool import application_labels
 from spiderpool.ipam.filters import networks_of
@@ -27,7 +28,6 @@ from spiderpool.ipam.selection import (
     select_for_pod,
     select_pools,
 )
-from spiderpool.model.config import Features
 from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import describe_holder

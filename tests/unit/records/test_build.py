@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
+from spiderpool.configuration.config import Features
 from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.response import render_answer
 from spiderpool.model.claim import ClaimKey
-from spiderpool.model.config import Features
 from spiderpool.records.build import hand_over, let_go, put_in_place, record_of
 from spiderpool.records.derived import endpoint_of, pool_status
 from tests.fakes.objects import (

@@ -30,7 +30,7 @@ from spiderpool.api.kubernetes.core import ConfigMap, NetworkAttachmentDefinitio
 from spiderpool.audit.explanation import Explanation
 from spiderpool.cli.agents import AgentPod
 from spiderpool.cli.commands.explain import tell
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.pool import Pool
 from tests import virtual_time
 from tests.fakes.objects import (

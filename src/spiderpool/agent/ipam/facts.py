@@ -16,14 +16,14 @@ from spiderpool.agent.records.informers import BY_APPLICATION, Informers
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
+from spiderpool.configuration.config import Features
 from spiderpool.errors import NotFound, TryAgain
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.pod_request import Request
 from spiderpool.kube.cluster import Change, Cluster, if_exists
-from spiderpool.kube.fact_reader import FactReader, Installed, PoolFacts, gather_facts
-from spiderpool.kube.reserved import ReservedAddresses
-from spiderpool.kube.top_owners import TopOwners
-from spiderpool.model.config import Features
+from spiderpool.kube.readers.fact_reader import FactReader, Installed, PoolFacts, gather_facts
+from spiderpool.kube.readers.reserved import ReservedAddresses
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.facts import Facts
 from spiderpool.model.pod import is_mirror
 from spiderpool.model.pool import Pool, application_of

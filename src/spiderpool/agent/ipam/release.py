@@ -23,7 +23,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.compare_and_swap import compare_and_swap
-from spiderpool.kube.holder_owners import read_owners
+from spiderpool.kube.readers.holder_owners import read_owners
 from spiderpool.model.pod import is_alive
 from spiderpool.records.build import name_of
 from spiderpool.records.lifecycle import Action, Verdict, judge_release

@@ -24,11 +24,11 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.cni.request import DEFAULT_SOCKET
+from spiderpool.configuration.config import MultusSettings
+from spiderpool.configuration.environment import read_flag
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.config import MultusSettings
-from spiderpool.model.environment import read_flag
 from spiderpool.networks.delegates import META_PLUGIN
 from spiderpool.networks.meta_config import NodePolicy
 

@@ -25,7 +25,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError, UnknownOutcome
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.labels import label_value
 from spiderpool.records.derived import kept_endpoint, merge_endpoint
 

@@ -28,12 +28,12 @@ from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
+from spiderpool.configuration.config import Features
 from spiderpool.errors import AlreadyExists, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.claim import ClaimKey, slot_of
-from spiderpool.model.config import Features
 from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool

@@ -17,7 +17,7 @@ from spiderpool.api.crd.group import LABEL_STATE
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.pool_records import pool_selector
+from spiderpool.kube.readers.pool_records import pool_selector
 
 IDLE_S: Final = 30.0  # after the last ADD that found the pool full
 RETRY_S: Final = 2.0  # for the first list; it is a hint, and the ADD asks again

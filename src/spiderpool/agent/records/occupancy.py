@@ -22,7 +22,7 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.records.cooling import Cooling
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
-from spiderpool.kube.pool_records import pool_selector
+from spiderpool.kube.readers.pool_records import pool_selector
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
 # A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small

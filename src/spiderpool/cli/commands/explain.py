@@ -28,9 +28,9 @@ from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.fact_reader import Installed, LiveReader, ManifestReader, gather_facts
-from spiderpool.kube.pool_records import list_pool_records
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.fact_reader import Installed, LiveReader, ManifestReader, gather_facts
+from spiderpool.kube.readers.pool_records import list_pool_records
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.claim import Claimant
 from spiderpool.model.facts import Facts
 from spiderpool.model.pool import Pool

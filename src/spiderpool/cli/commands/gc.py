@@ -25,7 +25,7 @@ from spiderpool.cli.snapshot_reader import Reading, Unread, read_snapshot
 from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.records.derived import kept_endpoint, merge_endpoint
 
 MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})

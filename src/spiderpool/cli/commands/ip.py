@@ -20,15 +20,15 @@ from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
 from spiderpool.cli.session import Output, OutputOption
+from spiderpool.configuration.config import Features
 from spiderpool.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.compare_and_swap import compare_and_swap
-from spiderpool.kube.holder_owners import read_owners
-from spiderpool.kube.pool_records import list_pool_records
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.holder_owners import read_owners
+from spiderpool.kube.readers.pool_records import list_pool_records
+from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.claim import ClaimKey
-from spiderpool.model.config import Features
 from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
 from spiderpool.model.reserved import read_reserved

@@ -19,7 +19,7 @@ from spiderpool.controller.runtime.context import BY_POOL, Context, RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change
-from spiderpool.kube.pool_records import list_pool_records
+from spiderpool.kube.readers.pool_records import list_pool_records
 from spiderpool.model.pool import is_imported
 
 NAMED_PODS: Final = 10

@@ -34,7 +34,7 @@ from spiderpool.controller.runtime.context import (
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Change, if_exists
-from spiderpool.kube.holder_owners import read_owners
+from spiderpool.kube.readers.holder_owners import read_owners
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import marked, suspicion_of, unmarked

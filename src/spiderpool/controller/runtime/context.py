@@ -15,11 +15,11 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import KubeObject
+from spiderpool.configuration.config import Features
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.kube.informer_store import Subscriber
 from spiderpool.model.claim import ClaimKey
-from spiderpool.model.config import Features
 from spiderpool.records.lifecycle import statefulset_name
 
 T = TypeVar("T", bound=KubeObject)

@@ -17,6 +17,7 @@ from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject, OwnerReference, Resource
 from spiderpool.api.kubernetes.workloads import WORKLOADS, Workload
+from spiderpool.configuration.config import ThirdPartyKind
 from spiderpool.controller.runtime.context import Context
 from spiderpool.errors import Forbidden, NotFound
 from spiderpool.ipam.automatic_pool import App
@@ -24,7 +25,6 @@ from spiderpool.ipam.pool_size import replicas_of
 from spiderpool.ipam.subnet_request import wants_subnets
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.informer import Informer, MetadataInformer
-from spiderpool.model.config import ThirdPartyKind
 from spiderpool.model.owners import manager_of, next_owner, referred
 
 BY_KEY: Final = "application"

@@ -22,7 +22,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet, SubnetStatus
 from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.reserved import ReservedAddresses
+from spiderpool.kube.readers.reserved import ReservedAddresses
 from spiderpool.model.subnet import Grants, Subnet, subnet_status
 
 

@@ -28,13 +28,13 @@ from spiderpool.api.crd.group import ANNO_IMPORTED
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.kubernetes.meta import KubeObject
+from spiderpool.configuration.config import Features
 from spiderpool.controller.pools.legacy_allocations import read_allocations
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.ipam.automatic_pool import is_granted
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.pool_records import list_pool_records
-from spiderpool.model.config import Features
+from spiderpool.kube.readers.pool_records import list_pool_records
 from spiderpool.model.pool import Pool, is_imported
 
 T = TypeVar("T", bound=KubeObject)

@@ -13,10 +13,10 @@ from spiderpool.admission.subnets import (
     validate_subnet_delete,
 )
 from spiderpool.api.crd.subnet import SpiderSubnet
+from spiderpool.configuration.config import Features
 from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pool_review import FINE, Opinion, Question
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.config import Features
 from spiderpool.model.subnet import Subnet
 
 

@@ -21,8 +21,8 @@ from spiderpool.agent.node.installation import (
 )
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
+from spiderpool.configuration.config import MultusSettings
 from spiderpool.errors import InvalidRequest, SpiderpoolError, Unreachable
-from spiderpool.model.config import MultusSettings
 from tests.fakes.cluster import FakeCluster
 
 ALL = [".spiderpool-socket", "coordinator", "ifacer", "spiderpool", "spiderpool-multus"]

@@ -20,6 +20,7 @@ from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
+from spiderpool.configuration.config import Features
 from spiderpool.controller.pools.legacy_agents import list_go_agents
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
@@ -33,7 +34,6 @@ from spiderpool.controller.webhooks.server import admission_app
 from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
 from spiderpool.errors import Unreachable
 from spiderpool.kube.informer import Informer
-from spiderpool.model.config import Features
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import (
     FEATURES,

@@ -18,10 +18,10 @@ from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.configuration.config import Features
 from spiderpool.ipam.automatic_pool import App
 from spiderpool.ipam.fixed_addresses import needs_position
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.model.config import Features
 from spiderpool.model.facts import Facts
 from spiderpool.model.network_selection import parse_networks
 from spiderpool.model.pool import Pool

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.kube.informer import Informer
-from spiderpool.kube.reserved import ReservedAddresses
+from spiderpool.kube.readers.reserved import ReservedAddresses
 from tests.fakes.cluster import FakeCluster
 
 TEN, ELEVEN = parse_address("10.6.0.10"), parse_address("10.6.0.11")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from spiderpool.api.kubernetes.core import Pod, ReplicaSet
 from spiderpool.api.kubernetes.meta import OwnerReference
-from spiderpool.kube.top_owners import TopOwners
+from spiderpool.kube.readers.top_owners import TopOwners
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_pod
 

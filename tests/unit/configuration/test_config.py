@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from spiderpool.configuration.config import Config, parse_config
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.config import Config, parse_config
 
 
 def test_an_empty_file_has_the_defaults() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spiderpool.kube.pool_records import list_pool_records
+from spiderpool.kube.readers.pool_records import list_pool_records
 from spiderpool.model.pool import Pool
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_facts, make_ippool, make_pod, make_record
