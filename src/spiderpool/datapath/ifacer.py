@@ -306,6 +306,10 @@ def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, Link]) 
                 f"{interface_request.vlan_id} on node at the same time: the one of {base} is {link.name}"
             )
     there = links.get(name)
+    if there is not None and there.kind == "vlan" and there.vlan_id != interface_request.vlan_id:
+        raise InvalidRequest(
+            f"ifacer: interface {name} exists and is VLAN {there.vlan_id}, not {interface_request.vlan_id}"
+        )
     if there is not None:
         return [] if there.up else [SetUp(name)]
     # by the steps before these, which set it up too

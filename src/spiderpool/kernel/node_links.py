@@ -14,7 +14,13 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, Remove, SetUp, Step, Value
-from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError, Unsupported
+from spiderpool.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    SpiderpoolError,
+    Unsupported,
+)
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.rtnetlink import (
     Message,
@@ -71,6 +77,7 @@ def apply_step(step: Step) -> None:
 
     Raises:
         InvalidRequest: an option of a bond has a value that the kernel has no room for.
+        AlreadyExists: an interface of that name, or that VLAN of the parent, is there.
         Unsupported: the kernel has no such interfaces.
         SpiderpoolError: an interface does not exist, or the kernel refuses; what, and why.
     """
@@ -84,6 +91,10 @@ def apply_step(step: Step) -> None:
         if error.code == errno.EOPNOTSUPP and kind in MODULES:
             raise Unsupported(
                 f"{what}: the kernel of this node has no {MODULES[kind]}: {error.message}"
+            ) from error
+        if error.code == errno.EEXIST:
+            raise AlreadyExists(
+                f"{what}: an interface of that name, or with that VLAN number, is there"
             ) from error
         raise SpiderpoolError(f"{what}: {error.message}") from error
     except NotFound as error:

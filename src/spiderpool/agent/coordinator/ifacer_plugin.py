@@ -23,7 +23,7 @@ from spiderpool.datapath.ifacer import (
     read_interface_request,
     undo_steps,
 )
-from spiderpool.errors import CheckFailed, SpiderpoolError
+from spiderpool.errors import AlreadyExists, CheckFailed, SpiderpoolError
 from spiderpool.kernel.links import read_links
 from spiderpool.kernel.node_links import apply_step
 from spiderpool.model.netns import Link
@@ -57,7 +57,11 @@ class Ifacer:
     async def _add(self, interface_request: InterfaceRequest) -> None:
         """Make what is missing; whoever hangs up meanwhile, it is not left half done."""
         async with self._turn:
-            await shielded(asyncio.to_thread(self._make, interface_request))
+            try:
+                await shielded(asyncio.to_thread(self._make, interface_request))
+            except AlreadyExists:
+                # Somebody else made it after the look: it may be what is wanted.
+                await shielded(asyncio.to_thread(self._make, interface_request))
 
     def _make(self, interface_request: InterfaceRequest) -> None:
         """

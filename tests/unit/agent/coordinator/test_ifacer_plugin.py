@@ -13,7 +13,13 @@ from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.agent.node.caller import Peer
 from spiderpool.cni.request import Call, CniArgs
 from spiderpool.datapath.ifacer import Enslave, MakeBond, MakeVlan, Remove, SetUp, Step
-from spiderpool.errors import CheckFailed, InvalidRequest, SpiderpoolError, Unsupported
+from spiderpool.errors import (
+    AlreadyExists,
+    CheckFailed,
+    InvalidRequest,
+    SpiderpoolError,
+    Unsupported,
+)
 from spiderpool.model.netns import Link
 
 
@@ -75,6 +81,30 @@ def call(command: str, **config: Any) -> Call:
 
 
 VLAN = {"interfaces": ["ens192"], "vlanID": 100}
+
+
+@pytest.mark.parametrize("vlan_id", [100, 101])
+async def test_somebody_else_is_faster(vlan_id: int) -> None:
+    """
+    An interface that another program makes after the look is taken when it is the one that is wanted.
+
+    Another one of that name is named.
+    """
+    node = Node()
+
+    def late(step: Step) -> None:
+        if isinstance(step, MakeVlan) and step.name not in node.links:
+            node.apply(replace(step, vlan_id=vlan_id))
+            raise AlreadyExists("interface ens192.100 cannot be made: it is there")
+        node.apply(step)
+
+    plugin = Ifacer(node.read, late)
+    if vlan_id == VLAN["vlanID"]:
+        await plugin(call("ADD", **VLAN), Peer.of_process(1))
+        assert node.links["ens192.100"].up
+    else:
+        with pytest.raises(SpiderpoolError, match="101"):
+            await plugin(call("ADD", **VLAN), Peer.of_process(1))
 
 
 async def test_two_pods_at_once() -> None:
