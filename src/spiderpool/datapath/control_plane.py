@@ -112,23 +112,40 @@ def read_kubeadm(text: str) -> ClusterCidrs:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         return ClusterCidrs(problems=(f"{where}: is not YAML: {_first_line(error)}",))
+    if not all(isinstance(document, dict) for document in documents):
+        return ClusterCidrs(problems=(f"{where}: a document is not an object",))
+    mine = [one for one in documents if one.get("kind", KUBEADM_KIND) == KUBEADM_KIND]
+    if documents and not mine:
+        return ClusterCidrs(problems=(f"{where}: no document is of that kind",))
     networking: dict[str, Any] = {}
-    for document in documents:
-        if not isinstance(document, dict):
-            return ClusterCidrs(problems=(f"{where}: a document is not an object",))
-        found = (
-            document.get("networking")
-            if document.get("kind", KUBEADM_KIND) == KUBEADM_KIND
-            else None
-        )
-        if found is not None and not isinstance(found, dict):
+    for document in mine:
+        found = document.get("networking") or {}
+        if not isinstance(found, dict):
             return ClusterCidrs(problems=(f"{where}: networking is not an object",))
-        networking |= found or {}
+        networking |= _extra_cidrs(document) | {k: v for k, v in found.items() if v}
     pods, pod_problems = _read_value(f"{where}: podSubnet", networking.get("podSubnet"))
     services, service_problems = _read_value(
         f"{where}: serviceSubnet", networking.get("serviceSubnet")
     )
     return ClusterCidrs(pods, services, pod_problems + service_problems)
+
+
+def _extra_cidrs(document: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what the flags of the control plane say where `networking` does not.
+
+    `extraArgs` is an object in v1beta3, and a list of names and values in v1beta4.
+    """
+    flags: dict[str, Any] = {}
+    for part in ("apiServer", "controllerManager"):
+        block = document.get(part)
+        args = block.get("extraArgs") if isinstance(block, dict) else None
+        if isinstance(args, list):
+            args = {arg.get("name"): arg.get("value") for arg in args if isinstance(arg, dict)}
+        if isinstance(args, dict):
+            flags |= {f"--{name}": value for name, value in args.items()}
+    named = {"podSubnet": CLUSTER_CIDR, "serviceSubnet": SERVICE_RANGE}
+    return {key: flags[flag] for key, flag in named.items() if flags.get(flag)}
 
 
 def read_manager(containers: Iterable[Started]) -> ClusterCidrs:

@@ -83,6 +83,24 @@ CONTINUED = FLAGS.replace(" ", " \\\n  ")
             id="empty",
         ),
         pytest.param("networking:\n", ClusterCidrs(), id="nothing below"),
+        pytest.param(
+            "controllerManager: {extraArgs: {cluster-cidr: 10.233.64.0/18}}\n"
+            "apiServer: {extraArgs: {service-cluster-ip-range: 10.233.0.0/18}}\n",
+            BOTH,
+            id="flags of v1beta3",
+        ),
+        pytest.param(
+            "controllerManager: {extraArgs: [{name: cluster-cidr, value: 10.233.64.0/18},"
+            " {name: service-cluster-ip-range, value: 10.233.0.0/18}, 5]}\nnetworking: {podSubnet: ''}",
+            BOTH,
+            id="flags of v1beta4",
+        ),
+        pytest.param(
+            "controllerManager: {extraArgs: {cluster-cidr: 10.1.0.0/16}}\n"
+            "networking: {podSubnet: 10.233.64.0/18, serviceSubnet: 10.233.0.0/18}\n",
+            BOTH,
+            id="networking before flags",
+        ),
         pytest.param("", ClusterCidrs(), id="no document"),
     ],
 )
@@ -96,6 +114,10 @@ def test_kubeadm(text: str, expected: ClusterCidrs) -> None:
     [
         ("networking: {podSubnet: 10.233.64.0/18,\n  serviceSubnet: [", "is not YAML: line 2: "),
         ("[networking]", "a document is not an object"),
+        (
+            "kind: InitConfiguration\nnetworking: {podSubnet: 10.9.0.0/16}",
+            "no document is of that kind",
+        ),
         (
             "created: 2026-13-01\nnetworking: {podSubnet: 10.233.64.0/18}",
             "is not YAML: month must be in 1..12",
