@@ -8,6 +8,9 @@ Source: docs/reference/coordinator.md#layouts.
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from tests.contract.coordinator.stage import PodNics, Stage, dual
 from tests.unit.datapath.simulation import shown, shown_rules
 from tests.unit.datapath.test_layouts import BUILTIN, MAIN_A, MAIN_D, TABLE_100_A, TABLE_101_B
@@ -196,3 +199,42 @@ async def test_g(ground: Stage) -> None:
             line for line in pod.routes() if "default" in line
         }
         assert {line for line in shown(TABLE_101_B) if "net1" not in line} == pod.routes(101)
+
+
+@pytest.mark.parametrize("default", ["", "net1"])
+async def test_one_way_to_a_destination(ground: Stage, default: str) -> None:
+    """
+    Three dual-stack NICs whose pools have a route to one destination.
+
+    Main has one default route and one way to the destination of each family, by the same NIC. For
+    IPv6 the kernel had joined the NICs' routes into one with several next hops.
+    """
+    dual(ground)
+    if default:
+        ground.configs.document["podDefaultRouteNIC"] = default
+    nics = (("eth0", "ens192", 6, 5), ("net1", "ens224", 7, 5), ("net2", "ens224", 7, 6))
+    with ground.pod() as pod:
+        for nic, master, net, host in nics:
+            given = pod.macvlan(nic, master, f"10.{net}.9.{host}/16", f"fd00:{net}::9:{host}/64")
+            for family, dst, gateway in (
+                ("-4", "10.9.0.0/24", f"10.{net}.0.{host}"),
+                ("-6", "fd09::/64", f"fd00:{net}::{host}"),
+            ):
+                pod.netns.ip(family, "route", "append", dst, "via", gateway, "dev", nic)
+            await ground.run("ADD", pod, nic, given)
+
+        owner = default or "eth0"
+        for family, dst in ((4, "10.9.0.0/24"), (6, "fd09::/64")):
+            found = msgspec.json.decode(pod.netns.ip(f"-{family}", "-j", "route", "show"))
+            for wanted in ("default", dst):
+                hops = [
+                    hop["dev"]
+                    for route in found
+                    if route["dst"] == wanted
+                    for hop in route.get("nexthops", [route])
+                ]
+                assert (wanted, [owner]) == (wanted, hops)
+            tables = {"eth0": 101, "net2": 102} if default else {"net1": 101, "net2": 102}
+            for nic, table in tables.items():
+                own = [line for line in pod.routes(table, family) if line.startswith(dst)]
+                assert [True] == [f"dev {nic}" in line for line in own]
