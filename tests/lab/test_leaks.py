@@ -26,7 +26,13 @@ from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, ROUTES
 from tests.lab.networks import IPAddress
 from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
-from tests.lab.test_reclaim import in_use, is_ready, node_of_paper, pod_with_address
+from tests.lab.test_reclaim import (
+    OUT_OF_SERVICE,
+    in_use,
+    is_ready,
+    node_of_paper,
+    pod_with_address,
+)
 
 pytestmark = pytest.mark.still
 
@@ -218,7 +224,7 @@ def test_scaled_down_while_the_node_is_down(
     story: Story, kube: Kube, lab: Lab, tmp_path: Path
 ) -> None:
     """
-    A StatefulSet that is scaled down while its pod's node is lost gets the address back.
+    A StatefulSet that is scaled down while its pod's node is out of service gets the address back.
 
     What it still wants it keeps.
     """
@@ -235,6 +241,7 @@ def test_scaled_down_while_the_node_is_down(
         agent.stop()
         node.fall_silent()
         until(lambda: not is_ready(kube, LOST), "the node is lost", within_s=60)
+        kube.patch("Node", LOST, OUT_OF_SERVICE)
 
         story.kube.patch("StatefulSet", "db", {"spec": {"replicas": 1}}, story.namespace)
 

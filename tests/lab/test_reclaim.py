@@ -36,6 +36,9 @@ from tests.lab.story import Pod, Story
 pytestmark = pytest.mark.still
 
 NODE: Final = "reclaim-a"
+OUT_OF_SERVICE: Final = {
+    "spec": {"taints": [{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]}
+}
 IN_USE: Final = "ipam.spidernet.io/still-in-use"
 
 
@@ -185,9 +188,9 @@ def _mark(story: Story, ip: IPAddress, key: str) -> str:
 
 def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
     """
-    On a node that is lost nobody can be asked.
+    On a node that is lost nobody can be asked, and its pods may live: a pod that hangs in deletion keeps its address.
 
-    A pod that hangs in deletion there gives its address back past its grace.
+    Past its grace it gives that back once the node is said to be out of service.
     """
     annotations = one_nic(story, 2)
     with node_of_paper(kube, lab, "reclaim-lost", tmp_path) as (node, agent):
@@ -197,17 +200,17 @@ def test_lost_node(story: Story, kube: Kube, lab: Lab, tmp_path: Path) -> None:
         until(lambda: not is_ready(kube, node.name), "the node is lost", within_s=60)
         story.kube.delete("Pod", "hanging", story.namespace, gracePeriodSeconds=1)
 
-        until_none(story.records, "the address is back", within_s=30)
+        until(lambda: told(story, "NodeDoesNotAnswer"), "it is told", within_s=60)
+        assert [ip] == [record.ip for record in story.records()]
+        kube.patch("Node", node.name, OUT_OF_SERVICE)
+        until_none(story.records, "the address is back", within_s=60)
 
-        assert pod.thing is not None
         assert (
             f"{ip} of {story.namespace}/hanging (eth0) is reclaimed"
             in told(story, "IPReclaimed")[0]
         )
-        assert f"node {node.name} is not Ready" in told(story, "IPReclaimed")[0]
-        assert ["IPReclaimed"] == [
-            event["reason"] for event in pod.events() if event["reason"].startswith("IP")
-        ]
+        assert f"node {node.name} is out of service" in told(story, "IPReclaimed")[0]
+        assert "NodeDoesNotAnswer" in [event["reason"] for event in pod.events()]
         vanish(pod)
 
 

@@ -11,7 +11,7 @@ import enum
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, assert_never
 
 from spiderpool.api.crd.spiderip import Holder, HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
@@ -78,6 +78,7 @@ SECOND_LOOK_S: Final = 5.0  # the node's own DEL is usually on its way
 DEFAULT_GRACE_S: Final = 30.0  # Kubernetes' own default of terminationGracePeriodSeconds
 SILENCE_S: Final = 30.0  # an agent that serves answers within a second or two
 IN_USE_CHECK_S: Final = 15.0
+LONGEST_WAIT_S: Final = 300.0
 FENCE_AFTER_S: Final = 60.0  # twice the grace that kubelet gives by default
 
 
@@ -92,11 +93,16 @@ class Step(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What the controller does next, for how long it waits after that, and why."""
+    """
+    What the controller does next, for how long it waits after that, and why.
+
+    `unheard`: nobody answers for the node, and somebody has to see to that.
+    """
 
     step: Step
     reason: str
     wait_s: float = 0.0
+    unheard: bool = False
 
 
 class NodeState(enum.StrEnum):
@@ -104,6 +110,7 @@ class NodeState(enum.StrEnum):
 
     READY = "is Ready"
     LOST = "is not Ready"
+    OUT_OF_SERVICE = "is out of service"
     GONE = "does not exist"
 
 
@@ -208,7 +215,10 @@ def next_step(
     name: str = "",
 ) -> Next:
     """
-    Say what comes next about a suspected record: two steps on a node that answers, time where nobody does.
+    Say what comes next about a suspected record.
+
+    The node's agent is asked. Nobody's silence is consent: pods of a node that the API server does
+    not hear of may live, and use their addresses. Time decides where nothing runs any more.
 
     Args:
         verdict: of `judge_leak`, from live objects.
@@ -217,6 +227,8 @@ def next_step(
         asked_s: since when the node's agent is asked; None when it is not.
         answer: the agent's, that the address is still worn.
         name: of the node.
+
+    Source: docs/reference/release-and-reclaim.md#nodes-that-do-not-answer.
     """
     if verdict.action is not Action.RELEASE:
         return Next(Step.KEEP, verdict.reason)
@@ -226,23 +238,34 @@ def next_step(
         # Only the node knows which one its living pod wears; nothing else may decide.
         step = Step.ASK if asked_s is None and node is NodeState.READY else Step.WAIT
         return Next(step, verdict.reason, IN_USE_CHECK_S)
-    if node is not NodeState.READY:
-        where = f"node {name} {node}" if name else "no node is known"
-        return Next(Step.RELEASE, f"{verdict.reason}; {where}")
-    return _ask(verdict.reason, asked_s, answer, name)
+    where = f"node {name} {node}" if name else "no node is known"
+    match node:
+        case NodeState.GONE | NodeState.OUT_OF_SERVICE:
+            return Next(Step.RELEASE, f"{verdict.reason}; {where}")
+        case NodeState.LOST:
+            text = f"{verdict.reason}; {where}, and its pods may live"
+            return Next(Step.WAIT, text, _patience_s(seen_s), unheard=True)
+        case NodeState.READY:
+            return _ask(verdict.reason, asked_s, answer, name)
+        case _:
+            assert_never(node)
+
+
+def _patience_s(seen_s: float) -> float:
+    """Return when to look again at what may last for days: ever later."""
+    return min(max(IN_USE_CHECK_S, seen_s / 4), LONGEST_WAIT_S)
 
 
 def _ask(reason: str, asked_s: float | None, answer: str, name: str) -> Next:
-    """Ask the node's agent, and wait for its answer as long as it may take."""
+    """Ask the node's agent, and wait for its answer as long as it takes."""
     if asked_s is None:
         return Next(Step.ASK, reason, SILENCE_S)
     if answer:
         return Next(Step.WAIT, f"{reason}; {answer}", IN_USE_CHECK_S)
     if asked_s < SILENCE_S:
         return Next(Step.WAIT, reason, SILENCE_S - asked_s)
-    return Next(
-        Step.RELEASE, f"{reason}; the agent of node {name} did not answer for {SILENCE_S:g} s"
-    )
+    text = f"{reason}; the agent of node {name} does not answer"
+    return Next(Step.WAIT, text, _patience_s(asked_s), unheard=True)
 
 
 @dataclass(frozen=True, slots=True)

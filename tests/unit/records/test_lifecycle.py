@@ -432,9 +432,18 @@ LEAK = Verdict(Action.RELEASE, "pod ns/web-1 does not exist", Trigger.POD_GONE, 
             90.0,
             SILENCE_S,
             "",
-            Step.RELEASE,
-            0.0,
-            "the agent of node n did not answer for 30 s",
+            Step.WAIT,
+            IN_USE_CHECK_S,
+            "the agent of node n does not answer",
+        ),
+        (
+            NodeState.READY,
+            90_000.0,
+            90_000.0,
+            "",
+            Step.WAIT,
+            300.0,
+            "the agent of node n does not answer",
         ),
         (
             NodeState.READY,
@@ -445,8 +454,11 @@ LEAK = Verdict(Action.RELEASE, "pod ns/web-1 does not exist", Trigger.POD_GONE, 
             IN_USE_CHECK_S,
             "does not exist; still worn",
         ),
-        (NodeState.LOST, 5.0, None, "", Step.RELEASE, 0.0, "node n is not Ready"),
-        (NodeState.LOST, 9.0, 4.0, "still worn", Step.RELEASE, 0.0, "node n is not Ready"),
+        (NodeState.LOST, 5.0, None, "", Step.WAIT, IN_USE_CHECK_S, "node n is not Ready"),
+        (NodeState.LOST, 200.0, 9.0, "still worn", Step.WAIT, 50.0, "its pods may live"),
+        (NodeState.LOST, 90_000.0, None, "", Step.WAIT, 300.0, "node n is not Ready"),
+        (NodeState.OUT_OF_SERVICE, 5.0, None, "", Step.RELEASE, 0.0, "node n is out of service"),
+        (NodeState.OUT_OF_SERVICE, 9.0, 4.0, "still worn", Step.RELEASE, 0.0, "out of service"),
         (NodeState.GONE, 5.0, None, "", Step.RELEASE, 0.0, "node n does not exist"),
     ],
 )
@@ -460,9 +472,9 @@ def test_next_step(
     words: str,
 ) -> None:
     """
-    Two steps on a node that answers, time where nobody does.
+    Two steps on a node that answers, time only where nothing runs any more.
 
-    Source: docs/reference/release-and-reclaim.md#reclaim.
+    Source: docs/reference/release-and-reclaim.md#nodes-that-do-not-answer.
     """
     found = next_step(LEAK, node, seen_s=seen_s, asked_s=asked_s, answer=answer, name="n")
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.reconcile import leak_checks
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE
@@ -31,10 +32,12 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import (
     Node,
     NodeCondition,
+    NodeSpec,
     NodeStatus,
     Pod,
     StatefulSet,
     StatefulSetSpec,
+    Taint,
 )
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.reclaim.reclaimer import Reclaim
@@ -45,7 +48,15 @@ from spiderpool.records import lifecycle
 from spiderpool.records.build import suspicion_of
 from tests import virtual_time
 from tests.fakes.cluster import FakeCluster
-from tests.unit.agent.simulation import CONFIG, Agent, Simulation, ips, new_simulation, with_owner
+from tests.unit.agent.simulation import (
+    CONFIG,
+    Agent,
+    Simulation,
+    ips,
+    new_simulation,
+    sandbox_of,
+    with_owner,
+)
 
 NODES: Final = ("node1", "node2")
 POOLS: Final = ("blue", "red")
@@ -53,7 +64,7 @@ RANGES: Final = {"blue": "10.6.0.", "red": "10.7.0."}
 FIRST, LAST = 10, 13  # the addresses that a pool may have; fewer than pods may want
 WRITES: Final = frozenset({"create", "replace", "patch", "delete"})
 IPPOOL: Final = "ipam.spidernet.io/ippool"
-LONG_S: Final = 240.0  # longer than grace, silence, rest and the look at static holders together
+LONG_S: Final = 900.0  # longer than two looks at a silent node, rest and static holders together
 
 
 class Mortal:
@@ -137,6 +148,11 @@ class Box:
     uses: set[str] = field(default_factory=set)
 
     @property
+    def paused(self) -> bool:
+        """Whether only the sandbox's process is left when the pod is gone; of half of all pods."""
+        return sum(self.pod.metadata.uid.encode()) % 2 == 0
+
+    @property
     def interfaces(self) -> tuple[str, ...]:
         """What the kernel says of its addresses."""
         return tuple(f"{ip}/24" for ip in self.uses)
@@ -167,8 +183,6 @@ class AnyOrder:
         self.fixed: dict[str, str] = {}
         # addresses that a pool lost while watches stood still: a claim may have raced with that
         self.unseen: set[str] = set()
-        # worn by what lost DELs left, while agents could not see that they were asked
-        self.forgiven: set[str] = set()
         self.late = False
         self.numbers = 0
         for pool in POOLS:
@@ -204,7 +218,12 @@ class AnyOrder:
         door, stack = Mortal(self.cluster), AsyncExitStack()
         agent = await stack.enter_async_context(
             self.simulation.agent(
-                node, cluster=door, wait_s=0, look=lambda: self._look(node), config=CONFIG
+                node,
+                cluster=door,
+                wait_s=0,
+                look=lambda: self._look(node),
+                fence=self._fence,
+                config=CONFIG,
             )
         )
         self.agents[node] = (agent, door, stack)
@@ -215,11 +234,17 @@ class AnyOrder:
             InUseNamespace(
                 path=uid,
                 pod_uid=uid,
+                containers=(sandbox_of(box.pod),) if box.paused else (),
                 interfaces=(InUseInterface(nic="eth0", addresses=box.interfaces),),
             )
             for uid, box in self.boxes.items()
             if box.pod.spec.node_name == node
         )
+
+    async def _fence(self, namespace: InUseNamespace, ip: IPAddress) -> None:
+        """Take an address off a namespace."""
+        if namespace.path in self.boxes:
+            self.boxes[namespace.path].uses.discard(str(ip))
 
     async def _lead(self) -> Controller:
         door, stack = Mortal(self.cluster), AsyncExitStack()
@@ -255,11 +280,6 @@ class AnyOrder:
             await self.controller.worker.queue.run_due()
             await self._bury()
             await self._hear_agents()
-        # agents do not see the questions: time decides, though a namespace may be left
-        if self.late:
-            self.forgiven |= {
-                ip for uid, box in self.boxes.items() if not self._lives(uid) for ip in box.uses
-            }
 
     async def _hear_agents(self) -> None:
         """Return agents the time to answer: ours passes slower than the controller's."""
@@ -277,10 +297,15 @@ class AnyOrder:
                 return
             await asyncio.sleep(0.002)
 
-    def _node(self, name: str, *, ready: bool) -> None:
+    def _node(self, name: str, *, ready: bool, out_of_service: bool = False) -> None:
         condition = NodeCondition(type="Ready", status="True" if ready else "Unknown")
+        taints = (Taint(key="node.kubernetes.io/out-of-service"),) if out_of_service else ()
         self.cluster.seed(
-            Node(metadata=ObjectMeta(name=name), status=NodeStatus(conditions=(condition,)))
+            Node(
+                metadata=ObjectMeta(name=name),
+                spec=NodeSpec(taints=taints),
+                status=NodeStatus(conditions=(condition,)),
+            )
         )
 
     def _pods(self, app: App) -> dict[str, Pod]:
@@ -485,12 +510,12 @@ class AnyOrder:
             self.cluster.drop(Pod, pod.metadata.name, "ns")
 
     def lose_node(self) -> None:
-        """Let the power of a node fail; its pods may be evicted, or deleted by force."""
+        """Let the power of a node fail; its pods may be evicted, or deleted by force; it may be said."""
         if self.lost:
             return
         node, fate = self.choices.choice(NODES), self.choices.choice(["kept", "evicted", "forced"])
         self.lost.add(node)
-        self._node(node, ready=False)
+        self._node(node, ready=False, out_of_service=self.choices.random() < 0.5)
         for uid in [uid for uid, box in self.boxes.items() if box.pod.spec.node_name == node]:
             del self.boxes[uid]
         self.run(self.agents.pop(node)[2].aclose())
@@ -585,7 +610,7 @@ class AnyOrder:
 
     def nobody_shares_an_address(self) -> None:
         """
-        No two pods wear one address; what a lost DEL left counts too, unless nobody could see it.
+        No two pods wear one address; what a lost DEL left counts too.
 
         A static pod takes its address over as soon as it has its new UID: what a lost DEL
         left of itself may wear it beside.
@@ -597,7 +622,6 @@ class AnyOrder:
             for uid, box in self.boxes.items()
             for name in [box.pod.metadata.name]
             for ip in box.uses
-            if self._lives(uid) or ip not in self.forgiven
         }
         assert len(in_use) == len({ip for ip, _ in in_use})
 
@@ -631,8 +655,10 @@ class AnyOrder:
         self.addresses_are_of_their_pool()
 
     def end(self) -> None:
-        """Let all settle, then let everything be deleted."""
+        """Let all settle, then let everything be deleted; nobody hears of a lost node any more."""
         self.show()
+        for node in self.lost:
+            self._node(node, ready=False, out_of_service=True)
         self.run(self._settle())
         self.check()
         living = {pod.metadata.uid for pod in self.cluster.all(Pod) if self._alive(pod)}

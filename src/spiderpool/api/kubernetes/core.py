@@ -6,11 +6,14 @@ Written only by patch, so nothing is lost.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
+
+# Kubernetes, "Non-graceful node shutdown": set by hand where the node is certainly down
+OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 
 
 class ContainerTerminated(Kube, frozen=True, kw_only=True):
@@ -68,6 +71,18 @@ class Namespace(KubeObject, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = Resource("", "v1", "Namespace", "namespaces")
 
 
+class Taint(Kube, frozen=True, kw_only=True):
+    """What keeps pods off a node."""
+
+    key: str
+
+
+class NodeSpec(Kube, frozen=True, kw_only=True):
+    """Specification of a node."""
+
+    taints: tuple[Taint, ...] = ()
+
+
 class NodeCondition(Kube, frozen=True, kw_only=True):
     """One condition of a node."""
 
@@ -86,7 +101,13 @@ class Node(KubeObject, frozen=True, kw_only=True):
 
     resource: ClassVar[Resource] = Resource("", "v1", "Node", "nodes")
 
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def out_of_service(self) -> bool:
+        """Return whether an administrator says that nothing runs on the node any more."""
+        return any(taint.key == OUT_OF_SERVICE for taint in self.spec.taints)
 
     @property
     def ready(self) -> bool:

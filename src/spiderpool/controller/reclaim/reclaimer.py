@@ -4,8 +4,8 @@ Reclaim of addresses whose pods are gone, have ended, or hang in deletion.
 A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is
 judged some seconds later, from live objects. On a Ready node the node is asked first: a mark on the
 record, which the node's agent answers by releasing it when no namespace wears the address any more.
-On a lost node, and when the agent stays silent, time decides. Every write is conditional on the
-state that was judged. The judgements are `records.lifecycle`'s; durations run on this process'
+Silence is no consent; time decides on a node that is gone or out of service. Every write is
+conditional on the state that was judged. The judgements are `records.lifecycle`'s; durations run on this process'
 monotonic clock, from when it first saw a state.
 """
 
@@ -60,6 +60,7 @@ STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
 
 RECLAIMED: Final = "IPReclaimed"
 STILL_IN_USE: Final = "IPStillInUse"
+UNHEARD: Final = "NodeDoesNotAnswer"
 
 log = structlog.get_logger("spiderpool.controller")
 
@@ -69,11 +70,16 @@ Count = Callable[[Trigger | None], None]
 
 @dataclass(slots=True)
 class Suspicion:
-    """Since when a state of a record is seen, and since when its node's agent is asked."""
+    """
+    Since when a state of a record is seen, and since when its node's agent is asked.
+
+    `told`: that nobody answers for the node.
+    """
 
     of: tuple[str, ...]
     since: float
     asked: float | None = None
+    told: bool = False
 
 
 class Reclaim:
@@ -302,7 +308,10 @@ class Reclaim:
                 await self._release(record, verdict.trigger or Trigger.POD_GONE, step.reason)
                 return None
             case Step.WAIT:
-                pass
+                if step.unheard and not suspicion.told:
+                    suspicion.told = True
+                    log.warning("address stays", ip=record.spec.ip, reason=step.reason)
+                    self._say(record, UNHEARD, f"{_whose(record)} stays: {step.reason}")
         return step.wait_s
 
     def _suspicion_of(self, record: SpiderIP, looks: str) -> Suspicion:
@@ -371,7 +380,9 @@ class Reclaim:
         node = await if_exists(self._context.cluster.get(Node, name)) if name else None
         if node is None:
             return NodeState.GONE
-        return NodeState.READY if node.ready else NodeState.LOST
+        if node.ready:
+            return NodeState.READY
+        return NodeState.OUT_OF_SERVICE if node.out_of_service else NodeState.LOST
 
     # --- writing
     # ------------------------------------------------------------------------------------------------------------

@@ -17,12 +17,14 @@ from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import (
     Node,
     NodeCondition,
+    NodeSpec,
     NodeStatus,
     Ordinals,
     Pod,
     PodIP,
     StatefulSet,
     StatefulSetSpec,
+    Taint,
 )
 from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
@@ -593,6 +595,12 @@ def make_node(*, ready: bool = True) -> Node:
     )
 
 
+def out_of_service(node: Node) -> Node:
+    """Say of a node that nothing runs there any more."""
+    spec = NodeSpec(taints=(Taint(key="node.kubernetes.io/out-of-service"),))
+    return replace(make_node(ready=False), metadata=node.metadata, spec=spec)
+
+
 async def answer(scene: Scene, **annotations: str) -> None:
     """Let the node's agent say that an address is still worn, or release it when there is nothing to say."""
     (record,) = scene.cluster.all(SpiderIP)
@@ -662,21 +670,57 @@ async def test_a_claim_that_holds_two_addresses_is_asked_about(scene: Scene) -> 
     assert [Trigger.TWICE] == counts
 
 
-async def test_a_silent_agent_is_not_waited_for_forever(scene: Scene) -> None:
-    """After half a minute without an answer time decides: the address rests, then goes."""
+async def test_silence_is_no_consent(scene: Scene) -> None:
+    """A Ready node whose agent does not answer keeps the address, however long; that is told once."""
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_node())
     scene.cluster.seed(make_record())
-    counts = Counts()
-    worker = await reclaim(scene, count=counts)
-    await run(scene, worker, SECOND_LOOK_S + SILENCE_S - 1)
-    assert ["10.6.0.10"] == held(scene)
-    await run(scene, worker, 3)
-    assert ["10.6.0.10"] == resting(scene)
-    await run(scene, worker, COOL_DOWN_S + 2)
+    worker = await reclaim(scene)
+    await run(scene, worker, SECOND_LOOK_S + SILENCE_S + 1000)
 
-    assert [] == held(scene) + resting(scene)
-    assert [Trigger.POD_GONE] == counts
+    assert ["10.6.0.10"] == held(scene)
+    text = "10.6.0.10 of ns/p (eth0) stays: pod ns/p does not exist; the agent of node node1 does not answer"
+    assert [("blue", "NodeDoesNotAnswer", text)] == scene.told.events
+
+
+async def test_a_partitioned_node_keeps_the_addresses_of_its_pods(scene: Scene) -> None:
+    """
+    The API server does not hear of the node, and its pods are evicted: they may live.
+
+    Out of service is what an administrator says; then time decides.
+    """
+    scene.cluster.seed(make_pool())
+    node = scene.cluster.seed(make_node(ready=False))
+    scene.cluster.seed(
+        make_pod(deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=20)
+    )
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, 1000)
+    assert ["10.6.0.10"] == held(scene)
+    assert {("blue", "NodeDoesNotAnswer"), ("p", "NodeDoesNotAnswer")} == {
+        (name, reason) for name, reason, _ in scene.told.events
+    }
+
+    scene.cluster.seed(out_of_service(node))
+    await run(scene, worker, 300)
+
+    assert [] == held(scene)
+
+
+async def test_a_silent_node_that_comes_back_is_asked(scene: Scene) -> None:
+    """When the node is Ready again its agent is asked, as if nothing had been."""
+    scene.cluster.seed(make_pool())
+    node = scene.cluster.seed(make_node(ready=False))
+    scene.cluster.seed(make_record())
+    worker = await reclaim(scene)
+    await run(scene, worker, 100)
+    assert [""] == [suspicion_of(record) for record in scene.cluster.all(SpiderIP)]
+
+    scene.cluster.seed(replace(make_node(), metadata=node.metadata))
+    await run(scene, worker, 50)
+
+    assert [True] == [bool(suspicion_of(record)) for record in scene.cluster.all(SpiderIP)]
 
 
 async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
@@ -698,14 +742,14 @@ async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
 
 
 async def test_a_worn_address_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
-    """When the node that said so is lost, nobody can say it any more: time decides."""
+    """When the node that said so is out of service, nobody can say it any more: time decides."""
     scene.cluster.seed(make_pool())
     node = scene.cluster.seed(make_node())
     scene.cluster.seed(make_record())
     worker = await reclaim(scene)
     await run(scene, worker, SECOND_LOOK_S + 1)
     await answer(scene, in_use="10.6.0.10 is still worn in /var/run/netns/x")
-    scene.cluster.seed(replace(make_node(ready=False), metadata=node.metadata))
+    scene.cluster.seed(out_of_service(node))
     await run(scene, worker, 60)
 
     assert [] == held(scene)
@@ -721,9 +765,10 @@ async def test_a_new_leader_goes_on_with_the_question(scene: Scene) -> None:
     writes = scene.cluster.count("replace", SpiderIP)
     await run(scene, worker, SECOND_LOOK_S + SILENCE_S - 1)
     assert (writes, ["10.6.0.10"]) == (scene.cluster.count("replace", SpiderIP), held(scene))
+    assert [] == scene.told.events
     await run(scene, worker, 3)
 
-    assert [] == held(scene)
+    assert ["NodeDoesNotAnswer"] == [reason for _, reason, _ in scene.told.events]
 
 
 async def test_a_mark_goes_when_its_pod_lives_after_all(scene: Scene) -> None:
@@ -746,7 +791,9 @@ async def test_a_mark_goes_when_its_pod_lives_after_all(scene: Scene) -> None:
 async def test_a_pod_that_hangs_in_deletion(scene: Scene, ready: bool, switched_on: bool) -> None:
     """Past its grace period a terminating pod's address goes, when the switch for its node's state is on."""
     scene.cluster.seed(make_pool())
-    scene.cluster.seed(make_node(ready=ready))
+    node = scene.cluster.seed(make_node())
+    if not ready:
+        scene.cluster.seed(out_of_service(node))
     scene.cluster.seed(
         make_pod(deletion_timestamp="2026-01-01T00:00:00Z", deletion_grace_period_seconds=20)
     )
@@ -755,7 +802,10 @@ async def test_a_pod_that_hangs_in_deletion(scene: Scene, ready: bool, switched_
     worker = await reclaim(scene, rules=rules)
     await run(scene, worker, 20 + SECOND_LOOK_S - 1)
     assert ["10.6.0.10"] == held(scene)
-    await run(scene, worker, SILENCE_S + 3)
+    await run(scene, worker, 3)
+    if ready and switched_on:
+        await answer(scene)
+    await run(scene, worker, SILENCE_S)
 
     assert switched_on is not bool(held(scene))
     names = {(name, reason) for name, reason, _ in scene.told.events}
