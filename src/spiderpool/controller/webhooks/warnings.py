@@ -14,6 +14,7 @@ import msgspec
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.workloads import Workload
 from spiderpool.controller.webhooks.server import AdmissionAnswer, AdmissionRequest
+from spiderpool.ipam.annotation_keys import unknown_keys
 from spiderpool.ipam.pod_request import malformed
 
 # characters that kubectl shows of a warning; the API server cuts all of them off beyond 4096
@@ -27,13 +28,14 @@ class Typed(PartialObject, frozen=True, kw_only=True):
 
 
 async def advise(request: AdmissionRequest) -> AdmissionAnswer:
-    """Allow everything; warn of annotations that cannot be read."""
+    """Allow everything; warn of annotations that cannot be read, and of keys that nobody reads."""
     try:
         annotations = _annotations_of(request.object)
     except msgspec.DecodeError:
         # the API server says what is wrong with it
         return AdmissionAnswer(uid=request.uid, allowed=True)
-    warnings = tuple(_shortened(text) for text in malformed(annotations, request.namespace))
+    sentences = (*malformed(annotations, request.namespace), *unknown_keys(annotations))
+    warnings = tuple(map(_shortened, sentences))
     return AdmissionAnswer(uid=request.uid, allowed=True, warnings=warnings or msgspec.UNSET)
 
 

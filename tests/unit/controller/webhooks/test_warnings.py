@@ -54,6 +54,12 @@ async def test_every_kind(kind: str) -> None:
     assert [] == await warnings(thing(kind, {IP: "10.6.0.10"}))
 
 
+async def test_keys_that_nobody_reads() -> None:
+    """A key that no ADD looks at is told, and nothing else is wrong with it."""
+    (found,) = await warnings(thing("Pod", {IPPOOL: '{"ipv4": ["a"], "ip4": ["b"]}'}))
+    assert f"annotation {IPPOOL}: ip4 is ignored; known are ipv4, ipv6" == found
+
+
 async def test_each_annotation_has_its_sentence() -> None:
     """Several mistakes are told at once."""
     annotations = {IPPOOL: "{", NUMBER: "five", SUBNET: "[]", NETWORKS: "a/b/c", "other": "{"}
