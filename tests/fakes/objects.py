@@ -36,7 +36,8 @@ def make_pod(name: str = "web-1", namespace: str = "ns", uid: str = "uid-1", **m
     """
     Make a running pod; further keys.
 
-    `annotations`, `labels`, `node`, `phase`, `restart`, `reason`, `deleted`.
+    `annotations`, `labels`, `node`, `phase`, `restart`, `reason`, `deleted`; `mirror` is the UID of
+    a pod from a file, `owner` the kind and name of its owner.
     """
     metadata: dict[str, Any] = {"name": name, "namespace": namespace, "uid": uid}
     metadata["annotations"] = {
@@ -44,6 +45,18 @@ def make_pod(name: str = "web-1", namespace: str = "ns", uid: str = "uid-1", **m
         for key, value in more.get("annotations", {}).items()
     }
     metadata["labels"] = more.get("labels", {})
+    kind, owner = more.get("owner", ("Node", more.get("node", "node1")))
+    if "mirror" in more:
+        metadata["annotations"]["kubernetes.io/config.mirror"] = more["mirror"]
+    if "mirror" in more or "owner" in more:
+        reference = {
+            "apiVersion": "v1",
+            "kind": kind,
+            "name": owner,
+            "uid": "n",
+            "controller": True,
+        }
+        metadata["ownerReferences"] = [reference]
     if more.get("deleted"):
         metadata["deletionTimestamp"] = "2025-01-01T00:00:00Z"
     document = {

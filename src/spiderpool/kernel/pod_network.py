@@ -30,6 +30,7 @@ from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import (
     GET_ADDRESS,
     GET_LINK,
+    GET_NAMESPACE_ID,
     GET_NEIGHBOUR,
     GET_ROUTE,
     GET_RULE,
@@ -130,7 +131,7 @@ def look(
     """
     pod = look_at_pod(wires)
     leading = pod.link(inner) or pod.link(default_nic)
-    host_end = None if leading is None else find_host_end(wires.node, leading)
+    host_end = None if leading is None else find_host_end(wires, leading)
     ips = [
         address.ip
         for address in pod.addresses
@@ -206,17 +207,29 @@ def look_at_node(
 _KERNEL_TABLES: Final = frozenset({253, 254, 255})
 
 
-def find_host_end(node: RouteSocket, inner: Link) -> Link | None:
-    """Return the node's end of a pair; None when it is not on this node."""
+def find_host_end(wires: Wires, inner: Link) -> Link | None:
+    """
+    Return the node's end of a pair; None when it is not on this node.
+
+    Indexes alone prove nothing: a pod with NET_ADMIN chooses those of a pair of its own, and may
+    choose those of another pod's. What the node's end says of the namespace of its peer is the
+    kernel's.
+    """
     if inner.kind not in PAIRED or not inner.peer:
         return None
     try:
-        found = wire.read_link(node.get(GET_LINK, wire.ask_link(inner.peer)))
+        data = wires.node.get(GET_LINK, wire.ask_link(inner.peer))
+        found = wire.read_link(data)
+        if found.kind not in PAIRED or found.peer != inner.index:
+            return None
+        ((pod, _),) = wires.pod_namespace.fds
+        known = wires.node.get(GET_NAMESPACE_ID, wire.ask_namespace_id(pod))
     except Refusal as error:
         if error.code in MISSING:
             return None
         raise
-    return found if found.kind in PAIRED and found.peer == inner.index else None
+    theirs = wire.read_peer_namespace(data)
+    return found if theirs is not None and theirs == wire.read_namespace_id(known) else None
 
 
 def find_link(socket: RouteSocket, name: str) -> Link | None:

@@ -60,11 +60,14 @@ _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _RULE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
 _HOP: Final = struct.Struct("=HBBi")
+_GENERIC: Final = struct.Struct("=B3x")  # rtgenmsg
 
 _UP, _BROADCAST, _LOOPBACK, _MULTICAST = 0x1, 0x2, 0x8, 0x1000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_TXQLEN = 1, 3, 4, 5, 10, 13
 _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 28, 29
 _IFLA_LINK_NETNSID, _IFLA_PARENT_DEV_NAME = 37, 56
+_NETNSA_NSID, _NETNSA_FD, _NO_NAMESPACE_ID = 1, 3, 0xFFFFFFFF  # net_namespace.h: -1 = not assigned
+
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_VLAN_ID: Final = 1
 _SKIP_STATISTICS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS: half of a link's message
@@ -125,6 +128,11 @@ def ask_link(index: int = 0, name: str = "") -> bytes:
     return _LINK.pack(0, 0, index, 0, 0) + named + number(_IFLA_EXT_MASK, _SKIP_STATISTICS)
 
 
+def ask_namespace_id(fd: int) -> bytes:
+    """Ask for the number that the socket's namespace knows another one by; `fd` means that one."""
+    return _GENERIC.pack(0) + number(_NETNSA_FD, fd)
+
+
 def ask_addresses() -> bytes:
     """Ask for all addresses."""
     return _ADDRESS.pack(0, 0, 0, 0, 0)
@@ -179,6 +187,17 @@ def read_link(data: bytes) -> Link:
         if kind == "vlan"
         else None,
     )
+
+
+def read_peer_namespace(data: bytes) -> int | None:
+    """Return the number of the namespace of a link's `peer`; None = the link's own, or unknown."""
+    return read_number(attributes(data, _LINK.size).get(_IFLA_LINK_NETNSID))
+
+
+def read_namespace_id(data: bytes) -> int | None:
+    """Read the answer to `ask_namespace_id`; a namespace that was never met has none."""
+    found = read_number(attributes(data, _GENERIC.size).get(_NETNSA_NSID))
+    return None if found == _NO_NAMESPACE_ID else found
 
 
 def is_parent_outside(data: bytes) -> bool:

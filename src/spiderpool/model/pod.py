@@ -10,9 +10,8 @@ from spiderpool.api.crd.spiderip import Application, HolderKind
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.configuration.config import Features
 
-# set by kubelet on mirror pods, whose UID is not the runtime's
-STATIC_POD_ANNOTATION = "kubernetes.io/config.source"
-CONFIG_HASH: Final = "kubernetes.io/config.hash"  # of a mirror pod: the UID that kubelet runs it by
+# Of a mirror pod: the UID that kubelet runs it by. Nobody may add, change or remove it later.
+CONFIG_MIRROR: Final = "kubernetes.io/config.mirror"
 
 FINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
@@ -49,19 +48,36 @@ def is_mirror(pod: Pod) -> bool:
     """
     Return whether kubelet made the pod from a file.
 
-    Then the runtime's UID differs from the object's.
+    Then the runtime's UID differs from the object's. Anybody may write the annotations `config.source`
+    and `config.hash` of any pod. A pod with `config.mirror` is never run as its object says, and
+    kubelet deletes one that it has no file for; the node owns a real one.
+
+    Source: Kubernetes, "Static Pods"; admission plugin NodeRestriction ("mirror pods").
     """
-    return pod.metadata.annotations.get(STATIC_POD_ANNOTATION, "api") != "api"
+    return CONFIG_MIRROR in pod.metadata.annotations and any(
+        owner.controller and (owner.kind, owner.name) == ("Node", pod.spec.node_name)
+        for owner in pod.metadata.owner_references
+    )
+
+
+def is_run_as(pod: Pod, uid: str) -> bool:
+    """Return whether the runtime knows the pod by a UID: the object's, of a mirror pod another."""
+    return uid in {pod.metadata.uid, _runtime_uid(pod)}
 
 
 def runtime_uids(pods: Iterable[Pod]) -> dict[str, str]:
-    """Return for each UID that the runtime knows the UID of the pod's object."""
-    return {_runtime_uid(pod): pod.metadata.uid for pod in pods}
+    """
+    Return for each UID that the runtime knows the UID of the pod's object.
+
+    A pod's own UID is its own, whatever a mirror pod says.
+    """
+    pods = tuple(pods)
+    mirrors = {_runtime_uid(pod): pod.metadata.uid for pod in pods if is_mirror(pod)}
+    return mirrors | {pod.metadata.uid: pod.metadata.uid for pod in pods if not is_mirror(pod)}
 
 
 def _runtime_uid(pod: Pod) -> str:
-    known = pod.metadata.annotations.get(CONFIG_HASH, "") if is_mirror(pod) else ""
-    return known or pod.metadata.uid
+    return pod.metadata.annotations[CONFIG_MIRROR] if is_mirror(pod) else pod.metadata.uid
 
 
 def full_name(pod: Pod) -> str:

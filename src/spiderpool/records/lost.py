@@ -69,17 +69,19 @@ def lost_records(
         worn: what its interfaces have.
         pools: all pools.
     Returns:
-        At most one for each NIC and family. A pod that still has records gets back only what an
-        interface has: a hand may have edited the endpoint.
+        At most one for each NIC and family. The endpoint only says more about what an interface
+        has or the pod's status shows, in a pool that exists: anybody may have written it. A pod
+        that still has records gets back only what an interface has.
 
     Raises:
         InvalidRequest: the endpoint cannot be read.
     """
     pools = tuple(pools)
     told = () if endpoint is None else records_of_endpoint(endpoint, pod, owner, features)
-    if held:
-        ips = {ip for _, ip in worn}
-        told = tuple(record for record in told if record.spec.address in ips)
+    ips = {ip for _, ip in worn} | (set() if held else set(_shown(pod)))
+    told = tuple(
+        record for record in told if record.spec.address in ips and _is_given(record, pools)
+    )
     seen = records_of_interfaces(worn, pod, owner, features, pools)
     shown = () if held or told or seen else records_of_status(pod, owner, features, pools)
     found: dict[Slot, SpiderIP] = {}
@@ -138,8 +140,20 @@ def records_of_status(
     The status tells of the first interface only; which pool gave the address is known when just one
     has it.
     """
-    shown = tuple(("eth0", parse_address(ip.ip)) for ip in pod.status.pod_ips if ip.ip)
+    shown = tuple(("eth0", ip) for ip in _shown(pod))
     return records_of_interfaces(shown, pod, owner, features, pools)
+
+
+def _shown(pod: Pod) -> tuple[IPAddress, ...]:
+    """Return the addresses in a pod's status."""
+    return tuple(parse_address(ip.ip) for ip in pod.status.pod_ips if ip.ip)
+
+
+def _is_given(record: SpiderIP, pools: Iterable[Pool]) -> bool:
+    """Return whether the pool that a record names has its address."""
+    return any(
+        pool.name == record.spec.pool and record.spec.address in pool.total for pool in pools
+    )
 
 
 def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:

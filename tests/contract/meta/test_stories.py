@@ -21,6 +21,7 @@ from spiderpool.errors import (
     Unreachable,
 )
 from tests.contract.meta.node import Node, PodNetns
+from tests.fakes.objects import make_pod
 
 NET = {"cniVersion": "1.0.0", "type": "recorder"}
 
@@ -168,8 +169,11 @@ async def test_other_uid(host: Node, netns: PodNetns) -> None:
         await host.run("ADD", netns=netns.path, uid="old")
     assert [] == host.calls()
 
-    host.pod(name="static", **{"kubernetes.io/config.source": "file"})
-    await host.run("ADD", netns=netns.path, pod="static", uid="old")
+    host.pod(name="claims", **{"kubernetes.io/config.source": "file"})
+    with pytest.raises(TryAgain, match="has UID uid-claims, the call is for old"):
+        await host.run("ADD", netns=netns.path, pod="claims", uid="old")
+    host.cluster.seed(make_pod("static", "default", "api", mirror="of-the-file"))
+    await host.run("ADD", netns=netns.path, pod="static", uid="of-the-file")
     assert "spiderpool/cluster" == (await host.status("static"))[0]["name"]
 
 

@@ -12,7 +12,7 @@ from spiderpool.configuration.config import Features
 from spiderpool.model.claim import Claimant, ClaimKey
 from spiderpool.model.labels import label_value
 from spiderpool.model.owners import application, is_final, next_owner, top_owner
-from spiderpool.model.pod import is_alive, is_mirror, is_static
+from spiderpool.model.pod import is_alive, is_mirror, is_run_as, is_static, runtime_uids
 from tests.fakes.objects import (
     DEPLOYMENT,
     FEATURES,
@@ -57,10 +57,32 @@ def test_life(state: dict[str, Any], alive: bool) -> None:
 
 
 def test_mirror_pods() -> None:
-    """Pods from files carry their source; pods from the API do not."""
-    assert is_mirror(make_pod(annotations={"kubernetes.io/config.source": "file"}))
-    assert not is_mirror(make_pod(annotations={"kubernetes.io/config.source": "api"}))
-    assert not is_mirror(make_pod())
+    """A mirror pod is its node's, and says so where nobody else can: other annotations are anybody's."""
+    mirror = make_pod(mirror="of-the-file")
+    assert is_mirror(mirror)
+    assert is_run_as(mirror, "of-the-file")
+
+    claimed = {"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "of-another"}
+    for pod in (
+        make_pod(),
+        make_pod(annotations=claimed, owner=("Node", "node1")),
+        make_pod(annotations={"kubernetes.io/config.mirror": "of-the-file"}),
+        make_pod(mirror="of-the-file", owner=("ReplicaSet", "node1")),
+        make_pod(mirror="of-the-file", owner=("Node", "other")),
+    ):
+        assert not is_mirror(pod)
+        assert not is_run_as(pod, "of-another")
+        assert not is_run_as(pod, "of-the-file")
+        assert is_run_as(pod, pod.metadata.uid)
+
+
+def test_uid_of_another_pod() -> None:
+    """A mirror pod that names another pod's UID does not take its namespaces over."""
+    victim = make_pod("victim", uid="uid-v")
+    thief = make_pod("thief", uid="uid-t", mirror="uid-v")
+
+    for pods in ((victim, thief), (thief, victim)):
+        assert "uid-v" == runtime_uids(pods)["uid-v"]
 
 
 def ref(api_version: str, kind: str, *, controller: bool = True) -> OwnerReference:

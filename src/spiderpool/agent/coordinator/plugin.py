@@ -375,13 +375,8 @@ def take_apart(wires: Wires, call: Call, nic: str) -> Plan:
     kernel.change_node(wires, diff(view.node.items, plan.node), view.node.links)
     kernel.change_pod(wires, diff(view.pod.items, plan.pod), view.pod.links)
     if call.ifname == nic:
-        paired = view.pod.link(VETH) is not None and view.host_end is not None
-        name = (
-            view.host_end.name
-            if paired and view.host_end is not None
-            else host_end_name(call.container_id)
-        )
-        kernel.remove_link(wires.node, name)
+        # By the name that ADD gave it, whatever the pod says: nothing else on the node is ours.
+        kernel.remove_link(wires.node, host_end_name(call.container_id))
     return plan
 
 

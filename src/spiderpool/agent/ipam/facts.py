@@ -25,7 +25,7 @@ from spiderpool.kube.readers.fact_reader import FactReader, Installed, PoolFacts
 from spiderpool.kube.readers.reserved import ReservedAddresses
 from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.facts import Facts
-from spiderpool.model.pod import is_mirror
+from spiderpool.model.pod import is_run_as
 from spiderpool.model.pool import Pool, application_of
 
 
@@ -175,7 +175,7 @@ class FactSource:
         pod = self._informers.pods.named(call.name, call.namespace)
         if pod is None or pod.metadata.uid != call.uid:
             pod = await self.read_pod(call)
-        if call.uid and pod.metadata.uid != call.uid and not is_mirror(pod):
+        if call.uid and not is_run_as(pod, call.uid):
             raise TryAgain(
                 f"pod {call}: the runtime starts UID {call.uid}, the API has UID {pod.metadata.uid}; "
                 "one of them is out of date, the runtime will try again"

@@ -25,7 +25,7 @@ from spiderpool.model.network_selection import (
     parse_default_network,
     parse_networks,
 )
-from spiderpool.model.pod import is_mirror
+from spiderpool.model.pod import is_run_as
 from spiderpool.networks.delegates import Delegate, Network, plan_delegates
 from spiderpool.networks.meta_config import MetaConfig
 from spiderpool.networks.plugin_types import check_plugin_types
@@ -70,7 +70,7 @@ class PodNetworks:
         if not args.name:
             return None
         pod = await self.cluster.get(Pod, args.name, args.namespace)
-        if args.uid and args.uid != pod.metadata.uid and not is_mirror(pod):
+        if args.uid and not is_run_as(pod, args.uid):
             raise TryAgain(
                 f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is for {args.uid}"
             )

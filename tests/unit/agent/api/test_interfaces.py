@@ -13,11 +13,7 @@ from spiderpool.model.pod import runtime_uids
 from tests.fakes.objects import make_pod
 from tests.unit.agent.api.test_ports import free_port, get
 
-MIRROR = make_pod(
-    "etcd",
-    uid="object",
-    annotations={"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "of-the-file"},
-)
+MIRROR = make_pod("etcd", uid="object", mirror="of-the-file")
 NAMESPACE = InUseNamespace(
     path="/var/run/netns/cni-1",
     pod_uid="uid-1",

@@ -539,12 +539,25 @@ async def test_a_mirror_pod_may_have_another_uid(simulation: Simulation) -> None
     They get their address.
     """
     simulation.pool()
-    simulation.pod("web-1", uid="api", annotations={"kubernetes.io/config.source": "file"})
+    simulation.pod("web-1", uid="api", mirror="runtime")
 
     async with simulation.agent() as agent:
         answer = await agent.add(make_pod("web-1", uid="runtime"))
 
     assert ips(answer)
+
+
+async def test_a_claim_to_be_a_mirror_pod_is_none(simulation: Simulation) -> None:
+    """Annotations that anybody may write do not let a pod be taken for another one of its name."""
+    simulation.pool()
+    claimed = {"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "runtime"}
+    simulation.pod("web-1", uid="api", annotations=claimed)
+
+    async with simulation.agent() as agent:
+        with pytest.raises(TryAgain):
+            await agent.add(make_pod("web-1", uid="runtime"))
+
+    assert {} == simulation.held()
 
 
 async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(

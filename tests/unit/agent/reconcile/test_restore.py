@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -29,6 +30,24 @@ def restore(simulation: Simulation) -> tuple[SpiderIP, ...]:
     for record in lost:
         simulation.cluster.drop(SpiderIP, record.metadata.name)
     return lost
+
+
+def wearing(lost: Iterable[SpiderIP]) -> Callable[[], Awaitable[tuple[InUseNamespace, ...]]]:
+    """Look into a node whose pods still have the addresses of lost records."""
+    nics: dict[str, list[InUseInterface]] = {}
+    for record in lost:
+        address = f"{record.spec.ip}/{record.spec.prefix_length}"
+        link = InUseInterface(nic=record.spec.holder.nic, addresses=(address,))
+        nics.setdefault(record.spec.holder.uid, []).append(link)
+    found = tuple(
+        InUseNamespace(path=f"/var/run/netns/{uid}", pod_uid=uid, interfaces=tuple(links))
+        for uid, links in nics.items()
+    )
+
+    async def look() -> tuple[InUseNamespace, ...]:
+        return found
+
+    return look
 
 
 async def test_a_record_deleted_by_hand_is_made_again(simulation: Simulation) -> None:
@@ -70,7 +89,7 @@ async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(
         )
     lost = restore(simulation)
 
-    async with simulation.agent():
+    async with simulation.agent(look=wearing(lost)):
         await until(lambda: len(simulation.held()) == 4)
 
     def told(records: tuple[SpiderIP, ...]) -> list[object]:
@@ -81,6 +100,31 @@ async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(
         ]
 
     assert told(lost) == told(simulation.cluster.all(SpiderIP))
+
+
+async def test_an_endpoint_that_anybody_wrote_books_nothing(simulation: Simulation) -> None:
+    """An endpoint counts for what the pod has on an interface, or in its status, in a pool that exists."""
+    simulation.pool("blue")
+    pod = simulation.pod()
+    async with simulation.agent() as agent:
+        await agent.add(pod)
+        await until(lambda: bool(simulation.cluster.all(SpiderEndpoint)))
+    lost = restore(simulation)
+    (endpoint,) = simulation.cluster.all(SpiderEndpoint)
+    assert endpoint.status is not None
+    (nic,) = endpoint.status.current.ips
+    booked = tuple(
+        replace(nic, interface=f"net{number}", ipv4=f"10.6.0.{number}/16")
+        for number in range(12, 19)
+    )
+    elsewhere = replace(nic, ipv4_pool="none")
+    current = replace(endpoint.status.current, ips=(elsewhere, *booked))
+    simulation.cluster.seed(replace(endpoint, status=replace(endpoint.status, current=current)))
+
+    async with simulation.agent(look=wearing(lost)) as agent:
+        await agent.app.restore.looked.wait()
+
+    assert {(record.spec.ip, "blue", "eth0") for record in lost} == slots(simulation)
 
 
 @pytest.mark.parametrize("in_use", [True, False])
@@ -132,10 +176,10 @@ async def test_endpoints_stay_until_all_records_are_made_again(simulation: Simul
             await agent.add(pod)
         await until(lambda: len(simulation.cluster.all(SpiderEndpoint)) == len(pods))
     before = simulation.held()
-    restore(simulation)
+    lost = restore(simulation)
 
     simulation.cluster.faults.latency_s = 0.002
-    async with simulation.agent():
+    async with simulation.agent(look=wearing(lost)):
         await until(lambda: len(simulation.held()) == len(pods), timeout_s=1.5)
 
     assert before == simulation.held()
@@ -186,13 +230,13 @@ async def test_an_address_in_other_hands_is_told_and_left(simulation: Simulation
     async with simulation.agent() as agent:
         answer = await agent.add(pod)
         await until(lambda: bool(simulation.cluster.all(SpiderEndpoint)))
-    restore(simulation)
+    lost = restore(simulation)
     (ip,) = ips(answer)
     thief = simulation.cluster.seed(
         make_record(ip, facts=make_facts(pod=make_pod("thief", uid="t", node="node2")))
     )
 
-    async with simulation.agent() as agent:
+    async with simulation.agent(look=wearing(lost)) as agent:
         await until(lambda: bool(simulation.cluster.all(Event)))
         metrics = agent.app.metrics.render().decode()
 
@@ -241,11 +285,11 @@ async def test_a_pod_that_went_while_no_agent_ran_gets_nothing_back(simulation: 
     async with simulation.agent() as agent:
         await agent.add(pod)
         await until(lambda: bool(simulation.cluster.all(SpiderEndpoint)))
-    restore(simulation)
+    lost = restore(simulation)
     simulation.cluster.hold_watch()
     simulation.cluster.drop(Pod, "web-1", "ns")
 
-    async with simulation.agent():
+    async with simulation.agent(look=wearing(lost)):
         await until(lambda: simulation.cluster.count("get", Pod) == 1)
         await asyncio.sleep(0.02)
 
@@ -260,7 +304,7 @@ async def test_an_endpoint_that_cannot_be_read_hinders_no_other_pod(simulation: 
         await agent.add(broken)
         await agent.add(whole)
         await until(lambda: len(simulation.cluster.all(SpiderEndpoint)) == 2)
-    restore(simulation)
+    lost = restore(simulation)
     endpoint = next(
         e for e in simulation.cluster.all(SpiderEndpoint) if e.metadata.name == "broken"
     )
@@ -269,7 +313,7 @@ async def test_an_endpoint_that_cannot_be_read_hinders_no_other_pod(simulation: 
     current = replace(endpoint.status.current, ips=nonsense)
     simulation.cluster.seed(replace(endpoint, status=replace(endpoint.status, current=current)))
 
-    async with simulation.agent():
+    async with simulation.agent(look=wearing(lost)):
         await until(lambda: bool(simulation.held()))
 
     assert ["whole"] == list(simulation.held().values())
@@ -357,7 +401,7 @@ async def test_one_bad_pod_does_not_end_the_restore(
         for pod in pods:
             await agent.add(pod)
         await until(lambda: len(simulation.cluster.all(SpiderEndpoint)) == 2)
-    restore(simulation)
+    lost = restore(simulation)
     read = lost_module.records_of_endpoint
 
     def fail_for_one(endpoint: SpiderEndpoint, pod: Pod, *more: Any) -> tuple[SpiderIP, ...]:
@@ -366,7 +410,7 @@ async def test_one_bad_pod_does_not_end_the_restore(
         return read(endpoint, pod, *more)
 
     monkeypatch.setattr(lost_module, "records_of_endpoint", fail_for_one)
-    async with simulation.agent() as agent:
+    async with simulation.agent(look=wearing(lost)) as agent:
         await until(lambda: bool(simulation.held()))
         await agent.app.restore.looked.wait()
 
