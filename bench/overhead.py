@@ -68,7 +68,11 @@ def execute_once(socket: str, pod: Pod, executable: Path) -> float:
 
 
 def copy_for(socket: str, executable: Path) -> Path:
-    """Copy the executable beside an agent's socket; its configuration does not choose the socket."""
+    """
+    Copy the executable beside an agent's socket.
+
+    Its configuration does not choose the socket.
+    """
     folder = Path(socket).parent / "executable"
     folder.mkdir(exist_ok=True)
     (folder / SOCKET_FILE).write_text(socket)

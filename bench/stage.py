@@ -68,7 +68,7 @@ async def write_identity(api: Api, admin: Path, namespace: str, account: str, ta
     """
     Write a kubeconfig with a service account's token.
 
-    The load wears the agents' identity, and with it their FlowSchema.
+    The load has the agents' identity, and with it their FlowSchema.
     """
     token = await api.json(
         "POST",
@@ -133,7 +133,7 @@ class Stage:
 
     async def remove_records(self, pool: str) -> None:
         """
-        Delete a pool's records, whoever holds them.
+        Delete a pool's records, whatever holds them.
 
         The controller may be faster, since there are no such pods.
         """

@@ -71,7 +71,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Waits for sockets, threads and programs only; what remains of a wait is a jump of the loop's clock."""
+    """
+    Waits for sockets, threads and programs only.
+
+    What remains of a wait is a jump of the loop's clock.
+    """
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()

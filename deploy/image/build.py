@@ -1,5 +1,5 @@
 """
-Build the container image from layers that are made anew only when what goes into them changes; print the archive's path.
+Build the container image from layers that are made again only when what goes into them changes; print the archive's path.
 
 Three layers: a Debian root file system with Python, the Python packages of the lock file, our own
 code and the CNI executable. Only the last one changes from day to day, and it is small.

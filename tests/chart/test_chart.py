@@ -382,7 +382,7 @@ def test_webhooks(
 
 def test_webhook_that_warns() -> None:
     """
-    Whoever applies pods' annotations is warned.
+    A user who applies pods' annotations is warned.
 
     Nothing waits for the controller, and what controllers make passes by.
     """
@@ -760,7 +760,7 @@ def test_removal() -> None:
 
 
 def test_removals_rights() -> None:
-    """Whoever removes may remove what is ours and nothing else."""
+    """A removal may remove what is ours and nothing else."""
     things = render()
     cluster = {
         (g, r) for g, r, v in things.rules("ClusterRole", f"{CONTROLLER}-cleanup") if v == "delete"

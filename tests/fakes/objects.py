@@ -137,7 +137,7 @@ def make_facts(*pools: Pool, pod: Pod | None = None, **more: Any) -> Facts:
 
 
 def make_pod_request(nic: str = "eth0", **more: Any) -> NicRequest:
-    """Make the wish of one NIC; `patterns` by default names the pool `blue`."""
+    """Make the request of one NIC; `patterns` by default names the pool `blue`."""
     more.setdefault("patterns", {4: ("blue",)})
     more.setdefault("source", Source.IPPOOL)
     return NicRequest(nic=nic, **more)

@@ -18,7 +18,7 @@ PROGRAM: Final = Path(sys.executable).with_name("spiderpoolctl")
 
 
 def read(lab: Lab) -> Reading:
-    """Read all books once."""
+    """Read all sources once."""
 
     async def work() -> Reading:
         async with connect(str(lab.kubeconfig), user_agent="spiderpoolctl") as client:
@@ -28,7 +28,7 @@ def read(lab: Lab) -> Reading:
 
 
 def complaints(lab: Lab) -> list[str]:
-    """Return what one reading has to complain about, books that cannot be read included."""
+    """Return what one reading has to complain about, sources that cannot be read included."""
     reading = read(lab)
     differences = [f"{each.kind} {each.subject}: {each.text}" for each in compare(reading.snapshot)]
     return differences + [f"not read: {unread.part}: {unread.reason}" for unread in reading.unread]

@@ -252,7 +252,7 @@ class Taps:
         return found
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         self._seen.clear()
 
     def _watch(self) -> None:

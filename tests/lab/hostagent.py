@@ -215,7 +215,7 @@ class HostAgent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, in good order or not: whoever wants to see that uses `stop`."""
+        """End it, in good order or not: a test that wants to see that uses `stop`."""
         if self.runs:
             self.kill()
             self.wait_dead()

@@ -250,7 +250,7 @@ def test_reservation_keeps_its_family(story: Story) -> None:
 
 def test_annotations_that_cannot_be_read(story: Story) -> None:
     """
-    Whoever applies a controller of pods is warned of them, of any kind.
+    A user who applies a controller of pods is warned of them, of any kind.
 
     Nothing is refused, what is right is silent.
     """

@@ -42,7 +42,7 @@ FAMILIES = {"v4": (4,), "v6": (6,), "dual": (4, 6)}
 @pytest.mark.parametrize("families", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_nics(story: Story, lab: Lab, layout: Layout, families: tuple[int, ...]) -> None:
-    """Two pods on two nodes wear the pools' addresses, reach each other, the gateways and the world outside."""
+    """Two pods on two nodes have the pools' addresses, reach each other, the gateways and the world outside."""
     annotations = _annotations(story, layout, families)
     pods = [
         story.pod(name, annotations, node=node, wait=False)
@@ -159,7 +159,7 @@ def _reads(pod: Pod, address: IPAddress, name: str) -> None:
 
 def test_pod_restart_keeps_its_sandbox_and_addresses(story: Story) -> None:
     """
-    A container that ends is started anew in the same sandbox.
+    A container that ends is started again in the same sandbox.
 
     The pod keeps addresses and records.
     """

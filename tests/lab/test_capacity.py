@@ -65,7 +65,7 @@ def test_reserved_and_excluded_addresses(story: Story) -> None:
 
 
 def test_reservation_evicts_nobody(story: Story) -> None:
-    """Reserving an address that a pod wears leaves the pod alone."""
+    """Reserving an address that a pod has leaves the pod alone."""
     pool = story.pool("p", count=1)
     pod = story.pod("pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}})
     before = pod.inside.underlay()
@@ -107,7 +107,7 @@ def test_exhausted_nic_takes_nothing_more(story: Story) -> None:
     Where the pool of the first NIC, or of the second, is full, a pod takes nothing more with each retry.
 
     `named` and `reverse` ask for both NICs at once, so they hold nothing between retries;
-    `one-by-one` asks for each NIC when its turn comes and keeps what its first NIC got.
+    `one-by-one` asks for each NIC when its lock comes and keeps what its first NIC got.
     """
     lan, storage = story.macvlan("lan"), story.macvlan("storage", ENS224, clean_gateway=True)
     full = story.pool("full", count=1)

@@ -367,7 +367,7 @@ def _bound(story: Story, stage: Stage, *, other_than: str = "") -> Pod:
 
 
 def _move(story: Story, sandbox: Sandbox, old: Stage, new: Stage) -> Sandbox:
-    """Have the StatefulSet make its pod anew on another node, as kubelet and runtime of the old one see it."""
+    """Have the StatefulSet make its pod again on another node, as kubelet and runtime of the old one see it."""
     change = {"spec": {"template": {"spec": {"nodeSelector": {HOST: new.node}}}}}
     story.kube.patch("StatefulSet", "db", change, story.namespace)
     story.kube.delete("Pod", sandbox.pod.name, story.namespace, gracePeriodSeconds=60)

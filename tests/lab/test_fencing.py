@@ -1,4 +1,8 @@
-"""Pods that go while nobody can take their network down: their addresses come back, and nobody answers for them."""
+"""
+Pods that go while nobody can take their network down.
+
+Their addresses come back, and nobody answers for them.
+"""
 
 from __future__ import annotations
 

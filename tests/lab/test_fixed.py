@@ -16,7 +16,7 @@ IP = "ipam.spidernet.io/ip"
 
 def test_pinned_addresses(story: Story) -> None:
     """
-    The replicas of a StatefulSet wear the addresses that its list gives them, of both families.
+    The replicas of a StatefulSet have the addresses that its list gives them, of both families.
 
     A pod that wants one of them is refused with the holder's name, in Event and CNI error, and
     starts once it is free.

@@ -103,7 +103,7 @@ class Stage:
         self, done: Transport, seen: IPAddress | None, request: Path, answer: Path, port: int = PORT
     ) -> None:
         """
-        Assert how far a transfer came, whom the server saw, and both paths; taps are a little late.
+        Assert how far a transfer came, which the server saw, and both paths; taps are a little late.
 
         Beside one that came to nothing others like it may still repeat themselves: then only its
         own packets count.

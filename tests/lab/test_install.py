@@ -187,7 +187,7 @@ def _metrics(node: LabNode, port: int) -> str:
 
 
 def test_no_write_is_lost_while_controllers_are_replaced(kube: Kube, lab: Lab) -> None:
-    """Webhooks fail closed, and still no write to a pool fails while one controller after the other is made anew."""
+    """Webhooks fail closed, and still no write to a pool fails while one controller after the other is made again."""
     thing = manifests.pool("replaced", "10.6.0.0/16", ["10.6.190.200"])
     old = {pod["metadata"]["uid"] for pod in _controllers(kube)}
     lab.kubectl("-n", RELEASE_NAMESPACE, "rollout", "restart", "deployment/spiderpool-controller")

@@ -160,7 +160,7 @@ def test_each_kind_is_found_and_given_back(story: Story, lab: Lab, agent: HostAg
 
 def _all_are_named(lab: Lab, wanted: dict[str, str]) -> None:
     """
-    Read the books until the audit has named everything at least once.
+    Read the sources until the audit has named everything at least once.
 
     Each is given back in its own time.
     """
@@ -275,7 +275,7 @@ def _make_ready(kube: Kube, pod: Pod) -> None:
 
 
 def test_a_hundred_pods_of_one_name(story: Story, agent: HostAgent) -> None:
-    """A pod that is made anew a hundred times, its DELs late or lost, has one address each time, and never two hold one."""
+    """A pod that is made again a hundred times, its DELs late or lost, has one address each time, and never two hold one."""
     pool = story.pool("p", count=8)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
     chance = Random(1)  # noqa: S311 - a story, no secret

@@ -88,7 +88,7 @@ def told(story: Story, reason: str) -> list[str]:
 
 @contextmanager
 def in_use(ip: IPAddress) -> Iterator[None]:
-    """Have a network namespace on this machine, as a lost DEL leaves it, that wears an address."""
+    """Have a network namespace on this machine, as a lost DEL leaves it, that has an address."""
     name = f"leak-{os.getpid()}"
     _run("ip", "netns", "add", name)
     try:
@@ -107,7 +107,7 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
     """
     Addresses of pods that went without a DEL, hang in deletion, were replaced or never were come back on the node's word.
 
-    One that a namespace still wears stays as long as that is so, which an Event says; a living
+    One that a namespace still has stays as long as that is so, which an Event says; a living
     pod's stays anyway.
     """
     annotations = one_nic(story, 8)

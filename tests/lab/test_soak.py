@@ -28,7 +28,7 @@ LARGEST_RATIO = 1.5  # to the lab's own CNI, which has addresses to spare
 
 def test_full_pool_comes_back(story: Story) -> None:
     """
-    100 pods in exactly 100 addresses are deleted and made anew, without help.
+    100 pods in exactly 100 addresses are deleted and made again, without help.
 
     The ratio to the lab's own CNI is printed.
     """

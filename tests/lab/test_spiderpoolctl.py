@@ -160,7 +160,7 @@ def test_interfaces_that_are_wrong(story: Story, lab: Lab) -> None:
 
 def test_a_namespace_that_is_left(story: Story, lab: Lab) -> None:
     """
-    What a lost DEL leaves on a node wears an address that the next pod may get.
+    What a lost DEL leaves on a node has an address that the next pod may get.
 
     It is named with the node's command.
     """

@@ -168,7 +168,11 @@ def test_default_route_of_one_family(story: Story) -> None:
 
 
 def test_addresses_of_no_host(story: Story) -> None:
-    """Network and broadcast address are given to nobody; a gateway or subnet that cannot be one is refused."""
+    """
+    Network and broadcast address are given to nobody.
+
+    A gateway or subnet that cannot be one is refused.
+    """
     pool = story.pool_of("edges", "10.66.9.0/24", ["10.66.9.0", "10.66.9.255"])
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}
 
@@ -216,7 +220,11 @@ def test_default_routes_of_two_nics(story: Story, owner: str) -> None:
 
 
 def test_one_destination_by_two_nics(story: Story) -> None:
-    """Two additional NICs whose pools have a route to one destination: it is in each own table, and not in main."""
+    """
+    Two additional NICs whose pools have a route to one destination.
+
+    It is in each own table, and not in main.
+    """
     networks = [
         story.coordinated("lan"),
         story.coordinated("wan", ENS224),

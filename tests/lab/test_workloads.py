@@ -40,7 +40,7 @@ def two_nics(story: Story) -> dict[str, object]:
 
 
 def in_use_by(pods: list[Pod]) -> InUse:
-    """Return what each pod wears, by its name."""
+    """Return what each pod has, by its name."""
     return {pod.name: pod.inside.underlay() for pod in pods}
 
 
@@ -50,7 +50,7 @@ def in_template(**spec: object) -> dict[str, object]:
 
 
 def test_stateful_set_keeps_addresses_on_another_node(story: Story) -> None:
-    """A StatefulSet's pods that are made anew on another node wear the same addresses on both NICs, and are reached."""
+    """A StatefulSet's pods that are made again on another node have the same addresses on both NICs, and are reached."""
     parallel = {"serviceName": "db", "podManagementPolicy": "Parallel"}
     story.workload("StatefulSet", "db", 2, two_nics(story), selector={HOST: "node1"}, **parallel)
     before = story.wait_replicas("db", 2, within_s=90)
@@ -133,7 +133,7 @@ def _holders(story: Story) -> set[str]:
 
 
 def test_stateful_set_takes_a_new_pool_at_restart(story: Story) -> None:
-    """A StatefulSet whose annotation names another pool gets an address of that one when its pod is made anew."""
+    """A StatefulSet whose annotation names another pool gets an address of that one when its pod is made again."""
     old, new = story.pool("old"), story.pool("new")
     lan = {DEFAULT_NETWORK: story.macvlan("lan")}
     story.workload("StatefulSet", "db", 1, lan | {IPPOOL: {"ipv4": [old]}}, serviceName="db")
@@ -161,7 +161,7 @@ def test_deployment_rollout(story: Story) -> None:
     """
     A rollout in a pool with one address to spare replaces all pods.
 
-    Each wears an address of its own, none is left over.
+    Each has an address of its own, none is left over.
     """
     pool = story.pool("p", count=4)
     annotations = {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [pool]}}

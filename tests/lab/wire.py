@@ -146,7 +146,7 @@ class Wire:
         return answer
 
     async def _serve_write(self, asked: Request) -> web.Response | None:
-        """Forward one write in its turn; None when the agent died."""
+        """Forward one write in its lock; None when the agent died."""
         async with self._turn:
             if self._dead:
                 return None

@@ -46,7 +46,7 @@ async def test_an_api_server_that_starts_too_is_waited_for(error: SpiderpoolErro
 
 @pytest.mark.parametrize("error", [Unreachable("connection refused"), NotFound("no such kind")])
 async def test_the_wait_ends_with_the_reason(error: SpiderpoolError) -> None:
-    """The last error is told, with how long it lasted and for whom."""
+    """The last error is told, with how long it lasted and for which."""
     with pytest.raises(
         type(error), match=f"does not serve this controller within 0.01 s: {error.message}"
     ):

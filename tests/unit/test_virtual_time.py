@@ -1,4 +1,8 @@
-"""Time in unit tests: it jumps where a program would only wait, and never over what works outside."""
+"""
+Time in unit tests.
+
+It jumps where a program would only wait, and never over what works outside.
+"""
 
 from __future__ import annotations
 

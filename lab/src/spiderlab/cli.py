@@ -106,7 +106,11 @@ def _addresses(lab: Lab) -> list[tuple[str, str, str, str]]:
 
 @app.command("peers")
 def peers_() -> None:
-    """Print the lab's default network and meta plugin, as scripts read them: `lab-calico builtin`."""
+    """
+    Print the lab's default network and meta plugin, as scripts read them.
+
+    `lab-calico builtin`.
+    """
     peers = Lab.attach().peers
     print(peers.cni, peers.meta)
 
@@ -245,7 +249,7 @@ def containerd_restart(node: NodeName) -> None:
 
 @proxy_app.command("restart")
 def proxy_restart(node: NodeName) -> None:
-    """End kube-proxy and start it again; it reads the node's settings anew."""
+    """End kube-proxy and start it again; it reads the node's settings again."""
     Lab.attach().node(node).restart_kube_proxy()
 
 

@@ -34,7 +34,7 @@ def etcd() -> Command:
     """
     No fsync.
 
-    A lab that loses power is made anew, and commits cost what they cost on a fast disk.
+    A lab that loses power is made again, and commits cost what they cost on a fast disk.
     """
     return [
         "etcd",

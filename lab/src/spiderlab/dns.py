@@ -17,7 +17,8 @@ IMAGE = "busybox:1"
 LABELS = {"k8s-app": "kube-dns"}
 READY_PORT = 8181
 
-# No `forward`: the lab is sealed, and a name of elsewhere fails at once instead of after a time-out.
+# No `forward`: the lab is sealed, and a name of elsewhere fails at once instead of after a
+# time-out.
 COREFILE = f""".:53 {{
     errors
     health

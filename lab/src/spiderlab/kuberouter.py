@@ -19,7 +19,11 @@ BRIDGE = "kube-bridge"
 
 
 def render_cni() -> dict[str, Any]:
-    """The network as it is before kube-router starts; the program writes the node's pod blocks into `ipam`."""
+    """
+    The network as it is before kube-router starts.
+
+    The program writes the node's pod blocks into `ipam`.
+    """
     return {
         "cniVersion": "1.0.0",
         "name": CNI_NETWORK,

@@ -48,7 +48,7 @@ class Lab:
 
     @property
     def _state(self) -> State:
-        """Read anew each time: another command may have rebooted a node meanwhile."""
+        """Read again each time: another command may have rebooted a node meanwhile."""
         return memory.require()
 
     @classmethod
@@ -72,7 +72,8 @@ class Lab:
         Args:
             names: the nodes; the first one has the control plane.
             ipv6: both address families, or IPv4 alone.
-            peers: which default network and meta plugin; None: those of the lab that runs, the lab's own where none does.
+            peers: which default network and meta plugin; None: those of the lab that runs, the
+            lab's own where none does.
             progress: where to tell what goes on.
 
         Raises:

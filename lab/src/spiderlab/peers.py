@@ -1,4 +1,8 @@
-"""What a lab may run in place of its own: which default network, which meta plugin, and what each needs. Pure."""
+"""
+What a lab may run in place of its own.
+
+Which default network, which meta plugin, and what each needs. Pure.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +12,11 @@ class Cni(StrEnum):
     """The default network."""
 
     LAB_CALICO = "lab-calico"
-    """The lab's stand-in for Calico without encapsulation: quick to start, routes made by the lab."""
+    """
+    The lab's stand-in for Calico without encapsulation.
+
+    Quick to start, routes made by the lab.
+    """
     KUBE_ROUTER = "kube-router"
     """The real one: a bridge on each node, routes by BGP, NetworkPolicy."""
 

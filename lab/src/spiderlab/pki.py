@@ -1,4 +1,4 @@
-"""Certificates and kubeconfigs of the cluster, made anew for each lab."""
+"""Certificates and kubeconfigs of the cluster, made again for each lab."""
 
 import base64
 import datetime as dt

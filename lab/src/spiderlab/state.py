@@ -132,7 +132,11 @@ def locked(*, wait_s: float = 600) -> Iterator[None]:
 
 
 def _is_current(descriptor: int) -> bool:
-    """Return whether the locked file is still the one of that name: a `down` that ended removed it."""
+    """
+    Return whether the locked file is still the one of that name.
+
+    A `down` that ended removed it.
+    """
     try:
         return os.path.samestat(os.fstat(descriptor), paths.LOCK.stat())
     except FileNotFoundError:

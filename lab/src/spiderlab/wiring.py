@@ -41,8 +41,8 @@ FORWARDING = {
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
 }
-# Nobody else is on these wires, and an address that is "tentative" for a second fails whoever binds
-# it.
+# Nobody else is on these wires, and an address that is "tentative" for a second fails a program
+# that binds it.
 QUIET_IPV6 = {
     "net.ipv6.conf.all.accept_dad": "0",
     "net.ipv6.conf.default.accept_dad": "0",

@@ -101,7 +101,7 @@ class Spans(Generic[K]):
         """
         Return who has an interval that has something in common with this one.
 
-        Whoever has several comes several times.
+        A pool with several comes several times.
         """
         low, high = span
         index = bisect_right(self._spans, high, key=_first)

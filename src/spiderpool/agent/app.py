@@ -120,9 +120,9 @@ def build(
     Args:
         settings: the environment.
         config: the configuration file.
-        cluster: the door to the API.
+        cluster: the client of the API.
         metrics: what is counted.
-        retry: how long an API server that cannot serve is borne.
+        retry: how long an API server that cannot serve is tolerated.
         wait_s: how long an ADD waits for an address in full pools.
         quiet_s: how long no CNI call must have been before endpoints have their turn.
         look: into the namespaces of the node's pods; None = as they are.

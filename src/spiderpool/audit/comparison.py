@@ -1,8 +1,8 @@
 """
-The audit: four books of the same addresses are compared, and every difference gets its cause and the command that mends it.
+The audit: four sources of the same addresses are compared, and every difference gets its cause and the command that mends it.
 
-The books: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status; what
-SpiderSubnets say of their pools counts here as well); the interfaces, as agents read them from
+The sources: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status;
+what SpiderSubnets say of their pools counts here as well); the interfaces, as agents read them from
 their kernels. Books are read one after another, so a difference counts only when a second reading
 has it too (`lasting`); projections may lag behind by `Snapshot.lag_s`.
 """
@@ -56,7 +56,7 @@ class Kind(enum.StrEnum):
     UNRECORDED = "Unrecorded"  # an address on an interface that nobody holds
     FOREIGN = "Foreign"  # an address on an interface of somebody who is not its holder
     OTHER_NIC = "OtherNIC"  # an address on another interface of its holder than the record says
-    NOT_ASSIGNED = "NotAssigned"  # an address that its running holder does not wear
+    NOT_ASSIGNED = "NotAssigned"  # an address that its running holder does not have
     OTHER_SANDBOX = "OtherSandbox"  # a record made for a sandbox that the pod does not run in
     ENDPOINT = "Endpoint"  # a SpiderEndpoint that is not what the records say
     POOL_STATUS = "PoolStatus"  # a pool's status that is not what the records say
@@ -70,7 +70,7 @@ class Difference:
     """
     One difference.
 
-    `subject`: the address, endpoint or pool. `text`: what the books say. `cause`: how that comes.
+    `subject`: the address, endpoint or pool. `text`: what the sources say. `cause`: how that comes.
     `remedy`: a command line.
     """
 
@@ -87,7 +87,7 @@ class Difference:
 
 
 def compare(snapshot: Snapshot) -> tuple[Difference, ...]:
-    """Return every difference of the books, addresses first, in the order of `Kind`."""
+    """Return every difference of the sources, addresses first, in the order of `Kind`."""
     leaks = tuple(find_leaks(snapshot))
     leaked = {leak.subject for leak in leaks}
     found = [
@@ -219,7 +219,7 @@ def _twice(snapshot: Snapshot, leaked: set[str]) -> Iterator[Difference]:
 
 
 def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
-    """A running pod wears what it holds, in the sandbox for which it was claimed."""
+    """A running pod has what it holds, in the sandbox for which it was claimed."""
     spec, pod = record.spec, snapshot.living(record)
     if (
         pod is None
@@ -256,7 +256,7 @@ def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Differen
 
 
 def _interfaces(snapshot: Snapshot) -> Iterator[Difference]:
-    """Whatever wears an address of a pool must hold it."""
+    """Whatever has an address of a pool must hold it."""
     for node, namespace in (
         (each.node, namespace) for each in snapshot.interfaces for namespace in each.namespaces
     ):
@@ -386,7 +386,7 @@ def _endpoint(
 
 def remembers(endpoint: SpiderEndpoint, records: Iterable[SpiderIP], snapshot: Snapshot) -> bool:
     """
-    Return whether an endpoint is all that tells what a living pod wears.
+    Return whether an endpoint is all that tells what a living pod has.
 
     Its records are made from it again.
     """

@@ -27,7 +27,7 @@ class Slot(msgspec.Struct, frozen=True, rename="camel"):
 
     `source`: where the names of pools come from. `address`, `pool`: what the pod holds, empty when
     nothing. `pools`: those that it may use, in the order of trial, each with its numbers.
-    `refused`: the others of the wish, with their reasons.
+    `refused`: the others of the request, with their reasons.
     """
 
     nic: str
@@ -129,7 +129,7 @@ def explain_pod(
 
 
 def _slot(selection: Selection, record: SpiderIP | None, usage: Mapping[str, Usage]) -> Slot:
-    """Tell of one NIC and family of the wish."""
+    """Tell of one NIC and family of the request."""
     numbers = tuple(usage[pool.name] for pool in selection.pools if pool.name in usage)
     return Slot(
         nic=selection.nic,

@@ -9,7 +9,7 @@ from spiderpool.audit.snapshot import Snapshot
 
 
 def delete_pod(pod: Pod) -> str:
-    """Delete a pod; its owner makes it anew."""
+    """Delete a pod; its owner makes it again."""
     return f"kubectl --namespace {pod.metadata.namespace} delete pod {pod.metadata.name}"
 
 
@@ -27,7 +27,7 @@ def move_off(record: SpiderIP, snapshot: Snapshot) -> str:
 
 
 def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
-    """Write a record by hand for what a pod wears."""
+    """Write a record by hand for what a pod has."""
     meta = pod.metadata
     return (
         f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} --containerid {container} "
@@ -36,13 +36,13 @@ def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
 
 
 def restart_controller(namespace: str) -> str:
-    """Begin the controller anew, which then writes all that is derived."""
+    """Begin the controller again, which then writes all that is derived."""
     return f"kubectl --namespace {namespace} rollout restart deployment spiderpool-controller"
 
 
 def restart_agents(namespace: str) -> str:
     """
-    Begin the agents anew.
+    Begin the agents again.
 
     Each makes the records again that living pods of its node have lost.
     """

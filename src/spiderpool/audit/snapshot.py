@@ -1,7 +1,7 @@
 """
-The four books of the audit, read.
+The four sources of the audit, read.
 
-Pods, SpiderIPs, what is derived from them, and what interfaces wear.
+Pods, SpiderIPs, what is derived from them, and what interfaces have.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Slot = tuple[str, IPAddress]
 @dataclass(frozen=True)
 class Snapshot:
     """
-    All books, read.
+    All sources, read.
 
     `owners`: for each static record, by its name, the objects that judge it. `interfaces`: of the
     nodes whose agents answered.
@@ -112,7 +112,7 @@ class Snapshot:
 
     @property
     def lag_s(self) -> float:
-        """How long the derived books may be behind."""
+        """How long the derived sources may be behind."""
         return PROJECTION_LAG_S[self.has_large_pool]
 
     def living(self, record: SpiderIP) -> Pod | None:

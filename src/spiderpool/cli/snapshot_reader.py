@@ -1,5 +1,5 @@
 """
-Reading the books of the audit.
+Reading the sources of the audit.
 
 Lists from the API server, interfaces from the agents through its pod proxy.
 """
@@ -32,7 +32,7 @@ from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_na
 
 T = TypeVar("T", bound=KubeObject)
 Fetch = Callable[[AgentPod], Awaitable[NodeInterfaces]]
-"""Asks an agent what the pods of its node wear."""
+"""Asks an agent what the pods of its node have."""
 
 PATH: Final = "/v1/interfaces"
 
@@ -77,16 +77,16 @@ class _Reader:
 
 
 def asking_for_interfaces(client: KubeClient) -> Fetch:
-    """Make the way to ask agents what the pods of their nodes wear."""
+    """Make the way to ask agents what the pods of their nodes have."""
     return asking(client, PATH, NodeInterfaces)
 
 
 async def read_snapshot(cluster: Cluster, ask: Fetch | None) -> Reading:
     """
-    Read all books; those that cannot be read are named in the result.
+    Read all sources; those that cannot be read are named in the result.
 
     Args:
-        cluster: the door to the API.
+        cluster: the client of the API.
         ask: the way to agents; None leaves the interfaces out.
     """
     reader = _Reader(cluster)
@@ -155,7 +155,7 @@ async def _owners(reader: _Reader, static: list[SpiderIP]) -> dict[str, HolderOw
 async def _interfaces(
     reader: _Reader, agents: tuple[AgentPod, ...], ask: Fetch, busy: frozenset[str]
 ) -> tuple[NodeInterfaces, ...]:
-    """Ask every agent; a busy node without an agent is a book that is missing."""
+    """Ask every agent; a busy node without an agent is a source that is missing."""
     answers = await asyncio.gather(*(ask(agent) for agent in agents), return_exceptions=True)
     read, failed = [], set()
     for agent, answer in zip(agents, answers, strict=True):

@@ -74,7 +74,7 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A transfer that failed, and between whom."""
+    """A transfer that failed, and between which."""
 
     transfer: Transfer
     client: NamespaceSurvey
@@ -172,7 +172,7 @@ def _risen(before: World, station: NamespaceSurvey, family: int) -> int:
     """
     Count the packets that the rules dropped meanwhile.
 
-    A count that fell was started anew by kube-proxy.
+    A count that fell was started again by kube-proxy.
     """
     earlier = next(
         (each for each in before if each.name == station.name), NamespaceSurvey(station.node)

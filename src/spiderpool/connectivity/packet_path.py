@@ -44,7 +44,7 @@ class Hop:
     """
     One namespace that a packet passed.
 
-    By which interface in and out (empty at the ends), and to whom next.
+    By which interface in and out (empty at the ends), and where it goes next.
     """
 
     station: str
@@ -145,7 +145,7 @@ def _pass(world: World, step: Step, service: IPAddress | None) -> tuple[Hop, Ste
 
 
 def _leave(world: World, step: Step, after: Ends, route: Route) -> tuple[Hop, Step | Stop]:
-    """Hand a packet to whoever is behind a route."""
+    """Hand a packet to what is behind a route."""
     station = step.station
     onward = route.gateway or after.destination
     hop = Hop(station.name, step.entered, route.dev, onward)

@@ -115,7 +115,11 @@ async def _empty(cluster: Cluster, kind: type[KubeObject], say: Say) -> None:
 
 
 async def _remove(cluster: Cluster, kind: type[KubeObject], obj: PartialObject) -> None:
-    """Delete one object, its finalizers first: whoever would take them off is being uninstalled."""
+    """
+    Delete one object, its finalizers first.
+
+    The program that would take them off is being uninstalled.
+    """
     meta = obj.metadata
     try:
         if meta.finalizers:

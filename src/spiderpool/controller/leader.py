@@ -42,10 +42,10 @@ COMPONENT = "spiderpool-controller"
 @dataclass(slots=True)
 class Leader:
     """
-    The leader's work, begun anew with each leadership.
+    The leader's work, begun again with each leadership.
 
     `leading` is asked before each write. `subnets` is None where the feature is off. `following`:
-    whether the mirrors of this leadership are complete.
+    whether the informers of this leadership are complete.
     """
 
     cluster: Cluster

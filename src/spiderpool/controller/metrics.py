@@ -52,8 +52,8 @@ class Metrics:
 
         Args:
             version: value of the label `otel_scope_version`.
-            pools: the mirror of pools, walked at each scrape.
-            subnets: the mirror of subnets, the same.
+            pools: the informer of pools, walked at each scrape.
+            subnets: the informer of subnets, the same.
             debug: whether each pool and each subnet gets series of its own.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the original has no such series

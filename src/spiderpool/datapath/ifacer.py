@@ -1,7 +1,7 @@
 """
 What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure; the kernel's part is `kernel.node_links`.
 
-What it made stays: pods of other networks may be on it, and a node that starts anew makes it again
+What it made stays: pods of other networks may be on it, and a node that starts again makes it again
 with the first pod.
 Source: docs/reference/networks.md#ifacer; kernel, Documentation/networking/bonding.rst. Where ours
 differs, decision 0014.

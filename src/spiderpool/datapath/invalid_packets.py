@@ -25,7 +25,7 @@ class Fate(enum.StrEnum):
     """What becomes of packets that conntrack calls INVALID."""
 
     DROPPED = "Dropped"  # the rule is there
-    DROPPED_SOON = "DroppedAfterRestart"  # kube-proxy would add the rule when it starts anew
+    DROPPED_SOON = "DroppedAfterRestart"  # kube-proxy would add the rule when it starts again
     FORWARDED = "Forwarded"
 
 

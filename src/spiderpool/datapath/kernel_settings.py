@@ -29,8 +29,8 @@ AT_LEAST: Final = frozenset(
     {"net.ipv4.neigh.default.gc_thresh3", "net.ipv6.neigh.default.gc_thresh3"}
 )
 TCP_BE_LIBERAL: Final = "net.netfilter.nf_conntrack_tcp_be_liberal"
-# Whoever came after us relies on them without writing them again: a node that stops forwarding
-# loses its pods.
+# A program that came after us relies on them without writing them again: a node that stops
+# forwarding loses its pods.
 KEPT: Final = frozenset({"net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"})
 
 

@@ -48,7 +48,7 @@ NOT_IN_NAME: Final = re.compile(r"[^a-z0-9-]")
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An application, as the one whom a pool is for."""
+    """An application, as the one which a pool is for."""
 
     owner: Application
     namespace: str

@@ -32,8 +32,8 @@ class Reason:
     """
     Why a pool may not be used.
 
-    `sentence` is said of the pool and does not name it. `fragment`: the original's words, empty when
-    it has none.
+    `sentence` is said of the pool and does not name it. `fragment`: the original's words, empty
+    when it has none.
     """
 
     sentence: str

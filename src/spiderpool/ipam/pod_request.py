@@ -2,7 +2,7 @@
 What a pod asks for: annotations, namespace and CNI configuration become one `PodRequest`.
 
 The first source that says something decides alone; families are never merged over sources.
-Which pools the wish may have is decided in `selection`.
+Which pools the request may have is decided in `selection`.
 
 Source: docs/reference/selection.md#sources.
 """
@@ -279,7 +279,7 @@ def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source
 
 
 def _subnets_of(nic: str, wishes: tuple[SubnetRequest, ...], source: Source) -> Patterns | None:
-    """Return the subnets of the caller's NIC, as the names that its wish has."""
+    """Return the subnets of the caller's NIC, as the names that its request has."""
     for pod_request in wishes:
         if pod_request.nic == nic:
             return {family: (name,) for family, name in pod_request.subnets.items()}
@@ -334,7 +334,7 @@ def _nic_requests(
     items: list[_Item], request: Request, exact: _Exact, features: Features
 ) -> tuple[NicRequest, ...]:
     """
-    Give every NIC of `ippools` its wish.
+    Give every NIC of `ippools` its request.
 
     Items without names belong to eth0 and to the networks in their order.
     """
@@ -390,7 +390,7 @@ def _nic_request(
     features: Features,
 ) -> NicRequest:
     """
-    Put a NIC's wish together.
+    Put a NIC's request together.
 
     Disabled families drop out, an exact address needs pools of its family.
     """

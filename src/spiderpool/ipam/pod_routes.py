@@ -1,8 +1,8 @@
 """
 Which routes a pod's address has: its pool's, the pod's own (annotation `routes`), the default route.
 
-Source: docs/reference/annotations.md#routes. A destination is routed once: the kernel takes the same
-route no second time, and of two that differ the pod's own word counts.
+Source: docs/reference/annotations.md#routes. A destination is routed once: the kernel takes the
+same route no second time, and of two that differ the pod's own word counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Att
 
     Args:
         networks: the pools' subnets in the order of the answer: by NIC as wished, IPv4 before IPv6.
-        routes: checked already, see `wishes`.
+        routes: checked already, see `requests`.
     """
     homes = [(route, _home(networks, route)) for route in routes]
     per_network = tuple(

@@ -26,7 +26,7 @@ LEAVE_AT_ONCE: Final = 256
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
     """
-    How large an automatic pool may become: whoever writes an application's annotations asks for it.
+    How large an automatic pool may become: the writer an application's annotations asks for it.
 
     `ip_number` in any case, and `per_replica` times the replicas plus `extra`.
 
@@ -125,7 +125,7 @@ class Holding:
         What the pool has, or is about to have.
 
         What the subnet's status grants counts, so that work that was cut off is finished and not
-        begun anew; without a grant the pool's specification. What pods hold stays in any case.
+        begun again; without a grant the pool's specification. What pods hold stays in any case.
         """
         base = self.listed if self.granted is None else self.granted
         return (base - self.blocked) | (self.held & self.listed)

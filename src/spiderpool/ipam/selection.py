@@ -78,7 +78,7 @@ class Selection:
     @property
     def looked_at(self) -> frozenset[str]:
         """
-        Names of all pools of the wish, usable or not.
+        Names of all pools of the request, usable or not.
 
         A static pod keeps its address while its pool is among them.
         """
@@ -89,7 +89,7 @@ class Selection:
 
 def select_for_pod(pod_request: PodRequest, facts: Facts) -> tuple[Selection, ...]:
     """
-    Select for every NIC and family of a wish, IPv4 before IPv6.
+    Select for every NIC and family of a request, IPv4 before IPv6.
 
     A wildcard that matches no pool asks for nothing. Raises `NoPool` when nothing at all is left
     for the caller's NIC.
@@ -114,7 +114,7 @@ def select_for_pod(pod_request: PodRequest, facts: Facts) -> tuple[Selection, ..
 
 def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selection:
     """
-    Judge every pool that a wish names for a family.
+    Judge every pool that a request names for a family.
 
     Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed
     wildcard.
@@ -145,12 +145,12 @@ def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selectio
 
 
 def _families(nic_request: NicRequest, facts: Facts) -> Iterable[int]:
-    """Return the families that a wish names."""
+    """Return the families that a request names."""
     return facts.features.families if nic_request.patterns is None else sorted(nic_request.patterns)
 
 
 def _candidates(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]:
-    """Return the pools that a wish names for a family, in the order of trial."""
+    """Return the pools that a request names for a family, in the order of trial."""
     if nic_request.source in AUTOMATIC:
         return _automatic(nic_request, family, facts)
     if nic_request.patterns is None:
@@ -234,7 +234,7 @@ def _specific(pool: Pool) -> tuple[bool, ...]:
 
 
 def _nothing(nic_request: NicRequest, facts: Facts) -> str:
-    """Say why a wish names no pool at all."""
+    """Say why a request names no pool at all."""
     families = " or ".join(f"IPv{family}" for family in facts.features.families)
     if not families:
         return "neither IPv4 nor IPv6 is enabled in the configuration"

@@ -37,7 +37,8 @@ def read_master_addresses(
             space has no link that could be asked. IDs of other forms are ignored.
         devices: directory of the kernel's PCI devices.
     Returns:
-        IPv6 link-local ones left out; None if there is no such link, or nothing of the node is below it.
+        IPv6 link-local ones left out; None if there is no such link, or nothing of the node is
+        below it.
 
     Raises:
         NotFound: there is no such namespace, and no physical function by `device_id`.

@@ -66,7 +66,7 @@ def solicit(
     Ask all at once, again those that got no answer, until all have one or the tries are over.
 
     Returns:
-        The MAC of whoever answered, by address.
+        The MAC of each answer, by address.
 
     Raises:
         SpiderpoolError: nothing can be sent on the interface.

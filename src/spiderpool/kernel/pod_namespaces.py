@@ -1,5 +1,5 @@
 """
-The network namespaces of a node's pods, whose they are, and what their interfaces wear.
+The network namespaces of a node's pods, whose they are, and what their interfaces have.
 
 Whose a namespace is, is known from the control groups of its processes, in which kubelet writes the
 pod's UID. Found by the runtime's files in /var/run/netns as well, so a namespace without processes,

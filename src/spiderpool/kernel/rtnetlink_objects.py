@@ -206,7 +206,11 @@ def is_parent_outside(data: bytes) -> bool:
 
 
 def read_parent_device(data: bytes) -> str:
-    """Return the device of a link, such as its PCI address; empty for virtual links, and before Linux 5.14."""
+    """
+    Return the device of a link, such as its PCI address.
+
+    Empty for virtual links, and before Linux 5.14.
+    """
     return read_text(attributes(data, _LINK.size).get(_IFLA_PARENT_DEV_NAME))
 
 

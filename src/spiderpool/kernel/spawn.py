@@ -2,7 +2,7 @@
 The birth of a program without Python's lock.
 
 `subprocess` keeps that lock from the fork to the program's exec: on a busy node tens of
-milliseconds in which no thread, and so no event loop, has its turn (decision 0013). ctypes lets go
+milliseconds in which no thread, and so no event loop, has its lock (decision 0013). ctypes lets go
 of it.
 Source: posix_spawn(3), posix_spawn_file_actions_adddup2(3), posix_spawnattr_setflags(3); numbers
 are those of `spawn.h`.

@@ -17,7 +17,7 @@ class Backoff:
     attempts: int = 0
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
+        """Begin again, after a success."""
         self.attempts = 0
 
     def next_s(self, error: SpiderpoolError | None = None) -> float:

@@ -1,7 +1,7 @@
 """
 Conditional writes.
 
-Decided by a state, written only if it is still that state, decided anew if it is not.
+Decided by a state, written only if it is still that state, decided again if it is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Who we are and whom we trust: the `Authorization` header and the CA of every request, kept fresh."""
+"""
+Who we are and which we trust.
+
+The `Authorization` header and the CA of every request, kept fresh.
+"""
 
 from __future__ import annotations
 

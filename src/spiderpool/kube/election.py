@@ -62,7 +62,7 @@ class Election:
         Prepare; `run` takes part.
 
         Args:
-            cluster: the door to the API.
+            cluster: the client of the API.
             name: of the Lease, made when missing.
             namespace: of the Lease.
             identity: no two living processes may have the same, such as the pod's name.
@@ -96,7 +96,7 @@ class Election:
         Take part until cancelled, or until `work` returns or raises.
 
         Args:
-            work: runs while we lead; cancelled when we do not any more, and started anew when we
+            work: runs while we lead; cancelled when we do not any more, and started again when we
             lead again.
         """
         try:

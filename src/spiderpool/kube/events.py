@@ -120,10 +120,10 @@ class EventRecorder:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            cluster: the door to the API.
+            cluster: the client of the API.
             component: who speaks, such as `spiderpool-agent`.
             host: the node that it runs on.
             clock: monotonic seconds.
@@ -165,7 +165,7 @@ class EventRecorder:
 
         Args:
             about: the object; repetitions for it with the same type and reason are counted, not
-            written anew.
+            written again.
             type_: `NORMAL` or `WARNING`.
             reason: one word in CamelCase.
             message: a sentence; cut to what the API server takes.

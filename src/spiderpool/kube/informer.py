@@ -1,5 +1,5 @@
 """
-Mirror.
+Informer.
 
 The objects of one list, kept up to date by a watch, with one's own writes visible at once.
 """
@@ -66,11 +66,11 @@ class Informer(Generic[T]):
         consistent: bool = False,
     ) -> None:
         """
-        Prepare a mirror; `start` begins.
+        Prepare an informer; `start` begins.
 
         Args:
-            cluster: the door to the API.
-            kind: what to mirror.
+            cluster: the client of the API.
+            kind: what to informer.
             namespace: empty = all.
             labels: a label selector in text form.
             fields: a field selector in text form.
@@ -96,7 +96,7 @@ class Informer(Generic[T]):
             self._task = asyncio.create_task(self._run(), name=f"mirror {self._noun}")
 
     async def stop(self) -> None:
-        """End the task; what is mirrored stays readable."""
+        """End the task; what is watched stays readable."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -212,7 +212,7 @@ class Informer(Generic[T]):
                     continue
             except SpiderpoolError as error:
                 self._note(error)
-            except Exception:  # noqa: BLE001 - a subscriber's fault must not end the mirror
+            except Exception:  # noqa: BLE001 - a subscriber's fault must not end the informer
                 _log.exception("mirror interrupted", kind=self._noun)
                 self._position.must_list = True
             await asyncio.sleep(backoff.next_s(self.trouble))
@@ -272,7 +272,7 @@ class Informer(Generic[T]):
 
 @dataclass(slots=True)
 class _Position:
-    """Where a mirror is in the history of its objects, and how it goes on."""
+    """Where an informer is in the history of its objects, and how it goes on."""
 
     consistent: bool
     seen: str = ""
@@ -323,7 +323,7 @@ async def _ended_after(seconds: float) -> AsyncIterator[None]:
 
 
 class MetadataInformer(Informer[PartialObject]):
-    """A mirror of metadata only."""
+    """An informer of metadata only."""
 
     def __init__(
         self,
@@ -335,7 +335,7 @@ class MetadataInformer(Informer[PartialObject]):
         fields: str = "",
         consistent: bool = False,
     ) -> None:
-        """Prepare a mirror; arguments as `Informer`."""
+        """Prepare an informer; arguments as `Informer`."""
         super().__init__(
             cluster,
             PartialObject,

@@ -1,5 +1,5 @@
 """
-Replica: the memory of a mirror.
+Replica: the memory of an informer.
 
 Decides which of two pieces of news about an object is the later one. No I/O.
 """

@@ -43,7 +43,7 @@ class Credentials(Protocol):
         ...
 
     def refused(self) -> None:
-        """Take note of a 401: the next call asks anew."""
+        """Take note of a 401: the next call asks again."""
         ...
 
 
@@ -52,8 +52,8 @@ class Access:
     """
     Where the API server is and how to show who we are.
 
-    A certificate of ours in `tls`, or credentials, or neither. `tls` is called for each request: the
-    authorities that we trust may change while we run.
+    A certificate of ours in `tls`, or credentials, or neither. `tls` is called for each request:
+    the authorities that we trust may change while we run.
     """
 
     server: str
@@ -222,7 +222,7 @@ class Transport:
         raise read_refusal(call.subject, answer.status, data, answer.headers, write=call.write)
 
     def _tls(self) -> ssl.SSLContext | bool:
-        """Return whom to trust now; kept connections are told apart by it."""
+        """Return which to trust now; kept connections are told apart by it."""
         return True if self._access.tls is None else self._access.tls()
 
     def _open_session(self) -> aiohttp.ClientSession:

@@ -1,9 +1,9 @@
 """
 What the kernel takes as the name and as the hardware address of an interface.
 
-Sources: net/core/dev.c `dev_valid_name` and `__dev_alloc_name` ("%" is a pattern), net/core/neighbour.c
-and net/ipv4/devinet.c (a name is a directory of sysctl, where `all` and `default` are taken);
-libcni `ValidateInterfaceName` (":"); IEEE 802, 8.2 (group bit).
+Sources: net/core/dev.c `dev_valid_name` and `__dev_alloc_name` ("%" is a pattern),
+net/core/neighbour.c and net/ipv4/devinet.c (a name is a directory of sysctl, where `all` and
+`default` are taken); libcni `ValidateInterfaceName` (":"); IEEE 802, 8.2 (group bit).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Names of Kubernetes objects: which are possible, in the words in which Kubernetes refuses others."""
+"""
+Names of Kubernetes objects.
+
+Which are possible, in the words in which Kubernetes refuses others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SpiderIPPool read once: text parsed, sets computed. Whoever keeps pools keeps these."""
+"""A SpiderIPPool read once: text parsed, sets computed. Caches of pools hold these."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def read_grants(text: str | None, family: int) -> Grants:
     """
     Read `controlledIPPools`.
 
-    What cannot be read of it is left out, it is written anew from the pools.
+    What cannot be read of it is left out, it is written again from the pools.
     """
     try:
         document: Any = msgspec.json.decode(text) if text else {}

@@ -253,7 +253,7 @@ def hand_over(
     record: SpiderIP, pod: Pod, owner: Application, request: Request, terms: Terms | None = None
 ) -> SpiderIP:
     """
-    Give a static record to the pod that now wears its holder's name, or to the new sandbox of its own pod.
+    Give a static record to the pod that now has its holder's name, or to the new sandbox of its own pod.
 
     The update must be conditional on UID and resource version, which the result carries.
 
@@ -301,7 +301,7 @@ def let_go(
         state: Cooling, or Quarantined for an address that somebody else uses on the wire.
         since: RFC 3339.
         suspicion: stays on the record, where it is the reason of the release.
-        conflict_mac: whoever answered for the address on the wire.
+        conflict_mac: the MAC that answered for the address on the wire.
     """
     spec = replace(record.spec, state=state, state_since=since, conflict_mac=conflict_mac)
     released = record_of(spec, record.metadata)

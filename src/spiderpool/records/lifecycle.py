@@ -1,5 +1,5 @@
 """
-Whether an address stays with its holder: at DEL, when its pod is missed, and when a new pod wears the holder's name.
+Whether an address stays with its holder: at DEL, when its pod is missed, and when a new pod has the holder's name.
 
 Every verdict carries its sentence. Facts are read live by the caller; a pod that a cache does not
 know may exist. How long the observer has seen them comes in as an argument.
@@ -62,7 +62,7 @@ class Rules:
 
     `on_ready_node`, `on_lost_node`: whether stateless pods that end without an end give their
     addresses back there. `blank`: whether a pod that runs without an address in its status does.
-    `additional_s` comes on top of every patience.
+    `additional_s` comes on top of every retry policy.
 
     Source: docs/reference/configuration.md#reclaim.
     """
@@ -225,7 +225,7 @@ def next_step(
         node: of the record's node.
         seen_s: since when the observer sees the leak.
         asked_s: since when the node's agent is asked; None when it is not.
-        answer: the agent's, that the address is still worn.
+        answer: the agent's, that the address is still in use.
         name: of the node.
 
     Source: docs/reference/release-and-reclaim.md#nodes-that-do-not-answer.
@@ -235,7 +235,7 @@ def next_step(
     if seen_s < verdict.patience_s:
         return Next(Step.WAIT, verdict.reason, verdict.patience_s - seen_s)
     if verdict.trigger is Trigger.TWICE:
-        # Only the node knows which one its living pod wears; nothing else may decide.
+        # Only the node knows which one its living pod has; nothing else may decide.
         step = Step.ASK if asked_s is None and node is NodeState.READY else Step.WAIT
         return Next(step, verdict.reason, IN_USE_CHECK_S)
     where = f"node {name} {node}" if name else "no node is known"

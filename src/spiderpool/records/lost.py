@@ -66,7 +66,7 @@ def lost_records(
         features: the switches of the configuration.
         held: its records.
         endpoint: what was written of this very pod; None = nothing.
-        worn: what its interfaces have.
+        in use: what its interfaces have.
         pools: all pools.
     Returns:
         At most one for each NIC and family. The endpoint only says more about what an interface

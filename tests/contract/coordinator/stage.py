@@ -282,7 +282,11 @@ def shown(text: str, family: int = 4) -> set[str]:
 
 
 def believe_every_gateway(patch: pytest.MonkeyPatch) -> None:
-    """Let the plan contain routes that the kernel refuses: an ADD fails in the middle of its batch."""
+    """
+    Let the plan contain routes that the kernel refuses.
+
+    An ADD fails in the middle of its batch.
+    """
     patch.setattr("spiderpool.datapath.coordinator_plan.gateway_refusal", lambda *_: None)
 
 

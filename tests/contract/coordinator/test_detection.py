@@ -190,7 +190,7 @@ async def test_gateway(ground: Stage, tmp_path: Path, family: int) -> None:
 @BOTH
 async def test_announcement(ground: Stage, tmp_path: Path, family: int) -> None:
     """
-    Whoever remembers the former owner of an address learns the new one's MAC.
+    A neighbour that remembers the former owner of an address learns the new one's MAC.
 
     Other NICs' addresses are not announced.
     """

@@ -89,7 +89,7 @@ async def test_b(ground: Stage) -> None:
 
 
 async def test_c(ground: Stage) -> None:
-    """Underlay, two NICs, the second has the default route, by the pod's wish."""
+    """Underlay, two NICs, the second has the default route, by the pod's request."""
     with ground.pod() as pod:
         ground.configs.document["podDefaultRouteNIC"] = "net1"
         await two_nics(ground, pod)

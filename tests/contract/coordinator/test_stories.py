@@ -176,7 +176,11 @@ async def test_delete_without_namespace(ground: Stage) -> None:
 
 
 async def test_policy_route_to_nowhere(ground: Stage) -> None:
-    """A policy route whose gateway is in no network of the pod is left out and told; the pod has the rest."""
+    """
+    A policy route whose gateway is in no network of the pod is left out and told.
+
+    The pod has the rest.
+    """
     told: list[tuple[str, str]] = []
     ground.plugin = CoordinatorPlugin(
         ground.configs, tell=lambda pod, text: told.append((pod.name, text))

@@ -20,7 +20,11 @@ NODE_END = "fencing-test"
 
 @pytest.fixture
 def pod() -> Iterator[PodNetns]:
-    """A namespace as the coordinator leaves it: a NIC, and a pair with the node, which routes to the pod."""
+    """
+    A namespace as the coordinator leaves it.
+
+    A NIC, and a pair with the node, which routes to the pod.
+    """
     with pod_netns() as made:
         made.ip("link", "add", "eth0", "type", "veth", "peer", "name", "other")
         made.ip("link", "set", "eth0", "up")
@@ -63,7 +67,11 @@ def addresses(namespace: InUseNamespace) -> list[str]:
 
 
 async def test_one_address_leaves(pod: PodNetns) -> None:
-    """The address and the node's route to it are gone; other addresses and all links stay; twice is as good as once."""
+    """
+    The address and the node's route to it are gone; other addresses and all links stay.
+
+    Twice is as good as once.
+    """
     before = await seen(pod)
     assert "10.6.0.9/16" in addresses(before)
 

@@ -1,5 +1,5 @@
 """
-What the namespaces of a node's pods wear, on a real kernel.
+What the namespaces of a node's pods have, on a real kernel.
 
 Processes are told by a folder that looks like /proc.
 """

@@ -1,4 +1,4 @@
-"""Mirror, election and Events over the real protocol."""
+"""Informer, election and Events over the real protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAIT_S = 20.0
 
 @pytest.fixture
 async def informer(stage: Stage) -> AsyncIterator[Informer[ConfigMap]]:
-    """Return a synced mirror of the test's ConfigMaps; one, `first`, exists before."""
+    """Return a synced informer of the test's ConfigMaps; one, `first`, exists before."""
     await stage.other.create(config_map(stage, "first", v="1"))
     informer = Informer(
         stage.cluster, ConfigMap, namespace="default", labels=f"run={stage.run}", consistent=True
@@ -34,7 +34,7 @@ async def informer(stage: Stage) -> AsyncIterator[Informer[ConfigMap]]:
 
 
 async def shows(stage: Stage, informer: Informer[ConfigMap], *expected: str) -> bool:
-    """Wait until a mirror shows just these names."""
+    """Wait until an informer shows just these names."""
     names = {f"{stage.run}-{name}" for name in expected}
     return bool(
         await informer.wait_for(
@@ -44,7 +44,7 @@ async def shows(stage: Stage, informer: Informer[ConfigMap], *expected: str) -> 
 
 
 def data_of(informer: Informer[ConfigMap], name: str) -> object:
-    """Return the data of a ConfigMap that the mirror shows."""
+    """Return the data of a ConfigMap that the informer shows."""
     found = informer.named(name, "default")
     return found and found.data
 
@@ -115,7 +115,7 @@ async def test_own_writes_are_ahead_of_a_lagging_watch(
 
 
 async def test_mirror_waits_out_a_refusal(stage: Stage) -> None:
-    """429 on the first list delays the mirror and does not end it."""
+    """429 on the first list delays the informer and does not end it."""
     await stage.other.create(record(stage))
     stage.fail_next("list", SpiderIP, Fault.REFUSE)
     informer = MetadataInformer(stage.cluster, SpiderIP, labels=f"run={stage.run}")

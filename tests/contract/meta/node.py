@@ -101,7 +101,7 @@ class Node:
 
     @property
     def peer(self) -> Peer:
-        """Whoever calls."""
+        """The caller."""
         return Peer.of_process(self.pid)
 
     def config(self, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Networks and pods of a hostile tenant: nothing of its choice runs, and every pod can be taken down."""
+"""
+Networks and pods of a hostile tenant.
+
+Nothing of its choice runs, and every pod can be taken down.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,11 @@ async def test_folders_of_a_call(host: Node, netns: PodNetns, command: str) -> N
 
 
 async def test_call_from_below(host: Node, netns: PodNetns) -> None:
-    """A meta plugin that is called from below a plugin is refused at once; DEL and GC have nothing to do."""
+    """
+    A meta plugin that is called from below a plugin is refused at once.
+
+    DEL and GC have nothing to do.
+    """
     host.pod("")
     began = time.monotonic()
     for command in ("ADD", "CHECK", "STATUS"):
@@ -112,7 +120,11 @@ async def test_names_at_the_door(host: Node, netns: PodNetns, interface: str, ki
 async def test_delegate_that_raises_anything(
     host: Node, netns: PodNetns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DEL of one network never keeps the others, whatever is raised; it fails, and can be repeated."""
+    """
+    DEL of one network never keeps the others, whatever is raised.
+
+    It fails, and can be repeated.
+    """
     host.define("a", NET)
     host.pod("a")
     await host.run("ADD", netns=netns.path)
@@ -152,7 +164,11 @@ async def test_damaged_result_does_not_block(host: Node, netns: PodNetns) -> Non
 
 
 async def test_executable_is_gone(host: Node, netns: PodNetns) -> None:
-    """A plugin that is gone blocks DEL for a time, then it is passed over; the others have their turn before."""
+    """
+    A plugin that is gone blocks DEL for a time, then it is passed over.
+
+    The others have their turn before.
+    """
     now = 0.0
     host.plugin._absences = Absences(bearable_s=300, clock=lambda: now)
     host.define("a", {**NET, "type": "second"})
@@ -172,7 +188,11 @@ async def test_executable_is_gone(host: Node, netns: PodNetns) -> None:
 
 
 async def test_allowed_plugins(host: Node, netns: PodNetns) -> None:
-    """With a list, networks of pods may name its plugins only; the default network is the administrator's."""
+    """
+    With a list, networks of pods may name its plugins only.
+
+    The default network is the administrator's.
+    """
     host.plugin._node = type(host.plugin._node)(
         str(host.home / "bin"), "", str(host.home / "cache"), frozenset({"second"})
     )

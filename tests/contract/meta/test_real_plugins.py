@@ -159,7 +159,11 @@ async def test_default_route_of_one_family(wired: Node, netns: PodNetns) -> None
 
 
 async def test_default_route_of_the_plugin_s_own(wired: Node, netns: PodNetns) -> None:
-    """An empty list means the routes that the plugin makes: a family of which it makes none stays where it is."""
+    """
+    An empty list means the routes that the plugin makes.
+
+    A family of which it makes none stays where it is.
+    """
     wired.define("cluster", ptp(wired, *DUAL), "spiderpool")
     ipam = {"type": "static", "routes": [{"dst": "0.0.0.0/0", "gw": "10.6.9.9"}]}
     wired.define("under", {"cniVersion": "1.0.0", **MACVLAN, "ipam": ipam})

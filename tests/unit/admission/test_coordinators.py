@@ -191,7 +191,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
 )
 def test_wrong_types(field: str, value: object) -> None:
     """
-    A value of a wrong type does not become settings, whoever let it pass.
+    A value of a wrong type does not become settings, whatever let it pass.
 
     The words name the field.
     """

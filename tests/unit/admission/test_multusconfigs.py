@@ -414,7 +414,7 @@ SMALLEST = {
 )
 def test_wrong_types(where: str, field: str, value: object) -> None:
     """
-    A value of a wrong type or out of range makes no network, whoever let it pass.
+    A value of a wrong type or out of range makes no network, whatever let it pass.
 
     The words name the field.
     """

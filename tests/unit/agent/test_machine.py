@@ -81,7 +81,7 @@ class TwoNodes(RuleBasedStateMachine):
     """
     Pods come, are started, restarted and go on two nodes whose agents may die at any time.
 
-    The model is what runtimes believe: which addresses each NIC of a living pod wears since its
+    The model is what runtimes believe: which addresses each NIC of a living pod has since its
     last successful ADD.
     """
 
@@ -147,7 +147,7 @@ class TwoNodes(RuleBasedStateMachine):
         """
         Let runtimes ADD at the same time, for first or further sandboxes.
 
-        Each may lose patience midway.
+        Each may lose retry policy midway.
         """
         living = self.living()
         pods = data.draw(
@@ -271,7 +271,7 @@ class TwoNodes(RuleBasedStateMachine):
 
     @invariant()
     def every_pod_keeps_its_own_address(self) -> None:
-        """What a living pod wears is held by it alone."""
+        """What a living pod has is held by it alone."""
         specs = [record.spec for record in self.simulation.cluster.all(SpiderIP) if record.held]
         held = {spec.ip: (spec.holder.uid, spec.holder.nic) for spec in specs}
         for slot, given in self.in_use.items():

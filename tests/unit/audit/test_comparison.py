@@ -75,7 +75,7 @@ def pool_with(*records: SpiderIP, name: str = "blue", **spec: Any) -> SpiderIPPo
 
 
 def snapshot(**more: Any) -> Snapshot:
-    """Make books that agree about one pod and its address; keywords replace one of them."""
+    """Make sources that agree about one pod and its address; keywords replace one of them."""
     agreed: dict[str, Any] = {
         "pods": (POD,),
         "records": (RECORD,),
@@ -98,7 +98,7 @@ def the_one(found: tuple[Difference, ...]) -> Difference:
 
 
 def test_books_that_agree() -> None:
-    """A pod that holds, wears and shows one address, and a pool that counts it."""
+    """A pod that holds, has and shows one address, and a pool that counts it."""
     assert () == compare(snapshot())
 
 
@@ -172,7 +172,7 @@ def test_pods_that_are_taken_down(interfaces: tuple[NodeInterfaces, ...], nodes:
     """
     A pod that has ended holds its address until its DEL.
 
-    While something wears it, and where nobody can tell.
+    While something has it, and where nobody can tell.
     """
     found = compare(
         Snapshot((ENDED,), (RECORD,), (pool_with(RECORD),), (), {}, interfaces, frozenset(nodes))
@@ -269,7 +269,7 @@ def test_not_handed_over() -> None:
 
 
 def test_one_key_twice() -> None:
-    """Two addresses for one NIC and family: the one that is not worn can be given back."""
+    """Two addresses for one NIC and family: the one that is not in use can be given back."""
     second = make_record("10.6.0.12")
     found = compare(snapshot(records=(RECORD, second)))
 
@@ -305,7 +305,7 @@ def test_worn_without_a_record() -> None:
 
 
 def test_released_and_still_worn() -> None:
-    """A record that cools while its pod wears the address."""
+    """A record that cools while its pod has the address."""
     cooling = let_go(RECORD, IPState.COOLING, "2025-01-01T00:00:00Z")
     found = the_one(compare(snapshot(records=(cooling,), endpoints=())))
     assert (Kind.UNRECORDED, IP) == found.identity
@@ -321,7 +321,7 @@ def test_a_namespace_without_a_pod() -> None:
 
 
 def test_worn_by_somebody_else() -> None:
-    """Two wear one address: the record says who may."""
+    """Two have one address: the record says who may."""
     thief = make_pod("thief", uid="uid-9")
     both = NodeInterfaces(
         node="node1",
@@ -358,7 +358,7 @@ def test_not_worn(interfaces: NodeInterfaces, words: str) -> None:
 @pytest.mark.parametrize("pod", [make_pod(phase="Pending"), make_pod(node="node9")])
 def test_what_is_not_known_is_no_difference(pod: Pod) -> None:
     """
-    A pod that is being started may wear nothing yet.
+    A pod that is being started may have nothing yet.
 
     Of a node whose agent did not answer nothing is known.
     """
@@ -372,7 +372,7 @@ def test_what_is_not_known_is_no_difference(pod: Pod) -> None:
 
 
 def test_a_pod_that_ends() -> None:
-    """While a pod is taken down its namespace may wear what is released already."""
+    """While a pod is taken down its namespace may have what is released already."""
     ending = make_pod(deleted=True)
     assert () == compare(Snapshot((ending,), (), (pool_with(),), interfaces=(uses(f"{IP}/16"),)))
 
@@ -546,7 +546,7 @@ def test_subnet_status(subject: str, status: dict[str, Any], text: str) -> None:
     """
     Entries and counts of a subnet's status, each against the pools.
 
-    Whoever leads writes it anew.
+    The leader writes it again.
     """
     mine = under(pool_with(RECORD))
     found = the_one(compare(snapshot(pools=(mine,), subnets=(subnet_with(mine, **status),))))
@@ -604,8 +604,8 @@ def test_consistent_books_agree(held: dict[str, int]) -> None:
     """
     Law.
 
-    Books that are all derived from the same holders agree, whoever holds what, each on a NIC of its
-    own.
+    Books that are all derived from the same holders agree, whatever the holders, each on a NIC of
+    its own.
     """
     pods = {number: make_pod(f"p{number}", uid=f"u{number}") for number in set(held.values())}
     records = [
@@ -642,7 +642,7 @@ def test_consistent_books_agree(held: dict[str, int]) -> None:
 
 @given(held=st.dictionaries(POOL_IPS, st.integers(0, 5), min_size=1, max_size=10), lost=st.data())
 def test_a_lost_record_is_found(held: dict[str, int], lost: st.DataObject) -> None:
-    """Law: whichever record is lost while its pod wears the address, it is named."""
+    """Law: whichever record is lost while its pod has the address, it is named."""
     gone = lost.draw(st.sampled_from(sorted(held)))
     pods = {number: make_pod(f"p{number}", uid=f"u{number}") for number in set(held.values())}
     records = tuple(

@@ -82,7 +82,7 @@ def agent_on(node: str) -> AgentPod:
 
 
 class Lab:
-    """A cluster of one node, an agent, a pool and a pod that holds, wears and shows one address."""
+    """A cluster of one node, an agent, a pool and a pod that holds, has and shows one address."""
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
@@ -105,7 +105,7 @@ class Lab:
             self.cluster.seed(obj)
 
     def good(self) -> SpiderIP:
-        """Have books that agree."""
+        """Have sources that agree."""
         record = make_record()
         pool = make_ippool()
         endpoint = endpoint_of([record], make_pod(), DEPLOYMENT)
@@ -119,7 +119,7 @@ class Lab:
         return self.cluster.all(SpiderIP)[0]
 
     def uses(self, *texts: str) -> None:
-        """Let the pod's eth0 wear addresses."""
+        """Let the pod's eth0 have addresses."""
         eth0 = InUseInterface(nic="eth0", addresses=texts)
         namespace = InUseNamespace(
             path="/var/run/netns/a", pod_uid="uid-1", containers=("sandbox-1",), interfaces=(eth0,)
@@ -211,7 +211,7 @@ async def test_check_looks_twice(lab: Lab) -> None:
 
 @pytest.mark.parametrize("kind", [Pod, SpiderIP, SpiderIPPool, SpiderEndpoint])
 async def test_check_without_a_book(lab: Lab, kind: type[Any]) -> None:
-    """Exit code 2 and the book's name; nothing is compared with a book that is missing."""
+    """Exit code 2 and the book's name; nothing is compared with a source that is missing."""
     lab.good()
     lab.cluster.faults.fail_next("list", kind, Forbidden("not yours"), times=9)
     report = await lab.check()
@@ -222,7 +222,7 @@ async def test_check_without_a_book(lab: Lab, kind: type[Any]) -> None:
 
 
 async def test_check_without_an_agents_answer(lab: Lab) -> None:
-    """Exit code 2; what the other books say is compared all the same."""
+    """Exit code 2; what the other sources say is compared all the same."""
     lab.good()
     lab.in_use.clear()
     report = await lab.check()
@@ -235,7 +235,7 @@ async def test_check_without_an_agents_answer(lab: Lab) -> None:
 
 async def test_check_of_a_node_without_an_agent(lab: Lab) -> None:
     """
-    A node where a pod holds an address and no agent runs is a book that is missing.
+    A node where a pod holds an address and no agent runs is a source that is missing.
 
     One that is gone is not.
     """
@@ -371,7 +371,7 @@ async def test_show_a_pool_beside_a_reservation_that_cannot_be_read(lab: Lab) ->
 
 
 async def test_show_a_pod(lab: Lab) -> None:
-    """Only its own addresses, also together with another wish."""
+    """Only its own addresses, also together with another request."""
     lab.good()
     lab.seed(make_record("10.6.0.11", facts=make_facts(pod=make_pod("other", uid="uid-2"))))
 
@@ -435,7 +435,7 @@ async def test_release_is_conditional(lab: Lab) -> None:
 
 
 async def test_release_meets_another_writer(lab: Lab) -> None:
-    """A record that was only marked while it was judged is judged anew, and goes."""
+    """A record that was only marked while it was judged is judged again, and goes."""
     lab.seed(make_record())
     mangle_rules = iter(["suspected"])
 

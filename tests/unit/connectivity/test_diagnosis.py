@@ -46,7 +46,7 @@ def test_invalid_drop(before: int, after: int, dropped: str) -> None:
     """
     S3: half a connection on the client's node, the rule there, the answer passes by.
 
-    A counter that fell began anew.
+    A counter that fell began again.
     """
     flow = Flow(failed(POD3, POD1), POD3_STATION)
 

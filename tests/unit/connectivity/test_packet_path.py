@@ -291,7 +291,7 @@ def test_blackhole() -> None:
 
 
 def test_no_neighbour() -> None:
-    """An address that nobody answers for ends the way at whoever asked for it."""
+    """An address that nobody answers for ends the way at the host that asked for it."""
     node1 = replace(
         SIMULATION[0],
         neighbours=(Neighbour(ip_address("10.7.200.99"), "ens192", permanent=False, missing=True),),

@@ -120,7 +120,7 @@ def make_pod(
 
 
 async def settle(pod_locks: int = 25) -> None:
-    """Let the mirrors take in what happened."""
+    """Let the informers take in what happened."""
     for _ in range(pod_locks):
         await asyncio.sleep(0)
 
@@ -135,14 +135,14 @@ class Scene:
     stack: AsyncExitStack
 
     async def lead(self) -> Context:
-        """Begin a leadership with fresh mirrors."""
+        """Begin a leadership with fresh informers."""
         pools = Informer(self.cluster, SpiderIPPool)
         await pools.start()
         self.stack.push_async_callback(pools.stop)
         return await self.stack.enter_async_context(Context(self.cluster, pools, FEATURES))
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass, and the mirrors take in what happened."""
+        """Let time pass, and the informers take in what happened."""
         self.clock.now += seconds
         await settle()
 

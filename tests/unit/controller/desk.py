@@ -71,7 +71,7 @@ class Desk:
         await self._stack.aclose()
 
     async def lead(self) -> None:
-        """End the leader that there is, and begin anew with what the cluster has."""
+        """End the leader that there is, and begin again with what the cluster has."""
         await self._stack.aclose()
         stack = self._stack = AsyncExitStack()
         door: Cluster = FencedCluster(self.cluster, self._may_write)

@@ -81,7 +81,7 @@ async def test_subnets_are_the_leaders_work(scene: Scene) -> None:
     scene.cluster.seed(make_pool("blue", ips=("10.7.0.10",), subnet="10.7.0.0/16", gateway=None))
     subnets = Informer(scene.cluster, SpiderSubnet)
     async with replica(scene.cluster, "one", config, subnets):
-        # while the mirror of subnets has not even begun
+        # while the informer of subnets has not even begun
         await until(lambda: counted(scene, "blue"))
         spec = SubnetSpec(ip_version=4, subnet="10.6.0.0/16", ips=("10.6.0.10-10.6.0.19",))
         scene.cluster.seed(SpiderSubnet(metadata=ObjectMeta(name="s1"), spec=spec))
@@ -113,7 +113,7 @@ async def test_next_leader_goes_on(scene: Scene) -> None:
     """
     One replica reconciles at a time.
 
-    When it ends, the other does what is left, with fresh mirrors.
+    When it ends, the other does what is left, with fresh informers.
     """
     scene.cluster.seed(make_pool("first", ips=("10.6.0.10",)))
     async with (
@@ -175,7 +175,7 @@ async def test_fence_lets_no_write_through(scene: Scene, write: str) -> None:
 
 
 async def test_mirrors_end_with_leadership(scene: Scene) -> None:
-    """After leadership no subscriber of it is left on the mirror of pools, and no watch of it runs."""
+    """After leadership no subscriber of it is left on the informer of pools, and no watch of it runs."""
     scene.cluster.seed(make_pod())
     before = len(asyncio.all_tasks())
     async with replica(scene.cluster, "one") as (_, leader, task):

@@ -115,7 +115,7 @@ def test_bond() -> None:
 
 @pytest.mark.parametrize(("up", "steps"), [(True, []), (False, [SetUp("bond0")])])
 def test_bond_that_is_there(up: bool, steps: list[Step]) -> None:
-    """A bond of that name is only set up, whoever is in it."""
+    """A bond of that name is only set up, whatever is in it."""
     assert steps == plan(
         {"interfaces": ["ens192", "ens224"], "bond": BOND}, link("bond0", kind="bond", up=up)
     )

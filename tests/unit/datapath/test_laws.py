@@ -310,7 +310,11 @@ def test_neighbour_is_replaced() -> None:
 
 
 def test_neighbour_that_did_not_answer_does_not_come_back() -> None:
-    """An entry without a MAC gives way too; the kernel would refuse it, so undoing drops the new one."""
+    """
+    An entry without a MAC gives way too.
+
+    The kernel would refuse it, so undoing drops the new one.
+    """
     ip = ip_network("10.6.0.9").network_address
     old = Neighbour(ip, "eth0", permanent=False, missing=True)
     new = Neighbour(ip, "eth0", "02:00:00:00:00:01")

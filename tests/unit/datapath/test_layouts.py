@@ -421,7 +421,7 @@ def test_a_pool_s_route_to_the_cluster() -> None:
 
 @pytest.mark.parametrize("default", ["", "net1"])
 def test_a_nic_of_one_family(default: str) -> None:
-    """An IPv4 NIC beside a dual-stack one moves and copies nothing of IPv6, whoever has the default route."""
+    """An IPv4 NIC beside a dual-stack one moves and copies nothing of IPv6, whichever NIC has the default route."""
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
     simulation.add_calico("10.233.100.2/32", "fd00:64::2/128")
     simulation.pod |= {

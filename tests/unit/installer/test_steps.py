@@ -202,7 +202,7 @@ async def test_programs_are_deleted_in_the_foreground(cluster: FakeCluster) -> N
 
 
 async def test_a_program_that_comes_back_is_deleted_again(cluster: FakeCluster) -> None:
-    """An upgrade at the same time may make the agents anew: they are taken away all the same."""
+    """An upgrade at the same time may make the agents again: they are taken away all the same."""
     cluster.seed(workload(DaemonSet, "foregroundDeletion"))
     removing = asyncio.create_task(remove(cluster, lambda _: None))
     await asyncio.sleep(0.05)

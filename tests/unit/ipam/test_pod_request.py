@@ -40,7 +40,7 @@ AUTO = Features(
 def read(
     annotations: dict[str, Any], *, nic: str = "eth0", features: Features = FEATURES, **more: Any
 ) -> PodRequest:
-    """Read the wish of a pod with annotations; keywords `namespace` and those of a request."""
+    """Read the request of a pod with annotations; keywords `namespace` and those of a request."""
     namespace = more.pop("namespace", None)
     return read_pod_request(
         make_pod(annotations=annotations), namespace, Request(nic, **more), features
@@ -155,7 +155,7 @@ def test_pinned_addresses() -> None:
     """
     The annotation `ip` pins eth0, another NIC, or the ordinals of a StatefulSet.
 
-    The call's own wish may say the same.
+    The call's own request may say the same.
     """
     pools = {IPPOOLS: [{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["c"]}]}
     by_nic = [
@@ -261,7 +261,7 @@ def test_subnets_come_first() -> None:
     """
     `subnets` wins over `subnet`, both over `ippools`.
 
-    The wish names the subnet of the caller's NIC.
+    The request names the subnet of the caller's NIC.
 
     Source: docs/reference/selection.md#sources.
     """

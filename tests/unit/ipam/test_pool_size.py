@@ -194,7 +194,11 @@ def test_resize(
 
 
 def test_large_pool_leaves_step_by_step() -> None:
-    """What leaves at once is bounded, whatever the size of the pool: 2**64 addresses cost what 256 do."""
+    """
+    What leaves at once is bounded, whatever the size of the pool.
+
+    2**64 addresses cost what 256 do.
+    """
     whole = AddressSet.from_spans(6, ((0, 2**64 - 1),))
     holding = Holding(whole, None, AddressSet.empty(6), AddressSet.empty(6))
 

@@ -348,7 +348,7 @@ def test_nothing_is_lost(specs: list[dict[str, Any]], order: list[int]) -> None:
 
 
 def pod_request_of(*nics: NicRequest) -> PodRequest:
-    """Make a wish whose first NIC is the caller's."""
+    """Make a request whose first NIC is the caller's."""
     return PodRequest(nics[0].nic, nics, ())
 
 
@@ -393,7 +393,7 @@ def test_a_wish_of_several_nics() -> None:
 def test_a_wish_for_nothing(
     patterns: dict[int, tuple[str, ...]] | None, features: Features, words: str
 ) -> None:
-    """A caller whose wish names no pool at all is told so."""
+    """A caller whose request names no pool at all is told so."""
     with pytest.raises(NoPool) as refusal:
         select_for_pod(
             pod_request_of(make_pod_request(patterns=patterns)),

@@ -144,7 +144,7 @@ def test_get(kernel: Kernel) -> None:
 
 
 def test_no_answer(kernel: Kernel) -> None:
-    """A kernel that does not answer is asked again by whoever called."""
+    """A kernel that does not answer is asked again by the caller."""
     with pytest.raises(TryAgain, match="did not answer"):
         kernel.socket.get(GET_LINK, b"")
 
@@ -153,7 +153,7 @@ def test_batch(kernel: Kernel) -> None:
     """
     All of a batch is sent at once.
 
-    The first refusal that is not borne is told when all are answered.
+    The first refusal that is not tolerated is told when all are answered.
     """
     codes = (0, errno.EEXIST, errno.EPERM, errno.EBUSY)
     for sequence, code in enumerate(codes, 1):

@@ -1,4 +1,4 @@
-"""A conditional write is decided anew until it fits, and not for ever."""
+"""A conditional write is decided again until it fits, and not for ever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spiderpool.kube.compare_and_swap import ATTEMPTS, compare_and_swap
 
 class Place:
     """
-    A number that may be written by whoever knows its present value.
+    A number that may be written by a client that knows its present value.
 
     It may be changed under a writer, so many times.
     """

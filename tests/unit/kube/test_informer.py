@@ -1,5 +1,5 @@
 """
-A mirror.
+An informer.
 
 What it shows, when it lists again, and that one's own writes are never undone by older news.
 """
@@ -37,7 +37,7 @@ def cluster() -> FakeCluster:
 
 @pytest.fixture
 async def informer(cluster: FakeCluster) -> AsyncIterator[Informer[ConfigMap]]:
-    """Return a synced mirror of all ConfigMaps; one, `first`, exists before."""
+    """Return a synced informer of all ConfigMaps; one, `first`, exists before."""
     cluster.seed(config_map("first", a="1"))
     informer = Informer(cluster, ConfigMap)
     await informer.start()
@@ -47,7 +47,7 @@ async def informer(cluster: FakeCluster) -> AsyncIterator[Informer[ConfigMap]]:
 
 
 def names(informer: Informer[ConfigMap]) -> list[str]:
-    """Return the names that a mirror shows."""
+    """Return the names that an informer shows."""
     return sorted(obj.metadata.name for obj in informer.values())
 
 
@@ -58,12 +58,12 @@ def name_of(obj: KubeObject | None) -> str:
 
 
 async def shows(informer: Informer[ConfigMap], *expected: str) -> bool:
-    """Wait until a mirror shows just these names."""
+    """Wait until an informer shows just these names."""
     return bool(await informer.wait_for(lambda m: names(m) == sorted(expected), 1.0))
 
 
 def need(informer: Informer[K], name: str) -> K:
-    """Return an object that the mirror shows."""
+    """Return an object that the informer shows."""
     found = informer.named(name, "default")
     assert found is not None
     return found
@@ -114,7 +114,7 @@ async def test_index_follows_changes(cluster: FakeCluster, informer: Informer[Co
 
 
 async def test_field_selector_is_passed_on(cluster: FakeCluster) -> None:
-    """A mirror of one node's pods shows no others, and drops one that leaves the selection."""
+    """An informer of one node's pods shows no others, and drops one that leaves the selection."""
     for name, node in (("p1", "a"), ("p2", "b")):
         cluster.seed(
             Pod(metadata=ObjectMeta(name=name, namespace="default"), spec=PodSpec(node_name=node))
@@ -127,7 +127,7 @@ async def test_field_selector_is_passed_on(cluster: FakeCluster) -> None:
 
 
 async def test_metadata_mirror_knows_no_spec(cluster: FakeCluster) -> None:
-    """A mirror of metadata carries names and labels of any kind, and follows changes."""
+    """An informer of metadata carries names and labels of any kind, and follows changes."""
     cluster.seed(
         Pod(
             metadata=ObjectMeta(name="p", namespace="default", labels={"app": "x"}),
@@ -231,7 +231,7 @@ async def test_object_that_left_the_selection_may_come_back(cluster: FakeCluster
 async def test_relists_when_position_is_gone(
     cluster: FakeCluster, informer: Informer[ConfigMap]
 ) -> None:
-    """After 410 the mirror lists again and reports what it missed, deletions too."""
+    """After 410 the informer lists again and reports what it missed, deletions too."""
     changes = []
     informer.subscribe(lambda change, old, new: changes.append((change, name_of(new or old))))
     cluster.stop()
@@ -295,7 +295,7 @@ async def test_restored_backup_replaces_everything(
 async def test_a_restored_store_is_noticed(
     cluster: FakeCluster, informer: Informer[ConfigMap]
 ) -> None:
-    """After a restore the API server accepts the watch from the future; the list is read anew."""
+    """After a restore the API server accepts the watch from the future; the list is read again."""
     backup = cluster.back_up()
     await cluster.create(config_map("lost"))
     assert await shows(informer, "first", "lost")
@@ -346,7 +346,7 @@ async def test_the_history_is_checked_while_a_watch_stands(
 
 
 async def test_waits_as_long_as_the_server_asks(cluster: FakeCluster) -> None:
-    """429 with Retry-After keeps the mirror quiet for that time."""
+    """429 with Retry-After keeps the informer quiet for that time."""
     cluster.faults.fail_next("list", Node, TooManyRequests("wait", retry_after_s=0.3))
     informer = Informer(cluster, Node)
     loop = asyncio.get_running_loop()

@@ -107,7 +107,7 @@ def test_own_writes_are_never_undone(  # noqa: C901 - a line for each thing that
 
 
 def test_restored_backup_goes_back() -> None:
-    """After a restore, versions that are lower than what was known are the truth, and graves are forgotten."""
+    """After a restore, versions that are lower than what was known are the truth, and tombstones are forgotten."""
     replica = InformerStore[ConfigMap](lambda: 0.0)
     old = ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid="u", resource_version="5"))
     new = ConfigMap(metadata=ObjectMeta(name="a", namespace="n", uid="u", resource_version="50"))

@@ -102,7 +102,11 @@ def test_kube_router_without_ipv6() -> None:
 
 
 def test_pods_are_told_the_address_that_dns_has() -> None:
-    """Kubelets name the Service's address and domain; the Service selects the pods of the Deployment."""
+    """
+    Kubelets name the Service's address and domain.
+
+    The Service selects the pods of the Deployment.
+    """
     things = {thing["kind"]: thing for _, thing in dns.objects(Path("/programs"))}
     kubelet = nodeconfig.render_kubelet(ROUTED.nodes[0])
     service, deployment = things["Service"], things["Deployment"]

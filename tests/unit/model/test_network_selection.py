@@ -270,7 +270,11 @@ def test_malformed(text: str, words: str) -> None:
     ],
 )
 def test_macs(mac: str) -> None:
-    """Six octets in Go's three ways to write them, or the 20 of IP over InfiniBand; kept as written."""
+    """
+    Six octets in Go's three ways to write them, or the 20 of IP over InfiniBand.
+
+    Kept as written.
+    """
     (selection,) = parse_networks(json.dumps([{"name": "a", "mac": mac}]), "ns")
 
     assert mac == selection.mac
@@ -288,7 +292,11 @@ def test_values_that_only_repeat() -> None:
     "ip", ["10.6.0.0/31", "10.6.0.0/32", "10.6.0.0", "fd00::/127", "169.254.1.1", "fe80::5/64"]
 )
 def test_ips_of_small_networks(ip: str) -> None:
-    """What may be an interface's address is taken: that of a /31, one without a prefix, link-local ones."""
+    """
+    What may be an interface's address is taken.
+
+    That of a /31, one without a prefix, link-local ones.
+    """
     (selection,) = parse_networks(json.dumps([{"name": "a", "ips": [ip]}]), "ns")
 
     assert (ip,) == selection.ips

@@ -197,10 +197,11 @@ def test_default_routes(
     gateways: list[list[str] | None], expected: list[RouteChange | None]
 ) -> None:
     """
-    Whoever has gateways gets them, and the default network gives up the same families.
+    A NIC with gateways gets them, and the default network gives up the same families.
 
     Further networks have no default routes but by their gateways. An empty list keeps the plugin's
-    own, unless a gateway is named. The key in the default network's element alone concerns nobody else.
+    own, unless a gateway is named. The key in the default network's element alone concerns nobody
+    else.
 
     Source: docs/reference/meta-plugin.md#default-routes.
     """

@@ -73,7 +73,11 @@ def test_all_keys() -> None:
 
 
 def test_folders_are_the_agents() -> None:
-    """Folders of a configuration never count; one that is not the agent's is told, whatever its case."""
+    """
+    Folders of a configuration never count.
+
+    One that is not the agent's is told, whatever its case.
+    """
     said = {"clusterNetwork": "x", "BinDir": "/tmp/evil", "confDir": "/etc/cni/net.d/", "cniDir": 7}
 
     assert NODE == parse_meta_config(said, NODE).node

@@ -41,7 +41,11 @@ def test_names(name: str) -> None:
 
 
 def test_list() -> None:
-    """With a list only its plugins may be named, IPAM's and delegates' too; what is data does not count."""
+    """
+    With a list only its plugins may be named, IPAM's and delegates' too.
+
+    What is data does not count.
+    """
     allowed = {"macvlan", "spiderpool"}
     check_plugin_types([{**MACVLAN, "options": {"type": "data"}}], "network a/b", allowed)
 

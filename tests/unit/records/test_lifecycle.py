@@ -494,7 +494,7 @@ def test_next_step(
 def test_time_never_decides_between_two_addresses_of_a_living_pod(
     node: NodeState, asked_s: float | None, step: Step
 ) -> None:
-    """Which of two addresses a pod wears is known to its node alone."""
+    """Which of two addresses a pod has is known to its node alone."""
     verdict = judge_leak(STATELESS, make_pod(), twins=[STATELESS])
 
     assert (Action.RELEASE, Trigger.TWICE) == (verdict.action, verdict.trigger)
@@ -540,7 +540,8 @@ def test_a_static_pod_that_does_not_ask_any_more(pod: Pod | None, action: Action
     """
     A pod that came back with all its networks and without an address gives that back.
 
-    Its template dropped the network, the NIC, the family or the pool. Until then the ordinal keeps it.
+    Its template dropped the network, the NIC, the family or the pool. Until then the ordinal keeps
+    it.
     """
     owners = HolderOwners(statefulset=make_statefulset("db", replicas=2))
     verdict = judge_leak(STATIC, pod, owners)
@@ -589,7 +590,7 @@ def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(
 def test_the_node_keeps_the_one_that_is_worn(
     uses: list[NamespaceUse], twin_in_use: bool, action: Action
 ) -> None:
-    """Of two addresses of one claim that goes which is not worn while the other one is."""
+    """Of two addresses of one claim that goes which is not in use while the other one is."""
     assert (
         action
         is judge_leak_check(
@@ -623,9 +624,9 @@ def test_the_word_of_the_node(
     pod: Pod | None, trigger: str, uses: list[NamespaceUse], action: Action, again_s: float
 ) -> None:
     """
-    The node releases what no namespace wears and no living pod has.
+    The node releases what no namespace has and no living pod has.
 
-    What is worn it looks at again.
+    What is in use it looks at again.
     """
     verdict = judge_leak_check(STATELESS, pod, trigger, uses)
 

@@ -1,7 +1,7 @@
 """
 `GET /v1/interfaces` on the health port.
 
-What the pods of this node wear, as the kernel says (decision 0012).
+What the pods of this node have, as the kernel says (decision 0012).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class KeyedLock:
         Begin with nobody.
 
         Args:
-            on_add_wait: told how long each ADD waited for its turn, seconds.
+            on_add_wait: told how long each ADD waited for its lock, seconds.
             on_delete_wait: the same of each DEL.
             add_time_s: how long an ADD may take.
         """
@@ -58,18 +58,18 @@ class KeyedLock:
 
     @property
     def busy(self) -> bool:
-        """Return whether a call runs or waits for its turn."""
+        """Return whether a call runs or waits for its lock."""
         return bool(self._pod_locks)
 
     def is_served(self, pod: PodName) -> bool:
-        """Return whether a call of this pod runs or waits for its turn."""
+        """Return whether a call of this pod runs or waits for its lock."""
         return pod in self._pod_locks
 
     @asynccontextmanager
     async def of(
         self, pod: PodName, on_wait: Callable[[float], None] = lambda _: None
     ) -> AsyncIterator[None]:
-        """Wait for the pod's turn and have it; `on_wait` is told how long that took, seconds."""
+        """Wait for the pod's lock and have it; `on_wait` is told how long that took, seconds."""
         turn = self._pod_locks.setdefault(pod, _Lock())
         turn.calls += 1
         began = time.monotonic()
@@ -86,7 +86,7 @@ class KeyedLock:
         self, pod: PodName, container: str, story: Callable[[], Coroutine[Any, Any, R]]
     ) -> R:
         """
-        Run an ADD in the pod's turn.
+        Run an ADD in the pod's lock.
 
         When the caller is cancelled (it hung up) the story is too, and ends by itself: nobody waits
         for it.
@@ -108,7 +108,7 @@ class KeyedLock:
             raise
 
     async def delete(self, pod: PodName, container: str, story: Callable[[], Awaitable[R]]) -> R:
-        """End the container's ADDs, then run a DEL in the pod's turn."""
+        """End the container's ADDs, then run a DEL in the pod's lock."""
         for task in tuple(self._adds.get(container, ())) if container else ():
             task.cancel()
         async with self.of(pod, self._on_delete_wait):
@@ -132,7 +132,7 @@ class KeyedLock:
 
     def _ended(self, container: str, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
-            task.exception()  # seen: whoever hung up does not ask for it
+            task.exception()  # seen: a caller that hung up does not ask for it
         running = self._adds[container]
         running.discard(task)
         if not running:

@@ -20,10 +20,10 @@ class RetryPolicy:
     """
     Limits of repeating what certainly did not happen.
 
-    `busy_s`: how long "too many requests" is borne, below the time that the CNI caller waits.
-    `absent_s`: how long no answer is borne; short, since the runtime repeats the whole call. An API
-    server that has just started and does not know its roles yet refuses everybody for a second: a
-    refusal is borne like an absence.
+    `busy_s`: how long "too many requests" is tolerated, below the time that the CNI caller waits.
+    `absent_s`: how long no answer is tolerated; short, since the runtime repeats the whole call. An
+    API server that has just started and does not know its roles yet refuses everybody for a second:
+    a refusal is tolerated like an absence.
     """
 
     busy_s: float = 60.0

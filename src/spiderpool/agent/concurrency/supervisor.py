@@ -22,7 +22,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 FIRST_PAUSE_S: Final = 1.0
 LAST_PAUSE_S: Final = 30.0
 LIVES_S: Final = 60.0  # a task that ran so long has lived: what ends it then is another matter
-MOST_FAILURES: Final = 5  # in a row; kubelet starts the agent anew after that
+MOST_FAILURES: Final = 5  # in a row; kubelet starts the agent again after that
 
 log = structlog.get_logger(__name__)
 

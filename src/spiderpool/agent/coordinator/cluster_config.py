@@ -80,7 +80,7 @@ class CoordinatorConfigs:
             self.informers.coordinators,
             key=lambda one: (not (one.status and one.status.phase), one.metadata.name),
         )
-        # What is mirrored serves while a watch is interrupted: nothing comes by it for minutes when
+        # What is watched serves while a watch is interrupted: nothing comes by it for minutes when
         # nothing changes.
         if not found and self.informers.coordinators.trouble is not None:
             raise TryAgain(
@@ -99,7 +99,7 @@ class CoordinatorConfigs:
 
 
 def render_config(coordinator: SpiderCoordinator, pod: Pod) -> CoordinatorConfig:
-    """Join cluster settings, detected networks and the pod's wish for its default route."""
+    """Join cluster settings, detected networks and the pod's request for its default route."""
     spec, status = coordinator.spec, coordinator.status
     pod_request = pod.metadata.annotations.get(ANNO_DEFAULT_ROUTE_NIC, "")
     return CoordinatorConfig(

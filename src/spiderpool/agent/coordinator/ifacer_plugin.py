@@ -55,7 +55,7 @@ class Ifacer:
         return ""
 
     async def _add(self, interface_request: InterfaceRequest) -> None:
-        """Make what is missing; whoever hangs up meanwhile, it is not left half done."""
+        """Make what is missing. A caller that hangs up does not leave it half done."""
         async with self._turn:
             try:
                 await shielded(asyncio.to_thread(self._make, interface_request))

@@ -135,7 +135,7 @@ class Allocator:
 
     async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> Granted:
         """
-        Give a pod its addresses; the caller has the pod's turn.
+        Give a pod its addresses; the caller has the pod's lock.
 
         What `verify` raises undoes the claims of this call.
         """
@@ -151,7 +151,7 @@ class Allocator:
         """
         Return addresses of the application's own pools, which the controller may be about to make or to enlarge.
 
-        Begun anew whenever these pools change; what the attempt before had claimed it has given
+        Begun again whenever these pools change; what the attempt before had claimed it has given
         back.
         """
         deadline = time.monotonic() + self._pool_wait_s

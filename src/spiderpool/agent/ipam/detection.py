@@ -131,7 +131,7 @@ class Detector:
         return InUse(ifname, macs, set_aside=len(loose) == len(mine))
 
     async def _quarantine(self, record: SpiderIP, mac: str) -> None:
-        with suppress(Conflict, UnknownOutcome):  # changed meanwhile: whoever did knows why
+        with suppress(Conflict, UnknownOutcome):  # somebody else changed it meanwhile
             await self.deletions.release(record, IPState.QUARANTINED, conflict_mac=mac)
         log.warning(
             "address in use by somebody else", ip=record.spec.ip, pool=record.spec.pool, mac=mac

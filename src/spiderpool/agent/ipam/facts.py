@@ -1,5 +1,5 @@
 """
-What the agent knows without asking: mirrors of pools, reservations, namespaces, its own node, and that node's pods and records.
+What the agent knows without asking: informers of pools, reservations, namespaces, its own node, and that node's pods and records.
 
 None of it grows with the cluster but the pools and namespaces. `FactSource` makes of it the `Facts`
 that one ADD decides by.
@@ -34,7 +34,7 @@ class PoolViews:
 
     def __init__(self, informers: Informers) -> None:
         """
-        Follow the mirrors from now on.
+        Follow the informers from now on.
 
         Args:
             informers: of pools and reserved addresses.
@@ -74,7 +74,7 @@ class PoolViews:
 
 @dataclass(frozen=True, slots=True)
 class InformerReader:
-    """Reads facts from the agent's mirrors, live where they do not know enough."""
+    """Reads facts from the agent's informers, live where they do not know enough."""
 
     cluster: Cluster
     informers: Informers
@@ -85,7 +85,7 @@ class InformerReader:
         return self.informers.node.named(name)
 
     async def namespace(self, name: str) -> Namespace | None:
-        """Return a namespace; one that is so new that the mirror does not have it is read."""
+        """Return a namespace; one that is so new that the informer does not have it is read."""
         return self.informers.namespaces.named(name) or await self.cluster.get(Namespace, name)
 
     async def statefulset(self, name: str, namespace: str) -> StatefulSet | None:
@@ -102,7 +102,7 @@ class InformerReader:
 
 
 class FactSource:
-    """Reads the facts of one ADD: from the mirrors, live where they do not know enough."""
+    """Reads the facts of one ADD: from the informers, live where they do not know enough."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class Tombstones:
         self._uids: OrderedDict[str, None] = OrderedDict()
 
     def follow(self, change: Change, old: Pod | None, _new: Pod | None) -> None:
-        """Take in a change of the pods' mirror."""
+        """Take in a change of the pods' informer."""
         if change is Change.DELETED and old is not None:
             self._uids[old.metadata.uid] = None
             while len(self._uids) > REMEMBERED:
@@ -85,7 +85,7 @@ class Releases:
         informers.pods.subscribe(self._tombstones.follow)
 
     async def delete(self, call: PodCall, container_id: str) -> None:
-        """Give back what a container had; the caller has the pod's turn."""
+        """Give back what a container had; the caller has the pod's lock."""
         await self._claims.resolve(call.uid)
         records = self._records_of(call)
         if records:
@@ -125,7 +125,7 @@ class Releases:
         """
         Return the live pod of the name, None when it is gone.
 
-        Read live unless the mirror is sure that it ended.
+        Read live unless the informer is sure that it ended.
         """
         uids = {record.spec.holder.uid for record in records}
         known = self._informers.pods.named(call.name, call.namespace)

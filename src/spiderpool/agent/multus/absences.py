@@ -11,7 +11,7 @@ BEARABLE_S: Final = 300.0
 
 
 class Absences:
-    """Remembers since when; a restart of the agent begins anew."""
+    """Remembers since when; a restart of the agent begins again."""
 
     def __init__(
         self, bearable_s: float = BEARABLE_S, clock: Callable[[], float] = time.monotonic

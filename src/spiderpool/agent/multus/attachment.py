@@ -94,7 +94,7 @@ class Attachment:
         return PodNetworks(self.cluster, self.reports, self.call, self.config, self.host)
 
     def copy(self) -> Attachment:
-        """Return the same on namespaces of its own, to be closed by whoever asks."""
+        """Return the same on namespaces of its own, to be closed by the caller."""
         return replace(self, host=self.host.copy())
 
     # --- ADD

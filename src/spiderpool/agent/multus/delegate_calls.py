@@ -76,9 +76,9 @@ class Plugins:
         """
         Run DEL through a network's plugins, the last first.
 
-        The first that fails ends it, unless it is not on the node; but where there is no result, because ADD never got that far,
-        all are tried: what made ADD fail (a plugin that is not installed) must not keep the others
-        from cleaning up.
+        The first that fails ends it, unless it is not on the node; but where there is no result,
+        because ADD never got that far, all are tried: what made ADD fail (a plugin that is not
+        installed) must not keep the others from cleaning up.
         """
         given = result if at_least(delegate.config.version, FIRST_WITH_CHECK) else None
         first: DelegateFailed | None = None

@@ -58,7 +58,7 @@ class MetaPlugin:
         Begin without any container.
 
         Args:
-            cluster: the door to the API.
+            cluster: the client of the API.
             reports: for Events.
             node: folders, and what may be executed.
             pod_locks: hands out turns by container; not those of the IPAM, which the plugins run

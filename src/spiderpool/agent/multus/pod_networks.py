@@ -168,6 +168,6 @@ def _inline(item: Mapping[str, Any], index: int) -> Network:
 
 
 def title(call: Call, network: str = "") -> str:
-    """Say whom an error is about, as Multus' users know it."""
+    """Say which an error is about, as Multus' users know it."""
     pod = f"{call.args.namespace}/{call.args.name}/{call.args.uid}"
     return f"[{pod}:{network}]: " if network else f"[{pod}]: "

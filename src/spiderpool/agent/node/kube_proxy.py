@@ -57,7 +57,7 @@ class KubeProxyWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             look: finds out what the node has; raises TryAgain when it cannot now.

@@ -261,7 +261,7 @@ class Endpoints:
 
     async def _update(self, wanted: SpiderEndpoint) -> None:
         """
-        Make an endpoint that exists say what it should, whoever wrote it.
+        Make an endpoint that exists say what it should, whatever program wrote it.
 
         Finalizers of a former version go.
         """

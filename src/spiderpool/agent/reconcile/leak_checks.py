@@ -96,7 +96,7 @@ class LeakChecks:
     async def run(self) -> None:
         """Answer what was asked before, then what is asked; ends by being cancelled."""
         for record in self._informers.records:
-            # also where a former agent answered that it was still worn: nobody else looks again
+            # also where a former agent answered that it was still in use: nobody else looks again
             if self._is_asked(record):
                 self._ask_later(record.metadata.name, 0.0)
         while True:
@@ -330,7 +330,7 @@ def is_gone(namespace: InUseNamespace, living: Mapping[str, str]) -> bool:
     Return whether nobody lives in a namespace.
 
     Pods that kubelet reads from files have UIDs without dashes. The API says little about them:
-    their objects are mirrors, which may be deleted while the pods run.
+    their objects are informers, which may be deleted while the pods run.
 
     Args:
         namespace: of this node.

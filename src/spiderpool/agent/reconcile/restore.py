@@ -2,9 +2,10 @@
 When things come back: a living pod whose record is missing is given its record again.
 
 Looked at when the agent starts, every ten minutes, when a pool appears (a reinstallation: pods run,
-records and pools are made anew), and whenever a record vanishes that this agent did not delete: a
+records and pools are made again), and whenever a record vanishes that this agent did not delete: a
 restored backup of etcd, a record deleted by hand. What cannot be made now is tried again for as
-long as the pod lives. If somebody else has the address by now, that is told, and nothing is changed.
+long as the pod lives. If somebody else has the address by now, that is told, and nothing is
+changed.
 
 Source: docs/reference/release-and-reclaim.md#restoring-lost-records.
 """
@@ -104,7 +105,11 @@ class Restore:
         informers.pools.subscribe(self._follow_pools)
 
     async def run(self) -> None:
-        """Look at all pods now and from time to time, and at each whose record vanishes; ends by being cancelled."""
+        """
+        Look at all pods now and from time to time, and at each whose record vanishes.
+
+        Ends by being cancelled.
+        """
         self._round_s = time.monotonic()
         while True:
             now_s = time.monotonic()
@@ -224,7 +229,7 @@ class Restore:
         ]
         lost = await self._lost(pod)
         if not vanished and not lost:
-            return  # without a turn: whoever waits for a first address may do that for long
+            return  # without the lock: a call that waits for a first address may do that for long
         failure: SpiderpoolError | None = None
         async with self._pod_locks.of(pod.key):
             live = await self._live(pod)
@@ -335,7 +340,7 @@ class Restore:
                 raise TryAgain(f"record {record.metadata.name} was not made: {error}") from error
             made = found
             if made.spec.state is IPState.COOLING:
-                # Whoever had it last has let it go; this pod wears it.
+                # The last holder has let it go; this pod has it.
                 made = await self._cluster.replace(put_in_place(made, record))
             if made.spec.holder.uid != pod.metadata.uid:
                 if not _is_handed_over(record, made):

@@ -72,7 +72,7 @@ class Claims:
         Join what claiming needs.
 
         Args:
-            cluster: the store, and how long it is borne when it cannot serve.
+            cluster: the store, and how long it is tolerated when it cannot serve.
             records: this node's own records; own writes are remembered there.
             occupancy: what is believed to be taken.
             watches: follow what rests in pools that are full.
@@ -138,7 +138,7 @@ class Claims:
         """
         Learn what became of the creates of a pod that got no answer.
 
-        Those that happened are then in the mirror.
+        Those that happened are then in the informer.
         """
         for name in tuple(self._unresolved.get(uid, ())):
             await self._read(name, uid)
@@ -375,7 +375,7 @@ class Claims:
         """
         Return whether a record that this agent does not know may still answer this claim.
 
-        Not usually: a stateless claim is made on this node only, whose records the mirror knows.
+        Not usually: a stateless claim is made on this node only, whose records the informer knows.
         But a write without an answer, of this agent or of the one before it, may appear late; and a
         static claim may have been made on another node.
         """

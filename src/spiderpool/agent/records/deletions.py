@@ -78,7 +78,7 @@ class Deletions:
         except NotFound:
             self.forget(record)
         else:
-            # another node's is none of this mirror's
+            # another node's is none of this informer's
             if self._records.named(record.metadata.name) is not None:
                 self._records.remember(written)
 

@@ -29,7 +29,7 @@ class Informers:
         Prepare the watches.
 
         Args:
-            cluster: the door to the API.
+            cluster: the client of the API.
             node: name of this agent's node.
         """
         self.pools = Informer(cluster, SpiderIPPool)
@@ -51,7 +51,7 @@ class Informers:
 
     @property
     def all(self) -> tuple[Informer[Any], ...]:
-        """Every mirror that addresses need."""
+        """Every informer that addresses need."""
         return (self.pools, self.reserved, self.namespaces, self.node, self.pods, self.records)
 
     async def start(self) -> None:
@@ -69,7 +69,7 @@ class Informers:
 
     @property
     def trouble(self) -> SpiderpoolError | None:
-        """What keeps a mirror from being up to date now."""
+        """What keeps an informer from being up to date now."""
         return next(
             (informer.trouble for informer in self.all if informer.trouble is not None), None
         )

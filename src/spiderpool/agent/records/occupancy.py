@@ -1,8 +1,8 @@
 """
 What this agent believes is taken, per pool: a hint that saves lost creates, never a reason to decide anything.
 
-Own records are known from their mirror; others' by losing to them, and when that happens often by a
-list of the pool's records.
+Own records are known from their informer; others' by losing to them, and when that happens often by
+a list of the pool's records.
 
 Source: docs/decisions/0009-agents-under-load.md.
 """

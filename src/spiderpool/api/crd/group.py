@@ -31,7 +31,7 @@ ANNO_NETWORK_STATUS: Final = "k8s.v1.cni.cncf.io/network-status"
 # when there never were any (docs/reference/takeover.md).
 ANNO_IMPORTED: Final = PREFIX + "imported"
 
-# On a SpiderIP: the controller's question whether its node still wears the address, and the agent's
+# On a SpiderIP: the controller's question whether its node still has the address, and the agent's
 # answer that it does. Whatever changes the holder takes both off.
 # (docs/reference/release-and-reclaim.md#the-nodes-answer)
 ANNO_SUSPECT: Final = PREFIX + "suspect"

@@ -76,8 +76,8 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     Address, pool and family never change. Static: the record outlives its pod (StatefulSet, VM).
     Gateway, routes, prefix length and clean gateway are what the pod was given: pool edits do not
     reach running pods. The time since when the state lasts serves people and the order of cooling
-    addresses; durations are measured by the observer. The conflict's MAC is whoever answered for a
-    quarantined address on the wire.
+    addresses; durations are measured by the observer. The conflict's MAC is that of the answer for
+    a quarantined address on the wire.
     """
 
     # the longest IPv6 address; bounds the cost of the rules

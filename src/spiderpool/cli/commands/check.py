@@ -1,7 +1,7 @@
 """
-`spiderpoolctl check`: do all books agree? Exit code 0 only then.
+`spiderpoolctl check`: do all sources agree? Exit code 0 only then.
 
-1 for differences, 2 when a book could not be read.
+1 for differences, 2 when a source could not be read.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def report_of(reading: Reading, differences: tuple[Difference, ...]) -> Report:
 
 
 def _compared(reading: Reading) -> tuple[Difference, ...]:
-    """Compare, unless a book is missing without which everything would differ."""
+    """Compare, unless a source is missing without which everything would differ."""
     return () if NEEDED & {unread.part for unread in reading.unread} else compare(reading.snapshot)
 
 

@@ -2,7 +2,7 @@
 `spiderpoolctl gc`: what the audit finds and a program can mend.
 
 Leaks are given back, SpiderEndpoints are written as the records say, or deleted when they say
-nothing. The verdict is that of the controller's reclaim, taken anew from live objects before each
+nothing. The verdict is that of the controller's reclaim, taken again from live objects before each
 change.
 """
 

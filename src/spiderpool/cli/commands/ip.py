@@ -150,7 +150,7 @@ def set_(
     """
     Record that a living pod has an address.
 
-    One that it wears and that nobody holds, or its own with another sandbox.
+    One that it has and that nobody holds, or its own with another sandbox.
     """
 
     async def work(client: KubeClient) -> int:
@@ -266,7 +266,7 @@ def _by_address(records: list[SpiderIP]) -> list[SpiderIP]:
 
 async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
     """
-    Give one address back, on condition that its record is the one that was judged; one that changes meanwhile is judged anew.
+    Give one address back, on condition that its record is the one that was judged; one that changes meanwhile is judged again.
 
     Returns:
         What was done, or would be.

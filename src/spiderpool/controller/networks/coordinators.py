@@ -1,9 +1,9 @@
 """
 The leader finds out which addresses are the cluster's own and writes them into the SpiderCoordinator's status.
 
-Everything is read anew each time: it is little, and asked for once a minute and after changes. What
-can be read is also watched from then on. Agents take the status from their own watch, so a change
-reaches the next pod.
+Everything is read again each time: it is little, and asked for once a minute and after changes.
+What can be read is also watched from then on. Agents take the status from their own watch, so a
+change reaches the next pod.
 Source: docs/reference/coordinator.md#which-cidrs.
 """
 
@@ -221,7 +221,7 @@ class Coordinators:
         clock: Clock = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the fenced door.

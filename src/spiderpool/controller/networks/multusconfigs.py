@@ -47,7 +47,7 @@ class MultusConfigs:
         clock: Clock = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the fenced door.

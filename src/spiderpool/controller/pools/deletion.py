@@ -46,10 +46,10 @@ class PoolKeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            context: mirrors and door.
+            context: informers and door.
             record_event: writes an Event.
             workers: pools looked at at the same time.
             clock: monotonic seconds.
@@ -59,7 +59,7 @@ class PoolKeeper:
         self.queue = WorkQueue("pool deletion", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
-        """Follow the mirrors and look at every pool once."""
+        """Follow the informers and look at every pool once."""
         self._context.follow(self._context.pools, self._on_pool)
         self._context.follow(self._context.records, self._on_record)
         for pool in self._context.pools:
@@ -90,7 +90,9 @@ class PoolKeeper:
             return None
         records = self._context.records.by_index(BY_POOL, name)
         if not _held(records):
-            records = await list_pool_records(self._context.cluster, name)  # the mirror may be late
+            records = await list_pool_records(
+                self._context.cluster, name
+            )  # the informer may be late
         if held := _held(records):
             self._record_event(pool, IN_USE, in_use_message(name, held))
             return TELL_AGAIN_S

@@ -53,10 +53,10 @@ class Imports:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            context: mirrors and door.
+            context: informers and door.
             record_event: writes an Event.
             namespace: of the release, where the agents run.
             clock: monotonic seconds.

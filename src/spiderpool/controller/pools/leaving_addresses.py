@@ -34,7 +34,7 @@ class PoolClaims:
         Begin with knowing of none.
 
         Args:
-            context: mirrors and door.
+            context: informers and door.
             clock: monotonic seconds.
         """
         self._context = context
@@ -84,7 +84,7 @@ class PoolClaims:
         """
         total, now, left = Pool.parse(pool).total, self._clock(), []
         for record in list(self._claims(pool)):
-            # An address of the pool stays, or the edit that follows claims it anew.
+            # An address of the pool stays, or the edit that follows claims it again.
             uid, stays = record.metadata.uid, record.spec.address in total
             rest = 0.0 if stays else self._outside_since.setdefault(uid, now) + STALE_S - now
             if rest > 0:

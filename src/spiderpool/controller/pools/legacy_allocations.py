@@ -137,7 +137,7 @@ def _is_static(endpoint: SpiderEndpoint) -> bool:
 
 def _nic_of(endpoint: SpiderEndpoint, ip: str) -> EndpointIP | None:
     """
-    Find the NIC that wears an address; two NICs of a pod on one pool shared theirs.
+    Find the NIC that has an address; two NICs of a pod on one pool shared theirs.
 
     Then the first.
     """

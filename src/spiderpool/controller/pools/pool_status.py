@@ -86,7 +86,7 @@ class Projection:
         Begin with every pool unwritten.
 
         Args:
-            context: mirrors and door.
+            context: informers and door.
             limit: pools with more records get counts without the map.
             workers: pools written at the same time.
             resync_s: seconds after which a pool is compared again, None = never.
@@ -101,7 +101,7 @@ class Projection:
         self.queue = WorkQueue("pool status", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
-        """Follow the mirrors and look at every pool once."""
+        """Follow the informers and look at every pool once."""
         self._context.follow(self._context.records, self._on_record)
         self._context.follow(self._context.pools, self._on_pool)
         for pool in self._context.pools:

@@ -27,10 +27,10 @@ class Fullness:
         self, context: Context, warn: RecordEvent, inform: RecordEvent, *, percent: int
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            context: the mirrors.
+            context: the informers.
             warn: writes a warning.
             inform: writes good news.
             percent: of a pool's addresses; 0 = never tell.

@@ -54,7 +54,7 @@ def _holds(context: Context, holder: tuple[str, str]) -> bool:
 
 
 async def _drop_orphan(context: Context, endpoint: SpiderEndpoint) -> None:
-    """Delete one such endpoint after a live look for its pod: mirrors may be late."""
+    """Delete one such endpoint after a live look for its pod: informers may be late."""
     meta = endpoint.metadata
     if await if_exists(context.cluster.get(Pod, meta.name, meta.namespace)) is None:
         await _delete_endpoint(context, endpoint)

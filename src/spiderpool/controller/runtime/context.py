@@ -1,7 +1,7 @@
 """
 What the leader's reconcilers share.
 
-A fenced door, the mirrors with their indexes, the switches.
+A fenced door, the informers with their indexes, the switches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spiderpool.records.lifecycle import statefulset_name
 T = TypeVar("T", bound=KubeObject)
 
 # Writes an Event: the object, the reason (one word) and the message; repetitions are counted by
-# whoever writes.
+# the writer.
 RecordEvent = Callable[[KubeObject, str, str], None]
 
 BY_POOL: Final = "pool"
@@ -55,7 +55,7 @@ class Context:
     _following: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        """Prepare the mirrors that only a leader keeps."""
+        """Prepare the informers that only a leader keeps."""
         self.records = Informer(self.cluster, SpiderIP)
         self.records.index(BY_POOL, lambda record: record.spec.pool)
         self.records.index(
@@ -70,7 +70,7 @@ class Context:
         self.statefulsets = MetadataInformer(self.cluster, StatefulSet)
 
     async def __aenter__(self) -> Self:
-        """Fill the mirrors."""
+        """Fill the informers."""
         try:
             for informer in self._own:
                 await informer.start()
@@ -83,9 +83,9 @@ class Context:
 
     def follow(self, informer: Informer[T], subscriber: Subscriber[T]) -> None:
         """
-        Subscribe to a mirror until leadership ends.
+        Subscribe to an informer until leadership ends.
 
-        The mirror of pools lives longer than that.
+        The informer of pools lives longer than that.
         """
         self._following.callback(informer.subscribe(subscriber))
 
@@ -97,7 +97,7 @@ class Context:
 
     @property
     def _own(self) -> tuple[Informer[Any], ...]:
-        """The mirrors that only a leader keeps."""
+        """The informers that only a leader keeps."""
         return (self.records, self.pods, self.ended, self.statefulsets)
 
 

@@ -1,4 +1,4 @@
-"""Which SpiderSubnet a pool belongs to: by its CIDR from the mirror, by its owner live."""
+"""Which SpiderSubnet a pool belongs to: by its CIDR from the informer, by its owner live."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SubnetLookup:
 
         Args:
             cluster: for live reads.
-            subnets: the mirror of subnets.
+            subnets: the informer of subnets.
         """
         self._cluster = cluster
         self._subnets = subnets

@@ -65,7 +65,7 @@ class WorkQueue:
         """
         Ask for a key.
 
-        An earlier wish wins over a later one, and a failing key keeps its rest.
+        An earlier request wins over a later one, and a failing key keeps its rest.
         """
         due = self._clock() + after_s
         if key in self._failures:
@@ -104,7 +104,7 @@ class WorkQueue:
         """
         Take the key that is due longest.
 
-        Entries of the heap that a later wish made stale are dropped.
+        Entries of the heap that a later request made stale are dropped.
         """
         while self._heap and (self._heap[0][0] <= self._clock() or self._is_stale(*self._heap[0])):
             due, key = heapq.heappop(self._heap)
@@ -115,7 +115,7 @@ class WorkQueue:
         return None
 
     def _is_stale(self, due: float, key: str) -> bool:
-        """Return whether a heap entry does not stand for a wish any more."""
+        """Return whether a heap entry does not stand for a request any more."""
         return key in self._running or self._due.get(key) != due
 
     async def _work_and_free(self, key: str) -> None:

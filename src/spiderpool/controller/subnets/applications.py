@@ -1,7 +1,7 @@
 """
 The applications that may want automatic pools: what their pod templates say, and how many pods they want.
 
-Kubernetes' own controllers of pods are mirrored. Of others the pods tell (their annotations are the
+Kubernetes' own controllers of pods are watched. Of others the pods tell (their annotations are the
 template's), and where the configuration lists the kind, the object itself: whether it still exists
 and how many replicas its scale subresource says.
 """
@@ -58,7 +58,7 @@ class NativeApplications:
 
     def __init__(self, cluster: Cluster, notify: Notify) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the door.
@@ -73,7 +73,7 @@ class NativeApplications:
             informer.subscribe(self._on_change)
 
     async def __aenter__(self) -> Self:
-        """Fill the mirrors."""
+        """Fill the informers."""
         try:
             for informer in self._informers.values():
                 await informer.start()
@@ -105,7 +105,7 @@ class NativeApplications:
         return None
 
     async def exists(self, owner: Application, namespace: str) -> bool:
-        """Ask the API server itself whether an application exists: mirrors may be late."""
+        """Ask the API server itself whether an application exists: informers may be late."""
         try:
             found = await self._cluster.get_metadata(
                 NATIVE[owner.api_version, owner.kind], owner.name, namespace
@@ -194,10 +194,10 @@ class ForeignApplications:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            context: the mirror of pods, and the door.
+            context: the informer of pods, and the door.
             kinds: which kinds may be read.
             notify: told of each change.
             clock: monotonic seconds.

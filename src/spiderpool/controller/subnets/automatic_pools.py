@@ -96,10 +96,10 @@ class AutoPools:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            context: mirrors and door.
+            context: informers and door.
             ledger: what subnets have given away.
             record_event: writes an Event.
             redundancy: addresses on top of the replicas where an application does not say how many.
@@ -135,7 +135,7 @@ class AutoPools:
         Follow pools, records and subnets, and look at everybody once who wants a pool, has one, or was granted one.
 
         Args:
-            subnets: the mirror of subnets.
+            subnets: the informer of subnets.
             natives: applications of Kubernetes' own kinds.
             foreigns: all others.
         """

@@ -51,11 +51,11 @@ class SubnetKeeper:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
-            context: mirrors and door.
-            subnets: the mirror of subnets.
+            context: informers and door.
+            subnets: the informer of subnets.
             ledger: their status.
             record_event: writes an Event.
             automatic: whether somebody makes automatic pools: then grants without a pool are theirs
@@ -77,7 +77,7 @@ class SubnetKeeper:
         self.queue = WorkQueue("subnets", self._reconcile, workers=workers, clock=clock)
 
     def start(self) -> None:
-        """Follow the mirrors and look at every subnet once."""
+        """Follow the informers and look at every subnet once."""
         self._context.follow(self._subnets, self._on_subnet)
         self._context.follow(self._context.pools, self._on_pool)
         for subnet in self._subnets:

@@ -35,7 +35,7 @@ class SubnetLedgerEntry:
 
 
 class SubnetLedger:
-    """Opens the books of subnets, one reader each, and writes them."""
+    """Opens the ledger entries of subnets, one reader each, and writes them."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class SubnetLedger:
         reserved: Informer[SpiderReservedIP],
     ) -> None:
         """
-        Begin with all books closed.
+        Begin with all entries closed.
 
         Args:
             cluster: the door.
-            subnets: the mirror of subnets; own writes are remembered there.
-            reserved: the mirror of reserved addresses.
+            subnets: the informer of subnets; own writes are remembered there.
+            reserved: the informer of reserved addresses.
         """
         self._cluster = cluster
         self._subnets = subnets
@@ -64,7 +64,7 @@ class SubnetLedger:
             yield self.look(name)
 
     def look(self, name: str) -> SubnetLedgerEntry | None:
-        """Read a subnet as the mirror has it; parsed once for each version."""
+        """Read a subnet as the informer has it; parsed once for each version."""
         obj = self._subnets.named(name)
         if obj is None:
             self._read.pop(name, None)

@@ -45,7 +45,7 @@ class MultusConfigReviewer:
 
     def __init__(self, cluster: Cluster, allowed_plugins: Collection[str] = ()) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the door.

@@ -1,11 +1,12 @@
 """
 The other pools, as they are at this moment: what a new pool's addresses are compared with.
 
-The mirror has their contents, and an index of them says which have anything in common with the new
-one: the time of a decision does not grow with the number of the others. The mirror may be late: of
-the pools of the same CIDR a list of metadata from the API server's memory tells which entries are.
-A pool that we allowed a moment ago may not be stored yet: two pools made at the same time would not
-see each other, so the second waits for the first.
+The informer has their contents, and an index of them says which have anything in common with the
+new
+one: the time of a decision does not grow with the number of the others. The informer may be late:
+of the pools of the same CIDR a list of metadata from the API server's memory tells which entries
+are. A pool that we allowed a moment ago may not be stored yet: two pools made at the same time
+would not see each other, so the second waits for the first.
 
 Automatic pools need no list. Their addresses are those that the subnet's status grants them, which
 is read live and gives no address twice.
@@ -54,14 +55,14 @@ class OtherPools:
 
         Args:
             cluster: the door.
-            pools: the mirror of pools.
+            pools: the informer of pools.
             clock: monotonic seconds.
         """
         self._cluster = cluster
         self._pools = pools
         self._clock = clock
         self._allowed: dict[str, _Allowed] = {}
-        self._seen: dict[str, int] = {}  # generations that the mirror did not have
+        self._seen: dict[str, int] = {}  # generations that the informer did not have
         self._index = PoolIndex()
         self._changed = {pool.metadata.name for pool in pools}
         pools.subscribe(self._on_pool)
@@ -91,7 +92,7 @@ class OtherPools:
         return list((await self._corrected(network, found)).values())
 
     async def _index_of_informer(self) -> PoolIndex:
-        """Bring the index up to date with the mirror, which a replica that begins has to fill first."""
+        """Bring the index up to date with the informer, which a replica that begins has to fill first."""
         await self._pools.synced()
         for name in self._changed:
             known = self._pools.named(name)
@@ -117,7 +118,7 @@ class OtherPools:
 
     async def _corrected(self, network: IPNetwork, found: dict[str, Pool]) -> dict[str, Pool]:
         """
-        Put right what the mirror does not know yet of the pools of a network.
+        Put right what the informer does not know yet of the pools of a network.
 
         Those of others it knows in a moment.
         """
@@ -149,7 +150,7 @@ class OtherPools:
 
     def _is_gone(self, name: str, listed: Mapping[str, PartialObject]) -> bool:
         """
-        Return whether a pool that the mirror knows does not exist any more.
+        Return whether a pool that the informer knows does not exist any more.
 
         The list would have it by its label.
         """
@@ -159,7 +160,7 @@ class OtherPools:
         )
 
     def _is_late(self, partial: PartialObject) -> bool:
-        """Return whether the mirror does not have this very specification of a pool."""
+        """Return whether the informer does not have this very specification of a pool."""
         known = self._pools.get(partial.key)
         return known is None or _version(known) != _version(partial)
 

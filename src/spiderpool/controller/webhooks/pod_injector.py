@@ -24,7 +24,7 @@ class PodInjector:
 
     def __init__(self, cluster: Cluster, release_namespace: str) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the door.

@@ -91,7 +91,7 @@ class PoolReviewer:
         subnets: SubnetLookup | None = None,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the door.
@@ -188,7 +188,7 @@ class ReservedReviewer:
 
     def __init__(self, features: Features) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             features: the configuration's switches.

@@ -27,7 +27,7 @@ class SubnetReviewer:
 
     def __init__(self, cluster: Cluster, other_pools: OtherPools, features: Features) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the door.

@@ -1,5 +1,5 @@
 """
-The webhook that warns: whoever applies a pod, or a controller of pods, reads at once what cannot be read in its annotations.
+The webhook that warns: a user who applies a pod, or a controller of pods, reads at once what cannot be read in its annotations.
 
 Nothing is refused here, and nobody waits for it (failure policy Ignore): an ADD says the same, in
 an Event on the pod.

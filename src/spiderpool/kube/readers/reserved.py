@@ -1,4 +1,4 @@
-"""The addresses of SpiderReservedIPs as a mirror has them."""
+"""The addresses of SpiderReservedIPs as an informer has them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ReservedAddresses:
 
     def __init__(self, informer: Informer[SpiderReservedIP]) -> None:
         """
-        Follow a mirror for as long as it lives.
+        Follow an informer for as long as it lives.
 
         Args:
             informer: of SpiderReservedIPs; it may still be empty.

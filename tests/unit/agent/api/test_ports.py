@@ -66,7 +66,7 @@ async def test_probes_fail_before_the_agent_serves() -> None:
 async def test_liveness_fails_when_a_background_task_cannot_live(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The socket answers and pods get addresses, yet kubelet is told to start the agent anew."""
+    """The socket answers and pods get addresses, yet kubelet is told to start the agent again."""
     port = free_port()
 
     async def fail() -> None:

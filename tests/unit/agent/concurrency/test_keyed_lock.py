@@ -103,7 +103,7 @@ async def test_a_caller_that_hangs_up_ends_its_add() -> None:
 
 
 async def test_an_add_has_its_time() -> None:
-    """An ADD that takes too long, the wait for its turn included, asks to try again."""
+    """An ADD that takes too long, the wait for its lock included, asks to try again."""
     pod_locks = KeyedLock(add_time_s=0.02)
 
     async with pod_locks.of(POD):
@@ -134,7 +134,7 @@ async def test_nothing_is_kept_of_calls_that_ended() -> None:
 
 
 async def test_waiting_is_measured() -> None:
-    """The time that each call waits for its turn is told, of ADDs and DELs apart."""
+    """The time that each call waits for its lock is told, of ADDs and DELs apart."""
     adds: list[float] = []
     deletes: list[float] = []
     pod_locks = KeyedLock(adds.append, deletes.append)

@@ -58,7 +58,7 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again() -> Non
 
 
 async def test_a_refusal_after_a_long_absence_is_not_believed_at_once() -> None:
-    """A server that comes back when patience is nearly over gets time to read its roles."""
+    """A server that comes back when retry policy is nearly over gets time to read its roles."""
     answers = iter(
         [(0.35, Unreachable("absent")), (0.15, Forbidden("no role")), (0.0, Forbidden("no role"))]
     )
@@ -103,7 +103,7 @@ async def test_what_may_have_happened_is_never_repeated(error: SpiderpoolError) 
 
 
 async def test_patience_ends() -> None:
-    """An absent server is borne for the time given, then the last error is raised."""
+    """An absent server is tolerated for the time given, then the last error is raised."""
     work = Work(*(Unreachable(f"refused {n}") for n in range(100)))
 
     with pytest.raises(Unreachable):

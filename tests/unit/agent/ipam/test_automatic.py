@@ -194,7 +194,7 @@ async def test_feature_off(simulation: Simulation) -> None:
 
 
 async def test_a_static_address_stays(simulation: Simulation) -> None:
-    """A StatefulSet's pod that is made anew gets the address that it had in its application's pool."""
+    """A StatefulSet's pod that is made again gets the address that it had in its application's pool."""
     auto_pool(simulation, count=9)
     pod = db_pod(simulation)
 

@@ -63,7 +63,7 @@ def test_whose_word_counts(cluster: bool, pool: bool | None, asked: bool) -> Non
 
 
 def test_migration() -> None:
-    """While a virtual machine migrates two pods wear its address: that is no conflict."""
+    """While a virtual machine migrates two pods have its address: that is no conflict."""
     found = probe_request(
         conflict=True, gateway=True, annotations={"kubevirt.io/migrationJobName": "job"}
     )

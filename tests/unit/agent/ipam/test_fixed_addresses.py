@@ -123,7 +123,7 @@ async def test_a_reserved_address_is_refused(simulation: Simulation) -> None:
 
 
 async def test_a_pinned_address_that_rests_is_taken(simulation: Simulation) -> None:
-    """Who wants exactly this address need not wait until it has rested, whoever had it."""
+    """Who wants exactly this address need not wait until it has rested, whatever held it before."""
     simulation.pool()
     other = make_record(
         "10.6.0.15", facts=make_facts(pod=make_pod("other", uid="other", node="node2"))
@@ -136,7 +136,7 @@ async def test_a_pinned_address_that_rests_is_taken(simulation: Simulation) -> N
 
 
 async def test_a_pinned_pod_waits_for_its_predecessor(simulation: Simulation) -> None:
-    """A pod that is made anew gets the address of the one before it as soon as that is released, on whatever node."""
+    """A pod that is made again gets the address of the one before it as soon as that is released, on whatever node."""
     simulation.pool()
     first = simulation.pod("web-1", annotations={IP: "10.6.0.15"}, node="node2")
     second = simulation.pod("web-2", annotations={IP: "10.6.0.15"})
@@ -175,7 +175,7 @@ async def test_the_ordinals_of_a_statefulset_walk_the_list(simulation: Simulatio
 
 
 async def test_a_changed_pin_takes_effect_at_restart(simulation: Simulation) -> None:
-    """A StatefulSet's pod that is made anew with another pin gets that address, and lets the old one go."""
+    """A StatefulSet's pod that is made again with another pin gets that address, and lets the old one go."""
     simulation.pool()
     simulation.cluster.seed(make_statefulset("db", replicas=1))
 

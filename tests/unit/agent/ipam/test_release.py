@@ -82,7 +82,7 @@ async def test_a_living_pod_keeps_its_address(simulation: Simulation) -> None:
 async def test_a_pod_whose_end_the_watch_does_not_know_yet_is_read_live(
     simulation: Simulation,
 ) -> None:
-    """The mirror says alive, the API says gone: the API decides."""
+    """The informer says alive, the API says gone: the API decides."""
     simulation.pool()
     pod = simulation.pod()
 

@@ -44,7 +44,7 @@ class Kernel:
 
 async def test_told_when_it_changes() -> None:
     """
-    A node that drops is told once, and again when it drops anew.
+    A node that drops is told once, and again when it drops again.
 
     Every look is in the metrics.
     """

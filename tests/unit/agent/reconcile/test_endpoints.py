@@ -68,7 +68,7 @@ async def test_an_endpoint_appears_after_the_add(simulation: Simulation) -> None
 
 
 async def test_a_record_of_a_former_pod_of_the_name_hides_nothing(simulation: Simulation) -> None:
-    """A pod that is made anew has its endpoint, though an address of the former one waits to be reclaimed."""
+    """A pod that is made again has its endpoint, though an address of the former one waits to be reclaimed."""
     simulation.pool(ips=["10.6.0.10-10.6.0.11"])
     former = simulation.pod(uid="former")
 

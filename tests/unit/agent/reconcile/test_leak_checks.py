@@ -37,7 +37,7 @@ QUESTION = "pod gone: pod ns/web-1 does not exist"
 
 
 def in_use(ip: str, uid: str = "", *containers: str) -> tuple[InUseNamespace, ...]:
-    """Make a namespace that wears an address."""
+    """Make a namespace that has an address."""
     link = InUseInterface(nic="eth0", addresses=(f"{ip}/16",))
     made = InUseNamespace(
         path="/var/run/netns/cni-1", inode=7, pod_uid=uid, containers=containers, interfaces=(link,)
@@ -47,7 +47,7 @@ def in_use(ip: str, uid: str = "", *containers: str) -> tuple[InUseNamespace, ..
 
 @asynccontextmanager
 async def node(simulation: Simulation, *uses: InUseNamespace) -> AsyncIterator[Agent]:
-    """Run an agent whose node's namespaces wear something."""
+    """Run an agent whose node's namespaces have something."""
 
     async def look() -> tuple[InUseNamespace, ...]:
         return uses
@@ -95,7 +95,7 @@ async def test_a_question_from_before_the_start_is_answered(simulation: Simulati
 
 
 async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
-    """The agent says which namespace wears it, once, and does not release it."""
+    """The agent says which namespace has it, once, and does not release it."""
     simulation.pool(ips=["10.6.0.10"])
 
     async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
@@ -117,7 +117,7 @@ async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
 
 
 async def test_what_was_worn_before_the_start_is_looked_at_again(simulation: Simulation) -> None:
-    """An address that a former agent found worn is released by the next one, once nothing wears it any more."""
+    """An address that a former agent found in use is released by the next one, once nothing has it any more."""
     simulation.pool(ips=["10.6.0.10"])
     async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
         await lose(simulation, agent)
@@ -147,7 +147,7 @@ async def test_a_living_pod_is_no_suspect(simulation: Simulation) -> None:
 
 
 async def test_of_two_addresses_the_one_that_is_not_worn_goes(simulation: Simulation) -> None:
-    """A living pod whose claim holds two addresses keeps the one that it wears."""
+    """A living pod whose claim holds two addresses keeps the one that it has."""
     simulation.pool(ips=["10.6.0.10-10.6.0.11"])
     pod = simulation.pod()
 
@@ -229,7 +229,7 @@ async def test_one_bad_record_does_not_end_the_checks(
 
 
 async def test_another_node_s_record_is_not_ours_to_judge(simulation: Simulation) -> None:
-    """A record that has moved to another node, and is still in this one's mirror, is left alone."""
+    """A record that has moved to another node, and is still in this one's informer, is left alone."""
     simulation.pool()
     async with node(simulation) as agent:
         await lose(simulation, agent)
@@ -268,7 +268,11 @@ class Kernel:
 async def test_what_only_the_sandbox_has_is_taken_off_and_released(
     simulation: Simulation,
 ) -> None:
-    """The pod is gone and its DEL does not come: the address leaves the namespace, then the record; an Event tells it."""
+    """
+    The pod is gone and its DEL does not come: the address leaves the namespace, then the record.
+
+    An Event tells it.
+    """
     simulation.pool(ips=["10.6.0.10"])
     kernel = Kernel(*in_use("10.6.0.10", "uid-web-1", "sandbox-uid-web-1"))
 
@@ -325,7 +329,11 @@ async def test_an_address_that_stays_on_is_not_released(
 
 @pytest.mark.parametrize("uid", ["uid-other", "0123456789abcdef0123456789abcdef"])
 async def test_nothing_is_taken_off_who_lives(simulation: Simulation, uid: str) -> None:
-    """A namespace of a pod that exists keeps what it has; so does one of a pod that kubelet reads from a file."""
+    """
+    A namespace of a pod that exists keeps what it has.
+
+    So does one of a pod that kubelet reads from a file.
+    """
     simulation.pool(ips=["10.6.0.10"])
     simulation.pod("other")
     kernel = Kernel(*in_use("10.6.0.10", uid, "sandbox-uid-web-1"))

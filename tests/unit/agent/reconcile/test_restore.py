@@ -131,7 +131,7 @@ async def test_an_endpoint_that_anybody_wrote_books_nothing(simulation: Simulati
 async def test_one_of_two_records_lost_while_no_agent_ran_comes_back(
     simulation: Simulation, in_use: bool
 ) -> None:
-    """A pod that still has a record for one NIC is given that of the other NIC again, if that wears the address."""
+    """A pod that still has a record for one NIC is given that of the other NIC again, if that has the address."""
     simulation.pool("blue", gateway="10.6.0.1")
     pod = simulation.pod(annotations={"k8s.v1.cni.cncf.io/networks": "kube-system/macvlan1"})
     async with simulation.agent() as agent:
@@ -349,7 +349,7 @@ async def test_an_absent_api_server_only_delays(simulation: Simulation) -> None:
 
 async def test_a_comeback_and_an_add_do_not_both_claim(simulation: Simulation) -> None:
     """
-    An ADD that runs while records are made again waits its turn, or the comeback does.
+    An ADD that runs while records are made again waits its lock, or the comeback does.
 
     One address in the end.
     """
@@ -447,7 +447,11 @@ async def test_a_write_that_was_not_committed_is_tried_again(simulation: Simulat
 
 
 async def test_a_pod_that_cannot_have_its_record_holds_up_no_other(simulation: Simulation) -> None:
-    """While one record cannot be written, those of other pods are made; it is tried as long as its pod lives."""
+    """
+    While one record cannot be written, those of other pods are made.
+
+    It is tried as long as its pod lives.
+    """
     simulation.pool()
     first, second = simulation.pod("first"), simulation.pod("second")
 
@@ -486,7 +490,11 @@ async def test_what_was_refused_is_looked_at_again(simulation: Simulation) -> No
 
 
 async def test_everything_is_compared_again(simulation: Simulation) -> None:
-    """Ten minutes after the start at the latest an agent sees what nobody told it: all NICs, both families."""
+    """
+    Ten minutes after the start at the latest an agent sees what nobody told it.
+
+    All NICs, both families.
+    """
     uses: list[InUseNamespace] = []
 
     async def look() -> tuple[InUseNamespace, ...]:
@@ -510,7 +518,11 @@ async def test_everything_is_compared_again(simulation: Simulation) -> None:
 
 
 async def test_pools_that_appear_give_running_pods_their_records(simulation: Simulation) -> None:
-    """A reinstallation: pods run, records, endpoints and pools are gone, pools are applied later."""
+    """
+    A reinstallation.
+
+    Pods run, records, endpoints and pools are gone, pools are applied later.
+    """
     pod = simulation.pod()
     uses = worn(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16")
 

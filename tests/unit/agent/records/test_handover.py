@@ -232,7 +232,7 @@ async def test_a_pool_that_is_left_on_another_node_leaves_nothing_behind(
     """
     The old address is released at once.
 
-    This node's mirror does not keep the other node's record of it.
+    This node's informer does not keep the other node's record of it.
     """
     simulation.pool("blue", default=False)
     simulation.pool("red", "10.7.0.0/16", ips=["10.7.0.10"], default=False)

@@ -66,7 +66,7 @@ async def test_the_third_loss_lists_the_pool(cluster: FakeCluster, clock: Clock)
 
 
 async def test_losses_of_many_calls_share_one_list(cluster: FakeCluster, clock: Clock) -> None:
-    """Whoever loses while a list is under way waits for it."""
+    """A claim that loses while a list is under way waits for it."""
     occupancy = Occupancy(cluster, clock)
     cluster.faults.latency_s = 0.01
 

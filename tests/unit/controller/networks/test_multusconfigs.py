@@ -186,7 +186,7 @@ async def test_of_another_network(scene: Scene) -> None:
 
 
 async def test_on_its_way_out(scene: Scene) -> None:
-    """A definition that is being deleted is waited for, and made anew when it is gone."""
+    """A definition that is being deleted is waited for, and made again when it is gone."""
     scene.cluster.seed(
         definition("net", finalizers=("x",), deletion_timestamp="2026-01-01T00:00:00Z")
     )

@@ -393,7 +393,7 @@ async def test_pool_on_its_way_out_is_taken_over(scene: Scene) -> None:
     """
     A deleted pool whose allocations wait is imported as well.
 
-    Its pods still wear the addresses.
+    Its pods still have the addresses.
     """
     pool = make_pool(
         marked=False, going=True, allocated='{"10.6.0.10":{"pod":"ns/p","podUid":"u"}}'

@@ -602,7 +602,7 @@ def out_of_service(node: Node) -> Node:
 
 
 async def answer(scene: Scene, **annotations: str) -> None:
-    """Let the node's agent say that an address is still worn, or release it when there is nothing to say."""
+    """Let the node's agent say that an address is still in use, or release it when there is nothing to say."""
     (record,) = scene.cluster.all(SpiderIP)
     if annotations:
         (text,) = annotations.values()
@@ -725,7 +725,7 @@ async def test_a_silent_node_that_comes_back_is_asked(scene: Scene) -> None:
 
 async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
     """
-    While the node says that a namespace wears the address it stays, however long.
+    While the node says that a namespace has the address it stays, however long.
 
     That is told.
     """

@@ -107,7 +107,11 @@ async def test_limit(desk: Desk, number: str) -> None:
 
 
 async def test_larger_pool_of_former_days(desk: Desk) -> None:
-    """A pool from before the limit keeps its size, and leaves step by step: never more claims than a step."""
+    """
+    A pool from before the limit keeps its size, and leaves step by step.
+
+    Never more claims than a step.
+    """
     desk.subnet("big", "10.0.0.0/8", "10.0.0.0-10.255.255.255")
     desk.app(annotations={SUBNET: {"ipv4": ["big"]}, NUMBER: "1000"})
     desk.limits = SizeLimits(5000, 0, 5000)

@@ -108,7 +108,7 @@ async def test_status_follows_the_pools(desk: Desk) -> None:
 
 
 async def test_lost_status(desk: Desk) -> None:
-    """A status that somebody wiped out is written anew from the pools."""
+    """A status that somebody wiped out is written again from the pools."""
     desk.subnet()
     desk.app()
     await desk.lead()

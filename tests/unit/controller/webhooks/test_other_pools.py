@@ -38,7 +38,7 @@ async def cluster() -> FakeCluster:
 
 @pytest.fixture
 async def other_pools(cluster: FakeCluster) -> AsyncIterator[OtherPools]:
-    """Return the neighbours of that cluster, its mirror complete."""
+    """Return the neighbours of that cluster, its informer complete."""
     pools = Informer(cluster, SpiderIPPool)
     await pools.start()
     await pools.synced()

@@ -130,7 +130,11 @@ async def test_api_server_away() -> None:
 
 
 async def test_networks_of_others() -> None:
-    """A network of a third namespace is never put into a pod, whatever its label: anybody may set one."""
+    """
+    A network of a third namespace is never put into a pod, whatever its label.
+
+    Anybody may set one.
+    """
     cluster = seeded()
     spec = MultusConfigSpec(cni_type=CNIType.MACVLAN, macvlan=MasterConfig(master=("ens1",)))
     for namespace in ("ns", "tenant"):

@@ -665,7 +665,7 @@ async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refus
 
 async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
     """
-    A pool and a change that the mirror has not seen yet are compared with.
+    A pool and a change that the informer has not seen yet are compared with.
 
     The API server has them.
     """
@@ -688,7 +688,7 @@ async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
 
 
 async def test_a_pool_that_is_gone_is_in_nobodys_way(webhooks: Webhooks) -> None:
-    """The addresses of a deleted pool are free at once, also while the mirror still has it."""
+    """The addresses of a deleted pool are free at once, also while the informer still has it."""
     webhooks.cluster.seed(make_pool("red"))
     await asyncio.sleep(0.01)
     await webhooks.pools.stop()

@@ -26,7 +26,7 @@ def reservation(name: str, *items: str) -> SpiderReservedIP:
 
 @pytest.fixture
 async def informer() -> Any:
-    """A synced mirror of one object, of which one item cannot be read."""
+    """A synced informer of one object, of which one item cannot be read."""
     cluster = FakeCluster()
     cluster.seed(reservation("a", "bad", "10.6.0.10"))
     informer = Informer(cluster, SpiderReservedIP)
