@@ -1,9 +1,9 @@
 """
 Reclaim of addresses whose pods are gone, have ended, or hang in deletion.
 
-A record is suspected when the mirrors say so. The node's own DEL is usually on its way, so it is
+A record is suspected when the informers say so. The node's own DEL is usually on its way, so it is
 judged some seconds later, from live objects. On a Ready node the node is asked first: a mark on the
-record, which the node's agent answers by releasing it when no namespace wears the address any more.
+record, which the node's agent answers by releasing it when no namespace has the address any more.
 Silence is no consent; time decides on a node that is gone or out of service. Every write is
 conditional on the state that was judged. The judgements are `records.lifecycle`'s; durations run on this process'
 monotonic clock, from when it first saw a state.
