@@ -590,21 +590,40 @@ def test_roles_are_bound() -> None:
             assert {s["name"] for s in binding["subjects"]} <= accounts
 
 
-def test_share_of_the_api_server() -> None:
+def test_shares_of_the_api_server() -> None:
     """
-    Requests of agents and controller go into a priority level of their own.
+    Agents and controller have a priority level each, and what an ADD waits for is a flow of its own.
 
-    It can be left out.
+    Of each level every request of its account is; all can be left out. Source: Kubernetes, "API
+    Priority and Fairness": a lower precedence is tried first, `exempt` and `system` levels aside.
     """
-    schema = render().one("FlowSchema", "spiderpool")
-    assert "flowcontrol.apiserver.k8s.io/v1" == schema["apiVersion"]
-    accounts = [subject["serviceAccount"] for subject in schema["spec"]["rules"][0]["subjects"]]
-    assert [
-        {"name": AGENT, "namespace": NAMESPACE},
-        {"name": CONTROLLER, "namespace": NAMESPACE},
-    ] == accounts
-    assert ["spiderpool"] == render().names("PriorityLevelConfiguration")
-    assert [] == render({"apiPriority": {"enabled": False}}).names("FlowSchema")
+    things = render()
+    assert [AGENT, CONTROLLER] == things.names("PriorityLevelConfiguration")
+    assert [AGENT, AGENT + "-addresses", CONTROLLER] == things.names("FlowSchema")
+    flows = {}
+    for name in things.names("FlowSchema"):
+        spec = things.one("FlowSchema", name)["spec"]
+        (rule,) = spec["rules"]
+        (subject,) = rule["subjects"]
+        (resources,) = rule["resourceRules"]
+        assert NAMESPACE == subject["serviceAccount"]["namespace"]
+        assert spec["matchingPrecedence"] < 900  # that of kube-system's service accounts
+        flows[name] = (
+            subject["serviceAccount"]["name"],
+            spec["priorityLevelConfiguration"]["name"],
+            spec["matchingPrecedence"],
+            resources["resources"],
+        )
+    assert {
+        AGENT + "-addresses": (AGENT, AGENT, 840, ["spiderips"]),
+        AGENT: (AGENT, AGENT, 850, ["*"]),
+        CONTROLLER: (CONTROLLER, CONTROLLER, 850, ["*"]),
+    } == flows
+    for name, shares in ((AGENT, 30), (CONTROLLER, 10)):
+        limited = things.one("PriorityLevelConfiguration", name)["spec"]["limited"]
+        assert shares == limited["nominalConcurrencyShares"]
+    nothing = render({"apiPriority": {"enabled": False}})
+    assert [] == nothing.names("FlowSchema") + nothing.names("PriorityLevelConfiguration")
 
 
 def test_definitions() -> None:
