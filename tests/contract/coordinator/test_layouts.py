@@ -217,10 +217,10 @@ async def test_one_way_to_a_destination(ground: Stage, default: str) -> None:
         for nic, master, net, host in nics:
             given = pod.macvlan(nic, master, f"10.{net}.9.{host}/16", f"fd00:{net}::9:{host}/64")
             for family, dst, gateway in (
-                ("-4", "10.9.0.0/24", f"10.{net}.0.{host}"),
-                ("-6", "fd09::/64", f"fd00:{net}::{host}"),
+                (4, "10.9.0.0/24", f"10.{net}.0.{host}"),
+                (6, "fd09::/64", f"fd00:{net}::{host}"),
             ):
-                pod.netns.ip(family, "route", "append", dst, "via", gateway, "dev", nic)
+                pod.netns.ip(f"-{family}", "route", "append", dst, "via", gateway, "dev", nic)
             await ground.run("ADD", pod, nic, given)
 
         owner = default or "eth0"
