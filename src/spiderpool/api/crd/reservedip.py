@@ -6,9 +6,7 @@ Source: docs/reference/objects.md#spiderreservedip.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
-
-import msgspec
+from typing import ClassVar, Literal
 
 from spiderpool.api.crd.group import spiderpool_resource
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
@@ -17,10 +15,13 @@ from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 class ReservedIPSpec(Kube, frozen=True, kw_only=True):
     """The reserved addresses, all of one family."""
 
-    ip_version: Annotated[
-        Literal[4, 6] | None, msgspec.Meta(description="family; filled from the first item")
-    ] = None
+    ip_version: Literal[4, 6] | None = None
+    """
+    Family of all addresses, 4 or 6. The webhook fills it in from the first item; it never
+    changes.
+    """
     ips: tuple[str, ...] = ()
+    """Addresses that no pool hands out, each item `A` or `A-B`."""
 
 
 class SpiderReservedIP(KubeObject, frozen=True, kw_only=True):
@@ -29,3 +30,4 @@ class SpiderReservedIP(KubeObject, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = spiderpool_resource("SpiderReservedIP", "spiderreservedips")
 
     spec: ReservedIPSpec = ReservedIPSpec()
+    """What the user asks for."""

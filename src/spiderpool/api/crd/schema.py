@@ -17,6 +17,7 @@ import yaml
 from msgspec import inspect
 
 from spiderpool.api.crd.coordinator import SpiderCoordinator
+from spiderpool.api.crd.descriptions import read_descriptions
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
@@ -197,17 +198,22 @@ def _struct(kind: type[msgspec.Struct]) -> Schema:
     """
     Return the schema of a struct.
 
-    Its docstring describes it, fields without a default are required.
+    Its docstring describes it, the strings behind its fields describe these. Fields without a
+    default are required.
     """
     if issubclass(kind, ObjectMeta):
         return {"type": "object"}
     info = inspect.type_info(kind)
     if not isinstance(info, inspect.StructType):
         raise TypeError(f"{kind} is no struct")
+    descriptions = read_descriptions(kind)
     schema: Schema = {
-        "type": "object",
         "description": " ".join((kind.__doc__ or "").split()),
-        "properties": {field.encode_name: _type(field.type) for field in info.fields},
+        "type": "object",
+        "properties": {
+            field.encode_name: _described(_type(field.type), descriptions.get(field.name, ""))
+            for field in info.fields
+        },
     }
     required = [field.encode_name for field in info.fields if field.required]
     if required:
@@ -215,6 +221,13 @@ def _struct(kind: type[msgspec.Struct]) -> Schema:
     if issubclass(kind, LabelSelector):
         schema["x-kubernetes-map-type"] = "atomic"
     return schema
+
+
+def _described(schema: Schema, description: str) -> Schema:
+    """Put the description of a field, if it has one, before the schema of its type."""
+    if not description:
+        return schema
+    return {"description": description} | schema | {"description": description}
 
 
 def _type(info: inspect.Type) -> Schema:

@@ -50,49 +50,78 @@ class Application(Kube, frozen=True, kw_only=True):
     """
 
     api_version: str
+    """API version of the application, such as `apps/v1`."""
     kind: str
+    """Kind, such as `StatefulSet`."""
     name: str
+    """Name."""
     uid: str
+    """UID."""
 
 
 class Holder(Kube, frozen=True, kw_only=True):
     """Who holds an address, and where."""
 
     kind: HolderKind = HolderKind.POD
+    """
+    What holds the address. `IPPool` is the controller itself while it takes the address out of
+    an automatic pool.
+    """
     namespace: str = ""
+    """Namespace of the holder."""
     name: str = ""
+    """Name of the pod, the virtual machine or the pool."""
     uid: str = ""
+    """UID of the pod, the virtual machine or the pool."""
     nic: str = ""
+    """Name of the interface in the pod."""
     node: str = ""
+    """Node of the pod."""
     container_id: str = msgspec.field(default="", name="containerID")
+    """ID of the pod's sandbox."""
     network: str = ""
+    """Name of the CNI configuration of the interface."""
     owner: Application | None = None
+    """Application that the pod belongs to; absent when it belongs to none."""
 
 
 class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
-    """
-    One address and its holder.
+    """One address and its holder."""
 
-    Address, pool and family never change. Static: the record outlives its pod (StatefulSet, VM).
-    Gateway, routes, prefix length and clean gateway are what the pod was given: pool edits do not
-    reach running pods. The time since when the state lasts serves people and the order of cooling
-    addresses; durations are measured by the observer. The conflict's MAC is that of the answer for
-    a quarantined address on the wire.
-    """
-
-    # the longest IPv6 address; bounds the cost of the rules
+    # 39 characters are the longest IPv6 address: the limit bounds the cost of the rules.
     ip: Annotated[str, msgspec.Meta(max_length=39), IMMUTABLE]
+    """The address. It never changes, and the object's name is the same address."""
     pool: Annotated[str, IMMUTABLE]
+    """Pool that the address is from. It never changes."""
     family: Annotated[int, msgspec.Meta(extra_json_schema={"enum": [4, 6]}), IMMUTABLE]
+    """Family of the address, 4 or 6. It never changes."""
     prefix_length: Annotated[int, msgspec.Meta(ge=0, le=128)]
+    """Prefix length of the pool's subnet when the pod got the address."""
     state: IPState = IPState.HELD
+    """
+    `Held` by somebody; `Cooling` after a release, until others may have it; `Quarantined`
+    because another machine answered for it.
+    """
     holder: Holder
+    """Who holds the address, or held it last."""
     static: bool = False
+    """
+    Whether the address outlives the pod: it stays with the pod of a StatefulSet, or with a
+    virtual machine.
+    """
     gateway: str | None = None
+    """Gateway that the pod was given. An edit of the pool does not reach running pods."""
     clean_gateway: bool = False
+    """Whether the pod was given no default route although there is a gateway."""
     routes: tuple[Route, ...] = ()
+    """Routes that the pod was given."""
     state_since: str | None = None
+    """
+    When a state other than `Held` began (RFC 3339). It serves people, and the order in which
+    resting addresses are given again.
+    """
     conflict_mac: str | None = msgspec.field(default=None, name="conflictMAC")
+    """Hardware address of the machine that answered for a quarantined address."""
 
     @property
     def address(self) -> IPAddress:
@@ -117,6 +146,7 @@ class SpiderIP(KubeObject, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = spiderpool_resource("SpiderIP", "spiderips")
 
     spec: SpiderIPSpec
+    """The allocation."""
 
     @property
     def held(self) -> bool:

@@ -29,18 +29,19 @@ class SubnetStatus(Kube, frozen=True, kw_only=True):
     decided, whether the pool has it already or not. The counts follow from it.
     """
 
-    controlled_ippools: Annotated[
-        str | None,
-        msgspec.Meta(
-            description='JSON object {"<pool>":{"ips":["A-B"],"application":"<key>"}}; absent if none'
-        ),
-    ] = msgspec.field(default=None, name="controlledIPPools")
+    controlled_ippools: str | None = msgspec.field(default=None, name="controlledIPPools")
+    """
+    Which addresses are given to which pool: JSON text
+    `{"<pool>":{"ips":["A-B"],"application":"<key>"}}`; absent when none are.
+    """
     total_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(
         default=None, name="totalIPCount"
     )
+    """How many addresses `ips` without `excludeIPs` has."""
     allocated_ip_count: Annotated[int, msgspec.Meta(ge=0)] | None = msgspec.field(
         default=None, name="allocatedIPCount"
     )
+    """How many addresses are given to pools."""
 
 
 class SpiderSubnet(KubeObject, frozen=True, kw_only=True):
@@ -49,4 +50,6 @@ class SpiderSubnet(KubeObject, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = spiderpool_resource("SpiderSubnet", "spidersubnets")
 
     spec: SubnetSpec
+    """What the user asks for."""
     status: SubnetStatus = SubnetStatus()
+    """What the controller decided and counted."""

@@ -56,15 +56,20 @@ class LabelSelectorRequirement(Kube, frozen=True, kw_only=True):
     """One expression of a label selector."""
 
     key: str
+    """Key of the label."""
     operator: str
+    """`In`, `NotIn`, `Exists` or `DoesNotExist`."""
     values: tuple[str, ...] = ()
+    """Values of the label; for `In` and `NotIn` only."""
 
 
 class LabelSelector(Kube, frozen=True, kw_only=True):
     """A label selector: all labels and all expressions must match."""
 
     match_labels: dict[str, str] = {}
+    """Labels that must be there, key and value."""
     match_expressions: tuple[LabelSelectorRequirement, ...] = ()
+    """Expressions that must hold."""
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -93,7 +98,10 @@ class KubeObject(Kube, frozen=True, kw_only=True):
     resource: ClassVar[Resource]
 
     api_version: str = ""
+    """Version of the API that the object is written in."""
     kind: str = ""
+    """Kind of the object."""
+    # The API server (1.34) refuses definitions that describe `metadata`.
     metadata: ObjectMeta = ObjectMeta()
 
     @property

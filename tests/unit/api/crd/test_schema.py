@@ -6,6 +6,8 @@ Source: docs/reference/objects.md.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from spiderpool.api.crd.descriptions import read_descriptions
+from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec
 from spiderpool.api.crd.schema import main, render_crds
 
 DEPLOYED = Path(__file__).parents[4] / "deploy" / "crds"
@@ -27,12 +31,61 @@ def crd(plural: str) -> dict[str, Any]:
     return document
 
 
-def schema(plural: str, *path: str) -> dict[str, Any]:
-    """Return the schema of a field."""
+def root(plural: str) -> dict[str, Any]:
+    """Return the schema of a whole object."""
     found: dict[str, Any] = crd(plural)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
+
+
+def schema(plural: str, *path: str) -> dict[str, Any]:
+    """Return the schema of a field, without descriptions."""
+    found = root(plural)
     for key in path:
         found = found["items"] if key == "[]" else found["properties"][key]
-    return found
+    return without_descriptions(found)
+
+
+def without_descriptions(field: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without what is for people."""
+    kept = {key: value for key, value in field.items() if key != "description"}
+    if "properties" in kept:
+        below = kept["properties"].items()
+        kept["properties"] = {key: without_descriptions(value) for key, value in below}
+    if "items" in kept:
+        kept["items"] = without_descriptions(kept["items"])
+    return kept
+
+
+def fields_of(field: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return each field below a schema with its path."""
+    for key, value in field.get("properties", {}).items():
+        yield f"{path}.{key}", value
+        yield from fields_of(value, f"{path}.{key}")
+    if "items" in field:
+        yield from fields_of(field["items"], f"{path}[]")
+
+
+@pytest.mark.parametrize("name", render_crds())
+def test_each_field_is_described(name: str) -> None:
+    """`kubectl explain` says what each field is, in a sentence."""
+    fields = list(fields_of(root(name.split("_")[1].removesuffix(".yaml"))))
+    wrong = [
+        path
+        for path, field in fields
+        if not re.fullmatch(r"[A-Z`].+\.", field.get("description", ""))
+    ]
+
+    assert [".metadata"] == wrong, "the API server refuses a description of metadata alone"
+    assert len(fields) > 3
+
+
+def test_a_description_stands_behind_its_field() -> None:
+    """A class has those of its bases too; its own word goes before theirs."""
+    own = read_descriptions(IPPoolSpec)
+
+    assert "Whether the pool serves pods that name no pool." == own["default"]
+    assert own["subnet"] == read_descriptions(RangeSpec)["subnet"]
+    assert set(read_descriptions(RangeSpec)) < set(own)
 
 
 def test_files_are_current() -> None:
