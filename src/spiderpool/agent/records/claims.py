@@ -19,6 +19,7 @@ from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
+from spiderpool.agent.records.informers import BY_UID
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
@@ -321,6 +322,8 @@ class Claims:
                         async with self._slots:
                             if ip is None:
                                 # Chosen only in the slot: what was learned during the wait counts.
+                                if (mine := self._mine(pool, address_request)) is not None:
+                                    return mine
                                 ip = next(turn, None)
                                 if ip is None:
                                     return None
@@ -331,6 +334,25 @@ class Claims:
                 return record
             self._on_loss()
             await self._occupancy.lose(pool.name, ip)
+
+    def _mine(self, pool: Pool, address_request: AddressRequest) -> SpiderIP | None:
+        """
+        Return what this very claim holds of a pool already, None when it holds nothing.
+
+        A former agent's write may be carried out after the decision that there is none. The watch
+        tells of it, and then its address is known as taken: without this look the claim would go on
+        to another one.
+        """
+        wanted = address_request.selection.ips
+        for record in self._records.by_index(BY_UID, address_request.uid):
+            if (
+                record.held
+                and record.spec.pool == pool.name
+                and _is_of(record, address_request.key)
+                and (not wanted or record.spec.address in wanted)
+            ):
+                return record
+        return None
 
     async def _take(
         self, fresh: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -363,6 +364,36 @@ async def test_a_late_write_of_the_former_agent_is_recognised(simulation: Simula
         simulation.cluster.release_watch()
 
     assert first == second
+    assert 1 == len(simulation.held())
+
+
+async def test_a_late_write_that_the_watch_tells_of_first_is_recognised(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A former agent's write that is carried out after the ADD's decision is the answer, not a second address."""
+    simulation.pool()
+    pod = simulation.pod()
+    async with simulation.agent() as agent:
+        await agent.add(pod)
+    (late,) = simulation.cluster.all(SpiderIP)
+    simulation.cluster.drop(SpiderIP, late.metadata.name)
+
+    async with simulation.agent() as agent:
+        claims = agent.app.claims
+        claim = claims.claim
+
+        async def claim_late(*args: Any) -> SpiderIP | None:
+            """Have the write carried out, and told, just before the claim begins."""
+            simulation.cluster.seed(record_of(late.spec))
+            await agent.app.informers.records.wait_for(
+                lambda records: records.named(late.metadata.name), 1.0
+            )
+            return await claim(*args)
+
+        monkeypatch.setattr(claims, "claim", claim_late)
+        answer = await agent.add(pod)
+
+    assert [late.spec.ip] == ips(answer)
     assert 1 == len(simulation.held())
 
 
