@@ -24,7 +24,7 @@ from bench.idle import idle, late_ms
 from bench.load import percentile
 from spiderpool.agent.coordinator import mangle
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
-from spiderpool.agent.main import TURN_S
+from spiderpool.agent.main import SWITCH_INTERVAL_S
 from spiderpool.agent.node.caller import Peer, PodCall
 from spiderpool.cni.request import Call, CniRequest, parse_call
 from spiderpool.kernel import programs, rtnetlink
@@ -322,7 +322,7 @@ async def rounds(few: int = FEW, many: int = MANY) -> list[Row]:
 
     With few pods, with many, with many beside strangers.
     """
-    sys.setswitchinterval(TURN_S)  # as the agent does
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the agent does
     plugin = CoordinatorPlugin(Configs())
     found: list[Row] = []
     for count in (few, many):

@@ -39,7 +39,7 @@ from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.settings import read_settings
 from spiderpool.controller.webhooks.other_pools import OtherPools
-from spiderpool.controller.webhooks.pool_review import PoolReviewer, Question
+from spiderpool.controller.webhooks.pool_review import Change, PoolReviewer
 from spiderpool.errors import AlreadyExists
 from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool
 from spiderpool.ipam.pool_size import IPNumber
@@ -103,8 +103,8 @@ class Scene:
         )
         pool = SpiderIPPool(metadata=ObjectMeta(name=f"new{number}"), spec=spec)
         began = time.perf_counter()
-        completed = await self.reviewer.complete(Question(None, pool))
-        opinion = await self.reviewer.judge(Question(None, completed, dry_run=True))
+        completed = await self.reviewer.complete(Change(None, pool))
+        opinion = await self.reviewer.judge(Change(None, completed, dry_run=True))
         took_s = time.perf_counter() - began
         if opinion.errors or opinion.forbidden:
             raise RuntimeError(f"the pool was to be allowed: {opinion}")

@@ -46,16 +46,16 @@ class Permutation:
             if position >= n:
                 position -= n
 
-    def at(self, turn: int) -> int:
-        """Return the position that comes at a turn."""
-        return (self.step * turn + self.start) % self.n
+    def at(self, index: int) -> int:
+        """Return the position that comes at an index of the order."""
+        return (self.step * index + self.start) % self.n
 
-    def turn(self, position: int) -> int:
-        """Return the turn at which a position comes: the inverse of `at`."""
+    def index_of(self, position: int) -> int:
+        """Return the index at which a position comes: the inverse of `at`."""
         return (position - self.start) * pow(self.step, -1, self.n) % self.n
 
-    def pod_locks(self, positions: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Return (turn, position) for many positions; the inverse is computed once."""
+    def indexed(self, positions: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Return (index, position) for many positions; the inverse is computed once."""
         inverse = pow(self.step, -1, self.n)
         return (((position - self.start) * inverse % self.n, position) for position in positions)
 

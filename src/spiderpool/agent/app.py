@@ -171,7 +171,7 @@ def build(
         cluster=cluster,
         informers=informers,
         source=source,
-        leases=Allocator(
+        allocator=Allocator(
             source,
             informers.records,
             claims,

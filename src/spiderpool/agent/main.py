@@ -38,7 +38,7 @@ from spiderpool.startup import configure_log, read_config, wait_for_api
 
 # how long a thread may compute while the event loop waits; Python's own 5 ms add up with each
 # thread
-TURN_S: Final = 0.001
+SWITCH_INTERVAL_S: Final = 0.001
 CONNECTIONS: Final = 64  # more requests at a time only wait in the API server instead of here
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ def daemon(
         settings = read_settings(os.environ)
         configure_log(settings.log_level)
         config = read_config(config_path)
-        sys.setswitchinterval(TURN_S)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, config))
     except SpiderpoolError as error:

@@ -25,7 +25,7 @@ from spiderpool.datapath.layout import (
     own_table,
     read_layout,
 )
-from spiderpool.datapath.namespace import (
+from spiderpool.datapath.plan_types import (
     Item,
     Kind,
     Picture,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from spiderpool.datapath.namespace import Item, Setting, Wanted
+from spiderpool.datapath.plan_types import Item, Setting, Wanted
 from spiderpool.model.netns import Neighbour, Route, Rule
 
 _FIRST_FREE_PRIORITY: Final = 32765  # below the rule of the main table

@@ -14,7 +14,7 @@ from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
-from spiderpool.datapath.namespace import Picture, VethPair, View
+from spiderpool.datapath.plan_types import Picture, VethPair, View
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.netns import IPV4, IPV6, Address, Link, Route, Rule
 

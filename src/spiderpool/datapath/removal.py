@@ -21,7 +21,7 @@ from spiderpool.datapath.layout import (
     extra_nics,
     other_families,
 )
-from spiderpool.datapath.namespace import Item, Picture, Plan, View, Wanted
+from spiderpool.datapath.plan_types import Item, Picture, Plan, View, Wanted
 from spiderpool.model.netns import IPV4, IPV6, MAIN_TABLE, Neighbour, Route, Rule
 
 

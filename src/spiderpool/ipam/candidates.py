@@ -65,7 +65,7 @@ def _walk(
 
 def _jump(base: AddressSet, order: Permutation, free: AddressSet) -> Iterator[IPAddress]:
     """Go through the few free addresses only, in the order in which the walk would meet them."""
-    for _, position in sorted(order.pod_locks(map(base.position, free))):
+    for _, position in sorted(order.indexed(map(base.position, free))):
         yield base.at(position)
 
 

@@ -278,12 +278,12 @@ def _subnet_source(annotations: Mapping[str, str], features: Features) -> Source
     return Source.SUBNETS if key == ANNO_SUBNETS else Source.SUBNET
 
 
-def _subnets_of(nic: str, wishes: tuple[SubnetRequest, ...], source: Source) -> Patterns | None:
+def _subnets_of(nic: str, requests: tuple[SubnetRequest, ...], source: Source) -> Patterns | None:
     """Return the subnets of the caller's NIC, as the names that its request has."""
-    for pod_request in wishes:
+    for pod_request in requests:
         if pod_request.nic == nic:
             return {family: (name,) for family, name in pod_request.subnets.items()}
-    listed = ", ".join(pod_request.nic for pod_request in wishes)
+    listed = ", ".join(pod_request.nic for pod_request in requests)
     raise InvalidRequest(
         f"wrong input: {source}: no item is for interface {nic}, only for {listed}; list all with {ANNO_SUBNETS}"
     )

@@ -104,21 +104,21 @@ def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
     """
     if not items:
         raise InvalidRequest(f"the list is empty; write [{EXAMPLE}], or remove the annotation")
-    wishes = tuple(
+    requests = tuple(
         _nic(fields, checked_ifname(fields.text("interface"), fields.where)) for fields in items
     )
-    twice = repeated(pod_request.nic for pod_request in wishes)
+    twice = repeated(request.nic for request in requests)
     if twice is not None:
         raise InvalidRequest(f"interface {twice} is listed twice; list it once")
     for family in (4, 6):
         twice = repeated(
-            pod_request.subnets[family] for pod_request in wishes if family in pod_request.subnets
+            request.subnets[family] for request in requests if family in request.subnets
         )
         if twice is not None:
             raise InvalidRequest(
                 f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of its own"
             )
-    return wishes
+    return requests
 
 
 def _nic(fields: Fields, nic: str) -> SubnetRequest:

@@ -34,13 +34,13 @@ async def fence(namespace: InUseNamespace, ip: IPAddress) -> None:
 
 def _fence(namespace: InUseNamespace, ip: IPAddress) -> None:
     try:
-        wires = pod_network.open_wires(namespace.path)
+        network = pod_network.open_pod_network(namespace.path)
     except NotFound:
         return
-    with closing(wires):
-        if os.fstat(wires.pod_namespace.fds[0][0]).st_ino != namespace.inode:
+    with closing(network):
+        if os.fstat(network.pod_namespace.fds[0][0]).st_ino != namespace.inode:
             return  # another one has its name by now
-        view = pod_network.look(wires, DEFAULT_NIC, "", DEFAULT_NIC, VETH, told=(ip,))
+        view = pod_network.look(network, DEFAULT_NIC, "", DEFAULT_NIC, VETH, told=(ip,))
         plan = plan_fence(view, ip)
-        pod_network.change_pod(wires, diff(view.pod.items, plan.pod), view.pod.links)
-        pod_network.change_node(wires, diff(view.node.items, plan.node), view.node.links)
+        pod_network.change_pod(network, diff(view.pod.items, plan.pod), view.pod.links)
+        pod_network.change_node(network, diff(view.node.items, plan.node), view.node.links)

@@ -15,7 +15,7 @@ from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.kernel import rtnetlink_objects as wire
-from spiderpool.kernel.pod_network import PAIRED, Wires, open_wires
+from spiderpool.kernel.pod_network import PAIRED, PodNetwork, open_pod_network
 from spiderpool.kernel.rtnetlink import GET_ADDRESS, GET_LINK, MISSING, Refusal, RouteSocket
 
 PCI_DEVICES: Final = Path("/sys/bus/pci/devices")
@@ -47,20 +47,20 @@ def read_master_addresses(
     if names:
         with RouteSocket() as node:
             return _addresses_of(node, names)
-    with closing(open_wires(netns)) as wires:
-        names = _below(wires, ifname, devices)
-        return _addresses_of(wires.node, names) if names else None
+    with closing(open_pod_network(netns)) as network:
+        names = _below(network, ifname, devices)
+        return _addresses_of(network.node, names) if names else None
 
 
-def _below(wires: Wires, ifname: str, devices: Path) -> frozenset[str]:
+def _below(network: PodNetwork, ifname: str, devices: Path) -> frozenset[str]:
     """Return the node's interfaces below a NIC: one, or none."""
-    data = _link(wires.pod, wire.ask_link(name=ifname))
+    data = _link(network.pod, wire.ask_link(name=ifname))
     if data is None:
         return frozenset()
     link = wire.read_link(data)
     if not link.peer or link.kind in PAIRED or not wire.is_parent_outside(data):
         return _physical_function(wire.read_parent_device(data), devices)
-    below = _link(wires.node, wire.ask_link(link.peer))
+    below = _link(network.node, wire.ask_link(link.peer))
     return frozenset() if below is None else frozenset({wire.read_link(below).name})
 
 

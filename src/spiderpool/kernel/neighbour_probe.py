@@ -48,11 +48,11 @@ _MTU: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Probe:
     """
     Who has `target`? `sender` is who asks, None for nobody.
 
-    Then nobody learns anything wrong from the question.
+    Then nobody learns anything wrong from the probe.
     """
 
     target: IPAddress
@@ -60,7 +60,7 @@ class Question:
 
 
 def solicit(
-    ifname: str, questions: Iterable[Question], *, tries: int, wait_s: float = WAIT_S
+    ifname: str, probes: Iterable[Probe], *, tries: int, wait_s: float = WAIT_S
 ) -> dict[IPAddress, str]:
     """
     Ask all at once, again those that got no answer, until all have one or the tries are over.
@@ -71,22 +71,22 @@ def solicit(
     Raises:
         SpiderpoolError: nothing can be sent on the interface.
     """
-    open_questions = {question.target: question for question in questions}
+    by_target = {probe.target: probe for probe in probes}
     answers: dict[IPAddress, str] = {}
     with ExitStack() as stack:
         sockets: dict[int, socket.socket] = {
             family: stack.enter_context(_open(ifname, family))
-            for family in sorted({question.target.version for question in open_questions.values()})
+            for family in sorted({probe.target.version for probe in by_target.values()})
         }
         for _ in range(tries):
-            waiting = {ip: question for ip, question in open_questions.items() if ip not in answers}
+            waiting = {ip: probe for ip, probe in by_target.items() if ip not in answers}
             if not waiting:
                 break
-            for question in waiting.values():
+            for probe in waiting.values():
                 _send(
-                    sockets[question.target.version],
+                    sockets[probe.target.version],
                     ifname,
-                    _question(sockets[question.target.version], question),
+                    _probe_frame(sockets[probe.target.version], probe),
                 )
             _listen(sockets, waiting.keys(), answers, wait_s)
     return answers
@@ -158,13 +158,13 @@ def _listen(
                 missing.discard(found[0])
 
 
-def _question(link: socket.socket, question: Question) -> _Frame:
+def _probe_frame(link: socket.socket, probe: Probe) -> _Frame:
     mac: bytes = link.getsockname()[4]
-    if isinstance(question.target, IPv4Address):
-        sender = _NOBODY4 if question.sender is None else question.sender.packed
-        return _arp(mac, sender, question.target.packed)
-    group = _SOLICITED + question.target.packed[13:]
-    icmp = _ICMP.pack(_SOLICITATION, 0, 0, 0, question.target.packed)
+    if isinstance(probe.target, IPv4Address):
+        sender = _NOBODY4 if probe.sender is None else probe.sender.packed
+        return _arp(mac, sender, probe.target.packed)
+    group = _SOLICITED + probe.target.packed[13:]
+    icmp = _ICMP.pack(_SOLICITATION, 0, 0, 0, probe.target.packed)
     return _neighbour_discovery(_NOBODY6, group, icmp)
 
 
@@ -202,7 +202,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _read_arp(data: bytes) -> tuple[IPAddress, bytes] | None:
-    """Return who speaks for which address: a reply, or a question of somebody who has it."""
+    """Return who speaks for which address: a reply, or a probe of somebody who has it."""
     if len(data) < _ARP_FRAME.size:
         return None
     kind, protocol, _, _, operation, mac, sender, _, _ = _ARP_FRAME.unpack_from(data)

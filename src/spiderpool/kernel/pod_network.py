@@ -15,7 +15,7 @@ from typing import Final
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.datapath.coordinator_plan import DISABLE_IPV6, RP_FILTER
 from spiderpool.datapath.diff import Drop, Operation, Put
-from spiderpool.datapath.namespace import (
+from spiderpool.datapath.plan_types import (
     Item,
     Kind,
     Picture,
@@ -48,7 +48,7 @@ PAIRED: Final = frozenset({"veth", "netkit"})  # kinds whose `peer` is the other
 
 
 @dataclass(slots=True)
-class Wires:
+class PodNetwork:
     """
     Open doors to a pod's namespace and its node's. A context manager.
 
@@ -79,7 +79,7 @@ class Wires:
         return self.node.sent + self.pod.sent
 
 
-def open_wires(netns: str) -> Wires:
+def open_pod_network(netns: str) -> PodNetwork:
     """
     Enter a pod's namespace from the node's, and open the doors of both. For a thread that ends after it (`Namespaces.run`).
 
@@ -99,7 +99,7 @@ def open_wires(netns: str) -> Wires:
                 )
                 undo.callback(os.close, sysctls[name])
         undo.pop_all()
-    return Wires(node, pod, namespace, sysctls)
+    return PodNetwork(node, pod, namespace, sysctls)
 
 
 # --- looking
@@ -107,7 +107,7 @@ def open_wires(netns: str) -> Wires:
 
 
 def look(
-    wires: Wires,
+    network: PodNetwork,
     ifname: str,
     container_id: str,
     default_nic: str,
@@ -120,7 +120,7 @@ def look(
     See all that a decision about a NIC needs.
 
     Args:
-        wires: the doors.
+        network: the open pod network.
         ifname: the NIC.
         container_id: the sandbox.
         default_nic: name of the pod's first NIC.
@@ -129,35 +129,35 @@ def look(
         host_table: the node's table for pods, when it may have entries without a rule.
         told: addresses of the NIC when it may be gone.
     """
-    pod = look_at_pod(wires)
+    pod = look_at_pod(network)
     leading = pod.link(inner) or pod.link(default_nic)
-    host_end = None if leading is None else find_host_end(wires, leading)
+    host_end = None if leading is None else find_host_end(network, leading)
     ips = [
         address.ip
         for address in pod.addresses
         if address.usable and address.dev not in {"lo", inner}
     ]
     mine = {address.ip for address in pod.addresses_of(ifname)} | set(told)
-    node = look_at_node(wires.node, mine, host_end, host_table)
-    sources = {ip: source for ip in ips if (source := find_source(wires.node, ip)) is not None}
+    node = look_at_node(network.node, mine, host_end, host_table)
+    sources = {ip: source for ip in ips if (source := find_source(network.node, ip)) is not None}
     return View(ifname, container_id, pod, node, host_end, sources)
 
 
-def look_at_pod(wires: Wires) -> Picture:
+def look_at_pod(network: PodNetwork) -> Picture:
     """See everything in the pod's namespace."""
     links = sorted(
-        (wire.read_link(data) for data in wires.pod.dump(GET_LINK, wire.ask_links())),
+        (wire.read_link(data) for data in network.pod.dump(GET_LINK, wire.ask_links())),
         key=lambda link: link.index,
     )
     names = {link.index: link.name for link in links}
     name_of = _naming(names)
     items: set[Item] = set(link_settings(links))
-    items |= _read_addresses(wires.pod, name_of)
+    items |= _read_addresses(network.pod, name_of)
     for family in (IPV4, IPV6):
-        items |= _read_routes(wires.pod, wire.ask_routes(family), name_of)
-    items |= _read_rules(wires.pod)
-    items |= _read_neighbours(wires.pod, name_of)
-    for name, fd in wires.sysctls.items():
+        items |= _read_routes(network.pod, wire.ask_routes(family), name_of)
+    items |= _read_rules(network.pod)
+    items |= _read_neighbours(network.pod, name_of)
+    for name, fd in network.sysctls.items():
         items.add(Setting(Kind.SYSCTL, name, os.pread(fd, 64, 0).decode().strip()))
     return Picture(tuple(links), frozenset(items))
 
@@ -207,7 +207,7 @@ def look_at_node(
 _KERNEL_TABLES: Final = frozenset({253, 254, 255})
 
 
-def find_host_end(wires: Wires, inner: Link) -> Link | None:
+def find_host_end(network: PodNetwork, inner: Link) -> Link | None:
     """
     Return the node's end of a pair; None when it is not on this node.
 
@@ -218,12 +218,12 @@ def find_host_end(wires: Wires, inner: Link) -> Link | None:
     if inner.kind not in PAIRED or not inner.peer:
         return None
     try:
-        data = wires.node.get(GET_LINK, wire.ask_link(inner.peer))
+        data = network.node.get(GET_LINK, wire.ask_link(inner.peer))
         found = wire.read_link(data)
         if found.kind not in PAIRED or found.peer != inner.index:
             return None
-        ((pod, _),) = wires.pod_namespace.fds
-        known = wires.node.get(GET_NAMESPACE_ID, wire.ask_namespace_id(pod))
+        ((pod, _),) = network.pod_namespace.fds
+        known = network.node.get(GET_NAMESPACE_ID, wire.ask_namespace_id(pod))
     except Refusal as error:
         if error.code in MISSING:
             return None
@@ -301,13 +301,13 @@ def _asking(socket: RouteSocket, names: dict[int, str]) -> wire.NameOf:
 # -------------------------------------------------------------------------------------------------------------
 
 
-def make_pair(wires: Wires, pair: VethPair) -> None:
+def make_pair(network: PodNetwork, pair: VethPair) -> None:
     """Make a veth pair; what is left of an earlier one of that name goes first."""
-    stale = find_link(wires.node, pair.host)
+    stale = find_link(network.node, pair.host)
     if stale is not None:
-        wires.node.change([wire.remove_link(stale.index)])
-    message = wire.make_pair(pair, wires.pod_namespace.fds[0][0])
-    _change(wires.node, [message], [f"veth pair {pair.host} with {pair.pod}"])
+        network.node.change([wire.remove_link(stale.index)])
+    message = wire.make_pair(pair, network.pod_namespace.fds[0][0])
+    _change(network.node, [message], [f"veth pair {pair.host} with {pair.pod}"])
 
 
 def set_up(socket: RouteSocket, link: Link) -> None:
@@ -326,22 +326,24 @@ def remove_link(socket: RouteSocket, name: str) -> None:
         socket.change([wire.remove_link(link.index)])
 
 
-def change_pod(wires: Wires, operations: Sequence[Operation], links: Iterable[Link]) -> None:
+def change_pod(network: PodNetwork, operations: Sequence[Operation], links: Iterable[Link]) -> None:
     """Carry out operations in the pod: sysctls, then the rest as one batch."""
     rest = []
     for operation in operations:
         item = operation.item
         if isinstance(item, Setting) and item.kind is Kind.SYSCTL:
             if isinstance(operation, Put):
-                _write_sysctl(wires, item)
+                _write_sysctl(network, item)
         else:
             rest.append(operation)
-    _carry_out(wires.pod, rest, links)
+    _carry_out(network.pod, rest, links)
 
 
-def change_node(wires: Wires, operations: Sequence[Operation], links: Iterable[Link]) -> None:
+def change_node(
+    network: PodNetwork, operations: Sequence[Operation], links: Iterable[Link]
+) -> None:
     """Carry out operations on the node as one batch."""
-    _carry_out(wires.node, operations, links)
+    _carry_out(network.node, operations, links)
 
 
 def _carry_out(socket: RouteSocket, operations: Sequence[Operation], links: Iterable[Link]) -> None:
@@ -391,8 +393,8 @@ def _change(socket: RouteSocket, messages: Sequence[Message], titles: Sequence[s
         raise SpiderpoolError(f"{titles[error.position]}: {error.message}") from error
 
 
-def _write_sysctl(wires: Wires, item: Setting) -> None:
-    fd = wires.sysctls.get(item.name)
+def _write_sysctl(network: PodNetwork, item: Setting) -> None:
+    fd = network.sysctls.get(item.name)
     if fd is None:
         raise SpiderpoolError(
             f"sysctl {item.name} cannot be set to {item.value} in the pod: this kernel does not have it"

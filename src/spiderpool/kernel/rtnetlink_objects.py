@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
-from spiderpool.datapath.namespace import Item, Kind, Setting, VethPair
+from spiderpool.datapath.plan_types import Item, Kind, Setting, VethPair
 from spiderpool.kernel.rtnetlink import (
     APPEND,
     CREATE,

@@ -93,7 +93,7 @@ class Informer(Generic[T]):
     async def start(self) -> None:
         """Begin to list and watch in a task of its own."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"mirror {self._noun}")
+            self._task = asyncio.create_task(self._run(), name=f"informer {self._noun}")
 
     async def stop(self) -> None:
         """End the task; what is watched stays readable."""
@@ -213,7 +213,7 @@ class Informer(Generic[T]):
             except SpiderpoolError as error:
                 self._note(error)
             except Exception:  # noqa: BLE001 - a subscriber's fault must not end the informer
-                _log.exception("mirror interrupted", kind=self._noun)
+                _log.exception("watch interrupted", kind=self._noun)
                 self._position.must_list = True
             await asyncio.sleep(backoff.next_s(self.trouble))
 

@@ -21,7 +21,7 @@ from spiderpool.model.pod import full_name, is_static
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import nic_record, pod_holder, pool_record
 
-Worn = tuple[str, IPAddress]
+NICAddress = tuple[str, IPAddress]
 """A NIC, and an address that it has."""
 
 
@@ -32,8 +32,8 @@ def only_home(ip: IPAddress, pools: Iterable[Pool]) -> Pool | None:
 
 
 def unrecorded(
-    worn: Iterable[Worn], held: Iterable[SpiderIP], pools: Iterable[Pool]
-) -> tuple[Worn, ...]:
+    in_use: Iterable[NICAddress], held: Iterable[SpiderIP], pools: Iterable[Pool]
+) -> tuple[NICAddress, ...]:
     """
     Return what a pod's interfaces have of pools though no record is for that NIC and family.
 
@@ -42,7 +42,7 @@ def unrecorded(
     slots, candidates = set(map(slot_of, held)), tuple(pools)
     return tuple(
         (nic, ip)
-        for nic, ip in worn
+        for nic, ip in in_use
         if (nic, ip.version) not in slots and only_home(ip, candidates) is not None
     )
 
@@ -54,7 +54,7 @@ def lost_records(
     *,
     held: Sequence[SpiderIP],
     endpoint: SpiderEndpoint | None,
-    worn: Sequence[Worn],
+    in_use: Sequence[NICAddress],
     pools: Iterable[Pool],
 ) -> tuple[SpiderIP, ...]:
     """
@@ -66,7 +66,7 @@ def lost_records(
         features: the switches of the configuration.
         held: its records.
         endpoint: what was written of this very pod; None = nothing.
-        in use: what its interfaces have.
+        in_use: what its interfaces have.
         pools: all pools.
     Returns:
         At most one for each NIC and family. The endpoint only says more about what an interface
@@ -78,11 +78,11 @@ def lost_records(
     """
     pools = tuple(pools)
     told = () if endpoint is None else records_of_endpoint(endpoint, pod, owner, features)
-    ips = {ip for _, ip in worn} | (set() if held else set(_shown(pod)))
+    ips = {ip for _, ip in in_use} | (set() if held else set(_shown(pod)))
     told = tuple(
         record for record in told if record.spec.address in ips and _is_given(record, pools)
     )
-    seen = records_of_interfaces(worn, pod, owner, features, pools)
+    seen = records_of_interfaces(in_use, pod, owner, features, pools)
     shown = () if held or told or seen else records_of_status(pod, owner, features, pools)
     found: dict[Slot, SpiderIP] = {}
     for record in (*told, *seen, *shown):
@@ -92,7 +92,11 @@ def lost_records(
 
 
 def records_of_interfaces(
-    worn: Iterable[Worn], pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]
+    in_use: Iterable[NICAddress],
+    pod: Pod,
+    owner: Application,
+    features: Features,
+    pools: Iterable[Pool],
 ) -> tuple[SpiderIP, ...]:
     """
     Make records for what a pod's interfaces have of pools.
@@ -101,7 +105,7 @@ def records_of_interfaces(
     """
     pools, static = tuple(pools), is_static(owner, features)
     shown = {ip.ip for ip in pod.status.pod_ips}
-    ordered = sorted(worn, key=lambda pair: str(pair[1]) not in shown)
+    ordered = sorted(in_use, key=lambda pair: str(pair[1]) not in shown)
     return tuple(
         pool_record(home, ip, pod_holder(pod, owner, features, nic), static=static)
         for nic, ip in ordered

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.kernel.namespaces import Namespaces
-from spiderpool.kernel.pod_network import open_wires
+from spiderpool.kernel.pod_network import open_pod_network
 
 OWN = "/proc/self/ns/net"
 
@@ -20,7 +20,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-@pytest.mark.parametrize("open_something", [Namespaces.network, open_wires])
+@pytest.mark.parametrize("open_something", [Namespaces.network, open_pod_network])
 async def test_what_a_cancelled_caller_opens_is_closed(
     open_something: Callable[[str], object],
 ) -> None:

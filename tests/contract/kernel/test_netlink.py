@@ -22,7 +22,7 @@ import pytest
 from spiderpool.cli.connectivity.inside.survey import look
 from spiderpool.connectivity.survey import NamespaceSurvey, read_surveys
 from spiderpool.datapath.ifacer import Bond, Enslave, MakeBond, MakeVlan, Remove, SetUp
-from spiderpool.datapath.namespace import Item, Kind, Setting, VethPair
+from spiderpool.datapath.plan_types import Item, Kind, Setting, VethPair
 from spiderpool.errors import SpiderpoolError, TryAgain, Unsupported
 from spiderpool.kernel import pod_namespaces, rtnetlink
 from spiderpool.kernel import rtnetlink_objects as wire

@@ -23,21 +23,21 @@ def test_each_position_once(n: int, seed: bytes) -> None:
 
 @given(HUGE, SEEDS, st.data())
 def test_both_ways(n: int, seed: bytes, data: st.DataObject) -> None:
-    """The turn of a position is the inverse of the position of a turn, at any size."""
+    """The index of a position is the inverse of the position of an index, at any size."""
     order = Permutation.seeded(n, seed)
-    turn = data.draw(st.integers(0, n - 1))
+    index = data.draw(st.integers(0, n - 1))
 
-    assert 0 <= order.at(turn) < n
-    assert turn == order.turn(order.at(turn))
-    assert [(turn, order.at(turn))] == list(order.pod_locks([order.at(turn)]))
+    assert 0 <= order.at(index) < n
+    assert index == order.index_of(order.at(index))
+    assert [(index, order.at(index))] == list(order.indexed([order.at(index)]))
 
 
 @given(HUGE, SEEDS)
 def test_walk_and_ask_agree(n: int, seed: bytes) -> None:
-    """Walking gives what asking for each turn gives, and the same seed gives the same order."""
+    """Walking gives what asking for each index gives, and the same seed gives the same order."""
     walked = list(islice(permuted(n, seed), 20))
 
-    assert walked == [permute(n, seed, turn) for turn in range(min(n, 20))]
+    assert walked == [permute(n, seed, index) for index in range(min(n, 20))]
     assert walked == list(islice(permuted(n, seed), 20))
 
 

@@ -44,8 +44,8 @@ class Agent:
     ) -> IpamAddResponse:
         """Let the runtime ADD an interface; further keys are those of `Request`."""
         request = Request(nic=nic, container_id=sandbox_of(pod, container), **more)
-        granted = await self.app.ipam.lease(call_of(pod), request)
-        return render_answer(granted.records, granted.facts.features, granted.facts.pools)
+        allocation = await self.app.ipam.allocate(call_of(pod), request)
+        return render_answer(allocation.records, allocation.facts.features, allocation.facts.pools)
 
     async def delete(self, pod: Pod, container: str | None = None) -> None:
         """Let the runtime DEL a sandbox."""

@@ -14,7 +14,7 @@ from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.diff import Operation, applied, diff
 from spiderpool.datapath.layout import VETH, host_end_name
-from spiderpool.datapath.namespace import (
+from spiderpool.datapath.plan_types import (
     Item,
     Kind,
     Picture,

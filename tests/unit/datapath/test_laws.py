@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, PolicyRoute
 from spiderpool.datapath.diff import Drop, Put, applied, diff, undone
-from spiderpool.datapath.namespace import Item, Kind, Setting, Wanted
+from spiderpool.datapath.plan_types import Item, Kind, Setting, Wanted
 from spiderpool.model.netns import MAIN_TABLE, Neighbour, Route, Rule
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation
 

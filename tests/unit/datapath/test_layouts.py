@@ -15,7 +15,7 @@ from itertools import product
 import pytest
 
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
-from spiderpool.datapath.namespace import Kind, Setting
+from spiderpool.datapath.plan_types import Kind, Setting
 from spiderpool.model.netns import Route
 from tests.unit.datapath.simulation import (
     HIJACK,

@@ -14,7 +14,7 @@ import pytest
 from spiderpool.datapath.coordinator_plan import fixed_mac, plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode, PolicyRoute
 from spiderpool.datapath.mangle_rules import RULES, missing_rules, present_rules, restore_input
-from spiderpool.datapath.namespace import Item, Kind, Plan, Setting
+from spiderpool.datapath.plan_types import Item, Kind, Plan, Setting
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.netns import Address, Route
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation

@@ -27,14 +27,14 @@ ADD_TIME_S: Final = 90.0
 
 @dataclass(slots=True)
 class _Lock:
-    """The turn of one pod, and how many calls wait for it or have it."""
+    """The lock of one pod, and how many calls wait for it or have it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     calls: int = 0
 
 
 class KeyedLock:
-    """Hands out turns, and keeps the ADDs that run."""
+    """Keeps one lock for each pod, and the ADDs that run."""
 
     def __init__(
         self,
@@ -70,23 +70,23 @@ class KeyedLock:
         self, pod: PodName, on_wait: Callable[[float], None] = lambda _: None
     ) -> AsyncIterator[None]:
         """Wait for the pod's lock and have it; `on_wait` is told how long that took, seconds."""
-        turn = self._pod_locks.setdefault(pod, _Lock())
-        turn.calls += 1
+        entry = self._pod_locks.setdefault(pod, _Lock())
+        entry.calls += 1
         began = time.monotonic()
         try:
-            async with turn.lock:
+            async with entry.lock:
                 on_wait(time.monotonic() - began)
                 yield
         finally:
-            turn.calls -= 1
-            if not turn.calls:
+            entry.calls -= 1
+            if not entry.calls:
                 del self._pod_locks[pod]
 
     async def add(
         self, pod: PodName, container: str, story: Callable[[], Coroutine[Any, Any, R]]
     ) -> R:
         """
-        Run an ADD in the pod's lock.
+        Run an ADD under the pod's lock.
 
         When the caller is cancelled (it hung up) the story is too, and ends by itself: nobody waits
         for it.
@@ -108,7 +108,7 @@ class KeyedLock:
             raise
 
     async def delete(self, pod: PodName, container: str, story: Callable[[], Awaitable[R]]) -> R:
-        """End the container's ADDs, then run a DEL in the pod's lock."""
+        """End the container's ADDs, then run a DEL under the pod's lock."""
         for task in tuple(self._adds.get(container, ())) if container else ():
             task.cancel()
         async with self.of(pod, self._on_delete_wait):

@@ -37,7 +37,7 @@ class Ifacer:
 
     read: Callable[[], dict[str, Link]] = read_links
     apply: Callable[[Step], None] = apply_step
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, call: Call, peer: Peer) -> str:
         """
@@ -56,7 +56,7 @@ class Ifacer:
 
     async def _add(self, interface_request: InterfaceRequest) -> None:
         """Make what is missing. A caller that hangs up does not leave it half done."""
-        async with self._turn:
+        async with self._lock:
             try:
                 await shielded(asyncio.to_thread(self._make, interface_request))
             except AlreadyExists:

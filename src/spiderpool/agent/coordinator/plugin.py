@@ -31,7 +31,7 @@ from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
 from spiderpool.datapath.diff import Operation, Put, diff, undone
 from spiderpool.datapath.layout import VETH, host_end_name
-from spiderpool.datapath.namespace import Kind, Plan, Setting, VethPair, View
+from spiderpool.datapath.plan_types import Kind, Plan, Setting, VethPair, View
 from spiderpool.datapath.removal import plan_removal
 from spiderpool.errors import (
     BadEnvironment,
@@ -44,7 +44,7 @@ from spiderpool.errors import (
 from spiderpool.kernel import pod_network as kernel
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.neighbour_probe import announce
-from spiderpool.kernel.pod_network import Wires, describe
+from spiderpool.kernel.pod_network import PodNetwork, describe
 from spiderpool.kernel.rtnetlink import RouteSocket
 from spiderpool.model.netns import Rule
 
@@ -162,8 +162,8 @@ class CoordinatorPlugin:
         if settings.mode is Mode.DISABLED:
             return render(result, call.cni_version)
         async with self._at_work:
-            with closing(await self._open(call, host)) as wires:
-                plan = await self._wire(wires, call, settings, host)
+            with closing(await self._open(call, host)) as network:
+                plan = await self._wire(network, call, settings, host)
         for note in plan.notes:
             log.warning(
                 "coordinator",
@@ -178,9 +178,9 @@ class CoordinatorPlugin:
     async def _settings(self, call: Call) -> CoordinatorSettings:
         return read_coordinator(call.config, await self._configs.document_of(read_pod(call)))
 
-    async def _open(self, call: Call, host: Namespaces) -> Wires:
+    async def _open(self, call: Call, host: Namespaces) -> PodNetwork:
         """Open the doors; when nobody waits any more they are closed again."""
-        opening = asyncio.ensure_future(host.run(lambda: kernel.open_wires(call.netns)))
+        opening = asyncio.ensure_future(host.run(lambda: kernel.open_pod_network(call.netns)))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -190,12 +190,12 @@ class CoordinatorPlugin:
             raise BadEnvironment(f"CNI_NETNS: {error.message}") from error
 
     async def _wire(
-        self, wires: Wires, call: Call, settings: CoordinatorSettings, host: Namespaces
+        self, network: PodNetwork, call: Call, settings: CoordinatorSettings, host: Namespaces
     ) -> Plan:
         done = Done()
-        mangle_rules = MangleRules(wires.inside(host))
+        mangle_rules = MangleRules(network.inside(host))
         try:
-            begun = await self._work(lambda: begin(wires, call, settings, done))
+            begun = await self._work(lambda: begin(network, call, settings, done))
             families = tuple(
                 sorted({item.family for op in begun.last if isinstance(item := op.item, Rule)})
             )
@@ -203,28 +203,30 @@ class CoordinatorPlugin:
                 done.mangle_rules = families
                 await mangle_rules.make(families, fresh=begun.plan.veth is not None)
                 done.pod += begun.last
-                await self._work(lambda: kernel.change_pod(wires, begun.last, begun.view.pod.links))
+                await self._work(
+                    lambda: kernel.change_pod(network, begun.last, begun.view.pod.links)
+                )
             if begun.plan.announce:
-                await wires.pod_namespace.run(lambda: announce(call.ifname, begun.plan.announce))
+                await network.pod_namespace.run(lambda: announce(call.ifname, begun.plan.announce))
         except BaseException:
-            await shielded(self._undo(wires, done, mangle_rules))
+            await shielded(self._undo(network, done, mangle_rules))
             raise
         return begun.plan
 
-    async def _undo(self, wires: Wires, done: Done, mangle_rules: MangleRules) -> None:
+    async def _undo(self, network: PodNetwork, done: Done, mangle_rules: MangleRules) -> None:
         """
         Take back what was done.
 
         Each part on its own, so that one that fails does not spare the others.
         """
         steps: list[Callable[[], Awaitable[object]]] = [
-            lambda: self._work(lambda: kernel.change_pod(wires, undone(done.pod), ())),
-            lambda: self._work(lambda: kernel.change_node(wires, undone(done.node), ())),
+            lambda: self._work(lambda: kernel.change_pod(network, undone(done.pod), ())),
+            lambda: self._work(lambda: kernel.change_node(network, undone(done.node), ())),
             lambda: mangle_rules.remove(done.mangle_rules),
         ]
         if done.pair is not None:
             host = done.pair.host
-            steps.append(lambda: self._work(lambda: kernel.remove_link(wires.node, host)))
+            steps.append(lambda: self._work(lambda: kernel.remove_link(network.node, host)))
         for step in steps:
             try:
                 await step()
@@ -241,10 +243,13 @@ class CoordinatorPlugin:
         if settings.mode is Mode.DISABLED:
             return
         async with self._at_work:
-            with closing(await self._open(call, host)) as wires:
-                missing = await self._work(lambda: find_missing(wires, call, settings))
+            with closing(await self._open(call, host)) as network:
+                missing = await self._work(lambda: find_missing(network, call, settings))
                 families = missing.plan.mangle_rules
-                wrong = [*missing.words, *(await MangleRules(wires.inside(host)).missing(families))]
+                wrong = [
+                    *missing.words,
+                    *(await MangleRules(network.inside(host)).missing(families)),
+                ]
         if wrong:
             raise CheckFailed(
                 f"interface {call.ifname}: {len(wrong)} missing or wrong: {'; '.join(wrong)}"
@@ -262,15 +267,15 @@ class CoordinatorPlugin:
         nic = default_nic(call.config)
         async with self._at_work:
             try:
-                wires = await self._open(call, host) if call.netns else None
+                network = await self._open(call, host) if call.netns else None
             except (NotFound, BadEnvironment):
-                wires = None
-            if wires is None:
+                network = None
+            if network is None:
                 await host.run(lambda: _remove_from_node(host_end_name(call.container_id)))
                 return
-            with closing(wires):
-                plan = await self._work(lambda: take_apart(wires, call, nic))
-                await MangleRules(wires.inside(host)).remove(plan.mangle_rules)
+            with closing(network):
+                plan = await self._work(lambda: take_apart(network, call, nic))
+                await MangleRules(network.inside(host)).remove(plan.mangle_rules)
 
     async def _work(self, work: Callable[[], R]) -> R:
         """Do netlink work in one of the few threads; it is never left half done."""
@@ -281,7 +286,7 @@ async def _in(workers: ThreadPoolExecutor, work: Callable[[], R]) -> R:
     return await asyncio.get_running_loop().run_in_executor(workers, work)
 
 
-def _close_opened(opening: asyncio.Future[Wires]) -> None:
+def _close_opened(opening: asyncio.Future[PodNetwork]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
 
@@ -290,10 +295,10 @@ def _close_opened(opening: asyncio.Future[Wires]) -> None:
 # -------------------------------------------------------------------------------------------------
 
 
-def begin(wires: Wires, call: Call, settings: CoordinatorSettings, done: Done) -> Begun:
+def begin(network: PodNetwork, call: Call, settings: CoordinatorSettings, done: Done) -> Begun:
     """Look, decide, and do all but the last step; `done` tells what was begun."""
     view = kernel.look(
-        wires,
+        network,
         call.ifname,
         call.container_id,
         settings.default_nic,
@@ -305,11 +310,11 @@ def begin(wires: Wires, call: Call, settings: CoordinatorSettings, done: Done) -
     last = tuple(operation for operation in pod if _is_last(operation))
     if plan.veth is not None:
         done.pair = plan.veth
-        kernel.make_pair(wires, plan.veth)
+        kernel.make_pair(network, plan.veth)
     done.pod = [operation for operation in pod if operation not in last]
-    kernel.change_pod(wires, done.pod, view.pod.links)
+    kernel.change_pod(network, done.pod, view.pod.links)
     done.node = list(node)
-    kernel.change_node(wires, node, view.node.links)
+    kernel.change_node(network, node, view.node.links)
     return Begun(view, plan, last)
 
 
@@ -334,10 +339,10 @@ class Missing:
     words: tuple[str, ...]
 
 
-def find_missing(wires: Wires, call: Call, settings: CoordinatorSettings) -> Missing:
+def find_missing(network: PodNetwork, call: Call, settings: CoordinatorSettings) -> Missing:
     """Compare what is there with the plan."""
     view = kernel.look(
-        wires,
+        network,
         call.ifname,
         call.container_id,
         settings.default_nic,
@@ -368,15 +373,17 @@ def wrong_mtus(view: View, settings: CoordinatorSettings) -> list[str]:
     ]
 
 
-def take_apart(wires: Wires, call: Call, nic: str) -> Plan:
+def take_apart(network: PodNetwork, call: Call, nic: str) -> Plan:
     """Look, decide, and remove what belongs to the NIC."""
-    view = kernel.look(wires, call.ifname, call.container_id, nic, VETH, told=told_addresses(call))
+    view = kernel.look(
+        network, call.ifname, call.container_id, nic, VETH, told=told_addresses(call)
+    )
     plan = plan_removal(view, CoordinatorSettings(default_nic=nic), told_addresses(call))
-    kernel.change_node(wires, diff(view.node.items, plan.node), view.node.links)
-    kernel.change_pod(wires, diff(view.pod.items, plan.pod), view.pod.links)
+    kernel.change_node(network, diff(view.node.items, plan.node), view.node.links)
+    kernel.change_pod(network, diff(view.pod.items, plan.pod), view.pod.links)
     if call.ifname == nic:
         # By the name that ADD gave it, whatever the pod says: nothing else on the node is ours.
-        kernel.remove_link(wires.node, host_end_name(call.container_id))
+        kernel.remove_link(network.node, host_end_name(call.container_id))
     return plan
 
 

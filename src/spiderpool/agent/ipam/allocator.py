@@ -85,14 +85,14 @@ class AllocationPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class Allocation:
     """The records that an ADD answers with, and the facts that it was decided by."""
 
     facts: Facts
     records: tuple[SpiderIP, ...]
 
 
-Verify = Callable[[Granted], Awaitable[None]]
+Verify = Callable[[Allocation], Awaitable[None]]
 """Looks at an answer before it is given; raises to take it back."""
 
 
@@ -133,7 +133,9 @@ class Allocator:
         self._wait_s = wait_s
         self._pool_wait_s = pool_wait_s
 
-    async def add(self, call: PodCall, request: Request, verify: Verify | None = None) -> Granted:
+    async def add(
+        self, call: PodCall, request: Request, verify: Verify | None = None
+    ) -> Allocation:
         """
         Give a pod its addresses; the caller has the pod's lock.
 
@@ -147,7 +149,7 @@ class Allocator:
 
     async def _add_automatic(
         self, call: PodCall, facts: Facts, request: Request, verify: Verify | None
-    ) -> Granted:
+    ) -> Allocation:
         """
         Return addresses of the application's own pools, which the controller may be about to make or to enlarge.
 
@@ -170,7 +172,7 @@ class Allocator:
             facts = await self._source.gather(call, request)
             require_alive(facts.pod)
 
-    async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> Granted:
+    async def _add(self, facts: Facts, request: Request, verify: Verify | None) -> Allocation:
         """Decide and claim."""
         await self._claims.resolve(facts.pod.metadata.uid)
         plan = read_plan(facts, request, self._records.by_index(BY_UID, facts.pod.metadata.uid))
@@ -183,15 +185,15 @@ class Allocator:
         ]
         async with all_or_nothing() as undo:
             made = await self._claim(plan, undo)
-            granted = Granted(facts, (*kept, *made))
+            allocation = Allocation(facts, (*kept, *made))
             if verify is not None:
-                await verify(granted)
+                await verify(allocation)
             # Inside: a pod that had both, the old one and the new, would never be asked for the old
             # one again.
             for record in superseded:
                 await self._claims.let_go(record)
-        self._tell_left_out(plan, granted.records)
-        return granted
+        self._tell_left_out(plan, allocation.records)
+        return allocation
 
     def _tell_left_out(self, plan: AllocationPlan, records: Iterable[SpiderIP]) -> None:
         """Tell the user which custom routes the pod does not get."""

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.agent.ipam.allocator import Granted
+from spiderpool.agent.ipam.allocator import Allocation
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
@@ -93,20 +93,20 @@ class Detector:
 
     deletions: Deletions
 
-    async def verify(self, call: Call, host: Namespaces, granted: Granted) -> None:
+    async def verify(self, call: Call, host: Namespaces, allocation: Allocation) -> None:
         """
         Ask about the addresses of the call's NIC, then announce them.
 
         Args:
             call: the ADD.
             host: namespaces of the executable that calls.
-            granted: what it is to get.
+            allocation: what it is to get.
 
         Raises:
             InUse: somebody else answers for an address.
             TryAgain: a gateway does not answer.
         """
-        probe_request = read_probe_request(granted, call.ifname)
+        probe_request = read_probe_request(allocation, call.ifname)
         try:
             netns = await host.run(lambda: Namespaces.network(call.netns))
         except NotFound as error:
@@ -115,15 +115,15 @@ class Detector:
         with netns:
             findings = await netns.run(lambda: look(probe_request))
         if findings.conflicts:
-            raise await self._set_aside(call.ifname, granted, findings.conflicts)
+            raise await self._set_aside(call.ifname, allocation, findings.conflicts)
         if findings.silent:
             raise TryAgain("; ".join(f"gateway {ip} is unreachable" for ip in findings.silent))
 
     async def _set_aside(
-        self, ifname: str, granted: Granted, macs: Mapping[IPAddress, str]
+        self, ifname: str, allocation: Allocation, macs: Mapping[IPAddress, str]
     ) -> InUse:
         """Quarantine addresses in conflict; static ones stay with their pod, which has to wait."""
-        mine = [record for record in granted.records if record.spec.address in macs]
+        mine = [record for record in allocation.records if record.spec.address in macs]
         loose = [record for record in mine if not record.spec.static]
         await asyncio.gather(
             *(self._quarantine(record, macs[record.spec.address]) for record in loose)
@@ -138,15 +138,15 @@ class Detector:
         )
 
 
-def read_probe_request(granted: Granted, ifname: str) -> ProbeRequest:
+def read_probe_request(allocation: Allocation, ifname: str) -> ProbeRequest:
     """Decide what to ask; only the addresses of this NIC are its business."""
-    features, pools = granted.facts.features, granted.facts.pools
+    features, pools = allocation.facts.features, allocation.facts.pools
     conflicts: list[IPAddress] = []
     gateways: dict[IPAddress, IPAddress] = {}
-    mine = [record for record in granted.records if record.spec.holder.nic == ifname]
+    mine = [record for record in allocation.records if record.spec.holder.nic == ifname]
     for record in mine:
         conflict, gateway = detections(record, features, pools)
-        if conflict and not _is_migrating(granted.facts.pod):
+        if conflict and not _is_migrating(allocation.facts.pod):
             conflicts.append(record.spec.address)
         if gateway and (ip := record.spec.gateway_address) is not None:
             gateways[record.spec.address] = ip
@@ -187,21 +187,21 @@ def solicit(probe_request: ProbeRequest) -> ProbeResult:
     """Ask for conflicts first: nobody may learn of an address that is somebody else's."""
     answers = neighbour_probe.solicit(
         probe_request.ifname,
-        _questions(probe_request.conflicts),
+        _probes(probe_request.conflicts),
         tries=neighbour_probe.CONFLICT_TRIES,
     )
     if answers:
         return ProbeResult(answers)
-    questions = [
-        neighbour_probe.Question(gateway, own) for own, gateway in probe_request.gateways.items()
+    probes = [
+        neighbour_probe.Probe(gateway, own) for own, gateway in probe_request.gateways.items()
     ]
     answered = neighbour_probe.solicit(
-        probe_request.ifname, questions, tries=neighbour_probe.GATEWAY_TRIES
+        probe_request.ifname, probes, tries=neighbour_probe.GATEWAY_TRIES
     )
     return ProbeResult(
-        silent=tuple(question.target for question in questions if question.target not in answered)
+        silent=tuple(probe.target for probe in probes if probe.target not in answered)
     )
 
 
-def _questions(ips: Iterable[IPAddress]) -> list[neighbour_probe.Question]:
-    return [neighbour_probe.Question(ip) for ip in ips]
+def _probes(ips: Iterable[IPAddress]) -> list[neighbour_probe.Probe]:
+    return [neighbour_probe.Probe(ip) for ip in ips]

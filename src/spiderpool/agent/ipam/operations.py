@@ -19,7 +19,7 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.ipam.allocator import Allocator, Granted, Verify
+from spiderpool.agent.ipam.allocator import Allocation, Allocator, Verify
 from spiderpool.agent.ipam.detection import ATTEMPTS, InUse
 from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.ipam.master import with_master_addresses
@@ -57,21 +57,23 @@ class Ipam:
     cluster: Cluster
     informers: Informers
     source: FactSource
-    leases: Allocator
+    allocator: Allocator
     releases: Releases
     pod_locks: KeyedLock
     metrics: Metrics
     reports: Reports
     release_conflict_ips: bool
 
-    async def lease(self, call: PodCall, request: Request, verify: Verify | None = None) -> Granted:
+    async def allocate(
+        self, call: PodCall, request: Request, verify: Verify | None = None
+    ) -> Allocation:
         """Give a pod its addresses, none of which `verify` refuses."""
         with self._counted_add(call):
             return await self.pod_locks.add(
-                call.key, request.container_id, lambda: self._lease(call, request, verify)
+                call.key, request.container_id, lambda: self._allocate(call, request, verify)
             )
 
-    async def _lease(self, call: PodCall, request: Request, verify: Verify | None) -> Granted:
+    async def _allocate(self, call: PodCall, request: Request, verify: Verify | None) -> Allocation:
         """
         Claim.
 
@@ -81,7 +83,7 @@ class Ipam:
         met: list[InUse] = []
         while True:
             try:
-                return await self.leases.add(call, request, verify)
+                return await self.allocator.add(call, request, verify)
             except InUse as error:
                 met.append(error)
                 if not error.set_aside or len(met) == ATTEMPTS:
@@ -133,8 +135,8 @@ class Ipam:
             # The agent has the node's network, and the directory of its network namespaces.
             with Namespaces.network(OWN) as here:
                 request = await with_master_addresses(request, here, args.net_namespace or "")
-        granted = await self.lease(call, request)
-        return render_answer(granted.records, granted.facts.features, granted.facts.pools)
+        allocation = await self.allocate(call, request)
+        return render_answer(allocation.records, allocation.facts.features, allocation.facts.pools)
 
     async def delete(self, args: IpamDelArgs) -> None:
         """Serve `DELETE /v1/ipam/ip`."""

@@ -55,10 +55,10 @@ class IpamPlugin:
         device_id = str(lookup(call.config, "deviceID") or "")
         with host_of(peer) as host:
             request = await with_master_addresses(request, host, call.netns, device_id)
-            granted = await self.ipam.lease(
-                pod, request, lambda granted: self.detector.verify(call, host, granted)
+            allocation = await self.ipam.allocate(
+                pod, request, lambda allocation: self.detector.verify(call, host, allocation)
             )
-        return render(to_result(granted.records, call.ifname), call.cni_version)
+        return render(to_result(allocation.records, call.ifname), call.cni_version)
 
     async def _collect(self, call: Call) -> None:
         """

@@ -349,9 +349,9 @@ class Attachment:
         ]
         if mine:
             return _from_results(mine, self.call.ifname)
-        return await self._planned_anew()
+        return await self._plan_again()
 
-    async def _planned_anew(self) -> tuple[Delegate, ...]:
+    async def _plan_again(self) -> tuple[Delegate, ...]:
         try:
             pod = await self.networks.find_pod()
         except SpiderpoolError as error:

@@ -37,7 +37,7 @@ REASONS: Final = {
 log = structlog.get_logger(__name__)
 
 Look = Callable[[], Awaitable[ProbeResult]]
-Tell = Callable[[Node, str, str], None]
+WriteEvent = Callable[[Node, str, str], None]
 
 
 class KubeProxyWatch:
@@ -51,7 +51,7 @@ class KubeProxyWatch:
         self,
         look: Look,
         node: Callable[[], Node | None],
-        tell: Tell,
+        write_event: WriteEvent,
         note: Callable[[Verdict, ProbeResult], None],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -62,13 +62,13 @@ class KubeProxyWatch:
         Args:
             look: finds out what the node has; raises TryAgain when it cannot now.
             node: gives the node's object, if it is known.
-            tell: writes an Event.
+            write_event: writes an Event.
             note: takes each verdict for the metrics.
             clock: monotonic seconds.
         """
         self._look = look
         self._node = node
-        self._tell = tell
+        self._write_event = write_event
         self._note = note
         self._clock = clock
         self.verdict: Verdict | None = None
@@ -108,7 +108,7 @@ class KubeProxyWatch:
             return
         log.info("packets of ctstate INVALID", fate=str(verdict.fate), reason=verdict.sentence)
         if node is not None and bad:
-            self._tell(node, REASONS[verdict.fate], verdict.sentence)
+            self._write_event(node, REASONS[verdict.fate], verdict.sentence)
         self._told, self._told_at = verdict.fate, self._clock()
 
 

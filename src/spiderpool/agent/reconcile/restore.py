@@ -39,7 +39,7 @@ from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import pod_holder, put_in_place, record_of
-from spiderpool.records.lost import Worn, lost_records, lost_text, unrecorded
+from spiderpool.records.lost import NICAddress, lost_records, lost_text, unrecorded
 
 ROUND_S: Final = 600.0  # the interval of the controller's scan, by default
 POOLS_S: Final = 5.0  # pools come in numbers, and one look serves all
@@ -93,7 +93,7 @@ class Restore:
         self._on_lost = on_lost
         self._vanished: dict[str, SpiderIP] = {}  # by name, until its pod has it again or is gone
         self._endpoints: dict[tuple[str, str], SpiderEndpoint] = {}
-        self._worn: dict[str, tuple[Worn, ...]] = {}
+        self._addresses: dict[str, tuple[NICAddress, ...]] = {}
         self._due: dict[str, float] = {}  # pods by UID
         self._backoffs: dict[str, Backoff] = {}
         self._round_s = 0.0
@@ -122,7 +122,7 @@ class Restore:
                 await self._try(uid)
             if self._in_round and not self._due:
                 # of no use any more: what vanishes from now on is known by its own record
-                self._in_round, self._endpoints, self._worn = False, {}, {}
+                self._in_round, self._endpoints, self._addresses = False, {}, {}
                 self.looked.set()
             await self._wait()
 
@@ -157,11 +157,11 @@ class Restore:
     async def _see_pools(self) -> None:
         """Look at all pods if one has an address of a pool and no record for it."""
         self._pools_s = math.inf
-        worn = await self._look_at_interfaces()
+        addresses = await self._look_at_interfaces()
         pools = tuple(self._pools().values())
         for pod in tuple(self._informers.pods):
             await asyncio.sleep(0)  # many pods, many pools: calls have their turns in between
-            mine = worn.get(pod.metadata.uid, ())
+            mine = addresses.get(pod.metadata.uid, ())
             if needs_records(pod) and unrecorded(mine, self._held_by(pod), pools):
                 self._round_s = 0.0
                 return
@@ -178,7 +178,7 @@ class Restore:
             self._round_s = time.monotonic() + backoff.next_s(error)
             return
         self._endpoints = {endpoint.key: endpoint for endpoint in listing.items}
-        self._worn = await self._look_at_interfaces()
+        self._addresses = await self._look_at_interfaces()
         self._backoffs.pop("", None)
         self._in_round = True
         # not all nodes at the same time
@@ -257,9 +257,9 @@ class Restore:
     async def _lost(self, pod: Pod) -> tuple[SpiderIP, ...]:
         """Make the records that a pod should have beside its own, as far as something tells of them."""
         held = self._held_by(pod)
-        worn = self._worn.get(pod.metadata.uid, ())
+        addresses = self._addresses.get(pod.metadata.uid, ())
         pools = tuple(self._pools().values())
-        missing = unrecorded(worn, held, pools)
+        missing = unrecorded(addresses, held, pools)
         name = held[0].spec.holder.name if held else ""
         endpoint = self._endpoints.get((pod.metadata.namespace, name or pod.metadata.name))
         if held and endpoint is None and not missing:
@@ -274,7 +274,7 @@ class Restore:
             self._features,
             held=held,
             endpoint=endpoint if endpoint is not None and _is_of(endpoint, pod) else None,
-            worn=worn,
+            in_use=addresses,
             pools=pools,
         )
 
@@ -289,7 +289,7 @@ class Restore:
         """Return whether a pod has a record for the NIC and family of another one."""
         return slot_of(record) in map(slot_of, self._held_by(pod))
 
-    async def _look_at_interfaces(self) -> dict[str, tuple[Worn, ...]]:
+    async def _look_at_interfaces(self) -> dict[str, tuple[NICAddress, ...]]:
         """
         Look what the interfaces of pods have, by UID.
 
@@ -300,11 +300,11 @@ class Restore:
         except (SpiderpoolError, OSError) as error:
             log.warning("the namespaces of this node cannot be looked into now", reason=str(error))
             return {}
-        worn: dict[str, tuple[Worn, ...]] = {}
+        addresses: dict[str, tuple[NICAddress, ...]] = {}
         for each in in_use:
-            found = (*worn.get(each.pod_uid, ()), *each.pairs)
-            worn[each.pod_uid] = tuple(sorted(found, key=lambda pair: (pair[0], str(pair[1]))))
-        return worn
+            found = (*addresses.get(each.pod_uid, ()), *each.pairs)
+            addresses[each.pod_uid] = tuple(sorted(found, key=lambda pair: (pair[0], str(pair[1]))))
+        return addresses
 
     async def _live(self, pod: Pod) -> Pod | None:
         """

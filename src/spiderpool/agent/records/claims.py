@@ -305,7 +305,7 @@ class Claims:
     ) -> SpiderIP | None:
         """Try the candidates; what is known as taken grows while others are lost."""
         occupancy = self._occupancy.of(pool.name)
-        turn = candidates(
+        order = candidates(
             pool,
             address_request.reserved,
             address_request.key,
@@ -324,7 +324,7 @@ class Claims:
                                 # Chosen only in the slot: what was learned during the wait counts.
                                 if (mine := self._mine(pool, address_request)) is not None:
                                     return mine
-                                ip = next(turn, None)
+                                ip = next(order, None)
                                 if ip is None:
                                     return None
                                 trying.enter_context(occupancy.trying(ip))

@@ -117,7 +117,7 @@ async def remedy(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
     steps = []
     for difference in remediable(reading.snapshot):
         try:
-            detail = await _mend(cluster, difference, reading.snapshot)
+            detail = await _remedy(cluster, difference, reading.snapshot)
         except SpiderpoolError as error:
             steps.append(_step(difference, Outcome.FAILED, error.message))
         else:
@@ -125,7 +125,7 @@ async def remedy(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-async def _mend(cluster: Cluster, difference: Difference, snapshot: Snapshot) -> str:
+async def _remedy(cluster: Cluster, difference: Difference, snapshot: Snapshot) -> str:
     if difference.kind is Kind.LEAK:
         return await give_back(
             cluster, parse_address(difference.subject), dry_run=False, force=False

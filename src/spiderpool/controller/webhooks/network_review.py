@@ -13,7 +13,7 @@ from spiderpool.admission.multusconfigs import complete_config, managed_by_anoth
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
-from spiderpool.controller.webhooks.pool_review import FINE, Opinion, Question
+from spiderpool.controller.webhooks.pool_review import FINE, Change, Opinion
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
 from spiderpool.networks.definition import definition_name
@@ -24,13 +24,13 @@ class CoordinatorReviewer:
 
     kind = SpiderCoordinator
 
-    async def complete(self, question: Question[SpiderCoordinator]) -> SpiderCoordinator | None:
+    async def complete(self, change: Change[SpiderCoordinator]) -> SpiderCoordinator | None:
         """Fill in a coordinator."""
-        return None if question.new is None else complete_coordinator(question.new)
+        return None if change.new is None else complete_coordinator(change.new)
 
-    async def judge(self, question: Question[SpiderCoordinator]) -> Opinion:
+    async def judge(self, change: Change[SpiderCoordinator]) -> Opinion:
         """Decide on a create or an update."""
-        old, new = question.old, question.new
+        old, new = change.old, change.new
         if new is None or (
             old is not None and new.spec in (old.spec, complete_coordinator(old).spec)
         ):
@@ -54,13 +54,13 @@ class MultusConfigReviewer:
         self._cluster = cluster
         self._allowed_plugins = allowed_plugins
 
-    async def complete(self, question: Question[SpiderMultusConfig]) -> SpiderMultusConfig | None:
+    async def complete(self, change: Change[SpiderMultusConfig]) -> SpiderMultusConfig | None:
         """Fill in a network."""
-        return None if question.new is None else complete_config(question.new)
+        return None if change.new is None else complete_config(change.new)
 
-    async def judge(self, question: Question[SpiderMultusConfig]) -> Opinion:
+    async def judge(self, change: Change[SpiderMultusConfig]) -> Opinion:
         """Decide on a create or an update."""
-        old, new = question.old, question.new
+        old, new = change.old, change.new
         if new is None or (old is not None and _says_the_same(old, new)):
             return FINE
         errors = validate_config(old, new, self._allowed_plugins)

@@ -41,7 +41,7 @@ T = TypeVar("T", bound=KubeObject)
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
+class Change(Generic[T]):
     """A write that somebody asks for: `old` is None for a create, `new` for a delete."""
 
     old: T | None
@@ -68,11 +68,11 @@ class Reviewer(Protocol[T]):
         """What is reviewed."""
         ...
 
-    async def complete(self, question: Question[T]) -> T | None:
+    async def complete(self, change: Change[T]) -> T | None:
         """Fill in what a new or changed object leaves open; None for a delete."""
         ...
 
-    async def judge(self, question: Question[T]) -> Opinion:
+    async def judge(self, change: Change[T]) -> Opinion:
         """Look at everything that matters and decide."""
         ...
 
@@ -106,27 +106,27 @@ class PoolReviewer:
         self._go_agents = go_agents
         self._subnets = subnets
 
-    async def complete(self, question: Question[SpiderIPPool]) -> SpiderIPPool | None:
+    async def complete(self, change: Change[SpiderIPPool]) -> SpiderIPPool | None:
         """
         Fill in a pool.
 
         A new one is marked as having nothing to take over, unless somebody may still write into it.
         """
-        if question.new is None:
+        if change.new is None:
             return None
-        fresh = question.old is None and not await self._go_agents()
-        subnet = self._subnets.adopter(question.old, question.new) if self._subnets else None
-        return mutate_pool(question.new, subnet=subnet, created=fresh)
+        fresh = change.old is None and not await self._go_agents()
+        subnet = self._subnets.adopter(change.old, change.new) if self._subnets else None
+        return mutate_pool(change.new, subnet=subnet, created=fresh)
 
-    async def judge(self, question: Question[SpiderIPPool]) -> Opinion:
+    async def judge(self, change: Change[SpiderIPPool]) -> Opinion:
         """Decide on a create, an update or a delete."""
-        match question:
-            case Question(old=SpiderIPPool() as old, new=None):
+        match change:
+            case Change(old=SpiderIPPool() as old, new=None):
                 return await self._judge_delete(old)
-            case Question(old=None, new=SpiderIPPool() as new):
-                return await self._judge_spec(None, new, dry_run=question.dry_run)
-            case Question(old=SpiderIPPool() as old, new=SpiderIPPool() as new):
-                return await self._judge_update(old, new, dry_run=question.dry_run)
+            case Change(old=None, new=SpiderIPPool() as new):
+                return await self._judge_spec(None, new, dry_run=change.dry_run)
+            case Change(old=SpiderIPPool() as old, new=SpiderIPPool() as new):
+                return await self._judge_update(old, new, dry_run=change.dry_run)
         return FINE
 
     async def _judge_delete(self, pool: SpiderIPPool) -> Opinion:
@@ -195,13 +195,13 @@ class ReservedReviewer:
         """
         self._features = features
 
-    async def complete(self, question: Question[SpiderReservedIP]) -> SpiderReservedIP | None:
+    async def complete(self, change: Change[SpiderReservedIP]) -> SpiderReservedIP | None:
         """Fill in a reservation."""
-        return None if question.new is None else mutate_reserved(question.new)
+        return None if change.new is None else mutate_reserved(change.new)
 
-    async def judge(self, question: Question[SpiderReservedIP]) -> Opinion:
+    async def judge(self, change: Change[SpiderReservedIP]) -> Opinion:
         """Decide on a create or an update."""
-        old, new = question.old, question.new
+        old, new = change.old, change.new
         if new is None:
             return FINE
         if old is not None:

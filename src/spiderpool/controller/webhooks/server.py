@@ -23,7 +23,7 @@ from spiderpool.admission.pools import render_errors
 from spiderpool.api.crd.group import GROUP, VERSION
 from spiderpool.api.kubernetes.meta import Kube, KubeObject
 from spiderpool.controller.runtime.jsonpatch import diff
-from spiderpool.controller.webhooks.pool_review import Opinion, Question, Reviewer
+from spiderpool.controller.webhooks.pool_review import Change, Opinion, Reviewer
 from spiderpool.errors import SpiderpoolError
 
 T = TypeVar("T", bound=KubeObject)
@@ -51,7 +51,7 @@ class AdmissionRequest(Kube, frozen=True, kw_only=True):
 
 
 class AdmissionReview(Kube, frozen=True, kw_only=True):
-    """The envelope of a question."""
+    """The envelope of a change."""
 
     api_version: str
     kind: str
@@ -163,8 +163,8 @@ async def _healthy(_: web.Request) -> web.Response:
 async def _mutate(reviewer: Reviewer[T], request: AdmissionRequest) -> AdmissionAnswer:
     """Fill in an object; whatever goes wrong here is left to the validating webhook."""
     try:
-        question = _read(reviewer, request)
-        completed = await reviewer.complete(question)
+        change = _read(reviewer, request)
+        completed = await reviewer.complete(change)
     except (msgspec.DecodeError, SpiderpoolError) as error:
         log.warning(
             "object left as it is",
@@ -174,15 +174,15 @@ async def _mutate(reviewer: Reviewer[T], request: AdmissionRequest) -> Admission
         )
         return AdmissionAnswer(uid=request.uid, allowed=True)
     return patched(
-        request, list(diff(msgspec.to_builtins(question.new), msgspec.to_builtins(completed)))
+        request, list(diff(msgspec.to_builtins(change.new), msgspec.to_builtins(completed)))
     )
 
 
 async def _validate(reviewer: Reviewer[T], request: AdmissionRequest) -> AdmissionAnswer:
     """Allow or refuse an object."""
     try:
-        question = _read(reviewer, request)
-        status = _render(reviewer, _name(request, question), await reviewer.judge(question))
+        change = _read(reviewer, request)
+        status = _render(reviewer, _name(request, change), await reviewer.judge(change))
     except msgspec.DecodeError as error:
         text = f'{_kind(reviewer)} "{request.name}" is invalid: {error}'
         status = Status(status="Failure", message=text, reason="Invalid", code=422)
@@ -201,7 +201,7 @@ async def _validate(reviewer: Reviewer[T], request: AdmissionRequest) -> Admissi
     return AdmissionAnswer(uid=request.uid, allowed=False, status=status)
 
 
-def _read(reviewer: Reviewer[T], request: AdmissionRequest) -> Question[T]:
+def _read(reviewer: Reviewer[T], request: AdmissionRequest) -> Change[T]:
     """
     Read the objects of a request.
 
@@ -211,12 +211,12 @@ def _read(reviewer: Reviewer[T], request: AdmissionRequest) -> Question[T]:
         msgspec.json.decode(raw, type=reviewer.kind | None)
         for raw in (request.old_object, request.object)
     )
-    return Question(old=old, new=new, dry_run=bool(request.dry_run))
+    return Change(old=old, new=new, dry_run=bool(request.dry_run))
 
 
-def _name(request: AdmissionRequest, question: Question[T]) -> str:
+def _name(request: AdmissionRequest, change: Change[T]) -> str:
     """Name the object; a create may leave the name to the API server."""
-    obj = question.new or question.old
+    obj = change.new or change.old
     return request.name or (
         obj.metadata.name or obj.metadata.generate_name if obj is not None else ""
     )

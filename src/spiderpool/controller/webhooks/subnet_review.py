@@ -15,7 +15,7 @@ from spiderpool.admission.subnets import (
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.configuration.config import Features
 from spiderpool.controller.webhooks.other_pools import OtherPools
-from spiderpool.controller.webhooks.pool_review import FINE, Opinion, Question
+from spiderpool.controller.webhooks.pool_review import FINE, Change, Opinion
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.subnet import Subnet
 
@@ -38,22 +38,22 @@ class SubnetReviewer:
         self._other_pools = other_pools
         self._features = features
 
-    async def complete(self, question: Question[SpiderSubnet]) -> SpiderSubnet | None:
+    async def complete(self, change: Change[SpiderSubnet]) -> SpiderSubnet | None:
         """Fill in a subnet."""
-        return None if question.new is None else mutate_subnet(question.new)
+        return None if change.new is None else mutate_subnet(change.new)
 
-    async def judge(self, question: Question[SpiderSubnet]) -> Opinion:
+    async def judge(self, change: Change[SpiderSubnet]) -> Opinion:
         """Decide on a create, an update or a delete."""
-        match question:
-            case Question(old=SpiderSubnet() as old, new=None):
+        match change:
+            case Change(old=SpiderSubnet() as old, new=None):
                 return Opinion(forbidden=validate_subnet_delete(old, self._features))
-            case Question(old=None, new=SpiderSubnet() as new):
+            case Change(old=None, new=SpiderSubnet() as new):
                 if not self._features.enable_spider_subnet:
                     return Opinion(
                         forbidden="enableSpiderSubnet is false in the configuration; nobody would serve it"
                     )
                 return await self._judge_new(new)
-            case Question(old=SpiderSubnet() as old, new=SpiderSubnet() as new):
+            case Change(old=SpiderSubnet() as old, new=SpiderSubnet() as new):
                 return self._judge_update(old, new)
         return FINE
 

@@ -24,7 +24,7 @@ class ReservedAddresses:
         Args:
             informer: of SpiderReservedIPs; it may still be empty.
         """
-        self._mirror = informer
+        self._informer = informer
         self._reserved = Reserved()
         informer.subscribe(lambda *_: self._read())
         self._read()
@@ -37,7 +37,7 @@ class ReservedAddresses:
     def _read(self) -> None:
         """Read all objects; an item that cannot be read is logged once, when it comes."""
         known = self._reserved.unreadable
-        self._reserved = read_reserved(self._mirror)
+        self._reserved = read_reserved(self._informer)
         for reason in self._reserved.unreadable:
             if reason not in known:
                 log.warning("reserved address is skipped", reason=reason)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.ipam.allocator import Granted
+from spiderpool.agent.ipam.allocator import Allocation
 from spiderpool.agent.ipam.detection import InUse, ProbeRequest, read_probe_request
 from tests.fakes.objects import FEATURES, make_facts, make_pod, make_pool, make_record
 
@@ -38,7 +38,7 @@ def probe_request(
         make_record(str(OWN), made, facts),
         make_record("10.6.0.11", made, facts, nic="net1"),
     )
-    return read_probe_request(Granted(facts, records), "eth0")
+    return read_probe_request(Allocation(facts, records), "eth0")
 
 
 @pytest.mark.parametrize(
