@@ -41,6 +41,7 @@ from spiderpool.datapath.coordinator_config import LARGEST_MTU
 from spiderpool.datapath.ifacer import read_options
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.model.limits import CONFIG_BYTES, PLUGINS, check_depth, check_text
 from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 from spiderpool.model.object_names import name_problem
 from spiderpool.networks.definition import block_of, read_chained, render_config
@@ -50,6 +51,7 @@ M = TypeVar("M", bound=MasterConfig)
 
 CNI_VERSIONS: Final = ("0.3.0", "0.3.1", "0.4.0", "1.0.0")
 ANNOTATIONS: Final = "metadata.annotations"
+SHOWN: Final = 200  # characters of a text that is too long
 INJECTIONS: Final = (ANNO_RDMA_INJECT, ANNO_NETWORK_INJECT)
 FIELDS: Final = {
     CNIType.MACVLAN: "spec.macvlanConfig",
@@ -158,7 +160,11 @@ def validate_config(
         *(_rename_errors(old, new) if old else ()),
         *_block_errors(spec),
     ]
-    for index, text in enumerate(spec.chain_cni_json_data or ()):
+    chain = spec.chain_cni_json_data or ()
+    if len(chain) > PLUGINS:
+        why = f"{len(chain)} are listed; {PLUGINS} is the most"
+        errors.append(FieldError("spec.chainCNIJsonData", Kind.INVALID, "", why))
+    for index, text in enumerate(chain):
         try:
             read_chained(text)
         except InvalidRequest as error:
@@ -322,10 +328,13 @@ def _problems(block: object) -> Iterator[Problem]:
 
 
 def _custom_problems(text: str) -> Iterator[Problem]:
-    """Check that a custom configuration is JSON."""
+    """Check that a custom configuration is JSON, and not more of it than a node reads."""
     try:
-        msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        check_text(text, CONFIG_BYTES, "customCNI")
+        check_depth(text, msgspec.json.decode(text), "customCNI")
+    except InvalidRequest as error:
+        yield text[:SHOWN], error.message
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         yield text, f"customCNI is not JSON: {error}"
 
 

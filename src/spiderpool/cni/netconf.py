@@ -20,6 +20,7 @@ from spiderpool.cni.keys import lookup, replaced
 from spiderpool.cni.request import valid_network_name
 from spiderpool.cni.versions import ALL, FIRST_WITH_CHECK, FIRST_WITH_GC, OLDEST, at_least, highest
 from spiderpool.errors import IncompatibleVersion, InvalidRequest, SpiderpoolError
+from spiderpool.model.limits import CONFIG_BYTES, PLUGINS, check_count, check_depth, check_text
 
 LIST_SUFFIX = ".conflist"
 SUFFIXES = (".conf", ".json", LIST_SUFFIX)
@@ -228,10 +229,12 @@ def plugin_document(
 
 
 def _read_object(text: str, where: str) -> dict[str, Any]:
+    check_text(text, CONFIG_BYTES, f"{where}: configuration")
     try:
         document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise InvalidRequest(f"{where}: configuration is no JSON ({error})") from error
+    check_depth(text, document, f"{where}: configuration")
     if not isinstance(document, dict):
         raise InvalidRequest(f"{where}: configuration is no JSON object")
     return document
@@ -243,6 +246,7 @@ def _read_plugins(document: Mapping[str, Any], where: str) -> tuple[Mapping[str,
         raise InvalidRequest(
             f'{where}: configuration has neither "type" nor a list "plugins"; write one of them'
         )
+    check_count(len(plugins), PLUGINS, f"{where}: plugins")
     return tuple(
         _read_plugin(plugin, f"{where}: plugin {index}") for index, plugin in enumerate(plugins)
     )

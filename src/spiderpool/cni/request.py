@@ -19,6 +19,13 @@ import msgspec
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.versions import OLDEST, has_verb, spoken_by
 from spiderpool.errors import BadEnvironment, IncompatibleVersion, InvalidRequest, Undecodable
+from spiderpool.model.limits import (
+    ARGS_BYTES,
+    EXACT_IPS,
+    check_count,
+    check_patterns,
+    check_text,
+)
 from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 
 DEFAULT_SOCKET = "/var/run/spidernet/spiderpool.sock"
@@ -154,6 +161,7 @@ def parse_args(text: str) -> CniArgs:
         BadEnvironment: a pair without `=`, an address that is none, or a key that nobody knows
             while `IgnoreUnknown` is not set.
     """
+    check_text(text, ARGS_BYTES, "CNI_ARGS")
     pairs = tuple(_read_pair(item) for item in text.split(";") if item.strip())
     values = {key: value for key, value in pairs if value}
     if not _read_yes_no("IgnoreUnknown", values.get("IgnoreUnknown", "")):
@@ -162,6 +170,7 @@ def parse_args(text: str) -> CniArgs:
             raise BadEnvironment(
                 f"CNI_ARGS has unknown keys {', '.join(unknown)}; remove them or add IgnoreUnknown=1"
             )
+    check_count(values.get("IP", "").count(",") + 1, EXACT_IPS, "CNI_ARGS IP")
     return CniArgs(
         namespace=values.get("K8S_POD_NAMESPACE", ""),
         name=values.get("K8S_POD_NAME", ""),
@@ -203,9 +212,12 @@ def ipam_config(call: Call) -> IpamConfig:
         # accepted and checked for old configurations: the log is the agent's
         _typed(ipam, key, int)
     _typed(ipam, "log_file_path", str)
+    pools = {key: _names(ipam, key) for key in ("default_ipv4_ippool", "default_ipv6_ippool")}
+    for key, names in pools.items():
+        check_patterns(names or (), f"ipam.{key}")
     return IpamConfig(
-        default_ipv4_ippool=_names(ipam, "default_ipv4_ippool"),
-        default_ipv6_ippool=_names(ipam, "default_ipv6_ippool"),
+        default_ipv4_ippool=pools["default_ipv4_ippool"],
+        default_ipv6_ippool=pools["default_ipv6_ippool"],
         clean_gateway=_typed(ipam, "clean_gateway", bool) or False,
         match_master_subnet=_typed(ipam, "match_master_subnet", bool) or False,
         ipam_unix_socket_path=_typed(ipam, "ipam_unix_socket_path", str) or DEFAULT_SOCKET,
@@ -226,6 +238,7 @@ def wanted_ips(call: Call) -> tuple[IPv4Address | IPv6Address, ...]:
             document = lookup(document, key) if isinstance(document, dict) else None
         ips = _names(document, "ips", ".".join(place)) if isinstance(document, dict) else None
         if ips:
+            check_count(len(ips), EXACT_IPS, f"{'.'.join(place)}.ips")
             return tuple(_read_address(f"{'.'.join(place)}.ips", item) for item in ips)
     return call.args.ips
 

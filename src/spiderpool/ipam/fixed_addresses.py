@@ -33,6 +33,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.model.fields import Fields, kind_of, read_json
+from spiderpool.model.limits import NICS, check_count, check_text
 from spiderpool.model.link_values import checked_ifname
 
 FIRST_NIC: Final = "eth0"
@@ -81,6 +82,7 @@ def read_fixed_addresses(text: str) -> tuple[FixedAddressItem, ...]:
         return (FixedAddressItem(nic, _lists_of(fields)),)
     if all(isinstance(item, str) for item in value):
         return (FixedAddressItem(FIRST_NIC, _by_family(value, "the value")),)
+    check_count(len(value), NICS, "the list")
     items = tuple(_item(item, f"item {number}") for number, item in enumerate(value, 1))
     _check_names(items)
     return items
@@ -133,6 +135,7 @@ def _choose_one(fixed: FixedAddresses, position: int | None, where: str) -> IPAd
 
 def _value_of(text: str) -> dict[str, object] | list[object]:
     """Read plain addresses, or JSON."""
+    check_text(text)
     if not text.strip():
         raise InvalidRequest(f"the value is empty; write {EXAMPLE}, or remove the annotation")
     if text.lstrip()[0] not in '[{"':

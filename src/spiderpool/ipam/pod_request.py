@@ -50,6 +50,7 @@ from spiderpool.ipam.subnet_request import (
     wants_subnets,
 )
 from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
+from spiderpool.model.limits import ROUTES, check_patterns
 from spiderpool.model.link_values import checked_ifname
 from spiderpool.model.network_selection import (
     NetworkSelection,
@@ -437,6 +438,7 @@ def _family_lists(fields: Fields) -> Patterns:
             raise InvalidRequest(
                 f'{fields.where}: "{key}" has an empty pool name; write a name or a wildcard'
             )
+        check_patterns(names, f'{fields.where}: "{key}"')
     return patterns
 
 
@@ -450,6 +452,7 @@ def _read_names(text: str) -> tuple[str, ...]:
         raise InvalidRequest(
             f"the value is {kind_of(names)}; it must be a list of pool names such as {example}"
         )
+    check_patterns(tuple(names), "the list")
     return tuple(names)
 
 
@@ -462,7 +465,7 @@ def _read_routes(text: str) -> tuple[Route, ...]:
     """Read `routes`."""
     return tuple(
         _route(fields)
-        for fields in read_objects(text, '[{"dst":"10.0.0.0/16","gw":"192.168.1.1"}]')
+        for fields in read_objects(text, '[{"dst":"10.0.0.0/16","gw":"192.168.1.1"}]', ROUTES)
     )
 
 

@@ -21,6 +21,7 @@ from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pool_size import IPNumber, parse_number
 from spiderpool.model.fields import Fields, read_json, read_objects
+from spiderpool.model.limits import check_patterns
 from spiderpool.model.link_values import checked_ifname
 
 DEFAULT_NIC: Final = "eth0"
@@ -130,6 +131,8 @@ def _nic(fields: Fields, nic: str) -> SubnetRequest:
         raise InvalidRequest(
             f"{fields.where} has an empty subnet name; write the name of a SpiderSubnet"
         )
+    for key, names in lists.items():
+        check_patterns(tuple(names), f'{fields.where}: "ipv{key}"')
     subnets = {family: names[0] for family, names in lists.items() if names}
     if not subnets:
         raise InvalidRequest(f"{fields.where} names no subnet; write {EXAMPLE}")

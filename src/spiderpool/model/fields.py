@@ -7,21 +7,26 @@ from typing import Any
 import msgspec
 
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.limits import NICS, check_count, check_depth, check_text
 
 
 def read_json(text: str, example: str) -> object:
     """Read a JSON document; `example` shows in the error what to write."""
+    check_text(text)
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise InvalidRequest(f"the value is not JSON ({error}); write {example}") from None
+    check_depth(text, document)
+    return document
 
 
-def read_objects(text: str, example: str) -> list[Fields]:
-    """Read a JSON array of objects."""
+def read_objects(text: str, example: str, most: int = NICS) -> list[Fields]:
+    """Read a JSON array of objects, `most` of them."""
     items = read_json(text, example)
     if not isinstance(items, list):
         raise InvalidRequest(f"the value is {kind_of(items)}, not a JSON array; write {example}")
+    check_count(len(items), most, "the list")
     return [Fields(item, f"item {number}") for number, item in enumerate(items, 1)]
 
 

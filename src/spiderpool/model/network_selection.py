@@ -21,6 +21,7 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.fields import Fields, read_objects
+from spiderpool.model.limits import EXACT_IPS, NICS, PORT_MAPPINGS, check_count, check_text
 from spiderpool.model.link_values import checked_ifname, mac_problem
 
 JSON_EXAMPLE: Final = '[{"name":"net-a","interface":"net1"}]'
@@ -113,9 +114,11 @@ def parse_networks(
     if not text:
         return ()
     try:
+        check_text(text)
         if any(mark in text for mark in '[{"'):
             selections = _parse_json(text, default_namespace)
         else:
+            check_count(text.count(",") + 1, NICS, "the list")
             selections = tuple(
                 _parse_short(item.strip(), default_namespace) for item in text.split(",")
             )
@@ -180,7 +183,7 @@ def _parse_element(fields: Fields, default_namespace: str) -> NetworkSelection:
         ips=_checked_ips(fields),
         mac=_checked_mac(fields),
         infiniband_guid=_checked_guid(fields),
-        port_mappings=tuple(_port_mapping(item) for item in fields.nested_list("portMappings")),
+        port_mappings=_port_mappings(fields),
         bandwidth=_bandwidth(fields.nested("bandwidth")),
         default_route=_gateways(fields),
         cni_args=fields.raw_object("cni-args"),
@@ -221,7 +224,9 @@ def _checked_ips(fields: Fields) -> tuple[str, ...]:
     Of two with the same address the one with a prefix length counts.
     """
     found: dict[IPAddress, str] = {}
-    for text in fields.texts("ips") or ():
+    texts = fields.texts("ips") or []
+    check_count(len(texts), EXACT_IPS, f'{fields.where}: "ips"')
+    for text in texts:
         ip = _checked_ip(text, fields.where)
         if ip not in found or ("/" in text and "/" not in found[ip]):
             found[ip] = text
@@ -273,6 +278,13 @@ def _checked_guid(fields: Fields) -> str:
             "write 8 octets such as 02:00:5e:10:00:00:00:01, not all zeros or ones"
         )
     return text
+
+
+def _port_mappings(fields: Fields) -> tuple[PortMapping, ...]:
+    """Read `portMappings`."""
+    items = fields.nested_list("portMappings")
+    check_count(len(items), PORT_MAPPINGS, f'{fields.where}: "portMappings"')
+    return tuple(_port_mapping(item) for item in items)
 
 
 def _port_mapping(fields: Fields) -> PortMapping:

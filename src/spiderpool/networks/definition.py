@@ -33,6 +33,7 @@ from spiderpool.api.crd.multusconfig import (
     VlanMode,
 )
 from spiderpool.errors import InvalidRequest
+from spiderpool.model.limits import CONFIG_BYTES, check_depth, check_text
 
 CNI_VERSION: Final = "0.3.1"
 # Of ifacer, where a bond has no name (docs/reference/networks.md#ifacer).
@@ -98,10 +99,12 @@ def read_chained(text: str) -> Plugin:
 
     Raises `InvalidRequest` when the text is not a JSON object with `type`.
     """
+    check_text(text, CONFIG_BYTES, "a further plugin")
     try:
         plugin = msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         raise InvalidRequest(f"{text!r} is not a JSON object") from None
+    check_depth(text, plugin, "a further plugin")
     kind = plugin.get("type")
     if not isinstance(kind, str) or not kind:
         raise InvalidRequest(f"{text!r} has no type; write the name of a CNI plugin")
