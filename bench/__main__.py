@@ -76,7 +76,8 @@ async def adds(
     for number, n in enumerate(rounds):
         rows.append(await add.measure(stage, agents, n, 0.0))
         say(
-            f"n={n}: {rows[-1].adds_per_s:.0f} ADD/s, p99 {rows[-1].p99_ms:.0f} ms, {rows[-1].failed_calls} failed"
+            f"n={n}: {rows[-1].adds_per_s:.0f} ADD/s, p99 {rows[-1].p99_ms:.0f} ms, "
+            f"{rows[-1].failed_calls} failed"
         )
         if n != rounds[min(number + 1, len(rounds) - 1)] or number == len(rounds) - 1:
             rates.append(await asyncio.to_thread(raw.best_rate, str(identity)))

@@ -245,7 +245,8 @@ def write_command(path: Path, entry: str) -> None:
     module, function = entry.split(":")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+        "#!/usr/bin/python3\nimport sys\n\n"
+        f"from {module} import {function}\n\nsys.exit({function}())\n"
     )
     path.chmod(0o755)
 

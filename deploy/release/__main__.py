@@ -82,7 +82,8 @@ def read_parts(archive: Path) -> list[Part]:
     ]
     if unclear := parts.without_licence(found):
         raise SystemExit(
-            f"release: nothing says the licence of {', '.join(unclear)}; name it in deploy/release/licences.py"
+            f"release: nothing says the licence of {', '.join(unclear)}; name it in "
+            "deploy/release/licences.py"
         )
     return found
 

@@ -51,7 +51,8 @@ class Api:
         while not self.ready():
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"the API server is not ready after {wait_s:.0f} s; see: spiderlab logs kube-apiserver"
+                    f"the API server is not ready after {wait_s:.0f} s; see: spiderlab logs "
+                    "kube-apiserver"
                 )
             time.sleep(0.2)
 
@@ -93,7 +94,8 @@ class Api:
                 return
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"not Ready after {wait_s:.0f} s: {', '.join(late)}; see: spiderlab logs kubelet-{late[0]}"
+                    f"not Ready after {wait_s:.0f} s: {', '.join(late)}; see: spiderlab logs "
+                    f"kubelet-{late[0]}"
                 )
             time.sleep(0.25)
 
@@ -107,7 +109,8 @@ class Api:
         while self.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] != 200:  # noqa: PLR2004
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"no ServiceAccount after {wait_s:.0f} s; see: spiderlab logs kube-controller-manager"
+                    f"no ServiceAccount after {wait_s:.0f} s; see: spiderlab logs "
+                    "kube-controller-manager"
                 )
             time.sleep(0.1)
 

@@ -172,7 +172,8 @@ def _check_given(target: Path) -> None:
     missing = [name for name in KUBE.programs if not os.access(target / name, os.X_OK)]
     if missing:
         raise LabError(
-            f"KUBE_BIN_DIR={target} lacks {', '.join(missing)}; put all of {', '.join(KUBE.programs)} there"
+            f"KUBE_BIN_DIR={target} lacks {', '.join(missing)}; put all of "
+            f"{', '.join(KUBE.programs)} there"
         )
 
 
@@ -207,7 +208,8 @@ def go_environment() -> dict[str, str]:
     """The lab's own Go caches, so that a person's are neither used nor filled."""
     caches = paths.cache() / "go"
     return os.environ | {
-        "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-modcacherw -mod=readonly",
+        "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off",
+        "GOFLAGS": "-modcacherw -mod=readonly",
         "GOMODCACHE": str(caches / "mod"), "GOCACHE": str(caches / "build"),
     }  # fmt: skip
 

@@ -200,7 +200,8 @@ class Lab:
         """End one of the control plane's programs."""
         if name not in controlplane.COMPONENTS:
             raise LabError(
-                f"{name} is none of the control plane's programs: {', '.join(controlplane.COMPONENTS)}"
+                f"{name} is none of the control plane's programs: "
+                f"{', '.join(controlplane.COMPONENTS)}"
             )
         self._stop(name)
 

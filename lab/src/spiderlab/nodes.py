@@ -172,6 +172,7 @@ def _wait_for(path: Path, started: Started, what: str, log: str, wait_s: float =
             raise LabError(f"{what} ended; its last words: {processes.last_words(log)}")
         if time.monotonic() > deadline:
             raise LabError(
-                f"{what} is not ready after {wait_s:.0f} s; its last words: {processes.last_words(log)}"
+                f"{what} is not ready after {wait_s:.0f} s; its last words: "
+                f"{processes.last_words(log)}"
             )
         time.sleep(0.02)

@@ -81,8 +81,8 @@ def make_authority(common_name: str) -> Issued:
     name = _name(common_name)
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True,
-        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
+        content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     certificate = (
         _builder(name, name, key)
@@ -132,10 +132,16 @@ def render_kubeconfig(server: str, authority: Issued, user: str, issued: Issued)
     return yaml.safe_dump({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "lab", "cluster": {"server": server, "certificate-authority-data": text(authority.pem)}}],
+        "clusters": [{
+            "name": "lab",
+            "cluster": {"server": server, "certificate-authority-data": text(authority.pem)},
+        }],
         "users": [{
             "name": user,
-            "user": {"client-certificate-data": text(issued.pem), "client-key-data": text(issued.key_pem)},
+            "user": {
+                "client-certificate-data": text(issued.pem),
+                "client-key-data": text(issued.key_pem),
+            },
         }],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
         "current-context": "lab",
@@ -149,8 +155,10 @@ def make_all(topology: Topology) -> None:
     authority.write("ca")
     control = topology.control_plane
     names = (
-        "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost",
-        "127.0.0.1", "::1", str(control.ip), str(control.ip6), str(SERVICE_NETWORK[1]), str(SERVICE_NETWORK6[1]), control.name,
+        "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local", "localhost", control.name,
+        "127.0.0.1", "::1", str(control.ip), str(control.ip6),
+        str(SERVICE_NETWORK[1]), str(SERVICE_NETWORK6[1]),
     )  # fmt: skip
     issue(authority, "kube-apiserver", serves=names).write("apiserver")
     admin = issue(authority, "kubernetes-admin", "system:masters")

@@ -111,6 +111,7 @@ def run(command: Sequence[str | Path], *, text: str | None = None, timeout_s: fl
         raise LabError(f"{' '.join(argv)}: no end after {timeout_s:.0f} s") from None
     if done.returncode:
         raise LabError(
-            f"{' '.join(argv)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}"
+            f"{' '.join(argv)}: exit {done.returncode}: "
+            f"{(done.stderr or done.stdout).strip()[-2000:]}"
         )
     return done.stdout

@@ -119,7 +119,8 @@ def locked(*, wait_s: float = 600) -> Iterator[None]:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"another spiderlab command has held {paths.LOCK} for {wait_s:.0f} s; try again later"
+                    f"another spiderlab command has held {paths.LOCK} for {wait_s:.0f} s; try "
+                    "again later"
                 ) from None
             time.sleep(0.1)
         os.close(descriptor)

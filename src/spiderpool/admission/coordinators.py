@@ -130,7 +130,10 @@ def _number_errors(spec: CoordinatorSpec, where: str) -> Iterator[FieldError]:
         spec.pod_rp_filter,
     )
     if table is not None and (not 0 <= table <= LARGEST_TABLE or table in KERNEL_TABLES):
-        why = f"must be a table of the pods' own: 1 to {LARGEST_TABLE}, not 253 to 255, or 0 for {HOST_RULE_TABLE}"
+        why = (
+            f"must be a table of the pods' own: 1 to {LARGEST_TABLE}, not 253 to 255, or 0 for "
+            f"{HOST_RULE_TABLE}"
+        )
         yield FieldError(f"{where}.hostRuleTable", Kind.INVALID, str(table), why)
     if length is not None and not 0 <= length <= LARGEST_LENGTH:
         why = f"must be 0 (leave it alone) or more, at most {LARGEST_LENGTH}"

@@ -192,7 +192,10 @@ def _plugin_errors(new: SpiderMultusConfig, allowed: Collection[str]) -> Iterato
 def managed_by_another(config: SpiderMultusConfig, definition: str, other: str) -> FieldError:
     """Refuse a network whose definition is another network's."""
     namespace = config.metadata.namespace
-    why = f"the net-attach-def {namespace}/{definition} already exists and is managed by SpiderMultusConfig {namespace}/{other}."
+    why = (
+        f"the net-attach-def {namespace}/{definition} already exists and is managed by "
+        f"SpiderMultusConfig {namespace}/{other}."
+    )
     return FieldError(ANNOTATIONS, Kind.INVALID, definition, why)
 
 
@@ -251,7 +254,10 @@ def _annotation_errors(new: SpiderMultusConfig) -> Iterator[FieldError]:
         why = f"{ANNO_CNI_VERSION}: supported values: {', '.join(CNI_VERSIONS)}"
         yield FieldError(ANNOTATIONS, Kind.INVALID, version, why)
     if network and not valid_network_name(network):
-        why = f"{ANNO_CNICONFIG_NAME}: write letters, digits, '_', '.', '-', the first a letter or digit"
+        why = (
+            f"{ANNO_CNICONFIG_NAME}: write letters, digits, '_', '.', '-', the first a letter or "
+            "digit"
+        )
         yield FieldError(ANNOTATIONS, Kind.INVALID, network, why)
     yield from _injection_errors(new, found)
 
@@ -262,7 +268,10 @@ def _injection_errors(new: SpiderMultusConfig, found: Mapping[str, str]) -> Iter
         if key not in found:
             continue
         if not LABEL_VALUE.fullmatch(found[key]):
-            why = f"{key}: is no label value: at most 63 letters, digits, '-', '_' or '.', first and last a letter or digit"
+            why = (
+                f"{key}: is no label value: at most 63 letters, digits, '-', '_' or '.', first and "
+                "last a letter or digit"
+            )
             yield FieldError(ANNOTATIONS, Kind.INVALID, found[key], why)
         elif problem := injection_problem(new, key):
             yield FieldError(ANNOTATIONS, Kind.INVALID, found[key], problem)
@@ -374,7 +383,10 @@ def _name_problems(key: str, name: str) -> Iterator[Problem]:
     if not name:
         yield (
             "",
-            f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the nodes",
+            (
+                f"{key} is empty; name {'a bridge' if key == 'bridge' else 'an interface'} of the "
+                "nodes"
+            ),
         )
     elif not valid_ifname(name):
         yield name, f"{key} {NO_IFNAME}"

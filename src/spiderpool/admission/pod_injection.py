@@ -89,7 +89,8 @@ def read_demand(pod: Mapping[str, str], namespace: Mapping[str, str]) -> Demand 
         value = pod.get(key) or namespace.get(key)
         if value and not LABEL_VALUE.fullmatch(value):
             raise InvalidRequest(
-                f"annotation {key} has {value!r}, which no label can have: no SpiderMultusConfig is meant by it"
+                f"annotation {key} has {value!r}, which no label can have: no SpiderMultusConfig "
+                "is meant by it"
             )
         if value:
             return Demand(key, value)
@@ -116,8 +117,8 @@ def plan_injection(
     )
     if not chosen:
         raise InvalidRequest(
-            f"no SpiderMultusConfig of namespace {' or '.join(sorted(set(namespaces)))} has the label "
-            f"{demand.selector}, which the pod or its namespace asks for"
+            f"no SpiderMultusConfig of namespace {' or '.join(sorted(set(namespaces)))} has the "
+            f"label {demand.selector}, which the pod or its namespace asks for"
         )
     for config in chosen:
         if problem := injection_problem(config, demand.key):

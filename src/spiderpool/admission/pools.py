@@ -254,7 +254,10 @@ def forbid_pool_update(old: SpiderIPPool, new: SpiderIPPool) -> str | None:
     """
     if old.metadata.deletion_timestamp is None or FINALIZER not in new.metadata.finalizers:
         return None
-    return f"IPPool {new.metadata.name} is being deleted and cannot be changed; it goes when its last address is released"
+    return (
+        f"IPPool {new.metadata.name} is being deleted and cannot be changed; it goes when its last "
+        "address is released"
+    )
 
 
 def forbid_reserved_update(old: SpiderReservedIP, new: SpiderReservedIP) -> str | None:
@@ -275,7 +278,10 @@ def validate_pool_delete(pool: SpiderIPPool, held: AddressSet, features: Feature
     """
     if not held or not features.enable_validating_resources_deleted_webhook:
         return None
-    return f"IPPool {pool.metadata.name} cannot be deleted: pods hold {counted(held)} of it; delete the pods first"
+    return (
+        f"IPPool {pool.metadata.name} cannot be deleted: pods hold {counted(held)} of it; delete "
+        "the pods first"
+    )
 
 
 def version_errors(version: int | None, features: Features) -> Iterator[FieldError]:
@@ -406,18 +412,27 @@ def _subnet_errors(
     name, value = new.metadata.name, ",".join(new.spec.ips)
     outside = addresses - subnet.total
     if outside:
-        why = f"has {counted(outside)} that SpiderSubnet {subnet.name} does not have; add them to the subnet first"
+        why = (
+            f"has {counted(outside)} that SpiderSubnet {subnet.name} does not have; add them to "
+            "the subnet first"
+        )
         yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
     if LABEL_OWNER_APP_NAME in new.metadata.labels:
         grant = subnet.grants.get(name)
         if addresses != (grant.ips if grant else AddressSet.empty(subnet.family)):
-            why = f"of an automatic pool follow the application's size; change annotation {ANNO_IPPOOL_IP_NUMBER} or the replicas"
+            why = (
+                "of an automatic pool follow the application's size; change annotation "
+                f"{ANNO_IPPOOL_IP_NUMBER} or the replicas"
+            )
             yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
         return
     for other, grant in subnet.grants.items():
         common = addresses & grant.ips if other != name and grant.application else None
         if common:
-            why = f"has {counted(common)} that SpiderSubnet {subnet.name} gives to automatic pool {other}"
+            why = (
+                f"has {counted(common)} that SpiderSubnet {subnet.name} gives to automatic pool "
+                f"{other}"
+            )
             yield FieldError("spec.ips", Kind.FORBIDDEN, value, why)
 
 
@@ -570,4 +585,7 @@ def _shown(addresses: AddressSet) -> str:
 
 def counted(addresses: AddressSet) -> str:
     """Say how many addresses, and which."""
-    return f"{addresses.size} {'address' if addresses.size == 1 else 'addresses'} ({_shown(addresses)})"
+    return (
+        f"{addresses.size} {'address' if addresses.size == 1 else 'addresses'} "
+        f"({_shown(addresses)})"
+    )

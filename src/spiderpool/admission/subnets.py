@@ -98,7 +98,10 @@ def forbid_subnet_update(old: SpiderSubnet, new: SpiderSubnet) -> str | None:
         return None
     if new.spec == old.spec:
         return None  # the garbage collector's own marks
-    return f"SpiderSubnet {new.metadata.name} is being deleted and cannot be changed; it goes when its last pool is gone"
+    return (
+        f"SpiderSubnet {new.metadata.name} is being deleted and cannot be changed; it goes when "
+        "its last pool is gone"
+    )
 
 
 def validate_subnet_delete(subnet: SpiderSubnet, features: Features) -> str | None:
@@ -114,7 +117,10 @@ def validate_subnet_delete(subnet: SpiderSubnet, features: Features) -> str | No
     if not granted:
         return None
     pools = ", ".join(sorted(parsed.grants))
-    return f"SpiderSubnet {parsed.name} cannot be deleted: {counted(granted)} of it are given to {pools}; delete these pools first"
+    return (
+        f"SpiderSubnet {parsed.name} cannot be deleted: {counted(granted)} of it are given to "
+        f"{pools}; delete these pools first"
+    )
 
 
 def _overlap_errors(network: IPNetwork, others: Iterable[Subnet]) -> Iterator[FieldError]:

@@ -144,7 +144,6 @@ def _is_taken_down(record: SpiderIP, snapshot: Snapshot) -> bool:
 
 
 # --- records against pods and pools
-# -----------------------------------------------------------------------------------------
 
 
 def _record(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
@@ -168,7 +167,8 @@ def _handed_over(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
             Kind.NOT_HANDED_OVER,
             spec.ip,
             f"{_holding(record)} with UID {holder.uid}; the pod that runs has {pod.metadata.uid}",
-            "the record was edited by hand, or somebody else than Spiderpool gave the pod its address",
+            "the record was edited by hand, or somebody else than Spiderpool gave the pod its "
+            "address",
             delete_pod(pod),
         )
 
@@ -191,7 +191,8 @@ def _in_its_pool(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
             spec.ip,
             f"{_holding(record)} from pool {spec.pool}, which does not have it",
             "the pool was edited while the address was claimed, or past the webhook",
-            f"kubectl edit spiderippool {spec.pool}  # add {spec.ip}; or: {move_off(record, snapshot)}",
+            f"kubectl edit spiderippool {spec.pool}  # add {spec.ip}; or: "
+            f"{move_off(record, snapshot)}",
         )
 
 
@@ -208,14 +209,14 @@ def _twice(snapshot: Snapshot, leaked: set[str]) -> Iterator[Difference]:
             yield Difference(
                 Kind.DUPLICATE_CLAIM,
                 ", ".join(map(str, ips)),
-                f"all are held by {_holder(records[0])} for {records[0].spec.holder.nic}, IPv{records[0].spec.family}",
+                f"all are held by {_holder(records[0])} for {records[0].spec.holder.nic}, "
+                f"IPv{records[0].spec.family}",
                 "an agent ended between claiming one address and giving back another",
                 f"spiderpoolctl ip release --ip {spare.spec.ip} --force",
             )
 
 
 # --- records against interfaces
-# ---------------------------------------------------------------------------------------------
 
 
 def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Difference]:
@@ -249,8 +250,10 @@ def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Differen
         yield Difference(
             Kind.OTHER_SANDBOX,
             spec.ip,
-            f"{_holding(record)} in sandbox {spec.holder.container_id[:12]}; the pod runs in {containers[0][:12]}",
-            "the sandbox was started again without an ADD that reached the record; its DEL will not release the address",
+            f"{_holding(record)} in sandbox {spec.holder.container_id[:12]}; the pod runs in "
+            f"{containers[0][:12]}",
+            "the sandbox was started again without an ADD that reached the record; its DEL will "
+            "not release the address",
             record_by_hand(record.spec.ip, pod, spec.holder.nic, containers[0]),
         )
 
@@ -305,7 +308,8 @@ def _one_in_use(
             Kind.FOREIGN,
             str(ip),
             f"{user_of} wears it on {nic}; {_holding(record)}",
-            "two may use it at once: the wearer got it before its record was lost, or by other means than Spiderpool",
+            "two may use it at once: the wearer got it before its record was lost, or by other "
+            "means than Spiderpool",
             delete_pod(pod) if pod else remove_namespace(namespace, node),
         )
     elif record.spec.holder.nic != nic:
@@ -331,7 +335,6 @@ def _uses(record: SpiderIP, snapshot: Snapshot) -> bool:
 
 
 # --- what is derived
-# --------------------------------------------------------------------------------------------------------
 
 
 def _endpoints(snapshot: Snapshot) -> Iterator[Difference]:
@@ -427,8 +430,10 @@ def _pools(snapshot: Snapshot) -> Iterator[Difference]:
             yield Difference(
                 Kind.NOT_IMPORTED,
                 name,
-                "its status has allocations that no records stand for, so nothing is allocated from it",
-                "allocations of Go Spiderpool wait to be taken over: one of its agents runs, or no controller leads",
+                "its status has allocations that no records stand for, so nothing is allocated "
+                "from it",
+                "allocations of Go Spiderpool wait to be taken over: one of its agents runs, or no "
+                "controller leads",
                 f"kubectl --namespace {snapshot.namespace} get pods,leases,events",
             )
         elif ANNO_IMPORTED in pool.metadata.annotations:
@@ -483,7 +488,6 @@ def _subnets(snapshot: Snapshot) -> Iterator[Difference]:
 
 
 # --- words
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def _runs(pod: Pod) -> bool:
@@ -493,7 +497,10 @@ def _runs(pod: Pod) -> bool:
 
 def _holder(record: SpiderIP) -> str:
     holder = record.spec.holder
-    return f"{'pod' if holder.kind is HolderKind.POD else holder.kind} {holder.namespace}/{holder.name}"
+    return (
+        f"{'pod' if holder.kind is HolderKind.POD else holder.kind} "
+        f"{holder.namespace}/{holder.name}"
+    )
 
 
 def _holding(record: SpiderIP) -> str:

@@ -182,7 +182,10 @@ def _unasked(record: SpiderIP) -> Slot:
         nic=spec.holder.nic,
         family=spec.family,
         source="",
-        answer=f"holds {spec.ip} of {spec.pool}: it keeps what it has, though nothing asks for it any more",
+        answer=(
+            f"holds {spec.ip} of {spec.pool}: it keeps what it has, though nothing asks for it any "
+            "more"
+        ),
         address=spec.ip,
         pool=spec.pool,
     )

@@ -30,7 +30,8 @@ def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
     """Write a record by hand for what a pod has."""
     meta = pod.metadata
     return (
-        f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} --containerid {container} "
+        f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} "
+        f"--containerid {container} "
         f"--node {pod.spec.node_name} --interface {nic}"
     )
 

@@ -157,7 +157,8 @@ async def read_installation(cluster: Cluster) -> Installation:
     agents = await list_agents(cluster)
     if not agents:
         raise NotFound(
-            f"no agent runs (no pod has the label {LABEL}=true), so their configuration is not known"
+            f"no agent runs (no pod has the label {LABEL}=true), so their configuration is not "
+            "known"
         )
     agent = agents[0]
     names = (

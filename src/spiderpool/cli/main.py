@@ -21,7 +21,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Look into Spiderpool and mend it. Works with your own rights at the API server that KUBECONFIG names.",
+    help=(
+        "Look into Spiderpool and mend it. Works with your own rights at the API server that "
+        "KUBECONFIG names."
+    ),
 )
 app.command("check")(check)
 app.add_typer(ip.app, name="ip")

@@ -30,7 +30,10 @@ def _lines(command: Any, name: str, level: int) -> Iterator[str]:
         yield "| option | meaning |"
         yield "|---|---|"
         for each in options:
-            yield f"| `{', '.join(each.opts)}`{' (required)' if each.required else ''} | {each.help or ''} |"
+            yield (
+                f"| `{', '.join(each.opts)}`{' (required)' if each.required else ''} | "
+                f"{each.help or ''} |"
+            )
         yield ""
     for each, below in sorted(getattr(command, "commands", {}).items()):
         yield from _lines(below, f"{name} {each}", level + 1)

@@ -103,7 +103,8 @@ def read_config(
     name = lookup(document, "name")
     if not isinstance(name, str) or not valid_network_name(name):
         raise InvalidRequest(
-            f"{where}: name is {name!r}, write letters, digits, '_', '.', '-', the first a letter or digit"
+            f"{where}: name is {name!r}, write letters, digits, '_', '.', '-', the first a letter "
+            "or digit"
         )
     if listed is None:
         listed = not lookup(document, "type")

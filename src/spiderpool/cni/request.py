@@ -168,7 +168,8 @@ def parse_args(text: str) -> CniArgs:
         unknown = [key for key, _ in pairs if key not in _KNOWN_ARGS]
         if unknown:
             raise BadEnvironment(
-                f"CNI_ARGS has unknown keys {', '.join(unknown)}; remove them or add IgnoreUnknown=1"
+                f"CNI_ARGS has unknown keys {', '.join(unknown)}; remove them or add "
+                "IgnoreUnknown=1"
             )
     check_count(values.get("IP", "").count(",") + 1, EXACT_IPS, "CNI_ARGS IP")
     return CniArgs(
@@ -201,7 +202,8 @@ def ipam_config(call: Call) -> IpamConfig:
     ipam = lookup(call.config, "ipam")
     if not isinstance(ipam, dict):
         raise InvalidRequest(
-            f'network {call.network}: ipam is {_kind(ipam)}, write an object with "type": "spiderpool"'
+            f'network {call.network}: ipam is {_kind(ipam)}, write an object with "type": '
+            '"spiderpool"'
         )
     level = _typed(ipam, "log_level", str) or "debug"
     if level.lower() not in {"debug", "info", "warn", "error", "fatal", "panic"}:
@@ -264,7 +266,8 @@ def _read_version(plugin: str, command: str, config: Mapping[str, Any]) -> str:
     spoken = spoken_by(plugin)
     if (version or OLDEST) not in spoken:
         raise IncompatibleVersion(
-            f"incompatible CNI versions; config is {version or OLDEST!r}, {plugin} supports {', '.join(spoken)}"
+            f"incompatible CNI versions; config is {version or OLDEST!r}, {plugin} supports "
+            f"{', '.join(spoken)}"
         )
     if not has_verb(version or OLDEST, command):
         raise IncompatibleVersion(
@@ -278,14 +281,16 @@ def _check_network_name(name: object) -> None:
         raise InvalidRequest("network configuration has no name; write one")
     if not isinstance(name, str) or not valid_network_name(name):
         raise InvalidRequest(
-            f"network name is {name!r}, write letters, digits, '_', '.', '-', the first a letter or digit"
+            f"network name is {name!r}, write letters, digits, '_', '.', '-', the first a letter "
+            "or digit"
         )
 
 
 def _read_container_id(text: str) -> str:
     if text and not valid_network_name(text):
         raise BadEnvironment(
-            f"CNI_CONTAINERID is {text!r}, expected letters, digits, '_', '.', '-', the first a letter or digit"
+            f"CNI_CONTAINERID is {text!r}, expected letters, digits, '_', '.', '-', the first a "
+            "letter or digit"
         )
     return text
 
@@ -350,4 +355,7 @@ def _kind(value: object) -> str:
         dict: "object",
     }
     limit = 60
-    return f"the {names.get(type(value), 'value')} {text if len(text) <= limit else text[:limit] + '…'}"
+    return (
+        f"the {names.get(type(value), 'value')} "
+        f"{text if len(text) <= limit else text[:limit] + '…'}"
+    )

@@ -36,7 +36,8 @@ def valid_attachments(config: Mapping[str, Any]) -> frozenset[Attachment]:
     lists = [[] if config[key] is None else config[key] for key in KEYS if key in config]
     if not lists:
         raise Undecodable(
-            f"GC without {KEYS[0]}: write the list of {{containerID, ifname}} that are alive, [] when none is"
+            f"GC without {KEYS[0]}: write the list of {{containerID, ifname}} that are alive, [] "
+            "when none is"
         )
     if not all(isinstance(items, list) for items in lists):
         raise Undecodable(f"GC: {KEYS[0]} is no list, write one of {{containerID, ifname}}")

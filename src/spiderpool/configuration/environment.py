@@ -33,7 +33,8 @@ def read_required(environ: Environment, name: str) -> str:
     value = environ.get(name, "")
     if not value:
         raise InvalidRequest(
-            f"environment variable {name} is required and is {'empty' if name in environ else 'not set'}"
+            f"environment variable {name} is required and is "
+            f"{'empty' if name in environ else 'not set'}"
         )
     return value
 

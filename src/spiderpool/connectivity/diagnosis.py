@@ -40,14 +40,20 @@ _OF_END: Final = {
 }
 
 REMEDY: Final = {
-    Reason.INVALID_DROP: "set net.netfilter.nf_conntrack_tcp_be_liberal=1 on every node and restart kube-proxy (1.29 or "
-    "later); older ones: kube-proxy in IPVS mode, or use a Service instead of the pod's address",
-    Reason.NO_ROUTE: "compare `ip rule` and `ip route show table all` there with what the coordinator writes; "
-    "pods that are older than a change of its networks must be made anew",
+    Reason.INVALID_DROP: (
+        "set net.netfilter.nf_conntrack_tcp_be_liberal=1 on every node and restart kube-proxy (1.29 "
+        "or later); older ones: kube-proxy in IPVS mode, or use a Service instead of the pod's address"
+    ),
+    Reason.NO_ROUTE: (
+        "compare `ip rule` and `ip route show table all` there with what the coordinator writes; "
+        "delete pods that are older than a change of its networks"
+    ),
     Reason.NO_NEIGHBOUR: "check that both are on one layer 2 network, and that the address exists",
     Reason.RP_FILTER: "set net.ipv4.conf.all.rp_filter and that of the interface to 0 there",
     Reason.NO_ENDPOINT: "check that the Service has endpoints and that kube-proxy runs on that node",
-    Reason.PARENT: "chain the coordinator after the CNI plugin: it gives node and pod a veth pair of their own",
+    Reason.PARENT: (
+        "chain the coordinator after the CNI plugin: it gives node and pod a veth pair of their own"
+    ),
     Reason.NOT_LISTENING: "check that a policy or another program does not answer in the pod's place",
 }
 
@@ -191,8 +197,8 @@ def _risen(before: World, station: NamespaceSurvey, family: int) -> int:
 def _invalid_words(station: NamespaceSurvey, tracked: Tracked, rule: str, risen: int) -> str:
     dropped = f"; the rule dropped {risen} packets meanwhile" if risen else ""
     return (
-        f"answers do not pass {station.name}, so its conntrack ({tracked.state}, unreplied) takes what follows for INVALID, "
-        f"and `{rule}` drops it{dropped}"
+        f"answers do not pass {station.name}, so its conntrack ({tracked.state}, unreplied) takes "
+        f"what follows for INVALID, and `{rule}` drops it{dropped}"
     )
 
 

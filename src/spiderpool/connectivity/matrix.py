@@ -132,7 +132,8 @@ def plan_placements(nodes: Sequence[str]) -> tuple[Placement, ...]:
         )
     if len(set(nodes)) < len(nodes):
         raise InvalidRequest(
-            f"nodes {','.join(nodes)}: each may be named once; one node alone tests pods of the same node"
+            f"nodes {','.join(nodes)}: each may be named once; one node alone tests pods of the "
+            "same node"
         )
     return tuple(Placement(nodes[0], node) for node in nodes)
 

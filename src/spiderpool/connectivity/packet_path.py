@@ -166,18 +166,19 @@ def _leave(world: World, step: Step, after: Ends, route: Route) -> tuple[Hop, St
     if owner is None:
         return hop, Stop(
             End.UNSEEN,
-            f"{station.name} hands it to {onward} by {route.dev}; what happens there was not looked at",
+            f"{station.name} hands it to {onward} by {route.dev}; what happens there was not "
+            "looked at",
         )
     if link is not None and _are_parent_and_child(station, link, *owner):
         return hop, Stop(
             End.PARENT,
-            f"{link.name} of {station.name} and {owner[1].name} of {owner[0].name} are parent and child",
+            f"{link.name} of {station.name} and {owner[1].name} of {owner[0].name} are parent and "
+            "child",
         )
     return hop, Step(owner[0], sent, owner[1].name)
 
 
 # --- routing
-# --------------------------------------------------------------------------------------------------------------
 
 
 def find_route(
@@ -254,7 +255,6 @@ def _restored_mark(station: NamespaceSurvey, packet: Ends) -> int:
 
 
 # --- translation
-# ----------------------------------------------------------------------------------------------------------
 
 
 def _rewritten(station: NamespaceSurvey, packet: Ends) -> Ends:
@@ -276,7 +276,6 @@ def _source_rewritten(station: NamespaceSurvey, before: Ends, after: Ends) -> En
 
 
 # --- wires
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def _other_half(

@@ -127,7 +127,6 @@ class NamespaceSurvey:
 
 
 # --- reading
-# --------------------------------------------------------------------------------------------------------------
 
 
 class AddressText(msgspec.Struct, frozen=True):

@@ -224,7 +224,8 @@ class Daemon:
         """Open the webhook port and give the probe that watches it."""
         if self.certificate is None:
             log.warning(
-                "no certificate given, so this replica runs without webhooks: nothing checks pools before they are stored"
+                "no certificate given, so this replica runs without webhooks: nothing checks pools "
+                "before they are stored"
             )
             return None
         features, namespace = self.config.features, self.settings.namespace

@@ -145,7 +145,8 @@ def _election(environ: Environment) -> ElectionSettings:
     )
     if not election.retry_s < election.renew_s < election.duration_s:
         raise InvalidRequest(
-            f"SPIDERPOOL_LEADER_RETRY_PERIOD={election.retry_s}, SPIDERPOOL_LEADER_RENEW_DEADLINE={election.renew_s}, "
+            f"SPIDERPOOL_LEADER_RETRY_PERIOD={election.retry_s}, "
+            f"SPIDERPOOL_LEADER_RENEW_DEADLINE={election.renew_s}, "
             f"SPIDERPOOL_LEADER_DURATION={election.duration_s}: each must be smaller than the next"
         )
     return election

@@ -174,6 +174,9 @@ def _cluster_pool(config: Mapping[str, str]) -> tuple[Cidrs, tuple[str, ...]]:
     cidrs = tuple(cidr for listed, _ in found for cidr in listed)
     problems = tuple(problem for _, listed in found for problem in listed)
     if not cidrs:
-        missing = f"Cilium's ipam is cluster-pool, and none of {' and '.join(CILIUM_POOL_KEYS)} has a CIDR"
+        missing = (
+            f"Cilium's ipam is cluster-pool, and none of {' and '.join(CILIUM_POOL_KEYS)} has a "
+            "CIDR"
+        )
         raise _Unknown("; ".join([missing, *problems]))
     return cidrs, problems

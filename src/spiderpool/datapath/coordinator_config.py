@@ -194,7 +194,8 @@ def _read_table(source: _Source, key: str, value: int) -> int:
         raise source.wrong(
             key,
             value,
-            f"a table of your own, 1 to {LARGEST_TABLE}, not 253 to 255 (default {DEFAULT_HOST_TABLE})",
+            f"a table of your own, 1 to {LARGEST_TABLE}, not 253 to 255 (default "
+            f"{DEFAULT_HOST_TABLE})",
         )
     return value
 

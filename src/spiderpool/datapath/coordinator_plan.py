@@ -124,7 +124,6 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
 
 
 # --- settings, addresses, neighbours
-# --------------------------------------------------------------------------------------
 
 
 def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> Iterable[Setting]:
@@ -172,7 +171,6 @@ def pod_neighbours(layout: Layout) -> Iterable[Neighbour]:
 
 
 # --- routes
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tuple[Route, ...]:
@@ -334,17 +332,22 @@ def _left_out(settings: CoordinatorSettings) -> Iterable[str]:
     for network in settings.hijack:
         if not network.prefixlen:
             halves = " and ".join(str(half) for half in network.subnets())
-            yield f"hijackCIDR {network} is left out, the pod keeps its default route; to send all by the node write {halves}"
+            yield (
+                f"hijackCIDR {network} is left out, the pod keeps its default route; to send all "
+                f"by the node write {halves}"
+            )
 
 
 def _missing_gateways(layout: Layout) -> Iterable[str]:
     for family in layout.families:
         if layout.gateway(family) is None:
-            yield f"the node has no IPv{family} address: the cluster's IPv{family} networks are not reached through the node"
+            yield (
+                f"the node has no IPv{family} address: the cluster's IPv{family} networks are not "
+                "reached through the node"
+            )
 
 
 # --- the NIC's own table
-# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +384,10 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     ways = _families_of_default(view.pod, wanted)
     if wanted in {"", keeper} or not ways:
         copied = keeper if not layout.underlay and layout.first else ""
-        note = f"{wanted} is to have the default route and has none: {keeper} keeps it; give {wanted} a pool with a gateway"
+        note = (
+            f"{wanted} is to have the default route and has none: {keeper} keeps it; give {wanted} "
+            "a pool with a gateway"
+        )
         return Tuning(
             moved=view.ifname,
             sources=current,
@@ -584,7 +590,6 @@ def _from(ip: IPAddress, table: int) -> Rule:
 
 
 # --- the node
-# -------------------------------------------------------------------------------------------------------------
 
 
 def plan_node(view: View, settings: CoordinatorSettings, layout: Layout) -> Wanted:

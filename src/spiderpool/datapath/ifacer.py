@@ -154,7 +154,8 @@ def read_interface_request(config: Mapping[str, Any]) -> InterfaceRequest:
     interface_request = InterfaceRequest(found.interfaces, found.vlan_id, bond)
     if (name := vlan_name(interface_request)) and len(name.encode()) > NAME_BYTES:
         raise InvalidRequest(
-            f"ifacer: interface name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}"
+            f"ifacer: interface name {name} has {len(name.encode())} bytes; the kernel takes "
+            f"{NAME_BYTES}"
         )
     return interface_request
 
@@ -166,7 +167,8 @@ def _read_bond(found: _BondConfig) -> Bond:
     name = found.name or BOND_NAME
     if len(name.encode()) > NAME_BYTES:
         raise InvalidRequest(
-            f"ifacer: bond.name {name} has {len(name.encode())} bytes; the kernel takes {NAME_BYTES}"
+            f"ifacer: bond.name {name} has {len(name.encode())} bytes; the kernel takes "
+            f"{NAME_BYTES}"
         )
     return Bond(name, found.mode, read_options(found.options))
 
@@ -202,7 +204,8 @@ def _read_value(key: str, text: str) -> Value:
         return _read_addresses(text)
     if key == "ad_actor_system" and not MAC.fullmatch(text):
         raise InvalidRequest(
-            f"ifacer: bond.options: ad_actor_system is {text!r}; write a MAC such as 02:00:00:00:00:01"
+            f"ifacer: bond.options: ad_actor_system is {text!r}; write a MAC such as "
+            "02:00:00:00:00:01"
         )
     if key in WORDS and text in WORDS[key]:
         return WORDS[key].index(text)
@@ -284,7 +287,8 @@ def _bond_steps(bond: Bond, interfaces: tuple[str, ...], links: Mapping[str, Lin
     if there is not None:
         if there.kind != "bond":
             raise InvalidRequest(
-                f"ifacer: interface {bond.name} exists and is no bond but {there.kind or 'a device'}"
+                f"ifacer: interface {bond.name} exists and is no bond but "
+                f"{there.kind or 'a device'}"
             )
         return [] if there.up else [SetUp(bond.name)]
     slaves = [_need(name, links).name for name in interfaces]
@@ -303,12 +307,14 @@ def _vlan_steps(interface_request: InterfaceRequest, links: Mapping[str, Link]) 
         ) and link.name != name:
             raise InvalidRequest(
                 "ifacer: cannot have multiple different vlan interfaces with the same vlanId "
-                f"{interface_request.vlan_id} on node at the same time: the one of {base} is {link.name}"
+                f"{interface_request.vlan_id} on node at the same time: the one of {base} is "
+                f"{link.name}"
             )
     there = links.get(name)
     if there is not None and there.kind == "vlan" and there.vlan_id != interface_request.vlan_id:
         raise InvalidRequest(
-            f"ifacer: interface {name} exists and is VLAN {there.vlan_id}, not {interface_request.vlan_id}"
+            f"ifacer: interface {name} exists and is VLAN {there.vlan_id}, not "
+            f"{interface_request.vlan_id}"
         )
     if there is not None:
         return [] if there.up else [SetUp(name)]
@@ -322,6 +328,7 @@ def _need(name: str, links: Mapping[str, Link]) -> Link:
     """Return an interface that must be there."""
     if name not in links:
         raise InvalidRequest(
-            f"ifacer: interface {name} does not exist on this node; it has {', '.join(sorted(links)) or 'none'}"
+            f"ifacer: interface {name} does not exist on this node; it has "
+            f"{', '.join(sorted(links)) or 'none'}"
         )
     return links[name]

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 
 CHAIN: Final = "KUBE-FORWARD"
-FIX: Final = "set the chart's coordinator.tcpBeLiberal=true (net.netfilter.nf_conntrack_tcp_be_liberal=1) and restart kube-proxy"
+FIX: Final = (
+    "set the chart's coordinator.tcpBeLiberal=true (net.netfilter.nf_conntrack_tcp_be_liberal=1) "
+    "and restart kube-proxy"
+)
 
 
 class Fate(enum.StrEnum):
@@ -56,15 +59,24 @@ def judge_invalid(findings: ProbeResult) -> Verdict:
     """Decide what becomes of INVALID packets on a node."""
     if any(_drops(rule) for rule in findings.rules):
         if findings.liberal:
-            why = "nf_conntrack_tcp_be_liberal is 1 and kube-proxy still drops packets of ctstate INVALID: restart kube-proxy"
+            why = (
+                "nf_conntrack_tcp_be_liberal is 1 and kube-proxy still drops packets of ctstate "
+                "INVALID: restart kube-proxy"
+            )
         else:
-            why = f"kube-proxy drops packets of ctstate INVALID, so underlay pods here cannot reach cluster pods elsewhere; {FIX}"
+            why = (
+                "kube-proxy drops packets of ctstate INVALID, so underlay pods here cannot reach "
+                f"cluster pods elsewhere; {FIX}"
+            )
         return Verdict(Fate.DROPPED, why)
     if findings.rules and findings.liberal is False and not findings.ipvs:
         why = f"kube-proxy will drop packets of ctstate INVALID after its next start; {FIX}"
         return Verdict(Fate.DROPPED_SOON, why)
     if not findings.rules:
-        why = f"kube-proxy has no chain {CHAIN} of iptables here (it has another mode, or does not run), so it drops no packets"
+        why = (
+            f"kube-proxy has no chain {CHAIN} of iptables here (it has another mode, or does not "
+            "run), so it drops no packets"
+        )
         return Verdict(Fate.FORWARDED, f"{why} of ctstate INVALID")
     return Verdict(Fate.FORWARDED, "no rule of kube-proxy drops packets of ctstate INVALID")
 

@@ -127,11 +127,13 @@ def read_layout(view: View, settings: CoordinatorSettings) -> Layout:
     ips = view.pod.addresses_of(view.ifname)
     if view.pod.link(view.ifname) is None:
         raise InvalidRequest(
-            f"interface {view.ifname} is not in the pod; chain coordinator after the plugin that makes it"
+            f"interface {view.ifname} is not in the pod; chain coordinator after the plugin that "
+            "makes it"
         )
     if not ips:
         raise InvalidRequest(
-            f'no usable IP addresses on "{view.ifname}"; chain coordinator after a plugin that gives it one'
+            f'no usable IP addresses on "{view.ifname}"; chain coordinator after a plugin that '
+            "gives it one"
         )
     mode = read_mode(view.pod, view.ifname, settings)
     families = families_of(address.ip for address in ips)
@@ -189,8 +191,8 @@ def _underlay(view: View, settings: CoordinatorSettings, ips: tuple[Address, ...
     inner = view.pod.link(VETH)
     if inner is None and not first:
         raise InvalidRequest(
-            f"interface {view.ifname}: the pod has no {VETH}; in underlay mode the coordinator must run on "
-            f"{settings.default_nic} first"
+            f"interface {view.ifname}: the pod has no {VETH}; in underlay mode the coordinator "
+            f"must run on {settings.default_nic} first"
         )
     if inner is None:
         return _with_new_pair(view, settings, ips)
@@ -219,11 +221,13 @@ def _overlay(
 ) -> Layout:
     if view.ifname == settings.default_nic:
         raise InvalidRequest(
-            f"overlay mode on {view.ifname}, the pod's first NIC; use it on additional NICs only, or auto"
+            f"overlay mode on {view.ifname}, the pod's first NIC; use it on additional NICs only, "
+            "or auto"
         )
     if view.pod.link(VETH) is not None:
         raise InvalidRequest(
-            f"overlay mode, but the pod has {VETH} of underlay mode; use one mode for all NICs of a pod"
+            f"overlay mode, but the pod has {VETH} of underlay mode; use one mode for all NICs of "
+            "a pod"
         )
     outer = _require_host_end(view, settings.default_nic)
     first = extra_nics(view.pod, settings, view.ifname)[0] == view.ifname

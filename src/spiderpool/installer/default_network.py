@@ -118,7 +118,8 @@ async def create_default_network(cluster: Cluster, environ: Environment, say: Sa
         owner.kind == SpiderMultusConfig.resource.kind for owner in found.metadata.owner_references
     ):
         say(
-            f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's own; it stays as it is"
+            f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's "
+            "own; it stays as it is"
         )
         return
     await create_once(cluster.create(config), f"network {words}", say)

@@ -51,7 +51,8 @@ def read_defaults(environ: Environment) -> Defaults:
     if len({pool.metadata.name for pool in pools}) < len(pools):
         name = pools[0].metadata.name
         raise InvalidRequest(
-            f"{PREFIX}4_IPPOOL_NAME and {PREFIX}6_IPPOOL_NAME are both {name!r}; give the pools different names"
+            f"{PREFIX}4_IPPOOL_NAME and {PREFIX}6_IPPOOL_NAME are both {name!r}; give the pools "
+            "different names"
         )
     return Defaults(
         namespace=read_required(environ, "SPIDERPOOL_NAMESPACE"),

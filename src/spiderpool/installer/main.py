@@ -95,7 +95,8 @@ def remove(
         run(step, timeout_s)
     except TimeoutError:
         say(
-            f"not all agents and controllers ended within {timeout_s:g} s; what agents put on such nodes stays there"
+            f"not all agents and controllers ended within {timeout_s:g} s; what agents put on such "
+            "nodes stays there"
         )
 
 

@@ -48,7 +48,10 @@ def unknown_keys(annotations: Mapping[str, str]) -> Iterator[str]:
             {key for key in _keys(annotations.get(annotation, "")) if key.lower() not in names}
         )
         if found:
-            yield f"annotation {annotation}: {', '.join(found)} is ignored; known are {', '.join(known)}"
+            yield (
+                f"annotation {annotation}: {', '.join(found)} is ignored; known are "
+                f"{', '.join(known)}"
+            )
 
 
 def _keys(text: str) -> Iterator[str]:

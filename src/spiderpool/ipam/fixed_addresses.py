@@ -175,7 +175,8 @@ def _lists_of(fields: Fields) -> Lists:
         for found, fixed in _by_family(fields.texts(key) or (), f'{fields.where}: "{key}"').items():
             if found != family:
                 raise InvalidRequest(
-                    f'{fields.where}: "{key}" has an IPv{found} address; write it under "ipv{found}"'
+                    f'{fields.where}: "{key}" has an IPv{found} address; write it under '
+                    f'"ipv{found}"'
                 )
             lists[family] = fixed
     if not lists:

@@ -96,6 +96,7 @@ def _literal(text: str, at: int, *, in_class: bool = False) -> tuple[str, int]:
         at = len(text)
     if at >= len(text):
         raise InvalidRequest(
-            f'"{text}" is not a pattern; write *, ? or a class such as [a-c], a backslash before others'
+            f'"{text}" is not a pattern; write *, ? or a class such as [a-c], a backslash before '
+            "others"
         )
     return text[at], at + 1

@@ -186,7 +186,8 @@ def _refuse_itself_as_gateway(routes: tuple[Route, ...], nics: tuple[NicRequest,
     for route in routes:
         if route.gw in mine:
             raise InvalidRequest(
-                f"wrong input: annotation {ANNO_ROUTES}: gw {route.gw} of {route.dst} is the address that this pod asks for "
+                f"wrong input: annotation {ANNO_ROUTES}: gw {route.gw} of {route.dst} is the "
+                "address that this pod asks for "
                 f"on {mine[route.gw]}; name another gateway"
             )
 
@@ -241,7 +242,8 @@ class _Exact:
         ):
             if one != two:
                 raise InvalidRequest(
-                    f"wrong input: annotation {ANNO_IP} asks for {one} on {nic}, {where} for {two}; ask for one of them"
+                    f"wrong input: annotation {ANNO_IP} asks for {one} on {nic}, {where} for "
+                    f"{two}; ask for one of them"
                 )
         return tuple(dict.fromkeys((*annotated, *others)))
 
@@ -286,7 +288,8 @@ def _subnets_of(nic: str, requests: tuple[SubnetRequest, ...], source: Source) -
             return {family: (name,) for family, name in pod_request.subnets.items()}
     listed = ", ".join(pod_request.nic for pod_request in requests)
     raise InvalidRequest(
-        f"wrong input: {source}: no item is for interface {nic}, only for {listed}; list all with {ANNO_SUBNETS}"
+        f"wrong input: {source}: no item is for interface {nic}, only for {listed}; list all with "
+        f"{ANNO_SUBNETS}"
     )
 
 
@@ -326,7 +329,8 @@ def _read_ippools(text: str) -> list[_Item]:
     if names and len(names) != len(items):
         missing = next(number for number, item in enumerate(items, 1) if not item.interface)
         raise InvalidRequest(
-            f'item {missing} has no "interface" while others have one; name the interface in all items or in none'
+            f'item {missing} has no "interface" while others have one; name the interface in all '
+            "items or in none"
         )
     return items
 
@@ -352,7 +356,8 @@ def _nic_requests(
     if request.nic not in nics:
         listed = ", ".join(nics)
         raise InvalidRequest(
-            f"wrong input: {Source.IPPOOLS}: no item is for interface {request.nic}, only for {listed}; add one"
+            f"wrong input: {Source.IPPOOLS}: no item is for interface {request.nic}, only for "
+            f"{listed}; add one"
         )
     return tuple(
         _nic_request(
@@ -404,8 +409,8 @@ def _nic_request(
     for ip in ips:
         if ip.version not in (features.families if patterns is None else patterns):
             raise InvalidRequest(
-                f"wrong input: {ip} is asked for on {nic}, and {source} names no IPv{ip.version} pool that is enabled; "
-                "name the pool that has it"
+                f"wrong input: {ip} is asked for on {nic}, and {source} names no IPv{ip.version} "
+                "pool that is enabled; name the pool that has it"
             )
     return NicRequest(
         nic, source, patterns, clean_gateway, mine and request.match_master_subnet, ips
@@ -477,7 +482,8 @@ def _route(fields: Fields) -> Route:
         raise InvalidRequest(f"{fields.where}: {error.message}") from None
     if dst.version != gw.version:
         raise InvalidRequest(
-            f"{fields.where}: dst {dst} is IPv{dst.version} and gw {gw} is IPv{gw.version}; both must be of one family"
+            f"{fields.where}: dst {dst} is IPv{dst.version} and gw {gw} is IPv{gw.version}; both "
+            "must be of one family"
         )
     if words := next_hop_problem(gw):
         raise InvalidRequest(f"{fields.where}: gw {gw} can be no gateway: {words}")

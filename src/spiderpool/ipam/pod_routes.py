@@ -97,7 +97,10 @@ def _why_left_out(route: Route, networks: Sequence[IPNetwork]) -> str:
     home = next((network for network in networks if gateway in network), None)
     if home is not None:
         return f"the gateway {gateway_problem(gateway, home)}"
-    return f"the gateway is in no subnet of this pod: {', '.join(map(str, networks)) or 'it has no address'}"
+    return (
+        "the gateway is in no subnet of this pod: "
+        f"{', '.join(map(str, networks)) or 'it has no address'}"
+    )
 
 
 def _one_each(routes: Iterable[Route]) -> tuple[Route, ...]:

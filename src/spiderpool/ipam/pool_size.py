@@ -75,7 +75,8 @@ def parse_number(text: str) -> IPNumber:
     before, sign, count = text.partition("+")
     if not COUNT.fullmatch(count if sign else before):
         raise InvalidRequest(
-            f'the value is "{text}"; write a number of addresses such as 5, or such as +1 on top of the replicas'
+            f'the value is "{text}"; write a number of addresses such as 5, or such as +1 on top '
+            "of the replicas"
         )
     return IPNumber(int(count if sign else before), flexible=bool(sign))
 
@@ -153,8 +154,9 @@ def resize(
     excess, idle = base.size - size, base - holding.held
     if idle.size < excess:
         raise TryAgain(
-            f"IPPool available free IPs are not enough: {excess} of {base.size} addresses have to leave the pool, "
-            f"and pods hold all but {idle.size}; the pool shrinks when they have ended"
+            f"IPPool available free IPs are not enough: {excess} of {base.size} addresses have to "
+            f"leave the pool, and pods hold all but {idle.size}; the pool shrinks when they have "
+            "ended"
         )
     return base - lowest(idle, min(excess, leave_at_most))
 

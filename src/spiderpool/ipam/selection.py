@@ -168,7 +168,8 @@ def _candidates(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool
     if twice is not None:
         where = f"{nic_request.nic} IPv{family}"
         raise InvalidRequest(
-            f"wrong input: {nic_request.source}: IPPool {twice} is listed twice for {where}; list it once"
+            f"wrong input: {nic_request.source}: IPPool {twice} is listed twice for {where}; list "
+            "it once"
         )
     return [facts.pools[name] for name in names]
 
@@ -181,8 +182,8 @@ def _automatic(nic_request: NicRequest, family: int, facts: Facts) -> list[Pool]
     """
     if facts.owner.kind == "Pod":
         raise InvalidRequest(
-            f"wrong input: {nic_request.source}: pod {full_name(facts.pod)} has no controller, and automatic pools are for "
-            f"applications; name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
+            f"wrong input: {nic_request.source}: pod {full_name(facts.pod)} has no controller, and "
+            f"automatic pools are for applications; name pools with {ANNO_IPPOOLS} or {ANNO_IPPOOL}"
         )
     (subnet,) = (nic_request.patterns or {})[family]
     place = App(facts.owner, facts.pod.metadata.namespace).place(subnet, nic_request.nic, family)
@@ -239,7 +240,10 @@ def _nothing(nic_request: NicRequest, facts: Facts) -> str:
     if not families:
         return "neither IPv4 nor IPv6 is enabled in the configuration"
     if nic_request.patterns is None:
-        return f"no {families} pool has default: true; name pools by annotation or make one the default"
+        return (
+            f"no {families} pool has default: true; name pools by annotation or make one the "
+            "default"
+        )
     patterns = [pattern for names in nic_request.patterns.values() for pattern in names]
     if not patterns:
         return f"names no {families} pool for {nic_request.nic}"
@@ -322,14 +326,20 @@ def _explain_one(
     else:
         full = [_numbers(pool, held.get(pool.name), reserved_here) for pool in selection.pools]
     reasons = full + [refusal.text for refusal in selection.refusals]
-    return f"{selection.nic} IPv{selection.family} ({selection.source}): {'; '.join(reasons) or 'no pool matches'}"
+    return (
+        f"{selection.nic} IPv{selection.family} ({selection.source}): "
+        f"{'; '.join(reasons) or 'no pool matches'}"
+    )
 
 
 def _exact(ip: IPAddress, holder: str | None, reserved: AddressSet) -> str:
     """Say why an exact address cannot be had."""
     if holder is not None:
         return f"{ip}, which is asked for, is {holder}"
-    return f"{ip}, which is asked for, is {'reserved by a SpiderReservedIP' if ip in reserved else 'not free at the moment'}"
+    return (
+        f"{ip}, which is asked for, is "
+        f"{'reserved by a SpiderReservedIP' if ip in reserved else 'not free at the moment'}"
+    )
 
 
 def _numbers(pool: Pool, held: int | None, reserved: AddressSet) -> str:
@@ -337,7 +347,10 @@ def _numbers(pool: Pool, held: int | None, reserved: AddressSet) -> str:
     size = pool.usable.size
     if not size:
         if pool.total:
-            return f"pool {pool.name}: 0 addresses ({pool.total.at(0)} {pool.why_withheld(pool.total.at(0))})"
+            return (
+                f"pool {pool.name}: 0 addresses ({pool.total.at(0)} "
+                f"{pool.why_withheld(pool.total.at(0))})"
+            )
         return f"pool {pool.name}: 0 addresses (ips minus excludeIPs is empty)"
     withheld = (pool.usable & reserved).size
     counts = f"{size - withheld if held is None else held} of {size} addresses held"

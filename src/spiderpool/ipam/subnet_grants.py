@@ -80,7 +80,10 @@ def misgiven(
     if seen != counts:
         yield (
             "",
-            f"the status says {seen[0]} of {seen[1]} given to pools, its entries and ips say {counts[0]} of {counts[1]}",
+            (
+                f"the status says {seen[0]} of {seen[1]} given to pools, its entries and ips say "
+                f"{counts[0]} of {counts[1]}"
+            ),
         )
 
 

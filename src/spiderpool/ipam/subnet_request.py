@@ -75,7 +75,8 @@ def read_automatic_request(annotations: Mapping[str, str]) -> AutomaticRequest:
         ) from None
     if reclaim is not None and reclaim not in TRUE_TEXTS | FALSE_TEXTS:
         raise InvalidRequest(
-            f'wrong input: annotation {ANNO_IPPOOL_RECLAIM}: the value is "{reclaim}"; write true or false'
+            f'wrong input: annotation {ANNO_IPPOOL_RECLAIM}: the value is "{reclaim}"; write true '
+            "or false"
         )
     return AutomaticRequest(read_subnets(annotations), parsed, reclaim=reclaim not in FALSE_TEXTS)
 
@@ -117,7 +118,8 @@ def _nics(items: list[Fields]) -> tuple[SubnetRequest, ...]:
         )
         if twice is not None:
             raise InvalidRequest(
-                f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of its own"
+                f"subnet {twice} is listed twice for IPv{family}; give each interface a subnet of "
+                "its own"
             )
     return requests
 

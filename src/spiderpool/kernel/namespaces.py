@@ -150,7 +150,8 @@ def _open(path: str, undo: contextlib.ExitStack | None = None) -> int:
 def _check(result: int, what: str) -> None:
     if result != 0:
         raise SpiderpoolError(
-            f"{what}: {os.strerror(ctypes.get_errno())}; the agent needs CAP_SYS_ADMIN and CAP_SYS_CHROOT"
+            f"{what}: {os.strerror(ctypes.get_errno())}; the agent needs CAP_SYS_ADMIN and "
+            "CAP_SYS_CHROOT"
         )
 
 

@@ -186,6 +186,7 @@ def _option(key: str, value: Value) -> bytes:
     known = _index(value) if isinstance(value, str) else value
     if known >= 1 << bits:
         raise InvalidRequest(
-            f"ifacer: bond.options: {key} is {known}; the kernel takes numbers up to {(1 << bits) - 1}"
+            f"ifacer: bond.options: {key} is {known}; the kernel takes numbers up to "
+            f"{(1 << bits) - 1}"
         )
     return _RENDER[bits](kind, known)

@@ -103,7 +103,6 @@ def open_pod_network(netns: str) -> PodNetwork:
 
 
 # --- looking
-# --------------------------------------------------------------------------------------------------------------
 
 
 def look(
@@ -298,7 +297,6 @@ def _asking(socket: RouteSocket, names: dict[int, str]) -> wire.NameOf:
 
 
 # --- changing
-# -------------------------------------------------------------------------------------------------------------
 
 
 def make_pair(network: PodNetwork, pair: VethPair) -> None:
@@ -397,7 +395,8 @@ def _write_sysctl(network: PodNetwork, item: Setting) -> None:
     fd = network.sysctls.get(item.name)
     if fd is None:
         raise SpiderpoolError(
-            f"sysctl {item.name} cannot be set to {item.value} in the pod: this kernel does not have it"
+            f"sysctl {item.name} cannot be set to {item.value} in the pod: this kernel does not "
+            "have it"
         )
     try:
         os.pwrite(fd, item.value.encode(), 0)

@@ -157,7 +157,8 @@ def _find(name: str, folders: Sequence[str]) -> str:
             if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - runs in a thread inside another root
                 return path
     raise NotFound(
-        f"program {name} is in none of {', '.join(folders) or 'no folders'}; install the CNI plugin on this node"
+        f"program {name} is in none of {', '.join(folders) or 'no folders'}; install the CNI "
+        "plugin on this node"
     )
 
 

@@ -148,7 +148,8 @@ class RouteSocket:
             if not interrupted:
                 return found
         raise TryAgain(
-            f"links, addresses or routes changed during each of {_DUMP_TRIES} reads, so none of them is complete"
+            f"links, addresses or routes changed during each of {_DUMP_TRIES} reads, so none of "
+            "them is complete"
         )
 
     def dump_routes(self, body: bytes, keep: Keep | None = None) -> list[bytes]:
@@ -305,7 +306,6 @@ def _refusal(part: bytes, code: int, position: int) -> Refusal:
 
 
 # --- attributes
-# -----------------------------------------------------------------------------------------------------------
 
 
 def attributes(data: bytes, offset: int) -> dict[int, bytes]:

@@ -114,7 +114,6 @@ NameOf = Callable[[int], str]
 
 
 # --- requests
-# -------------------------------------------------------------------------------------------------------------
 
 
 def ask_links() -> bytes:
@@ -163,7 +162,6 @@ def ask_neighbours(index: int = 0) -> bytes:
 
 
 # --- answers
-# --------------------------------------------------------------------------------------------------------------
 
 
 def read_link(data: bytes) -> Link:
@@ -347,7 +345,6 @@ def _network(family: int, packed: bytes | None, length: int) -> IPNetwork:
 
 
 # --- changes
-# --------------------------------------------------------------------------------------------------------------
 
 
 def make_pair(pair: VethPair, pod: int) -> Message:

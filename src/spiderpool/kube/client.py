@@ -155,7 +155,8 @@ class KubeClient:
         kind, meta = type(obj), obj.metadata
         if not (meta.uid and meta.resource_version):
             raise ValueError(
-                f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be set"
+                f"update {kind.resource.plural} {meta.name}: uid and resourceVersion must both be "
+                "set"
             )
         url = self._url(kind, meta.name, meta.namespace, subresource)
         return await self._ask(

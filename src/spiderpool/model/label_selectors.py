@@ -84,14 +84,21 @@ def _label_problems(key: str, values: tuple[str, ...]) -> Iterator[tuple[str, st
         yield (
             "key",
             key,
-            "not a label key: at most 63 letters, digits, '-', '_' or '.', after an optional DNS prefix and '/'",
+            (
+                "not a label key: at most 63 letters, digits, '-', '_' or '.', after an optional "
+                "DNS "
+                "prefix and '/'"
+            ),
         )
     for value in values:
         if not LABEL_VALUE.fullmatch(value):
             yield (
                 "values",
                 value,
-                "not a label value: at most 63 letters, digits, '-', '_' or '.', beginning and ending alphanumeric",
+                (
+                    "not a label value: at most 63 letters, digits, '-', '_' or '.', beginning and "
+                    "ending alphanumeric"
+                ),
             )
 
 

@@ -15,8 +15,8 @@ from spiderpool.errors import InvalidRequest
 
 INTERFACE_BYTES: Final = 15  # IFNAMSIZ without its end mark
 NO_IFNAME: Final = (
-    f"is no name of an interface: at most {INTERFACE_BYTES} characters, without '/', ':', '%' and blanks, "
-    "and not '.', '..', 'all' or 'default'"
+    f"is no name of an interface: at most {INTERFACE_BYTES} characters, without '/', ':', '%' and "
+    "blanks, and not '.', '..', 'all' or 'default'"
 )
 _NOT_IN_NAME: Final = re.compile(r"[\s/:%]|[^\x20-\U0010ffff]")
 _TAKEN: Final = frozenset({".", "..", "all", "default"})

@@ -139,8 +139,8 @@ def parse_default_network(text: str, default_namespace: str) -> NetworkSelection
     selections = parse_networks(text, default_namespace, ANNO_DEFAULT_NETWORK)
     if len(selections) != 1:
         raise InvalidRequest(
-            f"wrong input: annotation {ANNO_DEFAULT_NETWORK}: the value names {len(selections)} networks; "
-            "write exactly one, as [namespace/]name"
+            f"wrong input: annotation {ANNO_DEFAULT_NETWORK}: the value names {len(selections)} "
+            "networks; write exactly one, as [namespace/]name"
         )
     return selections[0]
 
@@ -157,7 +157,8 @@ def _parse_short(item: str, default_namespace: str) -> NetworkSelection:
     for text, what in ((namespace, "namespace"), (name, "name")):
         if text and not NAME_FORM.fullmatch(text):
             raise InvalidRequest(
-                f'item "{item}": {what} "{text}" must be lower-case letters, digits and "-"; for others use the JSON form'
+                f'item "{item}": {what} "{text}" must be lower-case letters, digits and "-"; for '
+                "others use the JSON form"
             )
     where = f'item "{item}"'
     return NetworkSelection(
@@ -206,7 +207,8 @@ def _object_name(fields: Fields, key: str) -> str:
     namespace, slash, name = text.partition("/")
     if slash and key == "name":
         raise InvalidRequest(
-            f'{fields.where}: "name" is "{text}"; in the JSON form write "namespace": "{namespace}", "name": "{name}"'
+            f'{fields.where}: "name" is "{text}"; in the JSON form write "namespace": '
+            f'"{namespace}", "name": "{name}"'
         )
     form = OBJECT_NAME if key == "name" else NAME_FORM
     if text and (len(text) > LONGEST_NAME[key] or not form.fullmatch(text)):

@@ -43,7 +43,8 @@ def read_reserved(objects: Iterable[SpiderReservedIP]) -> Reserved:
                 spans[family].append(parse_range(family, item))
             except InvalidRequest as error:
                 unreadable.append(
-                    f"SpiderReservedIP {obj.metadata.name}: {error.message}; this item reserves nothing"
+                    f"SpiderReservedIP {obj.metadata.name}: {error.message}; this item reserves "
+                    "nothing"
                 )
     return Reserved(
         {family: AddressSet.from_spans(family, found) for family, found in spans.items()},

@@ -232,7 +232,8 @@ def _plan(
         )
     if index == 0 and selection.interface not in {"", ifname}:
         raise InvalidRequest(
-            f"default network {network.name}: interface {selection.interface} is asked for, but the runtime names it {ifname}; "
+            f"default network {network.name}: interface {selection.interface} is asked for, but "
+            f"the runtime names it {ifname}; "
             "remove the interface"
         )
     name = selection.interface or automatic_ifname(index, ifname)
@@ -307,8 +308,8 @@ def _refuse_same_names(delegates: Sequence[Delegate]) -> None:
         other = seen.setdefault(delegate.ifname, delegate)
         if other is not delegate:
             raise InvalidRequest(
-                f"networks {other.name} and {delegate.name} would both be interface {delegate.ifname}; "
-                "ask for another interface name for one of them"
+                f"networks {other.name} and {delegate.name} would both be interface "
+                f"{delegate.ifname}; ask for another interface name for one of them"
             )
 
 

@@ -70,7 +70,8 @@ def parse_meta_config(document: Mapping[str, Any], node: NodePolicy) -> MetaConf
     default = MetaConfig(node)
     if _typed(document, "auxiliaryCNIChainName", str):
         raise Unsupported(
-            "auxiliaryCNIChainName is not supported; remove it and write the plugins into the network's own list"
+            "auxiliaryCNIChainName is not supported; remove it and write the plugins into the "
+            "network's own list"
         )
     config = MetaConfig(
         node=node,
@@ -87,7 +88,8 @@ def parse_meta_config(document: Mapping[str, Any], node: NodePolicy) -> MetaConf
     )
     if not config.cluster_network and not config.delegates:
         raise InvalidRequest(
-            "the configuration has neither clusterNetwork nor delegates; write the default network's name"
+            "the configuration has neither clusterNetwork nor delegates; write the default "
+            "network's name"
         )
     return config
 

@@ -342,7 +342,10 @@ def describe_holder(record: SpiderIP) -> str:
         return f"taken by the controller while it edits pool {pool}"
     kind = "pod" if holder.kind is HolderKind.POD else holder.kind
     verb = "held by" if record.held else "just released by"
-    return f"{verb} {kind} {holder.namespace}/{holder.name} ({holder.nic}, node {holder.node or 'unknown'})"
+    return (
+        f"{verb} {kind} {holder.namespace}/{holder.name} ({holder.nic}, node "
+        f"{holder.node or 'unknown'})"
+    )
 
 
 def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:

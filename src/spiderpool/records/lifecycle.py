@@ -201,7 +201,10 @@ def judge_leak(
             Trigger.POD_GONE,
             rules,
         )
-    text = f"pod {full_name(pod)} has UID {pod.metadata.uid}; the one that held the address, {holder.uid}, is gone"
+    text = (
+        f"pod {full_name(pod)} has UID {pod.metadata.uid}; the one that held the address, "
+        f"{holder.uid}, is gone"
+    )
     return _leak(_release(text), Trigger.POD_REPLACED, rules)
 
 
@@ -372,7 +375,10 @@ def _judge_known(
 ) -> Verdict:
     """Judge a record whose own pod exists."""
     if is_alive(pod) and twice:
-        text = f"pod {full_name(pod)} holds another IPv{record.spec.family} address for {record.spec.holder.nic}"
+        text = (
+            f"pod {full_name(pod)} holds another IPv{record.spec.family} address for "
+            f"{record.spec.holder.nic}"
+        )
         return _leak(_release(text), Trigger.TWICE, rules)
     if is_alive(pod):
         return _judge_living(record, pod, owners, rules)
@@ -407,7 +413,10 @@ def _judge_former(
         return _leak(_release(text), Trigger.POD_REPLACED, rules)
     if has_networks(pod) and not shows_address(pod, ip):
         # its template dropped the network, the interface, the family or the pool
-        text = f"pod {full_name(pod)} came back with UID {pod.metadata.uid} and did not ask for {ip} on {holder.nic}"
+        text = (
+            f"pod {full_name(pod)} came back with UID {pod.metadata.uid} and did not ask for {ip} "
+            f"on {holder.nic}"
+        )
         return _leak(_release(text), Trigger.POD_REPLACED, rules)
     return _leak(_judge_static(record, owners), Trigger.NOT_WANTED, rules)
 

@@ -164,7 +164,8 @@ def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
     """Say who has the address that a living pod uses."""
     theirs = found.spec.holder
     return (
-        f"{record.spec.ip} on {record.spec.holder.nic} of pod {full_name(pod)} is held by {theirs.namespace}/{theirs.name} "
+        f"{record.spec.ip} on {record.spec.holder.nic} of pod {full_name(pod)} is held by "
+        f"{theirs.namespace}/{theirs.name} "
         f"on node {theirs.node or '(none)'}; two pods may use it: delete one of them"
     )
 

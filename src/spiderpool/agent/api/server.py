@@ -246,7 +246,8 @@ async def listen_on_socket(handle: Handle, path: Path) -> web.ServerRunner:
     except OSError as error:
         await runner.cleanup()
         raise InvalidRequest(
-            f"cannot listen on socket {path}: {error.strerror or error}; check ipamUnixSocketPath in the configuration"
+            f"cannot listen on socket {path}: {error.strerror or error}; check ipamUnixSocketPath "
+            "in the configuration"
         ) from error
     return runner
 
@@ -304,5 +305,6 @@ def _asks_for_missing(request: web.BaseRequest, error: SpiderpoolError) -> bool:
 def _unexpected(error: Exception) -> SpiderpoolError:
     log.error("unexpected error", exc_info=error)
     return SpiderpoolError(
-        f"spiderpool-agent met an unexpected error: {type(error).__name__}: {error}; its log has more"
+        f"spiderpool-agent met an unexpected error: {type(error).__name__}: {error}; its log has "
+        "more"
     )

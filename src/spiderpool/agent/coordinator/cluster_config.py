@@ -92,7 +92,8 @@ class CoordinatorConfigs:
         if status is None or status.phase != PHASE_SYNCED:
             phase, reason = ("", "") if status is None else (status.phase, status.reason)
             raise NotAvailable(
-                f"spidercoordinator: {found[0].metadata.name} no ready: its phase is {phase or 'empty'}, not {PHASE_SYNCED}"
+                f"spidercoordinator: {found[0].metadata.name} no ready: its phase is "
+                f"{phase or 'empty'}, not {PHASE_SYNCED}"
                 f"{f' ({reason})' if reason else ''}"
             )
         return found[0]

@@ -141,7 +141,6 @@ class CoordinatorPlugin:
         self._workers.shutdown(wait=False)
 
     # --- ADD
-    # --------------------------------------------------------------------------------------------------------------
 
     def _adding(self, call: Call, host: Namespaces) -> Callable[[], Any]:
         """
@@ -234,7 +233,6 @@ class CoordinatorPlugin:
                 log.warning("part of a failed ADD stays", reason=error.message)
 
     # --- CHECK
-    # ------------------------------------------------------------------------------------------------------------
 
     async def _check(self, call: Call, host: Namespaces) -> None:
         """Compare what is there with what an ADD would make now."""
@@ -256,7 +254,6 @@ class CoordinatorPlugin:
             )
 
     # --- DEL
-    # --------------------------------------------------------------------------------------------------------------
 
     async def _delete(self, call: Call, host: Namespaces) -> None:
         """
@@ -292,7 +289,6 @@ def _close_opened(opening: asyncio.Future[PodNetwork]) -> None:
 
 
 # --- in a worker's thread
-# -------------------------------------------------------------------------------------------------
 
 
 def begin(network: PodNetwork, call: Call, settings: CoordinatorSettings, done: Done) -> Begun:
@@ -393,7 +389,6 @@ def _remove_from_node(name: str) -> None:
 
 
 # --- results
-# --------------------------------------------------------------------------------------------------------------
 
 
 def read_previous(call: Call) -> Result:
@@ -401,7 +396,8 @@ def read_previous(call: Call) -> Result:
     previous = lookup(call.config, "prevResult")
     if not isinstance(previous, Mapping):
         raise InvalidRequest(
-            "coordinator: prevResult is missing; chain coordinator after the plugin that makes the interface"
+            "coordinator: prevResult is missing; chain coordinator after the plugin that makes the "
+            "interface"
         )
     return parse_result(previous)
 

@@ -80,7 +80,8 @@ class InUse(WireConflict):
             set_aside: whether these addresses are quarantined.
         """
         words = (
-            f"ip conflict: pod's interface {ifname} with an conflicting ip {ip}, {ip} is located at {mac}"
+            f"ip conflict: pod's interface {ifname} with an conflicting ip {ip}, {ip} is located "
+            f"at {mac}"
             for ip, mac in macs.items()
         )
         super().__init__("; ".join(words))

@@ -177,8 +177,8 @@ class FactSource:
             pod = await self.read_pod(call)
         if call.uid and not is_run_as(pod, call.uid):
             raise TryAgain(
-                f"pod {call}: the runtime starts UID {call.uid}, the API has UID {pod.metadata.uid}; "
-                "one of them is out of date, the runtime will try again"
+                f"pod {call}: the runtime starts UID {call.uid}, the API has UID "
+                f"{pod.metadata.uid}; one of them is out of date, the runtime will try again"
             )
         if pod.spec.node_name != self._node:
             where = (

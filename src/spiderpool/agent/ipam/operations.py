@@ -150,7 +150,8 @@ class Ipam:
         call = call_of(args)
         if not self.release_conflict_ips:
             raise ReleaseForbidden(
-                f"pod {call}: addresses in conflict are not released, SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false",
+                f"pod {call}: addresses in conflict are not released, "
+                "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS is false",
                 STATELESS_FORBIDDEN,
             )
         try:

@@ -117,7 +117,8 @@ def check(call: Call, held: Iterable[SpiderIP]) -> None:
     missing = sorted(map(str, mine - given))
     if missing:
         raise CheckFailed(
-            f"pod {pod} holds {', '.join(missing)} for {call.ifname}, the result of ADD does not have it"
+            f"pod {pod} holds {', '.join(missing)} for {call.ifname}, the result of ADD does not "
+            "have it"
         )
 
 

@@ -98,7 +98,6 @@ class Attachment:
         return replace(self, host=self.host.copy())
 
     # --- ADD
-    # --------------------------------------------------------------------------------------------------------------
 
     async def add(self) -> str:
         """Attach all networks; all or none."""
@@ -128,8 +127,8 @@ class Attachment:
         while not await self._is_ready():
             if time.monotonic() > deadline:
                 raise TryAgain(
-                    f"readiness file {self.config.readiness_file} is not there after {self.ready_s:g} s; "
-                    "is the default network's component on this node running?"
+                    f"readiness file {self.config.readiness_file} is not there after "
+                    f"{self.ready_s:g} s; is the default network's component on this node running?"
                 )
             await asyncio.sleep(READY_PAUSE_S)
 
@@ -169,8 +168,9 @@ class Attachment:
         for delegate in delegates:
             if delegate.ifname in present:
                 raise BadEnvironment(
-                    f"{title(self.call, delegate.name)}interface {delegate.ifname} is in the container already; "
-                    "a second ADD needs a DEL before it, or another interface name"
+                    f"{title(self.call, delegate.name)}interface {delegate.ifname} is in the "
+                    "container already; a second ADD needs a DEL before it, or another interface "
+                    "name"
                 )
 
     async def _attach_all(
@@ -202,7 +202,8 @@ class Attachment:
             kept = await self._move_routes(netns, delegate, outcome, removed)
         except SpiderpoolError as error:
             raise DelegateFailed(
-                f'{title(self.call, delegate.name)}error adding container to network "{delegate.config.name}": {error.message}',
+                f"{title(self.call, delegate.name)}error adding container to network "
+                f'"{delegate.config.name}": {error.message}',
                 cni_code=error.cni_code,
                 details=error.details,
             ) from error
@@ -306,7 +307,6 @@ class Attachment:
             ) from error
 
     # --- DEL
-    # --------------------------------------------------------------------------------------------------------------
 
     async def delete(self) -> None:
         """
@@ -431,7 +431,6 @@ class Attachment:
         await self.caches.drop_result(network, container_id, ifname)
 
     # --- CHECK, STATUS, GC
-    # ------------------------------------------------------------------------------------------------
 
     async def check(self) -> None:
         """
@@ -443,13 +442,15 @@ class Attachment:
         text = await self.caches.delegates(container_id)
         if text is None:
             raise CheckFailed(
-                f"{title(self.call)}nothing is known of container {container_id}; it needs a DEL and an ADD"
+                f"{title(self.call)}nothing is known of container {container_id}; it needs a DEL "
+                "and an ADD"
             )
         for delegate in parse_delegates(text, self.call.ifname, self.config.runtime_config):
             result = await self.caches.result(delegate.config.name, container_id, delegate.ifname)
             if result is None:
                 raise CheckFailed(
-                    f"{title(self.call, delegate.name)}interface {delegate.ifname} was never attached, or its record is lost"
+                    f"{title(self.call, delegate.name)}interface {delegate.ifname} was never "
+                    "attached, or its record is lost"
                 )
             await self.plugins.check(delegate, result)
 

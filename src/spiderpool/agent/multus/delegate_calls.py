@@ -101,7 +101,8 @@ class Plugins:
             return
         if not delegate.config.checkable:
             raise IncompatibleVersion(
-                f"network {delegate.name}: config version {delegate.config.version!r} does not know CHECK; raise cniVersion"
+                f"network {delegate.name}: config version {delegate.config.version!r} does not "
+                "know CHECK; raise cniVersion"
             )
         for index in range(len(delegate.config.plugins)):
             await self._run(delegate, index, "CHECK", result)
@@ -181,7 +182,10 @@ def _type(config: NetworkConfig, index: int) -> str:
 
 
 def _who(delegate: Delegate, index: int) -> str:
-    return f"network {delegate.name}, interface {delegate.ifname}: plugin {_type(delegate.config, index)}"
+    return (
+        f"network {delegate.name}, interface {delegate.ifname}: plugin "
+        f"{_type(delegate.config, index)}"
+    )
 
 
 def _read_result(output: bytes, who: str, version: str) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Networks:
             definition = await self.cluster.get(NetworkAttachmentDefinition, name, namespace)
         except NotFound as error:
             raise NotFound(
-                f"{where}: there is no such NetworkAttachmentDefinition; create it, or correct the name"
+                f"{where}: there is no such NetworkAttachmentDefinition; create it, or correct the "
+                "name"
             ) from error
         text = definition.spec.config
         config = (

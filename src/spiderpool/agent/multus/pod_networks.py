@@ -72,7 +72,8 @@ class PodNetworks:
         pod = await self.cluster.get(Pod, args.name, args.namespace)
         if args.uid and not is_run_as(pod, args.uid):
             raise TryAgain(
-                f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is for {args.uid}"
+                f"{title(self.call)}the pod of that name has UID {pod.metadata.uid}, the call is "
+                f"for {args.uid}"
             )
         return pod
 
@@ -138,7 +139,8 @@ class PodNetworks:
         allowed = {pod.metadata.namespace, *self.config.allowed_namespaces, *more}
         if self.config.namespace_isolation and selection.namespace not in allowed:
             raise InvalidRequest(
-                f"{title(self.call)}network {selection.full_name} is in another namespace, and namespaceIsolation is on; "
+                f"{title(self.call)}network {selection.full_name} is in another namespace, and "
+                "namespaceIsolation is on; "
                 f"use one of namespace {', '.join(sorted(allowed))}"
             )
 

@@ -129,7 +129,8 @@ def read_pod(call: Call) -> PodCall:
     """Return the pod that a call is about."""
     if not call.args.namespace or not call.args.name:
         raise BadEnvironment(
-            "CNI_ARGS has no K8S_POD_NAMESPACE or no K8S_POD_NAME; spiderpool gives addresses to pods of Kubernetes only"
+            "CNI_ARGS has no K8S_POD_NAMESPACE or no K8S_POD_NAME; spiderpool gives addresses to "
+            "pods of Kubernetes only"
         )
     return PodCall(call.args.namespace, call.args.name, call.args.uid)
 

@@ -117,11 +117,14 @@ def show(report: Report) -> None:
 def summary(report: Report) -> str:
     """Say in one line what was compared, and with which result."""
     read = (
-        f"{report.pods} pods, {report.addresses} held addresses, {report.endpoints} endpoints, {report.pools} pools, "
-        f"the interfaces of {report.nodes} nodes"
+        f"{report.pods} pods, {report.addresses} held addresses, {report.endpoints} endpoints, "
+        f"{report.pools} pools, the interfaces of {report.nodes} nodes"
     )
     if report.unread:
-        return f"incomplete: {len(report.unread)} not read; {len(report.differences)} differences in the rest ({read})"
+        return (
+            f"incomplete: {len(report.unread)} not read; {len(report.differences)} differences in "
+            f"the rest ({read})"
+        )
     if report.differences:
         return f"{len(report.differences)} differences ({read})"
     return f"all agree ({read})"

@@ -152,7 +152,6 @@ async def _usage(cluster: Cluster, pool: Pool, facts: Facts) -> Usage:
 
 
 # --- words
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def show(told: Explanation) -> None:

@@ -78,7 +78,8 @@ def check_options(*, plan: bool, apply: bool, address: str) -> None:
     """Refuse options that make no sense, with the reason."""
     if address:
         raise InvalidRequest(
-            "--address: no controller is asked; this command works with your own rights at the API server"
+            "--address: no controller is asked; this command works with your own rights at the API "
+            "server"
         )
     if plan and apply:
         raise InvalidRequest("--plan and --apply exclude each other; --plan changes nothing")

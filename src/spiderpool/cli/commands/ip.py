@@ -164,7 +164,6 @@ def set_(
 
 
 # --- show
-# -------------------------------------------------------------------------------------------------------------------
 
 
 async def find(cluster: Cluster, ip: str = "", pod: str = "", pool: str = "") -> Shown:
@@ -203,7 +202,10 @@ async def _find_address(cluster: Cluster, ip: IPAddress, pod: str, pool: str) ->
     if not _is_asked_for(found, pod, pool):
         return Shown(
             (),
-            note=f"not what you asked for: {ip} is {found.spec.state} by {who(found)}, pool {found.spec.pool}",
+            note=(
+                f"not what you asked for: {ip} is {found.spec.state} by {who(found)}, pool "
+                f"{found.spec.pool}"
+            ),
         )
     return Shown((line(found),))
 
@@ -217,7 +219,10 @@ def describe(ip: IPAddress, pools: Iterable[Pool], reserving: Iterable[SpiderRes
         return f"{ip} {why}, so it is given to no pod"
     for each in reserving:
         if ip in read_reserved([each]).by_family[ip.version]:
-            return f"{ip} is free in pool {home.name} and reserved by SpiderReservedIP {each.metadata.name}: no pod gets it"
+            return (
+                f"{ip} is free in pool {home.name} and reserved by SpiderReservedIP "
+                f"{each.metadata.name}: no pod gets it"
+            )
     return f"{ip} is free in pool {home.name}{', which is disabled' if home.disabled else ''}"
 
 
@@ -261,7 +266,6 @@ def _by_address(records: list[SpiderIP]) -> list[SpiderIP]:
 
 
 # --- release
-# ----------------------------------------------------------------------------------------------------------------
 
 
 async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
@@ -337,7 +341,6 @@ async def judge(cluster: Cluster, found: SpiderIP) -> Verdict:
 
 
 # --- set
-# --------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +396,8 @@ async def _living_pod(cluster: Cluster, claim: ByHand) -> Pod:
         raise InvalidRequest(f"{name} uses its node's network; it has no address of its own")
     if pod.spec.node_name != claim.node:
         raise InvalidRequest(
-            f"{name} is on node {pod.spec.node_name or '(none)'}, not on {claim.node}; correct --node"
+            f"{name} is on node {pod.spec.node_name or '(none)'}, not on {claim.node}; correct "
+            "--node"
         )
     return pod
 
@@ -424,4 +428,7 @@ async def _correct(cluster: Cluster, claim: ByHand, wanted: SpiderIP, pod: Pod) 
         clean_gateway=found.spec.clean_gateway,
     )
     await cluster.replace(record_of(spec, found.metadata))
-    return f"corrected the record of {claim.ip}: pod {full_name(pod)}, {claim.nic}, sandbox {claim.container_id}"
+    return (
+        f"corrected the record of {claim.ip}: pod {full_name(pod)}, {claim.nic}, sandbox "
+        f"{claim.container_id}"
+    )

@@ -58,7 +58,8 @@ def connectivity(
     nodes: Annotated[
         str,
         typer.Option(
-            help="Nodes by comma: the first one asks, each of them answers. Default: two that are ready."
+            help="Nodes by comma: the first one asks, each of them answers. "
+            "Default: two that are ready."
         ),
     ] = "",
     ipv4: Annotated[
@@ -74,8 +75,8 @@ def connectivity(
     network: Annotated[
         str,
         typer.Option(
-            help="NAMESPACE/NAME of the underlay's network, with IPAM of Spiderpool and coordinator. "
-            "Default: the only one there is; 'none' tries overlay pods alone."
+            help="NAMESPACE/NAME of the underlay's network, with IPAM of Spiderpool and "
+            "coordinator. Default: the only one there is; 'none' tries overlay pods alone."
         ),
     ] = "",
     pool: Annotated[
@@ -160,7 +161,8 @@ async def built(scene: Scene, *, keep: bool) -> AsyncIterator[None]:
         finally:
             if keep:
                 say(
-                    f"the pods stay; delete them with: kubectl delete namespace {scene.recipe.namespace}"
+                    "the pods stay; delete them with: kubectl delete namespace "
+                    f"{scene.recipe.namespace}"
                 )
             else:
                 say(f"deleting namespace {scene.recipe.namespace}")
@@ -203,7 +205,8 @@ async def choose_network(client: KubeClient) -> str:
     if len(names) != 1:
         found = f"several: {', '.join(names)}" if names else "none"
         raise InvalidRequest(
-            f"networks with IPAM of Spiderpool and coordinator: {found}; choose by --network ('none': overlay only)"
+            f"networks with IPAM of Spiderpool and coordinator: {found}; choose by --network "
+            "('none': overlay only)"
         )
     return names[0]
 

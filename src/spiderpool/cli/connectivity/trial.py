@@ -153,7 +153,8 @@ class Trial:
         if done.code:
             words = done.errors.decode(errors="replace").strip().splitlines()
             raise SpiderpoolError(
-                f"{command[0]} in pod {namespace}/{pod} ended with {done.code}: {words[-1] if words else ''}"
+                f"{command[0]} in pod {namespace}/{pod} ended with {done.code}: "
+                f"{words[-1] if words else ''}"
             )
         return done.output
 

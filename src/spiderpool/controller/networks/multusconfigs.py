@@ -127,7 +127,8 @@ class MultusConfigs:
             self._record_event(
                 config,
                 NOT_WRITTEN,
-                f"network-attachment-definition {wanted.metadata.name} is managed by {KIND} {other}",
+                f"network-attachment-definition {wanted.metadata.name} is managed by {KIND} "
+                f"{other}",
             )
             return self._resync_s
         body = change(found, wanted)

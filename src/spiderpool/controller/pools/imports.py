@@ -92,7 +92,8 @@ class Imports:
             self._record_event(
                 pool,
                 WAITS,
-                f"pool {key} is not taken over while agents of Go Spiderpool run: {', '.join(agents)}",
+                f"pool {key} is not taken over while agents of Go Spiderpool run: "
+                f"{', '.join(agents)}",
             )
             return LOOK_AGAIN_S
         await self._import(pool)
@@ -139,7 +140,8 @@ class Imports:
                 pool,
                 TAKEN,
                 f"{wanted.spec.ip} was allocated to {ours.namespace}/{ours.name}, but is held by "
-                f"{theirs.namespace}/{theirs.name} from pool {found.spec.pool}; restart one of them",
+                f"{theirs.namespace}/{theirs.name} from pool {found.spec.pool}; restart one of "
+                "them",
             )
 
     async def _mark(self, pool: SpiderIPPool) -> None:

@@ -57,7 +57,8 @@ def read_allocations(pool: SpiderIPPool) -> list[Allocation]:
         return [_read_allocation(ip, entry) for ip, entry in entries.items()]
     except (msgspec.DecodeError, ValueError) as error:
         raise InvalidRequest(
-            f"pool {pool.metadata.name}: status.allocatedIPs cannot be read ({error}), so its allocations are not taken over; "
+            f"pool {pool.metadata.name}: status.allocatedIPs cannot be read ({error}), so its "
+            "allocations are not taken over; "
             "correct or remove the field"
         ) from None
 

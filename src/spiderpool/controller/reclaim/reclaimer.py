@@ -133,7 +133,6 @@ class Reclaim:
         self.rounds.add(ENDPOINTS)
 
     # --- what makes us look
-    # -------------------------------------------------------------------------------------------------
 
     async def _round(self, key: str) -> float:
         """
@@ -250,7 +249,6 @@ class Reclaim:
         return [other for other in held if other.metadata.name != record.metadata.name]
 
     # --- what we do
-    # ---------------------------------------------------------------------------------------------------------
 
     async def _reconcile(self, name: str) -> float | None:
         """
@@ -355,7 +353,6 @@ class Reclaim:
         return None if pool is None else Pool.parse(pool)
 
     # --- reading
-    # ------------------------------------------------------------------------------------------------------------
 
     async def _judge(self, record: SpiderIP, node: NodeState) -> Verdict:
         """Read the live objects that decide, and decide."""
@@ -385,7 +382,6 @@ class Reclaim:
         return NodeState.OUT_OF_SERVICE if node.out_of_service else NodeState.LOST
 
     # --- writing
-    # ------------------------------------------------------------------------------------------------------------
 
     async def _write(self, record: SpiderIP) -> None:
         """
@@ -489,7 +485,10 @@ def networks_of(pod: PartialObject) -> str:
 def _whose(record: SpiderIP) -> str:
     """Name an address and its holder."""
     holder = record.spec.holder
-    return f"{record.spec.ip} of {holder.namespace}/{holder.name} ({holder.nic or 'unnamed interface'})"
+    return (
+        f"{record.spec.ip} of {holder.namespace}/{holder.name} "
+        f"({holder.nic or 'unnamed interface'})"
+    )
 
 
 def _trigger(text: str) -> Trigger:

@@ -248,8 +248,10 @@ class AutoPools:
         if pod_request.number is None:
             owner = target.app.owner
             raise InvalidRequest(
-                f"wrong input: {owner.kind} {target.app.namespace}/{owner.name} is of a kind whose replicas are not known; "
-                "write annotation ipam.spidernet.io/ippool-ip-number with a fixed number of addresses"
+                f"wrong input: {owner.kind} {target.app.namespace}/{owner.name} is of a kind whose "
+                "replicas are not known; write annotation ipam.spidernet.io/ippool-ip-number with "
+                "a fixed number of "
+                "addresses"
             )
         return IPNumber(pod_request.number.count, flexible=False)
 
@@ -298,8 +300,9 @@ class AutoPools:
         size = min(wanted, max(largest, holding.begun.size))
         if size < wanted:
             text = (
-                f"a pool of {wanted} addresses for {slot.nic} IPv{slot.family} is asked for, and it may "
-                f"have {largest}; lower annotation {ANNO_IPPOOL_IP_NUMBER}, or raise the limit "
+                f"a pool of {wanted} addresses for {slot.nic} IPv{slot.family} is asked for, and "
+                f"it may have {largest}; lower annotation {ANNO_IPPOOL_IP_NUMBER}, or raise the "
+                "limit "
                 "(chart value ipam.spiderSubnet.autoPool.limits)"
             )
             self._record_event(target.object, LIMITED, text)
@@ -374,7 +377,8 @@ class AutoPools:
         unused = [name for name in free if name not in grants]
         if not begun + unused:
             raise TryAgain(
-                f"all {NAMES} names for the pool of {target.app.key} on {slot.nic} are taken, such as {names[0]}"
+                f"all {NAMES} names for the pool of {target.app.key} on {slot.nic} are taken, such "
+                f"as {names[0]}"
             )
         return (begun + unused)[0]
 
@@ -572,5 +576,8 @@ def _problem(entry: SubnetLedgerEntry | None, slot: Slot) -> str | None:
     if subnet.terminating:
         return f"SpiderSubnet {slot.subnet} is being deleted"
     if subnet.family != slot.family:
-        return f"SpiderSubnet {slot.subnet} has IPv{subnet.family} addresses, asked for are IPv{slot.family}"
+        return (
+            f"SpiderSubnet {slot.subnet} has IPv{subnet.family} addresses, asked for are "
+            f"IPv{slot.family}"
+        )
     return None

@@ -159,7 +159,10 @@ class SubnetKeeper:
         """
         name = pool.metadata.name
         if not fits(pool, entry.subnet):
-            text = f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}, which lacks some of its addresses"
+            text = (
+                f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}, which "
+                "lacks some of its addresses"
+            )
             self._record_event(pool, NOT_ADOPTED, text)
             return
         operations = list(
@@ -180,7 +183,8 @@ class SubnetKeeper:
             self._record_event(
                 pool,
                 NOT_ADOPTED,
-                f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}: {error.message}",
+                f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}: "
+                f"{error.message}",
             )
         else:
             self._context.pools.remember(written)

@@ -50,7 +50,10 @@ class SubnetReviewer:
             case Change(old=None, new=SpiderSubnet() as new):
                 if not self._features.enable_spider_subnet:
                     return Opinion(
-                        forbidden="enableSpiderSubnet is false in the configuration; nobody would serve it"
+                        forbidden=(
+                            "enableSpiderSubnet is false in the configuration; nobody would serve "
+                            "it"
+                        )
                     )
                 return await self._judge_new(new)
             case Change(old=SpiderSubnet() as old, new=SpiderSubnet() as new):
