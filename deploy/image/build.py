@@ -1,8 +1,9 @@
 """
 Build the container image from layers that are made again only when what goes into them changes; print the archive's path.
 
-Three layers: a Debian root file system with Python, the Python packages of the lock file, our own
-code and the CNI executable. Only the last one changes from day to day, and it is small.
+Four layers: a Debian root file system with Python, the CNI project's plugins, the Python packages
+of the lock file, our own code and the CNI executable. Only the last one changes from day to day,
+and it is small.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ CHART = ROOT / "deploy/chart/spiderpool/Chart.yaml"
 PACKAGES = "usr/local/lib/python3.11/dist-packages"  # where Debian's Python looks by itself
 SHIM = "usr/lib/spiderpool/cni"
 ARCHITECTURE = ARCHITECTURES[platform.machine()]
+PLUGINS = "usr/lib/spiderpool/plugins"
 ENV = (
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "PYTHONUNBUFFERED=1",
@@ -72,7 +74,7 @@ def main() -> int:
     with (IMAGES / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         project = read_project()
-        layers = [base_layer(), packages_layer(), product_layer(project)]
+        layers = [base_layer(), plugins_layer(), packages_layer(), product_layer(project)]
         print(archive(project, layers))  # noqa: T201  the answer of this command
     return 0
 
@@ -92,6 +94,24 @@ def base_layer() -> Path:
         run([str(recipe), str(folder / "root")])
 
     return layer("base", key_of([recipe]), make, "")
+
+
+def plugins_layer() -> Path:
+    """Make the layer of the CNI project's plugins, for nodes that lack them."""
+    module = HERE / "plugins"
+    sources = [module / name for name in ("go.mod", "go.sum", "tools.go")]
+
+    def make(folder: Path) -> None:
+        out = folder / "root"
+        out.mkdir()
+        go_build([*plugin_packages()], out, module)
+
+    return layer("plugins", key_of(sources), make, PLUGINS)
+
+
+def plugin_packages() -> list[str]:
+    """Return the Go packages of the CNI project's plugins; the last part of each is the plugin's name."""
+    return re.findall(r'^\t_ "(.+)"$', (HERE / "plugins/tools.go").read_text(), flags=re.MULTILINE)
 
 
 def packages_layer() -> Path:
@@ -258,24 +278,27 @@ def shim_sources() -> list[Path]:
 
 def build_shim(out: Path, version: str) -> None:
     """Build the CNI executable."""
-    flags = "-buildvcs=false -modcacherw -mod=readonly"
+    go_build(["."], out, ROOT / "shim", f"-X main.release={version}")
+
+
+def go_build(packages: list[str], out: Path, module: Path, linked: str = "") -> None:
+    """
+    Build Go programs without C, so that they run on any node.
+
+    Args:
+        packages: of the module, or of those that it requires.
+        out: the program, or a folder for several.
+        module: the folder of go.mod.
+        linked: further words for the linker.
+    """
     go = {
         "CGO_ENABLED": "0",
-        "GOFLAGS": flags,
+        "GOFLAGS": "-buildvcs=false -modcacherw -mod=readonly",
         "GOCACHE": f"{CACHE}/go/build",
         "GOMODCACHE": f"{CACHE}/go/mod",
     }
-    command = [
-        go_program(),
-        "build",
-        "-trimpath",
-        "-ldflags",
-        f"-s -w -X main.release={version}",
-        "-o",
-        str(out),
-        ".",
-    ]
-    run(command, cwd=ROOT / "shim", env={**os.environ, **go})
+    flags = ["-trimpath", "-ldflags", f"-s -w {linked}".strip(), "-o", str(out)]
+    run([go_program(), "build", *flags, *packages], cwd=module, env={**os.environ, **go})
 
 
 def go_program() -> str:

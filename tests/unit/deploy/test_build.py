@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.image import build
 
@@ -85,3 +86,13 @@ def test_key_follows_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     keys.append(build.key_of([source]))
     assert keys[0] == keys[1]
     assert 3 == len(set(keys))
+
+
+def test_plugins() -> None:
+    """The image has the CNI project's plugins that the chart's table of values names, and no others."""
+    keys = yaml.safe_load((ROOT / "deploy/chart/keys.yaml").read_text())
+    about = keys["plugins"]["installCNI"][2]
+    promised = about.split(":")[1].split(".")[0].replace(" ", "").split(",")
+    names = [package.rpartition("/")[2] for package in build.plugin_packages()]
+    assert sorted(promised) == sorted(names)
+    assert 14 == len(names)
