@@ -22,6 +22,7 @@ from deploy.image.build import (
     ARCHITECTURE,
     CACHE,
     CHART,
+    PLUGINS,
     ROOT,
     SHIM,
     Project,
@@ -71,14 +72,20 @@ def write_chart(out: Path, time_s: int) -> None:
 
 def read_parts(archive: Path) -> list[Part]:
     """Read from the image itself what it is made of; a part without a licence ends the release."""
-    shim = str(SHIM)
-    files = read_files(archive, lambda path: parts.is_wanted(path) or path == shim)
+    files = read_files(archive, lambda path: parts.is_wanted(path) or is_go_program(path))
     lock = (ROOT / "requirements.lock").read_text()
     go = go_program()
     found = [
         *parts.debian_packages(files),
         *parts.python_packages(files, lock),
-        *parts.go_modules(read_build_info(go, files[shim]), partial(read_licence, go)),
+        *parts.go_modules(
+            [
+                read_build_info(go, content)
+                for path, content in files.items()
+                if is_go_program(path)
+            ],
+            partial(read_licence, go),
+        ),
     ]
     if unclear := parts.without_licence(found):
         raise SystemExit(
@@ -86,6 +93,11 @@ def read_parts(archive: Path) -> list[Part]:
             "deploy/release/licences.py"
         )
     return found
+
+
+def is_go_program(path: str) -> bool:
+    """Return whether a path of the image is one of the programs that are built with Go."""
+    return path == SHIM or path.startswith(f"{PLUGINS}/")
 
 
 def read_build_info(go: str, program: bytes) -> str:
@@ -102,7 +114,9 @@ def read_licence(go: str, path: str, version: str) -> str:
         if path == "std"
         else CACHE / f"go/mod/{path}@{version}"
     )
-    return (folder / "LICENSE").read_text()
+    names = ("license", "license.md", "license.txt")
+    found = sorted(file for file in folder.iterdir() if file.name.lower() in names)
+    return "\n".join(file.read_text() for file in found)
 
 
 def run(command: list[str]) -> str:

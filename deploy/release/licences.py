@@ -33,10 +33,12 @@ PYTHON: Final = {
     "license :: osi approved :: mit license": "MIT",
 }
 
-# A sentence that only this licence has, for Go modules, which say it by their text alone.
+# A sentence that none of the licences after it has, for Go modules, which say theirs by its text
+# alone. Words are compared without the space between them.
 TEXTS: Final = {
-    "Apache-2.0": "Apache License\n                           Version 2.0",
+    "Apache-2.0": "Apache License Version 2.0",
     "BSD-3-Clause": "Neither the name of",
+    "BSD-2-Clause": "Redistribution and use in source and binary forms",
     "MIT": "Permission is hereby granted, free of charge",
 }
 
@@ -107,8 +109,9 @@ def of_python(expression: str, names: Iterable[str]) -> list[License]:
 
 def of_text(text: str) -> list[License]:
     """Return the licence that a text is; none for an unknown one."""
+    words = " ".join(text.split())
     for name, sentence in TEXTS.items():
-        if sentence in text:
+        if sentence in words:
             return [_factory.make_with_id(name)]
     return []
 

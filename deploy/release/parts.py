@@ -1,7 +1,7 @@
 """
 What an image is made of.
 
-Packages of Debian and of Python, and the Go modules of the CNI executable.
+Packages of Debian and of Python, and the Go modules of the CNI executables.
 """
 
 from __future__ import annotations
@@ -102,21 +102,22 @@ def _python(metadata: Message) -> Part:
     return Part(name, version, PackageURL("pypi", None, name, version), tuple(found))
 
 
-def go_modules(build_info: str, text_of: Callable[[str, str], str]) -> list[Part]:
+def go_modules(build_infos: Iterable[str], text_of: Callable[[str, str], str]) -> list[Part]:
     """
-    Read the modules that a Go program was built from.
+    Read the modules that Go programs were built from, each once.
 
     Args:
-        build_info: what `go version -m PROGRAM` prints.
+        build_infos: what `go version -m PROGRAM` prints of each program.
         text_of: returns the text of a module's licence, by path and version; of Go itself by the
         path `std`.
 
     """
-    release = build_info.split(maxsplit=1)[0].removeprefix("go")
-    modules = [
-        ("std", release),
-        *re.findall(r"^\tdep\t(\S+)\t(\S+)", build_info, flags=re.MULTILINE),
-    ]
+    modules: dict[tuple[str, str], None] = {}
+    for info in build_infos:
+        modules["std", info.split(maxsplit=1)[0].removeprefix("go")] = None
+        # A program of another project is a module of its own; ours have no version.
+        found = re.findall(r"^\t(?:mod|dep)\t(\S+)\t(v\S+)", info, flags=re.MULTILINE)
+        modules |= dict.fromkeys(found)
     return [_go(path, version, text_of(path, version)) for path, version in modules]
 
 

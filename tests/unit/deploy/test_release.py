@@ -62,6 +62,12 @@ BUILD_INFO = """\
 \tdep\tgithub.com/containernetworking/cni\tv1.3.1\th1:gnHlU=
 \tbuild\tCGO_ENABLED=0
 """
+PLUGIN_INFO = """\
+ go1.26.8
+\tpath\tgithub.com/containernetworking/plugins/plugins/main/macvlan
+\tmod\tgithub.com/containernetworking/plugins\tv1.9.1\th1:tq=
+\tdep\tgithub.com/containernetworking/cni\tv1.3.1\th1:gnHlU=
+"""
 
 
 def said(found: list[License] | tuple[License, ...]) -> list[str]:
@@ -144,9 +150,14 @@ def test_modules_of_go() -> None:
         "std": "… Neither the name of Google …",
         "github.com/containernetworking/cni": "Unknown words",
     }
-    found = parts.go_modules(BUILD_INFO, lambda path, _: texts[path])
+    texts["github.com/containernetworking/plugins"] = "Unknown words"
+    found = parts.go_modules([BUILD_INFO, PLUGIN_INFO], lambda path, _: texts[path])
 
-    expected = ["pkg:golang/stdlib@1.26.8", "pkg:golang/github.com/containernetworking/cni@v1.3.1"]
+    expected = [
+        "pkg:golang/stdlib@1.26.8",
+        "pkg:golang/github.com/containernetworking/cni@v1.3.1",
+        "pkg:golang/github.com/containernetworking/plugins@v1.9.1",
+    ]
     assert expected == [str(part.purl) for part in found]
     assert ["BSD-3-Clause"] == said(found[0].licences)
     assert expected[1:] == parts.without_licence(found)
