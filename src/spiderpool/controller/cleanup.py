@@ -3,17 +3,19 @@
 
 The webhooks go first, else nothing could be deleted without a controller; then all objects of our
 group, finalizers taken off; then their definitions and the installation's job. What is gone already
-is fine, so it can be run again.
+is fine, so it can be run again. While a workload holds an address, objects and definitions stay: the
+next installation must know which addresses are in use.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from spiderpool.api.crd.group import GROUP
+from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Job, PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.errors import NotFound
@@ -58,18 +60,55 @@ class CustomResourceDefinition(KubeObject, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What is to be removed besides the objects of our group."""
+    """
+    What is to be removed besides the objects of our group.
+
+    Attributes:
+        even_if_held: objects and definitions go although workloads hold addresses.
+    """
 
     validating: str
     mutating: str
     namespace: str
     init_job: str
+    even_if_held: bool = False
 
 
 async def clean(cluster: Cluster, remains: Remains, say: Say) -> None:
     """Remove everything, saying each step."""
     await _delete(cluster, MutatingWebhookConfiguration, remains.mutating, say)
     await _delete(cluster, ValidatingWebhookConfiguration, remains.validating, say)
+    held = () if remains.even_if_held else await _held(cluster)
+    if held:
+        say(_why_objects_stay(held))
+    else:
+        await _delete_objects(cluster, say)
+    await _delete(
+        cluster, Job, remains.init_job, say, namespace=remains.namespace, propagation="Background"
+    )
+
+
+async def _held(cluster: Cluster) -> Sequence[SpiderIP]:
+    """Return the records of addresses that workloads hold."""
+    try:
+        records = (await cluster.list_objects(SpiderIP)).items
+    except NotFound:
+        return ()  # the definition is gone
+    return [record for record in records if record.held_by_workload]
+
+
+def _why_objects_stay(held: Sequence[SpiderIP]) -> str:
+    first = held[0].spec
+    return (
+        f"workloads hold {len(held)} addresses, among them {first.ip} "
+        f"({first.holder.namespace}/{first.holder.name}): pools, records and their definitions stay, "
+        "and the next installation goes on with them; to delete them too, delete these workloads "
+        "first, or set spiderpoolController.cleanup.evenIfHeld=true"
+    )
+
+
+async def _delete_objects(cluster: Cluster, say: Say) -> None:
+    """Delete all objects of our group, then their definitions."""
     definitions = [
         definition
         for definition in (await cluster.list_objects(CustomResourceDefinition)).items
@@ -79,9 +118,6 @@ async def clean(cluster: Cluster, remains: Remains, say: Say) -> None:
         await _empty(cluster, kind_of(definition), say)
     for definition in definitions:
         await _delete(cluster, CustomResourceDefinition, definition.metadata.name, say)
-    await _delete(
-        cluster, Job, remains.init_job, say, namespace=remains.namespace, propagation="Background"
-    )
 
 
 def kind_of(definition: CustomResourceDefinition) -> type[KubeObject]:

@@ -75,13 +75,17 @@ def daemon(
 def clean_up(
     validate: Annotated[str, typer.Option(help="name of the ValidatingWebhookConfiguration")] = "",
     mutating: Annotated[str, typer.Option(help="name of the MutatingWebhookConfiguration")] = "",
+    even_if_held: Annotated[
+        bool, typer.Option("--even-if-held", help="delete objects though workloads hold addresses")
+    ] = False,
 ) -> None:
-    """Delete the webhooks, all objects of the product, their definitions and the init job."""
+    """Delete the webhooks and the init job and, if no address is held, all objects and their definitions."""
     remains = Remains(
         validating=validate,
         mutating=mutating,
         namespace=os.environ.get("SPIDERPOOL_POD_NAMESPACE") or "default",
         init_job=os.environ.get("SPIDERPOOL_INIT_JOB_NAME") or "spiderpool-init",
+        even_if_held=even_if_held,
     )
     _run(_clean(remains))
 

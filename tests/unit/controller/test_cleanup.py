@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.ippool import SpiderIPPool
-from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Job, Pod
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.cleanup import (
@@ -19,9 +22,10 @@ from spiderpool.controller.cleanup import (
 from spiderpool.errors import Unreachable
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record
 
-REMAINS = Remains(
+CAREFUL = Remains(
     validating="webhooks", mutating="webhooks", namespace="spiderpool", init_job="spiderpool-init"
 )
+REMAINS = replace(CAREFUL, even_if_held=True)
 
 
 def definition(
@@ -141,8 +145,37 @@ async def test_names_that_are_not_given_are_not_touched(full: Scene) -> None:
     """Without the names of webhook configurations none is deleted."""
     await clean(
         full.cluster,
-        Remains(validating="", mutating="", namespace="spiderpool", init_job="spiderpool-init"),
+        replace(REMAINS, validating="", mutating=""),
         lambda _: None,
     )
 
     assert {"MutatingWebhookConfiguration": 1} == left(full)
+
+
+async def test_objects_stay_while_an_address_is_held(full: Scene) -> None:
+    """
+    While workloads hold addresses, only webhooks and job go, and the reason is said.
+
+    The next installation finds every record.
+    """
+    said: list[str] = []
+    await clean(full.cluster, CAREFUL, said.append)
+
+    assert {"SpiderIPPool": 1, "SpiderIP": 40, "SpiderEndpoint": 1} == left(full)
+    assert 4 == len(full.cluster.all(CustomResourceDefinition))
+    assert () == full.cluster.all(MutatingWebhookConfiguration)
+    (reason,) = [line for line in said if line.startswith("workloads hold 40 addresses")]
+    assert "10.6.0.10 (ns/p)" in reason
+    assert "spiderpoolController.cleanup.evenIfHeld=true" in reason
+
+
+async def test_objects_go_when_no_address_is_held(full: Scene) -> None:
+    """Addresses that cool down or that the controller itself keeps hold nothing up."""
+    for record in full.cluster.all(SpiderIP)[1:]:
+        await full.cluster.delete(SpiderIP, record.metadata.name)
+    (record,) = full.cluster.all(SpiderIP)
+    cooling = msgspec.structs.replace(record.spec, state=IPState.COOLING)
+    await full.cluster.replace(msgspec.structs.replace(record, spec=cooling))
+
+    await clean(full.cluster, CAREFUL, lambda _: None)
+    assert {} == left(full)
