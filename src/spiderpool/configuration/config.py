@@ -95,8 +95,11 @@ class Config(Features, frozen=True, kw_only=True):
     """The whole file; it is its own `features`."""
 
     ipam_unix_socket_path: str = "/var/run/spidernet/spiderpool.sock"
-    cluster_subnet_auto_pool_default_redundant_ip_number: int = msgspec.field(
-        default=0, name="clusterSubnetAutoPoolDefaultRedundantIPNumber"
+    cluster_subnet_auto_pool_default_redundant_ip_number: int | None = msgspec.field(
+        default=None, name="clusterSubnetAutoPoolDefaultRedundantIPNumber"
+    )
+    cluster_subnet_default_flexible_ip_number: int = msgspec.field(
+        default=0, name="clusterSubnetDefaultFlexibleIPNumber"
     )
     auto_pool_limits: AutoPoolLimits = AutoPoolLimits()
     auto_pool_third_party_controllers: tuple[ThirdPartyKind, ...] = ()
@@ -109,6 +112,12 @@ class Config(Features, frozen=True, kw_only=True):
     def features(self) -> Features:
         """The switches."""
         return self
+
+    @property
+    def redundant_addresses(self) -> int:
+        """Addresses of an automatic pool on top of the replicas: two keys say it, the first goes first."""
+        told = self.cluster_subnet_auto_pool_default_redundant_ip_number
+        return self.cluster_subnet_default_flexible_ip_number if told is None else told
 
 
 def parse_config(text: str) -> Config:

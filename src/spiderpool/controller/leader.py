@@ -177,7 +177,7 @@ class Leader:
         subnets: Informer[SpiderSubnet],
     ) -> AutoPools:
         """Start what keeps automatic pools."""
-        redundancy = self.config.cluster_subnet_auto_pool_default_redundant_ip_number
+        redundancy = self.config.redundant_addresses
         workers = self.settings.application_workers
         most = self.config.auto_pool_limits
         pools = AutoPools(

@@ -91,3 +91,20 @@ def test_wrong_types(text: str, message: str) -> None:
 
     assert message in refusal.value.message
     assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ("clusterSubnetDefaultFlexibleIPNumber: 3", 3),
+        ("clusterSubnetAutoPoolDefaultRedundantIPNumber: 2", 2),
+        (
+            "{clusterSubnetAutoPoolDefaultRedundantIPNumber: 0, clusterSubnetDefaultFlexibleIPNumber: 3}",
+            0,
+        ),
+    ],
+)
+def test_redundant_addresses(text: str, expected: int) -> None:
+    """Two keys say how many addresses an automatic pool has on top; the first of the table counts."""
+    assert expected == parse_config(text).redundant_addresses

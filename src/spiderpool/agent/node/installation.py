@@ -1,5 +1,5 @@
 """
-The node's share of the installation: CNI executables, and the CNI configuration that puts the meta plugin first.
+The node's share of the installation: executables, and the CNI configuration that puts the meta plugin first.
 
 Both stay while the agent restarts or is replaced; they go when the agent's DaemonSet is being
 deleted.
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -20,6 +21,9 @@ import msgspec
 import structlog
 
 from spiderpool.agent.node.files import write_at_once
+from spiderpool.agent.node.installed_files import InstalledFiles, types_in_use
+from spiderpool.agent.node.multus_files import EXECUTABLES as MULTUS_EXECUTABLES
+from spiderpool.agent.node.multus_files import MultusFiles, MultusPlace, read_multus_place
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.cni.netconf import SUFFIXES, first_network
@@ -41,6 +45,10 @@ CNI_DIR: Final = "/var/lib/cni/multus"  # Multus' own, so that either finds what
 # Runtimes that do not know `cniVersions` speak 1.0.0; those that do choose 1.1.0, for GC and
 # STATUS.
 CNI_VERSIONS: Final = ("1.0.0", "1.1.0")
+FOREIGN_MULTUS: Final = (
+    "00-multus.conf belongs to another installation of Multus, and runtimes take it first; "
+    "remove that installation, or set multus.multusCNI.install=false and multus.builtin.enabled=false"
+)
 _LOOK_AGAIN_S: Final = 2.0
 _EXECUTABLE: Final = 0o755
 _READABLE: Final = 0o644
@@ -57,36 +65,68 @@ class DaemonSet(KubeObject, frozen=True, kw_only=True):
     )
 
 
+class MetaPlugin(StrEnum):
+    """Who joins a pod with several networks, as far as this installation brings it."""
+
+    BUILTIN = "builtin"
+    MULTUS = "multus"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class InstallSettings:
     """
     What the environment says about the installation.
 
-    `wanted`: whether this agent installs anything. `default_network` empty = that of the first
-    configuration on the node.
+    Attributes:
+        wanted: whether this agent installs anything.
+        plugins: names of the CNI project's plugins to install from `plugin_dir`.
+        default_network: empty = that of the first configuration on the node.
+        record: where the node keeps what was installed.
     """
 
     wanted: bool
-    meta_plugin: bool
+    meta_plugin: MetaPlugin
     shim: Path
+    plugins: tuple[str, ...]
+    plugin_dir: Path
     bin_dir: Path
     conf_dir: Path
     default_network: str
     namespace: str
+    record: Path
+    multus: MultusPlace
 
 
 def read_install_settings(environ: Mapping[str, str]) -> InstallSettings:
     """Read the environment. Raises `InvalidRequest` for a flag that is none."""
+    conf_dir = Path(environ.get("SPIDERPOOL_CNI_CONF_DIR") or "/etc/cni/net.d")
+    namespace = environ.get("SPIDERPOOL_MULTUS_NAMESPACE") or environ.get(
+        "SPIDERPOOL_POD_NAMESPACE", ""
+    )
     return InstallSettings(
         wanted=read_flag(environ, "SPIDERPOOL_INSTALL_CNI", default=False),
-        meta_plugin=read_flag(environ, "SPIDERPOOL_BUILTIN_MULTUS", default=False),
+        meta_plugin=_read_meta_plugin(environ),
         shim=Path(environ.get("SPIDERPOOL_SHIM_PATH") or "/usr/lib/spiderpool/cni"),
+        plugins=tuple(filter(None, environ.get("SPIDERPOOL_CNI_PLUGINS", "").split(","))),
+        plugin_dir=Path(environ.get("SPIDERPOOL_PLUGIN_DIR") or "/usr/lib/spiderpool/plugins"),
         bin_dir=Path(environ.get("SPIDERPOOL_CNI_BIN_DIR") or "/opt/cni/bin"),
-        conf_dir=Path(environ.get("SPIDERPOOL_CNI_CONF_DIR") or "/etc/cni/net.d"),
+        conf_dir=conf_dir,
         default_network=environ.get("SPIDERPOOL_DEFAULT_CNI", ""),
-        namespace=environ.get("SPIDERPOOL_MULTUS_NAMESPACE")
-        or environ.get("SPIDERPOOL_POD_NAMESPACE", ""),
+        namespace=namespace,
+        record=Path(
+            environ.get("SPIDERPOOL_INSTALLED_FILES") or "/var/lib/cni/spiderpool/installed.json"
+        ),
+        multus=read_multus_place(environ, conf_dir, namespace),
     )
+
+
+def _read_meta_plugin(environ: Mapping[str, str]) -> MetaPlugin:
+    if read_flag(environ, "SPIDERPOOL_BUILTIN_MULTUS", default=False):
+        return MetaPlugin.BUILTIN
+    if read_flag(environ, "SPIDERPOOL_INSTALL_MULTUS", default=False):
+        return MetaPlugin.MULTUS
+    return MetaPlugin.NONE
 
 
 def node_policy(settings: InstallSettings, allowed_plugins: Sequence[str] = ()) -> NodePolicy:
@@ -109,10 +149,12 @@ class NodeInstaller:
 
     def install_executables(self) -> None:
         """
-        Copy the CNI executable under each of its names; what is the same already stays untouched.
+        Copy the CNI executable under each of its names, and the plugins that are wanted.
+
+        What is the same already stays untouched.
 
         Raises:
-            InvalidRequest: it is not in the image, or the folder cannot be written.
+            InvalidRequest: one is not in the image, or the folder cannot be written.
         """
         if not self.settings.wanted:
             return
@@ -122,8 +164,11 @@ class NodeInstaller:
                 if write_at_once(self.settings.bin_dir / name, content, _EXECUTABLE):
                     log.info("CNI executable installed", file=str(self.settings.bin_dir / name))
             self._install_socket_path()
-            if not self.settings.meta_plugin:
-                self._remove(self._conf, self.settings.bin_dir / META_PLUGIN)
+            for name in self.settings.plugins:
+                self._installed.copy(self.settings.plugin_dir / name, self.settings.bin_dir / name)
+            if self.settings.meta_plugin is MetaPlugin.MULTUS:
+                # The init container has just copied them.
+                self._installed.adopt(self.settings.bin_dir / name for name in MULTUS_EXECUTABLES)
         except OSError as error:
             raise InvalidRequest(
                 f"CNI executables cannot be installed: {error.filename}: {error.strerror}; "
@@ -132,21 +177,21 @@ class NodeInstaller:
 
     async def keep_configured(self) -> None:
         """
-        Write the configuration once the node's default network is known, and keep it right; ends only by cancellation.
+        Write the meta plugin's configuration once the node's default network is known, and keep it right.
 
-        Begin it when the agent serves: from then on runtimes call the meta plugin for every pod.
+        The configuration of another meta plugin of this installation goes after that, not before: a
+        pod that starts in between finds one of the two. Ends by cancellation, or where there is no
+        meta plugin to configure. Begin it when the agent serves: from then on runtimes call the
+        meta plugin for every pod.
         """
-        waiting = False
-        while self.settings.wanted and self.settings.meta_plugin:
-            network = self._default_network()
-            if network:
-                self._configure(network)
-            elif not waiting:
-                log.warning(
-                    "no default CNI on this node yet; waiting for its configuration",
-                    folder=str(self.settings.conf_dir),
-                )
-            waiting = not network
+        told = ""
+        while self.settings.wanted:
+            problem = self._configure()
+            if problem and problem != told:
+                log.warning(problem, folder=str(self.settings.conf_dir))
+            told = problem
+            if self.settings.meta_plugin is MetaPlugin.NONE and not problem:
+                return
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     def remove_all(self) -> None:
@@ -155,16 +200,24 @@ class NodeInstaller:
 
         Last the socket, which nobody serves.
         """
-        if self.settings.wanted:
-            self._remove(
-                self._conf,
-                *(self.settings.bin_dir / name for name in (*NAMES, META_PLUGIN, SOCKET_FILE)),
-                Path(self.socket),
-            )
+        if not self.settings.wanted:
+            return
+        self._remove_configuration(keep=MetaPlugin.NONE)
+        self._remove(*(self.settings.bin_dir / name for name in (*NAMES, SOCKET_FILE)))
+        self._installed.remove(None, used=self._used)
+        self._remove(Path(self.socket))
 
     @property
     def _conf(self) -> Path:
         return self.settings.conf_dir / CONF_FILE
+
+    @property
+    def _installed(self) -> InstalledFiles:
+        return InstalledFiles(self.settings.record)
+
+    @property
+    def _multus(self) -> MultusFiles:
+        return MultusFiles(self.settings.multus)
 
     def _install_socket_path(self) -> None:
         """Tell the executables where this agent listens; without the file it is the usual place."""
@@ -175,20 +228,45 @@ class NodeInstaller:
             write_at_once(file, f"{self.socket}\n".encode(), _READABLE)
 
     def _names(self) -> tuple[str, ...]:
-        return (*NAMES, META_PLUGIN) if self.settings.meta_plugin else NAMES
+        builtin = self.settings.meta_plugin is MetaPlugin.BUILTIN
+        return (*NAMES, META_PLUGIN) if builtin else NAMES
 
-    def _configure(self, network: str) -> None:
-        text = render_conf(self.settings, network, self.socket, self.multus)
+    def _configure(self) -> str:
+        """Make the configuration right; return what is in the way, empty when nothing is."""
+        wanted = self.settings.meta_plugin
         try:
-            if write_at_once(self._conf, text, _SECRET):
-                log.info("CNI configuration written", file=str(self._conf), default_network=network)
+            if wanted is not MetaPlugin.NONE:
+                network = self.settings.default_network or find_default_network(
+                    self.settings.conf_dir
+                )
+                if not network:
+                    return "no default CNI on this node yet; waiting for its configuration"
+                if wanted is MetaPlugin.MULTUS and not self._multus.write(network, self.multus):
+                    return FOREIGN_MULTUS
+                if wanted is MetaPlugin.BUILTIN:
+                    self._write_builtin(network)
+            self._remove_configuration(keep=wanted)
         except OSError as error:
-            log.warning(
-                "CNI configuration cannot be written", file=str(self._conf), reason=error.strerror
-            )
+            return f"CNI configuration cannot be written: {error.filename}: {error.strerror}"
+        if wanted is MetaPlugin.BUILTIN and self._multus.conf.exists():
+            return FOREIGN_MULTUS
+        return ""
 
-    def _default_network(self) -> str:
-        return self.settings.default_network or find_default_network(self.settings.conf_dir)
+    def _write_builtin(self, network: str) -> None:
+        text = render_conf(self.settings, network, self.socket, self.multus)
+        if write_at_once(self._conf, text, _SECRET):
+            log.info("CNI configuration written", file=str(self._conf), default_network=network)
+
+    def _remove_configuration(self, keep: MetaPlugin) -> None:
+        """Remove configuration and executable of each meta plugin of ours but one."""
+        if keep is not MetaPlugin.BUILTIN:
+            self._remove(self._conf, self.settings.bin_dir / META_PLUGIN)
+        if keep is not MetaPlugin.MULTUS:
+            self._multus.remove()
+            self._installed.remove(MULTUS_EXECUTABLES, used=self._used)
+
+    def _used(self) -> frozenset[str]:
+        return types_in_use(self.settings.conf_dir)
 
     def _remove(self, *files: Path) -> None:
         for file in files:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,9 @@ import pytest
 from spiderpool.agent.node import installation
 from spiderpool.agent.node.installation import (
     CONF_FILE,
+    FOREIGN_MULTUS,
     DaemonSet,
+    MetaPlugin,
     NodeInstaller,
     find_default_network,
     is_being_removed,
@@ -24,6 +28,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.configuration.config import MultusSettings
 from spiderpool.errors import InvalidRequest, SpiderpoolError, Unreachable
 from tests.fakes.cluster import FakeCluster
+from tests.unit.agent.node.tokens import token_of
 
 ALL = [".spiderpool-socket", "coordinator", "ifacer", "spiderpool", "spiderpool-multus"]
 
@@ -38,6 +43,11 @@ def installer(home: Path, **environ: str) -> NodeInstaller:
         "SPIDERPOOL_CNI_BIN_DIR": str(home / "bin"),
         "SPIDERPOOL_CNI_CONF_DIR": str(home / "net.d"),
         "SPIDERPOOL_MULTUS_NAMESPACE": "release",
+        "SPIDERPOOL_PLUGIN_DIR": str(home / "plugins"),
+        "SPIDERPOOL_INSTALLED_FILES": str(home / "state/spiderpool/installed.json"),
+        "SPIDERPOOL_SERVICE_ACCOUNT_DIR": str(home / "account"),
+        "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+        "KUBERNETES_SERVICE_PORT": "443",
     }
     return NodeInstaller(read_install_settings({**base, **environ}), str(home / "x.sock"))
 
@@ -51,7 +61,7 @@ def test_off_by_default() -> None:
     """Outside a pod nothing is installed unless asked for; places are the usual ones."""
     settings = read_install_settings({})
 
-    assert (False, False) == (settings.wanted, settings.meta_plugin)
+    assert (False, MetaPlugin.NONE, ()) == (settings.wanted, settings.meta_plugin, settings.plugins)
     assert ("/usr/lib/spiderpool/cni", "/opt/cni/bin", "/etc/cni/net.d") == (
         str(settings.shim),
         str(settings.bin_dir),
@@ -88,16 +98,176 @@ def test_executables_know_the_socket(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_without_meta_plugin(tmp_path: Path) -> None:
-    """When the meta plugin was switched off its executable and configuration go."""
-    installer(tmp_path).install_executables()
-    (tmp_path / "net.d").mkdir()
-    (tmp_path / "net.d" / CONF_FILE).write_text("{}")
+BUILTIN = {"SPIDERPOOL_BUILTIN_MULTUS": "true"}
+MULTUS = {"SPIDERPOOL_BUILTIN_MULTUS": "false", "SPIDERPOOL_INSTALL_MULTUS": "true"}
+NEITHER = {"SPIDERPOOL_BUILTIN_MULTUS": "false", "SPIDERPOOL_INSTALL_MULTUS": "false"}
 
-    installer(tmp_path, SPIDERPOOL_BUILTIN_MULTUS="false").install_executables()
 
-    assert ALL[:-1] == files(tmp_path / "bin")
-    assert [] == files(tmp_path / "net.d")
+def node(home: Path) -> None:
+    """Make a node with a CNI configuration, an agent's account and an image with plugins."""
+    for folder in ("bin", "net.d", "account", "plugins"):
+        (home / folder).mkdir()
+    (home / "net.d/10-calico.conflist").write_text(
+        '{"name": "k8s-pod-network", "plugins": [{"type": "calico", "ipam": {"type": "static"}}]}'
+    )
+    (home / "account/token").write_text(token_of("release", "spiderpool-agent"))
+    (home / "account/ca.crt").write_text("the CA")
+    for name in ("macvlan", "static", "loopback"):
+        (home / "plugins" / name).write_text(f"{name} 1")
+
+
+async def run_agent(home: Path, done: Callable[[], bool], **environ: str) -> NodeInstaller:
+    """Let an agent start, as after an upgrade, and work until something is so; return it."""
+    if environ.get("SPIDERPOOL_INSTALL_MULTUS") == "true":
+        for name in ("multus", "passthru"):  # the init container's work
+            (home / "bin" / name).write_text(f"{name} 1")
+    mine = installer(home, **environ)
+    mine.install_executables()
+    task = asyncio.create_task(mine.keep_configured())
+    async with asyncio.timeout(1.5):
+        while not done():
+            await asyncio.sleep(0.005)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return mine
+
+
+def has_files(home: Path, expected: tuple[list[str], list[str]]) -> bool:
+    """Return whether the node has these configurations and executables."""
+    return expected == (files(home / "net.d"), files(home / "bin"))
+
+
+SWITCHES = {
+    "builtin": (BUILTIN, [CONF_FILE], ["spiderpool-multus"]),
+    "multus": (MULTUS, ["00-multus.conf", "multus.d"], ["multus", "passthru"]),
+    "neither": (NEITHER, [], []),
+}
+
+
+@pytest.mark.parametrize("first", SWITCHES)
+@pytest.mark.parametrize("second", SWITCHES)
+async def test_switching(tmp_path: Path, first: str, second: str) -> None:
+    """
+    From each way of joining networks to each other one, what the former put on the node goes.
+
+    So does everything in the end, but for what others put there.
+    """
+    node(tmp_path)
+    mine = installer(tmp_path)
+    for mode in (first, second):
+        environ, conf, executables = SWITCHES[mode]
+        expected = (
+            sorted([*conf, "10-calico.conflist"]),
+            sorted([*executables, ".spiderpool-socket", "coordinator", "ifacer", "spiderpool"]),
+        )
+        mine = await run_agent(tmp_path, partial(has_files, tmp_path, expected), **environ)
+
+    mine.remove_all()
+    assert ["10-calico.conflist"] == files(tmp_path / "net.d")
+    assert [] == files(tmp_path / "bin")
+    assert [] == files(tmp_path / "state")
+
+
+async def test_multus_of_somebody_else(tmp_path: Path) -> None:
+    """Another installation of Multus keeps its files: neither written over nor removed, and the log says so."""
+    node(tmp_path)
+    theirs = tmp_path / "net.d/00-multus.conf"
+    theirs.write_text(
+        msgspec.json.encode(
+            {"kubeconfig": str(tmp_path / "net.d/multus.d/multus.kubeconfig")}
+        ).decode()
+    )
+    (tmp_path / "net.d/multus.d").mkdir()
+    secret = tmp_path / "net.d/multus.d/multus.kubeconfig"
+    secret.write_text(f'users: [{{}}]\n    token: "{token_of("kube-system", "multus")}"\n')
+    before = (theirs.read_text(), secret.read_text())
+
+    for environ in (MULTUS, NEITHER, BUILTIN):
+        mine = await run_agent(tmp_path, lambda: True, **environ)
+        for _ in range(2):
+            mine._configure()
+        assert (mine._configure() == FOREIGN_MULTUS) == (environ != NEITHER)
+    mine.remove_all()
+    assert before == (theirs.read_text(), secret.read_text())
+
+
+async def test_changed_values_of_multus(tmp_path: Path) -> None:
+    """Another log level, another default network, another token: the files on the node follow."""
+    node(tmp_path)
+    conf, secret = tmp_path / "net.d/00-multus.conf", tmp_path / "net.d/multus.d/multus.kubeconfig"
+
+    def has(file: Path, text: str) -> Callable[[], bool]:
+        return lambda: file.exists() and text in file.read_text()
+
+    await run_agent(tmp_path, has(conf, '"clusterNetwork": "k8s-pod-network"'), **MULTUS)
+    assert "logLevel" not in conf.read_text()
+    await run_agent(
+        tmp_path,
+        has(conf, '"logLevel": "verbose"'),
+        SPIDERPOOL_DEFAULT_CNI="other",
+        SPIDERPOOL_MULTUS_LOG_LEVEL="verbose",
+        **MULTUS,
+    )
+    assert '"clusterNetwork": "other"' in conf.read_text()
+    renewed = token_of("release", "spiderpool-agent", "renewed")
+    (tmp_path / "account/token").write_text(renewed)
+    await run_agent(tmp_path, has(secret, renewed), **MULTUS)
+    assert 0o600 == secret.stat().st_mode & 0o777
+
+
+def test_plugins(tmp_path: Path) -> None:
+    """
+    Plugins are installed where they are missing, and replaced when the image has newer ones.
+
+    A file of somebody else's stays as it is. Removal takes ours, but not what the node's own
+    networks call, nor `loopback`, which the runtime calls for every pod.
+    """
+    node(tmp_path)
+    bin_dir = tmp_path / "bin"
+    (bin_dir / "bridge").write_text("the distribution's")
+    (tmp_path / "plugins/bridge").write_text("bridge 1")
+    mine = installer(tmp_path, SPIDERPOOL_CNI_PLUGINS="macvlan,bridge,static,loopback")
+
+    mine.install_executables()
+    assert "macvlan 1" == (bin_dir / "macvlan").read_text()
+    (tmp_path / "plugins/macvlan").write_text("macvlan 2")
+    mine.install_executables()
+    assert "macvlan 2" == (bin_dir / "macvlan").read_text()
+    assert 0o755 == (bin_dir / "macvlan").stat().st_mode & 0o777
+    assert "the distribution's" == (bin_dir / "bridge").read_text()
+
+    mine.remove_all()
+    assert ["bridge", "loopback", "static"] == files(bin_dir)
+
+
+def test_plugin_that_was_replaced(tmp_path: Path) -> None:
+    """A plugin of ours in whose place somebody put another one is not ours any more."""
+    node(tmp_path)
+    mine = installer(tmp_path, SPIDERPOOL_CNI_PLUGINS="macvlan")
+    mine.install_executables()
+    (tmp_path / "bin/macvlan").write_text("the distribution's")
+
+    mine.install_executables()
+    mine.remove_all()
+    assert "the distribution's" == (tmp_path / "bin/macvlan").read_text()
+
+
+def test_plugin_that_is_not_in_the_image(tmp_path: Path) -> None:
+    """A plugin that the image lacks is told."""
+    node(tmp_path)
+    with pytest.raises(InvalidRequest, match=r"plugins/ovs: No such file"):
+        installer(tmp_path, SPIDERPOOL_CNI_PLUGINS="ovs").install_executables()
+
+
+def test_record_that_cannot_be_read(tmp_path: Path) -> None:
+    """Without its record nothing is known to be ours, so nothing of doubt is removed."""
+    node(tmp_path)
+    mine = installer(tmp_path, SPIDERPOOL_CNI_PLUGINS="macvlan")
+    mine.install_executables()
+    (tmp_path / "state/spiderpool/installed.json").write_text("{")
+    mine.remove_all()
+    assert ["macvlan"] == files(tmp_path / "bin")
 
 
 def test_no_shim(tmp_path: Path) -> None:
