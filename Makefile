@@ -11,7 +11,7 @@ export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv
 DEP_GROUPS := test check build release
 
-.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit coverage chart-check go-check contract bench soak image release release-check env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit coverage chart-check chart-values go-check contract bench soak image release release-check env lock crds
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -88,6 +88,9 @@ $(VENV)/.stamp: requirements.lock pyproject.toml lab/pyproject.toml deploy/chart
 lock: ## write requirements.lock anew from pyproject.toml
 	uv pip compile -q --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --python-version 3.11 $(DEP_GROUPS:%=--group %) pyproject.toml lab/pyproject.toml -o requirements.lock
+
+chart-values: env ## write values.yaml, its schema and its page anew from deploy/chart/keys.yaml
+	@python -m deploy.chart.values
 
 crds: env ## write deploy/crds anew from the types
 	@python -m spiderpool.api.crd.schema deploy/crds

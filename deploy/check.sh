@@ -6,6 +6,7 @@ step() { printf '== %s\n' "$*"; "$@"; }
 
 step ruff check -q .
 step ruff format -q --check .
-step mypy -p spiderpool -p spiderlab -p deploy.image -p deploy.release -p bench -p tests
+step mypy -p spiderpool -p spiderlab -p deploy.image -p deploy.chart -p deploy.release -p bench -p tests
 step lint-imports --no-cache
 step interrogate -q tests
+step python -m deploy.chart.values --check

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,17 @@ from spiderlab import binaries
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/chart/spiderpool"
+ORIGINAL = ROOT / "deploy/chart/spiderpool-v1.2.1-values.yaml"
+VALUES_DIR = Path(__file__).parent / "values"
+VALUES = sorted(VALUES_DIR.glob("*.yaml"))
 NAMESPACE = "kube-system"
+KUBERNETES = ("1.29.0", "1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0")
+
+_CERTIFICATE = ",".join(
+    f"spiderpoolController.tls.provided.{name}=bm9uZQ==" for name in ("tlsCert", "tlsKey", "tlsCa")
+)
+MADE_UP = ("--set", f"spiderpoolController.tls.method=provided,{_CERTIFICATE}")
+"""A certificate that no test looks at: to generate one each time is slow."""
 
 Thing = dict[str, Any]
 
@@ -43,6 +55,11 @@ class Rendered:
         template: Thing = self.one(kind, name)["spec"]["template"]
         return template
 
+    def pods(self) -> list[Thing]:
+        """Return the pod templates of all objects that have one."""
+        kinds = {"DaemonSet", "Deployment", "Job"}
+        return [t["spec"]["template"] for t in self.things if t["kind"] in kinds]
+
     def container(self, kind: str, name: str) -> Thing:
         """Return the first container of an object's pods."""
         container: Thing = self.pod(kind, name)["spec"]["containers"][0]
@@ -52,59 +69,88 @@ class Rendered:
         """Return what a role allows, one (group, resource, verb) each."""
         rules = self.one(kind, name)["rules"]
         return {
-            (g, r, v)
+            (group, resource, verb)
             for rule in rules
-            for g in rule["apiGroups"]
-            for r in rule["resources"]
-            for v in rule["verbs"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
         }
 
 
 def render(
     values: Mapping[str, Any] | None = None, *, made_up_certificate: bool = True
 ) -> Rendered:
-    """
-    Render the chart with these values.
+    """Render the chart with these values."""
+    given = values or {}
+    own = not made_up_certificate or given.get("spiderpoolController", {}).get("tls")
+    return Rendered(render_text(json.dumps(given, sort_keys=True), () if own else MADE_UP))
 
-    A certificate that nobody looks at is not made each time, that is slow.
-    """
-    given = dict(values or {})
-    if made_up_certificate:
-        tls = {
-            "method": "provided",
-            "provided": {"tlsCert": "Y2VydA==", "tlsKey": "a2V5", "tlsCa": "Y2E="},
-        }
-        given["spiderpoolController"] = {"tls": tls, **given.get("spiderpoolController", {})}
-    return _render(json.dumps(given, sort_keys=True))
+
+def render_file(path: Path, *words: str) -> Rendered:
+    """Render the chart with the values of a file, as `helm template -f` does."""
+    return Rendered(render_text(path.read_text(), (*words, *words_of(path))))
+
+
+def words_of(path: Path) -> tuple[str, ...]:
+    """Return what else Helm is to be told about a file's cluster: the kinds it serves, and a certificate."""
+    text = path.read_text()
+    apis = re.findall(r"^# api-versions: (.+)$", text, flags=re.MULTILINE)
+    certificate = () if "\n  tls:" in text and path != ORIGINAL else MADE_UP
+    return (*certificate, *(f"--api-versions={api}" for api in apis))
 
 
 @cache
-def _render(values: str) -> Rendered:
-    done = helm(
-        "template",
-        "spiderpool",
-        str(CHART),
-        "--kube-version",
-        "1.29.0",
-        "--namespace",
-        NAMESPACE,
-        values=values,
-    )
+def render_text(values: str, words: tuple[str, ...]) -> tuple[Thing, ...]:
+    """Return the objects that `helm template` makes of a file's text, with further words for Helm."""
+    done = template(values, *words)
     assert done.returncode == 0, done.stderr
-    return Rendered(tuple(thing for thing in yaml.safe_load_all(done.stdout) if thing))
+    return tuple(thing for thing in yaml.safe_load_all(done.stdout) if thing)
 
 
 def refusal(values: Mapping[str, Any]) -> str:
     """Return Helm's words for values that it refuses."""
-    command = ("template", "spiderpool", str(CHART), "--kube-version", "1.29.0")
-    done = helm(*command, values=json.dumps(values))
+    done = template(json.dumps(values))
     assert done.returncode != 0, "these values were accepted"
     return done.stderr
 
 
+def notes(values: Mapping[str, Any], *words: str) -> str:
+    """Return what NOTES.txt says: `helm template` does not show it, but an object of the release may include it."""
+    include = '{{ include "spiderpool/templates/NOTES.txt" . | b64enc }}'
+    probe = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "notes"},
+        "data": {"notes": include},
+    }
+    things = Rendered(
+        render_text(json.dumps({**values, "extraObjects": [probe]}), (*MADE_UP, *words))
+    )
+    return base64.b64decode(things.one("ConfigMap", "notes")["data"]["notes"]).decode()
+
+
+def template(values: str, *words: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+    """Run `helm template`, for the oldest Kubernetes unless the words say another."""
+    version = (
+        ()
+        if any(word.startswith("--kube-version") for word in words)
+        else ("--kube-version=1.29.0",)
+    )
+    return helm(
+        "template",
+        "spiderpool",
+        str(chart),
+        "--namespace",
+        NAMESPACE,
+        *version,
+        *words,
+        values=values,
+    )
+
+
 def helm(*words: str, values: str) -> subprocess.CompletedProcess[str]:
     """Run the lab's Helm; where it is not built, the error says how to build it."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(values)
         file.flush()
         command = [str(binaries.program("helm")), *words, "--values", file.name]
@@ -119,3 +165,14 @@ def env_of(container: Thing) -> dict[str, str]:
         else f"<{item['valueFrom']['fieldRef']['fieldPath']}>"
         for item in container["env"]
     }
+
+
+def leaves(
+    tree: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Sequence[tuple[tuple[str, ...], object]]:
+    """Return all values of a file with their paths."""
+    found: list[tuple[tuple[str, ...], object]] = []
+    for name, item in tree.items():
+        here = (*path, name)
+        found += leaves(item, here) if isinstance(item, dict) and item else [(here, item)]
+    return found

@@ -20,12 +20,27 @@ from spiderpool.agent.settings import read_settings as read_agent_settings
 from spiderpool.configuration.config import parse_config
 from spiderpool.controller.settings import read_settings as read_controller_settings
 from spiderpool.installer.defaults import read_defaults
-from tests.chart.rendering import CHART, NAMESPACE, ROOT, Rendered, env_of, helm, refusal, render
+from tests.chart.rendering import (
+    CHART,
+    NAMESPACE,
+    ROOT,
+    VALUES_DIR,
+    Rendered,
+    env_of,
+    helm,
+    refusal,
+    render,
+)
 
 AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"
 GROUP = "spiderpool.spidernet.io"
 WARNS = f"annotations.{GROUP}"
 NOTHING: dict[str, Any] = {}
+THEIRS = {"repository": "spidernet-io/spiderpool/spiderpool-agent"}
+CNI_PLUGINS = (
+    "macvlan", "ipvlan", "vlan", "bridge", "ptp", "host-device", "tuning", "sbr", "bandwidth", "portmap", "loopback",
+    "static", "host-local", "dhcp",
+)  # fmt: skip
 LAB = yaml.safe_load((ROOT / "deploy/lab/values.yaml").read_text())
 POOLS = {
     "installIPv4IPPool": True,
@@ -53,10 +68,10 @@ def test_components() -> None:
     assert [CONTROLLER] == things.names("Deployment")
     assert [CONTROLLER + "-cleanup", INIT, INIT + "-crds"] == things.names("Job")
     assert CONTROLLER == things.container("Deployment", CONTROLLER)["name"]
-    assert ["spiderpool-agent", "daemon", "--config-path"] == _command(things, "DaemonSet", AGENT)[
-        :3
-    ]
-    assert ["spiderpool-controller", "daemon", "--config-path"] == _command(
+    assert ["/usr/local/bin/spiderpool-agent", "daemon", "--config-path"] == _command(
+        things, "DaemonSet", AGENT
+    )[:3]
+    assert ["/usr/local/bin/spiderpool-controller", "daemon", "--config-path"] == _command(
         things, "Deployment", CONTROLLER
     )[:3]
 
@@ -92,6 +107,7 @@ def test_configuration_defaults() -> None:
         "enableSpiderSubnet": True,
         "enableAutoPoolForApplication": True,
         "clusterSubnetAutoPoolDefaultRedundantIPNumber": 1,
+        "clusterSubnetDefaultFlexibleIPNumber": 1,
         "autoPoolThirdPartyControllers": [
             {"apiGroup": "apps.kruise.io", "kind": "CloneSet", "resource": "clonesets"},
             {"apiGroup": "apps.kruise.io", "kind": "StatefulSet", "resource": "statefulsets"},
@@ -174,14 +190,14 @@ def test_agent_on_its_node() -> None:
     }
     mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
     assert {name: mounts[name]["mountPath"] for name in hosts} == hosts
-    folders = {
+    assert {
         "/opt/cni/bin",
         "/etc/cni/net.d",
         "/var/lib/cni",
+        "/var/log/spidernet",
         "/var/run/spidernet",
         "/var/run/netns",
-    }
-    assert folders == set(hosts.values())
+    } == set(hosts.values())
     assert "Bidirectional" == mounts["netns"]["mountPropagation"]
 
 
@@ -227,7 +243,11 @@ def test_agent_environment() -> None:
         "SPIDERPOOL_METRIC_HTTP_PORT": "5711",
         "SPIDERPOOL_GOPS_LISTEN_PORT": "5712",
         "SPIDERPOOL_INSTALL_CNI": "true",
+        "SPIDERPOOL_CNI_PLUGINS": "vlan",
         "SPIDERPOOL_BUILTIN_MULTUS": "false",
+        "SPIDERPOOL_INSTALL_MULTUS": "true",
+        "SPIDERPOOL_MULTUS_LOG_LEVEL": "debug",
+        "SPIDERPOOL_MULTUS_LOG_FILE": "/var/log/multus.log",
         "SPIDERPOOL_CNI_BIN_DIR": "/opt/cni/bin",
         "SPIDERPOOL_CNI_CONF_DIR": "/etc/cni/net.d",
         "SPIDERPOOL_DEFAULT_CNI": "calico",
@@ -329,12 +349,21 @@ def test_controller_on_the_pod_network() -> None:
     )
 
 
-@pytest.mark.parametrize(("replicas", "expected"), [(1, []), (2, [CONTROLLER])])
-def test_disruption_budget(replicas: int, expected: list[str]) -> None:
-    """A budget protects replicas; a single one may be moved, or its node could never be drained."""
-    assert expected == render({"spiderpoolController": {"replicas": replicas}}).names(
-        "PodDisruptionBudget"
-    )
+@pytest.mark.parametrize(
+    ("replicas", "least", "expected"),
+    [
+        (1, 1, {"maxUnavailable": 1}),
+        (2, 1, {"minAvailable": 1}),
+        (2, "50%", {"minAvailable": "50%"}),
+    ],
+)
+def test_disruption_budget(replicas: int, least: int | str, expected: dict[str, Any]) -> None:
+    """A budget protects replicas; it lets one go at least, or a node could never be drained."""
+    values = {"replicas": replicas, "podDisruptionBudget": {"minAvailable": least}}
+    spec = render({"spiderpoolController": values}).one("PodDisruptionBudget", CONTROLLER)["spec"]
+    assert expected == {key: spec[key] for key in spec if key != "selector"}
+    off = render({"spiderpoolController": {"podDisruptionBudget": {"enabled": False}}})
+    assert [] == off.names("PodDisruptionBudget")
 
 
 @pytest.mark.parametrize(
@@ -639,15 +668,17 @@ def test_definitions() -> None:
         "pre-install,pre-upgrade"
         == things.one("Job", f"{INIT}-crds")["metadata"]["annotations"]["helm.sh/hook"]
     )
-    assert ["spiderpool-init", "crds", "/crds"] == things.container("Job", f"{INIT}-crds")[
-        "command"
-    ]
+    assert ["/usr/local/bin/spiderpool-init", "crds", "/crds"] == things.container(
+        "Job", f"{INIT}-crds"
+    )["command"]
 
 
-def test_network_definition() -> None:
-    """The definition of networks comes with the meta plugin only, and only where the cluster has none."""
-    assert f"{INIT}-crds-if-absent" not in render().names("ConfigMap")
-    things = render({"multus": {"builtin": {"enabled": True}}})
+@pytest.mark.parametrize(
+    "multus", [{}, {"builtin": {"enabled": True}}, {"multusCNI": {"install": False}}]
+)
+def test_network_definition(multus: dict[str, Any]) -> None:
+    """The definition of networks comes in every mode, and only where the cluster has none."""
+    things = render({"multus": multus})
     (text,) = things.one("ConfigMap", f"{INIT}-crds-if-absent")["data"].values()
     crd = yaml.safe_load(text)
     assert "network-attachment-definitions.k8s.cni.cncf.io" == crd["metadata"]["name"]
@@ -761,10 +792,12 @@ def test_removal() -> None:
     job = render().one("Job", f"{CONTROLLER}-cleanup")
     assert "pre-delete" == job["metadata"]["annotations"]["helm.sh/hook"]
     spec = job["spec"]["template"]["spec"]
-    assert [["spiderpool-init", "remove"]] == [c["command"] for c in spec["initContainers"]]
+    assert [["/usr/local/bin/spiderpool-init", "remove"]] == [
+        c["command"] for c in spec["initContainers"]
+    ]
     (objects,) = spec["containers"]
     expected = [
-        "spiderpool-controller",
+        "/usr/local/bin/spiderpool-controller",
         "clean",
         "--validate",
         CONTROLLER,
@@ -772,10 +805,19 @@ def test_removal() -> None:
         CONTROLLER,
     ]
     assert expected == [*objects["command"], *objects["args"]]
-    without = render({"spiderpoolController": {"cleanup": {"enable": False}}})
-    assert f"{CONTROLLER}-cleanup" not in [
-        name for kind in ("Job", "ClusterRole", "Role") for name in without.names(kind)
+    forced = render({"spiderpoolController": {"cleanup": {"evenIfHeld": True}}})
+    assert "--even-if-held" == forced.container("Job", f"{CONTROLLER}-cleanup")["args"][-1]
+
+
+def test_removal_that_keeps_the_objects() -> None:
+    """Without clean-up the nodes are still cleaned, and nothing is deleted that holds an address."""
+    things = render({"spiderpoolController": {"cleanup": {"enable": False}}})
+    spec = things.pod("Job", f"{CONTROLLER}-cleanup")["spec"]
+    assert "initContainers" not in spec
+    assert [["/usr/local/bin/spiderpool-init", "remove"]] == [
+        c["command"] for c in spec["containers"]
     ]
+    assert set() == things.rules("ClusterRole", f"{CONTROLLER}-cleanup")
 
 
 def test_removals_rights() -> None:
@@ -794,20 +836,60 @@ def test_removals_rights() -> None:
     assert [[AGENT], [CONTROLLER], ["spiderpool-controller-leases"], [INIT]] == names
 
 
-def test_multus() -> None:
-    """Multus is installed by default; our own meta plugin takes its place."""
-    spec = render().pod("DaemonSet", AGENT)["spec"]
-    assert ["install-multus-binary"] == [container["name"] for container in spec["initContainers"]]
-    assert [AGENT, "multus-cni"] == [container["name"] for container in spec["containers"]]
-    for values in ({"builtin": {"enabled": True}}, {"multusCNI": {"install": False}}):
-        spec = render({"multus": values}).pod("DaemonSet", AGENT)["spec"]
-        assert [AGENT] == [container["name"] for container in spec["containers"]]
-        assert "initContainers" not in spec
+@pytest.mark.parametrize(
+    ("multus", "installed"),
+    [
+        ({}, "true"),
+        ({"builtin": {"enabled": True}}, "false"),
+        ({"multusCNI": {"install": False}}, "false"),
+        ({"multusCNI": {"uninstall": True}}, "false"),
+    ],
+)
+def test_multus(multus: dict[str, Any], installed: str) -> None:
+    """Multus is installed by default; our own meta plugin takes its place, and it can be taken off the nodes."""
+    container = render({"multus": multus}).container("DaemonSet", AGENT)
+    assert installed == env_of(container)["SPIDERPOOL_INSTALL_MULTUS"]
+    spec = render({"multus": multus}).pod("DaemonSet", AGENT)["spec"]
+    expected = ["install-multus-binary"] if installed == "true" else []
+    assert expected == [container["name"] for container in spec.get("initContainers", [])]
+
+
+def test_options_of_multus() -> None:
+    """What is said of Multus reaches the container that brings it and the agent that configures it."""
+    things = render(yaml.safe_load((VALUES_DIR / "multus-options.yaml").read_text()))
+    spec = things.pod("DaemonSet", AGENT)["spec"]
+    (brings,) = spec["initContainers"]
+    assert ("quay.io/k8snetworkplumbingwg/multus-cni:v4.2.3", "Always") == (
+        brings["image"],
+        brings["imagePullPolicy"],
+    )
+    assert ["HTTPS_PROXY"] == [item["name"] for item in brings["env"]]
+    assert "/scratch" in {mount["mountPath"] for mount in brings["volumeMounts"]}
+    assert {"privileged": True, "readOnlyRootFilesystem": True} == brings["securityContext"]
+    env = env_of(spec["containers"][0])
+    assert ("verbose", "") == (
+        env["SPIDERPOOL_MULTUS_LOG_LEVEL"],
+        env["SPIDERPOOL_MULTUS_LOG_FILE"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("plugins", "expected"),
+    [
+        ({}, {"vlan"}),
+        ({"installVlanCNI": False}, {""}),
+        ({"installCNI": True, "installVlanCNI": False}, set(CNI_PLUGINS)),
+    ],
+)
+def test_plugins(plugins: dict[str, bool], expected: set[str]) -> None:
+    """The agent is told which plugins to put on its node."""
+    container = render({"plugins": plugins}).container("DaemonSet", AGENT)
+    assert expected == set(env_of(container)["SPIDERPOOL_CNI_PLUGINS"].split(","))
 
 
 def test_network_name_for_multus() -> None:
-    """The configuration names the cluster's network where one is set."""
-    assert "clusterNetwork" not in render().one("ConfigMap", "spiderpool-conf")["data"]
+    """The configuration names the cluster's network; the name is empty where none is set."""
+    assert "" == render().one("ConfigMap", "spiderpool-conf")["data"]["clusterNetwork"]
     named = render({"multus": {"multusCNI": {"defaultCniCRName": "calico"}}})
     assert "calico" == named.one("ConfigMap", "spiderpool-conf")["data"]["clusterNetwork"]
 
@@ -819,13 +901,21 @@ def test_network_name_for_multus() -> None:
         ({"tag": "dev", "registry": "r.example"}, "", "r.example/spiderpool:dev"),
         ({"registry": "r.example", "repository": "net/sp"}, "o.example", "o.example/net/sp:0.1.0"),
         ({"digest": "sha256:00", "tag": "dev"}, "", "spiderpool@sha256:00"),
+        ({"registry": "ghcr.io", **THEIRS}, "", "spiderpool:0.1.0"),
+        (
+            {"registry": "mirror.example", "tag": "v1.2.1", **THEIRS},
+            "",
+            "mirror.example/spiderpool:0.1.0",
+        ),
+        (THEIRS, "o.example", "o.example/spiderpool:0.1.0"),
     ],
 )
 def test_image(image: dict[str, str], override: str, expected: str) -> None:
     """
     An image is named by registry, repository and tag, or by its digest.
 
-    One value changes the registry of all.
+    One value changes the registry of all. The original's image cannot run what this chart starts:
+    its name stands for ours.
     """
     values = {"global": {"imageRegistryOverride": override}, "spiderpoolAgent": {"image": image}}
     assert expected == render(values).container("DaemonSet", AGENT)["image"]
@@ -893,28 +983,6 @@ def test_metrics() -> None:
 def test_refused_values(values: dict[str, Any], words: str) -> None:
     """A wrong value is refused with its place and what it must be."""
     assert words in refusal(values)
-
-
-def test_schema_knows_all_values() -> None:
-    """Each value of values.yaml has its type in the schema, so that a wrong one is refused and not installed."""
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert [] == _unknown(values, schema, "")
-
-
-def _unknown(values: dict[str, Any], schema: dict[str, Any], path: str) -> list[str]:
-    """Name values that the schema does not describe."""
-    known = schema.get("properties", {})
-    missing = [f"{path}/{key}" for key in values if key not in known]
-    inner = [
-        (key, value) for key, value in values.items() if key in known and isinstance(value, dict)
-    ]
-    return missing + [
-        name
-        for key, value in inner
-        if "properties" in known[key]
-        for name in _unknown(value, known[key], f"{path}/{key}")
-    ]
 
 
 def test_third_party_controllers() -> None:

@@ -2,32 +2,70 @@
 {{ default .Chart.Name .Values.global.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* Labels of every object. */ -}}
-{{- define "spiderpool.labels" -}}
-{{ include "spiderpool.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.global.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end }}
-
 {{- define "spiderpool.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "spiderpool.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- define "spiderpool.annotations" -}}
-{{- with .Values.global.commonAnnotations }}
-{{- toYaml . }}
+{{- /*
+Labels and annotations of an object or a pod, templates in values resolved. Selectors depend on ours: no value changes them.
+  root         the chart's context
+  component    name in the label app.kubernetes.io/component, if any
+  labels       a list of mappings of values, besides those of all objects; likewise annotations
+  fixed        annotations that no value changes
+*/ -}}
+{{- define "spiderpool.marks" -}}
+{{- $root := .root }}
+{{- $labels := include "spiderpool.resolved" (list $root (prepend (default list .labels) $root.Values.global.commonLabels)) | fromYaml }}
+{{- $ours := include "spiderpool.selectorLabels" $root | fromYaml }}
+{{- $_ := set $ours "app.kubernetes.io/version" $root.Chart.AppVersion }}
+{{- $_ := set $ours "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
+{{- with .component }}
+{{- $_ := set $ours "app.kubernetes.io/component" . }}
+{{- end -}}
+labels:
+  {{- mergeOverwrite $labels $ours | toYaml | nindent 2 }}
+{{- $annotations := include "spiderpool.resolved" (list $root (prepend (default list .annotations) $root.Values.global.commonAnnotations)) | fromYaml }}
+{{- with mergeOverwrite $annotations (default dict .fixed) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* Reference of an image: (list $ image-values). */ -}}
+{{- /* One mapping from several, later ones first, values as text: (list $ mappings). */ -}}
+{{- define "spiderpool.resolved" -}}
+{{- $root := index . 0 }}
+{{- $all := dict }}
+{{- range index . 1 }}
+{{- range $name, $text := . }}
+{{- $_ := set $all $name (tpl (toString $text) $root) }}
+{{- end }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{- /* Annotations of a Helm hook: (list when weight when-its-log-is-shown), removed as soon as it succeeded. */ -}}
+{{- define "spiderpool.hook" -}}
+helm.sh/hook: {{ index . 0 }}
+helm.sh/hook-weight: {{ index . 1 | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- if gt (len .) 2 }}
+helm.sh/hook-output-log-policy: {{ index . 2 }}
+{{- end }}
+{{- end }}
+
+{{- /*
+Reference of an image: (list $ image-values). The name of an image of the original's, in an old values file, stands for this
+chart's own image: in the same registry, unless that is the original's, and with this chart's tag.
+*/ -}}
 {{- define "spiderpool.image" -}}
 {{- $root := index . 0 }}
 {{- $image := index . 1 }}
+{{- if include "spiderpool.isOriginal" $image }}
+{{- $own := dict "registry" (ternary "" $image.registry (eq $image.registry "ghcr.io")) "repository" "spiderpool" }}
+{{- $image = $own }}
+{{- end }}
 {{- $registry := default $image.registry $root.Values.global.imageRegistryOverride }}
 {{- $path := ternary (printf "%s/%s" $registry $image.repository) $image.repository (not (empty $registry)) }}
 {{- if $image.digest }}
@@ -37,15 +75,51 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{- define "spiderpool.isOriginal" -}}
+{{- if regexMatch "^spidernet-io/spiderpool/spiderpool-(agent|controller)$" .repository }}true{{ end }}
+{{- end }}
+
+{{- /* Secrets for the images of a pod: (list $ image-values…); each once, given as `name: …` or as a plain name. */ -}}
 {{- define "spiderpool.pullSecrets" -}}
-{{- with .imagePullSecrets }}
+{{- $names := list }}
+{{- range concat (list (dict "imagePullSecrets" (index . 0).Values.global.imagePullSecrets)) (rest .) }}
+{{- range .imagePullSecrets }}
+{{- if kindIs "map" . }}
+{{- $names = append $names (pick . "name") }}
+{{- else }}
+{{- $names = append $names (dict "name" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with uniq $names -}}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- define "spiderpool.serviceAccountName" -}}
-{{ .name }}
+{{- define "spiderpool.accountName" -}}
+{{ default .name .serviceAccount.name }}
+{{- end }}
+
+{{- /* Where a component's pods run. */ -}}
+{{- define "spiderpool.placement" -}}
+priorityClassName: {{ .priorityClassName }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- /* The folder of the agent's socket. */ -}}
@@ -112,7 +186,20 @@ readinessProbe:
 {{- end }}
 {{- end }}
 
-{{- /* Multus itself is installed only where the builtin meta plugin does not do its work. */ -}}
+{{- /* Multus is installed only where the builtin meta plugin does not do its work. */ -}}
 {{- define "spiderpool.installMultus" -}}
-{{- if and .Values.multus.multusCNI.install (not .Values.multus.builtin.enabled) }}true{{ end }}
+{{- $multus := .Values.multus.multusCNI }}
+{{- if and $multus.install (not $multus.uninstall) (not .Values.multus.builtin.enabled) }}true{{ end }}
+{{- end }}
+
+{{- /* The CNI project's plugins that the agent puts on its node. */ -}}
+{{- define "spiderpool.plugins" -}}
+{{- $names := list }}
+{{- if .Values.plugins.installCNI }}
+{{- $names = list "macvlan" "ipvlan" "bridge" "ptp" "host-device" "tuning" "sbr" "bandwidth" "portmap" "loopback" "static" "host-local" "dhcp" }}
+{{- end }}
+{{- if or .Values.plugins.installCNI .Values.plugins.installVlanCNI }}
+{{- $names = append $names "vlan" }}
+{{- end }}
+{{- join "," $names }}
 {{- end }}
