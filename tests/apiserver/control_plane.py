@@ -137,6 +137,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={folder / 'account.key'}",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--endpoint-reconciler-type=none",  # it would refuse a loopback address
+            "--allow-privileged=true",  # as every cluster's: the agent's containers are
             "--authorization-mode=RBAC",
             # nobody makes the accounts that pods would need
             "--disable-admission-plugins=ServiceAccount",

@@ -11,20 +11,21 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from spiderlab import Lab
+from spiderlab import Lab, binaries
 from spiderlab.lab import LabNode
+from spiderlab.peers import Meta
 from tests.lab import manifests
 from tests.lab.kube import KINDS, Kube, Refused, Thing
-from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
+from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.retry import until, until_none
-from tests.lab.story import Story, is_running
+from tests.lab.story import Pod, Story, is_running
 from tests.lab.test_node_settings import report, sysctl
 
 pytestmark = pytest.mark.still
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.still
 RELEASE_NAMESPACE = "kube-system"
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "deploy/chart/spiderpool"
+ORIGINAL = REPOSITORY / "deploy/chart/spiderpool-v1.2.1-values.yaml"
 CRDS = (
     "spidercoordinators",
     "spiderendpoints",
@@ -40,8 +42,17 @@ CRDS = (
     "spidermultusconfigs",
     "spiderreservedips",
 )
-EXECUTABLES = ("spiderpool", "coordinator", "ifacer", "spiderpool-multus")
-META_CONF = "/etc/cni/net.d/00-spiderpool.conflist"
+EXECUTABLES = ("spiderpool", "coordinator", "ifacer")
+# What each meta plugin has on a node: its configuration, then what else there is of it.
+META_FILES = {
+    Meta.BUILTIN: ("/etc/cni/net.d/00-spiderpool.conflist", "/opt/cni/bin/spiderpool-multus"),
+    Meta.MULTUS: (
+        "/etc/cni/net.d/00-multus.conf",
+        "/etc/cni/net.d/multus.d",
+        "/opt/cni/bin/multus",
+        "/opt/cni/bin/passthru",
+    ),
+}
 INSTALLED_KINDS = (
     "ServiceAccount", "Secret", "ConfigMap", "Service", "Deployment", "DaemonSet", "Job", "Pod", "Lease", "PodDisruptionBudget",
     "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "FlowSchema", "PriorityLevelConfiguration",
@@ -75,9 +86,20 @@ def test_agents_on_all_nodes(kube: Kube, lab: Lab) -> None:
         # /var/run is an absolute link, out of the node
         assert node.path("/run/spidernet/spiderpool.sock").is_socket()
         assert all(os.access(node.path(f"/opt/cni/bin/{name}"), os.X_OK) for name in EXECUTABLES)
-        assert META_CONF.rpartition("/")[2] == min(
-            path.name for path in node.path("/etc/cni/net.d").glob("*.conf*")
-        )
+        assert [lab.peers.meta] == _meta_plugins_on(node)
+
+
+def _meta_plugins_on(node: LabNode) -> list[Meta]:
+    """Return the meta plugins of which a node has all files; runtimes take the first configuration."""
+    found = []
+    for meta, files in META_FILES.items():
+        there = [file for file in files if node.path(file).exists()]
+        if there:
+            assert len(files) == len(there), f"{node.name} has only {there} of {meta}"
+            found.append(meta)
+    first = min(path.name for path in node.path("/etc/cni/net.d").glob("*.conf*"))
+    assert not found or first in {META_FILES[meta][0].rpartition("/")[2] for meta in found}
+    return found
 
 
 def test_two_controllers_one_leader(kube: Kube) -> None:
@@ -269,16 +291,20 @@ def _columns(kube: Kube) -> list[str]:
     return [column["name"] for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]]
 
 
+def _install(*words: str) -> None:
+    """Install as the lab does, with further words for Helm."""
+    command = [str(REPOSITORY / "deploy/install.sh"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, (
+        f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    )
+
+
 @pytest.fixture
 def reinstalled(kube: Kube, lab: Lab) -> Iterator[None]:
     """Install again after the test, whatever became of it."""
     yield
-    done = subprocess.run(
-        [REPOSITORY / "deploy/install.sh"], capture_output=True, text=True, check=False, timeout=280
-    )
-    assert done.returncode == 0, (
-        f"deploy/install.sh failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    )
+    _install()
     story = Story(kube, lab, f"again-{os.getpid()}")
     pod = story.pod(
         "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}}
@@ -288,34 +314,72 @@ def reinstalled(kube: Kube, lab: Lab) -> Iterator[None]:
     story.close()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 @pytest.mark.usefixtures("reinstalled")
-def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
+def test_uninstall(kube: Kube, lab: Lab) -> None:
     """
-    An uninstall takes away every object and whatever is on the nodes, though pools exist and a pod holds an address.
+    An uninstall takes away everything but the records, while a pod holds an address.
 
-    The pod goes on with its address; new pods start on the default network. Then an installation
-    works again.
+    The pod goes on with its address, new pods start on the default network, and the next
+    installation knows the address. One that is told so deletes the records too.
     """
     story = Story(kube, lab, f"uninstall-{os.getpid()}")
-    pod = story.pod(
-        "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}}
-    )
+    pool, lan = story.pool("p"), story.macvlan("lan")
+    pod = story.pod("pod", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [pool]}})
     in_use = pod.inside.underlay()
     changed = {node.name: report(node)["settings"] for node in lab.nodes}
 
-    lab.helm(
-        "uninstall",
-        "spiderpool",
-        "-n",
-        RELEASE_NAMESPACE,
-        "--wait",
-        "--timeout",
-        "180s",
-        timeout_s=200,
-    )
+    said = _uninstall(lab)
+
+    assert "workloads hold" in said
+    assert "evenIfHeld=true" in said
+    until(lambda: _leftovers(kube) == _definitions(kube), "only definitions are left", within_s=60)
+    assert in_use == story.sips_of(pod) == pod.inside.underlay()
+    _check_nodes(lab, changed)
+    plain = story.pod("plain")
+    assert set() == plain.inside.underlay()
+    story.delete(plain)
+
+    _install("--set", "spiderpoolController.cleanup.evenIfHeld=true")
+    other = story.pod("other", {DEFAULT_NETWORK: lan, IPPOOL: {"ipv4": [pool]}})
+    assert in_use == story.sips_of(pod) == pod.inside.underlay()
+    assert not in_use & story.sips_of(other)
+    changed = {node.name: report(node)["settings"] for node in lab.nodes}
+
+    _uninstall(lab)
 
     until_none(lambda: _leftovers(kube), "no object of the release is left", within_s=60)
+    _check_nodes(lab, changed)
+    until_none(
+        lambda: _definitions_of_networks(kube), "definitions went with their networks", within_s=60
+    )
+    assert in_use == pod.inside.underlay()
+    story.delete(pod, other)
+    until(lambda: story.ended(pod), "nothing of the old pod runs")
+    kube.delete("Namespace", story.namespace)
+
+
+def _uninstall(lab: Lab) -> str:
+    """Uninstall, and return what Helm and the job said: the job's words are on standard error."""
+    words = ("uninstall", "spiderpool", "-n", RELEASE_NAMESPACE, "--wait", "--timeout", "180s")
+    done = subprocess.run(
+        [str(binaries.program("helm")), f"--kubeconfig={lab.kubeconfig}", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def _definitions(kube: Kube) -> list[str]:
+    """Return the definitions of our kinds, as leftovers are named."""
+    return [name for name in _leftovers(kube) if name.startswith("CustomResourceDefinition/")]
+
+
+def _check_nodes(lab: Lab, changed: Mapping[str, Any]) -> None:
+    """Check that nothing of the product is on the nodes, and that their settings are as they were."""
     for node in lab.nodes:
         assert [] == _leftovers_on(node)
         back = {
@@ -324,15 +388,104 @@ def test_uninstall_leaves_nothing(kube: Kube, lab: Lab) -> None:
             if not setting["kept"]
         }
         assert back == {key: sysctl(node, key) for key in back}
-    until_none(
-        lambda: _definitions_of_networks(kube), "definitions went with their networks", within_s=60
-    )
-    assert in_use == pod.inside.underlay()
-    plain = story.pod("plain")
+
+
+@pytest.fixture
+def with_multus(lab: Lab) -> None:
+    """In a lab whose nodes lack the image of Multus the test cannot be."""
+    if lab.peers.meta is not Meta.MULTUS:
+        pytest.skip("needs the image of Multus on the nodes: spiderlab up --meta multus")
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.usefixtures("with_multus", "reinstalled")
+def test_switching_the_meta_plugin(story: Story, lab: Lab) -> None:
+    """
+    From Multus to the builtin plugin, back, and to none at all: each node has the files of one at a time.
+
+    Pods with two interfaces start under each, and those that the former one made end as they should.
+    """
+    pool, lan = story.pool("p"), story.macvlan("lan")
+
+    def pod(name: str) -> Pod:
+        chosen = [{"interface": "net1", "ipv4": [pool]}]
+        found = story.pod(name, {NETWORKS: lan, IPPOOLS: chosen})
+        assert found.inside.underlay() == story.sips_of(found) != set()
+        return found
+
+    old = pod("before")
+    for number, setting, expected in (
+        (1, "multus.builtin.enabled=true", [Meta.BUILTIN]),
+        (2, "multus.builtin.enabled=false", [Meta.MULTUS]),
+    ):
+        _upgrade(story.kube, lab, CHART, setting)
+        _until_nodes_have(lab, expected)
+        new = pod(f"pod-{number}")
+        story.delete(old)
+        story.wait_gone(old)
+        old = new
+
+    _upgrade(story.kube, lab, CHART, "multus.multusCNI.log.logLevel=verbose")
+    for node in lab.nodes:
+        conf = node.path(META_FILES[Meta.MULTUS][0])
+        until(lambda conf=conf: "verbose" in conf.read_text(), "the configuration was rewritten")
+
+    _upgrade(story.kube, lab, CHART, "multus.multusCNI.uninstall=true")
+    _until_nodes_have(lab, [])
+    plain = story.pod("plain", {NETWORKS: lan})
     assert set() == plain.inside.underlay()
-    story.delete(plain, pod)
-    until(lambda: story.ended(pod), "nothing of the old pod runs")
-    kube.delete("Namespace", story.namespace)
+    story.delete(plain, old)
+
+
+def _until_nodes_have(lab: Lab, expected: list[Meta]) -> None:
+    """Wait until all nodes have the files of these meta plugins only."""
+
+    def settled() -> bool:
+        try:
+            return all(expected == _meta_plugins_on(node) for node in lab.nodes)
+        except AssertionError:
+            return False  # one file goes after the other
+
+    until(settled, f"each node has the files of {expected}", within_s=30)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("with_multus", "reinstalled")
+def test_old_values_file(story: Story, lab: Lab) -> None:
+    """The original's own file of values installs, as it is: only Multus' version is the lab's."""
+    files = ("-f", str(ORIGINAL), "--set", "multus.multusCNI.image.tag=v4.2.3")
+    words = ("-n", RELEASE_NAMESPACE, *files, "--wait", "--timeout", "180s")
+    said = lab.helm("upgrade", "spiderpool", str(CHART), *words, timeout_s=200)
+
+    assert "plugins.installOvsCNI" in said
+    pod = story.pod(
+        "pod", {DEFAULT_NETWORK: story.macvlan("lan"), IPPOOL: {"ipv4": [story.pool("p")]}}
+    )
+    assert pod.inside.underlay() == story.sips_of(pod)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("reinstalled")
+def test_plugins(story: Story, lab: Lab) -> None:
+    """The CNI project's plugins come to nodes that lack them; the node's own stay as they are."""
+    own = {
+        (node.name, name): node.path(f"/opt/cni/bin/{name}").stat().st_mtime_ns
+        for node in lab.nodes
+        for name in ("macvlan", "loopback")
+    }
+    _upgrade(story.kube, lab, CHART, "plugins.installCNI=true")
+
+    for node in lab.nodes:
+        for name in ("ipvlan", "sbr", "bandwidth", "dhcp"):
+            assert os.access(node.path(f"/opt/cni/bin/{name}"), os.X_OK)
+    assert own == {key: _file(lab, *key).stat().st_mtime_ns for key in own}
+    done = lab.nodes[0].exec(["/opt/cni/bin/sbr"])
+    assert "CNI sbr plugin" in done.stderr
+
+
+def _file(lab: Lab, node: str, name: str) -> Path:
+    """Return the path of an executable on a node."""
+    return lab.node(node).path(f"/opt/cni/bin/{name}")
 
 
 def _leftovers(kube: Kube) -> list[str]:
@@ -360,9 +513,10 @@ def _definitions_of_networks(kube: Kube) -> list[str]:
 def _leftovers_on(node: LabNode) -> list[str]:
     """Return the files of the product on a node; a socket's empty folder may stay."""
     files = [
-        META_CONF,
+        *(file for files in META_FILES.values() for file in files),
         "/run/spidernet/spiderpool.sock",
         "/run/spidernet/node-settings.json",
-        *(f"/opt/cni/bin/{name}" for name in EXECUTABLES),
+        "/var/lib/cni/spiderpool",
+        *(f"/opt/cni/bin/{name}" for name in (*EXECUTABLES, "vlan")),
     ]
     return [file for file in files if node.path(file).exists()]
