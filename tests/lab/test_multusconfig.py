@@ -69,26 +69,18 @@ def test_pod_on_a_network(story: Story) -> None:
 
 
 def test_coordinator_settings_reach_the_definition(story: Story) -> None:
-    """What the API server stores of a network without coordinator settings makes the reference's minimal block."""
+    """A network without coordinator settings inherits the cluster's: nothing is filled in."""
     story.kube.create(multus_config("macvlan-ens192", story.namespace, **MACVLAN))
     expected = (
         '{"cniVersion":"0.3.1","name":"macvlan-ens192","plugins":[{"type":"macvlan","master":"ens192","mode":"bridge","mtu":0,'
-        '"ipam":{"type":"spiderpool"}},{"txQueueLen":0,"tunePodRoutes":true,"mode":"auto","type":"coordinator"}]}'
+        '"ipam":{"type":"spiderpool"}},{"type":"coordinator"}]}'
     )
 
     assert expected == wait_config(story, "macvlan-ens192", "macvlan-ens192")
     stored = story.kube.need("SpiderMultusConfig", "macvlan-ens192", story.namespace)["spec"]
-    coordinator = {
-        "mode": "auto",
-        "tunePodRoutes": True,
-        "podRPFilter": 0,
-        "txQueueLen": 0,
-        "hostRuleTable": 500,
-    }
-    assert (coordinator, {"master": ["ens192"], "mtu": 0, "vlanID": 0, "rdmaResourceName": ""}) == (
-        stored["coordinator"],
-        stored["macvlan"],
-    )
+    assert "coordinator" not in stored
+    macvlan = {"master": ["ens192"], "mtu": 0, "vlanID": 0, "rdmaResourceName": ""}
+    assert macvlan == stored["macvlan"]
 
 
 def test_coordinator_settings_reach_the_pod(story: Story) -> None:

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from spiderpool.admission.coordinators import normalise, spec_errors
 from spiderpool.admission.pools import FieldError, Kind
-from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec
 from spiderpool.api.crd.multusconfig import (
     ANNO_CNI_VERSION,
     ANNO_CNICONFIG_NAME,
@@ -91,7 +90,7 @@ def _complete_spec(spec: MultusConfigSpec) -> MultusConfigSpec:
         cni_type=spec.type,
         enable_coordinator=False if custom else spec.enable_coordinator is not False,
         disable_ipam=bool(spec.disable_ipam),
-        coordinator=None if custom else _complete_coordinator(spec.coordinator),
+        coordinator=None if custom or spec.coordinator is None else normalise(spec.coordinator),
         chain_cni_json_data=spec.chain_cni_json_data or (),
         custom_cni=spec.custom_cni or "" if custom else spec.custom_cni,
         macvlan=_complete_master(spec.macvlan),
@@ -101,13 +100,6 @@ def _complete_spec(spec: MultusConfigSpec) -> MultusConfigSpec:
         ibsriov=replace(spec.ibsriov, pkey=spec.ibsriov.pkey or "") if spec.ibsriov else None,
         ovs=replace(spec.ovs, vlan=spec.ovs.vlan or 0) if spec.ovs else None,
     )
-
-
-def _complete_coordinator(spec: CoordinatorSpec | None) -> CoordinatorSpec:
-    """Return the settings that a network without any has."""
-    if spec is None:
-        return CoordinatorSpec(mode=CoordinatorMode.AUTO, tune_pod_routes=True, pod_rp_filter=0)
-    return normalise(spec)
 
 
 def _complete_master(block: M | None, *, vlan: bool = True) -> M | None:
@@ -369,12 +361,12 @@ def _master_problems(block: MasterConfig) -> Iterator[Problem]:
     if len(block.master) > 1 and not (block.bond and block.bond.name):
         yield ",".join(block.master), "several masters need a bond with a name"
     if isinstance(block, VlanConfig):
-        if block.vlan_mode is VlanMode.AUTO and block.vlan_id is not None:
+        if block.vlan_mode is VlanMode.AUTO:
             yield (
-                str(block.vlan_id),
-                "vlanID cannot be given with vlanMode auto: the IPPool says which VLAN",
+                str(block.vlan_mode),
+                "vlanMode auto is not supported: no IPPool has a VLAN; write manual and vlanID",
             )
-        if block.vlan_mode is not VlanMode.AUTO and block.vlan_id is None:
+        elif block.vlan_id is None:
             yield "", "vlanMode manual needs vlanID"
 
 

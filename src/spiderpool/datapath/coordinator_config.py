@@ -119,11 +119,20 @@ def read_coordinator(config: Mapping[str, Any], cluster: Mapping[str, Any]) -> C
         default_route_nic=first("podDefaultRouteNic", str, _read_nic, ""),
         host_table=first("hostRuleTable", int, _read_table, DEFAULT_HOST_TABLE),
         rp_filter=first("podRPFilter", int, _read_rp_filter, _RP_FILTER),
-        tx_queue_len=first("txQueueLen", int, _read_length, 0),
+        tx_queue_len=_tx_queue_len(sources),
         veth_address=first("vethLinkAddress", str, _read_address, None),
         veth_mtu=first("vethMTU", int, _read_mtu, DEFAULT_VETH_MTU),
         mac_prefix=first("podMACPrefix", str, _read_mac_prefix, ""),
     )
+
+
+def _tx_queue_len(sources: _Sources) -> int:
+    """Read the length; a network's 0, which every one that the original stored has, says nothing."""
+    of_network = sources.network.get("txQueueLen", int)
+    if of_network:
+        return _read_length(sources.network, "txQueueLen", of_network)
+    of_cluster = sources.cluster.get("txQueueLen", int)
+    return _read_length(sources.cluster, "txQueueLen", of_cluster) if of_cluster else 0
 
 
 def default_nic(config: Mapping[str, Any]) -> str:

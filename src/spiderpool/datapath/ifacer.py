@@ -48,6 +48,7 @@ NUMBERS: Final = frozenset(
         "miimon",
         "min_links",
         "packets_per_slave",
+        "peer_notif_delay",
         "resend_igmp",
         "tlb_dynamic_lb",
         "up_delay",

@@ -63,6 +63,7 @@ BOND_NUMBERS: Final[Mapping[str, tuple[int, int]]] = {
     "ad_actor_sys_prio": (24, 16),
     "ad_user_port_key": (25, 16),
     "tlb_dynamic_lb": (27, 8),
+    "peer_notif_delay": (28, 32),
 }
 _RENDER: Final[Mapping[int, Callable[[int, int], bytes]]] = {
     8: small_number,

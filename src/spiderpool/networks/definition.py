@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from spiderpool.api.crd.coordinator import CoordinatorMode, CoordinatorSpec
+from spiderpool.api.crd.coordinator import CoordinatorSpec
 from spiderpool.api.crd.multusconfig import (
     ANNO_CNI_VERSION,
     ANNO_CNICONFIG_NAME,
@@ -39,7 +39,10 @@ CNI_VERSION: Final = "0.3.1"
 # Of ifacer, where a bond has no name (docs/reference/networks.md#ifacer).
 BOND_NAME: Final = "sp_bond0"
 OVS_RESOURCE: Final = "ovs-cni.network.kubevirt.io/"
-BARE_COORDINATOR: Final = CoordinatorSpec(mode=CoordinatorMode.AUTO, tune_pod_routes=True)
+# What the original's webhook and CRD store in every network that says nothing of it. It is not
+# written: the cluster's setting would never be heard.
+STORED_HOST_RULE_TABLE: Final = 500
+STORED_RP_FILTER: Final = 0
 
 Plugin = dict[str, Any]
 Main = Callable[[MultusConfigSpec, Plugin], Iterator[Plugin]]
@@ -132,7 +135,7 @@ def _plugins(spec: MultusConfigSpec) -> Iterator[Plugin]:
     # a Go map is written in the order of its keys, at every depth
     yield from (_in_order(read_chained(text)) for text in spec.chain_cni_json_data or ())
     if spec.enable_coordinator is not False:
-        yield _coordinator(spec.coordinator or BARE_COORDINATOR)
+        yield _coordinator(spec.coordinator or CoordinatorSpec())
     if isinstance(block, SriovConfig) and block.mtu:
         yield {"type": "tuning", "mtu": block.mtu}
 
@@ -254,8 +257,10 @@ def _coordinator(spec: CoordinatorSpec) -> Plugin:
         "mode": spec.mode and str(spec.mode),
         "type": "coordinator",
         "podDefaultRouteNic": spec.pod_default_route_nic or None,
-        # that is when the original writes it
-        "podRPFilter": spec.pod_rp_filter if spec.pod_cidr_type is not None else None,
+        "podRPFilter": _rp_filter(spec),
+        "hostRuleTable": (
+            None if spec.host_rule_table == STORED_HOST_RULE_TABLE else spec.host_rule_table
+        ),
         "hijackCIDR": list(spec.hijack_cidr) or None,
         "policyRoutes": [{"dst": route.dst, "gw": route.gw} for route in spec.policy_routes]
         or None,
@@ -265,6 +270,13 @@ def _coordinator(spec: CoordinatorSpec) -> Plugin:
         for key, value in {"txQueueLen": spec.tx_queue_len, **values}.items()
         if value is not None
     }
+
+
+def _rp_filter(spec: CoordinatorSpec) -> int | None:
+    """Return the filter that the network asks for; with a CIDR type the original writes any."""
+    if spec.pod_rp_filter == STORED_RP_FILTER and spec.pod_cidr_type is None:
+        return None
+    return spec.pod_rp_filter
 
 
 def _in_order(value: Any) -> Any:

@@ -80,12 +80,11 @@ def block(spec: dict[str, Any], name: str, **values: Any) -> dict[str, Any]:
 
 
 def test_defaults_of_macvlan() -> None:
-    """The webhook's defaults are filled in, and coordinator settings that say what is meant."""
+    """The webhook's defaults are filled in; of the coordinator nothing, so that the cluster's settings are heard."""
     expected = {
         "cniType": "macvlan",
         "enableCoordinator": True,
         "disableIPAM": False,
-        "coordinator": {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0},
         "chainCNIJsonData": [],
         "macvlan": {"master": ["ens192"], "vlanID": 0, "rdmaResourceName": ""},
     }
@@ -275,7 +274,10 @@ def test_smallest_networks_are_fine(spec: dict[str, Any]) -> None:
         (
             block(VLAN, "vlan", vlanMode="auto", vlanID=100),
             [
-                'spec.vlan: Invalid value: "100": vlanID cannot be given with vlanMode auto: the IPPool says which VLAN'
+                (
+                    'spec.vlan: Invalid value: "auto": vlanMode auto is not supported: '
+                    "no IPPool has a VLAN; write manual and vlanID"
+                )
             ],
         ),
         (

@@ -72,7 +72,7 @@ def test_network_goes_first() -> None:
         "PodDefaultRouteNIC": "eth0",
         "hostRuleTable": 700,
         "podRPFilter": -1,
-        "txQueueLen": 0,
+        "txQueueLen": 2000,
         "vethMTU": 1500,
     }
 
@@ -85,7 +85,7 @@ def test_network_goes_first() -> None:
     assert (
         PolicyRoute(ip_network("10.98.0.1/32"), ip_address("10.6.0.2")),
     ) == merged.policy_routes
-    assert (False, "eth0", 700, None, 0, 1500) == (
+    assert (False, "eth0", 700, None, 2000, 1500) == (
         merged.tune_pod_routes,
         merged.default_route_nic,
         merged.host_table,
@@ -93,6 +93,12 @@ def test_network_goes_first() -> None:
         merged.tx_queue_len,
         merged.veth_mtu,
     )
+
+
+def test_a_length_of_zero_says_nothing() -> None:
+    """Every network that the original stored has `txQueueLen: 0`; the cluster's length is heard."""
+    assert CLUSTER["txQueueLen"] == read_coordinator({"txQueueLen": 0}, CLUSTER).tx_queue_len
+    assert 0 == read_coordinator({"txQueueLen": 0}, {"txQueueLen": 0}).tx_queue_len
 
 
 def test_nobody_says_anything() -> None:

@@ -119,6 +119,7 @@ OPTIONS = {
     "ad_user_port_key=1000": "06001900 e803 0000",
     "ad_actor_system=02:00:00:00:00:01": "0a001a00 020000000001 0000",
     "tlb_dynamic_lb=1": "05001b00 01 000000",
+    "peer_notif_delay=300": "08001c00 2c010000",  # IFLA_BOND_PEER_NOTIF_DELAY, 28
 }
 
 

@@ -258,26 +258,37 @@ def test_plugins(spec: dict[str, Any], expected: str) -> None:
 
 def test_before_the_api_server_filled_in() -> None:
     """
-    Without an API server the coordinator's block has no `txQueueLen`.
+    A network that says nothing of the coordinator inherits all of the cluster's settings.
 
     Source: docs/reference/networks.md#the-definition.
     """
     text = render_config(config(cniType="ipoib", ipoib={"master": "ibs5f0"}, coordinator=None))
 
-    assert [{"tunePodRoutes": True, "mode": "auto", "type": "coordinator"}] == json.loads(text)[
-        "plugins"
-    ][1:]
+    assert [{"type": "coordinator"}] == json.loads(text)["plugins"][1:]
 
 
-def test_filter_needs_a_cidr_type() -> None:
-    """`podRPFilter` is written only together with `podCIDRType`; the table of the node never is."""
-    block = {**STORED, "podRPFilter": 2, "hostRuleTable": 600}
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ({}, {}),
+        ({"podRPFilter": 2, "hostRuleTable": 600}, {"podRPFilter": 2, "hostRuleTable": 600}),
+        ({"podRPFilter": -1}, {"podRPFilter": -1}),
+        ({"podCIDRType": "auto"}, {"podRPFilter": 0}),
+    ],
+)
+def test_filter_and_table_of_a_network(said: dict[str, Any], written: dict[str, int]) -> None:
+    """
+    A filter and a table that the user names are written.
+
+    The values that the original's webhook and CRD store in every network are not: the cluster's
+    would never be heard.
+    """
     text = render_config(
-        config(cniType="macvlan", macvlan={"master": ["ens192"]}, coordinator=block)
+        config(cniType="macvlan", macvlan={"master": ["ens192"]}, coordinator={**STORED, **said})
     )
 
-    assert "podRPFilter" not in text
-    assert "hostRuleTable" not in text
+    block = json.loads(text)["plugins"][1]
+    assert written == {key: block[key] for key in ("podRPFilter", "hostRuleTable") if key in block}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,9 @@ ANNO_IMPORTED: Final = PREFIX + "imported"
 ANNO_SUSPECT: Final = PREFIX + "suspect"
 ANNO_IN_USE: Final = PREFIX + "still-in-use"
 
+# A mark on a field's type for `api.crd.schema`: the defaults below it are left out.
+WITHOUT_DEFAULTS: Final = "without-defaults"
+
 LABEL_IPPOOL_CIDR: Final = PREFIX + "ippool-cidr"
 LABEL_SUBNET_CIDR: Final = PREFIX + "subnet-cidr"
 LABEL_OWNER_SUBNET: Final = PREFIX + "owner-spider-subnet"

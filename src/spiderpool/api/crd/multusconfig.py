@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from spiderpool.api.crd.coordinator import CoordinatorSpec
-from spiderpool.api.crd.group import spiderpool_resource
+from spiderpool.api.crd.group import WITHOUT_DEFAULTS, spiderpool_resource
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 
 LARGEST_VLAN: Final = 4094  # IEEE 802.1Q: 4095 is reserved
@@ -34,6 +34,10 @@ Amount = Annotated[int, msgspec.Meta(ge=0)]
 def _default(value: object) -> msgspec.Meta:
     """Name a default that the API server fills in."""
     return msgspec.Meta(extra_json_schema={"default": value})
+
+
+# What a network does not say, the cluster says: the API server must not fill it in.
+_WITHOUT_DEFAULTS = msgspec.Meta(extra_json_schema={WITHOUT_DEFAULTS: True})
 
 
 class CNIType(enum.StrEnum):
@@ -192,7 +196,7 @@ class MultusConfigSpec(Kube, frozen=True, kw_only=True):
         default=None, name="disableIPAM"
     )
     """Whether the configuration has no `ipam`, so that interfaces get no address."""
-    coordinator: CoordinatorSpec | None = None
+    coordinator: Annotated[CoordinatorSpec | None, _WITHOUT_DEFAULTS] = None
     """
     Settings of the coordinator for this network; what is absent is as in the SpiderCoordinator.
     """

@@ -19,6 +19,7 @@ from msgspec import inspect
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.descriptions import read_descriptions
 from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import WITHOUT_DEFAULTS
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
 from spiderpool.api.crd.reservedip import SpiderReservedIP
@@ -234,7 +235,10 @@ def _type(info: inspect.Type) -> Schema:
     """Return the schema of a type; what may be None is simply not required."""
     match info:
         case inspect.Metadata():
-            return _type(info.type) | (info.extra_json_schema or {})
+            extra = dict(info.extra_json_schema or {})
+            bare = extra.pop(WITHOUT_DEFAULTS, False)
+            schema = _type(info.type) | extra
+            return _without_defaults(schema) if bare else schema
         case inspect.UnionType():
             (only,) = (item for item in info.types if not isinstance(item, inspect.NoneType))
             return _type(only)
@@ -246,6 +250,18 @@ def _type(info: inspect.Type) -> Schema:
             return {"type": "object", "additionalProperties": _type(info.value_type)}
         case _:
             return _scalar(info)
+
+
+def _without_defaults(schema: Schema) -> Schema:
+    """Return a schema whose properties, at any depth, have no defaults."""
+    kept = {key: value for key, value in schema.items() if key != "default"}
+    if "properties" in kept:
+        kept["properties"] = {
+            name: _without_defaults(value) for name, value in kept["properties"].items()
+        }
+    if "items" in kept:
+        kept["items"] = _without_defaults(kept["items"])
+    return kept
 
 
 def _scalar(info: inspect.Type) -> Schema:

@@ -257,7 +257,13 @@ def test_fields_of_a_network() -> None:
     assert {"cniType": "custom", "enableCoordinator": True, "disableIPAM": False} == defaults_of(
         spec
     )
-    assert schema("spidercoordinators", "spec") == spec["properties"]["coordinator"]
+    # The cluster's settings are inherited: nothing is filled in that the user did not say.
+    coordinator = spec["properties"]["coordinator"]
+    assert {} == defaults_of(coordinator)
+    assert (
+        coordinator["properties"].keys()
+        == schema("spidercoordinators", "spec")["properties"].keys()
+    )
 
 
 @pytest.mark.parametrize(

@@ -970,9 +970,11 @@ async def test_network_is_filled_in(webhooks: Webhooks) -> None:
         "CREATE", network_json({"cni.spidernet.io/network-resource-inject": "rail"})
     )
 
-    assert {"mode": "auto", "tunePodRoutes": True, "podRPFilter": 0} == completed["spec"][
-        "coordinator"
-    ]
+    assert (True, False) == (
+        completed["spec"]["enableCoordinator"],
+        completed["spec"]["disableIPAM"],
+    )
+    assert "coordinator" not in completed["spec"]
     assert {"cni.spidernet.io/network-resource-inject": "rail"} == completed["metadata"]["labels"]
 
 
