@@ -82,7 +82,7 @@ def test_changes_are_followed(kube: Kube) -> None:
     """Another source of the pod network's addresses, and a change of kubeadm's configuration, are in the status at once."""
     pods, services = described(kube)
     kube.patch("SpiderCoordinator", NAME, {"spec": {"podCIDRType": "none"}})
-    wait_status(kube, [], services)
+    wait_status(kube, [], [])
     kube.patch("SpiderCoordinator", NAME, {"spec": {"podCIDRType": "cluster"}})
     wait_status(kube, pods, services)
     config = kube.need("ConfigMap", "kubeadm-config", "kube-system")["data"]["ClusterConfiguration"]

@@ -78,7 +78,15 @@ class Judgement:
 
 
 def judge(sources: Sources) -> Judgement:
-    """Decide what a SpiderCoordinator's status says."""
+    """
+    Decide what a SpiderCoordinator's status says.
+
+    With `none` there is nothing to find: neither pods nor Services are reached through the node, as
+    where eBPF programs translate Services inside pods.
+    """
+    if sources.kind is PodCIDRType.NONE:
+        nothing = CoordinatorStatus(phase=PHASE_SYNCED, overlay_pod_cidr=(), service_cidr=())
+        return Judgement(nothing, ())
     notes = [*sources.problems, *(sources.cluster.problems if sources.cluster else ())]
     cluster = sources.cluster or ClusterCidrs()
     services = sources.services if sources.services is not None else cluster.services

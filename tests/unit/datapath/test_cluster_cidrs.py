@@ -57,7 +57,8 @@ def test_auto_goes_by_name(cni: str, kind: PodCIDRType) -> None:
             synced(CLUSTER.pods),
             id="auto, flannel",
         ),
-        pytest.param({"kind": "none", "cluster": CLUSTER}, synced(()), id="none keeps Services"),
+        pytest.param({"kind": "none", "cluster": CLUSTER}, synced((), ()), id="none"),
+        pytest.param({"kind": "none"}, synced((), ()), id="none asks nobody"),
         pytest.param(
             {"kind": "auto", "cni": "weave", "cluster": CLUSTER}, synced(()), id="auto, unknown"
         ),
@@ -190,7 +191,7 @@ def test_unknown_pods(sources: dict[str, Any], reason: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [PodCIDRType.CLUSTER, PodCIDRType.NONE, PodCIDRType.CALICO])
+@pytest.mark.parametrize("kind", [PodCIDRType.CLUSTER, PodCIDRType.CALICO])
 def test_unknown_cluster(kind: PodCIDRType) -> None:
     """Without any description of the cluster both lists are empty, and the words are the reference's."""
     expected = CoordinatorStatus(
@@ -207,7 +208,7 @@ def test_notes() -> None:
     cilium = judge(
         Sources(PodCIDRType.CILIUM, cluster=CLUSTER, cilium=left_out, problems=("a pool is odd",))
     )
-    nothing = judge(Sources(PodCIDRType.NONE, cluster=ClusterCidrs()))
+    nothing = judge(Sources(PodCIDRType.AUTO, cni="weave", cluster=ClusterCidrs()))
 
     assert synced(("10.0.0.0/8",)) == cilium.status
     odd = 'Cilium\'s cluster-pool-ipv6-cidr: "fd00::" is not a CIDR and is left out'
