@@ -35,7 +35,7 @@ def connect(
         kubeconfig: a file; None = the one that `KUBECONFIG` names, else the service account of the
         pod we run in.
         user_agent: how the API server's log and priority levels know us.
-        limit: connections at a time, watches included.
+        limit: connections at a time, beside those of watches.
         timeout_s: how long a request other than a watch may take.
         observe: called after every request.
     Raises:

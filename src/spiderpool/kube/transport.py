@@ -26,6 +26,7 @@ from spiderpool.kube.api_status import read_refusal
 # be silent, as one is whose other end is gone.
 SILENCE_S = 150.0
 KEEPALIVE_S = 30.0  # well below the 90 s after which the API server closes an idle connection
+WATCHES = 64  # at a time: an agent has nine, and one for each full pool, at most 32
 JSON = "application/json"
 
 _READS = frozenset({"GET"})
@@ -89,7 +90,11 @@ class _CutOff(aiohttp.ClientError):
 
 
 class Transport:
-    """Sends calls over one pool of kept connections; `limit` bounds them, watches included."""
+    """
+    Sends calls over a pool of kept connections; `limit` bounds them.
+
+    Watches have another one: they last, and a call must not wait for one of them to end.
+    """
 
     def __init__(
         self,
@@ -109,14 +114,19 @@ class Transport:
         self._timeout = aiohttp.ClientTimeout(
             total=timeout_s, connect=timeout_s * 0.9, sock_connect=connect_s
         )
-        self._stream_timeout = aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=SILENCE_S)
+        # As above; a watch that finds no connection free is told so, and tried again later.
+        self._stream_timeout = aiohttp.ClientTimeout(
+            connect=timeout_s, sock_connect=connect_s, sock_read=SILENCE_S
+        )
         self._observe = observe
         self._session: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close all connections; streams end."""
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._streams):
+            if session is not None:
+                await session.close()
 
     async def send(self, call: Call, body: bytes | None = None) -> bytes:
         """Send one request and read its answer whole; raises what the port names."""
@@ -127,7 +137,7 @@ class Transport:
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
         """Return the lines of an answer as they come, until the server ends it or says nothing for `SILENCE_S`."""
-        async with self._answer(call, self._stream_timeout) as answer:
+        async with self._answer(call, self._stream_timeout, session=self._open_streams()) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 self._check(call, answer, await answer.read())
             try:
@@ -181,12 +191,16 @@ class Transport:
 
     @asynccontextmanager
     async def _answer(
-        self, call: Call, limits: aiohttp.ClientTimeout, body: bytes | None = None
+        self,
+        call: Call,
+        limits: aiohttp.ClientTimeout,
+        body: bytes | None = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = await self._headers(call, body)
         started, code = time.monotonic(), 0
         try:
-            async with self._open_session().request(
+            async with (session or self._open_session()).request(
                 call.method,
                 URL(call.url, encoded=True),
                 data=body,
@@ -226,20 +240,31 @@ class Transport:
         return True if self._access.tls is None else self._access.tls()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """
-        Make the connection pool.
-
-        Here and not in `__init__`, because it belongs to the running loop.
-        """
+        """Return the connections of calls."""
         if self._session is None:
-            asyncio.get_running_loop().set_exception_handler(overlook_aborted)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEPALIVE_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # No compression: in a cluster bandwidth is cheaper than the API server's CPU.
-                skip_auto_headers=("Accept-Encoding",),
-            )
+            self._session = _new_session(self._limit)
         return self._session
+
+    def _open_streams(self) -> aiohttp.ClientSession:
+        """Return the connections of watches."""
+        if self._streams is None:
+            self._streams = _new_session(WATCHES)
+        return self._streams
+
+
+def _new_session(limit: int) -> aiohttp.ClientSession:
+    """
+    Make a pool of connections.
+
+    Not before it is needed, because it belongs to the running loop.
+    """
+    asyncio.get_running_loop().set_exception_handler(overlook_aborted)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=KEEPALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # No compression: in a cluster bandwidth is cheaper than the API server's CPU.
+        skip_auto_headers=("Accept-Encoding",),
+    )
 
 
 def abort(answer: aiohttp.ClientResponse) -> None:

@@ -341,6 +341,33 @@ async def test_wait_for_a_connection_is_not_an_unknown_outcome(server: Server) -
     assert 1 == len(server.requests)
 
 
+async def test_watches_take_no_connection_of_calls(server: Server) -> None:
+    """However many watches are open, a call has its connection at once."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.Response(body=msgspec.json.encode(CONFIG_MAP))
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await asyncio.sleep(5)
+        return stream
+
+    server.answer = answer
+    async with KubeClient(Access(server.url), limit=1, timeout_s=1) as client:
+
+        async def follow() -> None:
+            async for _ in client.watch(ConfigMap, resource_version="1"):
+                pass
+
+        watches = [asyncio.create_task(follow()) for _ in range(8)]
+        while len(server.requests) < len(watches):
+            await asyncio.sleep(0.01)
+        await client.get(ConfigMap, "a", "default")
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+
 def cut_off(request: web.Request) -> None:
     """End a connection without an answer."""
     assert request.transport is not None

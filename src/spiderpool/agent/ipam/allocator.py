@@ -293,8 +293,9 @@ class Allocator:
             return replace(address_request, selection=chosen, reserved=reserved_of(facts))
 
         resting = tuple(record for record in plan.resting if ClaimKey.of_record(record) == key)
+        plain = not plan.routes and not selection.ips
         return AddressRequest(
-            key, plan.uid, selection, reserved_of(plan.facts), build, renew, resting
+            key, plan.uid, selection, reserved_of(plan.facts), build, renew, resting, plain
         )
 
     async def _require_all(self, plan: AllocationPlan, made: Iterable[SpiderIP | None]) -> None:

@@ -20,7 +20,7 @@ from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.informers import BY_UID
-from spiderpool.agent.records.occupancy import Occupancy
+from spiderpool.agent.records.occupancy import Fullness, Occupancy
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
 from spiderpool.ipam.candidates import candidates
@@ -44,7 +44,8 @@ class AddressRequest:
     One address that an ADD wants.
 
     `build` makes the record of an address, as it is to be created. `renew` looks at pools and
-    reservations again. `resting`: what the same claim gave back a moment ago.
+    reservations again. `resting`: what the same claim gave back a moment ago. `plain`: any address
+    will do that the cluster does not reserve, so that where it finds none nobody does.
     """
 
     key: ClaimKey
@@ -54,6 +55,7 @@ class AddressRequest:
     build: Callable[[Pool, IPAddress], SpiderIP]
     renew: Callable[[AddressRequest], AddressRequest]
     resting: tuple[SpiderIP, ...] = ()
+    plain: bool = False
 
 
 class Claims:
@@ -210,11 +212,14 @@ class Claims:
             if again and not await self._occupancy.refresh(pool.name):
                 break
             state = self._occupancy.state(pool.name)
-            if fruitless.get(pool.name) != state:
+            walk = Fullness(state, pool, address_request.reserved)
+            if fruitless.get(pool.name) != state and not self._occupancy.is_full(walk):
                 record = await self._walk(pool, address_request, undo)
                 if record is not None:
                     return record
                 fruitless[pool.name] = state
+                if address_request.plain:
+                    self._occupancy.found_full(walk)
         return await self._take_resting(pool, address_request, undo)
 
     async def _take_back(

@@ -20,6 +20,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool.kube.readers.pool_records import pool_selector
 
 IDLE_S: Final = 30.0  # after the last ADD that found the pool full
+MOST: Final = 32  # watches at a time; an ADD in one more full pool asks every two seconds
 RETRY_S: Final = 2.0  # for the first list; it is a hint, and the ADD asks again
 
 
@@ -61,6 +62,8 @@ class CoolingWatches:
         """
         loop = asyncio.get_running_loop()
         watch = self._watches.get(pool)
+        if watch is None and len(self._watches) >= MOST:
+            return
         end = loop.call_later(self._idle_s, self._end, pool)
         if watch is None:
             labels = f"{pool_selector(pool)},{LABEL_STATE}={IPState.COOLING}"

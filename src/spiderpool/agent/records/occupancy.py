@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from spiderpool.addressing.ranges import parse_record_name
-from spiderpool.addressing.sets import IPAddress
+from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.records.cooling import Cooling
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.readers.pool_records import pool_selector
+from spiderpool.model.pool import Pool
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
 # A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small
@@ -32,6 +33,20 @@ LEAST_BETWEEN_LISTS_S: Final = 0.5
 MOST_BETWEEN_LISTS_S: Final = 2.0
 PER_RECORD_S: Final = 0.001
 FORGET_S: Final = 30.0  # after the last loss
+
+
+@dataclass(frozen=True, slots=True)
+class Fullness:
+    """What a walk that found nothing went by: the same again would find nothing again."""
+
+    state: tuple[int, int]
+    pool: Pool
+    reserved: AddressSet
+
+    def holds_for(self, other: Fullness) -> bool:
+        """Return whether another walk would go by the same; pools are parsed once for each version."""
+        same = self.state == other.state and self.pool is other.pool
+        return same and self.reserved == other.reserved
 
 
 @dataclass(slots=True)
@@ -47,6 +62,11 @@ class PoolView:
     # grows whenever an address may have become free: a walk that found nothing need not be repeated
     # before
     freed: int = 0
+    # whether something stopped to be believed taken without that: the next list tells
+    doubtful: bool = False
+    # what was known when a walk found nothing, whoever walked
+    full: Fullness | None = None
+    names: dict[str, int] = field(default_factory=dict)  # of the last list: numbers are read once
     listed_s: float = -MOST_BETWEEN_LISTS_S
     lost_s: float = 0.0
     losses: int = 0  # since the last list
@@ -121,6 +141,7 @@ class Occupancy:
         if (view.lost or view.others) and self._clock() - view.lost_s > FORGET_S:
             view.lost.clear()
             view.others.clear()
+            view.names = {}
             view.freed += 1
 
     def follow(self, _change: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
@@ -138,7 +159,9 @@ class Occupancy:
                 view.freed += 1
                 self._announce()
         elif new.spec.state is IPState.COOLING:
-            self.of(new.spec.pool).own.discard(int(new.spec.address))
+            view = self.of(new.spec.pool)
+            view.own.discard(int(new.spec.address))
+            view.doubtful = True
             self.rests(new)
         else:
             view = self.of(new.spec.pool)
@@ -157,7 +180,9 @@ class Occupancy:
 
         So nobody walks through the pool because of that; the next list tells if it has become free.
         """
-        self.of(record.spec.pool).cooling.drop(record)
+        view = self.of(record.spec.pool)
+        view.cooling.drop(record)
+        view.doubtful = True
 
     def changed(self) -> None:
         """Learn that pools or reservations changed: a pool that was full may not be any more."""
@@ -167,6 +192,15 @@ class Occupancy:
     def state(self, pool: str) -> tuple[int, int]:
         """Return what changes whenever an address of a pool may have become free."""
         return (self.epoch, self.of(pool).freed)
+
+    def is_full(self, walk: Fullness) -> bool:
+        """Return whether a walk would find nothing: one did, and nothing changed since."""
+        known = self.of(walk.pool.name).full
+        return known is not None and known.holds_for(walk)
+
+    def found_full(self, walk: Fullness) -> None:
+        """Learn that a walk found nothing."""
+        self.of(walk.pool.name).full = walk
 
     async def lose(self, pool: str, ip: IPAddress) -> None:
         """
@@ -238,10 +272,18 @@ class Occupancy:
         began = self._clock()
         # From the API server's memory, names only: the name says the address.
         names = await self._cluster.list_names(SpiderIP, labels=pool_selector(pool))
-        view.others = {int(parse_record_name(name)) for name in names}
+        before = view.others | {number for number, at in view.lost.items() if at < began}
+        known = view.names
+        view.names = {
+            name: int(parse_record_name(name)) if (number := known.get(name)) is None else number
+            for name in names
+        }
+        view.others = set(view.names.values())
         view.lost = {number: at for number, at in view.lost.items() if at >= began}
         view.lost_s = self._clock()
-        view.freed += 1
+        # Of a full pool most lists tell nothing new, and all that wait would walk through it.
+        view.freed += view.doubtful or not before <= view.others
+        view.doubtful = False
 
 
 def _landed(view: PoolView, flight: asyncio.Task[None]) -> None:

@@ -18,6 +18,8 @@ from msgspec.structs import replace
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
 from spiderpool.agent.records.cooling import Cooling
+from spiderpool.agent.records.cooling_informers import MOST, CoolingWatches
+from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
@@ -149,6 +151,17 @@ async def test_a_waiting_add_takes_what_another_node_releases(simulation: Simula
 
     assert ["10.6.0.10"] == ips(answer)
     assert lists == simulation.cluster.count("list", SpiderIP)
+
+
+async def test_watches_have_a_cap(simulation: Simulation) -> None:
+    """Sixty full pools have as many watches as is good for the API server; the others are asked by lists."""
+    occupancy = Occupancy(simulation.cluster)
+    watches = CoolingWatches(simulation.cluster, occupancy, node="node1")
+    for number in range(60):
+        await watches.follow(f"pool-{number}")
+
+    assert MOST == simulation.cluster.count("watch", SpiderIP)
+    await watches.stop()
 
 
 async def test_what_an_ended_watch_told_is_forgotten(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
-from spiderpool.agent.records.occupancy import Occupancy
+from spiderpool.addressing.ranges import record_name
+from spiderpool.addressing.sets import AddressSet
+from spiderpool.agent.records.occupancy import Fullness, Occupancy
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.errors import Unreachable
 from spiderpool.kube.cluster import Change
@@ -197,3 +200,47 @@ async def test_a_failed_list_leaves_what_is_known(cluster: FakeCluster, clock: C
 
     assert TEN in occupancy.of("blue")
     assert await occupancy.refresh("blue")
+
+
+POOL = make_pool()
+
+
+def walk(occupancy: Occupancy) -> Fullness:
+    """What a walk through the pool goes by now."""
+    return Fullness(occupancy.state("blue"), POOL, AddressSet.empty(4))
+
+
+async def test_a_list_without_news_has_nobody_walk(cluster: FakeCluster, clock: Clock) -> None:
+    """A full pool that a list shows as it was before is not walked through again; one that lost a record is."""
+    occupancy = Occupancy(cluster, clock)
+    await occupancy.refresh("blue")
+    occupancy.found_full(walk(occupancy))
+
+    clock.now += 3
+    assert await occupancy.refresh("blue")
+    assert occupancy.is_full(walk(occupancy))
+    assert not occupancy.is_full(replace(walk(occupancy), pool=make_pool()))
+    assert not occupancy.is_full(replace(walk(occupancy), reserved=make_pool().total))
+
+    cluster.drop(SpiderIP, record_name(TEN))
+    clock.now += 3
+    assert await occupancy.refresh("blue")
+    assert not occupancy.is_full(walk(occupancy))
+    assert TEN not in occupancy.of("blue")
+
+
+async def test_what_rested_and_is_gone_is_told_by_the_next_list(
+    cluster: FakeCluster, clock: Clock
+) -> None:
+    """An address that no watch shows resting any more may be free: the list after that lets all walk."""
+    occupancy = Occupancy(cluster, clock)
+    await occupancy.refresh("blue")
+    resting = make_record("10.6.0.14")
+    occupancy.rests(resting)
+    occupancy.found_full(walk(occupancy))
+
+    occupancy.rests_no_more(resting)
+    assert occupancy.is_full(walk(occupancy))
+    clock.now += 3
+    await occupancy.refresh("blue")
+    assert not occupancy.is_full(walk(occupancy))
