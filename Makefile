@@ -11,7 +11,7 @@ export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv
 DEP_GROUPS := test check build release
 
-.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit coverage chart-check chart-values go-check contract bench soak image release release-check env lock crds
+.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit coverage chart-check chart-values go-check contract bench soak image release release-check env lock crds reference
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -91,6 +91,9 @@ lock: ## write requirements.lock anew from pyproject.toml
 
 chart-values: env ## write values.yaml, its schema and its page anew from deploy/chart/keys.yaml
 	@python -m deploy.chart.values
+
+reference: env ## write the reference pages of CRDs, Events, metrics and commands anew from their sources
+	@python -m deploy.reference
 
 crds: env ## write deploy/crds anew from the types
 	@python -m spiderpool.api.crd.schema deploy/crds

@@ -64,6 +64,7 @@ from spiderpool.kernel import fencing
 from spiderpool.kernel.pod_namespaces import in_use
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.pod import runtime_uids
 from spiderpool.model.pool import is_imported
 from spiderpool.networks.delegates import META_PLUGIN
@@ -218,7 +219,7 @@ def build(
     kube_proxy = KubeProxyWatch(
         looking(node_settings, config.features.families),
         lambda: informers.node.named(settings.node),
-        recorder.warning,
+        recorder.record,
         metrics.packets_invalid,
     )
     return App(
@@ -340,7 +341,7 @@ def _fenced(
 ) -> None:
     metrics.fenced_addresses.inc()
     if pool is not None:
-        recorder.warning(pool, "IPFenced", text)
+        recorder.record(pool, EventReason.FENCED, text)
 
 
 def known_uids(informers: Informers) -> dict[str, str]:

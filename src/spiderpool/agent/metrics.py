@@ -222,10 +222,12 @@ class Metrics:
     def _calls(self, subject: str, command: str) -> _Calls:
         name = f"{subject}_{command.lower()}"
         return _Calls(
-            self._counter(f"{name}_counts", f"{command} calls of {subject}"),
-            self._counter(f"{name}_failure_counts", f"{command} calls of {subject} that failed"),
+            self._counter(f"{name}_counts", f"{command} calls of the {subject}"),
+            self._counter(
+                f"{name}_failure_counts", f"{command} calls of the {subject} that failed"
+            ),
             self._durations(
-                name, "duration", f"time of a {command} of {subject}", COORDINATOR_BUCKETS_S
+                name, "duration", f"time of {command} calls of the {subject}", COORDINATOR_BUCKETS_S
             ),
         )
 

@@ -23,17 +23,32 @@ def _lines(command: Any, name: str, level: int) -> Iterator[str]:
     yield ""
     yield command.help or ""
     yield ""
+    words = [each for each in command.params if each.param_type_name == "argument"]
     options = [
         each for each in command.params if each.param_type_name == "option" and not each.hidden
     ]
+    if words:
+        yield from ("| argument | meaning |", "|---|---|")
+        for each in words:
+            yield f"| `{each.metavar or each.name.upper()}` | {each.help or ''} |"
+        yield ""
     if options:
-        yield "| option | meaning |"
-        yield "|---|---|"
+        yield from ("| option | default | meaning |", "|---|---|---|")
         for each in options:
-            yield (
-                f"| `{', '.join(each.opts)}`{' (required)' if each.required else ''} | "
-                f"{each.help or ''} |"
-            )
+            yield f"| `{_names(each)}` | {_default(each)} | {each.help or ''} |"
         yield ""
     for each, below in sorted(getattr(command, "commands", {}).items()):
         yield from _lines(below, f"{name} {each}", level + 1)
+
+
+def _names(option: Any) -> str:
+    """Return all names of an option."""
+    return ", ".join((*option.opts, *option.secondary_opts))
+
+
+def _default(option: Any) -> str:
+    """Return what an option is when it is not given; nothing for a switch that is off, and for none."""
+    if option.required:
+        return "required"
+    value = getattr(option.default, "value", option.default)  # of an enumeration
+    return "" if value in (None, False, "", (), []) else f"`{value}`"

@@ -84,7 +84,7 @@ class Leader:
 
     def _start(self, context: Context, recorder: EventRecorder) -> list[WorkQueue]:
         """Start every concern and give their loops."""
-        settings, record_event = self.settings, recorder.warning
+        settings, record_event = self.settings, recorder.record
         imports = Imports(context, record_event, settings.namespace)
         keeper = PoolKeeper(context, record_event, workers=settings.pool_workers)
         projection = Projection(
@@ -102,9 +102,7 @@ class Leader:
             enabled=settings.reclaim.enabled,
             rules=settings.reclaim.rules,
         )
-        fullness = Fullness(
-            context, record_event, recorder.normal, percent=settings.nearly_full_percent
-        )
+        fullness = Fullness(context, record_event, percent=settings.nearly_full_percent)
         for concern in (imports, keeper, projection, reclaim, fullness):
             concern.start()
         return [imports.queue, keeper.queue, projection.queue, reclaim.queue, reclaim.rounds]
@@ -121,13 +119,13 @@ class Leader:
                 settings.cilium,
                 float(settings.coordinator_resync_s),
             )
-            coordinators = Coordinators(cluster, recorder.warning, where)
+            coordinators = Coordinators(cluster, recorder.record, where)
             stack.push_async_callback(coordinators.stop)
             await coordinators.start()
             queues.append(coordinators.queue)
         if settings.multus_configs:
             configs = MultusConfigs(
-                cluster, recorder.warning, resync_s=float(settings.multus_configs_resync_s)
+                cluster, recorder.record, resync_s=float(settings.multus_configs_resync_s)
             )
             stack.push_async_callback(configs.stop)
             await configs.start()
@@ -142,7 +140,7 @@ class Leader:
 
         What they need and cannot have (a kind, a right) holds up nothing else.
         """
-        settings, record_event = self.settings, recorder.warning
+        settings, record_event = self.settings, recorder.record
         async with AsyncExitStack() as stack:
             reserved = Informer(context.cluster, SpiderReservedIP)
             stack.push_async_callback(reserved.stop)

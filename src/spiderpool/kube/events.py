@@ -25,8 +25,7 @@ from spiderpool.api.kubernetes.core import Event, EventSource, ObjectReference
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.errors import AlreadyExists, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Cluster
-
-NORMAL, WARNING = "Normal", "Warning"
+from spiderpool.model.event_reasons import NORMAL, EventReason
 
 PERIOD_S = 30.0  # between two writes of one Event
 AGAIN_S = 2.0  # after a write that may succeed later
@@ -151,26 +150,17 @@ class EventRecorder:
                     for entry in self._ledger.all():
                         await self._write(entry)
 
-    def normal(self, about: KubeObject, reason: str, message: str) -> None:
-        """Tell that something was done; never waits."""
-        self.record(about, NORMAL, reason, message)
-
-    def warning(self, about: KubeObject, reason: str, message: str) -> None:
-        """Tell that something is wrong; never waits."""
-        self.record(about, WARNING, reason, message)
-
-    def record(self, about: KubeObject, type_: str, reason: str, message: str) -> None:
+    def record(self, about: KubeObject, reason: EventReason, message: str) -> None:
         """
         Tell something about an object; never waits.
 
         Args:
-            about: the object; repetitions for it with the same type and reason are counted, not
-            written again.
-            type_: `NORMAL` or `WARNING`.
-            reason: one word in CamelCase.
+            about: the object; repetitions for it with the same reason are counted, not written
+            again.
+            reason: says also whether the news is good.
             message: a sentence; cut to what the API server takes.
         """
-        self._ledger.note(reference(about), type_, reason, cut(message), _now())
+        self._ledger.note(reference(about), reason.type, reason, cut(message), _now())
         self._news.set()
 
     async def _run(self) -> None:

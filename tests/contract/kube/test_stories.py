@@ -14,6 +14,7 @@ from spiderpool.kube.cluster import Change
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.events import EventRecorder
 from spiderpool.kube.informer import Informer, MetadataInformer
+from spiderpool.model.event_reasons import EventReason
 from tests.apiserver.proxy import Fault
 from tests.contract.kube.stage import Stage, config_map, record
 
@@ -182,10 +183,10 @@ async def test_events_are_counted(stage: Stage) -> None:
     for text in ("first", "second"):
         recorder = EventRecorder(stage.cluster, "contract", host="n1")
         await recorder.start()
-        recorder.warning(about, "Tested", text)
+        recorder.record(about, EventReason.WRONG_INPUT, text)
         await recorder.stop()
     fields = f"involvedObject.uid={about.metadata.uid}"
     events = (await stage.other.list_objects(Event, namespace="default", fields=fields)).items
-    assert [(2, "Tested", "second", "Warning")] == [
+    assert [(2, "WrongInput", "second", "Warning")] == [
         (e.count, e.reason, e.message, e.type) for e in events
     ]

@@ -26,6 +26,7 @@ from spiderpool.api.kubernetes.core import (
 )
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.request import Call, CniRequest, parse_call
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.networks.meta_config import NodePolicy
 from tests.fakes.cluster import FakeCluster
 
@@ -80,13 +81,9 @@ class Reported:
 
     events: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def normal(self, pod: Pod, reason: str, message: str) -> None:
+    def record(self, about: Pod, reason: EventReason, message: str, /) -> None:
         """Keep an Event."""
-        self.events.append((pod.metadata.name, reason, message))
-
-    def warning(self, pod: Pod, reason: str, message: str) -> None:
-        """Keep an Event."""
-        self.events.append((pod.metadata.name, reason, message))
+        self.events.append((about.metadata.name, reason, message))
 
 
 @dataclass(slots=True)

@@ -976,7 +976,9 @@ def test_command_help(command: Any, tmp_path: Any) -> None:
     text = path.read_text()
     for name in ("check", "gc", "explain", "ip show", "ip release", "ip set"):
         assert f"spiderpoolctl {name}\n" in text
-    assert "| `--ip` (required) | The address. |" in text
+    assert "| `--ip` | required | The address. |" in text
+    assert "| `--output, -o` | `table` | Table or JSON. |" in text
+    assert "| argument | meaning |\n|---|---|\n| `POD` | " in text
 
 
 def test_way_to_the_api_server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

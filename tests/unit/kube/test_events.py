@@ -14,6 +14,7 @@ from spiderpool.api.kubernetes.core import Event, Node, ObjectReference, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Forbidden, Unreachable
 from spiderpool.kube.events import EventRecorder, Ledger, cut
+from spiderpool.model.event_reasons import EventReason
 from tests.fakes.cluster import FakeCluster
 
 POD = Pod(metadata=ObjectMeta(name="web-0", namespace="shop", uid="u1"))
@@ -59,7 +60,7 @@ async def settle() -> None:
 
 async def test_event_says_who_what_and_where(cluster: FakeCluster, recorder: EventRecorder) -> None:
     """The Event lies in the object's namespace and names object, source, reason and message."""
-    recorder.warning(POD, "NoAddress", "no IPPool available: blue is disabled")
+    recorder.record(POD, EventReason.NO_POOL, "no IPPool available: blue is disabled")
     await settle()
     event = cluster.all(Event)[0]
     assert "shop" == event.metadata.namespace
@@ -70,7 +71,7 @@ async def test_event_says_who_what_and_where(cluster: FakeCluster, recorder: Eve
         event.involved_object.uid,
         event.involved_object.api_version,
     )
-    assert ("Warning", "NoAddress", 1) == (event.type, event.reason, event.count)
+    assert ("Warning", "NoIPPoolAvailable", 1) == (event.type, event.reason, event.count)
     assert "no IPPool available: blue is disabled" == event.message
     assert ("spiderpool-agent", "node-1") == (event.source.component, event.source.host)
 
@@ -80,7 +81,7 @@ async def test_repetitions_raise_the_count_every_30_s(
 ) -> None:
     """1000 repetitions within 30 s are one creation, and one patch after that time, with the last message."""
     for i in range(1000):
-        recorder.warning(POD, "NoAddress", f"try {i}")
+        recorder.record(POD, EventReason.NO_POOL, f"try {i}")
         if i == 0:
             await settle()
     clock.now = 29.9
@@ -98,30 +99,34 @@ async def test_reasons_types_and_objects_are_apart(
     cluster: FakeCluster, recorder: EventRecorder
 ) -> None:
     """Another reason, type, or object of the same name is another Event."""
-    recorder.warning(POD, "A", "x")
-    recorder.warning(POD, "B", "x")
-    recorder.normal(POD, "A", "x")
-    recorder.warning(Pod(metadata=ObjectMeta(name="web-0", namespace="shop", uid="u2")), "A", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
+    recorder.record(POD, EventReason.EXHAUSTED, "x")
+    recorder.record(POD, EventReason.ADDED_INTERFACE, "x")
+    other = Pod(metadata=ObjectMeta(name="web-0", namespace="shop", uid="u2"))
+    recorder.record(other, EventReason.NO_POOL, "x")
     await settle()
-    assert 4 == len(cluster.all(Event))
+    assert ["Normal", "Warning", "Warning", "Warning"] == sorted(
+        event.type for event in cluster.all(Event)
+    )
 
 
 async def test_event_about_a_node_is_in_default(
     cluster: FakeCluster, recorder: EventRecorder
 ) -> None:
     """Objects without a namespace have their Events in `default`, as the API server demands."""
-    recorder.normal(Node(metadata=ObjectMeta(name="n1", uid="u")), "Joined", "here")
+    node = Node(metadata=ObjectMeta(name="n1", uid="u"))
+    recorder.record(node, EventReason.KUBE_PROXY_DROPS, "here")
     await settle()
     assert "default" == cluster.all(Event)[0].metadata.namespace
 
 
 async def test_count_goes_on_after_a_restart(cluster: FakeCluster, recorder: EventRecorder) -> None:
     """A new process finds its predecessor's Event and counts on."""
-    recorder.warning(POD, "NoAddress", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
     await settle()
     successor = EventRecorder(cluster, "spiderpool-agent", host="node-1")
     await successor.start()
-    successor.warning(POD, "NoAddress", "y")
+    successor.record(POD, EventReason.NO_POOL, "y")
     await settle()
     await successor.stop()
     assert [(2, "y")] == [(event.count, event.message) for event in cluster.all(Event)]
@@ -131,12 +136,12 @@ async def test_forgotten_event_is_written_anew(
     cluster: FakeCluster, recorder: EventRecorder, clock: Clock
 ) -> None:
     """After the API server dropped an Event, the next repetition creates it again."""
-    recorder.warning(POD, "NoAddress", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
     await settle()
     event = cluster.all(Event)[0]
     cluster.drop(Event, event.metadata.name, "shop")
     clock.now = 3600.0
-    recorder.warning(POD, "NoAddress", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
     await settle()
     assert [1] == [event.count for event in cluster.all(Event)]
 
@@ -146,7 +151,7 @@ async def test_unreachable_api_server_postpones(
 ) -> None:
     """An Event that could not be written comes 2 s later."""
     cluster.faults.fail_next("create", Event, Unreachable("down"))
-    recorder.warning(POD, "NoAddress", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
     await settle()
     assert () == cluster.all(Event)
     clock.now = 2.0
@@ -160,7 +165,7 @@ async def test_refused_event_is_dropped(
 ) -> None:
     """An Event that the API server refuses is not tried again by itself."""
     cluster.faults.fail_next("create", Event, Forbidden("no"))
-    recorder.warning(POD, "NoAddress", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
     await settle()
     clock.now = 100.0
     recorder._news.set()
@@ -172,7 +177,7 @@ async def test_stop_writes_what_is_left(cluster: FakeCluster, clock: Clock) -> N
     """An Event told just before the end is written."""
     recorder = EventRecorder(cluster, "spiderpool-agent", clock=clock)
     await recorder.start()
-    recorder.warning(POD, "NoAddress", "x")
+    recorder.record(POD, EventReason.NO_POOL, "x")
     await recorder.stop()
     assert 1 == len(cluster.all(Event))
 

@@ -22,18 +22,19 @@ from spiderpool.errors import (
     Unreachable,
 )
 from spiderpool.kube.events import EventRecorder
+from spiderpool.model.event_reasons import EventReason
 
 COMPONENT: Final = "spiderpool-agent"
 
 # What only the runtime and we can mend is no news for a user: kubelet repeats the call.
-_REASONS: Final[tuple[tuple[type[SpiderpoolError], str | None], ...]] = (
-    (AddressHeld, "IPAddressHeld"),
-    (Exhausted, "IPAddressesUsedOut"),
-    (NoPool, "NoIPPoolAvailable"),
-    (InvalidRequest, "WrongInput"),
+_REASONS: Final[tuple[tuple[type[SpiderpoolError], EventReason | None], ...]] = (
+    (AddressHeld, EventReason.ADDRESS_HELD),
+    (Exhausted, EventReason.EXHAUSTED),
+    (NoPool, EventReason.NO_POOL),
+    (InvalidRequest, EventReason.WRONG_INPUT),
     (Unreachable, None),
-    (TryAgain, "IPAllocationPostponed"),
-    (SpiderpoolError, "IPAllocationFailed"),
+    (TryAgain, EventReason.POSTPONED),
+    (SpiderpoolError, EventReason.FAILED),
 )
 
 
@@ -49,11 +50,11 @@ class Reports:
         reason = reason_of(error)
         pod = self.find_pod(call)
         if reason is not None and pod is not None:
-            self.recorder.warning(pod, reason, error.message)
+            self.recorder.record(pod, reason, error.message)
 
     def left_out(self, pod: Pod, message: str) -> None:
         """Tell that a pod does not get all that it asks for, and runs without it."""
-        self.recorder.warning(pod, "RouteLeftOut", message)
+        self.recorder.record(pod, EventReason.ROUTE_LEFT_OUT, message)
 
     def policy_left_out(self, call: PodCall, message: str) -> None:
         """Tell the same of a route that the administrator asks for."""
@@ -63,9 +64,9 @@ class Reports:
 
     def address_lost(self, pod: Pod, message: str) -> None:
         """Tell that somebody else has an address that a living pod uses."""
-        self.recorder.warning(pod, "IPAddressLost", message)
+        self.recorder.record(pod, EventReason.ADDRESS_LOST, message)
 
 
-def reason_of(error: SpiderpoolError) -> str | None:
+def reason_of(error: SpiderpoolError) -> EventReason | None:
     """Return the Event's reason for an error, None when it is not for users."""
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))

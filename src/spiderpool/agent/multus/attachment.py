@@ -44,6 +44,7 @@ from spiderpool.kernel.default_routes import move_default_routes, restore_defaul
 from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.netns import Route
 from spiderpool.networks.delegates import (
     Delegate,
@@ -118,7 +119,7 @@ class Attachment:
             return await self.networks.plan(pod)
         except InvalidRequest as error:
             if pod is not None:
-                self.reports.warning(pod, "WrongInput", error.message)
+                self.reports.record(pod, EventReason.WRONG_INPUT, error.message)
             raise
 
     async def _wait_until_ready(self) -> None:
@@ -277,7 +278,7 @@ class Attachment:
         if any(added):
             # One Event for all: a second one with the same reason would count as a repetition of
             # the first.
-            self.reports.normal(pod, "AddedInterface", "; ".join(filter(None, added)))
+            self.reports.record(pod, EventReason.ADDED_INTERFACE, "; ".join(filter(None, added)))
 
     async def _write_status(self, pod: Pod, status: str) -> None:
         if not status:

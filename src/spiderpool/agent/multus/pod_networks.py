@@ -20,6 +20,7 @@ from spiderpool.cni.request import Call
 from spiderpool.errors import InvalidRequest, NotFound, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.network_selection import (
     NetworkSelection,
     parse_default_network,
@@ -34,12 +35,8 @@ from spiderpool.networks.plugin_types import check_plugin_types
 class Reports(Protocol):
     """Where Events about pods go; must not hold up the caller."""
 
-    def normal(self, pod: Pod, reason: str, message: str) -> None:
-        """Tell that something was done."""
-        ...
-
-    def warning(self, pod: Pod, reason: str, message: str) -> None:
-        """Tell that something is wrong."""
+    def record(self, about: Pod, reason: EventReason, message: str, /) -> None:
+        """Tell something about a pod."""
         ...
 
 
@@ -159,7 +156,7 @@ class PodNetworks:
             network = await self.networks.defined(selection.namespace, selection.name)
         except NotFound as error:
             if pod is not None:
-                self.reports.warning(pod, "NoNetworkFound", error.message)
+                self.reports.record(pod, EventReason.NO_NETWORK, error.message)
             raise
         return Network(network.name, network.config, selection, network.resource_name)
 

@@ -26,18 +26,19 @@ from spiderpool.datapath.invalid_packets import (
 from spiderpool.datapath.kernel_settings import TCP_BE_LIBERAL
 from spiderpool.errors import TryAgain
 from spiderpool.kernel.iptables import has_ipvs_services, read_chain
+from spiderpool.model.event_reasons import EventReason
 
 LOOK_AGAIN_S: Final = 60.0
 TELL_AGAIN_S: Final = 1800.0  # API servers keep Events for an hour
 REASONS: Final = {
-    Fate.DROPPED: "KubeProxyDropsInvalid",
-    Fate.DROPPED_SOON: "KubeProxyWillDropInvalid",
+    Fate.DROPPED: EventReason.KUBE_PROXY_DROPS,
+    Fate.DROPPED_SOON: EventReason.KUBE_PROXY_WILL_DROP,
 }
 
 log = structlog.get_logger(__name__)
 
 Look = Callable[[], Awaitable[ProbeResult]]
-WriteEvent = Callable[[Node, str, str], None]
+WriteEvent = Callable[[Node, EventReason, str], None]
 
 
 class KubeProxyWatch:

@@ -37,13 +37,11 @@ from spiderpool.errors import Forbidden, InvalidRequest, NotFound
 from spiderpool.kernel.directories import read_texts
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.kube.informer import Informer
+from spiderpool.model.event_reasons import EventReason
 
 KUBE_SYSTEM: Final = "kube-system"
 KUBEADM: Final = "kubeadm-config"
 MANAGER_LABEL: Final = "component=kube-controller-manager"
-NOT_READY: Final = "CoordinatorNotReady"
-CILIUM_NOT_READY: Final = "CiliumNotReady"  # the original's word
-NOT_READABLE: Final = "CIDRNotReadable"  # in sync, and something was left out
 RESYNC_S: Final = 60.0
 GATHER_S: Final = 0.2
 
@@ -276,14 +274,18 @@ class Coordinators:
         )
         if status.phase == PHASE_NOT_READY:
             self._record_event(
-                found, CILIUM_NOT_READY if kind is PodCIDRType.CILIUM else NOT_READY, status.reason
+                found,
+                EventReason.CILIUM_NOT_READY
+                if kind is PodCIDRType.CILIUM
+                else EventReason.COORDINATOR_NOT_READY,
+                status.reason,
             )
         log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
 
     def _note(self, found: SpiderCoordinator, notes: tuple[str, ...]) -> None:
         """Tell what is left out, once for as long as it stays the same."""
         if notes and notes != self._noted:
-            self._record_event(found, NOT_READABLE, "; ".join(notes))
+            self._record_event(found, EventReason.CIDR_NOT_READABLE, "; ".join(notes))
         self._noted = notes
 
     async def _read(self, kind: PodCIDRType) -> Sources:

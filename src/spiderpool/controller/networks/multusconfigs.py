@@ -25,11 +25,11 @@ from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.informer import Informer
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.networks.definition import definition_name, render_annotations, render_config
 
 RESYNC_S: Final = 60.0
 GOING_S: Final = 5.0  # a definition that is being deleted: the original's delay
-NOT_WRITTEN: Final = "NetworkNotWritten"
 KIND: Final = SpiderMultusConfig.resource.kind
 
 Clock = Callable[[], float]
@@ -106,7 +106,7 @@ class MultusConfigs:
             wanted = render_definition(config)
         # no webhook looked at it; a change of the object brings us back
         except InvalidRequest as error:
-            self._record_event(config, NOT_WRITTEN, error.message)
+            self._record_event(config, EventReason.NETWORK_NOT_WRITTEN, error.message)
             return None
         return await self._write(config, wanted)
 
@@ -126,7 +126,7 @@ class MultusConfigs:
         if other := await self._other_owner(config, found):
             self._record_event(
                 config,
-                NOT_WRITTEN,
+                EventReason.NETWORK_NOT_WRITTEN,
                 f"network-attachment-definition {wanted.metadata.name} is managed by {KIND} "
                 f"{other}",
             )

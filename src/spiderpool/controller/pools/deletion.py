@@ -20,10 +20,10 @@ from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Change
 from spiderpool.kube.readers.pool_records import list_pool_records
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.pool import is_imported
 
 NAMED_PODS: Final = 10
-IN_USE: Final = "PoolInUse"
 DELETES_IN_FLIGHT: Final = 16
 TELL_AGAIN_S: Final = 60.0
 # a burst of releases makes one look, since each look costs as much as the pool has records
@@ -94,7 +94,7 @@ class PoolKeeper:
                 self._context.cluster, name
             )  # the informer may be late
         if held := _held(records):
-            self._record_event(pool, IN_USE, in_use_message(name, held))
+            self._record_event(pool, EventReason.POOL_IN_USE, in_use_message(name, held))
             return TELL_AGAIN_S
         await self._drop(records)
         await self._let_go(pool)

@@ -29,6 +29,7 @@ from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound
 from spiderpool.kube.cluster import Change
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.pool import Pool
 
 LOOK_AGAIN_S: Final = 5.0
@@ -36,9 +37,6 @@ LOOK_AGAIN_S: Final = 5.0
 ENDPOINTS_FRESH_S: Final = 30.0
 CREATES_IN_FLIGHT: Final = 16
 ENDPOINTS: Final = "/endpoints"  # a key that no pool can have
-WAITS: Final = "ImportWaits"
-REFUSED: Final = "ImportRefused"
-TAKEN: Final = "ImportConflict"
 
 
 class Imports:
@@ -91,7 +89,7 @@ class Imports:
         if agents := await list_go_agents(self._context.cluster, self._namespace):
             self._record_event(
                 pool,
-                WAITS,
+                EventReason.IMPORT_WAITS,
                 f"pool {key} is not taken over while agents of Go Spiderpool run: "
                 f"{', '.join(agents)}",
             )
@@ -105,7 +103,7 @@ class Imports:
         try:
             parsed, allocations = _read(pool)
         except InvalidRequest as error:
-            self._record_event(pool, REFUSED, error.message)
+            self._record_event(pool, EventReason.IMPORT_REFUSED, error.message)
             raise
         if not allocations:
             return
@@ -138,7 +136,7 @@ class Imports:
             theirs, ours = found.spec.holder, wanted.spec.holder
             self._record_event(
                 pool,
-                TAKEN,
+                EventReason.IMPORT_CONFLICT,
                 f"{wanted.spec.ip} was allocated to {ours.namespace}/{ours.name}, but is held by "
                 f"{theirs.namespace}/{theirs.name} from pool {found.spec.pool}; restart one of "
                 "them",

@@ -8,36 +8,28 @@ how they should be.
 
 from __future__ import annotations
 
-from typing import Final
-
 from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.audit.usage import is_nearly_full
 from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.kube.cluster import Change
-
-NEARLY_FULL: Final = "PoolNearlyFull"
-RELAXED: Final = "PoolUsageNormal"
+from spiderpool.model.event_reasons import EventReason
 
 
 class Fullness:
     """Tells on each pool that it is nearly full, and that it is not any more."""
 
-    def __init__(
-        self, context: Context, warn: RecordEvent, inform: RecordEvent, *, percent: int
-    ) -> None:
+    def __init__(self, context: Context, record_event: RecordEvent, *, percent: int) -> None:
         """
         Keep the arguments; nothing runs yet.
 
         Args:
             context: the informers.
-            warn: writes a warning.
-            inform: writes good news.
+            record_event: writes an Event.
             percent: of a pool's addresses; 0 = never tell.
         """
         self._context = context
-        self._warn = warn
-        self._inform = inform
+        self._record_event = record_event
         self._percent = percent
         self._full: set[str] = set()  # UIDs
 
@@ -67,11 +59,13 @@ class Fullness:
         numbers = f"pool {pool.metadata.name}: {held} of {total} addresses are held"
         if now:
             self._full.add(uid)
-            self._warn(
+            self._record_event(
                 pool,
-                NEARLY_FULL,
+                EventReason.POOL_NEARLY_FULL,
                 f"{numbers}; when none is left pods wait: add addresses, or a further pool",
             )
         else:
             self._full.discard(uid)
-            self._inform(pool, RELAXED, f"{numbers}: not nearly full any more")
+            self._record_event(
+                pool, EventReason.POOL_USAGE_NORMAL, f"{numbers}: not nearly full any more"
+            )

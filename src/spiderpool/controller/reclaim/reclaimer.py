@@ -36,6 +36,7 @@ from spiderpool.errors import Conflict, NotFound
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.readers.holder_owners import read_owners
 from spiderpool.model.claim import ClaimKey
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import marked, suspicion_of, unmarked
 from spiderpool.records.cooldown import release, rest_s
@@ -58,9 +59,6 @@ RECORDS: Final = "records"
 ENDPOINTS: Final = "endpoints"
 STATIC_LOOK_S: Final = 60.0  # what judges a virtual machine is not watched
 
-RECLAIMED: Final = "IPReclaimed"
-STILL_IN_USE: Final = "IPStillInUse"
-UNHEARD: Final = "NodeDoesNotAnswer"
 
 log = structlog.get_logger("spiderpool.controller")
 
@@ -309,7 +307,9 @@ class Reclaim:
                 if step.unheard and not suspicion.told:
                     suspicion.told = True
                     log.warning("address stays", ip=record.spec.ip, reason=step.reason)
-                    self._say(record, UNHEARD, f"{_whose(record)} stays: {step.reason}")
+                    self._say(
+                        record, EventReason.NODE_UNHEARD, f"{_whose(record)} stays: {step.reason}"
+                    )
         return step.wait_s
 
     def _suspicion_of(self, record: SpiderIP, looks: str) -> Suspicion:
@@ -448,7 +448,7 @@ class Reclaim:
             and (in_use := new.metadata.annotations.get(ANNO_IN_USE))
             and ANNO_IN_USE not in old.metadata.annotations
         ):
-            self._say(old, STILL_IN_USE, f"{_whose(old)} stays: {reason}, but {in_use}")
+            self._say(old, EventReason.STILL_IN_USE, f"{_whose(old)} stays: {reason}, but {in_use}")
 
     def _reclaimed(self, record: SpiderIP, trigger: Trigger, reason: str) -> None:
         """Log, count and tell."""
@@ -460,9 +460,9 @@ class Reclaim:
             reason=reason,
         )
         self._count(trigger)
-        self._say(record, RECLAIMED, f"{_whose(record)} is reclaimed: {reason}")
+        self._say(record, EventReason.RECLAIMED, f"{_whose(record)} is reclaimed: {reason}")
 
-    def _say(self, record: SpiderIP, reason: str, text: str) -> None:
+    def _say(self, record: SpiderIP, reason: EventReason, text: str) -> None:
         """
         Tell on the pool, and on the holder's pod if it exists.
 

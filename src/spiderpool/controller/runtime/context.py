@@ -20,13 +20,13 @@ from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.kube.informer_store import Subscriber
 from spiderpool.model.claim import ClaimKey
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.records.lifecycle import statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
 
-# Writes an Event: the object, the reason (one word) and the message; repetitions are counted by
-# the writer.
-RecordEvent = Callable[[KubeObject, str, str], None]
+# Writes an Event: the object, the reason and the message; repetitions are counted by the writer.
+RecordEvent = Callable[[KubeObject, EventReason, str], None]
 
 BY_POOL: Final = "pool"
 BY_HOLDER: Final = "holder"

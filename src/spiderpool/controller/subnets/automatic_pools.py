@@ -57,6 +57,7 @@ from spiderpool.ipam.pool_size import LEAVE_AT_ONCE, Holding, IPNumber, SizeLimi
 from spiderpool.ipam.subnet_request import AutomaticRequest, read_automatic_request
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.informer import Informer
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.labels import label_value
 from spiderpool.model.pool import Place, Pool, application_of
 from spiderpool.model.subnet import Grant
@@ -66,8 +67,6 @@ OF_NETWORK: Final = "pools by hand of cidr"
 NAMES: Final = 16  # how many names are tried for one pool
 # a subnet without room is looked at again after this time, besides at its changes
 SHORT_S: Final = 30.0
-WRONG, MISSING, SHORT = "WrongInput", "SubnetUnusable", "SubnetExhausted"
-LIMITED = "PoolSizeLimited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ class AutoPools:
         try:
             slots = self._slots(sight.target)
         except InvalidRequest as error:
-            self._record_event(sight.target.object, WRONG, error.message)
+            self._record_event(sight.target.object, EventReason.WRONG_INPUT, error.message)
             return None
         results = await asyncio.gather(
             *(self._ensure(sight.target, slot) for slot in slots), return_exceptions=True
@@ -265,7 +264,7 @@ class AutoPools:
         async with self._ledger.open(slot.subnet) as entry:
             problem = _problem(entry, slot)
             if entry is None or problem is not None:
-                self._wait_for(slot.subnet, target, MISSING, problem or "")
+                self._wait_for(slot.subnet, target, EventReason.SUBNET_UNUSABLE, problem or "")
                 return None
             pool = self._choose(target, slot, entry)
             name = pool.metadata.name if pool is not None else self._free_name(target, slot, entry)
@@ -277,7 +276,7 @@ class AutoPools:
             except Exhausted as error:
                 wanted = f"a pool of {size} for {slot.nic} IPv{slot.family}"
                 text = f"SpiderSubnet {slot.subnet} has no room for {wanted}: {error.message}"
-                self._wait_for(slot.subnet, target, SHORT, text)
+                self._wait_for(slot.subnet, target, EventReason.SUBNET_EXHAUSTED, text)
                 return None if pool is None else name
             await self._claims.take(pool, holding.listed - ips)
             await self._ledger.write(
@@ -305,7 +304,7 @@ class AutoPools:
                 "limit "
                 "(chart value ipam.spiderSubnet.autoPool.limits)"
             )
-            self._record_event(target.object, LIMITED, text)
+            self._record_event(target.object, EventReason.POOL_SIZE_LIMITED, text)
         return size
 
     def _resize(
@@ -337,7 +336,7 @@ class AutoPools:
         self._busy.pop(name, None)
         return ips
 
-    def _wait_for(self, subnet: str, target: Target, reason: str, text: str) -> None:
+    def _wait_for(self, subnet: str, target: Target, reason: EventReason, text: str) -> None:
         """Tell an application what its subnet lacks, and look again when the subnet changes."""
         self._waiting[subnet].add(target.app.label_key)
         self._record_event(target.object, reason, text)

@@ -26,13 +26,13 @@ from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.ipam.subnet_grants import settle_grants
 from spiderpool.kube.cluster import Change, PatchType
 from spiderpool.kube.informer import Informer
+from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.pool import Pool
 
 OF_CIDR: Final = "pools of cidr"
 OF_SUBNET: Final = "pools of subnet"
 GATHER_S: Final = 0.1  # pools that come in a burst are looked at together
 ORPHAN: Final = "orphan"  # the garbage collector's own finalizer: the pools stay
-NOT_ADOPTED: Final = "NotInSubnet"
 
 
 class SubnetKeeper:
@@ -163,7 +163,7 @@ class SubnetKeeper:
                 f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}, which "
                 "lacks some of its addresses"
             )
-            self._record_event(pool, NOT_ADOPTED, text)
+            self._record_event(pool, EventReason.NOT_IN_SUBNET, text)
             return
         operations = list(
             diff(msgspec.to_builtins(pool), msgspec.to_builtins(adopted(pool, entry.subnet)))
@@ -182,7 +182,7 @@ class SubnetKeeper:
         except Rejected as error:
             self._record_event(
                 pool,
-                NOT_ADOPTED,
+                EventReason.NOT_IN_SUBNET,
                 f"pool {name} does not become part of SpiderSubnet {entry.subnet.name}: "
                 f"{error.message}",
             )

@@ -11,6 +11,7 @@ from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.audit.usage import is_nearly_full
 from spiderpool.controller.pools.usage_events import Fullness
+from spiderpool.model.event_reasons import EventReason
 from tests.unit.controller.conftest import Scene, Told, make_pool, settle
 
 
@@ -53,9 +54,9 @@ def test_it_does_not_flutter(held: int, total: int, percent: int) -> None:
 async def test_events(scene: Scene) -> None:
     """A warning when a pool gets nearly full, nothing while it stays so, a normal Event when it is over."""
     scene.cluster.seed(used(10))
-    warned, informed = Told(), Told()
+    told = Told()
     context = await scene.lead()
-    Fullness(context, warned, informed, percent=90).start()
+    Fullness(context, told, percent=90).start()
 
     for held in (18, 19, 20, 17, 16, 10):
         await scene.cluster.patch(
@@ -64,21 +65,17 @@ async def test_events(scene: Scene) -> None:
         await settle()
 
     text = "pool blue: 18 of 20 addresses are held; when none is left pods wait: add addresses, or a further pool"
-    assert [("blue", "PoolNearlyFull", text)] == warned.events
-    assert [
-        (
-            "blue",
-            "PoolUsageNormal",
-            "pool blue: 16 of 20 addresses are held: not nearly full any more",
-        )
-    ] == informed.events
+    over = "pool blue: 16 of 20 addresses are held: not nearly full any more"
+    assert [("blue", "PoolNearlyFull", text), ("blue", "PoolUsageNormal", over)] == told.events
+    types = {reason.value: reason.type for reason in EventReason}
+    assert ["Warning", "Normal"] == [types[reason] for _, reason, _ in told.events]
 
 
 async def test_what_is_full_when_leadership_begins(scene: Scene) -> None:
     """It is told again: the leader before may have had no time."""
     scene.cluster.seed(used(20))
     told = Told()
-    Fullness(await scene.lead(), told, told, percent=90).start()
+    Fullness(await scene.lead(), told, percent=90).start()
     assert ["PoolNearlyFull"] == [reason for _, reason, _ in told.events]
 
 
@@ -88,5 +85,5 @@ async def test_automatic_pools(scene: Scene) -> None:
     labels = {LABEL_OWNER_APP_NAME: "web"}
     scene.cluster.seed(used(20, replace(pool, metadata=replace(pool.metadata, labels=labels))))
     told = Told()
-    Fullness(await scene.lead(), told, told, percent=90).start()
+    Fullness(await scene.lead(), told, percent=90).start()
     assert [] == told.events
