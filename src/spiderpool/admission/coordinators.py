@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.hosts import next_hop_problem
 from spiderpool.addressing.ranges import parse_address, parse_network
-from spiderpool.admission.pools import FieldError, Kind
+from spiderpool.admission.field_errors import FieldError, Kind
 from spiderpool.api.crd.coordinator import (
     CoordinatorMode,
     CoordinatorSpec,

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spiderpool.admission.coordinators import normalise, spec_errors
-from spiderpool.admission.pools import FieldError, Kind
+from spiderpool.admission.field_errors import FieldError, Kind
 from spiderpool.api.crd.multusconfig import (
     ANNO_CNI_VERSION,
     ANNO_CNICONFIG_NAME,

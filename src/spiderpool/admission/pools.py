@@ -11,9 +11,7 @@ Source: docs/reference/admission.md#spiderippool, docs/reference/admission.md#sp
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
@@ -29,6 +27,7 @@ from spiderpool.addressing.ranges import (
     render_ranges,
 )
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
+from spiderpool.admission.field_errors import FieldError, Kind, new_errors
 from spiderpool.api.crd.group import (
     ANNO_IMPORTED,
     ANNO_IPPOOL_IP_NUMBER,
@@ -40,7 +39,7 @@ from spiderpool.api.crd.group import (
 )
 from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec, Route, SpiderIPPool
 from spiderpool.api.crd.reservedip import SpiderReservedIP
-from spiderpool.api.kubernetes.meta import LabelSelector, Resource
+from spiderpool.api.kubernetes.meta import LabelSelector
 from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.automatic_pool import subnet_reference
@@ -55,52 +54,6 @@ APPLICATION_KEYS: Final = frozenset(
     PREFIX + "app-" + key for key in ("api-group", "api-version", "kind", "namespace", "name")
 )
 SHOWN: Final = 5  # ranges in a message
-
-
-class Kind(enum.StrEnum):
-    """What is wrong with a field: the cause reasons of the Kubernetes API."""
-
-    INVALID = "FieldValueInvalid"
-    NOT_SUPPORTED = "FieldValueNotSupported"
-    FORBIDDEN = "FieldValueForbidden"
-    REQUIRED = "FieldValueRequired"
-    DUPLICATE = "FieldValueDuplicate"
-
-
-WORDS: Final = {
-    Kind.INVALID: "Invalid value",
-    Kind.NOT_SUPPORTED: "Unsupported value",
-    Kind.FORBIDDEN: "Forbidden",
-    Kind.REQUIRED: "Required value",
-    Kind.DUPLICATE: "Duplicate value",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One field that is refused."""
-
-    field: str
-    kind: Kind
-    value: str
-    message: str
-
-    @property
-    def text(self) -> str:
-        """The error as Kubernetes writes it."""
-        value = (
-            f': "{self.value}"'
-            if self.value and self.kind not in (Kind.FORBIDDEN, Kind.REQUIRED)
-            else ""
-        )
-        return f"{self.field}: {WORDS[self.kind]}{value}: {self.message}"
-
-
-def render_errors(resource: Resource, name: str, errors: Iterable[FieldError]) -> str:
-    """Write all errors of one object as Kubernetes does."""
-    texts = [error.text for error in errors]
-    listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-    return f'{resource.kind}.{resource.group} "{name}" is invalid: {listed}'
 
 
 def mutate_pool(
@@ -205,11 +158,27 @@ def validate_pool(
     """
     if new.metadata.deletion_timestamp is not None:
         return []
+    others = tuple(others)
+    found = _errors_of_pool(old, new, others, held, features, subnet)
+    if old is None or not found:
+        return found
+    return new_errors(found, _errors_of_pool(old, old, others, held, features, subnet))
+
+
+def _errors_of_pool(
+    old: SpiderIPPool | None,
+    new: SpiderIPPool,
+    others: Iterable[Pool],
+    held: AddressSet | None,
+    features: Features,
+    subnet: Subnet | None,
+) -> list[FieldError]:
+    """Return everything that is wrong with a pool, whether or not it was so before."""
     spec = new.spec
     errors = list(version_errors(spec.ip_version, features)) + (
         changed_errors(old.spec, spec) if old else []
     )
-    network, problem = read_subnet(spec)
+    network, problem = read_subnet(spec, stored=old is not None and old.spec.subnet == spec.subnet)
     errors += problem
     if network is None or errors:
         return errors + list(_selector_errors(new))
@@ -237,10 +206,18 @@ def validate_reserved(
     old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features
 ) -> list[FieldError]:
     """Return everything that is wrong with a new or changed reservation, after `mutate_reserved`."""
+    found = _errors_of_reserved(new, features)
+    if old is None:
+        return found
+    if old.spec.ip_version != new.spec.ip_version:
+        found.append(_immutable("spec.ipVersion", old.spec.ip_version, new.spec.ip_version))
+    return new_errors(found, _errors_of_reserved(old, features))
+
+
+def _errors_of_reserved(new: SpiderReservedIP, features: Features) -> list[FieldError]:
+    """Return everything that is wrong with a reservation by itself."""
     spec = new.spec
     errors = list(version_errors(spec.ip_version, features))
-    if old is not None and old.spec.ip_version != spec.ip_version:
-        errors.append(_immutable("spec.ipVersion", old.spec.ip_version, spec.ip_version))
     if spec.ip_version in (4, 6):
         errors += item_errors("spec.ips", spec.ip_version, spec.ips, None)
     return errors
@@ -320,16 +297,25 @@ def _immutable(field: str, old: object, new: object) -> FieldError:
     )
 
 
-def read_subnet(spec: RangeSpec) -> tuple[IPNetwork | None, list[FieldError]]:
-    """Read the subnet: of the pool's family, and written as a network address."""
+def read_subnet(
+    spec: RangeSpec, *, stored: bool = False
+) -> tuple[IPNetwork | None, list[FieldError]]:
+    """
+    Read the subnet: of the pool's family, and written as a network address.
+
+    Args:
+        spec: the specification.
+        stored: the subnet is stored already and does not change. One of an older rule is read as
+            the network that it means.
+    """
     try:
-        subnet = parse_network(spec.subnet, strict=True)
+        subnet = parse_network(spec.subnet, strict=not stored)
     except InvalidRequest as error:
         return None, [FieldError("spec.subnet", Kind.INVALID, spec.subnet, error.message)]
     if spec.ip_version not in (None, subnet.version):
         why = f"is IPv{subnet.version}, but ipVersion is {spec.ip_version}"
         return None, [FieldError("spec.subnet", Kind.INVALID, spec.subnet, why)]
-    if words := class_problem(subnet):
+    if not stored and (words := class_problem(subnet)):
         why = f"has addresses that no pod can have: {words}"
         return None, [FieldError("spec.subnet", Kind.INVALID, spec.subnet, why)]
     return subnet, []

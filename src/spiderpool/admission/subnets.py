@@ -12,9 +12,8 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import cidr_label
 from spiderpool.addressing.sets import AddressSet, IPNetwork
+from spiderpool.admission.field_errors import FieldError, Kind, new_errors
 from spiderpool.admission.pools import (
-    FieldError,
-    Kind,
     changed_errors,
     completed,
     counted,
@@ -63,11 +62,26 @@ def validate_subnet(
     """
     if new.metadata.deletion_timestamp is not None:
         return []
+    others, pools = tuple(others), tuple(pools)
+    found = _errors_of_subnet(old, new, others, pools, features)
+    if old is None or not found:
+        return found
+    return new_errors(found, _errors_of_subnet(old, old, others, pools, features))
+
+
+def _errors_of_subnet(
+    old: SpiderSubnet | None,
+    new: SpiderSubnet,
+    others: Iterable[Subnet],
+    pools: Iterable[Pool],
+    features: Features,
+) -> list[FieldError]:
+    """Return everything that is wrong with a subnet, whether or not it was so before."""
     spec, name = new.spec, new.metadata.name
     errors = list(version_errors(spec.ip_version, features)) + (
         changed_errors(old.spec, spec) if old else []
     )
-    network, problem = read_subnet(spec)
+    network, problem = read_subnet(spec, stored=old is not None and old.spec.subnet == spec.subnet)
     errors += problem
     if network is None or errors:
         return errors

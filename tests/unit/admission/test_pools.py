@@ -17,14 +17,12 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
+from spiderpool.admission.field_errors import FieldError, Kind, render_errors
 from spiderpool.admission.pools import (
-    FieldError,
-    Kind,
     forbid_pool_update,
     forbid_reserved_update,
     mutate_pool,
     mutate_reserved,
-    render_errors,
     validate_pool,
     validate_pool_delete,
     validate_reserved,
@@ -558,3 +556,29 @@ def test_what_is_admitted_can_be_read(spec: dict[str, Any]) -> None:
 
     assert errors or Pool.parse(new).broken is None
     assert all(error.text for error in errors)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"subnet": "10.6.0.1/16"},
+        {"subnet": "127.0.0.0/8", "ips": ["127.0.0.10"]},
+        {"ips": ["10.6.0.0-10.6.0.20"]},
+        {"gateway": "10.6.255.255"},
+        {"gateway": "10.9.0.1"},
+        {"routes": [{"dst": "10.9.0.0/16", "gw": "10.7.0.1"}]},
+    ],
+)
+def test_what_was_stored_under_older_rules_stays_editable(stored: dict[str, Any]) -> None:
+    """A pool that would be refused today can be edited where it is right, and gets no further fault."""
+    stored = {"ipVersion": 4, **stored}
+    old = make_ippool(**stored)
+    subnet = stored.get("subnet", "10.6.0.0/16").split(".")[0]
+
+    fine = make_ippool(**{**stored, "disable": True})
+    wrong = make_ippool(**{**stored, "excludeIPs": [f"{subnet}.6.0.x"]})
+
+    assert [] == validate_pool(old, fine, [], None, FEATURES)
+    assert ["spec.excludeIPs"] == [
+        error.field.partition("[")[0] for error in validate_pool(old, wrong, [], None, FEATURES)
+    ]

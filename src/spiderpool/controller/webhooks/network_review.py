@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from spiderpool.admission.coordinators import complete_coordinator, validate_coordinator
+from spiderpool.admission.field_errors import new_errors
 from spiderpool.admission.multusconfigs import complete_config, managed_by_another, validate_config
 from spiderpool.api.crd.coordinator import SpiderCoordinator
 from spiderpool.api.crd.multusconfig import SpiderMultusConfig
@@ -63,7 +64,12 @@ class MultusConfigReviewer:
         old, new = change.old, change.new
         if new is None or (old is not None and _says_the_same(old, new)):
             return FINE
-        errors = validate_config(old, new, self._allowed_plugins)
+        before = (
+            validate_config(old, complete_config(old), self._allowed_plugins)
+            if old is not None
+            else ()
+        )
+        errors = new_errors(validate_config(old, new, self._allowed_plugins), before)
         if not errors and (other := await self._owner_of(new)):
             errors.append(managed_by_another(new, definition_name(new), other))
         return Opinion(errors=tuple(errors))

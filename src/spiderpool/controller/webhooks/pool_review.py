@@ -14,8 +14,8 @@ from typing import Generic, Protocol, TypeVar
 from msgspec.structs import replace
 
 from spiderpool.addressing.sets import AddressSet
+from spiderpool.admission.field_errors import FieldError
 from spiderpool.admission.pools import (
-    FieldError,
     forbid_pool_update,
     forbid_reserved_update,
     mutate_pool,

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from spiderpool.admission.pools import render_errors
+from spiderpool.admission.field_errors import render_errors
 from spiderpool.api.crd.group import GROUP, VERSION
 from spiderpool.api.kubernetes.meta import Kube, KubeObject
 from spiderpool.controller.runtime.jsonpatch import diff
