@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,15 @@ PASS_ON = {
     "allow_extra_args": True,
     "allow_interspersed_args": False,
 }
+
+
+class Switch(StrEnum):
+    """Whether something is wanted."""
+
+    ON = "on"
+    OFF = "off"
+
+
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="a node's name, such as node1")]
 
 
@@ -251,6 +261,17 @@ def containerd_restart(node: NodeName) -> None:
 def proxy_restart(node: NodeName) -> None:
     """End kube-proxy and start it again; it reads the node's settings again."""
     Lab.attach().node(node).restart_kube_proxy()
+
+
+@app.command()
+def felix(
+    rules: Annotated[Switch, typer.Argument(help="on or off")],
+    nodes: Annotated[str, typer.Option(help="only on these nodes")] = "",
+) -> None:
+    """Write firewall rules as Calico's Felix does, or take them away."""
+    lab = Lab.attach()
+    for node in [lab.node(name) for name in nodes.split(",") if name] or lab.nodes:
+        node.set_felix_rules(on=rules is Switch.ON)
 
 
 @api_app.command("stop")

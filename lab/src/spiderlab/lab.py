@@ -325,6 +325,20 @@ class LabNode:
         with memory.locked():
             nodes.start_kube_proxy(self._state, self.facts)
 
+    def set_felix_rules(self, *, on: bool) -> None:
+        """
+        Write rules as Calico's Felix does, for all workloads now and later, or take them away.
+
+        The stand-in for Calico has none by itself; a reboot ends them.
+        """
+        if self._state.peers.cni is not Cni.LAB_CALICO:
+            raise LabError(
+                f"{self._state.peers.cni} writes its own rules; Felix's are lab-calico's"
+            )
+        done = self.exec(["/opt/cni/bin/lab-calico", "felix", "on" if on else "off"])
+        if done.returncode:
+            raise LabError(f"{self.name}: {done.stderr.strip()}")
+
     def restart_kube_proxy(self) -> None:
         """End kube-proxy and start it again; its rules stay meanwhile."""
         self.stop_program("kube-proxy")

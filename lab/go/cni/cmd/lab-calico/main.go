@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -23,6 +24,13 @@ type config struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "felix" {
+		if err := felix(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	skel.PluginMainFuncs(
 		skel.CNIFuncs{Add: add, Del: del, Check: check},
 		version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0"),

@@ -98,6 +98,9 @@ func setUpHost(host netlink.Link, ips []net.IP) error {
 			return fmt.Errorf("lab-calico: %s: %w", key, err)
 		}
 	}
+	if err := guard(name); err != nil {
+		return err
+	}
 	if err := netlink.LinkSetUp(host); err != nil {
 		return err
 	}
@@ -171,7 +174,9 @@ func render(args *skel.CmdArgs, conf *config, host netlink.Link, podMAC string, 
 
 func unwire(args *skel.CmdArgs) error {
 	// The host end is enough: the pod's end, its addresses and the host routes go with it, namespace or not.
-	host, err := netlink.LinkByName(hostName(args.ContainerID, args.IfName))
+	name := hostName(args.ContainerID, args.IfName)
+	defer unguard(name)
+	host, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil
 	}
