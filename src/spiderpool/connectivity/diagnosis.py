@@ -7,20 +7,35 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
+from spiderpool.connectivity.firewall import (
+    Dropping,
+    FilterRule,
+    Firewall,
+    Passage,
+    State,
+    droppings,
+)
 from spiderpool.connectivity.matrix import Transfer
-from spiderpool.connectivity.packet_path import End, Walk, World, walk
+from spiderpool.connectivity.packet_path import End, Hop, Walk, World, walk
 from spiderpool.connectivity.survey import Ends, NamespaceSurvey, Tracked
+
+PAIR: Final = "veth0"
+"""The pod's end of the coordinator's pair: docs/reference/coordinator.md."""
 
 
 class Reason(StrEnum):
     """What ended the packets."""
 
     INVALID_DROP = "INVALID drop"
+    INVALID_BY_POLICY = "INVALID drop by policy"  # of a program that carries out NetworkPolicy
+    POLICY = "policy drop"
+    NO_POD_ROUTE = "no route to the pod network"
     NO_ROUTE = "no route"
     NO_NEIGHBOUR = "no neighbour"
     RP_FILTER = "rp_filter"
@@ -43,6 +58,19 @@ REMEDY: Final = {
     Reason.INVALID_DROP: (
         "set net.netfilter.nf_conntrack_tcp_be_liberal=1 on every node and restart kube-proxy (1.29 "
         "or later); older ones: kube-proxy in IPVS mode, or use a Service instead of the pod's address"
+    ),
+    Reason.INVALID_BY_POLICY: (
+        "nf_conntrack_tcp_be_liberal does not change this rule: use a Service instead of the pod's "
+        "address, or let the rule's program do without it (kube-router: --run-firewall=false)"
+    ),
+    Reason.POLICY: (
+        "look at the NetworkPolicies that select the two pods, and at the overlay's own kinds of "
+        "policy"
+    ),
+    Reason.NO_POD_ROUTE: (
+        "status.overlayPodCIDR of the SpiderCoordinator must contain the address: set "
+        "spec.podCIDRType (`cluster` for overlays that `auto` does not know), then delete the pod "
+        "so that it is created again"
     ),
     Reason.NO_ROUTE: (
         "compare `ip rule` and `ip route show table all` there with what the coordinator writes; "
@@ -115,6 +143,8 @@ def diagnose(flow: Flow, before: World, after: World) -> Diagnosis:
     reply = _walk_back(after, request)
     found = (
         _by_invalid(before, after, packet, request, reply)
+        or _by_policy(before, after, request)
+        or _by_missing_route(flow, request)
         or _by_walk(request, reply)
         or _by_refusal(flow, request, reply)
     )
@@ -140,29 +170,97 @@ def _by_invalid(
     """
     Look, on a node that saw one direction only, for the rule that drops INVALID packets.
 
-    Its counter rose, or the answer passes the node by; the counter alone proves nothing: the rule
-    is there for everybody.
+    Its counter rose, or the answer passes the node by; the rule alone proves nothing: it is there
+    for everybody.
 
     Source: docs/reference/packet-paths.md#half-seen-connections.
     """
     if request.end not in {End.ARRIVED, End.UNSEEN}:
         return None
-    for station in (each for each in after if not each.pod and each.name in request.stations):
+    for station, hop in _node_hops(after, request):
         tracked = _half_seen(station, packet, request)
         if tracked is None:
             continue
-        risen = _risen(before, station, packet.source.version)
         passed_by = reply is not None and station.name not in reply.stations
-        rules = [
-            counter.rule for counter in station.drops if counter.family == packet.source.version
-        ]
-        if rules and (risen or passed_by):
+        rules = _rules_on_the_way(before, station, hop, request, State.INVALID)
+        found = next((each for each in rules if each.risen or (passed_by and each.drop.sure)), None)
+        if found:
             return (
-                Reason.INVALID_DROP,
+                Reason.INVALID_DROP if found.drop.of_kube_proxy else Reason.INVALID_BY_POLICY,
                 station.name,
-                _invalid_words(station, tracked, rules[0], risen),
+                _invalid_words(station, tracked, found),
             )
     return None
+
+
+def _by_policy(before: World, after: World, request: Walk) -> Finding | None:
+    """
+    Look, on the nodes that the request passed, for another rule that drops it and whose counter rose.
+
+    Where a node refuses the first packet, conntrack remembers nothing of it, so a Service's
+    address looks as if nobody had replaced it.
+    """
+    for station, hop in _node_hops(after, request):
+        rules = _rules_on_the_way(before, station, hop, request, State.NEW)
+        found = next((each for each in rules if each.risen), None)
+        if found:
+            rule = found.drop.rule
+            verb = "refused" if rule.target == "REJECT" else "dropped"
+            words = f"`{rule.text}` of chain {rule.chain} {verb} {found.risen} packets meanwhile"
+            return Reason.POLICY, station.name, words
+    return None
+
+
+def _node_hops(world: World, way: Walk) -> Iterator[tuple[NamespaceSurvey, Hop]]:
+    """Walk the nodes on a way."""
+    stations = {station.name: station for station in world if not station.pod}
+    return ((stations[hop.station], hop) for hop in way.hops if hop.station in stations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """A rule that may have dropped the packet, and how many packets it dropped meanwhile."""
+
+    drop: Dropping
+    risen: int
+
+
+def _rules_on_the_way(
+    before: World, station: NamespaceSurvey, hop: Hop, request: Walk, state: State
+) -> list[_Suspect]:
+    """
+    Return the rules of a node that drop the packet or may, the likeliest first.
+
+    Args:
+        before: the namespaces before the transfer.
+        station: the node, after it.
+        hop: how the packet passed it.
+        request: the packet's way.
+        state: what conntrack says of the packet; decides which rules are meant.
+    """
+    if hop.packet is None:
+        return []
+    family = hop.packet.source.version
+    replaced = not (request.end is End.NO_TRANSLATION and hop is request.hops[-1])
+    destination = hop.packet.destination if replaced else None
+    passage = Passage(hop.packet.source, destination, hop.entered, hop.left, state)
+    earlier = next((each for each in before if each.name == station.name), station)
+    suspects = [
+        _Suspect(drop, _risen(earlier.firewalls.get(family, {}), drop.rule))
+        for drop in droppings(station.firewalls.get(family, {}), passage)
+        if state is State.NEW or drop.rule.drops_invalid
+    ]
+    return sorted(suspects, key=lambda each: (not each.risen, not each.drop.sure, -each.risen))
+
+
+def _risen(earlier: Firewall, rule: FilterRule) -> int:
+    """
+    Count the packets that a rule dropped meanwhile.
+
+    A count that fell was started again: kube-proxy and kube-router rewrite their rules.
+    """
+    then = next((old.packets for old in earlier.get(rule.chain, ()) if old.text == rule.text), 0)
+    return rule.packets - then if rule.packets >= then else rule.packets
 
 
 def _half_seen(station: NamespaceSurvey, packet: Ends, request: Walk) -> Tracked | None:
@@ -174,32 +272,25 @@ def _half_seen(station: NamespaceSurvey, packet: Ends, request: Walk) -> Tracked
     return None
 
 
-def _risen(before: World, station: NamespaceSurvey, family: int) -> int:
-    """
-    Count the packets that the rules dropped meanwhile.
-
-    A count that fell was started again by kube-proxy.
-    """
-    earlier = next(
-        (each for each in before if each.name == station.name), NamespaceSurvey(station.node)
-    )
-    counts = {
-        counter.rule: counter.packets for counter in earlier.drops if counter.family == family
-    }
-    rises = [
-        (counter.packets, counts.get(counter.rule, 0))
-        for counter in station.drops
-        if counter.family == family
-    ]
-    return sum(now - then if now >= then else now for now, then in rises)
-
-
-def _invalid_words(station: NamespaceSurvey, tracked: Tracked, rule: str, risen: int) -> str:
-    dropped = f"; the rule dropped {risen} packets meanwhile" if risen else ""
+def _invalid_words(station: NamespaceSurvey, tracked: Tracked, found: _Suspect) -> str:
+    dropped = f"; the rule dropped {found.risen} packets meanwhile" if found.risen else ""
     return (
         f"answers do not pass {station.name}, so its conntrack ({tracked.state}, unreplied) takes "
-        f"what follows for INVALID, and `{rule}` drops it{dropped}"
+        f"what follows for INVALID, and `{found.drop.rule.text}` drops it{dropped}"
     )
+
+
+def _by_missing_route(flow: Flow, request: Walk) -> Finding | None:
+    """Notice a pod of the underlay that sends to the cluster by the underlay's gateway."""
+    hop = request.hops[0]
+    elsewhere = request.end is End.UNSEEN and len(request.hops) == 1 and hop.left != PAIR
+    if not elsewhere or flow.client.link(PAIR) is None:
+        return None
+    words = (
+        f"{hop.station} hands {flow.transfer.server} to the gateway {hop.next} by {hop.left}: "
+        f"the coordinator gave it no route by {PAIR} to that network"
+    )
+    return Reason.NO_POD_ROUTE, hop.station, words
 
 
 def _by_walk(request: Walk, reply: Walk | None) -> Finding | None:

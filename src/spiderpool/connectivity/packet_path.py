@@ -44,13 +44,15 @@ class Hop:
     """
     One namespace that a packet passed.
 
-    By which interface in and out (empty at the ends), and where it goes next.
+    By which interface in and out (empty at the ends), where it goes next, and how the packet looked
+    there, its destination already replaced.
     """
 
     station: str
     entered: str = ""
     left: str = ""
     next: IPAddress | None = None
+    packet: Ends | None = None
 
     def __str__(self) -> str:
         """Write it as people read it: interface in, name, interface out."""
@@ -124,12 +126,12 @@ def walk(
 def _pass(world: World, step: Step, service: IPAddress | None) -> tuple[Hop, Step | Stop]:
     """Take a packet through one namespace."""
     station, packet = step.station, step.packet
-    here = Hop(station.name, step.entered)
+    after = _rewritten(station, packet)
+    here = Hop(station.name, step.entered, packet=after)
     refusal = _reverse_path(station, packet, step.entered)
     if refusal:
         return here, refusal
     mark = _restored_mark(station, packet) if station.pod and not step.entered else 0
-    after = _rewritten(station, packet)
     if step.entered and station.owns(after.destination):
         return here, Stop(End.ARRIVED, f"{after.destination} is its own address")
     if step.entered and after.destination == service:
@@ -148,7 +150,7 @@ def _leave(world: World, step: Step, after: Ends, route: Route) -> tuple[Hop, St
     """Hand a packet to what is behind a route."""
     station = step.station
     onward = route.gateway or after.destination
-    hop = Hop(station.name, step.entered, route.dev, onward)
+    hop = Hop(station.name, step.entered, route.dev, onward, after)
     link = station.link(route.dev)
     sent = (
         after if station.pod or not step.entered else _source_rewritten(station, step.packet, after)

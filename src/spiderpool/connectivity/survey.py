@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
+from spiderpool.connectivity.firewall import Firewall, read_firewall
 from spiderpool.errors import Undecodable
 from spiderpool.model.netns import (
     ALL_MARKS,
@@ -72,15 +73,6 @@ class Tracked:
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
-    """A rule that drops, and how many packets it had."""
-
-    family: int
-    rule: str
-    packets: int
-
-
-@dataclass(frozen=True, slots=True)
 class NamespaceSurvey:
     """One namespace; `pod` is empty for a node's own."""
 
@@ -92,7 +84,7 @@ class NamespaceSurvey:
     routes: tuple[Route, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     tracked: tuple[Tracked, ...] = ()
-    drops: tuple[Counter, ...] = ()
+    firewalls: Mapping[int, Firewall] = field(default_factory=dict)  # by family
     filters: Mapping[str, int] = field(default_factory=dict)  # net.ipv4.conf.*.rp_filter
 
     @property
@@ -262,7 +254,7 @@ def read_survey(survey: Survey) -> NamespaceSurvey:
         ),
         neighbours=tuple(map(_neighbour, survey.neighbours)),
         tracked=tuple(read_conntrack(survey.conntrack)),
-        drops=(*read_drops(4, survey.filter4), *read_drops(6, survey.filter6)),
+        firewalls={4: read_firewall(survey.filter4), 6: read_firewall(survey.filter6)},
         filters=survey.rp_filter,
     )
 
@@ -378,23 +370,3 @@ def _ends(values: Sequence[str]) -> Ends:
     return Ends(
         ip_address(source), int(source_port), ip_address(destination), int(destination_port)
     )
-
-
-_COUNTED: Final = re.compile(r"\[(\d+):\d+\] (-A .*)")
-
-
-def read_drops(family: int, text: str) -> Iterator[Counter]:
-    """
-    Read from `iptables-save -c` the rules that drop what conntrack finds invalid.
-
-    Source: docs/reference/packet-paths.md#half-seen-connections.
-    """
-    for line in text.splitlines():
-        found = _COUNTED.fullmatch(line.strip())
-        if found and drops_invalid(found[2]):
-            yield Counter(family, found[2], int(found[1]))
-
-
-def drops_invalid(rule: str) -> bool:
-    """Return whether a rule is kube-proxy's: conntrack state INVALID, target DROP."""
-    return bool(re.search(r"--ctstate INVALID\b", rule) and re.search(r"-j DROP\b", rule))

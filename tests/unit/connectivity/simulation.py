@@ -14,12 +14,16 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Final
 
-from spiderpool.connectivity.survey import Counter, Ends, NamespaceSurvey, Tracked
+from spiderpool.connectivity.firewall import read_firewall
+from spiderpool.connectivity.survey import Ends, NamespaceSurvey, Tracked
 from spiderpool.model.netns import LOCAL_TABLE, MAIN_TABLE, Address, Link, Route, Rule
 
 POD1, POD2, POD2_NET1, POD3 = "10.233.100.1", "10.233.101.2", "10.7.200.1", "10.7.200.2"
 NODE1, NODE2, NODE3 = "10.7.168.71", "10.7.168.72", "10.7.168.73"
 SERVICE: Final = "10.233.0.10"
+TO_KUBE_FORWARD: Final = (
+    '-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD'
+)
 INVALID_DROP: Final = "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"
 
 BORN: Final = (
@@ -206,11 +210,25 @@ def tracked(
 
 
 def seen(
-    world: tuple[NamespaceSurvey, ...], name: str, *connections: Tracked, drops: int | None = None
+    world: tuple[NamespaceSurvey, ...],
+    name: str,
+    *connections: Tracked,
+    drops: int | None = None,
+    table: str = "",
 ) -> tuple[NamespaceSurvey, ...]:
-    """Return a world in which a namespace tracks connections, and counts packets of the INVALID rule."""
-    counters = () if drops is None else (Counter(4, INVALID_DROP, drops),)
+    """
+    Return a world in which a namespace tracks connections and has rules.
+
+    Args:
+        world: as it was.
+        name: the namespace.
+        connections: what it tracks.
+        drops: packets that kube-proxy's rule against INVALID ones had; None: no such rule.
+        table: further rules, as `iptables-save -c` prints them, in front of kube-proxy's.
+    """
+    own = "" if drops is None else f"[0:0] {TO_KUBE_FORWARD}\n[{drops}:0] {INVALID_DROP}"
+    firewalls = {4: read_firewall(f"{table}\n{own}")}
     return tuple(
-        replace(each, tracked=connections, drops=counters) if each.name == name else each
+        replace(each, tracked=connections, firewalls=firewalls) if each.name == name else each
         for each in world
     )

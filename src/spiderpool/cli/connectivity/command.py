@@ -36,7 +36,11 @@ COULD_NOT_RUN: Final = 2
 NO_NETWORK: Final = "none"
 NODES: Final = 2  # as many as show both cases: the same node, and another one
 # what the names of default networks stand for
-PRODUCTS: Final = {"k8s-pod-network": "Calico", "cilium": "Cilium"}
+PRODUCTS: Final = {
+    "k8s-pod-network": "Calico",
+    "cilium": "Cilium",
+    "kube-router": "kube-router",
+}
 
 
 @dataclass(frozen=True, slots=True)
