@@ -1,4 +1,4 @@
-"""Agents as `spiderpool-agent daemon` on this machine, one a bench node, against the lab's API server."""
+"""Agents as processes on this machine, one for each bench node, against the lab's API server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AgentProcess:
     process: subprocess.Popen[bytes]
 
     def counters(self) -> dict[str, float]:
-        """Read the agent's counters of its own calls to the API server, keyed by `verb resource`."""
+        """Read the agent's counters of its calls to the API server, keyed by `verb resource`."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10
         ) as page:

@@ -1,5 +1,5 @@
 """
-How long the controller takes to decide about one application, with few and with many pools of others.
+How long the controller takes to decide about one application among few and many pools.
 
 An API server of its own, without the rest of Kubernetes: a Deployment's replicas change, and the
 time runs until its automatic pool has the new size; a pool is shown to the webhooks' reviewer. The

@@ -16,7 +16,7 @@ from typing import IO, cast
 
 
 def late_ms(began: float) -> float:
-    """Return by how much a sleep of a millisecond that began then has been too long, milliseconds."""
+    """Return by how many milliseconds a sleep of one millisecond that began then was too long."""
     return (time.perf_counter() - began - 0.001) * 1000
 
 

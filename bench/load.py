@@ -1,5 +1,7 @@
 """
-Calls to agents over their unix sockets, as the CNI executable makes them: HTTP/1.1, one connection a call, never retried.
+Calls to agents over their unix sockets, as the CNI executable makes them.
+
+HTTP/1.1, one connection for each call, never retried.
 
 Written on bare streams, so that the load takes as little as possible of the processors that it
 shares with what it measures.
@@ -41,7 +43,8 @@ async def call(socket: str, method: str, path: str, body: bytes) -> Answer:
     try:
         reader, writer = await asyncio.open_unix_connection(socket)
         writer.write(
-            b"%s %s HTTP/1.1\r\nHost: \r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+            b"%s %s HTTP/1.1\r\nHost: \r\nConnection: close\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
             % (method.encode(), path.encode(), len(body), body)
         )
         answer = await reader.read()

@@ -85,7 +85,8 @@ def cni_call(pod: Pod, socket: str) -> tuple[dict[str, str], dict[str, object]]:
 
     A repeated one meets its own record, so that only the way is measured.
     """
-    arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={pod.metadata.namespace};K8S_POD_NAME={pod.metadata.name}"
+    meta = pod.metadata
+    arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={meta.namespace};K8S_POD_NAME={meta.name}"
     environment = {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": f"c{pod.metadata.uid.replace('-', '')}",
@@ -140,7 +141,7 @@ async def pool_sizes(
     stage: Stage, agent: AgentProcess, *, pods_a_pool: int = 200
 ) -> list[dict[str, float | str]]:
     """
-    ADD into pools of 2**8, 2**24 and 2**64 addresses; p50 as a ratio to the smallest, and the memory that each added.
+    Compare ADDs into pools of 2**8, 2**24 and 2**64 addresses: p50 as a ratio, and memory.
 
     The pools take turns with every single ADD, and the order of the turns goes round, so that
     whatever else the machine does meanwhile falls on all of them alike. The memory is that of the

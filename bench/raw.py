@@ -30,7 +30,7 @@ CREATIONS = 2000
 
 
 def record(number: int, tag: str) -> SpiderIP:
-    """Write a SpiderIP as an agent would, in a network that no pool of the lab has (RFC 2544 benchmarking)."""
+    """Return a SpiderIP as an agent would, in a network of RFC 2544 that no pool of the lab has."""
     ip = str(ipaddress.ip_address("198.18.0.0") + number)
     uid = str(uuid.UUID(int=number))
     owner = Application(api_version="apps/v1", kind="Deployment", name="raw", uid=uid)

@@ -99,7 +99,7 @@ class Stage:
         self._heart: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Remove what a run that was cut off left, make namespace and nodes, and begin to renew the nodes' leases."""
+        """Remove what a former run left, make namespace and nodes, and begin to renew leases."""
         await self._clear()
         await self.client.create(msgspec.convert(_object("v1", "Namespace", NAMESPACE), Namespace))
         for node in self.nodes:
@@ -114,7 +114,7 @@ class Stage:
         await self._clear()
 
     async def _clear(self) -> None:
-        """Remove nodes, pods, records, pools and namespace of the benchmark, and wait until they are gone."""
+        """Remove all objects of the benchmark and its namespace, and wait until they are gone."""
         await self.remove_pods()
         for node in self.nodes:
             with contextlib.suppress(NotFound):
@@ -216,7 +216,7 @@ class Stage:
         await in_flight(pods, lambda p: self.client.delete(Pod, p.metadata.name, NAMESPACE), 50)
 
     async def remove_pods(self) -> None:
-        """Delete every pod of the benchmark at once, without grace, and wait until they are gone."""
+        """Delete all pods of the benchmark without grace, and wait until they are gone."""
         path = f"/api/v1/namespaces/{NAMESPACE}/pods"
         while True:
             listing = await self.client.list_metadata(Pod, namespace=NAMESPACE)

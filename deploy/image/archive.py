@@ -1,5 +1,7 @@
 """
-Container images as plain files: a layer from folders, an image archive from layers. No container tool, no registry.
+Container images as plain files: a layer from folders, an image archive from layers.
+
+Without a container tool, without a registry.
 
 The result is a "docker archive", which containerd, Docker and Podman import. Layers are not
 compressed: nodes import them from a local disk, where unpacking would cost more than reading. The
@@ -45,7 +47,7 @@ class Image:
 
 @contextlib.contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Return a path to write to that takes the place of `out` at the end, and is gone if anything fails."""
+    """Yield a path to write to: it replaces `out` at the end, or is removed if anything fails."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     try:

@@ -1,5 +1,7 @@
 """
-Build the container image from layers that are made again only when what goes into them changes; print the archive's path.
+Build the container image, and print the archive's path.
+
+A layer is made again only when what goes into it changes.
 
 Four layers: a Debian root file system with Python, the CNI project's plugins, the Python packages
 of the lock file, our own code and the CNI executable. Only the last one changes from day to day,
@@ -304,7 +306,9 @@ def go_build(packages: list[str], out: Path, module: Path, linked: str = "") -> 
 def go_program() -> str:
     """Return the Go to build with; the lab's tool finds one, or installs it into the cache."""
     command = [str(Path(python()).with_name("spiderlab")), "go", "shim"]
-    found = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603  the lab's tool
+    found = subprocess.run(  # noqa: S603  the lab's tool
+        command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True
+    )
     if found.returncode:
         raise SystemExit("image: there is no Go to build the CNI executable with, see above")
     return found.stdout.strip()

@@ -121,7 +121,9 @@ def read_licence(go: str, path: str, version: str) -> str:
 
 def run(command: list[str]) -> str:
     """Run a command and return what it prints; what goes wrong ends the release."""
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603  our own commands
+    done = subprocess.run(  # noqa: S603  our own commands
+        command, cwd=ROOT, check=False, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(
             f"release: {' '.join(command[:3])} …: exit {done.returncode}\n{done.stderr[-4000:]}"

@@ -10,7 +10,9 @@ from pathlib import Path
 
 def pack_again(package: Path, out: Path, time_s: int) -> None:
     """
-    Write a package of Helm again, sorted and with one time for all: Helm writes the time at which it packs.
+    Write a package of Helm again, sorted and with one time for all files.
+
+    Helm writes the time at which it packs.
 
     Args:
         package: what `helm package` wrote.

@@ -3,6 +3,7 @@
 import json
 import ssl
 import time
+from http import HTTPStatus
 from http.client import HTTPException, HTTPSConnection
 from typing import Any
 
@@ -68,7 +69,7 @@ class Api:
             raise LabError(f"{path}: {status}: {answer}")
 
     def give_pod_blocks(self, node: Node, *, ipv6: bool) -> None:
-        """Write a node's pod blocks into its Node, as the controller manager does where it hands them out."""
+        """Write a node's pod blocks into its Node, as the controller manager otherwise does."""
         blocks = [str(node.pods), *([str(node.pods6)] if ipv6 else [])]
         spec = {"spec": {"podCIDR": blocks[0], "podCIDRs": blocks}}
         status, answer = self.call(
@@ -106,7 +107,8 @@ class Api:
         Before, the API server refuses every pod there.
         """
         deadline = time.monotonic() + wait_s
-        while self.call("GET", "/api/v1/namespaces/default/serviceaccounts/default")[0] != 200:  # noqa: PLR2004
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        while self.call("GET", account)[0] != HTTPStatus.OK:
             if time.monotonic() > deadline:
                 raise LabError(
                     f"no ServiceAccount after {wait_s:.0f} s; see: spiderlab logs "

@@ -17,11 +17,11 @@ from spiderlab.state import start_ticks
 
 ROOT = "spiderlab"
 OWN = "lab"
-"""The group of the processes that the lab itself starts, beside those that kubelet makes for pods."""
+"""The group of the lab's own processes, beside those that kubelet makes for pods."""
 
 
 def parse_hierarchies(mounts: str) -> list[tuple[Path, str]]:
-    """Mount points of control group hierarchies with their kind (`cgroup`, `cgroup2`) from the text of /proc/mounts."""
+    """Read mount points of control groups and their kind, `cgroup` or `cgroup2`, of /proc/mounts."""
     found = (line.split() for line in mounts.splitlines())
     return [(Path(fields[1]), fields[2]) for fields in found if fields[2] in {"cgroup", "cgroup2"}]
 

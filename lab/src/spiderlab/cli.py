@@ -136,7 +136,8 @@ def exec_(context: typer.Context, node: NodeName) -> None:
     """Run a command in a node's namespaces: `spiderlab exec node1 -- ip route`."""
     command = context.args[1:] if context.args[:1] == ["--"] else context.args
     enter = Lab.attach().node(node).enter()
-    os.execvp(enter[0], [*enter, *(command or ["bash"])])  # noqa: S606 (the terminal goes over to the command)
+    # The terminal goes over to the command.
+    os.execvp(enter[0], [*enter, *(command or ["bash"])])  # noqa: S606
 
 
 @app.command(context_settings=PASS_ON)

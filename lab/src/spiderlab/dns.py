@@ -1,4 +1,6 @@
-"""The cluster's DNS: CoreDNS as kubeadm would set it up, at the tenth address of the Service network. Pure.
+"""The cluster's DNS: CoreDNS as kubeadm would set it up. Pure.
+
+The Service has the tenth address of the Service network, as usual.
 
 Its pod runs the image of busybox with the program's folder mounted from the machine: an image
 of 50 MB less to import at each start.

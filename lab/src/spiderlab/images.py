@@ -19,7 +19,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def make_busybox(target: Path) -> None:
-    """Write a docker archive with busybox, known as `busybox:1` and as the pause image of the nodes."""
+    """Write a docker archive with busybox, named `busybox:1` and as the nodes' pause image."""
     applets = subprocess.run(
         [packages.BUSYBOX, "--list"], capture_output=True, text=True, check=True
     ).stdout.split()

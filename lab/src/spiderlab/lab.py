@@ -73,7 +73,7 @@ class Lab:
             names: the nodes; the first one has the control plane.
             ipv6: both address families, or IPv4 alone.
             peers: which default network and meta plugin; None: those of the lab that runs, the
-            lab's own where none does.
+                lab's own where none does.
             progress: where to tell what goes on.
 
         Raises:
@@ -362,7 +362,8 @@ def _at_once(tasks: Sequence[Callable[[], object]]) -> None:
 
 def _start(topology: Topology, progress: Progress) -> None:
     """The way from nothing to nodes that are Ready."""
-    from spiderlab import pki  # noqa: PLC0415 (a quarter of a second that every other command saves)
+    # Here, because the import takes a quarter of a second that every other command saves.
+    from spiderlab import pki  # noqa: PLC0415
 
     began = time.monotonic()
     state = State([node.name for node in topology.nodes], topology.ipv6, topology.peers)
@@ -437,7 +438,7 @@ def _start_cluster(state: State) -> None:
 
 
 def _start_networks(state: State, api: Api) -> None:
-    """Start the default network's own programs, where it has any, and wait until each node has routes to the others' pods."""
+    """Start the default network's own programs, if any, and wait for routes between the nodes."""
     if state.peers.cni is not Cni.KUBE_ROUTER:
         return
     topology = state.topology

@@ -127,7 +127,7 @@ def is_mount_point() -> bool:
 
 
 def unmount_folder() -> None:
-    """Take back what the first `ip netns add` did to /run/netns, unless someone else's namespaces are there."""
+    """Undo what the first `ip netns add` did to /run/netns, unless others' namespaces are there."""
     while is_mount_point() and not any(FOLDER.iterdir()):
         run(["umount", str(FOLDER)])
     if FOLDER.is_dir() and not any(FOLDER.iterdir()):

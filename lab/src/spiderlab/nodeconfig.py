@@ -27,12 +27,14 @@ MOUNTS = {
     "/opt/cni/bin": "cni-bin",
     "/var/log": "log",
 }
-"""Where a node has its own folder in place of the machine's, by the folder's name on the node's disk."""
+"""Where a node has its own folder in place of the machine's, by its name on the node's disk."""
 
 
 def render_init(node: Node) -> str:
     """
-    The script of a node's first process, inside new mount, PID, UTS and IPC namespaces and the node's network namespace.
+    The script of a node's first process.
+
+    It runs inside new mount, PID, UTS and IPC namespaces and the node's network namespace.
 
     Order matters: the machine's named namespaces are let go, or a node that was rebooted would keep
     the others' old networks alive; and `/` becomes shared last, so that each mount has its own

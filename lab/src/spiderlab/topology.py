@@ -40,6 +40,8 @@ POD_NETWORK, POD_NETWORK6 = IPv4Network("10.233.64.0/18"), IPv6Network("fd00:64:
 SERVICE_NETWORK, SERVICE_NETWORK6 = IPv4Network("10.233.0.0/18"), IPv6Network("fd00:233::/108")
 FIRST_POD_BLOCK = 36  # node1 gets 10.233.100.0/24, as in the documents of the product
 MAX_NODES = 20
+NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+LONGEST_NAME = 40  # the file name of a namespace stays short
 
 MAC_PREFIX = (0x02, 0x5B)
 """Locally administered."""
@@ -201,7 +203,7 @@ def parse_topology(names: Sequence[str], *, ipv6: bool = True, peers: Peers = QU
     if len(set(names)) != len(names):
         raise LabError(f"node names repeat in {','.join(names)}")
     for name in names:
-        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or len(name) > 40:  # noqa: PLR2004 (a namespace's file name stays short)
+        if not NODE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
             raise LabError(
                 f"node name {name!r}: use lower-case letters, digits and '-', at most 40, as "
                 "Kubernetes asks"

@@ -1,4 +1,4 @@
-"""The lab's links, addresses, routes and kernel settings as `ip -batch` lines and sysctls, one list a namespace. Pure."""
+"""The lab's links, addresses, routes and sysctls, as `ip -batch` lines by namespace. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,9 +115,10 @@ def plan_client(topology: Topology) -> Wiring:
 
 def plan_node(topology: Topology, node: Node) -> Wiring:
     """
-    NICs and addresses; with the lab's own default network also routes to the other nodes' pods, and masquerade.
+    NICs and addresses of a node.
 
-    Another default network makes both by itself.
+    With the lab's own default network also routes to the other nodes' pods, and masquerade;
+    another default network makes both by itself.
     """
     batch = ["link set lo up"]
     for segment in SEGMENTS:

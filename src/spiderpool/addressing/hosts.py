@@ -1,5 +1,7 @@
 """
-Which addresses a host of a subnet can have: neither those of classes that are for something else, nor those of the subnet.
+Which addresses of a subnet a host can have.
+
+Not those of classes that are for something else, and not those that stand for the subnet itself.
 
 Sources: RFC 6890 and the registries of special-purpose addresses (classes); RFC 1122, 3.2.1.3, and
 RFC 919 (network and broadcast address); RFC 3021 (a /31 has neither); RFC 4291, 2.6.1
@@ -8,7 +10,7 @@ RFC 919 (network and broadcast address); RFC 3021 (a /31 has neither); RFC 4291,
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Final
 
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
@@ -45,7 +47,7 @@ _LONGEST_WITH_EDGES: Final = {4: 30, 6: 126}
 
 def class_problem(subject: IPAddress | IPNetwork) -> str | None:
     """
-    Say why no host can have an address, or addresses of a subnet, wherever it is; None when nothing speaks against it.
+    Return why no host can have an address, or any address of a subnet; None when a host can.
 
     Returns:
         The end of a sentence, such as "127.0.0.0/8 is loopback".
@@ -101,10 +103,12 @@ def edges(subnet: IPNetwork) -> AddressSet:
     first, last = int(subnet.network_address), int(subnet.broadcast_address)
     if subnet.prefixlen > _LONGEST_WITH_EDGES[subnet.version]:
         return AddressSet.empty(subnet.version)
-    ends = [(first, first), (last, last)] if subnet.version == 4 else [(first, first)]  # noqa: PLR2004
+    ends = [(first, first)]
+    if isinstance(subnet, IPv4Network):
+        ends.append((last, last))
     return AddressSet.from_spans(subnet.version, ends)
 
 
 def no_hosts(subnet: IPNetwork) -> AddressSet:
-    """Return the addresses that no host of a subnet can have, those of other classes wherever they are."""
+    """Return the addresses that no host of a subnet can have, and all addresses of other classes."""
     return edges(subnet) | NO_HOSTS[subnet.version]

@@ -1,5 +1,7 @@
 """
-Sets of addresses as sorted intervals of integers: an IPv6 /64 is one interval, and no operation makes a list of addresses.
+Sets of addresses as sorted intervals of integers.
+
+An IPv6 /64 is one interval, and no operation makes a list of addresses.
 
 What text looks like belongs to `ranges`, what a pool is to `model`.
 """

@@ -1,5 +1,5 @@
 """
-Admission of coordinator settings, those of a SpiderCoordinator and those inside a SpiderMultusConfig.
+Admission of coordinator settings, of a SpiderCoordinator or inside a SpiderMultusConfig.
 
 Source: docs/reference/coordinator.md#fields-of-a-spidercoordinator,
 docs/reference/networks.md#fields (inside a network).

@@ -137,7 +137,7 @@ def validate_config(
     old: SpiderMultusConfig | None, new: SpiderMultusConfig, allowed_plugins: Collection[str] = ()
 ) -> list[FieldError]:
     """
-    Return everything that is wrong with a new or changed network by itself, after `complete_config`.
+    Return everything that is wrong with a network by itself, after `complete_config`.
 
     Args:
         old: None when it is created.

@@ -1,5 +1,5 @@
 """
-Networks and their resources that a new pod gets without naming them: which, and how they are written into the pod.
+Networks and their resources that a new pod gets without naming them.
 
 Source: docs/reference/networks.md#pod-injection.
 """

@@ -205,7 +205,7 @@ def _errors_of_pool(
 def validate_reserved(
     old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features
 ) -> list[FieldError]:
-    """Return everything that is wrong with a new or changed reservation, after `mutate_reserved`."""
+    """Return everything that is wrong with a reservation, after `mutate_reserved`."""
     found = _errors_of_reserved(new, features)
     if old is None:
         return found

@@ -116,7 +116,7 @@ async def _serve(app: App, installer: NodeInstaller, stop: asyncio.Event) -> Non
 async def _clean_node(
     cluster: Cluster, settings: Settings, installer: NodeInstaller, node_settings: NodeSettings
 ) -> None:
-    """Remove from the node what was installed, and put its kernel settings back, when this is no restart but the end."""
+    """Remove what was installed, and restore kernel settings, unless this is only a restart."""
     if not installer.settings.wanted:
         return
     try:

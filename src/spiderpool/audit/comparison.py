@@ -1,5 +1,7 @@
 """
-The audit: four sources of the same addresses are compared, and every difference gets its cause and the command that mends it.
+The audit: four sources of the same addresses are compared.
+
+Every difference gets its cause and the command that ends it.
 
 The sources: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status;
 what SpiderSubnets say of their pools counts here as well); the interfaces, as agents read them from

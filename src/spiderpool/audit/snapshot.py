@@ -116,7 +116,7 @@ class Snapshot:
         return PROJECTION_LAG_S[self.has_large_pool]
 
     def living(self, record: SpiderIP) -> Pod | None:
-        """Return the pod with a record's UID, also when it runs a virtual machine and so has another name."""
+        """Return the pod with a record's UID; that of a virtual machine has another name."""
         return self.pod_of.get(record.spec.holder.uid)
 
     def in_pools(self, ip: IPAddress) -> str | None:

@@ -130,7 +130,7 @@ async def list_agents(cluster: Cluster) -> tuple[AgentPod, ...]:
 
 def asking(client: KubeClient, path: str, answer: type[A]) -> Callable[[AgentPod], Awaitable[A]]:
     """
-    Make the way to agents through the API server; it decides by the caller's rights (`get` of `pods/proxy`).
+    Return how to ask agents through the API server, which checks the right `get` of `pods/proxy`.
 
     Args:
         client: the way to the API server.

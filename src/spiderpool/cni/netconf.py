@@ -1,5 +1,5 @@
 """
-CNI network configurations: from the text of a definition or a file to what one plugin reads on its standard input.
+CNI network configurations: from a definition or a file to the standard input of one plugin.
 
 Which network a pod gets is not decided here, and files come as text.
 Source: CNI specification 1.1.0, sections 1 and 3;
@@ -120,7 +120,9 @@ def candidate_files(names: Iterable[str]) -> list[str]:
 
 def first_network(texts: Mapping[str, str]) -> NetworkConfig | None:
     """
-    Return the first network of a directory that is no meta plugin's; files that cannot be read are passed over.
+    Return the first network of a directory that is not a meta plugin's.
+
+    Files that cannot be read are passed over.
 
     Args:
         texts: the files' texts by their names.
@@ -135,7 +137,7 @@ def first_network(texts: Mapping[str, str]) -> NetworkConfig | None:
 
 def find_by_name(files: Sequence[ConfFile], name: str, directory: str) -> NetworkConfig:
     """
-    Find a network among configuration files: the first whose JSON `name` is that name; an empty name takes the first.
+    Return the first network of a name among configuration files; an empty name takes the first.
 
     A file that cannot be read is passed over, and named when nothing is found: it must not break
     unrelated networks.
@@ -157,7 +159,7 @@ def find_by_name(files: Sequence[ConfFile], name: str, directory: str) -> Networ
 def with_plugin_files(
     config: NetworkConfig, files: Sequence[ConfFile], directory: str
 ) -> NetworkConfig:
-    """Append the plugins of a list's own directory, unless the list says `loadOnlyInlinedPlugins`."""
+    """Append the plugins of a list's directory, unless the list has `loadOnlyInlinedPlugins`."""
     if not config.listed or config.switched_off("loadOnlyInlinedPlugins"):
         return config
     extra = tuple(

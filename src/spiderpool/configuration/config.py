@@ -148,7 +148,7 @@ def _read(document: object) -> Config:
 
 
 def _explain(document: object, problem: str) -> str:
-    """Turn the decoder's words (``Expected `bool`, got `str` - at `$.enableIPv4` ``) into a sentence about a key."""
+    """Turn the decoder's message (``Expected `bool` … at `$.enableIPv4` ``) into one about a key."""
     expected, path = re.search("Expected `([a-z]+)", problem), re.search(r"at `\$\.?(.*)`", problem)
     must = TYPES.get(expected[1], expected[1]) if expected else problem
     key = path[1] if path else ""

@@ -56,8 +56,9 @@ _OF_END: Final = {
 
 REMEDY: Final = {
     Reason.INVALID_DROP: (
-        "set net.netfilter.nf_conntrack_tcp_be_liberal=1 on every node and restart kube-proxy (1.29 "
-        "or later); older ones: kube-proxy in IPVS mode, or use a Service instead of the pod's address"
+        "set net.netfilter.nf_conntrack_tcp_be_liberal=1 on every node and restart kube-proxy "
+        "(1.29 or later); older ones: kube-proxy in IPVS mode, or use a Service instead of the "
+        "pod's address"
     ),
     Reason.INVALID_BY_POLICY: (
         "nf_conntrack_tcp_be_liberal does not change this rule: use a Service instead of the pod's "
@@ -78,11 +79,15 @@ REMEDY: Final = {
     ),
     Reason.NO_NEIGHBOUR: "check that both are on one layer 2 network, and that the address exists",
     Reason.RP_FILTER: "set net.ipv4.conf.all.rp_filter and that of the interface to 0 there",
-    Reason.NO_ENDPOINT: "check that the Service has endpoints and that kube-proxy runs on that node",
+    Reason.NO_ENDPOINT: (
+        "check that the Service has endpoints and that kube-proxy runs on that node"
+    ),
     Reason.PARENT: (
         "chain the coordinator after the CNI plugin: it gives node and pod a veth pair of their own"
     ),
-    Reason.NOT_LISTENING: "check that a policy or another program does not answer in the pod's place",
+    Reason.NOT_LISTENING: (
+        "check that a policy or another program does not answer in the pod's place"
+    ),
 }
 
 

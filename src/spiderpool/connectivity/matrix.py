@@ -1,5 +1,5 @@
 """
-The 3x6 matrix: three kinds of pods that ask, the same three and their Services that answer, and what came of each case.
+The 3x6 matrix: three kinds of pods ask, the same kinds and their Services answer.
 
 Source: docs/reference/packet-paths.md#who-reaches-whom; the multi-NIC pod is asked at both of its
 addresses.

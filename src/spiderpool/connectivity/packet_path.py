@@ -1,5 +1,5 @@
 """
-The way of a packet from namespace to namespace, worked out from what each of them has, as the kernels would decide it.
+The path of a packet from namespace to namespace, as the kernels would decide it.
 
 What is followed: routing rules and tables, veth pairs, neighbours on a common wire, translations
 that conntrack remembers, the reverse path filter. Firewall rules are not: `diagnosis` looks at
@@ -15,7 +15,7 @@ from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.connectivity.survey import Ends, NamespaceSurvey
-from spiderpool.model.netns import UNICAST, Link, Route, Rule
+from spiderpool.model.netns import IPV4, UNICAST, Link, Route, Rule
 
 LONGEST: Final = 16  # hops; a packet that goes on has met a loop
 LOOPBACK: Final = "lo"  # what the kernel takes for the incoming interface of its own packets
@@ -191,7 +191,9 @@ def find_route(
     mark: int = 0,
 ) -> Route | None:
     """
-    Choose the route of a packet as the kernel does: rules by priority, in a table the longest prefix, then the smallest metric.
+    Choose the route of a packet as the kernel does.
+
+    Rules by priority; in a table the longest prefix, then the smallest metric.
 
     Args:
         station: where.
@@ -232,7 +234,8 @@ def _best(station: NamespaceSurvey, table: int, destination: IPAddress) -> Route
 
 def _reverse_path(station: NamespaceSurvey, packet: Ends, entered: str) -> Stop | None:
     """Refuse a packet as the reverse path filter does; IPv6 has none of its own."""
-    strictness = station.reverse_filter(entered) if entered and packet.source.version == 4 else 0  # noqa: PLR2004
+    filtered = entered and packet.source.version == IPV4
+    strictness = station.reverse_filter(entered) if filtered else 0
     if strictness not in {STRICT, LOOSE}:
         return None
     back = find_route(station, packet.source, packet.destination, "")

@@ -1,5 +1,7 @@
 """
-What one network namespace, of a node or of a pod, has: links, addresses, rules, routes, neighbours, connections, counters.
+What one network namespace, of a node or of a pod, has.
+
+Links, addresses, rules, routes, neighbours, connections and counters.
 
 Read from what the system's own tools print (`ip -j`, `/proc/net/nf_conntrack`, `iptables-save -c`):
 the same outputs that somebody would look at by hand.
@@ -341,7 +343,7 @@ _STATE: Final = re.compile(r"\b([A-Z_0-9]{4,}) src=")
 
 def read_conntrack(text: str) -> Iterator[Tracked]:
     """
-    Read connections with ports from `/proc/net/nf_conntrack`, or from `conntrack -L`, which prints the same words.
+    Read connections with ports from `/proc/net/nf_conntrack` or `conntrack -L`, which are alike.
 
     Source: Linux, net/netfilter/nf_conntrack_standalone.c, ct_seq_show.
     """

@@ -1,4 +1,4 @@
-"""The matrix as a table of sources and targets, as the documents of several CNIs in one cluster draw it, and as JSON."""
+"""The matrix as a table of sources and targets, and as JSON."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Names:
 
 
 def render_report(results: Sequence[Result], names: Names) -> str:
-    """Return a table for each pair of nodes and family, a paragraph for each case that failed, and what to do."""
+    """Return a table for each pair of nodes and family, and each failed case with what to do."""
     groups = list(dict.fromkeys((result.case.placement, result.case.family) for result in results))
     tables = [render_table(results, placement, family, names) for placement, family in groups]
     failures = [render_failure(result, names) for result in results if not result.passed]

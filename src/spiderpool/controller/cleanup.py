@@ -1,5 +1,5 @@
 """
-`spiderpool-controller clean`: take everything of the product out of a cluster before it is uninstalled.
+`spiderpool-controller clean`: remove all of Spiderpool from a cluster before it is uninstalled.
 
 The webhooks go first, else nothing could be deleted without a controller; then all objects of our
 group, finalizers taken off; then their definitions and the installation's job. What is gone already

@@ -1,4 +1,8 @@
-"""Startup, readiness and liveness on port 5720, and the operations that the original's schema names and answers with 501."""
+"""
+Startup, readiness and liveness on port 5720.
+
+The other operations that the original's schema names are answered with 501.
+"""
 
 from __future__ import annotations
 

@@ -109,7 +109,9 @@ class Metrics:
 @dataclass(frozen=True, eq=False)
 class PoolUsage(Collector):
     """
-    How full each pool is, from its status: 0 to 1. Not of the original, whose series of pools are for debugging only.
+    How full each pool is, from its status: 0 to 1.
+
+    Not in the original, whose series of pools are for debugging only.
 
     Automatic pools are as large as their application, so they are told apart: nearly full is how
     they should be.
@@ -167,7 +169,7 @@ class PoolSeries(Collector):
 
 @dataclass(frozen=True, eq=False)
 class SubnetSeries(Collector):
-    """Addresses of each subnet, all and those that no pool has, and how many pools it has, from its status."""
+    """Addresses of each subnet, those that no pool has, and its pools, from its status."""
 
     subnets: Iterable[SpiderSubnet]
     version: str  # of the label `otel_scope_version`

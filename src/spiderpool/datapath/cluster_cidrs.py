@@ -1,5 +1,7 @@
 """
-Which addresses belong to the cluster's pods and Services, told from what others wrote down. Pure; reading is the controller's.
+Which addresses belong to the cluster's pods and Services, by what other components wrote down.
+
+Pure; the controller reads.
 
 Source: docs/reference/coordinator.md#which-cidrs; where ours differs, decision 0014.
 """

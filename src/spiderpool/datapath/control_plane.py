@@ -1,5 +1,7 @@
 """
-Which CIDRs a control plane was set up with: kubeadm's configuration, and the command line of kube-controller-manager.
+Which CIDRs a control plane was set up with.
+
+By kubeadm's configuration, and by the command line of kube-controller-manager.
 
 What is there and cannot be read is named in `problems`; nothing is passed over in silence.
 Sources: docs/reference/coordinator.md#which-cidrs; kubeadm.k8s.io/v1beta3 and v1beta4,

@@ -262,7 +262,9 @@ def _left_out_policies(
 
 def without_second_defaults(routes: Iterable[Route], there: Iterable[Route]) -> list[Route]:
     """
-    Leave out default routes whose place is taken: the NIC's own stays, of those that are configured the first counts.
+    Leave out default routes whose place is taken.
+
+    The NIC's own stays; of those that are configured the first counts.
 
     The original ignores EEXIST there; for IPv6 two of them would share the pod's traffic.
     """
@@ -452,7 +454,7 @@ def own_routes(
     main: tuple[Route, ...],
     tuning: Tuning,
 ) -> tuple[Tables, frozenset[Item]]:
-    """Return what goes into tables of their own, and the main table's defaults that go away for it."""
+    """Return what goes into own tables, and the main table's default routes that it replaces."""
     if layout.underlay and layout.first:
         # The original fills table 101 here too; no rule looks there (decision 0013).
         return Tables(), frozenset()
@@ -548,7 +550,9 @@ def second_ways(ways: Iterable[Route], keepers: Container[tuple[int, str]]) -> s
 
 def moved_routes(known: Iterable[Route], nic: str, table: int | None) -> list[Route]:
     """
-    Return a NIC's routes as they look in a table of their own: those of the main table, and those that moved there already.
+    Return a NIC's routes as they look in a table of their own.
+
+    Those of the main table, and those that moved there already.
 
     Metric, protocol and, for IPv6, the source do not come along.
 

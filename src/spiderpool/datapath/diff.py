@@ -37,7 +37,9 @@ Operation = Put | Drop
 
 def diff(seen: frozenset[Item], wanted: Wanted) -> tuple[Operation, ...]:
     """
-    Return the operations that lead from what is seen to what is wanted; additions first, so that nothing is cut off in between.
+    Return the operations that lead from what is seen to what is wanted.
+
+    Additions come first, so that no connection is cut in between.
 
     A route is there when its destination has a route of that table and metric, whatever its device:
     the original ignores EEXIST, and a connected route must not be replaced. A default route must be
@@ -120,7 +122,7 @@ def _inverse(operation: Operation) -> Operation:
 
 
 def _is_in_the_way(item: Item, present: Sequence[Item]) -> bool:
-    """Return whether something unwanted has the place of something wanted, so that it must go first."""
+    """Return whether an unwanted item has the place of a wanted one, so that it must go first."""
     return isinstance(item, Route) and any(
         isinstance(new, Route) and new.place == item.place for new in present
     )

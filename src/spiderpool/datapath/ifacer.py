@@ -1,5 +1,7 @@
 """
-What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one. Pure; the kernel's part is `kernel.node_links`.
+What `ifacer` makes on a node: a bond of several interfaces, a VLAN on one.
+
+Pure; the kernel's part is `kernel.node_links`.
 
 What it made stays: pods of other networks may be on it, and a node that starts again makes it again
 with the first pod.
@@ -263,7 +265,9 @@ def plan_steps(interface_request: InterfaceRequest, links: Mapping[str, Link]) -
 
 def undo_steps(done: Sequence[Step], failed: Step, links: Mapping[str, Link]) -> list[Step]:
     """
-    Return the way back of steps that were followed by one that failed: a bond without its interfaces must not look made.
+    Return the steps that undo those before a failed one.
+
+    A bond without its interfaces must not look complete.
 
     Args:
         done: what was carried out.

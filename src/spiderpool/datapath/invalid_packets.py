@@ -1,5 +1,5 @@
 """
-Whether a node drops the answers that underlay pods send by another way than the questions came. Pure.
+Whether a node drops answers of underlay pods that take another way than the requests. Pure.
 
 A pod with an underlay address talks to a pod of the cluster's own network on another node: the
 answer goes straight to its underlay interface, so its own node sees half of the connection only,

@@ -1,5 +1,7 @@
 """
-Kernel settings of a node that underlay networks need: what is written, and what is put back. Pure; files are the agent's.
+Kernel settings of a node that underlay networks need: what is written, and what is restored.
+
+Pure; the agent reads and writes the files.
 
 Source: docs/reference/coordinator.md#node-settings,
 docs/reference/packet-paths.md#half-seen-connections; kernel,

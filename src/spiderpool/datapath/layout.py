@@ -1,5 +1,5 @@
 """
-How a pod is laid out when the coordinator comes to one of its NICs: mode, which end leads to the node, which table.
+A pod's layout when the coordinator is called for a NIC: mode, the node's link end, the table.
 
 Source: docs/reference/coordinator.md#what-one-add-makes, docs/reference/coordinator.md#modes.
 """
@@ -31,7 +31,8 @@ _LEAST_MTU: Final = {IPV4: 68, IPV6: 1280}
 # Links whose addresses are not the node's own
 # (docs/reference/coordinator.md#what-one-add-makes).
 _NOT_THE_NODE: Final = re.compile(
-    r"docker.*|cbr.*|dummy.*|virbr.*|lxcbr.*|veth.*|lo$|cali.*|flannel.*|kube-ipvs.*|cni.*|vx-submariner|cilium*"
+    r"docker.*|cbr.*|dummy.*|virbr.*|lxcbr.*|veth.*|lo$|cali.*|flannel.*|kube-ipvs.*|cni.*"
+    r"|vx-submariner|cilium*"
 )
 
 
@@ -244,7 +245,7 @@ def _require_host_end(view: View, inner: str) -> Link:
 
 def derived_mac(container_id: str, end: str) -> str:
     """
-    Return a locally administered unicast MAC that is the same whenever a container's ADD is tried again.
+    Return a locally administered unicast MAC, the same for each ADD of a container.
 
     Source: docs/reference/coordinator.md#modes (random there; set explicitly, so that no udev rule
     of the node changes it).
@@ -256,7 +257,7 @@ def derived_mac(container_id: str, end: str) -> str:
 
 def node_addresses(view: View, families: tuple[int, ...], inner: str) -> tuple[IPAddress, ...]:
     """
-    Return the node's addresses as the pod is to know them, each once: those nearest to the pod's first.
+    Return the node's addresses that the pod is to know, each once, nearest to the pod's first.
 
     An address that is a gateway already stays the first: with the pod's routes in place the kernel
     may choose another.

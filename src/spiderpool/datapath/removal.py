@@ -1,5 +1,7 @@
 """
-What DEL takes away, told from what is there alone: it needs neither the Pod object nor the cluster's settings.
+What DEL removes, decided by what is there alone.
+
+It needs neither the Pod object nor the cluster's settings.
 
 Source: docs/reference/coordinator.md#del; the original leaves the pod's side and overlay objects on
 the node to others.
@@ -115,7 +117,7 @@ def _reply_objects(pod: Picture) -> Iterable[Item]:
 def _own_objects(
     pod: Picture, nic: str, ips: set[IPAddress], nics: tuple[str, ...]
 ) -> tuple[set[Item], list[Item]]:
-    """Return the NIC's own rules and tables, and the default routes of others that have to come back."""
+    """Return the NIC's own rules and tables, and the other NICs' default routes to restore."""
     mine = [rule for rule in pod.rules if _is_from(rule, ips)]
     hosts = {rule.table for rule in mine}
     guests = [rule for rule in pod.rules if rule not in mine and _is_guest(pod, rule, nic)]
@@ -156,9 +158,9 @@ def _is_guest(pod: Picture, rule: Rule, nic: str) -> bool:
 
 def _unruled_tables(pod: Picture, nic: str, nics: tuple[str, ...]) -> set[int]:
     """
-    Return the coordinator's tables that no rule looks up (routes not tuned) and that are this NIC's.
+    Return this NIC's tables that no rule looks up, as where routes are not tuned.
 
-    By its rank or routes.
+    A table is the NIC's by its rank among the NICs, or by the device of its routes.
     """
     ruled = {rule.table for rule in pod.rules}
     by_rank = FIRST_TABLE + nics.index(nic) if nic in nics else 0

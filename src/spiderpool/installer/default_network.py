@@ -1,5 +1,5 @@
 """
-The coordinator and the network that the installation makes: what the job's environment says, and making them.
+The SpiderCoordinator and the default network that the installation makes.
 
 Source: docs/reference/configuration.md#jobs. Unlike there, a network that exists already is not
 replaced by an empty one (decision 0014).
@@ -78,7 +78,9 @@ def read_cni_dir(environ: Environment) -> Path:
 
 def make_default_network(environ: Environment, found: str) -> SpiderMultusConfig:
     """
-    Make the network that stands for the cluster's own CNI: an empty one, which means the node's configuration of that name.
+    Return the network that stands for the cluster's own CNI.
+
+    It is empty, which means the node's configuration of that name.
 
     Args:
         environ: may name it, as `name` or `namespace/name`.
@@ -105,7 +107,7 @@ async def create_coordinator(cluster: Cluster, made: SpiderCoordinator, say: Say
 
 
 async def create_default_network(cluster: Cluster, environ: Environment, say: Say) -> None:
-    """Create the network that stands for the cluster's own CNI, unless there is one of that name."""
+    """Create the network that stands for the cluster's own CNI, unless the name exists."""
     config = make_default_network(environ, find_cni(read_cni_dir(environ)))
     words, definition = (
         f"{config.metadata.namespace}/{config.metadata.name}",

@@ -69,7 +69,8 @@ class App:
 
         A name that is too long for a label is its hash.
         """
-        return f"{self._group_version}_{self.owner.kind}_{self.namespace}_{label_value(self.owner.name)}"
+        name = label_value(self.owner.name)
+        return f"{self._group_version}_{self.owner.kind}_{self.namespace}_{name}"
 
     @property
     def _group_version(self) -> str:
@@ -231,7 +232,11 @@ def controlling_subnet(pool: SpiderIPPool) -> OwnerReference | None:
 
 
 def is_granted(pool: Pool, subnet: Subnet) -> bool:
-    """Return whether an automatic pool has exactly what its subnet's status gives to it, which gives no address twice."""
+    """
+    Return whether an automatic pool has exactly what its subnet's status grants to it.
+
+    A status grants no address twice, so such a pool has nothing in common with others.
+    """
     grant = subnet.grants.get(pool.name)
     return (
         pool.auto

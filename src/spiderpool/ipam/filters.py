@@ -175,7 +175,11 @@ def _network_of(nic: str, facts: Facts) -> str | None:
 
 
 def _master(pool: Pool, nic_request: NicRequest, facts: Facts) -> Reason | None:
-    """Judge by the addresses of the physical NIC, if the plugin asks for that and the pool names no network."""
+    """
+    Judge by the addresses of the master interface.
+
+    Only if the plugin asks for that and the pool names no network.
+    """
     if not nic_request.match_master_subnet or pool.multus_names:
         return None
     masters = facts.master_addresses

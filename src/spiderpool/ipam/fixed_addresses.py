@@ -1,5 +1,5 @@
 """
-The annotation `ipam.spidernet.io/ip`: exact addresses for a pod, or for the ordinals of a StatefulSet.
+The annotation `ipam.spidernet.io/ip`: exact addresses of a pod or of a StatefulSet's ordinals.
 
 One NIC, eth0:
 

@@ -146,10 +146,19 @@ def read_pod_request(
     position: int | None = None,
 ) -> PodRequest:
     """
-    Read what a pod asks for; raises `InvalidRequest` naming the annotation, the item and what to write.
+    Read what a pod asks for on its NICs.
 
     Args:
+        pod: its annotations come first.
+        namespace: the pod's; its annotations come next. None = unknown, which names no pool.
+        request: what the CNI configuration and the call ask for; it comes last.
+        features: the switches of the configuration.
         position: of the pod among the ordinals of its StatefulSet, for lists of exact addresses.
+    Returns:
+        The caller's NIC, and with `ippools` all NICs that the annotation lists.
+
+    Raises:
+        InvalidRequest: an annotation cannot be read; names it, the item and what to write.
     """
     annotations = pod.metadata.annotations
     _parsed(annotations, ANNO_DEFAULT_ROUTE_NIC, _read_nic)

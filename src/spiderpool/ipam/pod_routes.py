@@ -1,5 +1,5 @@
 """
-Which routes a pod's address has: its pool's, the pod's own (annotation `routes`), the default route.
+Which routes come with a pod's address: its pool's, the pod's own, the default route.
 
 Source: docs/reference/annotations.md#routes. A destination is routed once: the kernel takes the
 same route no second time, and of two that differ the pod's own word counts.
@@ -32,11 +32,15 @@ class Attached:
 
 def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Attached:
     """
-    Give each custom route to the first network that has its gateway (docs/reference/annotations.md#routes).
+    Assign each custom route to the first network that has its gateway.
 
     Args:
-        networks: the pools' subnets in the order of the answer: by NIC as wished, IPv4 before IPv6.
-        routes: checked already, see `requests`.
+        networks: the pools' subnets in the order of the answer: by NIC as asked for, IPv4 before
+            IPv6.
+        routes: the pod's own, checked by `pod_request.read_pod_request`.
+    Returns:
+        The routes of each network, and those whose gateway is in none.
+    Source: docs/reference/annotations.md#routes.
     """
     homes = [(route, _home(networks, route)) for route in routes]
     per_network = tuple(

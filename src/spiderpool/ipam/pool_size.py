@@ -136,7 +136,7 @@ def resize(
     holding: Holding, size: int, free: AddressSet, leave_at_most: int = LEAVE_AT_ONCE
 ) -> AddressSet:
     """
-    Return the addresses that a pool of this size has, beginning with those that it has or is about to have.
+    Return the addresses of a pool of this size, first of all those that it has or is to have.
 
     Args:
         free: addresses of the subnet that no pool has and that are not reserved.

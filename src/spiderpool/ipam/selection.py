@@ -203,7 +203,7 @@ def _pending(nic_request: NicRequest, family: int, facts: Facts) -> Refusal:
 
 
 def _expand(pattern: str, family: int, pools: Mapping[str, Pool]) -> Iterator[str]:
-    """Return the pool that a name names, or the pools of the family that a wildcard matches, by name."""
+    """Return the pool of a name, or the family's pools that a wildcard matches, ordered by name."""
     if is_wildcard(pattern):
         matcher = compile_pattern(pattern)
         yield from sorted(
@@ -297,7 +297,9 @@ def explain(
     holders: Mapping[IPAddress, str] | None = None,
 ) -> str:
     """
-    Say in one text, for the Event and the CNI error, which pools were looked at and why none gave an address.
+    Return which pools were considered and why none gave an address, as one text.
+
+    The Event on the pod and the CNI error have it.
 
     Arguments as for `failure_of`.
     """

@@ -9,7 +9,9 @@ from pathlib import Path
 
 def read_texts(folder: Path, suffixes: Iterable[str]) -> dict[str, str]:
     """
-    Return the texts of a folder's files by name; one that goes meanwhile, or that we may not read, is left out.
+    Return the texts of a folder's files by name.
+
+    A file that vanishes meanwhile, or that this process may not read, is left out.
 
     Args:
         folder: where.

@@ -29,9 +29,10 @@ IPVS_HEADER_LINES: Final = 3
 
 async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
     """
-    Return the lines of `iptables -S CHAIN` of the table `filter`, of all families and backends; none where there is no chain.
+    Return the lines of `iptables -S CHAIN` of the table `filter`, of all families and backends.
 
-    The old backend is asked only when it has the table already: asking would make it.
+    Empty where there is no such chain. The legacy backend is asked only when it has the table
+    already: asking would make it.
 
     Raises:
         TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the

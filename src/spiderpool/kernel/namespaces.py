@@ -37,7 +37,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @dataclass(frozen=True, slots=True)
 class Namespaces:
     """
-    One or more open namespaces; usable as long as they are open, whatever becomes of the files and processes that named them.
+    One or more open namespaces.
+
+    Usable as long as they are open, also when the files and processes that named them are gone.
 
     A context manager: leaving it closes them.
     """

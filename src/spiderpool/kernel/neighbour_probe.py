@@ -1,5 +1,5 @@
 """
-Asking the wire whether somebody answers for an address, and telling it who has one: ARP and IPv6 neighbour discovery.
+Probes and announcements of addresses on a link: ARP and IPv6 neighbour discovery.
 
 Frames are sent and read beside the kernel's own stack: the address that is asked for is not on the
 interface yet. Functions block; they belong into `Namespaces.run`.

@@ -1,5 +1,7 @@
 """
-A pod and its node at work: one entry into the pod's namespace opens everything, after that any thread can look and change.
+The network of one pod and its node, to read and to change.
+
+One entry into the pod's namespace opens everything; after that any thread can read and change.
 
 Functions block; the agent runs them in a few threads of its own.
 """
@@ -70,7 +72,7 @@ class PodNetwork:
         self.sysctls = {}
 
     def inside(self, host: Namespaces) -> Namespaces:
-        """Return the pod's network with the node's files; open as long as both are."""
+        """Return the pod's network namespace with the node's files; open as long as both are."""
         return Namespaces((*host.fds, *self.pod_namespace.fds))
 
     @property
@@ -81,7 +83,9 @@ class PodNetwork:
 
 def open_pod_network(netns: str) -> PodNetwork:
     """
-    Enter a pod's namespace from the node's, and open the doors of both. For a thread that ends after it (`Namespaces.run`).
+    Enter a pod's namespace from the node's, and open the sockets of both.
+
+    The thread stays in the pod's namespace, so it has to end afterwards (`Namespaces.run`).
 
     Raises:
         NotFound: there is no such namespace.

@@ -154,7 +154,8 @@ def _find(name: str, folders: Sequence[str]) -> str:
     for folder in folders:
         path = f"{folder.rstrip('/')}/{name}"
         with contextlib.suppress(OSError):
-            if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - runs in a thread inside another root
+            # Not pathlib: this runs in a thread inside another root.
+            if stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
                 return path
     raise NotFound(
         f"program {name} is in none of {', '.join(folders) or 'no folders'}; install the CNI "

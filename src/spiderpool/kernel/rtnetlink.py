@@ -1,5 +1,5 @@
 """
-The routing netlink in bytes: what a namespace has, read in a few dumps, and changes sent as one batch.
+The routing netlink in bytes: state is read in a few dumps, changes are sent as one batch.
 
 The only codec of netlink in the project. A coordinator call reads some hundred objects and changes
 thirty; a general library takes 7 to 30 times the CPU for each, and 8 MB in every agent (decision
@@ -95,9 +95,9 @@ What was received, and where in it the body of the message begins and ends.
 
 class RouteSocket:
     """
-    A routing socket of the network namespace of the thread that made it; any thread may use it after that, one at a time.
+    A routing socket of the network namespace in which it was made.
 
-    `sent` counts the sends. A context manager.
+    Any thread may use it after that, one at a time. `sent` counts the sends. A context manager.
     """
 
     def __init__(self, opened: socket.socket | None = None) -> None:
@@ -174,7 +174,9 @@ class RouteSocket:
 
     def change(self, messages: Sequence[Message]) -> None:
         """
-        Send changes as one batch, and wait until all are done; one that is refused does not keep the others.
+        Send changes as one batch, and wait until all are done.
+
+        A refused change does not stop the others.
 
         Raises:
             Refusal: the first that is refused, for a reason that it does not bear.
@@ -269,7 +271,8 @@ def containing(texts: Iterable[bytes]) -> Keep:
     wanted = tuple(texts)
 
     def keep(data: bytes, start: int, end: int) -> bool:
-        for text in wanted:  # noqa: SIM110 - asked for thousands of messages, and `any` takes twice the time
+        # Called for thousands of messages, and `any` takes twice the time.
+        for text in wanted:  # noqa: SIM110
             if data.find(text, start, end) >= 0:
                 return True
         return False

@@ -213,7 +213,7 @@ def read_parent_device(data: bytes) -> str:
 
 
 def is_no_loopback(data: bytes, start: int, _: int) -> bool:
-    """Tell from the header of a link, without decoding it, whether it is another one than loopback."""
+    """Return whether a link is not the loopback, by its header alone, without decoding it."""
     _, _, _, flags, _ = _LINK.unpack_from(data, start)
     return not flags & _LOOPBACK
 
@@ -229,7 +229,7 @@ def is_no_link_local(data: bytes, start: int, _: int) -> bool:
 
 def is_given(data: bytes, start: int, _: int) -> bool:
     """
-    Tell from the header of an address whether somebody gave it: for good, and for more than this link.
+    Return whether an address was given: for good, and for more than this link; by its header.
 
     What a router's advertisement gave has a lifetime instead.
     """
@@ -349,7 +349,9 @@ def _network(family: int, packed: bytes | None, length: int) -> IPNetwork:
 
 def make_pair(pair: VethPair, pod: int) -> Message:
     """
-    Make a veth pair, the node's end up; `pod` is a file descriptor of the namespace of the pod's end.
+    Return the message that makes a veth pair with the node's end up.
+
+    `pod` is a file descriptor of the namespace of the pod's end.
 
     That end cannot be made up at once: the kernel joins the ends after it.
     """

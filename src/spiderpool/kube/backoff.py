@@ -10,7 +10,7 @@ from spiderpool.errors import SpiderpoolError, TooManyRequests
 
 @dataclass(slots=True)
 class Backoff:
-    """Waits that double from `first_s` to `last_s`, each cut by chance to between half and all of itself."""
+    """Waits that double from `first_s` to `last_s`, each shortened at random to half at the least."""
 
     first_s: float = 0.2
     last_s: float = 10.0

@@ -195,9 +195,10 @@ class KubeClient:
 
     async def read_from_pod(self, name: str, namespace: str, port: int, path: str) -> bytes:
         """
-        Send a GET to a port of a pod through the API server, which asks whether we may (`get` of `pods/proxy`).
+        Send a GET to a port of a pod through the API server.
 
-        Raises `NotFound` also where the pod answers 404, `Unreachable` when it does not answer.
+        Needs the right `get` of `pods/proxy`. Raises `NotFound` also where the pod answers 404,
+        `Unreachable` when it does not answer.
         """
         folder = self._folder(Pod, namespace)
         url = f"{folder}/{quote(name, safe='')}:{port}/proxy/{path.lstrip('/')}"

@@ -136,9 +136,10 @@ class Cluster(Protocol):
 
     async def replace(self, obj: T, *, subresource: str = "") -> T:
         """
-        Write a whole object on condition of its `metadata.uid` and `resourceVersion`, both of which must be set.
+        Write a whole object on condition of its `metadata.uid` and `resourceVersion`.
 
-        Only for kinds whose every field this project knows. Raises `Conflict`, `NotFound`.
+        Both must be set. Only for kinds whose every field this project knows. Raises `Conflict`,
+        `NotFound`.
         """
         ...
 
@@ -153,8 +154,9 @@ class Cluster(Protocol):
         subresource: str = "",
     ) -> T:
         """
-        Change parts of an object; `metadata.uid` and `metadata.resourceVersion` in a merge body make it conditional.
+        Change parts of an object.
 
+        `metadata.uid` and `metadata.resourceVersion` in a merge body make the patch conditional.
         Raises `Conflict`, `NotFound`.
         """
         ...

@@ -111,7 +111,8 @@ class Election:
             await self._release()
 
     async def _until_elected(self) -> None:
-        while not await self._attempt(self._times.renew_s):  # noqa: ASYNC110 - nobody signals that a lease ran out
+        # Nobody signals that a lease ran out.
+        while not await self._attempt(self._times.renew_s):  # noqa: ASYNC110
             await asyncio.sleep(self._times.retry_s)
 
     async def _lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:

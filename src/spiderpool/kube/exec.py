@@ -1,5 +1,7 @@
 """
-Running a command in a container, as `kubectl exec` does it: a WebSocket whose messages begin with the number of their stream.
+Running a command in a container, as `kubectl exec` does it.
+
+The messages of a WebSocket begin with the number of their stream.
 
 Source: Kubernetes, KEP-4006 and the package remotecommand: sub-protocol `v4.channel.k8s.io` (`v5`
 only adds closing streams).

@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 class Informer(Generic[T]):
     """
-    The objects that match, as the API server tells them; a little late, but never behind one's own writes.
+    The objects that match, a little late but never behind one's own writes.
 
     Survives restarts of the API server: it goes on from where it was, or lists again when that is
     too old. Errors are logged, kept in `trouble`, and met with ever longer waits up to 10 s.

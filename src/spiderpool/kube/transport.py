@@ -136,7 +136,7 @@ class Transport:
             return data
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """Return the lines of an answer as they come, until the server ends it or says nothing for `SILENCE_S`."""
+        """Yield the lines of an answer, until the server ends it or is silent for `SILENCE_S`."""
         async with self._answer(call, self._stream_timeout, session=self._open_streams()) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 self._check(call, answer, await answer.read())
@@ -294,7 +294,12 @@ async def _once(
     request: aiohttp.ClientRequest,
     handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]],
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a PUT or DELETE a second time when a kept connection turns out to be closed."""
+    """
+    Keep aiohttp from sending a PUT or DELETE a second time.
+
+    aiohttp repeats requests that it takes for idempotent when a kept connection turns out to be
+    closed. A conditional write that arrived the first time then seems to have lost a race.
+    """
     try:
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):

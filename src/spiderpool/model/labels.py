@@ -15,5 +15,5 @@ def hashed(text: str) -> str:
 
 
 def label_value(text: str) -> str:
-    """Return the text itself when it may be a label value (at most 63 characters, see Kubernetes), else its hash."""
+    """Return the text itself when Kubernetes takes it as a label value, else its hash."""
     return text if LABEL_VALUE.fullmatch(text) else hashed(text)

@@ -21,7 +21,8 @@ NO_IFNAME: Final = (
 _NOT_IN_NAME: Final = re.compile(r"[\s/:%]|[^\x20-\U0010ffff]")
 _TAKEN: Final = frozenset({".", "..", "all", "default"})
 _ETHERNET: Final = re.compile(
-    r"[0-9A-Fa-f]{2}(?P<sep>[:-])([0-9A-Fa-f]{2}(?P=sep)){4}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4}){2}"
+    r"[0-9A-Fa-f]{2}(?P<sep>[:-])([0-9A-Fa-f]{2}(?P=sep)){4}[0-9A-Fa-f]{2}"
+    r"|[0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4}){2}"
 )
 
 

@@ -110,7 +110,9 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """
-    A rule `[from SRC] [to DST] [fwmark MARK/MASK] [iif IIF] lookup TABLE`. A wanted rule without a priority takes any.
+    A rule `[from SRC] [to DST] [fwmark MARK/MASK] [iif IIF] lookup TABLE`.
+
+    A wanted rule without a priority takes any.
 
     `more` = it looks at other things too, or does other than look up a table, so it is none of
     ours.

@@ -1,5 +1,7 @@
 """
-Network selections: which further networks a pod asks for, in the short or the JSON form of the Network Plumbing Working Group.
+Network selections: which further networks a pod asks for.
+
+In the short or the JSON form of the Network Plumbing Working Group.
 
 Stricter than Multus where it would fail later with worse words: an empty name, `null` items, an
 empty gateway are refused.
@@ -29,7 +31,8 @@ NAME_FORM: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 OBJECT_NAME: Final = re.compile(rf"{NAME_FORM.pattern}(\.{NAME_FORM.pattern})*")
 LONGEST_NAME: Final = {"name": 253, "namespace": 63}  # Kubernetes: DNS subdomain and DNS label
 OCTETS: Final = re.compile(
-    r"(?P<two>[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\2[0-9A-Fa-f]{2})*)|([0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4})+)"
+    r"(?P<two>[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\2[0-9A-Fa-f]{2})*)"
+    r"|([0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4})+)"
 )
 GUID_DIGITS: Final = 16
 INFINIBAND_DIGITS: Final = 40  # a link-layer address of IP over InfiniBand (RFC 4391)

@@ -34,7 +34,7 @@ NO_NETWORK: Final = IPv4Network("0.0.0.0/32")  # the subnet of a pool whose subn
 @dataclass(frozen=True, slots=True)
 class Place:
     """
-    What an automatic pool is for: one NIC and family of one application, with addresses of one subnet.
+    What an automatic pool is for: an application's NIC and family, and the subnet.
 
     As the pool's labels have it, so names over 63 characters are hashes. `application` is
     `<group>_<version>_<Kind>_<namespace>_<name>`.

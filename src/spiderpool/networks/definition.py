@@ -1,5 +1,5 @@
 """
-The CNI configuration that a SpiderMultusConfig stands for, as the text of its NetworkAttachmentDefinition.
+The CNI configuration of a SpiderMultusConfig, as text of its NetworkAttachmentDefinition.
 
 The order of keys is the original's: a changed text is how other tools notice a change.
 Source: docs/reference/networks.md#the-definition.

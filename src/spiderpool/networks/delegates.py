@@ -1,5 +1,5 @@
 """
-What a meta plugin's ADD will do: delegates with interface names, values for them, and what happens to default routes.
+What a meta plugin's ADD will do: delegates, their interface names and values, default routes.
 
 Pure: networks come resolved, results come from elsewhere.
 Source: docs/reference/meta-plugin.md#what-a-plugin-gets.
@@ -167,7 +167,9 @@ def automatic_ifname(index: int, default: str) -> str:
 
 def delegate_args(args: CniArgs, delegate: Delegate, command: str) -> str:
     """
-    Return a delegate's `CNI_ARGS`: who the pod is, every foreign key of the call, and on ADD what the element asks for.
+    Return a delegate's `CNI_ARGS`.
+
+    They name the pod, have every foreign key of the call, and on ADD what the element asks for.
 
     Each key stands there once; the pod's own keys also when empty.
     """

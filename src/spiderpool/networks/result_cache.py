@@ -1,5 +1,7 @@
 """
-What is kept about a container between ADD and DEL, in Multus' own form: a live node may change hands.
+What is kept about a container between ADD and DEL, in Multus' own form.
+
+So a running node can change from Multus to this plugin, and back.
 
 Two kinds of text: the list of a container's delegates, and one result per attachment as libcni
 caches it. Keys of ours stand beside Multus' (which ignores them); a list that Multus wrote is read

@@ -253,7 +253,7 @@ def hand_over(
     record: SpiderIP, pod: Pod, owner: Application, request: Request, terms: Terms | None = None
 ) -> SpiderIP:
     """
-    Give a static record to the pod that now has its holder's name, or to the new sandbox of its own pod.
+    Hand a static record over to the pod that now has its holder's name, or to a new sandbox.
 
     The update must be conditional on UID and resource version, which the result carries.
 
@@ -293,7 +293,9 @@ def let_go(
     conflict_mac: str | None = None,
 ) -> SpiderIP:
     """
-    Release an address: its last holder stays visible, and may take it back at once when the state is Cooling.
+    Release an address; its last holder stays visible.
+
+    In the state Cooling that holder may take it back at once.
 
     Args:
         record: as it was judged; the update must be conditional on its UID and resource version,
@@ -309,7 +311,14 @@ def let_go(
 
 
 def marked(record: SpiderIP, key: str, text: str) -> SpiderIP:
-    """Write the controller's question (`ANNO_SUSPECT`) or the agent's answer (`ANNO_IN_USE`) on a record, conditionally."""
+    """
+    Write the annotation of a suspicion, or of the agent's answer, on a record.
+
+    Args:
+        record: as it is now; the result is conditional on it.
+        key: `ANNO_SUSPECT` (the controller's) or `ANNO_IN_USE` (the agent's).
+        text: the annotation's value.
+    """
     annotations = {**record.metadata.annotations, key: text}
     return replace(record, metadata=replace(record.metadata, annotations=annotations))
 
@@ -349,7 +358,11 @@ def describe_holder(record: SpiderIP) -> str:
 
 
 def put_in_place(old: SpiderIP, fresh: SpiderIP) -> SpiderIP:
-    """Put a claim (`claim_record`), or what was there before it, in the place of a record, on condition of that record."""
+    """
+    Put a claim (`claim_record`), or what was there before it, in the place of a record.
+
+    The result is conditional on that record.
+    """
     return record_of(fresh.spec, old.metadata)
 
 

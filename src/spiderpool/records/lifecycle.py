@@ -1,5 +1,7 @@
 """
-Whether an address stays with its holder: at DEL, when its pod is missed, and when a new pod has the holder's name.
+Whether an address stays with its holder.
+
+At DEL, when its pod is missing, and when a new pod has the holder's name.
 
 Every verdict carries its sentence. Facts are read live by the caller; a pod that a cache does not
 know may exist. How long the observer has seen them comes in as an argument.

@@ -164,7 +164,7 @@ async def serve_cni(plugins: Mapping[str, Plugin], body: bytes, peer: Peer) -> A
         return Answer(0, await find_plugin(plugins, call.plugin)(call, peer))
     except SpiderpoolError as error:
         failure = error
-    except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the trace
+    except Exception as error:  # noqa: BLE001  the caller gets an answer, and the log the trace
         failure = _unexpected(error)
     log.info(
         "CNI call failed",

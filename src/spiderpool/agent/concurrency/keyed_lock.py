@@ -1,5 +1,5 @@
 """
-Whose turn it is: the calls of one pod run one at a time, and an ADD ends early when nobody waits for it any more.
+A lock for each pod: its calls run one at a time, and an ADD ends when nobody waits for it.
 
 An ADD is ended by a DEL of the same container, by its caller hanging up, or by the time limit;
 ending it means that it takes back what it made, and only then does the next call of the pod begin.

@@ -1,5 +1,7 @@
 """
-The cluster's coordinator settings for one pod: `GET /v1/coordinator/config`, and what our own coordinator reads.
+The cluster's coordinator settings for one pod.
+
+For `GET /v1/coordinator/config`, and for our own coordinator.
 
 Source: docs/reference/agent-api.md#coordinator-settings.
 """

@@ -1,5 +1,7 @@
 """
-The mangle rules in a pod's namespace, set by the node's own iptables: at most one process a family in an ADD.
+The mangle rules in a pod's namespace, set by the node's own iptables.
+
+An ADD starts at most one process for each family.
 
 Source: docs/reference/coordinator.md#way-back-by-veth0.
 """
@@ -64,7 +66,8 @@ class MangleRules:
         return tuple(found)
 
     async def _each(self, works: Iterable[object]) -> None:
-        for error in await asyncio.gather(*works, return_exceptions=True):  # type: ignore[call-overload]
+        results = await asyncio.gather(*works, return_exceptions=True)  # type: ignore[call-overload]
+        for error in results:
             if isinstance(error, BaseException):
                 raise error
 

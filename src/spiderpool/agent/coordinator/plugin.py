@@ -357,7 +357,7 @@ def find_missing(network: PodNetwork, call: Call, settings: CoordinatorSettings)
 
 
 def wrong_mtus(view: View, settings: CoordinatorSettings) -> list[str]:
-    """Name the ends of the coordinator's pair that have another MTU than they would be made with."""
+    """Name the ends of the coordinator's pair whose MTU is not as an ADD would make it."""
     pair = view.pod.link(VETH)
     if pair is None:
         return []
@@ -403,7 +403,7 @@ def read_previous(call: Call) -> Result:
 
 
 def told_addresses(call: Call) -> tuple[IPAddress, ...]:
-    """Return the NIC's addresses by the result of ADD, which DEL carries where the runtime kept it."""
+    """Return the NIC's addresses by ADD's result, which DEL has where the runtime kept it."""
     previous = lookup(call.config, "prevResult")
     try:
         return (

@@ -151,7 +151,9 @@ class Allocator:
         self, call: PodCall, facts: Facts, request: Request, verify: Verify | None
     ) -> Allocation:
         """
-        Return addresses of the application's own pools, which the controller may be about to make or to enlarge.
+        Return addresses of the application's own pools.
+
+        The controller may be about to make or to enlarge these pools.
 
         Begun again whenever these pools change; what the attempt before had claimed it has given
         back.
@@ -444,7 +446,7 @@ def _by_nic(pod_request: PodRequest) -> dict[str, NicRequest]:
 
 
 def terms_today(plan: AllocationPlan) -> dict[Slot, Terms]:
-    """Return what the addresses that a pod holds come with today, as far as their pools still tell."""
+    """Return what the addresses of a pod come with now, as far as their pools still exist."""
     custom = attach_routes(
         [network_of(record.spec) for record in plan.held.values()], plan.routes
     ).per_network

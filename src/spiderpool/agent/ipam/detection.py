@@ -1,5 +1,5 @@
 """
-Looking at the wire before an address is given out: is it in use, does its gateway answer; then telling the wire who has it.
+Detection of address conflicts and of gateways that do not answer, then the announcement.
 
 All addresses of a NIC are asked for at once: 0.2 s for conflicts, 0.5 s at most for gateways. An
 ADD that meets addresses in use tries three times, so that detection costs it 1.1 s at most.

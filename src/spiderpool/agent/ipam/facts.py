@@ -1,5 +1,5 @@
 """
-What the agent knows without asking: informers of pools, reservations, namespaces, its own node, and that node's pods and records.
+The facts of an ADD, from informers: pools, reservations, namespaces, the node, its pods.
 
 None of it grows with the cluster but the pools and namespaces. `FactSource` makes of it the `Facts`
 that one ADD decides by.

@@ -52,7 +52,7 @@ from spiderpool.model.claim import Claimant
 
 @dataclass(frozen=True, slots=True)
 class Ipam:
-    """All operations of the IPAM, each in its pod's turn, counted, and reported on the pod when it fails."""
+    """All operations of the IPAM: each under its pod's lock, counted, and reported on failure."""
 
     cluster: Cluster
     informers: Informers

@@ -123,7 +123,7 @@ def check(call: Call, held: Iterable[SpiderIP]) -> None:
 
 
 def is_stale(record: SpiderIP, network: str, alive: frozenset[Attachment]) -> bool:
-    """Return whether a record is of this network and of an interface that the runtime does not know."""
+    """Return whether a record is of this network, and its interface unknown to the runtime."""
     holder = record.spec.holder
     return (
         bool(holder.container_id)

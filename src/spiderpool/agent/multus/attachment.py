@@ -149,7 +149,8 @@ class Attachment:
             container=self.call.container_id,
         )
         interface = {"name": self.call.ifname, "sandbox": self.call.netns}
-        ip = {"address": "0.0.0.0/32", "gateway": "0.0.0.0", "interface": 0}  # noqa: S104 - as Multus says "none"
+        # As Multus says "none".
+        ip = {"address": "0.0.0.0/32", "gateway": "0.0.0.0", "interface": 0}  # noqa: S104
         return render(parse_result({"interfaces": [interface], "ips": [ip]}), self.call.cni_version)
 
     async def _network_namespace(self) -> Namespaces:

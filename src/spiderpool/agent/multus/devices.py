@@ -1,5 +1,5 @@
 """
-Devices of device plugins (SR-IOV and the like): which one a network of a pod gets, and the files that tell about it.
+Devices of device plugins, such as SR-IOV: which one a pod's network gets, and their files.
 
 Source: docs/reference/meta-plugin.md#what-a-plugin-gets. Read from kubelet's checkpoint, which
 needs no gRPC; claims of the newer dynamic resource allocation are not in it.
@@ -57,7 +57,7 @@ class Devices:
 
     async def hand_out(self, pod: Pod | None, networks: Sequence[Network]) -> list[Network]:
         """
-        Give each network of a device resource the pod's next device of it; one that has none left goes without.
+        Assign to each network of a device resource the pod's next device of it, if one is left.
 
         Raises:
             SpiderpoolError: kubelet's record cannot be read.

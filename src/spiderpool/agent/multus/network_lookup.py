@@ -1,5 +1,5 @@
 """
-From the name of a network to its configuration: NetworkAttachmentDefinitions in the cluster, files on the node.
+From the name of a network to its configuration, in the cluster or in files of the node.
 
 Source: docs/reference/meta-plugin.md#networkattachmentdefinition,
 docs/reference/meta-plugin.md#networks-of-a-pod.
@@ -41,7 +41,7 @@ class Networks:
 
     async def defined(self, namespace: str, name: str) -> Network:
         """
-        Find a NetworkAttachmentDefinition; one without configuration stands for the file of its name.
+        Find a NetworkAttachmentDefinition; one without configuration means the file of its name.
 
         Raises:
             NotFound: there is no such definition.
@@ -66,7 +66,9 @@ class Networks:
 
     async def configured(self, value: str) -> Network:
         """
-        Find what `clusterNetwork` or `defaultNetworks` names: a definition, else a file of that name; or a path.
+        Find what `clusterNetwork` or `defaultNetworks` names.
+
+        A definition, else a file of that name; or a path.
 
         Raises:
             SpiderpoolError: neither; with the reason of both.

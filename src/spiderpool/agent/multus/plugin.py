@@ -125,7 +125,7 @@ class MetaPlugin:
 
     async def _collect(self, call: Call, config: MetaConfig, host: Namespaces) -> None:
         """
-        Undo what belongs to containers that the runtime does not know any more, then tell every known network who lives.
+        Detach containers that the runtime does not know any more, then call GC of all networks.
 
         All is tried; what went wrong is reported at the end.
         """
@@ -174,7 +174,7 @@ def _serve_reentrant(call: Call) -> str:
 
 
 def _about(call: Call, container_id: str, results: Sequence[CachedResult]) -> Call:
-    """Return the DEL of a container that the runtime has forgotten, as far as its kept results tell."""
+    """Return the DEL of a container that the runtime has forgotten, by its kept results."""
     args = next(
         (
             parse_args(_joined(result.args))

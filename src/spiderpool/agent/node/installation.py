@@ -312,7 +312,7 @@ def render_conf(
 
 
 def find_default_network(conf_dir: Path) -> str:
-    """Return the name of the first network configured on the node by somebody else, empty when there is none yet."""
+    """Return the name of the node's first network that is not ours, empty when there is none."""
     try:
         network = first_network(read_texts(conf_dir, SUFFIXES))
     except OSError:

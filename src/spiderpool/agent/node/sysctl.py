@@ -1,5 +1,7 @@
 """
-Kernel settings of the node: written as `datapath.kernel_settings` decides, recorded before, put back when Spiderpool leaves.
+Kernel settings of the node, written as `datapath.kernel_settings` decides.
+
+Former values are recorded before, and restored when Spiderpool is uninstalled.
 
 The record lives as long as the settings do: in `/var/run`, which a start of the node empties.
 """

@@ -1,5 +1,5 @@
 """
-SpiderEndpoints of this node's pods: derived from SpiderIPs, written after the answer, for people and other tools.
+SpiderEndpoints of this node's pods, derived from SpiderIPs for people and other tools.
 
 A queue of pods whose addresses changed. While CNI calls run it works slowly, since they need the
 same API server: an endpoint costs it as much as an ADD. Else an endpoint is right within a second.
@@ -142,7 +142,7 @@ class Endpoints:
                 return
 
     async def _look_back(self) -> None:
-        """Note every holder of this node, and every endpoint that a former agent of this node left."""
+        """Queue every holder of this node, and every endpoint that a former agent of it left."""
         labels = f"{LABEL_NODE}={self._node_label}"
         listing = await self._cluster.list_objects(
             SpiderEndpoint, labels=labels, resource_version="0"
@@ -167,7 +167,7 @@ class Endpoints:
         return name not in self._working and not self._is_served(name)
 
     def _room(self, oldest_s: float) -> int:
-        """Say how many more endpoints may be begun now, when the first of them waits since `oldest_s`."""
+        """Return how many more endpoints may be begun now; the first waits since `oldest_s`."""
         now, free = time.monotonic(), WORKERS - len(self._tasks)
         if self._is_busy():
             self._busy_s = now
@@ -279,7 +279,7 @@ class Endpoints:
             ) from None
 
     async def _delete(self, name: Name) -> None:
-        """Delete the endpoint of a pod that holds nothing any more, unless it has become another pod's."""
+        """Delete the endpoint of a pod that holds nothing, unless it has become another pod's."""
         if name not in self._known:
             await self._learn(name)
         version = self._known.get(name)

@@ -295,7 +295,7 @@ class LeakChecks:
 
 
 class Sightings:
-    """Since when namespaces are seen to have the addresses of records, though nobody lives there."""
+    """Since when namespaces of ended pods are seen to have the addresses of records."""
 
     def __init__(self) -> None:
         """Begin without any."""

@@ -255,7 +255,7 @@ class Restore:
             del self._vanished[name]
 
     async def _lost(self, pod: Pod) -> tuple[SpiderIP, ...]:
-        """Make the records that a pod should have beside its own, as far as something tells of them."""
+        """Return the records that a pod should have beside its own, by all that shows them."""
         held = self._held_by(pod)
         addresses = self._addresses.get(pod.metadata.uid, ())
         pools = tuple(self._pools().values())

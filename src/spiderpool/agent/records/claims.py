@@ -1,5 +1,7 @@
 """
-Claiming one address: candidates in their order, a create as the lock, and what to do when it is lost or its outcome unknown.
+Claiming one address: candidates in their order, and a create as the lock.
+
+Also what to do when a create is lost or its outcome unknown.
 
 Which pools, and in which order, was decided before (`ipam.selection`); losing an address is handled
 here and nowhere else.
@@ -109,9 +111,14 @@ class Claims:
         self, address_request: AddressRequest, undo: AsyncExitStack, deadline: float
     ) -> SpiderIP | None:
         """
-        Return an address of the first pool that has one; None when all are full until `deadline` (monotonic seconds).
+        Claim an address of the first pool that has a free one.
 
-        `undo` gets the way back of each record that this call creates.
+        Args:
+            address_request: what is asked for, and the pools in their order.
+            undo: gets the way back of each record that this call creates.
+            deadline: monotonic seconds until which full pools are waited for.
+        Returns:
+            The record; None when all pools were full until the deadline.
         """
         for resting in address_request.resting:
             record = await self._take_back(resting, address_request, undo)
@@ -225,7 +232,7 @@ class Claims:
     async def _take_back(
         self, resting: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        """Take what this very claim had a moment ago, if its pool still gives it and nobody else has it by now."""
+        """Take what this very claim had a moment ago, if its pool has it and nobody else took it."""
         pool = next(
             (pool for pool in address_request.selection.pools if pool.name == resting.spec.pool),
             None,

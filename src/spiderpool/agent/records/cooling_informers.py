@@ -1,5 +1,7 @@
 """
-Which addresses of a full pool rest on other nodes: a watch on the pool's Cooling records, as long as ADDs find the pool full.
+Which addresses of a full pool cool down on other nodes.
+
+A watch on the pool's Cooling records, as long as ADDs find the pool full.
 
 In the common case, a pool with free addresses, there is no such watch and nothing is read. It shows
 a release on any node the moment it happens, so that an ADD that waits need not ask again and again.

@@ -60,7 +60,7 @@ class Deletions:
         conflict_mac: str | None = None,
     ) -> None:
         """
-        Let an address go, in exactly this state of its record; gone already is as good. Raises `Conflict`, `UnknownOutcome`.
+        Release an address in exactly this state of its record; gone already is as good.
 
         The address rests, or its record is deleted (`ipam.cooldown.release`). `suspicion` is the
         reason where the controller asked for the release, `conflict_mac` that of the other user of

@@ -39,7 +39,7 @@ class Handover:
 
     async def find(self, claimant: Claimant, wanted: Collection[Slot]) -> tuple[SpiderIP, ...]:
         """
-        Return the records of a static holder wherever they are, those that it gave back and that still rest among them.
+        Return the records of a static holder on all nodes, also those released that still cool down.
 
         Another node may have made them. What a pod had before it was started again the API server
         has in its memory; where that lacks something that is wanted, etcd is asked, for which the
@@ -105,7 +105,7 @@ class Handover:
 
 
 def _is_stale(record: SpiderIP, facts: Facts, request: Request) -> bool:
-    """Return whether a record names another pod or sandbox than this ADD's, or not the network that the call speaks for."""
+    """Return whether a record names another pod, sandbox or network than this ADD."""
     holder = record.spec.holder
     if holder.uid != facts.pod.metadata.uid or holder.node != facts.pod.spec.node_name:
         return True

@@ -1,5 +1,5 @@
 """
-What this agent believes is taken, per pool: a hint that saves lost creates, never a reason to decide anything.
+What this agent believes is held, by pool: a hint that saves lost creates, never a reason.
 
 Own records are known from their informer; others' by losing to them, and when that happens often by
 a list of the pool's records.
@@ -169,14 +169,16 @@ class Occupancy:
             view.cooling.drop(new)
 
     def rests(self, record: SpiderIP) -> None:
-        """Learn that an address was released, on whatever node, and may be taken when nothing else is free."""
+        """Learn that an address was released on any node, and may be taken when none is free."""
         view = self.of(record.spec.pool)
         if int(record.spec.address) not in view.own and view.cooling.put(record):
             self._announce()
 
     def rests_no_more(self, record: SpiderIP) -> None:
         """
-        Learn that a released address does not rest any more: in a full pool somebody took it, nearly always.
+        Learn that a released address has ended its cool-down.
+
+        In a full pool somebody took it, nearly always.
 
         So nobody walks through the pool because of that; the next list tells if it has become free.
         """
@@ -240,7 +242,7 @@ class Occupancy:
 
     async def wait(self, news: asyncio.Event, pools: Iterable[str], timeout_s: float) -> None:
         """
-        Wait until an address may have become free: one of this node's did, or it is time to list again.
+        Wait until an address of this node became free, or it is time to list again.
 
         Args:
             news: `news` as it was before the pools were found full.

@@ -1,5 +1,7 @@
 """
-The custom resource definitions, rendered from the types: `python -m spiderpool.api.crd.schema DIRECTORY` writes the YAML files.
+The custom resource definitions, rendered from the types.
+
+`python -m spiderpool.api.crd.schema DIRECTORY` writes the YAML files.
 
 What the types cannot say (columns, short names, rules over several fields) is in the tables below.
 """
@@ -51,7 +53,9 @@ NAME_IS_ADDRESS: Final = {
     "rule": "self.spec.family == 4 ? self.metadata.name == self.spec.ip"
     " : self.metadata.name.matches('^[0-9a-f]{4}(-[0-9a-f]{4}){7}$') && [0, 1, 2, 3, 4, 5, 6, 7]"
     f".all(i, {V6_GROUP}.endsWith(self.metadata.name.substring(i * 5, i * 5 + 4)))",
-    "message": "metadata.name must be spec.ip; for IPv6 its eight groups of four digits joined by '-'",
+    "message": (
+        "metadata.name must be spec.ip; for IPv6 its eight groups of four digits joined by '-'"
+    ),
 }
 
 

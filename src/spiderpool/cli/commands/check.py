@@ -56,7 +56,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def check(output: OutputOption = Output.TABLE) -> None:
-    """Compare living pods, SpiderIPs, endpoints, pool status and the addresses on the interfaces."""
+    """Compare living pods, SpiderIPs, endpoints, pool status and the interfaces' addresses."""
 
     async def work(client: KubeClient) -> int:
         report = await audit(client, asking_for_interfaces(client))

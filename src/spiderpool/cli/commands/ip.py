@@ -270,7 +270,9 @@ def _by_address(records: list[SpiderIP]) -> list[SpiderIP]:
 
 async def give_back(cluster: Cluster, ip: IPAddress, *, dry_run: bool, force: bool) -> str:
     """
-    Give one address back, on condition that its record is the one that was judged; one that changes meanwhile is judged again.
+    Release one address, on condition of the record that was judged.
+
+    A record that changes meanwhile is judged again.
 
     Returns:
         What was done, or would be.

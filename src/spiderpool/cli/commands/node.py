@@ -41,7 +41,7 @@ def settings(
     node: Annotated[str, typer.Argument(help="Only this node.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show kernel settings that agents changed, and whether a node drops packets that conntrack calls INVALID."""
+    """Show kernel settings that agents changed, and whether a node drops INVALID packets."""
 
     async def work(client: KubeClient) -> int:
         reports, unread = await read_reports(client, asking(client, PATH, NodeReport), node)

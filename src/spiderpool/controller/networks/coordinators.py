@@ -1,5 +1,5 @@
 """
-The leader finds out which addresses are the cluster's own and writes them into the SpiderCoordinator's status.
+The reconciler of SpiderCoordinators: the cluster's CIDRs are written into the status.
 
 Everything is read again each time: it is little, and asked for once a minute and after changes.
 What can be read is also watched from then on. Agents take the status from their own watch, so a
@@ -418,7 +418,7 @@ class Coordinators:
 
 def find_cni(folder: Path) -> str:
     """
-    Name the network of the first CNI configuration that is no meta plugin's; empty when there is none.
+    Return the network of the first CNI configuration that is not a meta plugin's, or "".
 
     Raises:
         InvalidRequest: the folder cannot be read.

@@ -1,5 +1,7 @@
 """
-Taking over from Go Spiderpool, pool by pool: create the records, then mark the pool; only marked pools are projected.
+Takeover from Go Spiderpool, pool by pool: create the records, then mark the pool.
+
+Only marked pools are projected.
 
 Each step can be repeated, so a crash between two of them is mended by the next leader. Pools that
 have nothing to take over are marked too, since a projected status must never be taken for one of Go

@@ -1,5 +1,5 @@
 """
-Addresses that leave a pool: the controller claims them before the pool is edited, and lets them go after.
+Addresses that leave a pool: claimed before the pool is edited, and released after it.
 
 An agent that has not yet seen the edit meets the claim and not a free address: nobody gets one that
 is outside of its pool.

@@ -1,5 +1,5 @@
 """
-What Go Spiderpool left in a pool's status, as values: which addresses, whose, and the records they become.
+What Go Spiderpool left in a pool's status: addresses, holders, and the records they become.
 
 Reading and writing is done by `imports`.
 """

@@ -52,7 +52,9 @@ class Written:
 
 def write_due_s(records: int, unrest: ChangeRate | None, written: Written) -> float:
     """
-    Tell when the status may be written: at rest or after a gap of unrest, never sooner than a gap after the last such write.
+    Return when the status may be written: at rest, or after a gap of unrest.
+
+    Never sooner than a gap after the last such write.
 
     Args:
         records: how many records the pool has now.

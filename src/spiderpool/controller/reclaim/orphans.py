@@ -35,9 +35,10 @@ async def drop_endpoint(context: Context, record: SpiderIP) -> None:
 
 async def drop_orphans(context: Context) -> None:
     """
-    Delete endpoints of static holders that have neither an address nor a pod (a crash after the last release).
+    Delete endpoints of static holders that have neither an address nor a pod.
 
-    Not while pools wait to be taken over: their endpoints have no records yet.
+    A crash after the last release leaves such endpoints. Not while pools wait for their takeover:
+    their endpoints have no records yet.
     """
     if not all(is_imported(pool) for pool in context.pools):
         return

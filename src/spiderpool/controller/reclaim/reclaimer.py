@@ -5,8 +5,8 @@ A record is suspected when the informers say so. The node's own DEL is usually o
 judged some seconds later, from live objects. On a Ready node the node is asked first: a mark on the
 record, which the node's agent answers by releasing it when no namespace has the address any more.
 Silence is no consent; time decides on a node that is gone or out of service. Every write is
-conditional on the state that was judged. The judgements are `records.lifecycle`'s; durations run on this process'
-monotonic clock, from when it first saw a state.
+conditional on the state that was judged. `records.lifecycle` judges; durations run on this
+process' monotonic clock, from when it first saw a state.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Reclaim:
         self.rounds = WorkQueue("reclaim rounds", self._round, clock=clock)
 
     def start(self) -> None:
-        """Follow records, pods and StatefulSets, and look at everything now and from time to time."""
+        """Follow records, pods and StatefulSets, and look at all now and from time to time."""
         self._context.follow(self._context.records, self._on_record)
         self._context.follow(self._context.pods, self._on_pod)
         self._context.follow(self._context.ended, self._on_ended)

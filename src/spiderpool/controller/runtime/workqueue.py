@@ -1,5 +1,5 @@
 """
-A level-triggered work queue: keys go in, a reconciler reads the world and acts, failures come back later.
+A level-triggered work queue: keys go in, a reconciler reads and acts, failures are repeated.
 
 Together with `admission` this is the only place of the controller that catches `SpiderpoolError`.
 """
@@ -126,7 +126,7 @@ class WorkQueue:
             self._slots.release()
 
     async def _work(self, key: str) -> None:
-        """Reconcile one key, and schedule it again if it failed, asked for it, or was added meanwhile."""
+        """Reconcile one key; schedule it again if it failed, asks for it, or was added meanwhile."""
         again = None
         try:
             again = await self._reconcile(key)
@@ -156,7 +156,7 @@ class WorkQueue:
         return round(rest, 2)
 
     def _reschedule(self, key: str, again: float | None) -> None:
-        """Put a key back that failed, that its reconciler wants again, or that was added while it ran."""
+        """Schedule a key that failed, that its reconciler wants again, or that was added meanwhile."""
         added = self._due.pop(key, None)
         if key in self._failures:
             self.add(key)

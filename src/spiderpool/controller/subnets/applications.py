@@ -1,5 +1,5 @@
 """
-The applications that may want automatic pools: what their pod templates say, and how many pods they want.
+The applications that may want automatic pools: their pod templates and replicas.
 
 Kubernetes' own controllers of pods are watched. Of others the pods tell (their annotations are the
 template's), and where the configuration lists the kind, the object itself: whether it still exists
@@ -347,7 +347,7 @@ def kind_of(api_version: str, listed: ThirdPartyKind) -> type[KubeObject]:
 
 
 def _foreign_owner(pod: PartialObject) -> OwnerReference | None:
-    """Return the controller of a pod that asks for automatic pools, if it is none of Kubernetes' own."""
+    """Return a pod's controller that asks for automatic pools, if its kind is not Kubernetes' own."""
     if not wants_subnets(pod.metadata.annotations):
         return None
     ref = next_owner(pod.metadata.owner_references)

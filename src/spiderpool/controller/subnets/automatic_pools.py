@@ -1,5 +1,5 @@
 """
-Automatic pools: each application that asks for it has one pool per NIC and family, of the size that its replicas ask for.
+The reconciler of automatic pools: one per NIC and family of each application that asks for it.
 
 The subnet's status is written first, then the pool; between any two writes the leader may end, and
 the next one goes on from what stands there. Addresses that leave a pool are claimed before, so that
@@ -131,7 +131,7 @@ class AutoPools:
         foreigns: ForeignApplications,
     ) -> None:
         """
-        Follow pools, records and subnets, and look at everybody once who wants a pool, has one, or was granted one.
+        Follow pools, records and subnets, and reconcile every application with a pool or a grant once.
 
         Args:
             subnets: the informer of subnets.
@@ -516,7 +516,7 @@ class AutoPools:
             return
 
     async def _drop_grants(self, key: str, kept: Iterable[str]) -> None:
-        """Take back what was granted to pools of this application that do not exist and are not to be."""
+        """Take back the grants of this application's pools that do not and should not exist."""
         for known in self._ledger.all():
             if not self._stale(known, key, kept):
                 continue

@@ -41,7 +41,7 @@ Version = tuple[str, str, int]
 
 
 class OtherPools:
-    """Finds the pools that may be in the way of one, and remembers those that are about to be stored."""
+    """Finds the pools that may conflict with one, and remembers those that will be stored soon."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class OtherPools:
         return list((await self._corrected(network, found)).values())
 
     async def _index_of_informer(self) -> PoolIndex:
-        """Bring the index up to date with the informer, which a replica that begins has to fill first."""
+        """Bring the index up to date with the informer, which a new replica has to fill first."""
         await self._pools.synced()
         for name in self._changed:
             known = self._pools.named(name)
@@ -165,7 +165,7 @@ class OtherPools:
         return known is None or _version(known) != _version(partial)
 
     def allow(self, pool: Pool, replaces: int = 0) -> None:
-        """Note that a pool was allowed and will be stored soon, in the place of a generation of itself."""
+        """Note that a pool was allowed and will be stored soon, in place of a generation of itself."""
         self._seen.pop(pool.name, None)
         self._allowed[pool.name] = _Allowed(pool, replaces, self._clock() + STORED_WITHIN_S)
 
@@ -192,7 +192,7 @@ class OtherPools:
 
 @dataclass(frozen=True, slots=True)
 class _Allowed:
-    """A pool that will be stored soon, the generation that it replaces, and how long to wait for it."""
+    """A pool that will be stored soon, the generation that it replaces, and until when to wait."""
 
     pool: Pool
     replaces: int

@@ -1,5 +1,7 @@
 """
-The webhook that warns: a user who applies a pod, or a controller of pods, reads at once what cannot be read in its annotations.
+The webhook that warns a user at once of what cannot be read in a pod's annotations.
+
+For pods and for controllers of pods.
 
 Nothing is refused here, and nobody waits for it (failure policy Ignore): an ADD says the same, in
 an Event on the pod.

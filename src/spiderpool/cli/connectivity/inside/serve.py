@@ -1,5 +1,5 @@
 """
-Answer transfers: take some bytes, tell the other end how it was seen and who answers, in as many bytes as agreed.
+Answer transfers: take some bytes, answer who asked and who answers in as many as agreed.
 
 Runs as the text of a pod's command, so it needs nothing but Python. Arguments: port, bytes to take,
 bytes to give.
@@ -24,7 +24,8 @@ def listen(port: int) -> socket.socket:
             ("::", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True
         )
     except (OSError, ValueError):
-        server = socket.create_server(("0.0.0.0", port), backlog=128)  # noqa: S104 - it is there to be reached
+        # On all addresses: it is there to be reached.
+        server = socket.create_server(("0.0.0.0", port), backlog=128)  # noqa: S104
     return server
 
 

@@ -1,5 +1,5 @@
 """
-Print what the node's network and those of some of its pods look like, as `spiderpool.connectivity.survey` reads it.
+Print the network state of the node and of some pods, for `spiderpool.connectivity.survey`.
 
 Runs in an agent's pod: `python3 -m spiderpool.cli.connectivity.inside.survey NODE [UID=NAME …]`. It
 asks the system's own tools, in the network namespace of the node and of each pod.
