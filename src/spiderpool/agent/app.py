@@ -35,7 +35,7 @@ from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.agent.ipam.allocator import WAIT_S, Allocator
-from spiderpool.agent.ipam.detection import Detector
+from spiderpool.agent.ipam.detection import Detector, quarantined_in
 from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.ipam.plugin import IpamPlugin
@@ -202,6 +202,9 @@ def build(
         on_fenced=lambda record, text: _fenced(
             metrics, recorder, informers.pools.named(record.spec.pool), text
         ),
+        on_pinned=lambda record, text: _suspicious(
+            metrics, recorder, informers.pools.named(record.spec.pool), text
+        ),
     )
     restore = Restore(
         api,
@@ -235,7 +238,11 @@ def build(
             recorder,
             node or node_policy(read_install_settings({}), config.multus.allowed_plugins),
         ),
-        detector=Detector(deletions),
+        detector=Detector(
+            deletions,
+            lambda pool: quarantined_in(informers.records, pool),
+            lambda pool, text: _suspicious(metrics, recorder, informers.pools.named(pool), text),
+        ),
         coordinator=CoordinatorPlugin(
             configs, counted=metrics.coordinator_call, tell=reports.policy_left_out
         ),
@@ -342,6 +349,15 @@ def _fenced(
     metrics.fenced_addresses.inc()
     if pool is not None:
         recorder.record(pool, EventReason.FENCED, text)
+
+
+def _suspicious(
+    metrics: Metrics, recorder: EventRecorder, pool: SpiderIPPool | None, text: str
+) -> None:
+    """Tell of somebody who has, or answers for, more addresses than in good faith."""
+    metrics.suspicious_addresses.inc()
+    if pool is not None:
+        recorder.record(pool, EventReason.MISUSED, text)
 
 
 def known_uids(informers: Informers) -> dict[str, str]:

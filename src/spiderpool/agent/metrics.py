@@ -134,6 +134,10 @@ class Metrics:
             "ipam_fenced_address_counts",
             "addresses that were taken off namespaces whose pods are gone",
         )
+        self.suspicious_addresses = self._counter(
+            "ipam_suspicious_address_counts",
+            "addresses that somebody has, or answers for, in larger numbers than in good faith",
+        )
         self._coordinator = {
             command: self._calls("coordinator", command) for command in ("ADD", "DEL", "CHECK")
         }

@@ -127,6 +127,13 @@ class EventReason(StrEnum):
         "An interface without a living pod used an address of the pool; the agent took it off.",
         "Nothing, if a DEL was lost; look at the runtime when it happens again.",
     )
+    MISUSED = (
+        "IPMisused",
+        POOL,
+        AGENT,
+        "Somebody has, or answers for, many addresses of the pool that are not his.",
+        "Find what the message names: a pod with NET_ADMIN, or a router that answers for all.",
+    )
     RECLAIMED = (
         "IPReclaimed",
         POOL_AND_POD,

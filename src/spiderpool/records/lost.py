@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from itertools import islice
 
 from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
@@ -17,6 +18,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.claim import Slot, slot_of
+from spiderpool.model.limits import NICS
 from spiderpool.model.pod import full_name, is_static
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import nic_record, pod_holder, pool_record
@@ -106,10 +108,13 @@ def records_of_interfaces(
     pools, static = tuple(pools), is_static(owner, features)
     shown = {ip.ip for ip in pod.status.pod_ips}
     ordered = sorted(in_use, key=lambda pair: str(pair[1]) not in shown)
+    # A pod with NET_ADMIN makes as many interfaces as it likes: it is not given more for them than
+    # a pod can ask for.
+    nics = set(islice(dict.fromkeys(nic for nic, _ in ordered), 1 + NICS))
     return tuple(
         pool_record(home, ip, pod_holder(pod, owner, features, nic), static=static)
         for nic, ip in ordered
-        if (home := only_home(ip, pools)) is not None
+        if nic in nics and (home := only_home(ip, pools)) is not None
     )
 
 

@@ -9,7 +9,7 @@ Source: docs/reference/allocation.md#detection, docs/reference/objects.md#states
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,6 +38,9 @@ from spiderpool.kernel.rtnetlink import RouteSocket
 
 # addresses that one ADD tries for a slot when it meets one in use after the other
 ATTEMPTS: Final = 3
+# Addresses of one pool that a node quarantines at a time: a machine with a wrong address has one, or
+# a few; one that answers everything is a broken router, or an attack.
+MOST_QUARANTINED: Final = 16
 # While a virtual machine migrates, two pods use its address
 # (docs/reference/allocation.md#detection).
 ANNO_MIGRATION: Final = "kubevirt.io/migrationJobName"
@@ -90,9 +93,16 @@ class InUse(WireConflict):
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """Asks the wire about what an ADD is about to answer."""
+    """
+    Asks the wire about what an ADD is about to answer.
+
+    `quarantined` counts this node's quarantined addresses of a pool; `on_excess` is told of a pool,
+    in which words, when one more is not quarantined because of that.
+    """
 
     deletions: Deletions
+    quarantined: Callable[[str], int] = lambda _: 0
+    on_excess: Callable[[str, str], None] = lambda *_: None
 
     async def verify(self, call: Call, host: Namespaces, allocation: Allocation) -> None:
         """
@@ -126,17 +136,38 @@ class Detector:
         """Quarantine addresses in conflict; static ones stay with their pod, which has to wait."""
         mine = [record for record in allocation.records if record.spec.address in macs]
         loose = [record for record in mine if not record.spec.static]
-        await asyncio.gather(
+        quarantined = await asyncio.gather(
             *(self._quarantine(record, macs[record.spec.address]) for record in loose)
         )
-        return InUse(ifname, macs, set_aside=len(loose) == len(mine))
+        return InUse(ifname, macs, set_aside=len(loose) == len(mine) and all(quarantined))
 
-    async def _quarantine(self, record: SpiderIP, mac: str) -> None:
+    async def _quarantine(self, record: SpiderIP, mac: str) -> bool:
+        """
+        Let nobody have an address for a while.
+
+        Whoever answers every probe would empty the pool that way: above the limit the address is
+        given back, and only this ADD fails. Tells whether it was quarantined.
+        """
+        if self.quarantined(record.spec.pool) >= MOST_QUARANTINED:
+            text = (
+                f"{mac} answers for {record.spec.ip} and {MOST_QUARANTINED} addresses of this pool "
+                "are quarantined by this node; no more are, find out what has that MAC"
+            )
+            self.on_excess(record.spec.pool, text)
+            return False  # the ADD that fails gives it back
         with suppress(Conflict, UnknownOutcome):  # somebody else changed it meanwhile
             await self.deletions.release(record, IPState.QUARANTINED, conflict_mac=mac)
         log.warning(
             "address in use by somebody else", ip=record.spec.ip, pool=record.spec.pool, mac=mac
         )
+        return True
+
+
+def quarantined_in(records: Iterable[SpiderIP], pool: str) -> int:
+    """Count the quarantined addresses of a pool."""
+    return sum(
+        record.spec.state is IPState.QUARANTINED and record.spec.pool == pool for record in records
+    )
 
 
 def read_probe_request(allocation: Allocation, ifname: str) -> ProbeRequest:

@@ -23,7 +23,7 @@ from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.informers import BY_UID, Informers
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE
-from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
+from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Conflict, NotFound, SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Change, Cluster, if_exists
@@ -40,6 +40,9 @@ from spiderpool.records.lifecycle import (
 
 GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
 RETRY_S: Final = 5.0
+# Addresses of pods that are gone, and that one other living pod keeps from being given by having
+# them on its interfaces: more than a pod comes by in good faith.
+MOST_PINNED: Final = 8
 
 Look = Callable[[], Awaitable[tuple[InUseNamespace, ...]]]
 """Looks into the namespaces of this node's pods."""
@@ -66,6 +69,7 @@ class LeakChecks:
         look: Look,
         fence: Fence,
         on_fenced: Callable[[SpiderIP, str], None],
+        on_pinned: Callable[[SpiderIP, str], None],
     ) -> None:
         """
         Follow the records from now on.
@@ -79,6 +83,7 @@ class LeakChecks:
             look: into the kernel.
             fence: takes addresses off namespaces.
             on_fenced: told of each record whose address was taken off, and in which words.
+            on_pinned: told of each record that is released though another pod has its address.
         """
         self._cluster = cluster
         self._informers = informers
@@ -88,6 +93,8 @@ class LeakChecks:
         self._look = look
         self._fence = fence
         self._on_fenced = on_fenced
+        self._on_pinned = on_pinned
+        self._pinned: dict[str, set[str]] = {}  # names of records, by UID of the pod that pins them
         self._sightings = Sightings()
         self._due: dict[str, float] = {}
         self._news = asyncio.Event()
@@ -196,7 +203,12 @@ class LeakChecks:
                 [use for _, use in uses],
                 twin_in_use=twin_in_use,
             )
+            if verdict.action is not Action.KEEP or pod is not None:
+                self._unpin(record)
             try:
+                if thief := self._pinner(record, pod, verdict, uses):
+                    await self._set_aside(record, thief)
+                    return None
                 if verdict.action is Action.FENCE:
                     return await self._take_off(record, uses)
                 return await self._act(record, verdict)
@@ -222,6 +234,46 @@ class LeakChecks:
             )
             for each in found
         ]
+
+    def _pinner(
+        self, record: SpiderIP, pod: Pod | None, verdict: Verdict, uses: Uses
+    ) -> InUseNamespace | None:
+        """
+        Return the namespace that alone keeps an address of a pod that is gone, and too many others.
+
+        Its pod lives, and has no right to the address.
+        """
+        theirs = [each for each, _ in uses if each.pod_uid != record.spec.holder.uid]
+        if pod is not None or verdict.action is not Action.KEEP or len(theirs) != len(uses):
+            return None
+        over = None
+        for each in theirs:
+            pinned = self._pinned.setdefault(each.pod_uid, set())
+            if record.metadata.name not in pinned and len(pinned) >= MOST_PINNED:
+                over = each
+            else:
+                pinned.add(record.metadata.name)
+        return over
+
+    def _unpin(self, record: SpiderIP) -> None:
+        """Note that nobody pins the address of a record any more."""
+        for uid, names in tuple(self._pinned.items()):
+            names.discard(record.metadata.name)
+            if not names:
+                del self._pinned[uid]
+
+    async def _set_aside(self, record: SpiderIP, thief: InUseNamespace) -> None:
+        """Let an address go that another pod has without right: it is quarantined, then free."""
+        self._unpin(record)
+        await self._deletions.release(record, IPState.QUARANTINED, suspicion=suspicion_of(record))
+        holder = record.spec.holder
+        text = (
+            f"{record.spec.ip} of {holder.namespace}/{holder.name}, which is gone, is in use in "
+            f"{name_of(thief)} of node {self._node}, whose pod already keeps {MOST_PINNED} such "
+            "addresses; it is released"
+        )
+        log.warning("an address that another pod pins is released", ip=record.spec.ip)
+        self._on_pinned(record, text)
 
     async def _take_off(self, record: SpiderIP, uses: Uses) -> float:
         """

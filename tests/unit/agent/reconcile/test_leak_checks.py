@@ -375,3 +375,40 @@ def test_whatever_changes_the_holder_ends_a_suspicion() -> None:
     ]
 
     assert [{}, {}, {}] == [each.metadata.annotations for each in changed]
+
+
+async def test_what_another_pod_pins_is_counted(simulation: Simulation) -> None:
+    """
+    A living pod that puts addresses of pods that are gone onto its interfaces keeps eight of them.
+
+    The others are quarantined, and the pool has an Event.
+    """
+    simulation.pool(ips=["10.6.0.10-10.6.0.21"])
+    thief = simulation.pod("thief")
+    worn = InUseInterface(nic="eth9", addresses=tuple(f"10.6.0.{n}/16" for n in range(10, 22)))
+    space = InUseNamespace(
+        path="/proc/1/ns/net", inode=9, pod_uid=thief.metadata.uid, interfaces=(worn,)
+    )
+    pods = [simulation.pod(f"web-{number}") for number in range(12)]
+    uses: list[InUseNamespace] = []
+
+    async def look() -> tuple[InUseNamespace, ...]:
+        return tuple(uses)
+
+    async with simulation.agent(look=look) as agent:
+        for pod in pods:
+            await agent.add(pod)
+        uses.append(space)
+        for pod in pods:
+            simulation.cluster.drop(Pod, pod.metadata.name, "ns")
+        await asyncio.sleep(0.01)
+        for record in simulation.cluster.all(SpiderIP):
+            simulation.cluster.seed(marked(record, ANNO_SUSPECT, QUESTION))
+        await until(lambda: len(simulation.held()) == 8)
+        await asyncio.sleep(0.4)
+
+    assert 8 == len(simulation.held())
+    loose = [record for record in simulation.cluster.all(SpiderIP) if not record.held]
+    assert {IPState.QUARANTINED} == {record.spec.state for record in loose}
+    events = simulation.cluster.all(Event)
+    assert ("IPMisused", "blue") == (events[0].reason, events[0].involved_object.name)

@@ -14,6 +14,7 @@ from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Event, Pod, PodIP
 from spiderpool.errors import Rejected, UnknownOutcome, Unreachable
+from spiderpool.model.limits import NICS
 from spiderpool.records import lost as lost_module
 from tests.fakes.objects import make_facts, make_pod, make_pool, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
@@ -555,3 +556,24 @@ async def test_a_former_sandbox_takes_no_second_record(simulation: Simulation) -
         await asyncio.sleep(700)
 
     assert [ip] == list(simulation.held())
+
+
+async def test_interfaces_without_number_book_no_more_than_a_pod_can_ask_for(
+    simulation: Simulation,
+) -> None:
+    """A pod with NET_ADMIN that makes two hundred interfaces with addresses of the pool does not empty it."""
+    simulation.pool("blue", ips=["10.6.0.10-10.6.0.250"])
+    pod = simulation.pod()
+    links = tuple(
+        InUseInterface(nic=f"d{number}", addresses=(f"10.6.0.{number}/16",))
+        for number in range(10, 210)
+    )
+    found = InUseNamespace(path="/var/run/netns/x", pod_uid=pod.metadata.uid, interfaces=links)
+
+    async def look() -> tuple[InUseNamespace, ...]:
+        return (found,)
+
+    async with simulation.agent(look=look) as agent:
+        await agent.app.restore.looked.wait()
+
+    assert 1 + NICS == len(simulation.held())
