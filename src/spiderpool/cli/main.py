@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from spiderpool.cli import session
 from spiderpool.cli.commands import ip, node
 from spiderpool.cli.commands.check import check
 from spiderpool.cli.commands.explain import explain
@@ -26,6 +27,26 @@ app = typer.Typer(
         "KUBECONFIG names."
     ),
 )
+
+
+@app.callback()
+def log_in(
+    kubeconfig: Annotated[
+        str | None, typer.Option("--kubeconfig", help="File, instead of those of KUBECONFIG.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="Context of the kubeconfig.")
+    ] = None,
+    impersonate: Annotated[
+        str, typer.Option("--as", help="User in whose name to act, as kubectl's.")
+    ] = "",
+) -> None:
+    """Take in how to log in; commands connect by it."""
+    session.login.kubeconfig = kubeconfig
+    session.login.context = context
+    session.login.impersonate = impersonate
+
+
 app.command("check")(check)
 app.add_typer(ip.app, name="ip")
 app.command("gc")(gc)

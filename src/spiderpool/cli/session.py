@@ -11,6 +11,7 @@ import enum
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -64,19 +65,38 @@ def complain(error: SpiderpoolError) -> None:
     sys.stderr.write(f"{COMMAND}: {' '.join(error.message.split())}\n")
 
 
+@dataclass(slots=True)
+class Login:
+    """How the user asked to log in, by the options before the command."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    impersonate: str = ""
+
+
+login = Login()
+
+
 async def _connected(work: Work) -> int:
     async with connect(
-        find_kubeconfig(), user_agent=COMMAND, limit=CONNECTIONS, timeout_s=TIMEOUT_S
+        find_kubeconfig(),
+        user_agent=COMMAND,
+        limit=CONNECTIONS,
+        timeout_s=TIMEOUT_S,
+        context=login.context,
+        impersonate=login.impersonate,
     ) as client:
         return await work(client)
 
 
 def find_kubeconfig() -> str | None:
     """
-    Find the way to the API server as kubectl does: KUBECONFIG, else ~/.kube/config.
+    Find the way to the API server as kubectl does: --kubeconfig, KUBECONFIG, else ~/.kube/config.
 
     In a pod its service account.
     """
+    if login.kubeconfig:
+        return login.kubeconfig
     home = Path.home() / ".kube" / "config"
     if os.environ.get("KUBECONFIG") or SERVICE_ACCOUNT.exists() or not home.exists():
         return None  # what `connect` does by itself

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -60,6 +60,8 @@ class Access:
     server: str
     tls: Callable[[], ssl.SSLContext] | None = None
     credentials: Credentials | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers of every request, such as those of impersonation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +223,17 @@ class Transport:
                 )
 
     async def _headers(self, call: Call, body: bytes | None) -> dict[str, str]:
-        headers = {"Accept": call.accept, "User-Agent": self._user_agent}
+        headers = {
+            "Accept": call.accept,
+            "User-Agent": self._user_agent,
+            **self._access.headers,
+        }
         if body is not None:
             headers["Content-Type"] = call.content_type
         if self._access.credentials is not None:
-            headers["Authorization"] = await self._access.credentials.authorization()
+            said = await self._access.credentials.authorization()
+            if said:
+                headers["Authorization"] = said
         return headers
 
     def _check(self, call: Call, answer: aiohttp.ClientResponse, data: bytes) -> None:

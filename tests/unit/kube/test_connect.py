@@ -13,7 +13,12 @@ import yaml
 
 from spiderlab.pki import issue, make_authority
 from spiderpool.errors import InvalidRequest
-from spiderpool.kube.connect import connect, from_kubeconfig, from_service_account
+from spiderpool.kube.connect import (
+    connect,
+    from_kubeconfig,
+    from_service_account,
+    read_login,
+)
 from spiderpool.kube.credentials import AuthorityFile, TokenFile
 from spiderpool.kube.transport import Access
 
@@ -94,6 +99,10 @@ def test_certificate_of_a_kubeconfig(write: Write) -> None:
         ({"users": [{"name": "u", "user": {"token": 5}}]}, "Expected `str | null`, got `int`"),
         (
             {"users": [{"name": "u", "user": {"exec": {"apiVersion": "v1", "command": "login"}}}]},
+            'exec plugin login: apiVersion "v1" is not supported',
+        ),
+        (
+            {"users": [{"name": "u", "user": {"auth-provider": {"name": "gcp"}}}]},
             "other ways to log in",
         ),
         ({"users": [{"name": "u", "user": {"tokenFile": "missing"}}]}, "missing: .*No such file"),
@@ -232,3 +241,48 @@ def test_authorities_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(InvalidRequest, match=re.escape(f"CA certificate {path}")):
         AuthorityFile(path)
+
+
+def entries(server: str, token: str, name: str) -> dict[str, object]:
+    """Make a kubeconfig with one entry of each kind."""
+    return {
+        "clusters": [{"name": name, "cluster": {"server": server}}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": name}}],
+        "current-context": name,
+    }
+
+
+async def test_files_are_joined_as_kubectl_does(tmp_path: Path) -> None:
+    """The first file's entry of a name counts, and its current context; others are reached by name."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text(yaml.safe_dump(entries("http://one", "t1", "a")))
+    second.write_text(
+        yaml.safe_dump(
+            entries("http://two", "t2", "b")
+            | {"clusters": [{"name": n, "cluster": {"server": "http://two"}} for n in "ab"]}
+        )
+    )
+    paths = (tmp_path / "absent", first, second)
+
+    current, other = read_login(paths), read_login(paths, "b")
+
+    assert ("http://one", "a") == (current.access.server, current.namespace)
+    assert ("http://two", "b") == (other.access.server, other.namespace)
+    assert "Bearer t2" == await header_of(other.access)
+    with pytest.raises(InvalidRequest, match="Context 'c' not found; known are a, b"):
+        read_login(paths, "c")
+
+
+async def test_kubeconfig_names_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`KUBECONFIG` is a list of paths; somebody else's name goes with every request."""
+    first = tmp_path / "first"
+    first.write_text(yaml.safe_dump(entries("http://one", "t1", "a")))
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'absent'}:{first}")
+
+    async with connect(impersonate="jane") as client:
+        access = client._exchange._access
+
+    assert ("http://one", {"Impersonate-User": "jane"}) == (access.server, access.headers)
