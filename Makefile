@@ -92,7 +92,7 @@ lock: ## write requirements.lock anew from pyproject.toml
 chart-values: env ## write values.yaml, its schema and its page anew from deploy/chart/keys.yaml
 	@python -m deploy.chart.values
 
-reference: env ## write the reference pages of CRDs, Events, metrics and commands anew from their sources
+reference: env chart-values ## write the reference pages of values, CRDs, Events, metrics and commands anew from their sources
 	@python -m deploy.reference
 
 crds: env ## write deploy/crds anew from the types
