@@ -40,6 +40,7 @@ class ControlPlane:
         self._etcd_port, self._peer_port, self._port = (_free_port() for _ in range(3))
         self.server = f"https://127.0.0.1:{self._port}"
         self.kubeconfig = folder / "kubeconfig"
+        self.authority = folder / "ca.crt"
         self._authority = make_authority("contract")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._make_keys()

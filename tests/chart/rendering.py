@@ -78,12 +78,15 @@ class Rendered:
 
 
 def render(
-    values: Mapping[str, Any] | None = None, *, made_up_certificate: bool = True
+    values: Mapping[str, Any] | None = None,
+    *words: str,
+    made_up_certificate: bool = True,
 ) -> Rendered:
-    """Render the chart with these values."""
+    """Render the chart with these values, and further words for Helm."""
     given = values or {}
     own = not made_up_certificate or given.get("spiderpoolController", {}).get("tls")
-    return Rendered(render_text(json.dumps(given, sort_keys=True), () if own else MADE_UP))
+    words = (*words, *(() if own else MADE_UP))
+    return Rendered(render_text(json.dumps(given, sort_keys=True), words))
 
 
 def render_file(path: Path, *words: str) -> Rendered:

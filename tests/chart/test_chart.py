@@ -28,6 +28,7 @@ from tests.chart.rendering import (
     Rendered,
     env_of,
     helm,
+    notes,
     refusal,
     render,
 )
@@ -1024,3 +1025,29 @@ def test_default_subnets(enable: bool, names: list[str]) -> None:
     defaults = read_defaults(env_of(things.container("Job", INIT)))
 
     assert names == [subnet.metadata.name for subnet in defaults.subnets]
+
+
+def test_policies_of_nodes() -> None:
+    """From Kubernetes 1.30 on the API server tells agents apart; before it cannot, and NOTES.txt says so."""
+    names = [f"{AGENT}-{what}" for what in ("addresses", "endpoints", "pods")]
+    for version, expected in (("1.29.9", []), ("1.30.0-gke.1", names), ("1.34.4", names)):
+        things = render({}, f"--kube-version={version}")
+        assert expected == things.names("ValidatingAdmissionPolicy")
+        assert expected == things.names("ValidatingAdmissionPolicyBinding")
+        told = "Kubernetes v1.29.9 does not tell which node a token is from"
+        assert (not expected) == (told in notes({}, f"--kube-version={version}"))
+    off = {"spiderpoolAgent": {"nodePolicies": False}}
+    assert [] == render(off, "--kube-version=1.34.4").names("ValidatingAdmissionPolicy")
+
+
+def test_policies_speak_of_the_agents_account() -> None:
+    """Another name of the service account is the one that policies look for, and nobody else's writes are theirs."""
+    values = {"spiderpoolAgent": {"serviceAccount": {"name": "mine"}}}
+    things = render(values, "--kube-version=1.34.4")
+    expected = f'request.userInfo.username == "system:serviceaccount:{NAMESPACE}:mine"'
+    for name in things.names("ValidatingAdmissionPolicy"):
+        spec = things.one("ValidatingAdmissionPolicy", name)["spec"]
+        assert [expected] == [each["expression"] for each in spec["matchConditions"]]
+        assert "Fail" == spec["failurePolicy"]
+        binding = things.one("ValidatingAdmissionPolicyBinding", name)["spec"]
+        assert {"policyName": name, "validationActions": ["Deny"]} == binding

@@ -255,7 +255,8 @@ SWITCHES = [v for v in EFFECTIVE if v.schema.get("type") == "boolean" or "enum" 
 CERTIFICATE = {
     ("spiderpoolController", "tls", "auto")
 }  # what is inside a certificate: test_chart.py
-OPERATORS = ("--api-versions=grafana.integreatly.org/v1beta1",)
+NEW = "--kube-version=1.34.0"
+OPERATORS = (NEW, "--api-versions=grafana.integreatly.org/v1beta1")
 ISSUED = {"method": "certmanager", "certmanager": {"issuerName": "x"}}
 TLS = ("spiderpoolController", "tls")
 
@@ -363,7 +364,7 @@ def test_notes_of_the_original_file() -> None:
     """With the original's own file NOTES.txt tells of its images and of plugins, and of nothing else."""
     told = [
         line
-        for line in notes(yaml.safe_load(ORIGINAL.read_text())).splitlines()
+        for line in notes(yaml.safe_load(ORIGINAL.read_text()), NEW).splitlines()
         if line.startswith("* ")
     ]
     assert [

@@ -203,3 +203,8 @@ readinessProbe:
 {{- end }}
 {{- join "," $names }}
 {{- end }}
+
+{{- /* Tokens name the node of their pod from Kubernetes 1.30 on; policies are of the same version. */ -}}
+{{- define "spiderpool.nodePolicies" -}}
+{{- if and .Values.spiderpoolAgent.nodePolicies (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
+{{- end }}

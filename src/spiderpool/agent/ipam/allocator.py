@@ -193,9 +193,20 @@ class Allocator:
             # Inside: a pod that had both, the old one and the new, would never be asked for the old
             # one again.
             for record in superseded:
-                await self._claims.let_go(record)
+                await self._claims.let_go(await self._take_over(record, facts, request))
         self._tell_left_out(plan, allocation.records)
         return allocation
+
+    async def _take_over(self, record: SpiderIP, facts: Facts, request: Request) -> SpiderIP:
+        """
+        Make this pod the holder of what it gives up.
+
+        A node releases only what its own pods hold: the API server refuses anything else
+        (docs/security.md#a-stolen-node).
+        """
+        if record.spec.holder.node == facts.pod.spec.node_name:
+            return record
+        return await self._handover.give(record, facts, request)
 
     def _tell_left_out(self, plan: AllocationPlan, records: Iterable[SpiderIP]) -> None:
         """Tell the user which custom routes the pod does not get."""

@@ -311,6 +311,8 @@ class Claims:
                 self._records.remember(restored)
             else:
                 self._records.dismiss(restored)
+                # The watch may have told of it while it still counted as ours, and was not heard.
+                self._occupancy.rests(restored)
 
     async def _walk(
         self, pool: Pool, address_request: AddressRequest, undo: AsyncExitStack
