@@ -176,7 +176,9 @@ def call(command: str, name: str, number: int) -> Call:
         "CNI_CONTAINERID": f"{number:011d}",
         "CNI_NETNS": f"/run/netns/{name}",
         "CNI_IFNAME": "eth0",
-        "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={name};K8S_POD_UID={name}",
+        "CNI_ARGS": (
+            f"IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME={name};K8S_POD_UID={name}"
+        ),
         "CNI_PATH": "/nowhere",
     }
     document = {

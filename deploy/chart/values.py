@@ -1,8 +1,8 @@
 """
-Make from keys.yaml what repeats it: the chart's values.yaml, its values.schema.json, and the documents' page.
+Make values.yaml, values.schema.json and the documents' page from keys.yaml.
 
-`python -m deploy.chart.values` writes them, `--check` only compares. The schema carries two keywords of
-ours, which validators ignore and the chart's templates read: `x-no-effect` and `x-refuse`.
+`python -m deploy.chart.values` writes them, `--check` only compares. The schema has two keywords
+of ours, which validators ignore and the chart's templates read: `x-no-effect` and `x-refuse`.
 """
 
 from __future__ import annotations
@@ -211,8 +211,9 @@ def _at(tree: Any, path: Path_) -> Any:
 # --- writing -------------------------------------------------------------------------------------
 
 HEAD: Final = """\
-# Values of the Spiderpool chart. Names are those of Spiderpool v1.2, so that existing value files keep working; those
-# that have no effect here are not repeated (docs/reference/chart-values.md has all).
+# Values of the Spiderpool chart. Names are those of Spiderpool v1.2, so that existing value files
+# keep working; those that have no effect here are not repeated (docs/reference/chart-values.md has
+# all).
 # Made from deploy/chart/keys.yaml by `make chart-values`.
 """
 WIDTH: Final = 100
@@ -277,11 +278,13 @@ def _property(member: Group | Value) -> Schema:
 PAGE_HEAD: Final = """\
 # Values of the chart
 
-Made from `deploy/chart/keys.yaml` by `make chart-values`. All {original} values of the chart of Spiderpool v1.2.1 are
-accepted ({effective} have their effect, {without} have none here, {refused} are refused when they are on), and {own} are
-this chart's own (marked +). A name that is not here is refused, with the nearest one that is.
+Made from `deploy/chart/keys.yaml` by `make chart-values`. All {original} values of the chart of
+Spiderpool v1.2.1 are accepted ({effective} have their effect, {without} have none here, {refused}
+are refused when they are on), and {own} are this chart's own (marked +). A name that is not here is
+refused, with the nearest one that is.
 
-* **No effect**: accepted. NOTES.txt names the value and says what follows, when it is another than its default.
+* **No effect**: accepted. NOTES.txt names the value and says what follows, when it is another than
+  its default.
 * **Refused**: the installation ends with the sentence when the value is on (true, or not empty).
 * Values of annotations and labels may hold templates, such as `{{{{ .Release.Name }}}}`.
 """

@@ -112,7 +112,7 @@ def plugins_layer() -> Path:
 
 
 def plugin_packages() -> list[str]:
-    """Return the Go packages of the CNI project's plugins; the last part of each is the plugin's name."""
+    """Return the Go packages of the CNI project's plugins; each ends with the plugin's name."""
     return re.findall(r'^\t_ "(.+)"$', (HERE / "plugins/tools.go").read_text(), flags=re.MULTILINE)
 
 

@@ -23,7 +23,7 @@ FOLDER: Final = Path(__file__).resolve().parents[2] / "docs/reference"
 
 
 def read_stale(folder: Path) -> dict[str, str]:
-    """Return the pages of a folder that are missing or old, each with the text that it has to have."""
+    """Return the pages of a folder that are missing or old, each with its right text."""
     return {
         name: text
         for name, render in PAGES.items()

@@ -11,8 +11,8 @@ from deploy.reference.tables import page, table
 from spiderpool.api.crd.schema import render_crds
 
 TEXT = """\
-All fields of the custom resources, in the words of `kubectl explain`. What the fields do together is
-in [objects.md](objects.md) and the pages that it names.
+All fields of the custom resources, in the words of `kubectl explain`. What the fields do together
+is in [objects.md](objects.md) and the pages that it names.
 
 `[]` stands for an item of a list. A field marked `*` is required."""
 

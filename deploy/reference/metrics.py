@@ -73,7 +73,7 @@ def _table(families: Iterable[Metric]) -> str:
 
 
 def _labels(family: Metric) -> list[str]:
-    """Return the labels of a series; one without a value has none, and would be described wrongly."""
+    """Return the labels of a series; without a value it has none, and the page would be wrong."""
     if not family.samples:
         raise ValueError(
             f"{family.name} has no value here: give it one in deploy/reference/metrics.py"

@@ -21,7 +21,7 @@ OWN = "lab"
 
 
 def parse_hierarchies(mounts: str) -> list[tuple[Path, str]]:
-    """Read mount points of control groups and their kind, `cgroup` or `cgroup2`, of /proc/mounts."""
+    """Read the control groups of /proc/mounts: mount points and kinds (`cgroup`, `cgroup2`)."""
     found = (line.split() for line in mounts.splitlines())
     return [(Path(fields[1]), fields[2]) for fields in found if fields[2] in {"cgroup", "cgroup2"}]
 

@@ -110,5 +110,5 @@ def edges(subnet: IPNetwork) -> AddressSet:
 
 
 def no_hosts(subnet: IPNetwork) -> AddressSet:
-    """Return the addresses that no host of a subnet can have, and all addresses of other classes."""
+    """Return the addresses that no host of a subnet can have, and all those of other classes."""
     return edges(subnet) | NO_HOSTS[subnet.version]

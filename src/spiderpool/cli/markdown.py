@@ -47,7 +47,7 @@ def _names(option: Any) -> str:
 
 
 def _default(option: Any) -> str:
-    """Return what an option is when it is not given; nothing for a switch that is off, and for none."""
+    """Return an option's default; nothing for a switch that is off, and where there is none."""
     if option.required:
         return "required"
     value = getattr(option.default, "value", option.default)  # of an enumeration

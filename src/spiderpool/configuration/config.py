@@ -115,7 +115,7 @@ class Config(Features, frozen=True, kw_only=True):
 
     @property
     def redundant_addresses(self) -> int:
-        """Addresses of an automatic pool on top of the replicas: two keys say it, the first goes first."""
+        """Addresses of an automatic pool on top of the replicas; of two keys the first counts."""
         told = self.cluster_subnet_auto_pool_default_redundant_ip_number
         return self.cluster_subnet_default_flexible_ip_number if told is None else told
 
@@ -148,7 +148,7 @@ def _read(document: object) -> Config:
 
 
 def _explain(document: object, problem: str) -> str:
-    """Turn the decoder's message (``Expected `bool` … at `$.enableIPv4` ``) into one about a key."""
+    """Turn the decoder's message (``Expected `bool` … at `$.enableIPv4` ``) into ours."""
     expected, path = re.search("Expected `([a-z]+)", problem), re.search(r"at `\$\.?(.*)`", problem)
     must = TYPES.get(expected[1], expected[1]) if expected else problem
     key = path[1] if path else ""

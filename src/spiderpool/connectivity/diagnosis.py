@@ -200,7 +200,7 @@ def _by_invalid(
 
 def _by_policy(before: World, after: World, request: Walk) -> Finding | None:
     """
-    Look, on the nodes that the request passed, for another rule that drops it and whose counter rose.
+    Find another rule whose counter rose, on the nodes that the request passed, and that drops it.
 
     Where a node refuses the first packet, conntrack remembers nothing of it, so a Service's
     address looks as if nobody had replaced it.

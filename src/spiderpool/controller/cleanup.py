@@ -3,8 +3,8 @@
 
 The webhooks go first, else nothing could be deleted without a controller; then all objects of our
 group, finalizers taken off; then their definitions and the installation's job. What is gone already
-is fine, so it can be run again. While a workload holds an address, objects and definitions stay: the
-next installation must know which addresses are in use.
+is fine, so it can be run again. While a workload holds an address, objects and definitions stay:
+the next installation must know which addresses are in use.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def _why_objects_stay(held: Sequence[SpiderIP]) -> str:
     first = held[0].spec
     return (
         f"workloads hold {len(held)} addresses, among them {first.ip} "
-        f"({first.holder.namespace}/{first.holder.name}): pools, records and their definitions stay, "
-        "and the next installation goes on with them; to delete them too, delete these workloads "
-        "first, or set spiderpoolController.cleanup.evenIfHeld=true"
+        f"({first.holder.namespace}/{first.holder.name}): pools, records and their definitions "
+        "stay, and the next installation goes on with them; to delete them too, delete these "
+        "workloads first, or set spiderpoolController.cleanup.evenIfHeld=true"
     )
 
 

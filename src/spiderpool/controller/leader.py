@@ -110,7 +110,7 @@ class Leader:
     async def _start_networks(
         self, stack: AsyncExitStack, cluster: Cluster, recorder: EventRecorder
     ) -> list[WorkQueue]:
-        """Start the reconcilers of coordinators and networks that are switched on; return queues."""
+        """Start the reconcilers of coordinators and networks, if switched on; return queues."""
         settings, queues = self.settings.networks, []
         if settings.coordinator is not None:
             where = CoordinatorSettings(

@@ -79,7 +79,7 @@ def clean_up(
         bool, typer.Option("--even-if-held", help="delete objects though workloads hold addresses")
     ] = False,
 ) -> None:
-    """Delete the webhooks and the init job and, if no address is held, all objects and their definitions."""
+    """Delete webhooks and init job and, if no address is held, all objects and definitions."""
     remains = Remains(
         validating=validate,
         mutating=mutating,

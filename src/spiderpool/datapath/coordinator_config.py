@@ -127,7 +127,7 @@ def read_coordinator(config: Mapping[str, Any], cluster: Mapping[str, Any]) -> C
 
 
 def _tx_queue_len(sources: _Sources) -> int:
-    """Read the length; a network's 0, which every one that the original stored has, says nothing."""
+    """Read the length; a network's 0, which the original stores in every one, means unset."""
     of_network = sources.network.get("txQueueLen", int)
     if of_network:
         return _read_length(sources.network, "txQueueLen", of_network)

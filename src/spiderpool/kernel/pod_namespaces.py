@@ -159,7 +159,7 @@ def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
 
 
 def read_interfaces() -> Iterator[InUseInterface]:
-    """Read the interfaces of this thread's namespace and their given addresses, without loopback."""
+    """Read the interfaces of this thread's namespace and their given addresses, not loopback."""
     with RouteSocket() as socket:
         # Addresses first: a link that is made in between has none that counts yet.
         answers = socket.dump(GET_ADDRESS, wire.ask_addresses(), wire.is_given)

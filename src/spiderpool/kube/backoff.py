@@ -10,7 +10,7 @@ from spiderpool.errors import SpiderpoolError, TooManyRequests
 
 @dataclass(slots=True)
 class Backoff:
-    """Waits that double from `first_s` to `last_s`, each shortened at random to half at the least."""
+    """Waits that double from `first_s` to `last_s`, each shortened at random by up to a half."""
 
     first_s: float = 0.2
     last_s: float = 10.0

@@ -48,9 +48,9 @@ def is_mirror(pod: Pod) -> bool:
     """
     Return whether kubelet made the pod from a file.
 
-    Then the runtime's UID differs from the object's. Anybody may write the annotations `config.source`
-    and `config.hash` of any pod. A pod with `config.mirror` is never run as its object says, and
-    kubelet deletes one that it has no file for; the node owns a real one.
+    Then the runtime's UID differs from the object's. Anybody may write the annotations
+    `config.source` and `config.hash` of any pod. A pod with `config.mirror` is never run as its
+    object says, and kubelet deletes one that it has no file for; the node owns a real one.
 
     Source: Kubernetes, "Static Pods"; admission plugin NodeRestriction ("mirror pods").
     """

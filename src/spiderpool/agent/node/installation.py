@@ -1,5 +1,5 @@
 """
-The node's share of the installation: executables, and the CNI configuration that puts the meta plugin first.
+The node's share of the installation: executables, and the meta plugin's configuration.
 
 Both stay while the agent restarts or is replaced; they go when the agent's DaemonSet is being
 deleted.
@@ -47,7 +47,8 @@ CNI_DIR: Final = "/var/lib/cni/multus"  # Multus' own, so that either finds what
 CNI_VERSIONS: Final = ("1.0.0", "1.1.0")
 FOREIGN_MULTUS: Final = (
     "00-multus.conf belongs to another installation of Multus, and runtimes take it first; "
-    "remove that installation, or set multus.multusCNI.install=false and multus.builtin.enabled=false"
+    "remove that installation, or set multus.multusCNI.install=false and "
+    "multus.builtin.enabled=false"
 )
 _LOOK_AGAIN_S: Final = 2.0
 _EXECUTABLE: Final = 0o755
@@ -177,7 +178,7 @@ class NodeInstaller:
 
     async def keep_configured(self) -> None:
         """
-        Write the meta plugin's configuration once the node's default network is known, and keep it right.
+        Write the meta plugin's configuration once the default network is known; keep it right.
 
         The configuration of another meta plugin of this installation goes after that, not before: a
         pod that starts in between finds one of the two. Ends by cancellation, or where there is no

@@ -1,8 +1,8 @@
 """
-Executables that this installation put on the node, on record, so that removal takes them and nothing else.
+Record of the executables that this installation put on the node.
 
-The CNI project's plugins and Multus have the same names whoever installs them: a file counts as ours as
-long as its content is what the record says.
+Removal takes these and nothing else. The CNI project's plugins and Multus have the same names in
+every installation: a file counts as ours as long as its content is what the record says.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class InstalledFiles:
 
     def copy(self, source: Path, target: Path) -> None:
         """
-        Put an executable in place, unless somebody else's is there; an older one of ours is replaced.
+        Put an executable in place of none or of an older one of ours; another's stays.
 
         Raises:
             OSError: it cannot be read or written.
@@ -119,7 +119,7 @@ def types_in_use(conf_dir: Path) -> frozenset[str]:
 
 
 def _types(tree: Any) -> Iterator[str]:
-    """Walk a configuration for all its `type`s: of plugins, of their `ipam`, of what they delegate to."""
+    """Walk a configuration for each `type`: of plugins, of their `ipam` and of their delegates."""
     if isinstance(tree, list):
         for item in tree:
             yield from _types(item)

@@ -1,5 +1,5 @@
 """
-What Multus needs on a node besides its executable: a CNI configuration, and credentials for the API server.
+What Multus needs on a node besides its executable: a CNI configuration, and credentials.
 
 Multus works with the agent's service account. Its token is replaced about once an hour, so the file
 with the credentials is written anew as soon as the token changes.
@@ -24,8 +24,8 @@ from spiderpool.configuration.config import MultusSettings
 CONF_FILE: Final = "00-multus.conf"  # first in byte order: runtimes take the first file
 KUBECONFIG: Final = "multus.d/multus.kubeconfig"
 EXECUTABLES: Final = ("multus", "passthru")
-# The account of a plain installation, also of the project that this one is a drop-in for: files that
-# it left are this release's.
+# The account of a plain installation, also of the project that this one is a drop-in for: files
+# that it left are this release's.
 USUAL_ACCOUNT: Final = "spiderpool-agent"
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,7 @@ class MultusFiles:
             self.kubeconfig.parent.rmdir()
 
     def is_ours(self) -> bool:
-        """Return whether the configuration on the node is this release's, or there is none of anybody's."""
+        """Return whether the configuration on the node is this release's, or there is none."""
         texts = {}
         for file in (self.conf, self.kubeconfig):
             with contextlib.suppress(FileNotFoundError):

@@ -232,7 +232,7 @@ class Claims:
     async def _take_back(
         self, resting: SpiderIP, address_request: AddressRequest, undo: AsyncExitStack
     ) -> SpiderIP | None:
-        """Take what this very claim had a moment ago, if its pool has it and nobody else took it."""
+        """Take what this very claim had a moment ago, if its pool has it and no other took it."""
         pool = next(
             (pool for pool in address_request.selection.pools if pool.name == resting.spec.pool),
             None,

@@ -39,7 +39,7 @@ class Handover:
 
     async def find(self, claimant: Claimant, wanted: Collection[Slot]) -> tuple[SpiderIP, ...]:
         """
-        Return the records of a static holder on all nodes, also those released that still cool down.
+        Return the records of a static holder on all nodes, also those that still cool down.
 
         Another node may have made them. What a pod had before it was started again the API server
         has in its memory; where that lacks something that is wanted, etcd is asked, for which the

@@ -44,7 +44,7 @@ class Fullness:
     reserved: AddressSet
 
     def holds_for(self, other: Fullness) -> bool:
-        """Return whether another walk would go by the same; pools are parsed once for each version."""
+        """Return whether another walk would be the same; pools are parsed once for each version."""
         same = self.state == other.state and self.pool is other.pool
         return same and self.reserved == other.reserved
 

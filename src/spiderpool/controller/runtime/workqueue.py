@@ -126,7 +126,7 @@ class WorkQueue:
             self._slots.release()
 
     async def _work(self, key: str) -> None:
-        """Reconcile one key; schedule it again if it failed, asks for it, or was added meanwhile."""
+        """Reconcile one key; schedule it again if it failed, is to be, or was added meanwhile."""
         again = None
         try:
             again = await self._reconcile(key)
@@ -156,7 +156,7 @@ class WorkQueue:
         return round(rest, 2)
 
     def _reschedule(self, key: str, again: float | None) -> None:
-        """Schedule a key that failed, that its reconciler wants again, or that was added meanwhile."""
+        """Schedule a key again that failed, is to be reconciled again, or was added meanwhile."""
         added = self._due.pop(key, None)
         if key in self._failures:
             self.add(key)

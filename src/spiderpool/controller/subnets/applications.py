@@ -347,7 +347,7 @@ def kind_of(api_version: str, listed: ThirdPartyKind) -> type[KubeObject]:
 
 
 def _foreign_owner(pod: PartialObject) -> OwnerReference | None:
-    """Return a pod's controller that asks for automatic pools, if its kind is not Kubernetes' own."""
+    """Return the controller of a pod that asks for automatic pools, except Kubernetes' own."""
     if not wants_subnets(pod.metadata.annotations):
         return None
     ref = next_owner(pod.metadata.owner_references)

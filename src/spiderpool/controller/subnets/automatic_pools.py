@@ -131,7 +131,7 @@ class AutoPools:
         foreigns: ForeignApplications,
     ) -> None:
         """
-        Follow pools, records and subnets, and reconcile every application with a pool or a grant once.
+        Follow pools, records and subnets, and reconcile all applications with pools or grants once.
 
         Args:
             subnets: the informer of subnets.

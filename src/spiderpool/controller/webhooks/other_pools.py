@@ -165,7 +165,7 @@ class OtherPools:
         return known is None or _version(known) != _version(partial)
 
     def allow(self, pool: Pool, replaces: int = 0) -> None:
-        """Note that a pool was allowed and will be stored soon, in place of a generation of itself."""
+        """Note that a pool was allowed and will be stored soon, in place of a former generation."""
         self._seen.pop(pool.name, None)
         self._allowed[pool.name] = _Allowed(pool, replaces, self._clock() + STORED_WITHIN_S)
 
