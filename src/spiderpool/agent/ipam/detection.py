@@ -38,8 +38,8 @@ from spiderpool.kernel.rtnetlink import RouteSocket
 
 # addresses that one ADD tries for a slot when it meets one in use after the other
 ATTEMPTS: Final = 3
-# Addresses of one pool that a node quarantines at a time: a machine with a wrong address has one, or
-# a few; one that answers everything is a broken router, or an attack.
+# Addresses of one pool that a node quarantines at a time: a machine with a wrong address has one,
+# or a few; one that answers everything is a broken router, or an attack.
 MOST_QUARANTINED: Final = 16
 # While a virtual machine migrates, two pods use its address
 # (docs/reference/allocation.md#detection).
