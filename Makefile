@@ -53,7 +53,7 @@ chart-check: env ## tests of the chart, rendered by Helm (built once), and of it
 	@pytest -q -n auto --maxprocesses 4 tests/chart
 
 fuzz: env ## 200,000 made-up texts of tenants: worst time and memory of each reader, by hand
-	@python -m tests.fuzz
+	@python -W ignore -m tests.fuzz
 
 go-check: env ## vet and tests of the CNI executable and of the lab's plugin
 	@deploy/go-check.sh

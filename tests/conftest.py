@@ -1,5 +1,5 @@
 """
-Order and time limits: unit, chart, contract, lab; random inside all but lab.
+Order and time limits: unit, chart, contract, hostile, lab; random inside all but lab.
 
 A test that hangs is ended.
 """
@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 # seconds: far above what a quiet machine takes
-STAGES = {"unit": 30.0, "chart": 60.0, "contract": 120.0, "lab": 300.0}
+STAGES = {"unit": 30.0, "chart": 60.0, "contract": 120.0, "hostile": 300.0, "lab": 300.0}
 
 
 def stage_of(item: pytest.Item) -> str:

@@ -1,0 +1,1 @@
+"""Attacks of a tenant on the lab: each fails, is told, and costs nobody else anything."""
