@@ -17,6 +17,7 @@ CONFIG_BYTES: Final = 131_072  # a NetworkAttachmentDefinition's spec.config
 ARGS_BYTES: Final = 32_768  # CNI_ARGS
 JSON_DEPTH: Final = 32
 NICS: Final = 32  # networks of a pod, beside the default one; NICs in an annotation
+NETWORK_NAME: Final = 128  # with container and NIC it is a file's name, of 255 bytes at most
 PLUGINS: Final = 32  # of one network
 PATTERNS: Final = 32  # names of pools and wildcards, of one NIC and family
 PATTERN_LENGTH: Final = 253  # the longest name of an object

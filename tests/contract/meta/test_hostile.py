@@ -6,9 +6,11 @@ Nothing of its choice runs, and every pod can be taken down.
 
 from __future__ import annotations
 
+import base64
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from spiderpool.agent.multus.absences import Absences
@@ -224,3 +226,64 @@ async def test_default_network_of_another_namespace(host: Node, netns: PodNetns)
         await host.run("DEL", netns=netns.path, pod=name, container=name, **isolated)
 
     await host.run("ADD", netns=netns.path)
+
+
+@pytest.mark.parametrize("length", [129, 200])
+async def test_name_that_no_file_can_have(host: Node, netns: PodNetns, length: int) -> None:
+    """A network whose name would be too long for the file of its result is refused, and DEL succeeds."""
+    host.define("a", {**NET, "name": "n" * length})
+    host.pod("a")
+
+    with pytest.raises(InvalidRequest, match=f"its CNI name has {length} bytes; 128 is the most"):
+        await host.run("ADD", netns=netns.path)
+    await host.run("DEL", netns=netns.path)
+
+    assert [] == host.cached()
+
+
+async def test_name_of_former_days(host: Node, netns: PodNetns) -> None:
+    """A network with such a name that an earlier version attached can be detached."""
+    host.define("a", NET)
+    host.pod("a")
+    await host.run("ADD", netns=netns.path)
+    kept = host.home / "cache" / "c1"
+    items = msgspec.json.decode(kept.read_bytes())
+    config = msgspec.json.encode({**NET, "name": "n" * 250})
+    items[1] |= {"Conf": msgspec.json.decode(config), "Bytes": base64.b64encode(config).decode()}
+    kept.write_bytes(msgspec.json.encode(items))
+    for file in (host.home / "cache" / "results").glob("a-*"):
+        file.unlink()
+    host.forget_calls()
+
+    await host.run("DEL", netns=netns.path)
+
+    assert ["DEL net1", "DEL eth0"] == [call.what for call in host.calls()]
+    assert [] == host.cached()
+
+
+async def test_device_that_no_file_can_name(host: Node, netns: PodNetns) -> None:
+    """A device with a NUL in its name costs nothing but the information about it."""
+    host.define("a", NET)
+    host.pod([{"name": "a", "deviceID": "a\0"}])
+
+    await host.run("ADD", netns=netns.path)
+    await host.run("DEL", netns=netns.path)
+
+    assert [] == host.cached()
+
+
+async def test_executable_that_is_none(host: Node, netns: PodNetns) -> None:
+    """A file that no kernel executes blocks DEL no longer than one that is gone."""
+    now = 0.0
+    host.plugin._absences = Absences(bearable_s=300, clock=lambda: now)
+    host.define("a", {**NET, "type": "second"})
+    host.pod("a")
+    await host.run("ADD", netns=netns.path)
+    (host.home / "bin" / "second").write_bytes(b"\x7fELF but broken")
+
+    with pytest.raises(DelegateFailed, match="program second does not start"):
+        await host.run("DEL", netns=netns.path)
+    now = 300.0
+    await host.run("DEL", netns=netns.path)
+
+    assert [] == host.cached()

@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ from spiderpool.networks.result_cache import (
 
 R = TypeVar("R")
 _FOLDER_MODE: Final = 0o700
+# No file can have a name that is too long: what was not kept is not in the way of a DEL.
+_NEVER_WRITTEN: Final = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +53,7 @@ class CacheDir:
 
     async def drop_delegates(self, container_id: str) -> None:
         """Forget a container."""
-        await self._run(lambda: self._file(container_id).unlink(missing_ok=True))
+        await self._run(lambda: _unlink(self._file(container_id)))
 
     async def containers(self) -> list[str]:
         """Return the containers that are known."""
@@ -78,7 +81,7 @@ class CacheDir:
     async def drop_result(self, network: str, container_id: str, ifname: str) -> None:
         """Forget the result of an attachment."""
         file = Path(self.path, result_file(network, container_id, ifname))
-        await self._run(lambda: file.unlink(missing_ok=True))
+        await self._run(lambda: _unlink(file))
 
     async def results(self) -> list[CachedResult]:
         """Return all results that can be read."""
@@ -106,8 +109,18 @@ class CacheDir:
 def _read(file: Path) -> bytes | None:
     try:
         return file.read_bytes()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in _NEVER_WRITTEN:
+            return None
+        raise
+
+
+def _unlink(file: Path) -> None:
+    try:
+        file.unlink()
+    except OSError as error:
+        if error.errno not in _NEVER_WRITTEN:
+            raise
 
 
 def _write(file: Path, text: bytes, *, durable: bool) -> None:

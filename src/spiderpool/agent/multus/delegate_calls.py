@@ -20,7 +20,7 @@ from spiderpool.cni.netconf import NetworkConfig, plugin_document, plugin_input
 from spiderpool.cni.request import Call
 from spiderpool.cni.valid_attachments import Attachment, render_attachments
 from spiderpool.cni.versions import FIRST_WITH_CHECK, at_least
-from spiderpool.errors import DelegateFailed, IncompatibleVersion, NotFound, TryAgain
+from spiderpool.errors import DelegateFailed, IncompatibleVersion, SpiderpoolError, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
 from spiderpool.networks.delegates import CALLED_BY, META_PLUGIN, Delegate, delegate_env
@@ -125,7 +125,7 @@ class Plugins:
         for index in range(len(config.plugins)):
             try:
                 await self._run_bare(config, index, "GC", render_attachments(alive))
-            except (DelegateFailed, TryAgain) as error:
+            except SpiderpoolError as error:
                 wrong.append(error.message)
         return wrong
 
@@ -159,7 +159,10 @@ class Plugins:
             raise PluginAbsent(f"{who}: no plugin of this name is ever executed", kind)
         try:
             outcome = await run_program(kind, self._folders(), env, stdin, self.host, PLUGIN_TIME_S)
-        except NotFound as error:
+        except TryAgain:
+            raise
+        except SpiderpoolError as error:
+            # Not there, or nothing that a kernel executes.
             raise PluginAbsent(f"{who}: {error.message}", kind) from error
         if outcome.code != 0:
             raise _failure(outcome, who)

@@ -23,6 +23,8 @@ from spiderpool.networks.delegates import Delegate, Network, device_info_file, d
 
 CHECKPOINT: Final = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 _FILE_MODE: Final = 0o444
+# A tenant's names are in the path: Python raises ValueError where one has a NUL.
+_NO_FILE: Final = (OSError, ValueError)
 
 log = structlog.get_logger(__name__)
 
@@ -79,8 +81,8 @@ class Devices:
         target = Path(_info_file(delegate, container_id))
         try:
             await self.host.run(lambda: _copy(source, target))
-        except OSError as error:
-            log.warning("device info is not copied", file=str(source), reason=error.strerror)
+        except _NO_FILE as error:
+            log.warning("device info is not copied", file=str(source), reason=str(error))
 
     async def read_info(self, delegate: Delegate, container_id: str) -> dict[str, Any] | None:
         """Return what is known about a delegate's device after its ADD."""
@@ -89,14 +91,14 @@ class Devices:
         file = Path(_info_file(delegate, container_id))
         try:
             return msgspec.json.decode(await self.host.run(file.read_bytes), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError):
+        except (*_NO_FILE, msgspec.DecodeError):
             return None
 
     async def clear(self, delegate: Delegate, container_id: str) -> None:
         """Remove the file about a delegate's device."""
         if delegate.device_id:
             file = Path(_info_file(delegate, container_id))
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*_NO_FILE):
                 await self.host.run(lambda: file.unlink(missing_ok=True))
 
     async def _ids_of(self, pod: Pod) -> dict[str, list[str]]:

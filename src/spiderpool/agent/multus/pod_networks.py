@@ -21,6 +21,7 @@ from spiderpool.errors import InvalidRequest, NotFound, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.event_reasons import EventReason
+from spiderpool.model.limits import NETWORK_NAME, check_text
 from spiderpool.model.network_selection import (
     NetworkSelection,
     parse_default_network,
@@ -85,6 +86,7 @@ class PodNetworks:
         for network in networks:
             # What the administrator configured is not bound to the list, what a pod chooses is.
             allowed = self.config.node.allowed_plugins if network.selection is not None else ()
+            check_text(network.config.name, NETWORK_NAME, f"network {network.name}: its CNI name")
             check_plugin_types(network.config.plugins, f"network {network.name}", allowed)
         return self._named(await Devices(self.host).hand_out(pod, networks))
 
