@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.chart.values import TYPES, Value, original_paths, outputs, read_keys, value_of
+from deploy.chart.values import TYPES, Value, read_keys
 from spiderpool.agent.settings import read_settings as read_agent_settings
 from spiderpool.configuration.config import parse_config
 from spiderpool.controller.settings import read_settings as read_controller_settings
@@ -30,7 +30,6 @@ from tests.chart.rendering import (
     Thing,
     env_of,
     helm,
-    leaves,
     notes,
     refusal,
     render,
@@ -141,31 +140,6 @@ def test_older_kubernetes() -> None:
 
 
 # --- the original's values -----------------------------------------------------------------------
-
-
-def _theirs() -> dict[tuple[str, ...], object]:
-    return dict(leaves(yaml.safe_load(ORIGINAL.read_text())))
-
-
-def test_all_values_of_the_original_are_known() -> None:
-    """Each of the 312 values has its place in the table, with an effect or a sentence."""
-    values = {value.path: value for value in read_keys().values()}
-    fates = Counter(
-        _fate(value_of(values, path))
-        for path in original_paths(yaml.safe_load(ORIGINAL.read_text()))
-    )
-    assert 312 == fates.total()
-    assert {"effective": 204, "no effect": 104, "refused": 4} == fates
-
-
-def _fate(value: Value) -> str:
-    assert value.about or value.no_effect, value.path
-    return "refused" if value.refuse else "no effect" if value.no_effect else "effective"
-
-
-def test_files_of_the_table() -> None:
-    """values.yaml, the schema and the documents' page say what the table says."""
-    assert [] == [path.name for path, text in outputs().items() if path.read_text() != text]
 
 
 def test_switches_that_are_refused() -> None:
