@@ -37,7 +37,7 @@ app = typer.Typer(add_completion=False)
 
 
 def say(text: str) -> None:
-    """Tell progress on standard error: standard output is for the rows."""
+    """Print progress on standard error: standard output is for the rows."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -56,7 +56,7 @@ def emit_all(part: str, rows: Sequence[coordinator.Row | decisions.Row]) -> None
 
 
 def tell(reached: Mapping[str, bool]) -> bool:
-    """Tell what was reached and what not; whether all was."""
+    """Print which targets were reached; return whether all were."""
     for what, ok in reached.items():
         say(f"{'reached    ' if ok else 'NOT REACHED'}  {what}")
     return all(reached.values())

@@ -59,7 +59,7 @@ async def create_share(kubeconfig: str, first: int, count: int, width: int) -> N
     """
     One process's share.
 
-    Tell when ready, wait for the word, create, tell the time taken, then remove.
+    Say when ready, wait for the word, create, print the time taken, then remove.
     """
     async with connect(kubeconfig) as client:
         records = [record(first + i, str(first)) for i in range(count)]

@@ -81,7 +81,7 @@ class Value:
     One value of the chart.
 
     Attributes:
-        no_effect: what follows for whoever sets it; empty where it has an effect.
+        no_effect: what follows for a user who sets it; empty where it has an effect.
         refuse: why it cannot be on; empty where it can.
     """
 

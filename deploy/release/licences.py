@@ -44,7 +44,7 @@ TEXTS: Final = {
 
 _factory = LicenseFactory()
 # It tells that it corrects an address of the standard; the file is Debian's and nobody here can
-# mend it.
+# change it.
 logging.getLogger("debian.copyright").setLevel(logging.ERROR)
 
 

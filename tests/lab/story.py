@@ -377,7 +377,7 @@ class Story:
         for uid, thing in things.items():
             held = {(record.nic, record.ip) for record in records if record.uid == uid}
             if is_running(thing) and (uses := Inside(uid).underlay()) != held:
-                yield f"pod {thing['metadata']['name']} wears {_pairs(uses)} and holds {_pairs(held)}"
+                yield f"pod {thing['metadata']['name']} has {_pairs(uses)} and holds {_pairs(held)}"
 
     def _records_without_pod(
         self, things: Mapping[str, Thing], records: Sequence[Record]

@@ -1,7 +1,7 @@
 """
 Leaks made on purpose, one of each kind: `spiderpoolctl check` names every one, and all are given back within a minute.
 
-What is found and mended on real nodes (another sandbox, addresses on interfaces without a record, a
+What is found and ended on real nodes (another sandbox, addresses on interfaces without a record, a
 pool deleted by force) is in `test_spiderpoolctl`; an agent that is killed between two writes in
 `test_crashes`; a finished pod in `test_reclaim`.
 """

@@ -115,7 +115,7 @@ def wait_in_use(in_use: dict[str, set[tuple[str, IPAddress]]], within_s: float =
 
     until(
         lambda: seen() == in_use,
-        "the pods wear their addresses again",
+        "the pods have their addresses again",
         within_s=within_s,
         seen=seen,
     )

@@ -114,18 +114,18 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
     living, kept = pod_with_address(story, agent, "living", annotations)
     pods = {
         name: pod_with_address(story, agent, name, annotations)
-        for name in ("gone", "hanging", "replaced", "worn")
+        for name in ("gone", "hanging", "replaced", "used")
     }
     free = next(
         ip for ip in _pool_addresses(story) if ip not in {record.ip for record in story.records()}
     )
     story.kube.create(_record(story, free))
 
-    with in_use(pods["worn"][1]):
-        vanish(pods["gone"][0], pods["replaced"][0], pods["worn"][0])
+    with in_use(pods["used"][1]):
+        vanish(pods["gone"][0], pods["replaced"][0], pods["used"][0])
         story.kube.delete("Pod", "hanging", story.namespace, gracePeriodSeconds=1)
         again = paper_pod(story, NODE, "replaced", annotations)
-        left = {kept, pods["worn"][1]}
+        left = {kept, pods["used"][1]}
         until(
             lambda: {record.ip for record in story.records()} == left,
             "the leaks are back",
@@ -133,18 +133,19 @@ def test_leaks_on_a_ready_node(story: Story, agent: HostAgent) -> None:
             seen=story.records,
         )
         until(
-            lambda: _mark(story, pods["worn"][1], IN_USE), "the agent says that the address is worn"
+            lambda: _mark(story, pods["used"][1], IN_USE),
+            "the agent says that the address is in use",
         )
-        assert "/var/run/netns/leak-" in _mark(story, pods["worn"][1], IN_USE)
+        assert "/var/run/netns/leak-" in _mark(story, pods["used"][1], IN_USE)
 
     until(
         lambda: {record.ip for record in story.records()} == {kept},
-        "the worn one is back too",
+        "the used one is back too",
         within_s=60,
     )
     assert told(story, "IPReclaimed")
-    assert "is still worn in" in told(story, "IPStillInUse")[0]
-    assert f"no namespace of node {NODE} wears it" in told(story, "IPReclaimed")[0]
+    assert "is still in use in" in told(story, "IPStillInUse")[0]
+    assert f"no namespace of node {NODE} has it" in told(story, "IPReclaimed")[0]
     vanish(living, again, pods["hanging"][0])
     until_none(story.records, "nothing is held", within_s=40)
 

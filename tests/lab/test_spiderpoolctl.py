@@ -1,7 +1,7 @@
 """
-`spiderpoolctl` on the lab: differences made by hand are named, and the commands that it names mend them.
+`spiderpoolctl` on the lab: differences made by hand are named, and the commands that it names end them.
 
-Kinds that the product mends by itself within a moment (pool status) or that no hand can make here
+Kinds that the product ends by itself within a moment (pool status) or that no hand can make here
 are left to the unit tests.
 """
 
@@ -36,7 +36,7 @@ def remedy(lab: Lab, kind: Kind, subject: object) -> None:
     assert done.returncode == 0, f"{difference.remedy}: {done.stdout}{done.stderr}"
     until_none(
         lambda: audit.complaints(lab),
-        f"{kind} {subject} is mended by: {difference.remedy}",
+        f"{kind} {subject} is ended by: {difference.remedy}",
         within_s=40,
     )
 
@@ -74,7 +74,7 @@ def one_pod(story: Story, count: int = 4) -> tuple[str, Pod, IPAddress]:
 
 
 def test_check(story: Story, lab: Lab) -> None:
-    """The command agrees with a sound cluster, and names a difference; what it says mends it."""
+    """The command agrees with a sound cluster, and names a difference; what it says ends it."""
     pool, pod, ip = one_pod(story)
     story.assert_clean()
     done = audit.ctl(lab, "check")
@@ -105,12 +105,12 @@ def test_check(story: Story, lab: Lab) -> None:
 
 
 def test_records_that_are_wrong(story: Story, lab: Lab) -> None:
-    """Records without a holder, two of one claim, another sandbox: each is named and mended."""
+    """Records without a holder, two of one claim, another sandbox: each is named and ended."""
     pool, pod, ip = one_pod(story)
     mine = sip(story, ip)
     others = [each for each in pool_ips(story, pool) if each != ip]
 
-    # Of nobody. The controller mends that by itself some seconds later, so it may be gone before
+    # Of nobody. The controller ends that by itself some seconds later, so it may be gone before
     # the command comes.
     record_by_hand(
         story, others[0], pool, mine, name="never-was", uid="00000000-0000-0000-0000-000000000000"
@@ -136,7 +136,7 @@ def test_interfaces_that_are_wrong(story: Story, lab: Lab) -> None:
     """
     Addresses on interfaces that nobody or somebody else holds, and held ones that are on none.
 
-    Each is named and mended.
+    Each is named and ended.
     """
     pool, pod, ip = one_pod(story)
     six = story.pool("six", family=6)
@@ -176,7 +176,7 @@ def test_a_namespace_that_is_left(story: Story, lab: Lab) -> None:
     difference = until(lambda: audit.find(lab, Kind.UNRECORDED, ip), f"the audit names {ip}")
 
     assert (
-        f"namespace /var/run/netns/cni-left on node {NODE}, of no pod that exists, wears it on eth0; no record says so"
+        f"namespace /var/run/netns/cni-left on node {NODE}, of no pod that exists, has it on eth0; no record says so"
         == difference.text
     )
     command, _, where = difference.remedy.partition("  # ")

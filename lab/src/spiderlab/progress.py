@@ -1,4 +1,4 @@
-"""Tell the person at the terminal what happens and how long it took."""
+"""What happens and how long it took, for the person at the terminal."""
 
 import threading
 import time

@@ -75,5 +75,5 @@ def new_errors(found: Iterable[FieldError], of_old: Iterable[FieldError]) -> lis
 
 
 def _key(error: FieldError) -> tuple[str, Kind, str, str]:
-    """Tell errors apart by all but their place in a list, which an edit may move."""
+    """Return an error's identity: all but its place in a list, which an edit may move."""
     return (_INDEX.sub("[]", error.field), error.kind, error.value, error.message)

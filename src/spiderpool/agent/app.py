@@ -125,7 +125,7 @@ def build(
         metrics: what is counted.
         retry: how long an API server that cannot serve is tolerated.
         wait_s: how long an ADD waits for an address in full pools.
-        quiet_s: how long no CNI call must have been before endpoints have their turn.
+        quiet_s: how long no CNI call must have been before endpoints are written.
         look: into the namespaces of the node's pods; None = as they are.
         fence: takes addresses off namespaces whose pods are gone.
         node: where the meta plugin's folders are; None = at the usual places.
@@ -354,7 +354,7 @@ def _fenced(
 def _suspicious(
     metrics: Metrics, recorder: EventRecorder, pool: SpiderIPPool | None, text: str
 ) -> None:
-    """Tell of somebody who has, or answers for, more addresses than in good faith."""
+    """Report a tenant or machine that has, or answers for, too many addresses."""
     metrics.suspicious_addresses.inc()
     if pool is not None:
         recorder.record(pool, EventReason.MISUSED, text)

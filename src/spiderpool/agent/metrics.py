@@ -103,7 +103,7 @@ class Metrics:
         )
         self.allocation_time = self._durations("ipam_allocation", "duration", "time of an ADD")
         self.allocation_wait = self._durations(
-            "ipam_allocation", "limit_duration", "time that an ADD waits for its turn"
+            "ipam_allocation", "limit_duration", "time that an ADD waits for its pod's lock"
         )
         self.releases = self._counter("ipam_release_counts", "DEL calls")
         self.release_failures = self._counter(
@@ -118,7 +118,7 @@ class Metrics:
         )
         self.release_time = self._durations("ipam_release", "duration", "time of a DEL")
         self.release_wait = self._durations(
-            "ipam_release", "limit_duration", "time that a DEL waits for its turn"
+            "ipam_release", "limit_duration", "time that a DEL waits for its pod's lock"
         )
         self._api_calls = Counter(
             "spiderpool_api_requests",

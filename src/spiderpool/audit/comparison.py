@@ -5,8 +5,8 @@ Every difference gets its cause and the command that ends it.
 
 The sources: pods that live; SpiderIPs; what is derived from them (SpiderEndpoints, pool status;
 what SpiderSubnets say of their pools counts here as well); the interfaces, as agents read them from
-their kernels. Books are read one after another, so a difference counts only when a second reading
-has it too (`lasting`); projections may lag behind by `Snapshot.lag_s`.
+their kernels. Sources are read one after another, so a difference counts only when a second
+reading has it too (`lasting`); projections may lag behind by `Snapshot.lag_s`.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def _in_use_by_holder(record: SpiderIP, snapshot: Snapshot) -> Iterator[Differen
     in_use = {slot for namespace in namespaces for slot in namespace.pairs}
     if spec.address not in {ip for _, ip in in_use}:
         seen = (
-            f"wears {_slots(in_use)}"
+            f"has {_slots(in_use)}"
             if namespaces
             else f"has no network namespace on node {pod.spec.node_name}"
         )
@@ -297,7 +297,7 @@ def _one_in_use(
         yield Difference(
             Kind.UNRECORDED,
             str(ip),
-            f"{user_of} wears it on {nic}; {state}",
+            f"{user_of} has it on {nic}; {state}",
             "the record was deleted while the pod ran"
             if pod
             else "the namespace outlived its pod: its DEL never came",
@@ -309,8 +309,8 @@ def _one_in_use(
         yield Difference(
             Kind.FOREIGN,
             str(ip),
-            f"{user_of} wears it on {nic}; {_holding(record)}",
-            "two may use it at once: the wearer got it before its record was lost, or by other "
+            f"{user_of} has it on {nic}; {_holding(record)}",
+            "two may use it at once: this user got it before its record was lost, or by other "
             "means than Spiderpool",
             delete_pod(pod) if pod else remove_namespace(namespace, node),
         )
@@ -318,7 +318,7 @@ def _one_in_use(
         yield Difference(
             Kind.OTHER_NIC,
             str(ip),
-            f"{user_of} wears it on {nic}; {_holding(record)} on {record.spec.holder.nic}",
+            f"{user_of} has it on {nic}; {_holding(record)} on {record.spec.holder.nic}",
             "the interface was given another name",
             delete_pod(pod),
         )

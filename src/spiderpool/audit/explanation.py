@@ -101,7 +101,7 @@ def explain_pod(
     notes: Iterable[str] = (),
 ) -> Explanation:
     """
-    Tell.
+    Return what a pod holds, and which pools an ADD would use or refuse now.
 
     Args:
         facts: what an ADD of this pod looks at.
@@ -129,7 +129,7 @@ def explain_pod(
 
 
 def _slot(selection: Selection, record: SpiderIP | None, usage: Mapping[str, Usage]) -> Slot:
-    """Tell of one NIC and family of the request."""
+    """Explain one NIC and family of the request."""
     numbers = tuple(usage[pool.name] for pool in selection.pools if pool.name in usage)
     return Slot(
         nic=selection.nic,
@@ -176,7 +176,7 @@ def _answer(selection: Selection, record: SpiderIP | None, numbers: tuple[Usage,
 
 
 def _unasked(record: SpiderIP) -> Slot:
-    """Tell of an address that nothing asks for."""
+    """Explain an address that nothing asks for."""
     spec = record.spec
     return Slot(
         nic=spec.holder.nic,

@@ -1,4 +1,4 @@
-"""The command lines that mend what the audit finds."""
+"""The command lines that end what the audit finds."""
 
 from __future__ import annotations
 

@@ -78,14 +78,14 @@ def count_usage(pool: Pool, records: Iterable[SpiderIP], reserved: AddressSet) -
 
 def is_nearly_full(held: int, total: int, percent: int, *, was: bool) -> bool:
     """
-    Tell whether a pool counts as nearly full.
+    Return whether a pool counts as nearly full.
 
     Args:
         held: addresses that somebody holds.
         total: all addresses of the pool.
         percent: from which part on; 0 = never.
-        was: whether it counted so before: then it does until it is `RELAX_PERCENT` points below,
-        lest it says so at each pod.
+        was: whether it counted so before: then it does until it is `RELAX_PERCENT` points below, so
+            that there is no Event for each pod.
     """
     if not percent or not total:
         return False

@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help=(
-        "Look into Spiderpool and mend it. Works with your own rights at the API server that "
+        "Inspect Spiderpool and repair it. Works with your own rights at the API server that "
         "KUBECONFIG names."
     ),
 )

@@ -38,7 +38,7 @@ PATH: Final = "/v1/interfaces"
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """A book that could not be read, and why."""
+    """A source that could not be read, and why."""
 
     part: str
     reason: str
@@ -46,7 +46,7 @@ class Unread(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Books as far as they could be read."""
+    """The sources, as far as they could be read."""
 
     snapshot: Snapshot
     unread: tuple[Unread, ...] = ()

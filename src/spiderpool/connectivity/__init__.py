@@ -1,5 +1,5 @@
 """
-Who reaches whom between pods of several CNIs: the matrix of cases, and why a case fails.
+Connections between pods of several CNIs: the matrix of cases, and why a case fails.
 
 Pure.
 """

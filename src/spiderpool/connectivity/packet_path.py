@@ -280,7 +280,7 @@ def _source_rewritten(station: NamespaceSurvey, before: Ends, after: Ends) -> En
     return replace(after, source=other.destination, source_port=other.destination_port)
 
 
-# --- wires
+# --- links
 
 
 def _other_half(

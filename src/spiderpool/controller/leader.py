@@ -1,7 +1,7 @@
 """
 What the leader does for as long as it leads.
 
-Mirrors of records and pods, and one loop for each concern.
+Informers of records and pods, and one loop for each concern.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class Daemon:
             await election.run(leader.work)
 
     def _election(self, cluster: KubeClient) -> Election:
-        """Prepare to take part in the election."""
+        """Keep the arguments; `run` takes part in the election."""
         chosen = self.settings.election
         times = Times(chosen.duration_s, chosen.renew_s, chosen.retry_s, chosen.gap_s)
         return Election(

@@ -130,7 +130,7 @@ def _is_in_the_way(item: Item, present: Sequence[Item]) -> bool:
 
 def _with_priority(rule: Rule, rules: Sequence[Rule]) -> Rule:
     """
-    Give a rule the priority that the kernel would: one before the second of the family's rules.
+    Return a rule with the priority of the kernel: one before the second of the family's rules.
 
     Source: `fib_default_rule_pref` of net/core/fib_rules.c;
     docs/reference/coordinator.md#tunepodroutes.

@@ -71,8 +71,8 @@ def plan_fence(view: View, ip: IPAddress) -> Plan:
 
     Links, tables and rules stay for the DEL that may come yet.
     """
-    worn = frozenset(address for address in view.pod.addresses if address.ip == ip)
-    return Plan(pod=Wanted(absent=worn), node=Wanted(absent=frozenset(_of_node(view, {ip}))))
+    present = frozenset(address for address in view.pod.addresses if address.ip == ip)
+    return Plan(pod=Wanted(absent=present), node=Wanted(absent=frozenset(_of_node(view, {ip}))))
 
 
 def _of_node(view: View, ips: set[IPAddress]) -> Iterable[Item]:

@@ -348,7 +348,7 @@ def _nic_requests(
     items: list[_Item], request: Request, exact: _Exact, features: Features
 ) -> tuple[NicRequest, ...]:
     """
-    Give every NIC of `ippools` its request.
+    Return the request of every NIC of `ippools`.
 
     Items without names belong to eth0 and to the networks in their order.
     """

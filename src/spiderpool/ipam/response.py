@@ -53,7 +53,7 @@ def detections(
     record: SpiderIP, features: Features, pools: Mapping[str, Pool]
 ) -> tuple[bool, bool]:
     """
-    Tell whether the wire is asked for conflicts and for the gateway.
+    Return whether conflicts and the gateway are probed.
 
     The pool's word, else the cluster's.
     """

@@ -77,7 +77,7 @@ def _index(ifname: str) -> int | None:
 
 
 def _defaults(netlink: RouteSocket, family: int, ifname: str = "", index: int = 0) -> list[Route]:
-    """Return the main table's default routes; those of one interface bear its name."""
+    """Return the main table's default routes; those of one interface have its name."""
     found = netlink.dump_routes(wire.ask_routes(family, MAIN_TABLE))
     routes = (
         route

@@ -93,7 +93,7 @@ def solicit(
 
 
 def announce(ifname: str, ips: Iterable[IPAddress]) -> None:
-    """Tell the neighbourhood that these addresses are here now; what cannot be sent is left out."""
+    """Announce that these addresses are here now; what cannot be sent is left out."""
     for ip in ips:
         try:
             with _open(ifname, ip.version) as link:

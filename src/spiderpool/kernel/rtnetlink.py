@@ -179,7 +179,7 @@ class RouteSocket:
         A refused change does not stop the others.
 
         Raises:
-            Refusal: the first that is refused, for a reason that it does not bear.
+            Refusal: the first that is refused for a reason not in its `tolerated`.
         """
         if not messages:
             return

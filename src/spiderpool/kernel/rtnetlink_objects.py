@@ -110,7 +110,7 @@ _OFF: Final = 0xFFFFFFFF  # -1, of a suppressor
 _WORD: Final = 0xFF
 
 NameOf = Callable[[int], str]
-"""Gives the name of a link's index."""
+"""Returns the name of a link's index."""
 
 
 # --- requests
@@ -220,7 +220,7 @@ def is_no_loopback(data: bytes, start: int, _: int) -> bool:
 
 def is_no_link_local(data: bytes, start: int, _: int) -> bool:
     """
-    Tell from the header of an address, without decoding it, whether it may matter.
+    Return whether an address may matter, by its header alone, without decoding it.
 
     Every veth has an IPv6 link-local one.
     """

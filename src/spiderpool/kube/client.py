@@ -380,7 +380,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _typed(obj: T) -> T:
-    """Give an object the `apiVersion` and `kind` that the API server insists on."""
+    """Return an object with the `apiVersion` and `kind` that the API server insists on."""
     if obj.kind:
         return obj
     return msgspec.structs.replace(

@@ -34,7 +34,7 @@ def connect(
     impersonate: str = "",
 ) -> KubeClient:
     """
-    Prepare a client; the first request opens the first connection.
+    Return a client; the first request opens the first connection.
 
     Args:
         kubeconfig: a file; None = those that `KUBECONFIG` names, else the service account of the
@@ -76,7 +76,7 @@ def from_service_account(folder: Path) -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The way to an API server by kubeconfig files: how to reach it, and the context's namespace."""
+    """An API server by kubeconfig files: how to reach it, and the context's namespace."""
 
     access: Access
     namespace: str

@@ -59,7 +59,7 @@ class Election:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare; `run` takes part.
+        Keep the arguments; `run` takes part.
 
         Args:
             cluster: the client of the API.
@@ -202,7 +202,7 @@ class Election:
         return await self._cluster.patch(Lease, self._name, body, namespace=self._namespace)
 
     async def _release(self) -> None:
-        """Give the lease up, so that the next one need not wait for its end."""
+        """Release the Lease, so that the next leader need not wait for its end."""
         self._until = -math.inf
         with suppress(SpiderpoolError, TimeoutError):
             async with asyncio.timeout(RELEASE_S):

@@ -152,7 +152,7 @@ class EventRecorder:
 
     def record(self, about: KubeObject, reason: EventReason, message: str) -> None:
         """
-        Tell something about an object; never waits.
+        Queue an Event about an object; never waits.
 
         Args:
             about: the object; repetitions for it with the same reason are counted, not written

@@ -66,7 +66,7 @@ class Informer(Generic[T]):
         consistent: bool = False,
     ) -> None:
         """
-        Prepare an informer; `start` begins.
+        Keep the arguments; `start` begins.
 
         Args:
             cluster: the client of the API.
@@ -261,7 +261,7 @@ class Informer(Generic[T]):
     def _note(self, error: SpiderpoolError) -> None:
         self.trouble = error
         self._position.failed(error)
-        # that is how a long silence ends, and the list that follows mends it
+        # that is how a long silence ends, and the list that follows repairs it
         if not isinstance(error, Gone):
             _log.warning("watch interrupted", kind=self._noun, error=error.message)
 
@@ -335,7 +335,7 @@ class MetadataInformer(Informer[PartialObject]):
         fields: str = "",
         consistent: bool = False,
     ) -> None:
-        """Prepare an informer; arguments as `Informer`."""
+        """Keep the arguments, which are those of `Informer`."""
         super().__init__(
             cluster,
             PartialObject,

@@ -320,7 +320,7 @@ _ONCE: Sequence[aiohttp.ClientMiddlewareType] = (_once,)
 
 
 def _translate(call: Call, server: str, error: Exception) -> errors.SpiderpoolError:
-    """Tell a request that was never sent from one whose answer is missing."""
+    """Return the error to raise: a request never sent differs from one without an answer."""
     message = f"{call.subject}: {server}: {str(error) or 'no answer in time'}"
     never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return (

@@ -1,8 +1,8 @@
 """
 How much a tenant may write: texts, lists, networks of a pod.
 
-All limits that are no part of a format stand here; whoever reads a tenant's text checks them before
-anything that costs more than the text itself.
+All limits that are no part of a format stand here; code that reads a tenant's text checks them
+before anything that costs more than the text itself.
 Source: docs/reference/annotations.md#limits.
 """
 

@@ -25,7 +25,7 @@ class Grant:
     """
     Addresses that a subnet has given to a pool; `application`.
 
-    Whom an automatic pool is for, None for other pools.
+    The application of an automatic pool, None for other pools.
     """
 
     ips: AddressSet

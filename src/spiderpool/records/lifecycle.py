@@ -325,17 +325,17 @@ def judge_leak_check(
     lives = pod is not None and is_alive(pod)
     if lives and trigger == Trigger.TWICE and not uses and not twin_in_use:
         return replace(
-            _keep(f"neither {record.spec.ip} nor its twin is worn yet"), patience_s=IN_USE_CHECK_S
+            _keep(f"neither {record.spec.ip} nor its twin is in use yet"), patience_s=IN_USE_CHECK_S
         )
     if pod is not None and lives and trigger not in (Trigger.NO_ADDRESS, Trigger.TWICE):
         return _keep(f"pod {full_name(pod)} lives")
     if uses:
         wait_s = min(use.fence_in_s for use in uses) if pod is None else math.inf
-        text = f"{record.spec.ip} is still worn in {', '.join(use.where for use in uses)}"
+        text = f"{record.spec.ip} is still in use in {', '.join(use.where for use in uses)}"
         if not wait_s:
             return Verdict(Action.FENCE, text)
         return replace(_keep(text), patience_s=min(wait_s, IN_USE_CHECK_S))
-    return _release(f"no namespace of node {record.spec.holder.node} wears {record.spec.ip}")
+    return _release(f"no namespace of node {record.spec.holder.node} has {record.spec.ip}")
 
 
 def grace_of(pod: Pod) -> float:
@@ -510,5 +510,5 @@ def _keep(reason: str) -> Verdict:
 
 
 def _release(reason: str) -> Verdict:
-    """Give the address back."""
+    """Release the address."""
     return Verdict(Action.RELEASE, reason)

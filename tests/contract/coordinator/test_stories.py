@@ -145,7 +145,7 @@ async def test_check_misses(ground: Stage) -> None:
     """
     CHECK names each thing that is not as ADD made it.
 
-    DEL and ADD mend it, however broken it is.
+    DEL and ADD repair it, however broken it is.
     """
     with ground.pod() as pod:
         given = pod.macvlan("eth0", "ens192", "10.6.168.172/16")

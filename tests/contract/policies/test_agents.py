@@ -299,11 +299,11 @@ async def test_the_controllers_questions_are_answered(scene: Scene, node: str) -
     await scene.pool(pool, "10.27.0.0/16", f"{base}.1-{base}.3")
     admin = scene.nodes.admin
     async with scene.agent(node) as agent:
-        pods = [await scene.pod(node, pool, name) for name in ("lives", "worn", "gone")]
+        pods = [await scene.pod(node, pool, name) for name in ("lives", "used", "gone")]
         for pod in pods:
             await seen(agent, pod)
-        alive, worn, lost = [ips(await agent.add(pod))[0] for pod in pods]
-    link = InUseInterface(nic="eth0", addresses=(f"{worn}/16",))
+        alive, used, lost = [ips(await agent.add(pod))[0] for pod in pods]
+    link = InUseInterface(nic="eth0", addresses=(f"{used}/16",))
     # a pod that lives has it, so it is not taken off
     namespace = InUseNamespace(
         path="/run/netns/x", inode=7, pod_uid=pods[0].metadata.uid, interfaces=(link,)
@@ -311,11 +311,11 @@ async def test_the_controllers_questions_are_answered(scene: Scene, node: str) -
     for pod in pods[1:]:
         await scene.gone(pod)
     async with scene.agent(node, namespace):
-        for ip in (alive, worn, lost):
+        for ip in (alive, used, lost):
             await admin.replace(marked(await scene.record(ip), ANNO_SUSPECT, QUESTION))
 
         async def answered() -> bool:
-            first, second, third = [await scene.record(ip) for ip in (alive, worn, lost)]
+            first, second, third = [await scene.record(ip) for ip in (alive, used, lost)]
             return (
                 ANNO_SUSPECT not in first.metadata.annotations
                 and {ANNO_SUSPECT, ANNO_IN_USE} <= set(second.metadata.annotations)

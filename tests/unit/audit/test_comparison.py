@@ -1,7 +1,7 @@
 """
 The audit.
 
-Books that agree give nothing, and each kind of difference is found, with its cause and its mend.
+Books that agree give nothing, and each kind of difference is found, with its cause and its fix.
 """
 
 from __future__ import annotations
@@ -330,7 +330,7 @@ def test_worn_by_somebody_else() -> None:
     found = the_one(compare(snapshot(pods=(POD, thief), interfaces=(both,))))
 
     assert (Kind.FOREIGN, IP) == found.identity
-    assert "pod ns/thief wears it on eth0; held by pod ns/web-1" == found.text
+    assert "pod ns/thief has it on eth0; held by pod ns/web-1" == found.text
     assert "kubectl --namespace ns delete pod thief" == found.remedy
 
 
@@ -343,8 +343,8 @@ def test_on_another_nic() -> None:
 @pytest.mark.parametrize(
     ("interfaces", "words"),
     [
-        (uses(), "the pod wears nothing"),
-        (uses("10.200.0.1/24"), "the pod wears 10.200.0.1 on eth0"),
+        (uses(), "the pod has nothing"),
+        (uses("10.200.0.1/24"), "the pod has 10.200.0.1 on eth0"),
         (NodeInterfaces(node="node1"), "has no network namespace on node node1"),
     ],
 )

@@ -193,7 +193,7 @@ async def test_check_reads_subnets(lab: Lab) -> None:
 
 async def test_check_looks_twice(lab: Lab) -> None:
     """
-    What is mended between the two readings is no difference.
+    What is repaired between the two readings is no difference.
 
     The wait is what projections may take.
     """
@@ -590,13 +590,13 @@ async def test_gc_corrects_an_endpoint(lab: Lab) -> None:
         for step in await gc.remedy(lab.cluster, await read_snapshot(lab.cluster, None))
     ]
     assert 0 == (await lab.check()).exit_code
-    (mended,) = lab.cluster.all(SpiderEndpoint)
-    assert {"team": "a", "ipam.spidernet.io/node": "node1"} == mended.metadata.labels
-    assert () == mended.metadata.finalizers
+    (repaired,) = lab.cluster.all(SpiderEndpoint)
+    assert {"team": "a", "ipam.spidernet.io/node": "node1"} == repaired.metadata.labels
+    assert () == repaired.metadata.finalizers
 
 
 async def test_gc_goes_on_after_a_failure(lab: Lab) -> None:
-    """What cannot be mended is told and does not stop the next."""
+    """What cannot be repaired is told and does not stop the next."""
     for number in (1, 2):
         lab.seed(
             make_record(
@@ -922,7 +922,7 @@ def test_command_show(lab: Lab, command: Any) -> None:
 
 
 def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each difference with cause and mend, then what was compared; the exit code says it too."""
+    """Each difference with cause and fix, then what was compared; the exit code says it too."""
     monkeypatch.setattr("spiderpool.cli.commands.check.asking_for_interfaces", lambda _: lab.ask)
     lab.good()
     assert (0, True) == ((found := command("check"))[0], found[1].startswith("all agree ("))
@@ -933,9 +933,9 @@ def test_command_check(lab: Lab, command: Any, monkeypatch: pytest.MonkeyPatch) 
 
     assert 1 == code
     assert [
-        "NotAssigned 10.6.0.10: held by pod ns/web-1 on eth0; the pod wears nothing",
+        "NotAssigned 10.6.0.10: held by pod ns/web-1 on eth0; the pod has nothing",
         "    cause: the address was taken off the interface, or the interface was never made",
-        "    mend:  kubectl --namespace ns delete pod web-1",
+        "    fix:   kubectl --namespace ns delete pod web-1",
     ] == text.splitlines()[:3]
     assert (
         "NotAssigned"

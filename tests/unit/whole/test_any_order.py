@@ -142,7 +142,7 @@ class Controller:
 
 @dataclass(slots=True)
 class Box:
-    """A pod's sandbox as the node has it, and what that wears, until its namespace or its node ends."""
+    """A pod's sandbox as the node has it, and what that has, until its namespace or its node ends."""
 
     pod: Pod
     uses: set[str] = field(default_factory=set)
@@ -229,7 +229,7 @@ class AnyOrder:
         self.agents[node] = (agent, door, stack)
 
     async def _look(self, node: str) -> tuple[InUseNamespace, ...]:
-        """Return what the namespaces of a node wear."""
+        """Return what the namespaces of a node have."""
         return tuple(
             InUseNamespace(
                 path=uid,
@@ -610,10 +610,10 @@ class AnyOrder:
 
     def nobody_shares_an_address(self) -> None:
         """
-        No two pods wear one address; what a lost DEL left counts too.
+        No two pods have one address; what a lost DEL left counts too.
 
         A static pod takes its address over as soon as it has its new UID: what a lost DEL
-        left of itself may wear it beside.
+        left of itself may have it beside.
 
         Source: docs/reference/allocation.md#fixed-addresses.
         """
@@ -625,8 +625,8 @@ class AnyOrder:
         }
         assert len(in_use) == len({ip for ip, _ in in_use})
 
-    def what_a_living_pod_wears_is_its_own(self) -> None:
-        """The record of an address that a living pod wears names this pod."""
+    def what_a_living_pod_has_is_its_own(self) -> None:
+        """The record of an address that a living pod has names this pod."""
         held = {
             record.spec.ip: record.spec.holder.uid
             for record in self.cluster.all(SpiderIP)
@@ -651,7 +651,7 @@ class AnyOrder:
     def check(self) -> None:
         """Check all laws."""
         self.nobody_shares_an_address()
-        self.what_a_living_pod_wears_is_its_own()
+        self.what_a_living_pod_has_is_its_own()
         self.addresses_are_of_their_pool()
 
     def end(self) -> None:

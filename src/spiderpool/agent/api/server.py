@@ -46,7 +46,7 @@ ELSEWHERE: Final = (
 # The original's framework serves its description of the API there; what it says is not documented.
 DESCRIPTIONS: Final = frozenset({"/swagger.json", "/v1/docs"})
 
-# What errors of the original's IPAM executable begin with: tools and run-books look for it.
+# What errors of the original's IPAM executable begin with: tools and their users look for it.
 PREFIXES: Final = {
     ("spiderpool", "ADD"): "spiderpool IP allocation error: ",
     ("spiderpool", "DEL"): "spiderpool IP release error: ",
@@ -59,7 +59,7 @@ Plugin = Callable[[Call, Peer], Awaitable[str]]
 """
 Serves the CNI calls of one plugin.
 
-Gives what the executable prints, or raises `SpiderpoolError`.
+Returns what the executable prints, or raises `SpiderpoolError`.
 """
 
 
@@ -71,7 +71,7 @@ class Operations(Protocol):
         ...
 
     async def add(self, args: IpamAddArgs) -> msgspec.Struct:
-        """Give a pod its addresses."""
+        """Allocate a pod's addresses."""
         ...
 
     async def delete(self, args: IpamDelArgs) -> None:
@@ -83,7 +83,7 @@ class Operations(Protocol):
         ...
 
     async def workload_endpoint(self, namespace: str, name: str) -> WorkloadEndpoint:
-        """Tell what a pod holds. Raises `NotFound`."""
+        """Return what a pod holds. Raises `NotFound`."""
         ...
 
 

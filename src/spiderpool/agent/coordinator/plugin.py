@@ -101,7 +101,7 @@ class CoordinatorPlugin:
 
         Args:
             configs: the cluster's settings.
-            pod_locks: hands out turns by container; not those of the IPAM or the meta plugin, which
+            pod_locks: locks by container; not those of the IPAM or the meta plugin, which
             wait for this one.
             counted: is around each call, and given its command.
             tell: tells a pod's user what is left out.

@@ -97,7 +97,7 @@ Verify = Callable[[Allocation], Awaitable[None]]
 
 
 class Allocator:
-    """Gives pods their addresses."""
+    """Allocates the addresses of pods."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Allocator:
         self, call: PodCall, request: Request, verify: Verify | None = None
     ) -> Allocation:
         """
-        Give a pod its addresses; the caller has the pod's lock.
+        Allocate a pod's addresses; the caller has the pod's lock.
 
         What `verify` raises undoes the claims of this call.
         """
@@ -209,7 +209,7 @@ class Allocator:
         return await self._handover.give(record, facts, request)
 
     def _tell_left_out(self, plan: AllocationPlan, records: Iterable[SpiderIP]) -> None:
-        """Tell the user which custom routes the pod does not get."""
+        """Report on the pod which custom routes it does not get."""
         if not plan.routes:
             return
         networks = [network_of(record.spec) for record in records]

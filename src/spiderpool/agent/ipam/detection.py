@@ -145,8 +145,8 @@ class Detector:
         """
         Let nobody have an address for a while.
 
-        Whoever answers every probe would empty the pool that way: above the limit the address is
-        given back, and only this ADD fails. Tells whether it was quarantined.
+        A machine that answers every probe would empty the pool that way: above the limit the
+        address is released, and only this ADD fails. Tells whether it was quarantined.
         """
         if self.quarantined(record.spec.pool) >= MOST_QUARANTINED:
             text = (

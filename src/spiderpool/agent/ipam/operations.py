@@ -67,7 +67,7 @@ class Ipam:
     async def allocate(
         self, call: PodCall, request: Request, verify: Verify | None = None
     ) -> Allocation:
-        """Give a pod its addresses, none of which `verify` refuses."""
+        """Allocate a pod's addresses, none of which `verify` refuses."""
         with self._counted_add(call):
             return await self.pod_locks.add(
                 call.key, request.container_id, lambda: self._allocate(call, request, verify)
@@ -237,7 +237,7 @@ def call_of(args: IpamAddArgs | IpamDelArgs | IpamBatchDelArgs) -> PodCall:
 
 
 def render_workload_endpoint(call: PodCall, records: tuple[SpiderIP, ...]) -> WorkloadEndpoint:
-    """Tell what a pod holds, NIC by NIC."""
+    """Return what a pod holds, NIC by NIC."""
     ordered = sorted_records(records)
     holder = ordered[0].spec.holder
     return WorkloadEndpoint(
@@ -253,7 +253,7 @@ def render_workload_endpoint(call: PodCall, records: tuple[SpiderIP, ...]) -> Wo
 
 
 def _interface(nic: str, records: tuple[SpiderIP, ...]) -> EndpointInterface:
-    """Tell what one NIC holds, in both families."""
+    """Return what one NIC holds, in both families."""
     fields: dict[str, str] = {}
     for spec in (record.spec for record in records):
         fields[f"ipv{spec.family}"] = f"{spec.ip}/{spec.prefix_length}"

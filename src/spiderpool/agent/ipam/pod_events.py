@@ -26,7 +26,7 @@ from spiderpool.model.event_reasons import EventReason
 
 COMPONENT: Final = "spiderpool-agent"
 
-# What only the runtime and we can mend is no news for a user: kubelet repeats the call.
+# What only the runtime and the agent can repair is no news for a user: kubelet repeats the call.
 _REASONS: Final[tuple[tuple[type[SpiderpoolError], EventReason | None], ...]] = (
     (AddressHeld, EventReason.ADDRESS_HELD),
     (Exhausted, EventReason.EXHAUSTED),
@@ -46,24 +46,24 @@ class Reports:
     find_pod: Callable[[PodCall], Pod | None]
 
     def add_failed(self, call: PodCall, error: SpiderpoolError) -> None:
-        """Tell why an ADD failed, if its pod is known and the reason is one for users."""
+        """Report why an ADD failed, if its pod is known and the reason is one for users."""
         reason = reason_of(error)
         pod = self.find_pod(call)
         if reason is not None and pod is not None:
             self.recorder.record(pod, reason, error.message)
 
     def left_out(self, pod: Pod, message: str) -> None:
-        """Tell that a pod does not get all that it asks for, and runs without it."""
+        """Report that a pod does not get all that it asks for, and runs without it."""
         self.recorder.record(pod, EventReason.ROUTE_LEFT_OUT, message)
 
     def policy_left_out(self, call: PodCall, message: str) -> None:
-        """Tell the same of a route that the administrator asks for."""
+        """Report the same of a route that the administrator asks for."""
         pod = self.find_pod(call)
         if pod is not None:
             self.left_out(pod, message)
 
     def address_lost(self, pod: Pod, message: str) -> None:
-        """Tell that somebody else has an address that a living pod uses."""
+        """Report that somebody else has an address that a living pod uses."""
         self.recorder.record(pod, EventReason.ADDRESS_LOST, message)
 
 

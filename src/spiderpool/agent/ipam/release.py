@@ -55,7 +55,7 @@ class Tombstones:
 
 
 class Releases:
-    """Gives addresses back."""
+    """Releases addresses."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Releases:
         informers.pods.subscribe(self._tombstones.follow)
 
     async def delete(self, call: PodCall, container_id: str) -> None:
-        """Give back what a container had; the caller has the pod's lock."""
+        """Release what a container had; the caller has the pod's lock."""
         await self._claims.resolve(call.uid)
         records = self._records_of(call)
         if records:
@@ -97,7 +97,7 @@ class Releases:
 
     async def delete_all(self, uid: str) -> None:
         """
-        Give back all that a pod holds, alive or not.
+        Release all that a pod holds, alive or not.
 
         Its addresses are in use by others on the wire, so nobody gets them.
         """

@@ -245,7 +245,7 @@ class Attachment:
         """
         Do to the kernel's default routes what the pod asks for.
 
-        Gives the result as it is true afterwards.
+        Returns the result as it is true afterwards.
         """
         change = route_change(delegate)
         result = parse_result(outcome)
@@ -376,7 +376,7 @@ class Attachment:
             return await self.networks.plan_without_networks(pod)
 
     async def _detach_all(self, delegates: Sequence[Delegate]) -> list[SpiderpoolError]:
-        """Detach each; whatever goes wrong with one, the others have their turn."""
+        """Detach each; an error of one does not keep the others."""
         wrong = []
         for delegate in reversed(delegates):
             try:
@@ -491,7 +491,7 @@ def _change_routes(ifname: str, change: RouteChange) -> tuple[Route, ...] | None
 
 
 def _added(delegate: Delegate, item: Attached) -> str:
-    """Tell in Multus' words what a network gave, empty when it has nothing to show."""
+    """Return in Multus' words what a network gave, empty when it has nothing to show."""
     if not item.result.interfaces and not item.result.ips:
         return ""
     addresses = " ".join(str(ip.address) for ip in item.result.ips)

@@ -86,7 +86,7 @@ class Plugins:
             try:
                 await self._run(delegate, index, "DEL", given)
             except PluginAbsent as error:
-                # It will not come by waiting for the others: they have their turn.
+                # It will not come by waiting, so the others are called.
                 first = first or error
             except DelegateFailed as error:
                 if result is not None:
@@ -117,7 +117,7 @@ class Plugins:
         """
         Run GC through a network's plugins, unless it says `disableGC` or is too old.
 
-        Gives what went wrong.
+        Returns what went wrong.
         """
         if not config.collectable or config.switched_off("disableGC"):
             return []

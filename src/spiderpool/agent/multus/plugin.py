@@ -61,7 +61,7 @@ class MetaPlugin:
             cluster: the client of the API.
             reports: for Events.
             node: folders, and what may be executed.
-            pod_locks: hands out turns by container; not those of the IPAM, which the plugins run
+            pod_locks: locks by container; not those of the IPAM, which the plugins run
             here wait for.
             ready_s: how long ADD waits for the readiness file.
         """
@@ -158,7 +158,7 @@ class MetaPlugin:
 
 def _serve_reentrant(call: Call) -> str:
     """
-    Answer a call that comes from below a call of ours, which holds the container's turn.
+    Answer a call that comes from below a call of ours, which holds the container's lock.
 
     Whatever ADD could have been refused, so that DEL and GC have nothing to do.
 

@@ -37,7 +37,7 @@ class Reports(Protocol):
     """Where Events about pods go; must not hold up the caller."""
 
     def record(self, about: Pod, reason: EventReason, message: str, /) -> None:
-        """Tell something about a pod."""
+        """Report something about a pod."""
         ...
 
 

@@ -221,7 +221,7 @@ class NodeInstaller:
         return MultusFiles(self.settings.multus)
 
     def _install_socket_path(self) -> None:
-        """Tell the executables where this agent listens; without the file it is the usual place."""
+        """Write where this agent listens, for the executables; no file means the usual place."""
         file = self.settings.bin_dir / SOCKET_FILE
         if self.socket == DEFAULT_SOCKET:
             self._remove(file)

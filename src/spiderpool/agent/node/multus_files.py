@@ -2,7 +2,7 @@
 What Multus needs on a node besides its executable: a CNI configuration, and credentials.
 
 Multus works with the agent's service account. Its token is replaced about once an hour, so the file
-with the credentials is written anew as soon as the token changes.
+with the credentials is written again as soon as the token changes.
 Source: docs/reference/configuration.md#multus-on-the-node.
 """
 

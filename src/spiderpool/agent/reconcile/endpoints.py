@@ -79,7 +79,7 @@ class Endpoints:
             node: name of this agent's node.
             is_busy: whether CNI calls run now.
             is_served: whether a CNI call of this pod runs: its addresses are still changing.
-            quiet_s: how long no CNI call must have been before endpoints have their turn.
+            quiet_s: how long no CNI call must have been before endpoints are written.
         """
         self._cluster = cluster
         self._informers = informers

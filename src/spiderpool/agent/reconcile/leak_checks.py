@@ -38,7 +38,7 @@ from spiderpool.records.lifecycle import (
     judge_leak_check,
 )
 
-GATHER_S: Final = 0.2  # marks come in bursts, and one look into the kernel serves all
+GATHER_S: Final = 0.2  # suspicions come in bursts, and one look into the kernel serves all
 RETRY_S: Final = 5.0
 # Addresses of pods that are gone, and that one other living pod keeps from being given by having
 # them on its interfaces: more than a pod comes by in good faith.
@@ -216,7 +216,7 @@ class LeakChecks:
                 return RETRY_S  # it changed meanwhile: if it is still asked for, it is judged again
 
     def _uses(self, record: SpiderIP, in_use: Iterable[InUseNamespace]) -> Uses:
-        """Tell which namespaces have the address of a record, whose they are, and since when."""
+        """Return which namespaces have the address of a record, their pods, and since when."""
         living = runtime_uids(self._informers.pods)
         found = [each for each in in_use if has_address(each, record.spec.address)]
         gone = [each for each in found if is_gone(each, living)]

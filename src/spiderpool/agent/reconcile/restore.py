@@ -160,7 +160,7 @@ class Restore:
         addresses = await self._look_at_interfaces()
         pools = tuple(self._pools().values())
         for pod in tuple(self._informers.pods):
-            await asyncio.sleep(0)  # many pods, many pools: calls have their turns in between
+            await asyncio.sleep(0)  # many pods, many pools: CNI calls run in between
             mine = addresses.get(pod.metadata.uid, ())
             if needs_records(pod) and unrecorded(mine, self._held_by(pod), pools):
                 self._round_s = 0.0

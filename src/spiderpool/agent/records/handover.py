@@ -24,7 +24,7 @@ from spiderpool.records.lifecycle import Action, judge_handover
 
 
 class Handover:
-    """Gives records to the pod and sandbox that an ADD is for."""
+    """Hands records over to the pod and sandbox that an ADD is for."""
 
     def __init__(self, cluster: Cluster, records: Informer[SpiderIP]) -> None:
         """

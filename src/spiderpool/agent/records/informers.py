@@ -26,7 +26,7 @@ class Informers:
 
     def __init__(self, cluster: Cluster, node: str) -> None:
         """
-        Prepare the watches.
+        Keep the arguments; `start` begins.
 
         Args:
             cluster: the client of the API.

@@ -64,7 +64,7 @@ class PoolView:
     freed: int = 0
     # whether something stopped to be believed taken without that: the next list tells
     doubtful: bool = False
-    # what was known when a walk found nothing, whoever walked
+    # what was known when any walk found nothing
     full: Fullness | None = None
     names: dict[str, int] = field(default_factory=dict)  # of the last list: numbers are read once
     listed_s: float = -MOST_BETWEEN_LISTS_S

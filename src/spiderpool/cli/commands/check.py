@@ -104,11 +104,11 @@ def _compared(reading: Reading) -> tuple[Difference, ...]:
 
 
 def show(report: Report) -> None:
-    """Print differences, each with its cause and its mend, and what was read."""
+    """Print differences, each with its cause and its fix, and what was read."""
     for difference in report.differences:
         session.print_line(f"{difference.kind} {difference.subject}: {difference.text}")
         session.print_line(f"    cause: {difference.cause}")
-        session.print_line(f"    mend:  {difference.remedy}")
+        session.print_line(f"    fix:   {difference.remedy}")
     for unread in report.unread:
         session.print_line(f"not read: {unread.part}: {unread.reason}")
     session.print_line(summary(report))

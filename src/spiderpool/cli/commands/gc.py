@@ -1,5 +1,5 @@
 """
-`spiderpoolctl gc`: what the audit finds and a program can mend.
+`spiderpoolctl gc`: ends the differences of the audit that a program can end.
 
 Leaks are given back, SpiderEndpoints are written as the records say, or deleted when they say
 nothing. The verdict is that of the controller's reclaim, taken again from live objects before each
@@ -40,7 +40,7 @@ class Outcome(enum.StrEnum):
 
 
 class Step(msgspec.Struct, frozen=True, rename="camel"):
-    """One thing to mend."""
+    """One difference to end."""
 
     kind: Kind
     subject: str
@@ -58,7 +58,7 @@ def gc(
     address: Annotated[str, typer.Option("--address", hidden=True)] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Give back the addresses of holders that are gone, and bring SpiderEndpoints up to date."""
+    """Release the addresses of holders that are gone, and bring SpiderEndpoints up to date."""
 
     async def work(client: KubeClient) -> int:
         check_options(plan=plan, apply=apply, address=address)
@@ -109,12 +109,12 @@ def planned(reading: Reading) -> tuple[Step, ...]:
 
 
 def remediable(snapshot: Snapshot) -> tuple[Difference, ...]:
-    """Return the differences that this command mends."""
+    """Return the differences that this command ends."""
     return tuple(difference for difference in compare(snapshot) if difference.kind in MENDABLE)
 
 
 async def remedy(cluster: Cluster, reading: Reading) -> tuple[Step, ...]:
-    """Mend one difference after the other; one that cannot be mended does not stop the next."""
+    """End one difference after the other; one that fails does not stop the next."""
     steps = []
     for difference in remediable(reading.snapshot):
         try:

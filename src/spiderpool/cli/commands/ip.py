@@ -125,7 +125,7 @@ def release(
         bool, typer.Option("--force", "-f", help="Also when its holder lives.")
     ] = False,
 ) -> None:
-    """Give an address back whose holder is gone; `--force` also one whose holder lives."""
+    """Release an address whose holder is gone; `--force` also one whose holder lives."""
 
     async def work(client: KubeClient) -> int:
         session.print_line(await give_back(client, parse_address(ip), dry_run=dry_run, force=force))
@@ -136,7 +136,7 @@ def release(
 
 @app.command("set")
 def set_(
-    ip: Annotated[str, typer.Option("--ip", help="The address that the pod wears.")],
+    ip: Annotated[str, typer.Option("--ip", help="The address that the pod has.")],
     pod: Annotated[str, typer.Option("--pod", help="Name of the pod.")],
     namespace: Annotated[str, typer.Option("--namespace", help="Its namespace.")],
     containerid: Annotated[
@@ -144,7 +144,7 @@ def set_(
     ],
     node: Annotated[str, typer.Option("--node", help="Its node.")],
     interface: Annotated[
-        str, typer.Option("--interface", help="The interface that wears the address.")
+        str, typer.Option("--interface", help="The interface that has the address.")
     ],
 ) -> None:
     """

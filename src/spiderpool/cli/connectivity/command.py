@@ -96,7 +96,7 @@ def connectivity(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """
-    Try who reaches whom between overlay, underlay and multi-NIC pods and their Services.
+    Test the connections between overlay, underlay and multi-NIC pods and their Services.
 
     Exit code: 0 all cases pass, 1 some fail, 2 the test could not run.
     """

@@ -283,7 +283,7 @@ class Coordinators:
         log.info("coordinator", name=found.metadata.name, type=str(kind), **body["status"])
 
     def _note(self, found: SpiderCoordinator, notes: tuple[str, ...]) -> None:
-        """Tell what is left out, once for as long as it stays the same."""
+        """Report what is left out, once for as long as it stays the same."""
         if notes and notes != self._noted:
             self._record_event(found, EventReason.CIDR_NOT_READABLE, "; ".join(notes))
         self._noted = notes

@@ -96,7 +96,7 @@ class MultusConfigs:
         """
         Bring the definition of one network up to date.
 
-        Gives seconds until it is looked at again.
+        Returns seconds until it is looked at again.
         """
         namespace, _, name = key.partition("/")
         config = self._configs.named(name, namespace)

@@ -3,7 +3,7 @@ Takeover from Go Spiderpool, pool by pool: create the records, then mark the poo
 
 Only marked pools are projected.
 
-Each step can be repeated, so a crash between two of them is mended by the next leader. Pools that
+Each step can be repeated, so after a crash between two the next leader goes on. Pools that
 have nothing to take over are marked too, since a projected status must never be taken for one of Go
 Spiderpool's.
 """

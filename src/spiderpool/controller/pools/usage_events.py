@@ -47,7 +47,7 @@ class Fullness:
             self._full.discard(old.metadata.uid)
 
     def _look_at(self, pool: SpiderIPPool) -> None:
-        """Tell when it begins and when it ends."""
+        """Write the Event when it begins and when it ends."""
         uid, status = pool.metadata.uid, pool.status
         held, total = status.allocated_ip_count or 0, status.total_ip_count or 0
         was = uid in self._full

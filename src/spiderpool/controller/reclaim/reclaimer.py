@@ -81,7 +81,7 @@ class Suspicion:
 
 
 class Reclaim:
-    """Gives back the addresses of pods that are gone; static holders are judged by their owner."""
+    """Releases the addresses of pods that are gone; static holders are judged by their owner."""
 
     def __init__(
         self,
@@ -96,10 +96,10 @@ class Reclaim:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; `start` begins.
 
         Args:
-            context: mirrors and door.
+            context: informers and client.
             record_event: writes an Event.
             count: counts.
             workers: records judged at the same time.
@@ -150,7 +150,7 @@ class Reclaim:
         """
         Find the pods that run and have no address in their status.
 
-        The mirrors have metadata only.
+        The informers have metadata only.
         """
         listing = await self._context.cluster.list_objects(
             Pod, fields="status.phase=Running", resource_version="0"
@@ -216,7 +216,7 @@ class Reclaim:
 
     def _looks(self, record: SpiderIP) -> str | None:
         """
-        Say in a word what the mirrors know against a record, None when there is nothing.
+        Return what the informers know against a record, None when there is nothing.
 
         A virtual machine has no pod of its name, so it always looks leaked; its objects are read
         then.
@@ -316,7 +316,7 @@ class Reclaim:
         """
         Return since when a record looks like this.
 
-        Another holder, or another look, begins anew.
+        Another holder, or another look, begins again.
         """
         holder, meta = record.spec.holder, record.metadata
         of = (
@@ -334,7 +334,7 @@ class Reclaim:
 
     def _first_rest_s(self, record: SpiderIP, looks: str) -> float:
         """
-        Tell how long a record rests before anything is read for it.
+        Return how long a record rests before anything is read for it.
 
         The live objects may ask for more.
         """
@@ -434,14 +434,14 @@ class Reclaim:
         self._suspicions.pop(meta.name, None)
 
     def _see_answer(self, old: SpiderIP, new: SpiderIP | None) -> None:
-        """Take in what became of a record whose node was asked: released, or still worn."""
+        """Take in what became of a record whose node was asked: released, or still in use."""
         trigger, _, reason = suspicion_of(old).partition(": ")
         gone = new is None and old.metadata.uid not in self._deleting
         if gone or (new is not None and not new.held and suspicion_of(new)):
             self._reclaimed(
                 old,
                 _trigger(trigger),
-                f"{reason}; no namespace of node {old.spec.holder.node} wears it",
+                f"{reason}; no namespace of node {old.spec.holder.node} has it",
             )
         elif (
             new is not None
@@ -464,7 +464,7 @@ class Reclaim:
 
     def _say(self, record: SpiderIP, reason: EventReason, text: str) -> None:
         """
-        Tell on the pool, and on the holder's pod if it exists.
+        Write the Event on the pool, and on the holder's pod if it exists.
 
         It may be gone, and its namespace too.
         """

@@ -55,7 +55,7 @@ class Context:
     _following: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        """Prepare the informers that only a leader keeps."""
+        """Make the informers that only a leader keeps."""
         self.records = Informer(self.cluster, SpiderIP)
         self.records.index(BY_POOL, lambda record: record.spec.pool)
         self.records.index(

@@ -35,7 +35,7 @@ class Certificate:
 
     def stamp(self) -> tuple[int, int, int, int]:
         """
-        Tell the state of the files.
+        Return the state of the files.
 
         A changed stamp means other files (Kubernetes swaps a symbolic link).
         """

@@ -18,7 +18,7 @@ class SubnetLookup:
 
     def __init__(self, cluster: Cluster, subnets: Informer[SpiderSubnet]) -> None:
         """
-        Prepare the index.
+        Keep the arguments; the index follows the informer.
 
         Args:
             cluster: for live reads.

@@ -39,7 +39,7 @@ class WorkQueue:
         self, name: str, reconcile: Reconcile, *, workers: int = 1, clock: Clock = time.monotonic
     ) -> None:
         """
-        Prepare an empty queue.
+        Keep the arguments; the queue is empty.
 
         Args:
             name: what the log calls this loop.

@@ -54,7 +54,7 @@ class Target:
 
 
 class NativeApplications:
-    """Mirrors of Kubernetes' own controllers of pods; an asynchronous context manager."""
+    """Informers of Kubernetes' own controllers of pods; an asynchronous context manager."""
 
     def __init__(self, cluster: Cluster, notify: Notify) -> None:
         """

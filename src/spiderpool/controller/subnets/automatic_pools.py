@@ -181,7 +181,7 @@ class AutoPools:
             self.queue.add(key)
 
     async def _reconcile(self, key: str) -> float | None:
-        """Give one application the pools that it wants, and take away those that it does not."""
+        """Make the pools that one application wants, and delete those that it does not want."""
         for keys in self._waiting.values():
             keys.discard(key)  # it may want something else by now
         sight = await self._see(key)
@@ -337,7 +337,7 @@ class AutoPools:
         return ips
 
     def _wait_for(self, subnet: str, target: Target, reason: EventReason, text: str) -> None:
-        """Tell an application what its subnet lacks, and look again when the subnet changes."""
+        """Report what an application's subnet lacks, and look again when the subnet changes."""
         self._waiting[subnet].add(target.app.label_key)
         self._record_event(target.object, reason, text)
 
@@ -425,7 +425,7 @@ class AutoPools:
         """
         Take away what the application does not want any more.
 
-        Gives seconds until something else is to be done.
+        Returns seconds until something else is to be done.
         """
         rests = []
         for pool in self._context.pools.by_index(OF_APPLICATION, key):

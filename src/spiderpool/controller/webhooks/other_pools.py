@@ -200,7 +200,7 @@ class _Allowed:
 
 
 def _version(obj: KubeObject) -> Version:
-    """Tell a pool's specification from others."""
+    """Return the identity of a pool's specification."""
     meta = obj.metadata
     return (meta.name, meta.uid, meta.generation)
 

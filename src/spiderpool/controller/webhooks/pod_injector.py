@@ -34,7 +34,7 @@ class PodInjector:
         self._release_namespace = release_namespace
 
     async def __call__(self, request: AdmissionRequest) -> AdmissionAnswer:
-        """Answer one question."""
+        """Answer one admission review."""
         try:
             pod = msgspec.json.decode(request.object, type=InjectedPod)
             return patched(

@@ -70,7 +70,7 @@ async def lose(simulation: Simulation, agent: Agent) -> None:
     await asyncio.sleep(0.01)
 
 
-async def test_an_address_that_nobody_wears_is_released(simulation: Simulation) -> None:
+async def test_an_address_that_nobody_uses_is_released(simulation: Simulation) -> None:
     """The agent releases it, and the record says why."""
     simulation.pool()
 
@@ -111,7 +111,7 @@ async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
 
     (record,) = simulation.cluster.all(SpiderIP)
     assert record.held
-    text = "10.6.0.10 is still worn in /var/run/netns/cni-1 (pod UID old-uid)"
+    text = "10.6.0.10 is still in use in /var/run/netns/cni-1 (pod UID old-uid)"
     assert text == record.metadata.annotations[ANNO_IN_USE]
     assert 1 == simulation.cluster.count("replace", SpiderIP)
 
@@ -366,7 +366,7 @@ async def test_a_late_informer_fences_nobody(simulation: Simulation) -> None:
 
 def test_whatever_changes_the_holder_ends_a_suspicion() -> None:
     """A hand-over, a claim in its place and an ordinary release take question and answer off a record."""
-    record = marked(marked(make_record(), ANNO_SUSPECT, QUESTION), ANNO_IN_USE, "worn")
+    record = marked(marked(make_record(), ANNO_SUSPECT, QUESTION), ANNO_IN_USE, "in use")
     fresh = make_record(facts=make_facts(pod=make_pod("web-2", uid="uid-2")))
     changed = [
         hand_over(record, make_pod(uid="uid-2"), DEPLOYMENT, Request("eth0")),
@@ -385,9 +385,9 @@ async def test_what_another_pod_pins_is_counted(simulation: Simulation) -> None:
     """
     simulation.pool(ips=["10.6.0.10-10.6.0.21"])
     thief = simulation.pod("thief")
-    worn = InUseInterface(nic="eth9", addresses=tuple(f"10.6.0.{n}/16" for n in range(10, 22)))
+    stolen = InUseInterface(nic="eth9", addresses=tuple(f"10.6.0.{n}/16" for n in range(10, 22)))
     space = InUseNamespace(
-        path="/proc/1/ns/net", inode=9, pod_uid=thief.metadata.uid, interfaces=(worn,)
+        path="/proc/1/ns/net", inode=9, pod_uid=thief.metadata.uid, interfaces=(stolen,)
     )
     pods = [simulation.pod(f"web-{number}") for number in range(12)]
     uses: list[InUseNamespace] = []

@@ -418,7 +418,7 @@ async def test_one_bad_pod_does_not_end_the_restore(
         assert ["web-2"] == list(simulation.held().values())
 
 
-def worn(uid: str, **addresses: str) -> InUseNamespace:
+def namespace_with(uid: str, **addresses: str) -> InUseNamespace:
     """Make the namespace of a pod: NIC → address."""
     links = tuple(InUseInterface(nic=nic, addresses=(ip,)) for nic, ip in addresses.items())
     return InUseNamespace(path="/var/run/netns/x", pod_uid=uid, interfaces=links)
@@ -507,8 +507,8 @@ async def test_everything_is_compared_again(simulation: Simulation) -> None:
     pod = simulation.pod()
     async with simulation.agent(look=look) as agent:
         await agent.app.restore.looked.wait()
-        uses.append(worn(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16"))
-        uses.append(worn(pod.metadata.uid, net1="fd00::15/64", tun0="192.0.2.1/24"))
+        uses.append(namespace_with(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16"))
+        uses.append(namespace_with(pod.metadata.uid, net1="fd00::15/64", tun0="192.0.2.1/24"))
         await asyncio.sleep(600)
 
     assert {
@@ -525,7 +525,7 @@ async def test_pools_that_appear_give_running_pods_their_records(simulation: Sim
     Pods run, records, endpoints and pools are gone, pools are applied later.
     """
     pod = simulation.pod()
-    uses = worn(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16")
+    uses = namespace_with(pod.metadata.uid, eth0="10.6.0.12/16", net1="10.7.0.13/16")
 
     async def look() -> tuple[InUseNamespace, ...]:
         return (uses,)
@@ -552,7 +552,10 @@ async def test_a_former_sandbox_takes_no_second_record(simulation: Simulation) -
         await agent.add(pod)
         (ip,) = simulation.held()
         other = "10.6.0.11" if ip == "10.6.0.10" else "10.6.0.10"
-        uses += [worn(pod.metadata.uid, eth0=f"{other}/16"), worn("", eth0="10.6.0.12/16")]
+        uses += [
+            namespace_with(pod.metadata.uid, eth0=f"{other}/16"),
+            namespace_with("", eth0="10.6.0.12/16"),
+        ]
         await asyncio.sleep(700)
 
     assert [ip] == list(simulation.held())

@@ -637,7 +637,7 @@ async def test_a_ready_node_is_asked_first(scene: Scene) -> None:
     ((pool, reason, text),) = scene.told.events
     assert ("blue", "IPReclaimed") == (pool, reason)
     assert (
-        "10.6.0.10 of ns/p (eth0) is reclaimed: pod ns/p does not exist; no namespace of node node1 wears it"
+        "10.6.0.10 of ns/p (eth0) is reclaimed: pod ns/p does not exist; no namespace of node node1 has it"
         == text
     )
 
@@ -734,7 +734,7 @@ async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
     scene.cluster.seed(make_record())
     worker = await reclaim(scene)
     await run(scene, worker, SECOND_LOOK_S + 1)
-    await answer(scene, in_use="10.6.0.10 is still worn in /var/run/netns/x")
+    await answer(scene, in_use="10.6.0.10 is still in use in /var/run/netns/x")
     await run(scene, worker, 300)
 
     assert ["10.6.0.10"] == held(scene)
@@ -748,7 +748,7 @@ async def test_a_worn_address_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
     scene.cluster.seed(make_record())
     worker = await reclaim(scene)
     await run(scene, worker, SECOND_LOOK_S + 1)
-    await answer(scene, in_use="10.6.0.10 is still worn in /var/run/netns/x")
+    await answer(scene, in_use="10.6.0.10 is still in use in /var/run/netns/x")
     scene.cluster.seed(out_of_service(node))
     await run(scene, worker, 60)
 
@@ -841,12 +841,12 @@ async def test_a_pod_that_runs_without_an_address_is_found_by_the_scan(scene: Sc
     """
     scene.cluster.seed(make_pool())
     scene.cluster.seed(make_pod("blank", "u1"))
-    in_use = make_pod("worn", "u2")
+    in_use = make_pod("used", "u2")
     scene.cluster.seed(
         replace(in_use, status=replace(in_use.status, pod_ips=(PodIP(ip="10.6.0.11"),)))
     )
     scene.cluster.seed(make_record("10.6.0.10", "blank", "u1"))
-    scene.cluster.seed(make_record("10.6.0.11", "worn", "u2"))
+    scene.cluster.seed(make_record("10.6.0.11", "used", "u2"))
     await run(scene, await reclaim(scene, rules=Rules(blank=True)), SECOND_LOOK_S + 1)
 
     assert ["10.6.0.11"] == held(scene)
