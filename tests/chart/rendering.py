@@ -25,12 +25,6 @@ VALUES = sorted(VALUES_DIR.glob("*.yaml"))
 NAMESPACE = "kube-system"
 KUBERNETES = ("1.29.0", "1.30.0", "1.31.0", "1.32.0", "1.33.0", "1.34.0")
 
-_CERTIFICATE = ",".join(
-    f"spiderpoolController.tls.provided.{name}=bm9uZQ==" for name in ("tlsCert", "tlsKey", "tlsCa")
-)
-MADE_UP = ("--set", f"spiderpoolController.tls.method=provided,{_CERTIFICATE}")
-"""A certificate that no test looks at: to generate one each time is slow."""
-
 Thing = dict[str, Any]
 
 
@@ -77,16 +71,9 @@ class Rendered:
         }
 
 
-def render(
-    values: Mapping[str, Any] | None = None,
-    *words: str,
-    made_up_certificate: bool = True,
-) -> Rendered:
+def render(values: Mapping[str, Any] | None = None, *words: str) -> Rendered:
     """Render the chart with these values, and further words for Helm."""
-    given = values or {}
-    own = not made_up_certificate or given.get("spiderpoolController", {}).get("tls")
-    words = (*words, *(() if own else MADE_UP))
-    return Rendered(render_text(json.dumps(given, sort_keys=True), words))
+    return Rendered(render_text(json.dumps(values or {}, sort_keys=True), words))
 
 
 def render_file(path: Path, *words: str) -> Rendered:
@@ -95,11 +82,9 @@ def render_file(path: Path, *words: str) -> Rendered:
 
 
 def words_of(path: Path) -> tuple[str, ...]:
-    """Return what else Helm is to be told about a file's cluster: the kinds it serves, and a certificate."""
-    text = path.read_text()
-    apis = re.findall(r"^# api-versions: (.+)$", text, flags=re.MULTILINE)
-    certificate = () if "\n  tls:" in text and path != ORIGINAL else MADE_UP
-    return (*certificate, *(f"--api-versions={api}" for api in apis))
+    """Return what else Helm is to be told about a file's cluster: the kinds it serves."""
+    apis = re.findall(r"^# api-versions: (.+)$", path.read_text(), flags=re.MULTILINE)
+    return tuple(f"--api-versions={api}" for api in apis)
 
 
 @cache
@@ -126,9 +111,7 @@ def notes(values: Mapping[str, Any], *words: str) -> str:
         "metadata": {"name": "notes"},
         "data": {"notes": include},
     }
-    things = Rendered(
-        render_text(json.dumps({**values, "extraObjects": [probe]}), (*MADE_UP, *words))
-    )
+    things = Rendered(render_text(json.dumps({**values, "extraObjects": [probe]}), words))
     return base64.b64decode(things.one("ConfigMap", "notes")["data"]["notes"]).decode()
 
 

@@ -6,10 +6,7 @@ Source: docs/reference/configuration.md, docs/reference/admission.md.
 
 from __future__ import annotations
 
-import base64
 import json
-import ssl
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +28,7 @@ from tests.chart.rendering import (
     notes,
     refusal,
     render,
+    template,
 )
 
 AGENT, CONTROLLER, INIT = "spiderpool-agent", "spiderpool-controller", "spiderpool-init"
@@ -488,34 +486,41 @@ def test_webhook_of_pods() -> None:
     ).pod_resource_inject.enabled
 
 
-def test_certificate(tmp_path: Path) -> None:
-    """The API server, which trusts the webhooks' CA, accepts the controller's certificate for the Service's name."""
-    things = render(made_up_certificate=False)
-    secret = things.one("Secret", "spiderpool-controller-server-certs")["data"]
+def test_certificate_of_the_controller() -> None:
+    """
+    By default the controller makes the certificate, with the names of its Service, and tells the API server.
+
+    It may read and write that one Secret, and its own webhooks. No Secret, volume or CA is in the
+    chart.
+    """
+    things = render()
+    assert [] == things.names("Secret") + things.names("Certificate")
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
-        assert {secret["ca.crt"]} == {
-            hook["clientConfig"]["caBundle"] for hook in things.one(kind, CONTROLLER)["webhooks"]
-        }
-    for host in (f"{CONTROLLER}.{NAMESPACE}.svc", "localhost", "127.0.0.1"):
-        assert "TLSv1.3" == _handshake(secret, host, tmp_path / "both.pem")
+        hooks = things.one(kind, CONTROLLER)["webhooks"]
+        assert [] == [hook for hook in hooks if "caBundle" in hook["clientConfig"]]
+    container = things.container("Deployment", CONTROLLER)
+    assert not [arg for arg in container["args"] if arg.startswith("--tls")]
+    assert "tls" not in [mount["name"] for mount in container["volumeMounts"]]
+    settings = read_controller_settings(env_of(container)).certificates
+    assert settings is not None
+    assert (CONTROLLER, "spiderpool-controller-server-certs") == (
+        settings.webhooks,
+        settings.secret,
+    )
+    host = f"{CONTROLLER}.{NAMESPACE}.svc"
+    assert {"localhost", host, f"{host}.cluster.local"} <= set(settings.names)
+    assert ["127.0.0.1", "::1"] == [str(ip) for ip in settings.ips]
+    days = (settings.authority_life_s / 86400, settings.server_life_s / 86400)
+    assert (3650, 365) == days
+    secrets = {rule for rule in things.rules("Role", CONTROLLER) if rule[1] == "secrets"}
+    assert {("", "secrets", verb) for verb in ("create", "get", "patch")} == secrets
 
 
-def _handshake(secret: dict[str, str], host: str, pem: Path) -> str | None:
-    """Let a client that trusts the CA meet a server with the certificate."""
-    text = {key: base64.b64decode(value).decode() for key, value in secret.items()}
-    client_side = ssl.create_default_context(cadata=text["ca.crt"])
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    pem.write_text(text["tls.crt"] + text["tls.key"])
-    server_side.load_cert_chain(pem)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_side.wrap_bio(to_client, to_server, server_hostname=host)
-    server = server_side.wrap_bio(to_server, to_client, server_side=True)
-    for step in (client, server, client, server):
-        try:
-            step.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return client.version()
+def test_two_renderings_are_the_same() -> None:
+    """`helm template` has no cluster to look into, as with Argo CD: whoever renders twice gets the same."""
+    texts = [template("{}").stdout for _ in range(2)]
+    assert "kind: Deployment" in texts[0]
+    assert texts[0] == texts[1]
 
 
 def test_certificate_given() -> None:
@@ -567,7 +572,11 @@ def test_agents_rights_without_meta_plugin() -> None:
 
 
 def test_controllers_rights() -> None:
-    """The controller writes no pod and no node, and leases only in its own namespace."""
+    """
+    The controller writes no pod and no node; leases and one Secret only in its own namespace.
+
+    Of webhooks it writes its own.
+    """
     things = render()
     rules = things.rules("ClusterRole", CONTROLLER)
     written = {resource for _, resource, verb in rules if verb not in {"get", "list", "watch"}}
@@ -584,10 +593,17 @@ def test_controllers_rights() -> None:
         "spiderips",
         "spiderendpoints",
     }
-    assert ours | networks | {"events"} == written
-    leases = things.one("Role", CONTROLLER)["rules"]
-    assert {"spiderpool-controller-leases"} == {
-        name for rule in leases for name in rule.get("resourceNames", ())
+    webhooks = {"mutatingwebhookconfigurations", "validatingwebhookconfigurations"}
+    assert ours | networks | webhooks | {"events"} == written
+    named = [
+        rule["resourceNames"]
+        for rule in things.one("ClusterRole", CONTROLLER)["rules"]
+        if webhooks & set(rule["resources"])
+    ]
+    assert [[CONTROLLER]] == named
+    own = things.one("Role", CONTROLLER)["rules"]
+    assert {"spiderpool-controller-leases", "spiderpool-controller-server-certs"} == {
+        name for rule in own for name in rule.get("resourceNames", ())
     }
 
 
@@ -834,7 +850,13 @@ def test_removals_rights() -> None:
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
     } == cluster
     names = [rule["resourceNames"] for rule in things.one("Role", f"{CONTROLLER}-cleanup")["rules"]]
-    assert [[AGENT], [CONTROLLER], ["spiderpool-controller-leases"], [INIT]] == names
+    assert [
+        [AGENT],
+        [CONTROLLER],
+        ["spiderpool-controller-leases"],
+        [INIT],
+        ["spiderpool-controller-server-certs"],
+    ] == names
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from spiderpool.installer.defaults import read_defaults
 from tests.chart.rendering import (
     CHART,
     KUBERNETES,
-    MADE_UP,
     NAMESPACE,
     ORIGINAL,
     VALUES,
@@ -253,9 +252,8 @@ def test_every_switch_does_something(value: Value) -> None:
 
 
 def _objects(values: Mapping[str, Any]) -> tuple[Thing, ...]:
-    """Render with all operators in the cluster, and a certificate that is not generated."""
-    certificate = () if values["spiderpoolController"].get("tls") else MADE_UP
-    return render_text(json.dumps(values), (*OPERATORS, *certificate))
+    """Render with all operators in the cluster."""
+    return render_text(json.dumps(values), OPERATORS)
 
 
 def _switched(value: Value, base: Mapping[str, Any]) -> object:
@@ -486,5 +484,5 @@ def test_missing_values_get_their_defaults(tmp_path: Path) -> None:
                     "--set=spiderpoolController.tls.certmanager.issuerName=x", chart=chart)  # fmt: skip
     assert done.returncode == 0, done.stderr
     tls = {"method": "certmanager", "certmanager": {"issuerName": "x"}}
-    plain = render({"spiderpoolController": {"tls": tls}}, made_up_certificate=False)
+    plain = render({"spiderpoolController": {"tls": tls}})
     assert list(plain.things) == [t for t in yaml.safe_load_all(done.stdout) if t]

@@ -24,10 +24,17 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 def json_patch(target: Any, operations: Sequence[Mapping[str, Any]]) -> Any:
     """Apply `add`, `remove`, `replace` and `test`, in order, all or nothing (RFC 6902, section 4)."""
-    document = copy.deepcopy(target)
+    document = _with_lists(target)
     for operation in operations:
         document = _apply(document, operation)
     return document
+
+
+def _with_lists(value: Any) -> Any:
+    """Copy a document; msgspec leaves tuples where JSON has lists."""
+    if isinstance(value, Mapping):
+        return {key: _with_lists(each) for key, each in value.items()}
+    return [_with_lists(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _apply(document: Any, operation: Mapping[str, Any]) -> Any:

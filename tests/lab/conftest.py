@@ -32,7 +32,7 @@ RUN_LOCK = Path("/run/spiderlab-tests.lock")
 REPOSITORY = Path(__file__).parents[2]
 FIRST, LAST = (
     ("test_lab_itself",),
-    ("test_crashes", "test_outages", "test_install"),
+    ("test_crashes", "test_outages", "test_restored_store", "test_install"),
 )  # the first wants no lab, the last leave a changed one
 
 LAB_POOLS = ("ens192-v4", "ens224-v4", "ens192-v6", "ens224-v6")

@@ -49,9 +49,12 @@ def of_each_kind(story: Story, annotations: dict[str, object]) -> list[Pod]:
     selector = {"kubernetes.io/hostname": NODE}
     story.workload("Deployment", "web", 1, annotations, selector=selector)
     story.workload("StatefulSet", "db", 1, annotations, selector=selector, serviceName="db")
-    spec = manifests.pod_spec(selector=selector)
-    daemons = manifests.workload("DaemonSet", "log", story.namespace, 1, annotations, spec)
-    job = manifests.workload("Job", "sum", story.namespace, 1, annotations, spec)
+    daemons, job = (
+        manifests.workload(
+            kind, name, story.namespace, 1, annotations, manifests.pod_spec(selector=selector)
+        )
+        for kind, name in (("DaemonSet", "log"), ("Job", "sum"))
+    )
     del daemons["spec"]["replicas"], job["spec"]["replicas"], job["spec"]["selector"]
     job["spec"]["template"]["spec"]["restartPolicy"] = "Never"
     for thing in (daemons, job):

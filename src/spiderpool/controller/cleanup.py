@@ -16,6 +16,11 @@ from typing import Any, ClassVar, Final
 
 from spiderpool.api.crd.group import GROUP
 from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.admission import (
+    MutatingWebhookConfiguration,
+    Secret,
+    ValidatingWebhookConfiguration,
+)
 from spiderpool.api.kubernetes.core import Job, PartialObject
 from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.errors import NotFound
@@ -24,28 +29,6 @@ from spiderpool.kube.cluster import Cluster
 DELETES_IN_FLIGHT: Final = 16
 
 Say = Callable[[str], None]
-
-
-class MutatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True):
-    """Where the API server asks what to fill in."""
-
-    resource: ClassVar[Resource] = Resource(
-        "admissionregistration.k8s.io",
-        "v1",
-        "MutatingWebhookConfiguration",
-        "mutatingwebhookconfigurations",
-    )
-
-
-class ValidatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True):
-    """Where the API server asks what to refuse."""
-
-    resource: ClassVar[Resource] = Resource(
-        "admissionregistration.k8s.io",
-        "v1",
-        "ValidatingWebhookConfiguration",
-        "validatingwebhookconfigurations",
-    )
 
 
 class CustomResourceDefinition(KubeObject, frozen=True, kw_only=True):
@@ -72,6 +55,7 @@ class Remains:
     namespace: str
     init_job: str
     even_if_held: bool = False
+    secret: str = ""
 
 
 async def clean(cluster: Cluster, remains: Remains, say: Say) -> None:
@@ -86,6 +70,7 @@ async def clean(cluster: Cluster, remains: Remains, say: Say) -> None:
     await _delete(
         cluster, Job, remains.init_job, say, namespace=remains.namespace, propagation="Background"
     )
+    await _delete(cluster, Secret, remains.secret, say, namespace=remains.namespace)
 
 
 async def _held(cluster: Cluster) -> Sequence[SpiderIP]:

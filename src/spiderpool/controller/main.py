@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -36,7 +38,9 @@ from spiderpool.controller.runtime.listener import (
     server_context,
 )
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
-from spiderpool.controller.settings import Settings, read_settings
+from spiderpool.controller.settings import CertificateSettings, Settings, read_settings
+from spiderpool.controller.webhooks.authority import Terms
+from spiderpool.controller.webhooks.certificates import LOOK_S, Certificates
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pod_injector import PodInjector
@@ -46,6 +50,7 @@ from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
 from spiderpool.controller.webhooks.warnings import advise
 from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.kube.client import KubeClient
+from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.informer import Informer
@@ -86,6 +91,7 @@ def clean_up(
         namespace=os.environ.get("SPIDERPOOL_POD_NAMESPACE") or "default",
         init_job=os.environ.get("SPIDERPOOL_INIT_JOB_NAME") or "spiderpool-init",
         even_if_held=even_if_held,
+        secret=os.environ.get("SPIDERPOOL_TLS_SECRET_NAME") or "",
     )
     _run(_clean(remains))
 
@@ -120,6 +126,11 @@ async def _daemon(config_path: Path, cert: Path | None, key: Path | None) -> Non
     configure_log(settings.log_level)
     config = read_config(config_path)
     certificate = read_certificate(cert, key)
+    if certificate is not None and settings.certificates is not None:
+        raise InvalidRequest(
+            "SPIDERPOOL_TLS_SECRET_NAME has the controller make its certificate, "
+            "and --tls-server-cert names another one: give one of the two"
+        )
     work = asyncio.create_task(Daemon(settings, config, certificate).serve())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
@@ -140,6 +151,28 @@ def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
             "--tls-server-cert and --tls-server-key belong together: give both, or none"
         )
     return Certificate(cert, key)
+
+
+def make_certificates(
+    cluster: Cluster, settings: CertificateSettings, namespace: str
+) -> Certificates:
+    """Join what keeps the webhooks' certificates that the controller makes."""
+    life = timedelta(seconds=settings.server_life_s)
+    overlap = min(timedelta(seconds=3 * LOOK_S), life / 10)
+    return Certificates(
+        cluster,
+        Terms(
+            names=settings.names,
+            ips=settings.ips,
+            authority_life=timedelta(seconds=settings.authority_life_s),
+            server_life=life,
+            overlap=overlap,
+        ),
+        namespace=namespace,
+        secret=settings.secret,
+        webhooks=settings.webhooks,
+        look_s=overlap.total_seconds() / 3,
+    )
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
@@ -226,7 +259,8 @@ class Daemon:
         subnets: Informer[SpiderSubnet] | None,
     ) -> Probe | None:
         """Open the webhook port and give the probe that watches it."""
-        if self.certificate is None:
+        shown = await self._certificate(cluster)
+        if shown is None:
             log.warning(
                 "no certificate given, so this replica runs without webhooks: nothing checks pools "
                 "before they are stored"
@@ -244,15 +278,28 @@ class Daemon:
             CoordinatorReviewer(),
             MultusConfigReviewer(cluster, self.config.multus.allowed_plugins),
         ]
-        tls = server_context(self.certificate)
+        tls, following = shown
         pods = PodInjector(cluster, namespace) if self.config.pod_resource_inject.enabled else None
         listener = Listener(
             admission_app(reviewers, pods, advise), self.settings.webhook_port, tls, FAREWELL_S
         )
         await stack.enter_async_context(listener)
-        follower = tasks.create_task(follow_certificate(self.certificate, tls))
+        follower = tasks.create_task(following)
         stack.callback(follower.cancel)
         return webhook_probe(lambda: listener.port)
+
+    async def _certificate(
+        self, cluster: KubeClient
+    ) -> tuple[ssl.SSLContext, Coroutine[Any, Any, None]] | None:
+        """Return what shows a certificate, and what keeps that fresh; None when there is none."""
+        if self.certificate is not None:
+            tls = server_context(self.certificate)
+            return tls, follow_certificate(self.certificate, tls)
+        if self.settings.certificates is None:
+            return None
+        own = make_certificates(cluster, self.settings.certificates, self.settings.namespace)
+        tls = await own.context()
+        return tls, own.follow(tls)
 
     def _probes(self, webhooks: Probe | None, election: Election, leader: Leader) -> Probes:
         """

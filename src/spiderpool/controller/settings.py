@@ -9,9 +9,11 @@ Source: docs/reference/configuration.md#reclaim, docs/reference/configuration.md
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from spiderpool.addressing.sets import IPAddress
 from spiderpool.configuration.environment import (
     Environment,
     read_flag,
@@ -24,6 +26,7 @@ from spiderpool.errors import InvalidRequest
 from spiderpool.records.lifecycle import Rules
 
 WHOLE: Final = 100  # percent
+DAY_S: Final = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,24 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateSettings:
+    """
+    Where the webhooks' certificates are kept that the controller makes, and what they are to be.
+
+    `webhooks`: name of both webhook configurations. Lives in seconds.
+    """
+
+    secret: str
+    webhooks: str
+    names: tuple[str, ...]
+    ips: tuple[IPAddress, ...]
+    authority_life_s: int
+    server_life_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the environment decides."""
+    """All that the environment decides; `certificates` None = they are somebody else's."""
 
     namespace: str
     pod_name: str
@@ -85,6 +104,7 @@ class Settings:
     election: ElectionSettings
     reclaim: ReclaimSettings
     networks: NetworkSettings
+    certificates: CertificateSettings | None
     kubeconfig: str | None
 
 
@@ -121,6 +141,7 @@ def read_settings(environ: Environment) -> Settings:
         election=_election(environ),
         reclaim=_reclaim(environ),
         networks=_networks(environ),
+        certificates=_certificates(environ),
         kubeconfig=environ.get("KUBECONFIG") or None,
     )
 
@@ -181,6 +202,36 @@ def _networks(environ: Environment) -> NetworkSettings:
             environ, "SPIDERPOOL_MULTUS_CONFIG_INFORMER_RESYNC_PERIOD", 60, least=1
         ),
     )
+
+
+def _certificates(environ: Environment) -> CertificateSettings | None:
+    """Read what governs the webhooks' certificates; none outlives the authority that signed it."""
+    secret = environ.get("SPIDERPOOL_TLS_SECRET_NAME") or ""
+    if not secret:
+        return None
+    return CertificateSettings(
+        secret=secret,
+        webhooks=read_required(environ, "SPIDERPOOL_WEBHOOK_CONFIGURATION_NAME"),
+        names=_words(environ, "SPIDERPOOL_TLS_DNS_NAMES") or ("localhost",),
+        ips=tuple(
+            _address(text, "SPIDERPOOL_TLS_IP_ADDRESSES")
+            for text in _words(environ, "SPIDERPOOL_TLS_IP_ADDRESSES")
+        ),
+        authority_life_s=read_number(environ, "SPIDERPOOL_TLS_CA_LIFETIME", 3650 * DAY_S, least=1),
+        server_life_s=read_number(environ, "SPIDERPOOL_TLS_CERT_LIFETIME", 365 * DAY_S, least=1),
+    )
+
+
+def _words(environ: Environment, name: str) -> tuple[str, ...]:
+    """Read a list with commas in between."""
+    return tuple(word.strip() for word in (environ.get(name) or "").split(",") if word.strip())
+
+
+def _address(text: str, variable: str) -> IPAddress:
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise InvalidRequest(f"environment variable {variable}: {error}") from error
 
 
 def _reclaim(environ: Environment) -> ReclaimSettings:

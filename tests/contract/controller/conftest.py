@@ -6,17 +6,17 @@ import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from spiderlab.pki import issue, make_authority
-from spiderpool.api.kubernetes.core import Namespace
-from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.controller.cleanup import (
+from spiderpool.api.kubernetes.admission import (
     MutatingWebhookConfiguration,
     ValidatingWebhookConfiguration,
 )
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect
@@ -27,15 +27,17 @@ WEBHOOKS = "spiderpool-controller"
 KINDS = {"spiderippools": "spiderippool", "spiderreservedips": "spiderreservedip"}
 
 
-class Mutating(MutatingWebhookConfiguration, frozen=True, kw_only=True):
-    """With its webhooks."""
+class Mutating(KubeObject, frozen=True, kw_only=True):
+    """With its webhooks as a whole."""
 
+    resource: ClassVar[Resource] = MutatingWebhookConfiguration.resource
     webhooks: list[dict[str, Any]]
 
 
-class Validating(ValidatingWebhookConfiguration, frozen=True, kw_only=True):
-    """With its webhooks."""
+class Validating(KubeObject, frozen=True, kw_only=True):
+    """With its webhooks as a whole."""
 
+    resource: ClassVar[Resource] = ValidatingWebhookConfiguration.resource
     webhooks: list[dict[str, Any]]
 
 
@@ -82,18 +84,18 @@ async def controller(
     key.write_bytes(serving.key_pem)
     replica = start(certificate=(cert, key))
     replica.wait_ready()
-    bundle = base64.b64encode(authority.pem).decode()
-    for kind, verb in ((Mutating, "mutate"), (Validating, "validate")):
-        await cluster.create(
-            kind(
-                metadata=ObjectMeta(name=WEBHOOKS),
-                webhooks=[_webhook(verb, p, replica.webhook_port, bundle) for p in KINDS],
-            )
-        )
+    await make_webhooks(cluster, replica, base64.b64encode(authority.pem).decode())
     yield replica
     for each in (MutatingWebhookConfiguration, ValidatingWebhookConfiguration):
         with suppress(NotFound):
             await cluster.delete(each, WEBHOOKS)
+
+
+async def make_webhooks(cluster: KubeClient, replica: InformerStore, bundle: str = "") -> None:
+    """Have the API server ask a controller, and trust it by these authorities."""
+    for kind, verb in ((Mutating, "mutate"), (Validating, "validate")):
+        hooks = [_webhook(verb, p, replica.webhook_port, bundle) for p in KINDS]
+        await cluster.create(kind(metadata=ObjectMeta(name=WEBHOOKS), webhooks=hooks))
 
 
 def _webhook(verb: str, plural: str, port: int, bundle: str) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def _webhook(verb: str, plural: str, port: int, bundle: str) -> dict[str, Any]:
         "admissionReviewVersions": ["v1"],
         "failurePolicy": "Fail",
         "sideEffects": "None",
-        "clientConfig": {"url": url, "caBundle": bundle},
+        "clientConfig": {"url": url, **({"caBundle": bundle} if bundle else {})},
         "rules": [
             {
                 "apiGroups": ["spiderpool.spidernet.io"],

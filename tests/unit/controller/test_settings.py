@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
-from spiderpool.controller.settings import read_settings
+from spiderpool.controller.settings import CertificateSettings, read_settings
 from spiderpool.errors import InvalidRequest
 
 REQUIRED = {"SPIDERPOOL_POD_NAMESPACE": "ns", "SPIDERPOOL_POD_NAME": "one"}
@@ -150,3 +152,39 @@ def test_configmap_without_namespace() -> None:
     """The name of Cilium's ConfigMap needs its namespace."""
     with pytest.raises(InvalidRequest, match="it must be namespace/name"):
         read_settings(REQUIRED | {"SPIDERPOOL_CILIUM_CONFIGMAP_NAMESPACE_NAME": "cilium-config"})
+
+
+def test_certificates_of_the_controller() -> None:
+    """With a Secret's name the controller makes its certificates; without it they are somebody else's."""
+    made = {
+        "SPIDERPOOL_TLS_SECRET_NAME": "certs",
+        "SPIDERPOOL_WEBHOOK_CONFIGURATION_NAME": "hooks",
+        "SPIDERPOOL_TLS_DNS_NAMES": "a.svc, b.svc,",
+        "SPIDERPOOL_TLS_IP_ADDRESSES": "127.0.0.1,::1",
+        "SPIDERPOOL_TLS_CERT_LIFETIME": "60",
+    }
+    assert read_settings(REQUIRED).certificates is None
+    settings = read_settings({**REQUIRED, **made}).certificates
+    assert settings == CertificateSettings(
+        "certs",
+        "hooks",
+        ("a.svc", "b.svc"),
+        (ip_address("127.0.0.1"), ip_address("::1")),
+        315_360_000,
+        60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SPIDERPOOL_WEBHOOK_CONFIGURATION_NAME", "", "SPIDERPOOL_WEBHOOK_CONFIGURATION_NAME"),
+        ("SPIDERPOOL_TLS_IP_ADDRESSES", "300.0.0.1", "SPIDERPOOL_TLS_IP_ADDRESSES: '300.0.0.1'"),
+        ("SPIDERPOOL_TLS_CERT_LIFETIME", "0", "SPIDERPOOL_TLS_CERT_LIFETIME"),
+    ],
+)
+def test_certificates_that_cannot_be_made(name: str, value: str, words: str) -> None:
+    """What is wrong is named."""
+    made = {"SPIDERPOOL_TLS_SECRET_NAME": "c", "SPIDERPOOL_WEBHOOK_CONFIGURATION_NAME": "h"}
+    with pytest.raises(InvalidRequest, match=words):
+        read_settings({**REQUIRED, **made, name: value})

@@ -84,6 +84,10 @@ def documented(*headings: str) -> dict[str, str]:
     return found
 
 
+CONTROLLER_POD: Final = POD | {
+    "SPIDERPOOL_TLS_SECRET_NAME": "certs",
+    "SPIDERPOOL_WEBHOOK_CONFIGURATION_NAME": "hooks",
+}
 AGENT: Final = documented("Agent")
 CONTROLLER: Final = documented("Controller", "Reclaim")
 
@@ -95,7 +99,7 @@ CONTROLLER: Final = documented("Controller", "Reclaim")
         (read_install_settings, {}, ["Agent: installation"]),
         (
             read_controller,
-            {**POD, "SPIDERPOOL_COORDINATOR_ENABLED": "true"},
+            {**CONTROLLER_POD, "SPIDERPOOL_COORDINATOR_ENABLED": "true"},
             ["Controller", "Reclaim"],
         ),
     ],
@@ -118,7 +122,7 @@ def test_variables(
         (reader, given, name, default.removesuffix(" s"))
         for reader, given, table in (
             (read_agent, AGENT_POD, AGENT),
-            (read_controller, POD, CONTROLLER),
+            (read_controller, CONTROLLER_POD, CONTROLLER),
         )
         for name, default in table.items()
         if re.fullmatch(r"\d+( s)?|true|false", default)

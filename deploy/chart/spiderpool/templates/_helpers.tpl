@@ -208,3 +208,10 @@ readinessProbe:
 {{- define "spiderpool.nodePolicies" -}}
 {{- if and .Values.spiderpoolAgent.nodePolicies (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
 {{- end }}
+
+{{- /* By which names the API server and others reach the webhooks. */ -}}
+{{- define "spiderpool.webhookNames" -}}
+{{- $name := .Values.spiderpoolController.name }}
+{{- $host := printf "%s.%s.svc" $name .Release.Namespace }}
+{{- list "localhost" $name (printf "%s.%s" $name .Release.Namespace) $host (printf "%s.%s" $host .Values.global.clusterDnsDomain) | toJson }}
+{{- end }}
