@@ -36,6 +36,11 @@ Source: CNI specification 1.1.0, section 5 "Error".
 
 from __future__ import annotations
 
+from typing import Final
+
+# Messages quote what a tenant wrote, and go into logs, Events and CNI results again and again.
+LONGEST_MESSAGE: Final = 4096
+
 
 class SpiderpoolError(Exception):
     """An error with a sentence for its user and a code for a CNI caller."""
@@ -54,6 +59,8 @@ class SpiderpoolError(Exception):
             details: longer text for the CNI `details` field.
         """
         message = " ".join(message.splitlines())
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[:LONGEST_MESSAGE]}…"
         super().__init__(message)
         self.message = message
         self.details = details

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from spiderpool import errors
-from spiderpool.errors import DelegateFailed, SpiderpoolError, TooManyRequests
+from spiderpool.errors import DelegateFailed, InvalidRequest, SpiderpoolError, TooManyRequests
 
 
 def tree(kind: type[SpiderpoolError] = SpiderpoolError) -> Iterator[type[SpiderpoolError]]:
@@ -55,3 +55,10 @@ def test_what_errors_carry() -> None:
 def test_a_message_is_one_line() -> None:
     """A text of several lines that a message quotes does not break it."""
     assert 'the value is "a b c"' == SpiderpoolError('the value is "a\nb\u2028c"').message
+
+
+def test_long_messages() -> None:
+    """What a tenant wrote is quoted, but not at any length: errors go into logs and Events again and again."""
+    error = InvalidRequest("x" * 100_000)
+
+    assert "x" * 4096 + "…" == error.message == str(error)

@@ -171,6 +171,11 @@ def validate_config(
 def _plugin_errors(new: SpiderMultusConfig, allowed: Collection[str]) -> Iterator[FieldError]:
     """Check which plugins the definition names: nodes execute them as root."""
     text = render_config(new)
+    try:
+        check_text(text, CONFIG_BYTES, "the definition")
+    except InvalidRequest as error:
+        yield FieldError("spec", Kind.INVALID, "", error.message)
+        return
     document = msgspec.json.decode(text) if text else None
     if not isinstance(document, dict):
         return

@@ -574,3 +574,13 @@ def test_plugins_of_a_chain() -> None:
     own = ("macvlan", "spiderpool", "coordinator")
     assert [] == validate_config(None, complete_config(whole), own)
     assert 1 == len(validate_config(None, complete_config(whole), own[:2]))
+
+
+def test_size_of_a_definition() -> None:
+    """A network whose definition no node would read is refused, whatever makes it so large."""
+    routes = [{"dst": "10.0.0.0/8", "gw": "10.6.0.1"}] * 5000
+    spec = msgspec.convert({**MACVLAN, "coordinator": {"policyRoutes": routes}}, MultusConfigSpec)
+    config = SpiderMultusConfig(metadata=ObjectMeta(name="n", namespace="ns"), spec=spec)
+
+    errors = validate_config(None, complete_config(config))
+    assert any("131072 is the most" in error.message for error in errors), errors[:2]

@@ -19,8 +19,7 @@ import structlog
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.ipam.allocator import Allocation
 from spiderpool.agent.records.deletions import Deletions
-from spiderpool.api.crd.spiderip import IPState, SpiderIP
-from spiderpool.api.kubernetes.core import Pod
+from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.cni.request import Call
 from spiderpool.errors import (
     Conflict,
@@ -35,6 +34,8 @@ from spiderpool.kernel import neighbour_probe
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.pod_network import find_link, set_up
 from spiderpool.kernel.rtnetlink import RouteSocket
+from spiderpool.model.facts import Facts
+from spiderpool.model.pod import holder_kind
 
 # addresses that one ADD tries for a slot when it meets one in use after the other
 ATTEMPTS: Final = 3
@@ -178,7 +179,7 @@ def read_probe_request(allocation: Allocation, ifname: str) -> ProbeRequest:
     mine = [record for record in allocation.records if record.spec.holder.nic == ifname]
     for record in mine:
         conflict, gateway = detections(record, features, pools)
-        if conflict and not _is_migrating(allocation.facts.pod):
+        if conflict and not _is_migrating(allocation.facts):
             conflicts.append(record.spec.address)
         if gateway and (ip := record.spec.gateway_address) is not None:
             gateways[record.spec.address] = ip
@@ -187,8 +188,10 @@ def read_probe_request(allocation: Allocation, ifname: str) -> ProbeRequest:
     )
 
 
-def _is_migrating(pod: Pod) -> bool:
-    return ANNO_MIGRATION in pod.metadata.annotations
+def _is_migrating(facts: Facts) -> bool:
+    """Return whether a virtual machine migrates into the pod: anybody may write the annotation."""
+    machine = holder_kind(facts.owner, facts.features) is HolderKind.VIRTUAL_MACHINE
+    return machine and ANNO_MIGRATION in facts.pod.metadata.annotations
 
 
 def look(probe_request: ProbeRequest) -> ProbeResult:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import pytest
+from msgspec.structs import replace
+
 from spiderpool.agent.ipam.allocator import Allocation
-from spiderpool.agent.ipam.detection import MOST_QUARANTINED, Detector, quarantined_in
+from spiderpool.agent.ipam.detection import (
+    MOST_QUARANTINED,
+    Detector,
+    quarantined_in,
+    read_probe_request,
+)
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.occupancy import Occupancy
-from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
 from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 from tests.fakes.cluster import FakeCluster
-from tests.fakes.objects import make_facts, make_pod, make_pool, make_record
+from tests.fakes.objects import (
+    DEPLOYMENT,
+    FEATURES,
+    MACHINE,
+    make_facts,
+    make_pod,
+    make_pool,
+    make_record,
+)
 
 MAC = "02:00:00:00:00:66"
 
@@ -45,3 +61,14 @@ async def test_who_answers_everything_does_not_empty_the_pool() -> None:
     assert 2 == len(told)
     assert (pool.name, True) == (told[0][0], MAC in told[0][1])
     await records.stop()
+
+
+@pytest.mark.parametrize(("owner", "asked"), [(DEPLOYMENT, True), (MACHINE, False)])
+def test_a_claim_to_migrate(owner: Application, *, asked: bool) -> None:
+    """Only a virtual machine migrates: an annotation that anybody may write keeps nobody from asking."""
+    pod = make_pod(annotations={"kubevirt.io/migrationJobName": "job"})
+    features = replace(FEATURES, enable_ip_conflict_detection=True)
+    facts = make_facts(make_pool(), pod=pod, owner=owner, features=features)
+    record = make_record(facts=facts)
+
+    assert asked is bool(read_probe_request(Allocation(facts, (record,)), "eth0").conflicts)
