@@ -97,7 +97,7 @@ def test_schema() -> None:
 
 def test_page() -> None:
     """The page counts the original's values by their fate, and marks this chart's own."""
-    page = render_page(ROOT, OLD)
+    page = " ".join(render_page(ROOT, OLD).split())
     assert "All 5 values of the chart of Spiderpool v1.2.1" in page
     assert (
         "(1 have their effect, 3 have none here, 1 are refused when they are on), and 2 are" in page
