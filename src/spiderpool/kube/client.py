@@ -11,10 +11,11 @@ from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
+import structlog
 
 from spiderpool import errors
 from spiderpool.api.kubernetes.core import PartialObject, Pod
-from spiderpool.api.kubernetes.meta import KubeObject, ObjectList
+from spiderpool.api.kubernetes.meta import KubeObject, ListMeta, ObjectList
 from spiderpool.api.kubernetes.workloads import Scale
 from spiderpool.kube.api_status import read_status_event
 from spiderpool.kube.cluster import Change, Cluster, Listing, PatchType, WatchEvent
@@ -27,6 +28,8 @@ D = TypeVar("D")
 PAGE = 500  # objects a page of a consistent list, as kubectl asks for
 # the server ends a watch after this time; below the 5 min after which load balancers cut one
 WATCH_SECONDS = 290
+
+_log = structlog.get_logger(__name__)
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
@@ -264,7 +267,7 @@ class KubeClient:
         items: list[T] = []
         while True:
             data = await self._exchange.send(replace(call, url=f"{folder}?{urlencode(query)}"))
-            page = _decode(_list_decoder(shape), call, data)
+            page = _read_page(call, shape, data)
             items.extend(page.items or ())
             if not page.metadata.continue_:
                 return Listing(tuple(items), page.metadata.resource_version)
@@ -321,6 +324,13 @@ class _Scope:
         return {key: value for key, value in pairs.items() if value}
 
 
+class _RawPage(msgspec.Struct, frozen=True):
+    """A page of a list whose objects are not read yet."""
+
+    metadata: ListMeta = ListMeta()
+    items: tuple[msgspec.Raw, ...] | None = ()
+
+
 class _Envelope(msgspec.Struct, frozen=True):
     """One line of a watch; what `object` is depends on `type`."""
 
@@ -375,6 +385,7 @@ def _list_decoder(kind: type[T]) -> msgspec.json.Decoder[ObjectList[T]]:
 
 
 _table_decoder = msgspec.json.Decoder(_Table)
+_raw_list_decoder = msgspec.json.Decoder(_RawPage)
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _encode = msgspec.json.Encoder().encode
 
@@ -395,7 +406,49 @@ def _decode(decoder: msgspec.json.Decoder[D], call: Call, data: bytes | msgspec.
         raise errors.Undecodable(f"{call.subject}: {error}") from error
 
 
+def _read_page(call: Call, shape: type[T], data: bytes) -> ObjectList[T]:
+    """
+    Read a page of a list.
+
+    An object that cannot be read is left out and told: one bad object must not hide all others.
+    """
+    try:
+        return _list_decoder(shape).decode(data)
+    except msgspec.DecodeError:
+        page = _decode(_raw_list_decoder, call, data)
+    items = []
+    for raw in page.items or ():
+        try:
+            items.append(_decoder(shape).decode(raw))
+        except msgspec.DecodeError as error:
+            _pass_over(call, raw, error)
+    return ObjectList(metadata=page.metadata, items=tuple(items))
+
+
+def _pass_over(call: Call, raw: msgspec.Raw, error: msgspec.DecodeError) -> PartialObject:
+    """
+    Tell of an object that cannot be read.
+
+    Raises `Undecodable` when not even its metadata can.
+    """
+    partial = _decode(_decoder(PartialObject), call, raw)
+    meta = partial.metadata
+    _log.warning(
+        "object cannot be read and is passed over",
+        kind=call.kind.resource.plural,
+        namespace=meta.namespace,
+        name=meta.name,
+        reason=str(error),
+    )
+    return partial
+
+
 def _read_event(call: Call, shape: type[T], line: bytes) -> WatchEvent[T]:
+    """
+    Read a line of a watch.
+
+    An object that has become unreadable is told as one that went: nobody can go by it any more.
+    """
     envelope = _decode(_envelope_decoder, call, line)
     if envelope.type == "ERROR":
         raise read_status_event(call.subject, bytes(envelope.object))
@@ -403,7 +456,12 @@ def _read_event(call: Call, shape: type[T], line: bytes) -> WatchEvent[T]:
         return WatchEvent(
             Change.BOOKMARK, cast("T", _decode(_decoder(PartialObject), call, envelope.object))
         )
-    return WatchEvent(Change(envelope.type), _decode(_decoder(shape), call, envelope.object))
+    decoder: msgspec.json.Decoder[T] = _decoder(shape)
+    try:
+        return WatchEvent(Change(envelope.type), decoder.decode(envelope.object))
+    except msgspec.DecodeError as error:
+        partial = _pass_over(call, envelope.object, error)
+        return WatchEvent(Change.DELETED, cast("T", partial))
 
 
 _conforms: type[Cluster] = KubeClient

@@ -1,7 +1,8 @@
 """
 Replica: the memory of an informer.
 
-Decides which of two pieces of news about an object is the later one. No I/O.
+Decides which of two pieces of news about an object is the later one. No I/O but the log: an object
+that cannot be read is passed over, so that it hides no others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+import structlog
 
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.kube.cluster import Change, Listing, WatchEvent
@@ -23,6 +26,8 @@ Called with the change, the object before (None when added) and after (None when
 
 Must not block or raise.
 """
+
+_log = structlog.get_logger(__name__)
 
 # as long as an API server remembers events (etcd's compaction, every 5 minutes)
 TOMBSTONE_S = 300.0
@@ -164,6 +169,10 @@ class InformerStore(Generic[T]):
 
     def _change(self, key: Key, new: T | None) -> None:
         old = self.objects.get(key)
+        if new is not None and not self._fits(new):
+            new = None
+        if new is old:
+            return
         for index in self._indexes.values():
             index.change(old, new)
         if new is None:
@@ -171,7 +180,26 @@ class InformerStore(Generic[T]):
         else:
             self.objects[key] = new
         for subscriber in tuple(self._subscribers):
-            subscriber(_change_of(old, new), old, new)
+            try:
+                subscriber(_change_of(old, new), old, new)
+            except Exception:  # noqa: BLE001 - what it does to one subscriber concerns nobody else
+                _log.exception("news of an object could not be taken in", name="/".join(key))
+
+    def _fits(self, obj: T) -> bool:
+        """Return whether all indexes can place an object; one that they cannot is passed over."""
+        try:
+            for index in self._indexes.values():
+                index.place(obj)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+            _log.warning(
+                "object cannot be read and is passed over",
+                kind=obj.resource.plural,
+                namespace=obj.metadata.namespace,
+                name=obj.metadata.name,
+                reason=str(error),
+            )
+            return False
+        return True
 
 
 class _Index(Generic[T]):
@@ -182,10 +210,14 @@ class _Index(Generic[T]):
         # a dict keeps the order in which objects came
         self.keys: dict[Hashable, dict[Key, None]] = {}
 
+    def place(self, obj: T) -> Hashable | None:
+        """Return where an object belongs."""
+        return self._function(obj)
+
     def change(self, old: T | None, new: T | None) -> None:
         """Move an object from where it was to where it is."""
-        before = None if old is None else self._function(old)
-        after = None if new is None else self._function(new)
+        before = None if old is None else self.place(old)
+        after = None if new is None else self.place(new)
         if before == after:
             return
         if old is not None and before is not None:

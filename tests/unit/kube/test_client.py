@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from spiderpool import errors
 from spiderpool.api.kubernetes.core import ConfigMap, Node, PartialObject, Pod
@@ -18,7 +19,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.kube import client as client_module
 from spiderpool.kube import transport
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.cluster import PatchType
+from spiderpool.kube.cluster import Change, PatchType
 from spiderpool.kube.credentials import BearerToken
 from spiderpool.kube.transport import Access
 
@@ -293,6 +294,50 @@ async def test_answer_that_is_no_object(server: Server, client: KubeClient) -> N
         match=r"get configmaps a: Expected `str`, got `int` - at `\$\.metadata\.name`",
     ):
         await client.get(ConfigMap, "a", "default")
+
+
+BAD = {"metadata": {"name": "bad", "namespace": "default", "uid": "b", "resourceVersion": "9"}}
+
+
+async def test_an_object_that_cannot_be_read_hides_no_others(
+    server: Server, client: KubeClient
+) -> None:
+    """A list leaves it out, and the log names it."""
+    good = msgspec.to_builtins(CONFIG_MAP)
+    items = [good, {**BAD, "data": "no mapping"}, {**good, "metadata": BAD["metadata"]}]
+    server.answer = server.say(200, {"metadata": {"resourceVersion": "9"}, "items": items})
+    with capture_logs() as lines:
+        listing = await client.list_objects(ConfigMap)
+    assert ["a", "bad"] == [found.metadata.name for found in listing.items]
+    assert "9" == listing.resource_version
+    (line,) = lines
+    assert ("bad", "default", "configmaps") == (line["name"], line["namespace"], line["kind"])
+    assert "$.data" in line["reason"]
+
+
+async def test_a_list_that_is_none_is_an_error(server: Server, client: KubeClient) -> None:
+    """Without any structure there is nothing to pass over."""
+    for body in (b"{", {"items": [5]}, {"items": [{"metadata": 5}]}):
+        server.answer = server.say(200, body)
+        with pytest.raises(errors.Undecodable, match="list configmaps"):
+            await client.list_objects(ConfigMap)
+
+
+async def test_an_object_that_becomes_unreadable_is_gone(
+    server: Server, client: KubeClient
+) -> None:
+    """A watch goes on; what is known of that object holds no longer."""
+    good = msgspec.to_builtins(CONFIG_MAP)
+    events = [
+        {"type": "MODIFIED", "object": {**BAD, "data": 5}},
+        {"type": "ADDED", "object": good},
+    ]
+    server.answer = server.say(200, b"\n".join(map(msgspec.json.encode, events)) + b"\n")
+    with capture_logs() as lines:
+        async with aclosing(client.watch(ConfigMap, resource_version="1")) as watch:
+            seen = [(event.change, event.object.key) async for event in watch]
+    assert [(Change.DELETED, ("default", "bad")), (Change.ADDED, ("default", "a"))] == seen
+    assert ["bad"] == [line["name"] for line in lines]
 
 
 async def test_nothing_listens() -> None:

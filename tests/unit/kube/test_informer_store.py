@@ -132,3 +132,51 @@ def test_graves_are_forgotten_after_five_minutes() -> None:
             )
         )
     assert 31 == len(replica._tombstones)
+
+
+def test_an_object_that_no_index_can_place_is_passed_over() -> None:
+    """The others of its list are there, and so is it once it can be read again."""
+
+    def place(obj: ConfigMap) -> int:
+        return int(obj.data["number"])
+
+    def made(name: str, number: str, resource_version: int) -> ConfigMap:
+        meta = ObjectMeta(
+            name=name, namespace="n", uid=name, resource_version=str(resource_version)
+        )
+        return ConfigMap(metadata=meta, data={"number": number})
+
+    store: InformerStore[ConfigMap] = InformerStore(lambda: 0.0)
+    store.index("number", place)
+    seen: list[tuple[Change, str]] = []
+    store.subscribe(
+        lambda change, old, new: seen.append((change, (new or old).metadata.name))  # type: ignore[union-attr]
+    )
+    store.replace(Listing((made("a", "none", 1), made("b", "5", 2)), "2"))
+    assert ["b"] == [found.metadata.name for found in store.objects.values()]
+    store.put(made("a", "7", 3))
+    assert ["a"] == [found.metadata.name for found in store.by_index("number", 7)]
+    store.put(made("a", "none", 4))
+    assert () == store.by_index("number", 7)
+    assert [
+        (Change.ADDED, "b"),
+        (Change.ADDED, "a"),
+        (Change.DELETED, "a"),
+    ] == seen
+
+
+def test_a_subscriber_that_raises_keeps_nobody_from_the_news() -> None:
+    """The next subscriber hears of the object, and of all that follow."""
+    store: InformerStore[ConfigMap] = InformerStore(lambda: 0.0)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("subscriber")
+
+    heard: list[str] = []
+    store.subscribe(refuse)
+    store.subscribe(lambda _change, _old, new: heard.append(new.metadata.name))  # type: ignore[union-attr]
+    world = World()
+    world.write("a")
+    world.write("b")
+    store.replace(world.snapshots[-1])
+    assert ["a", "b"] == heard

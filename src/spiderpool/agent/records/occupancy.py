@@ -17,10 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.records.cooling import Cooling
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
+from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.readers.pool_records import pool_selector
 from spiderpool.model.pool import Pool
@@ -33,6 +36,8 @@ LEAST_BETWEEN_LISTS_S: Final = 0.5
 MOST_BETWEEN_LISTS_S: Final = 2.0
 PER_RECORD_S: Final = 0.001
 FORGET_S: Final = 30.0  # after the last loss
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +282,9 @@ class Occupancy:
         before = view.others | {number for number, at in view.lost.items() if at < began}
         known = view.names
         view.names = {
-            name: int(parse_record_name(name)) if (number := known.get(name)) is None else number
+            name: number
             for name in names
+            if (number := known.get(name) or _number_of(name)) is not None
         }
         view.others = set(view.names.values())
         view.lost = {number: at for number, at in view.lost.items() if at >= began}
@@ -286,6 +292,15 @@ class Occupancy:
         # Of a full pool most lists tell nothing new, and all that wait would walk through it.
         view.freed += view.doubtful or not before <= view.others
         view.doubtful = False
+
+
+def _number_of(name: str) -> int | None:
+    """Return the address that a record's name stands for; None, and a line in the log, if none."""
+    try:
+        return int(parse_record_name(name))
+    except SpiderpoolError as error:
+        log.warning("object cannot be read and is passed over", name=name, reason=error.message)
+        return None
 
 
 def _landed(view: PoolView, flight: asyncio.Task[None]) -> None:

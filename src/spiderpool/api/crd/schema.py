@@ -58,6 +58,32 @@ NAME_IS_ADDRESS: Final = {
     ),
 }
 
+# Text that is no address would stop whoever reads the record. Patterns again, for the same reason.
+V4_OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+V4: Final = rf"^({V4_OCTET}[.]){{3}}{V4_OCTET}$"
+# eight groups, or fewer around one `::` that stands for those of zeros (RFC 5952: lower case)
+V6_DIGITS: Final = "[0-9a-f]{1,4}"
+V6: Final = "^({}|{}|::({})?)$".format(
+    f"{V6_DIGITS}(:{V6_DIGITS}){{7}}",
+    "|".join(
+        f"{V6_DIGITS}(:{V6_DIGITS}){{0,{before - 1}}}::"
+        + (f"({V6_DIGITS}(:{V6_DIGITS}){{0,{6 - before}}})?" if before < 7 else "")  # noqa: PLR2004
+        for before in range(1, 8)
+    ),
+    f"{V6_DIGITS}(:{V6_DIGITS}){{0,6}}",
+)
+ADDRESSES: Final = tuple(
+    {
+        "rule": f"{absent}self.spec.{field}.matches(self.spec.family == 4 ? '{V4}' : '{V6}')",
+        "message": f"spec.{field} must be an address of spec.family",
+    }
+    for field, absent in (("ip", ""), ("gateway", "!has(self.spec.gateway) || "))
+)
+PREFIX_FITS: Final = {
+    "rule": "self.spec.family == 6 || self.spec.prefixLength <= 32",
+    "message": "spec.prefixLength must be at most 32 for IPv4",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -135,7 +161,7 @@ DEFINITIONS: Final = (
             Column("AGE", ".metadata.creationTimestamp", "date"),
             Column("CONTAINER", ".spec.holder.containerID", priority=WIDE),
         ),
-        rules=(NAME_IS_ADDRESS,),
+        rules=(NAME_IS_ADDRESS, *ADDRESSES, PREFIX_FITS),
     ),
     Definition(SpiderCoordinator, "scc", (), status_subresource=True),
     Definition(SpiderMultusConfig, "smc", ()),

@@ -109,7 +109,7 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     Whether the address outlives the pod: it stays with the pod of a StatefulSet, or with a
     virtual machine.
     """
-    gateway: str | None = None
+    gateway: Annotated[str, msgspec.Meta(max_length=39)] | None = None
     """Gateway that the pod was given. An edit of the pool does not reach running pods."""
     clean_gateway: bool = False
     """Whether the pod was given no default route although there is a gateway."""
@@ -122,6 +122,16 @@ class SpiderIPSpec(Kube, omit_defaults=False, frozen=True, kw_only=True):
     """
     conflict_mac: str | None = msgspec.field(default=None, name="conflictMAC")
     """Hardware address of the machine that answered for a quarantined address."""
+
+    def __post_init__(self) -> None:
+        """
+        Refuse what is no address, so that nobody who reads records meets one.
+
+        The definition says the same; a record may be older than its rules.
+        """
+        for text in (self.ip, self.gateway):
+            if text is not None and ip_address(text).version != self.family:
+                raise ValueError(f"{text} is no IPv{self.family} address")
 
     @property
     def address(self) -> IPAddress:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 
 from spiderpool.addressing.ranges import record_name
@@ -54,6 +55,19 @@ async def test_a_lost_address_is_known(cluster: FakeCluster, clock: Clock) -> No
     assert TEN in occupancy.of("blue")
     assert ELEVEN not in occupancy.of("blue")
     assert TEN not in occupancy.of("red")
+
+
+async def test_a_name_that_is_no_address_hides_no_others(
+    cluster: FakeCluster, clock: Clock
+) -> None:
+    """A record that is older than the rules for its name is passed over."""
+    record = cluster.all(SpiderIP)[0]
+    metadata = msgspec.structs.replace(record.metadata, name="garbage", uid="g")
+    cluster.seed(msgspec.structs.replace(record, metadata=metadata))
+    occupancy = Occupancy(cluster, clock)
+
+    assert await occupancy.refresh("blue")
+    assert {int(ip) for ip in (TEN, ELEVEN, TWELVE, THIRTEEN)} == occupancy.of("blue").others
 
 
 async def test_the_third_loss_lists_the_pool(cluster: FakeCluster, clock: Clock) -> None:

@@ -9,15 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from spiderpool.api.crd.descriptions import read_descriptions
 from spiderpool.api.crd.ippool import IPPoolSpec, RangeSpec
-from spiderpool.api.crd.schema import main, render_crds
+from spiderpool.api.crd.schema import V4, V6, main, render_crds
+from spiderpool.api.crd.spiderip import SpiderIP
 
 DEPLOYED = Path(__file__).parents[4] / "deploy" / "crds"
 
@@ -204,6 +209,49 @@ def test_rules_of_a_record() -> None:
     assert ["ip", "pool", "family"] == immutable
     assert "self.metadata.name == self.spec.ip" in whole["x-kubernetes-validations"][0]["rule"]
     assert ["Held", "Cooling", "Quarantined"] == spec["properties"]["state"]["enum"]
+
+
+TEXTS = st.one_of(
+    st.ip_addresses().map(str),
+    st.text(alphabet="0129af:.", max_size=39),
+    st.lists(st.sampled_from(["0", "fd00", "12345", "", "1", "::", ":"]), max_size=9).map(":".join),
+    st.lists(st.sampled_from(["0", "255", "256", "01", "", "9"]), max_size=5).map(".".join),
+)
+
+
+@given(TEXTS)
+def test_patterns_of_addresses(text: str) -> None:
+    """The definition takes as an address what Python takes, and nothing else."""
+    families = {4: re.fullmatch(V4, text), 6: re.fullmatch(V6, text)}
+    try:
+        family = ip_address(text).version
+    except ValueError:
+        family = 0
+    # IPv4 in the last digits of IPv6 is a form that str() does not give to plain addresses
+    assume("." not in text or ":" not in text)
+    assert {family} - {0} == {number for number, found in families.items() if found}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ip": "garbage"},
+        {"ip": ""},
+        {"ip": "10.6.0.300"},
+        {"ip": "fd00::1"},
+        {"gateway": "garbage"},
+        {"gateway": "fd00::1"},
+        {"family": 6},
+    ],
+)
+def test_a_record_that_is_no_address_cannot_be_read(changes: dict[str, Any]) -> None:
+    """Whoever decodes it is told at once; nobody meets it later."""
+    spec = {"ip": "10.6.0.10", "pool": "blue", "family": 4, "prefixLength": 16, "holder": {}}
+    document = {"metadata": {"name": "10.6.0.10"}, "spec": spec}
+    assert msgspec.json.decode(msgspec.json.encode(document), type=SpiderIP).spec.ip == "10.6.0.10"
+    document["spec"] = {**spec, **changes}
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(document), type=SpiderIP)
 
 
 def test_fields_of_a_coordinator() -> None:
