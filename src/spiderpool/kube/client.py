@@ -431,7 +431,7 @@ def _pass_over(call: Call, raw: msgspec.Raw, error: msgspec.DecodeError) -> Part
 
     Raises `Undecodable` when not even its metadata can.
     """
-    partial = _decode(_decoder(PartialObject), call, raw)
+    partial: PartialObject = _decode(_decoder(PartialObject), call, raw)
     meta = partial.metadata
     _log.warning(
         "object cannot be read and is passed over",

@@ -224,7 +224,7 @@ def test_patterns_of_addresses(text: str) -> None:
     """The definition takes as an address what Python takes, and nothing else."""
     families = {4: re.fullmatch(V4, text), 6: re.fullmatch(V6, text)}
     try:
-        family = ip_address(text).version
+        family: int = ip_address(text).version
     except ValueError:
         family = 0
     # IPv4 in the last digits of IPv6 is a form that str() does not give to plain addresses
