@@ -76,13 +76,13 @@ class Message:
     """
     One request: type, flags beside "request" and "acknowledge", and the body.
 
-    `run` are errors that are no errors.
+    `tolerated` are error numbers that are no errors here.
     """
 
     kind: int
     flags: int
     body: bytes
-    run: frozenset[int] = frozenset()
+    tolerated: frozenset[int] = frozenset()
 
 
 Keep = Callable[[bytes, int, int], bool]
@@ -194,7 +194,7 @@ class RouteSocket:
                     continue
                 waiting -= 1
                 code = -_ERROR_CODE.unpack_from(part)[0]
-                if code and code not in messages[position].run and refused is None:
+                if code and code not in messages[position].tolerated and refused is None:
                     refused = _refusal(part, code, position)
         if refused is not None:
             raise refused
