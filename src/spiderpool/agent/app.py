@@ -61,7 +61,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.configuration.config import Config
 from spiderpool.kernel import fencing
-from spiderpool.kernel.pod_namespaces import in_use
+from spiderpool.kernel.pod_namespaces import read_pod_namespaces
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
 from spiderpool.model.event_reasons import EventReason
@@ -190,7 +190,7 @@ def build(
         reports=reports,
         release_conflict_ips=settings.release_conflict_ips,
     )
-    look = look or (lambda: in_use(known_uids(informers)))
+    look = look or (lambda: read_pod_namespaces(known_uids(informers)))
     leak_checks = LeakChecks(
         api,
         informers,

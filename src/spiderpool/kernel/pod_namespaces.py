@@ -46,7 +46,7 @@ class _Found:
     containers: dict[str, None] = field(default_factory=dict)  # a dict keeps the order
 
 
-async def in_use(
+async def read_pod_namespaces(
     pods: Mapping[str, str], *, folder: Path = NETNS_FOLDER, proc: Path = PROC
 ) -> tuple[InUseNamespace, ...]:
     """

@@ -72,8 +72,8 @@ def runtime_uids(pods: Iterable[Pod]) -> dict[str, str]:
     A pod's own UID is its own, whatever a mirror pod says.
     """
     pods = tuple(pods)
-    mirrors = {_runtime_uid(pod): pod.metadata.uid for pod in pods if is_mirror(pod)}
-    return mirrors | {pod.metadata.uid: pod.metadata.uid for pod in pods if not is_mirror(pod)}
+    foreign = {_runtime_uid(pod): pod.metadata.uid for pod in pods if is_mirror(pod)}
+    return foreign | {pod.metadata.uid: pod.metadata.uid for pod in pods if not is_mirror(pod)}
 
 
 def _runtime_uid(pod: Pod) -> str:

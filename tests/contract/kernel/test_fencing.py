@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.kernel.fencing import fence
-from spiderpool.kernel.pod_namespaces import in_use
+from spiderpool.kernel.pod_namespaces import read_pod_namespaces
 from tests.contract.meta.node import PodNetns, pod_netns, sh
 
 OTHERS = ["10.7.0.10/16", "fd00:6::9/64"]
@@ -57,7 +57,7 @@ def pod() -> Iterator[PodNetns]:
 async def seen(pod: PodNetns) -> InUseNamespace:
     """Look into the namespace."""
     name = Path(pod.path).name
-    found = await in_use({}, folder=Path(pod.path).parent)
+    found = await read_pod_namespaces({}, folder=Path(pod.path).parent)
     return next(each for each in found if Path(each.path).name == name)
 
 

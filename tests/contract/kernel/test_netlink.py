@@ -517,4 +517,4 @@ async def test_namespace_that_changes_for_ever(
     )
 
     with pytest.raises(TryAgain, match=r"namespace .*cni-1: .*changed during each"):
-        await pod_namespaces.in_use({}, folder=files, proc=proc)
+        await pod_namespaces.read_pod_namespaces({}, folder=files, proc=proc)

@@ -14,16 +14,18 @@ from aiohttp import web
 from spiderpool.agent.api.server import Routes, json_response
 from spiderpool.api.agent.interfaces import InUseNamespace, NodeInterfaces
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.kernel.pod_namespaces import in_use
+from spiderpool.kernel.pod_namespaces import read_pod_namespaces
 from spiderpool.model.pod import runtime_uids
 
 PATH = "/v1/interfaces"
 
 Look = Callable[[dict[str, str]], Awaitable[tuple[InUseNamespace, ...]]]
-"""Looks into the namespaces of pods, as `kernel.inventory.in_use` does."""
+"""Looks into the namespaces of pods, as `kernel.pod_namespaces.read_pod_namespaces` does."""
 
 
-def interface_routes(node: str, pods: Callable[[], Iterable[Pod]], look: Look = in_use) -> Routes:
+def interface_routes(
+    node: str, pods: Callable[[], Iterable[Pod]], look: Look = read_pod_namespaces
+) -> Routes:
     """
     Make the route.
 

@@ -104,7 +104,7 @@ class CoordinatorConfigs:
 def render_config(coordinator: SpiderCoordinator, pod: Pod) -> CoordinatorConfig:
     """Join cluster settings, detected networks and the pod's request for its default route."""
     spec, status = coordinator.spec, coordinator.status
-    pod_request = pod.metadata.annotations.get(ANNO_DEFAULT_ROUTE_NIC, "")
+    of_pod = pod.metadata.annotations.get(ANNO_DEFAULT_ROUTE_NIC, "")
     return CoordinatorConfig(
         mode=spec.mode or "auto",
         overlay_pod_cidr=(status.overlay_pod_cidr if status else None) or (),
@@ -113,7 +113,7 @@ def render_config(coordinator: SpiderCoordinator, pod: Pod) -> CoordinatorConfig
         hijack_cidr=spec.hijack_cidr,
         policy_routes=spec.policy_routes,
         pod_mac_prefix=spec.pod_mac_prefix or "",
-        pod_default_route_nic=pod_request or spec.pod_default_route_nic or "",
+        pod_default_route_nic=of_pod or spec.pod_default_route_nic or "",
         host_rule_table=spec.host_rule_table,
         pod_rp_filter=spec.pod_rp_filter,
         tx_queue_len=spec.tx_queue_len,

@@ -62,7 +62,7 @@ class Deletions:
         """
         Release an address in exactly this state of its record; gone already is as good.
 
-        The address rests, or its record is deleted (`ipam.cooldown.release`). `suspicion` is the
+        The address rests, or its record is deleted (`records.cooldown.release`). `suspicion` is the
         reason where the controller asked for the release, `conflict_mac` that of the other user of
         the address.
         """

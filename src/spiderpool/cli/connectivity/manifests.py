@@ -159,11 +159,11 @@ def render_annotations(kind: Kind, recipe: Recipe) -> dict[str, str]:
         return {}
     annotations = {DEFAULT_NETWORK if kind is Kind.UNDERLAY else NETWORKS: recipe.network}
     if recipe.pools:
-        pod_request = {
+        item = {
             "interface": nic,
             **{f"ipv{family}": list(names) for family, names in recipe.pools.items()},
         }
-        annotations[IPPOOLS] = json.dumps([pod_request])
+        annotations[IPPOOLS] = json.dumps([item])
     return annotations
 
 

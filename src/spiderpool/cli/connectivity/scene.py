@@ -205,7 +205,7 @@ def families_of(addresses: Iterable[IPAddress]) -> tuple[int, ...]:
 
 @contextlib.asynccontextmanager
 async def _limit(seconds: float, words: str) -> AsyncIterator[None]:
-    """Give up after some seconds, with a sentence."""
+    """Raise TryAgain with a sentence when the body takes longer."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -223,18 +223,18 @@ class AutoPools:
 
     def _slots(self, target: Target) -> list[Slot]:
         """Return the pools that an application wants; none for one on the node's own network."""
-        pod_request = read_automatic_request(target.annotations)
-        if target.host_network or not pod_request.nics:
+        request = read_automatic_request(target.annotations)
+        if target.host_network or not request.nics:
             return []
-        number = self._number(pod_request, target)
+        number = self._number(request, target)
         return [
-            Slot(nic.nic, nic.subnets[family], family, number, pod_request.reclaim)
-            for nic in pod_request.nics
+            Slot(nic.nic, nic.subnets[family], family, number, request.reclaim)
+            for nic in request.nics
             for family in self._context.features.families
             if family in nic.subnets
         ]
 
-    def _number(self, pod_request: AutomaticRequest, target: Target) -> IPNumber:
+    def _number(self, request: AutomaticRequest, target: Target) -> IPNumber:
         """
         Say how many addresses.
 
@@ -243,8 +243,8 @@ class AutoPools:
         Source: docs/reference/automatic-pools.md#which-applications.
         """
         if target.replicas is not None:
-            return pod_request.number or IPNumber(self._redundancy, flexible=True)
-        if pod_request.number is None:
+            return request.number or IPNumber(self._redundancy, flexible=True)
+        if request.number is None:
             owner = target.app.owner
             raise InvalidRequest(
                 f"wrong input: {owner.kind} {target.app.namespace}/{owner.name} is of a kind whose "
@@ -252,7 +252,7 @@ class AutoPools:
                 "a fixed number of "
                 "addresses"
             )
-        return IPNumber(pod_request.number.count, flexible=False)
+        return IPNumber(request.number.count, flexible=False)
 
     async def _ensure(self, target: Target, slot: Slot) -> str | None:
         """

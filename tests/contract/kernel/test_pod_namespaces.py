@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
-from spiderpool.kernel.pod_namespaces import OWN, in_use
+from spiderpool.kernel.pod_namespaces import OWN, read_pod_namespaces
 from tests.contract.meta.node import PodNetns, pod_netns
 
 UID = "2b3a55f4-6a5e-4d0e-9d4e-0c5c0b8e6a11"
@@ -66,7 +66,9 @@ class Node:
 
     async def look(self, *uids: str) -> tuple[InUseNamespace, ...]:
         """Look, knowing pods of these UIDs."""
-        return await in_use({uid: uid for uid in uids}, folder=self.files, proc=self.proc)
+        return await read_pod_namespaces(
+            {uid: uid for uid in uids}, folder=self.files, proc=self.proc
+        )
 
 
 @pytest.fixture
