@@ -427,7 +427,7 @@ def _read_page(call: Call, shape: type[T], data: bytes) -> ObjectList[T]:
 
 def _pass_over(call: Call, raw: msgspec.Raw, error: msgspec.DecodeError) -> PartialObject:
     """
-    Tell of an object that cannot be read.
+    Log an object that cannot be read, and return its metadata.
 
     Raises `Undecodable` when not even its metadata can.
     """

@@ -58,7 +58,7 @@ NAME_IS_ADDRESS: Final = {
     ),
 }
 
-# Text that is no address would stop whoever reads the record. Patterns again, for the same reason.
+# Text that is no address would stop all readers of the record. Patterns again, for the same reason.
 V4_OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 V4: Final = rf"^({V4_OCTET}[.]){{3}}{V4_OCTET}$"
 # eight groups, or fewer around one `::` that stands for those of zeros (RFC 5952: lower case)

@@ -2,7 +2,7 @@
 The certificates of the webhooks, decided: which are made, and when each makes room for the next.
 
 One authority signs the server's certificate. A new authority is trusted for some time before it
-signs, so that whoever shows a certificate, old or new, is believed at every moment. Nothing is kept
+signs, so that a server with an old or a new certificate is trusted at every moment. Nothing is kept
 outside the Secret: any replica can take the next step.
 
 Source: docs/decisions/0022-webhook-certificates.md.

@@ -1,7 +1,7 @@
 """
 The webhooks' certificates at work: kept in a Secret, told to the API server, shown to callers.
 
-Every replica does the same; writes are conditional, so whoever is first has done it for all. The
+Every replica does the same; writes are conditional, so the first replica does it for all. The
 trust is written into the webhooks before a certificate that needs it is shown.
 """
 
@@ -50,7 +50,7 @@ class Certificates:
         look_s: float = LOOK_S,
     ) -> None:
         """
-        Prepare.
+        Keep the arguments; nothing runs yet.
 
         Args:
             cluster: the store.
