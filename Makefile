@@ -11,7 +11,7 @@ export PATH          := $(CURDIR)/.venv/bin:$(PATH):$(CACHE)/bootstrap/bin
 VENV       := .venv
 DEP_GROUPS := test check build release
 
-.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit coverage chart-check chart-values go-check contract bench soak image release release-check env lock crds reference
+.PHONY: help lab lab-up lab-down lab-binaries tour-fixed-ips tour-coexistence test check unit coverage chart-check chart-values go-check contract bench soak test-peers image release release-check env lock crds reference
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -67,7 +67,10 @@ bench: lab-binaries image ## speed against the API server's own limit, in the ru
 soak: lab-binaries image ## long stories with many pods, by hand
 	@deploy/soak.sh
 
-lab-binaries: env ## Kubernetes, CNI plugins, helm, from Go modules into the cache
+test-peers: lab-binaries image ## every story of several NICs with the real Multus and kube-router, in a lab of its own
+	@deploy/test-peers.sh
+
+lab-binaries: env ## Kubernetes, CNI plugins, helm, CoreDNS, from Go modules into the cache
 	@spiderlab binaries
 
 image: env ## the container image, without a container registry

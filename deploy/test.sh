@@ -11,7 +11,9 @@ stage 'static checks' && run check
 stage 'unit tests, with coverage' && run coverage
 stage 'chart' && run chart-check
 stage 'CNI executable' && run go-check
-stage 'Kubernetes, CNI plugins, helm: built once, then from the cache' && run lab-binaries
+stage 'Kubernetes, CNI plugins, helm, CoreDNS, Multus, kube-router: built once, then from the cache'
+run lab-binaries
+spiderlab binaries multus kube-router
 stage 'contract tests' && run contract
 stage 'image' && run image
 stage 'lab tests'
@@ -20,4 +22,7 @@ if spiderlab status --quiet; then
 fi
 spiderlab down # also what is left of one that was cut off
 trap 'spiderlab down >/dev/null' EXIT
-pytest -x -p no:randomly -m 'not soak' tests/lab
+pytest -x -p no:randomly -m 'not soak and not peers' tests/lab
+stage 'lab tests with Multus and kube-router'
+spiderlab down
+deploy/test-peers.sh few

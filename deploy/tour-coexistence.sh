@@ -6,11 +6,13 @@ source "$(dirname "$0")/tour-common.sh"
 nodes=$(kubectl get nodes -o 'jsonpath={.items[*].metadata.name}')
 switch=net.netfilter.nf_conntrack_tcp_be_liberal
 
+pattern='-A (KUBE-)?FORWARD .*--ctstate INVALID'
+
 rule() { # is kube-proxy's rule against INVALID packets on a node
-  spiderlab exec "$1" -- sh -c "iptables-save -t filter; ip6tables-save -t filter" | grep -e '--ctstate INVALID .*-j DROP' | sort -u || true
+  spiderlab exec "$1" -- sh -c "iptables-save -t filter; ip6tables-save -t filter" | grep -E -- "$pattern" | sort -u || true
 }
 check() { # the same on all nodes
-  printf '$ iptables-save -t filter | grep -- "--ctstate INVALID"      # on every node\n'
+  printf '$ iptables-save -t filter | grep -E -- "%s"      # on every node\n' "$pattern"
   for node in $nodes; do
     found=$(rule "$node")
     printf '%s: %s\n' "$node" "${found:-no such rule}"

@@ -64,6 +64,7 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     ),
     "CloneSet": ("apps.kruise.io/v1alpha1", "clonesets", True),
     "NetworkAttachmentDefinition": ("k8s.cni.cncf.io/v1", "network-attachment-definitions", True),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),
     "ServiceCIDR": ("networking.k8s.io/v1", "servicecidrs", False),
     "SpiderIPPool": (SPIDERPOOL, "spiderippools", False),
     "SpiderSubnet": (SPIDERPOOL, "spidersubnets", False),

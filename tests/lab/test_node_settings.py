@@ -11,6 +11,7 @@ from spiderlab import Lab
 from spiderlab.lab import LabNode
 from tests.lab import audit
 from tests.lab.kube import Kube, Thing
+from tests.lab.matrix import KUBE_PROXYS
 from tests.lab.retry import until
 
 pytestmark = pytest.mark.still
@@ -43,8 +44,9 @@ def page(node: LabNode, port: int, path: str) -> str:
 
 
 def drops(node: LabNode) -> bool:
-    """Return whether kube-proxy's rule is there, by the reference's own command."""
-    return "--ctstate INVALID" in node.exec(["iptables-save", "-t", "filter"]).stdout
+    """Return whether kube-proxy's rule is there, by the documented command."""
+    saved = node.exec(["iptables-save", "-t", "filter"]).stdout
+    return any(KUBE_PROXYS.search(line) for line in saved.splitlines())
 
 
 def test_settings_are_held_and_on_record(lab: Lab) -> None:

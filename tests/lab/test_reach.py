@@ -7,83 +7,62 @@ packets stops underlay pods on their way to overlay addresses on other nodes, an
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from spiderlab import Lab
-from tests.lab.networks import ENS192
+from tests.lab.matrix import (
+    COMMAND,
+    LIBERAL,
+    NAMESPACE,
+    all_cases,
+    explained,
+    failed,
+    failures,
+    half_seen,
+    make_network,
+    named,
+    rules,
+    run_matrix,
+    set_liberal,
+    table,
+)
 from tests.lab.retry import until, until_none
 from tests.lab.story import Story
 
 pytestmark = pytest.mark.still
 
-COMMAND: Final = Path(sys.executable).with_name("spiderpoolctl")
-LIBERAL: Final = "net.netfilter.nf_conntrack_tcp_be_liberal"
-NAMESPACE: Final = "reach-matrix"
-KINDS: Final = ("overlay", "underlay", "multi")
-GOALS: Final = (
-    "overlay-pod",
-    "underlay-pod",
-    "multi-pod-overlay-ip",
-    "multi-pod-underlay-ip",
-    "overlay-service",
-    "underlay-service",
-    "multi-service",
-)
 # Counted by the kernel, or changed by it when it likes.
 RESTLESS: Final = (
     "nf_conntrack_count",
     "net.ipv6.conf.all.stable_secret",
     "net.netfilter.nf_conntrack_buckets",
 )
-
-Case = tuple[int, str, str, str]
-"""Family, node of the server, source, target."""
+ASKED: Final = ("-p", "tcp", "--dport", "8080")
+"""What the command's clients send, as iptables matches it."""
 
 
 @pytest.fixture
 def kube_proxies(lab: Lab) -> Iterator[Lab]:
     """Return the lab with the rule in place, and leave it so."""
-    _set_liberal(lab, 0)
+    set_liberal(lab, 0)
     yield lab
-    _set_liberal(lab, 0)
+    set_liberal(lab, 0)
 
 
-def _set_liberal(lab: Lab, value: int) -> None:
-    """
-    Set the switch on all nodes and restart kube-proxy where it reads another one.
-
-    Wait for the rule's coming or going.
-    """
+@pytest.fixture
+def felix(lab: Lab) -> Iterator[Lab]:
+    """Return the lab with rules as Calico's Felix writes them, and take them away."""
     for node in lab.nodes:
-        if bool(_rules(lab, node.name)) == bool(value):
-            node.exec(["sysctl", "-qw", f"{LIBERAL}={value}"])
-            node.restart_kube_proxy()
-    wanted = [] if value else [node.name for node in lab.nodes]
-
-    def having() -> list[str]:
-        return [node.name for node in lab.nodes if _rules(lab, node.name)]
-
-    until(lambda: having() == wanted, f"nodes with the rule: {wanted}", seen=having)
-
-
-def _rules(lab: Lab, node: str) -> list[str]:
-    """Return the rules against INVALID packets, of both families."""
-    saved = "".join(
-        lab.node(node).exec([program, "-t", "filter"]).stdout
-        for program in ("iptables-save", "ip6tables-save")
-    )
-    return [
-        line for line in saved.splitlines() if "--ctstate INVALID" in line and "-j DROP" in line
-    ]
+        node.set_felix_rules(on=True)
+    yield lab
+    for node in lab.nodes:
+        node.set_felix_rules(on=False)
 
 
 def _settings(lab: Lab) -> dict[tuple[str, str], str]:
@@ -97,108 +76,27 @@ def _settings(lab: Lab) -> dict[tuple[str, str], str]:
     }
 
 
-def _matrix(story: Story, lab: Lab, nodes: str) -> tuple[int, list[dict[str, Any]]]:
-    """Run the command; its exit code and its cases."""
-    config = {
-        "cniVersion": "1.0.0",
-        "name": "matrix",
-        "plugins": [
-            {
-                "type": "macvlan",
-                "master": ENS192.master,
-                "mode": "bridge",
-                "ipam": {"type": "spiderpool"},
-            },
-            {"type": "coordinator"},
-        ],
-    }
-    if not story.pools:
-        for family in (4, 6):
-            # 2 that ask, 2 that answer on each node, and some to spare
-            story.pool(f"v{family}", ENS192, family, count=12)
-        metadata = {"name": "matrix", "namespace": story.namespace}
-        network = {
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": metadata,
-            "spec": {"config": json.dumps(config)},
-        }
-        story.kube.create(network)
-    words = (
-        "--network",
-        f"{story.namespace}/matrix",
-        *(word for pool in story.pools for word in ("--pool", pool)),
-    )
-    done = subprocess.run(
-        [COMMAND, "connectivity", "--nodes", nodes, "--namespace", NAMESPACE, "-o", "json", *words],
-        env={**os.environ, "KUBECONFIG": str(lab.kubeconfig)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode in {0, 1}, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
-def _failed(cases: list[dict[str, Any]]) -> set[Case]:
-    return {_case(each) for each in cases if not each["passed"]}
-
-
-def _case(shown: dict[str, Any]) -> Case:
-    return shown["family"], shown["serverNode"], shown["source"], shown["target"]
-
-
-def _all_cases(*servers: str) -> set[Case]:
-    return {
-        (family, server, kind, goal)
-        for family in (4, 6)
-        for server in servers
-        for kind in KINDS
-        for goal in GOALS
-    }
-
-
-def _stopped_by_the_rule(*servers: str) -> set[Case]:
-    """
-    Return the cells that fail with the rule.
-
-    Underlay pods to overlay addresses of other nodes.
-    """
-    goals = ("overlay-pod", "multi-pod-overlay-ip")
-    return {
-        (family, server, "underlay", goal)
-        for family in (4, 6)
-        for server in servers
-        for goal in goals
-    }
-
-
 def test_matrix(story: Story, kube_proxies: Lab) -> None:
     """
     With the rule exactly the documented cells fail, explained.
 
     With one setting changed and kube-proxy restarted, none.
     """
-    lab = kube_proxies
-    assert all(_rules(lab, node.name) for node in lab.nodes)
+    lab, network = kube_proxies, make_network(story)
+    assert all(rules(lab, node.name) for node in lab.nodes)
 
-    code, cases = _matrix(story, lab, "node1,node2")
+    code, cases = run_matrix(lab, "node1,node2", *network)
 
-    assert _all_cases("node1", "node2") == {_case(each) for each in cases}
-    assert (_stopped_by_the_rule("node2"), 1) == (_failed(cases), code)
-    explained = {
-        (each["diagnosis"]["reason"], each["diagnosis"]["station"])
-        for each in cases
-        if not each["passed"]
-    }
-    assert {("INVALID drop", "node node1")} == explained
-    assert {"transfer"} == {each["stage"] for each in cases if not each["passed"]}
+    assert all_cases("node1", "node2") == named(cases)
+    assert (half_seen("node2"), 1) == (failed(cases), code)
+    assert {("INVALID drop", "node node1")} == explained(cases)
+    assert {"transfer"} == {each["stage"] for each in failures(cases)}
 
     settings, processes = (
         _settings(lab),
         {name: started.pid for name, started in lab.processes().items()},
     )
-    _set_liberal(lab, 1)
+    set_liberal(lab, 1)
     changed = {key: value for key, value in _settings(lab).items() if settings.get(key) != value}
     assert {(node.name, LIBERAL): "1" for node in lab.nodes} == changed
     restarted = {
@@ -206,10 +104,57 @@ def test_matrix(story: Story, kube_proxies: Lab) -> None:
     }
     assert {f"kube-proxy-{node.name}" for node in lab.nodes} == restarted
 
-    code, cases = _matrix(story, lab, "node1,node2")
-    assert (set(), 0) == (_failed(cases), code)
-    assert _all_cases("node1", "node2") == {_case(each) for each in cases}
+    code, cases = run_matrix(lab, "node1,node2", *network)
+    assert (set(), 0) == (failed(cases), code)
+    assert all_cases("node1", "node2") == named(cases)
     until_none(lambda: story.kube.get("Namespace", NAMESPACE), "the command has cleaned up")
+
+
+def test_beside_calicos_rules(story: Story, kube_proxies: Lab, felix: Lab) -> None:
+    """
+    Beside rules as Felix writes them the same cells fail, and kube-proxy's rule is blamed, not Calico's.
+
+    After the one setting none fails, and the documented check finds nothing although Calico's rules are there.
+    """
+    lab, network = felix, (*make_network(story), "--ipv4")
+    assert all(rules(lab, node.name) for node in lab.nodes)
+
+    code, cases = run_matrix(lab, "node1,node2", *network)
+
+    assert (half_seen("node2", families=(4,)), 1) == (failed(cases), code)
+    assert {("INVALID drop", "node node1")} == explained(cases)
+    assert all("-A KUBE-FORWARD" in each["diagnosis"]["sentence"] for each in failures(cases))
+
+    set_liberal(kube_proxies, 1)
+    code, cases = run_matrix(lab, "node1,node2", *network)
+    assert (set(), 0) == (failed(cases), code)
+    assert [] == [rule for node in lab.nodes for rule in rules(lab, node.name)]
+    saved = lab.node("node1").exec(["iptables-save", "-t", "filter"]).stdout
+    assert "cali-INPUT" in saved
+
+
+@pytest.mark.parametrize(
+    ("node", "chain", "servers"),
+    [("node1", "cali-po-lab", ("node1", "node2")), ("node2", "cali-pi-lab", ("node2",))],
+)
+def test_policy_is_named(felix: Lab, node: str, chain: str, servers: tuple[str, ...]) -> None:
+    """
+    A policy that drops is named with its chain, for pods and for Services, whichever node it is on.
+
+    On the client's node conntrack remembers nothing of a packet that is dropped there, so a Service
+    looks as if it had no endpoint.
+    """
+    rule = [chain, "1", *ASKED, "-j", "DROP"]
+    for program in ("iptables", "ip6tables"):
+        assert felix.node(node).exec([program, "-w", "-I", *rule]).returncode == 0
+
+    code, cases = run_matrix(felix, "node1,node2", "--network", "none")
+
+    goals = ("overlay-pod", "overlay-service")
+    assert all_cases("node1", "node2", kinds=("overlay",), goals=goals) == named(cases)
+    assert all_cases(*servers, kinds=("overlay",), goals=goals) == failed(cases)
+    assert ({("policy drop", f"node {node}")}, 1) == (explained(cases), code)
+    assert all(f"-A {chain} " in each["diagnosis"]["sentence"] for each in failures(cases))
 
 
 def test_interrupted(story: Story, lab: Lab) -> None:
@@ -245,23 +190,6 @@ def test_interrupted(story: Story, lab: Lab) -> None:
     assert story.kube.get("Namespace", NAMESPACE) is None
 
 
-def _table(cases: list[dict[str, Any]]) -> str:
-    """
-    Return a line for each pair of nodes, family and source.
-
-    What became of each target, and why.
-    """
-    lines: dict[tuple[Any, ...], list[str]] = {}
-    for each in cases:
-        place = (each["clientNode"], each["serverNode"], each["family"], each["source"])
-        word = "ok" if each["passed"] else each.get("diagnosis", {}).get("reason", "failed")
-        lines.setdefault(place, []).append(f"{each['target']}={word}")
-    return "\n".join(
-        f"{a} -> {b} IPv{family} {source}: {' '.join(words)}"
-        for (a, b, family, source), words in lines.items()
-    )
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("nodes", ["node1,node2,node3", "node2,node1,node3", "node3,node2,node1"])
@@ -269,10 +197,9 @@ def test_matrix_from_every_node(story: Story, kube_proxies: Lab, nodes: str) -> 
     """The same from each node to all of them; the matrix is printed."""
     first, *others = nodes.split(",")
 
-    code, cases = _matrix(story, kube_proxies, nodes)
+    code, cases = run_matrix(kube_proxies, nodes, *make_network(story))
 
-    print(_table(cases))  # noqa: T201
-    assert _all_cases(first, *others) == {_case(each) for each in cases}
-    assert (_stopped_by_the_rule(*others), 1) == (_failed(cases), code)
-    stations = {each["diagnosis"]["station"] for each in cases if not each["passed"]}
-    assert {f"node {first}"} == stations
+    print(table(cases))  # noqa: T201
+    assert all_cases(first, *others) == named(cases)
+    assert (half_seen(*others), 1) == (failed(cases), code)
+    assert {f"node {first}"} == {station for _, station in explained(cases)}
