@@ -27,7 +27,7 @@ KUBE_ROUTER_VERSION = "v2.1.0"
 _KUBE_VERSION = "k8s.io/component-base/version"
 _CNI_PLUGINS = "github.com/containernetworking/plugins/plugins"
 _KUBE_ROUTER = "github.com/cloudnativelabs/kube-router/v2"
-_MULTUS = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd"
+_MULTUS = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ DNS = BinarySet("coredns", f"CoreDNS {COREDNS}", ("spiderpool.lab/coredns/cmd/co
 MULTUS = BinarySet(
     "multus",
     f"Multus {MULTUS_VERSION}",
-    tuple(f"{_MULTUS}/{name}" for name in ("multus", "install_multus", "passthru-cni")),
+    tuple(f"{_MULTUS}/cmd/{name}" for name in ("multus", "install_multus", "passthru-cni")),
+    (f"{_MULTUS}/pkg/multus.version={MULTUS_VERSION}",),
 )
 KUBE_ROUTER = BinarySet(
     "kube-router",
