@@ -11,9 +11,7 @@ stage 'static checks' && run check
 stage 'unit tests, with coverage' && run coverage
 stage 'chart' && run chart-check
 stage 'CNI executable' && run go-check
-stage 'Kubernetes, CNI plugins, helm, CoreDNS, Multus, kube-router: built once, then from the cache'
-run lab-binaries
-spiderlab binaries multus kube-router
+stage 'Kubernetes, CNI plugins, helm, CoreDNS: built once, then from the cache' && run lab-binaries
 stage 'contract tests' && run contract
 stage 'image' && run image
 stage 'lab tests'
@@ -23,6 +21,3 @@ fi
 spiderlab down # also what is left of one that was cut off
 trap 'spiderlab down >/dev/null' EXIT
 pytest -x -p no:randomly -m 'not soak and not peers' tests/lab
-stage 'lab tests with Multus and kube-router'
-spiderlab down
-deploy/test-peers.sh few
