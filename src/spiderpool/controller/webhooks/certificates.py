@@ -105,7 +105,7 @@ class Certificates:
             log.info("TLS certificate in use", secret=self._secret)
 
     async def _take_step(self) -> Data:
-        """Return what the Secret holds after the next step, whoever took it."""
+        """Return what the Secret holds after the next step, by this or another replica."""
         secret = await if_exists(self._cluster.get(Secret, self._secret, self._namespace))
         data = {} if secret is None else _decoded(secret)
         wanted = renewed(data, self._terms, self._now())
