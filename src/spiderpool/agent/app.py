@@ -47,8 +47,10 @@ from spiderpool.agent.node.installation import node_policy, read_install_setting
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch, looking
 from spiderpool.agent.node.sysctl import RECORD, NodeSettings
 from spiderpool.agent.reconcile.endpoints import QUIET_S, Endpoints, name_of
-from spiderpool.agent.reconcile.leak_checks import Fence, LeakChecks, Look
+from spiderpool.agent.reconcile.leak_checks import LeakChecks
 from spiderpool.agent.reconcile.restore import Restore
+from spiderpool.agent.reconcile.sightings import Fence, Look
+from spiderpool.agent.reconcile.strays import Strays
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.cooling_informers import CoolingWatches
 from spiderpool.agent.records.deletions import Deletions
@@ -79,7 +81,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """One agent: its parts, joined. `started` is set while it serves."""
+    """
+    One agent: its parts, joined.
+
+    `strays` is None where reclaim is switched off. `started` is set while it serves.
+    """
 
     settings: Settings
     socket: Path
@@ -94,6 +100,7 @@ class App:
     endpoints: Endpoints
     restore: Restore
     leak_checks: LeakChecks
+    strays: Strays | None
     recorder: EventRecorder
     metrics: Metrics
     node_settings: NodeSettings
@@ -206,6 +213,15 @@ def build(
             metrics, recorder, informers.pools.named(record.spec.pool), text
         ),
     )
+    strays = Strays(
+        api,
+        informers,
+        node=settings.node,
+        pools=lambda: source.pools,
+        look=look,
+        fence=fence,
+        on_fenced=lambda pool, text: _fenced(metrics, recorder, informers.pools.named(pool), text),
+    )
     restore = Restore(
         api,
         informers,
@@ -249,6 +265,7 @@ def build(
         endpoints=endpoints,
         restore=restore,
         leak_checks=leak_checks,
+        strays=strays if settings.reclaim else None,
         recorder=recorder,
         metrics=metrics,
         node_settings=node_settings,
@@ -321,6 +338,8 @@ async def informed(app: App) -> AsyncIterator[None]:
         app.supervisor.start("endpoints", lambda: app.endpoints.run(app.restore.looked))
         app.supervisor.start("restore", app.restore.run)
         app.supervisor.start("leak checks", app.leak_checks.run)
+        if app.strays is not None:
+            app.supervisor.start("strays", app.strays.run)
         yield
 
 

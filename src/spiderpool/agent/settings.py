@@ -38,6 +38,7 @@ class Settings:
     metric_port: int
     metrics: bool
     release_conflict_ips: bool
+    reclaim: bool
     pool_wait_s: float
     default_network: str | None
     kubeconfig: str | None
@@ -61,6 +62,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         release_conflict_ips=read_flag(
             environ, "SPIDERPOOL_ENABLED_RELEASE_CONFLICT_IPS", default=True
         ),
+        reclaim=read_flag(environ, "SPIDERPOOL_GC_IP_ENABLED", default=True),
         pool_wait_s=float(
             read_number(environ, "SPIDERPOOL_WAIT_SUBNET_POOL_TIME_IN_SECOND", 2, least=0)
             * read_number(environ, "SPIDERPOOL_WAIT_SUBNET_POOL_MAX_RETRIES", 25, least=0)

@@ -43,6 +43,7 @@ class _Found:
     path: str
     inode: int
     uid: str = ""
+    others: bool = False
     containers: dict[str, None] = field(default_factory=dict)  # a dict keeps the order
 
 
@@ -69,9 +70,14 @@ async def read_pod_namespaces(
 def find_namespaces(pods: Mapping[str, str], folder: Path, proc: Path) -> list[_Found]:
     """Find namespaces by the runtime's files and by the processes of pods; each once, by path."""
     found = {inode: _Found(str(path), inode[1]) for path, inode in _files(folder)}
-    for pid, uid, container in _processes(proc):
+    for pid, owner in _processes(proc):
         path = proc / str(pid) / "ns" / "net"
         inode = _inode(path)
+        if owner is None:
+            if inode in found:
+                found[inode].others = True
+            continue
+        uid, container = owner
         if inode is None or (inode not in found and uid not in pods):
             continue
         namespace = found.setdefault(inode, _Found(str(path), inode[1]))
@@ -109,9 +115,9 @@ def _files(folder: Path) -> Iterator[tuple[Path, Inode]]:
             yield path, inode
 
 
-def _processes(proc: Path) -> Iterator[tuple[int, str, str]]:
+def _processes(proc: Path) -> Iterator[tuple[int, tuple[str, str] | None]]:
     """
-    Return the processes of all pods with UID and container, by number.
+    Return all processes, by number, with UID and container where they are a pod's.
 
     The sandbox's own is older than its containers.
     """
@@ -120,8 +126,7 @@ def _processes(proc: Path) -> Iterator[tuple[int, str, str]]:
             owner = read_control_groups((proc / str(pid) / "cgroup").read_text())
         except OSError:
             continue  # it ended meanwhile
-        if owner is not None:
-            yield pid, *owner
+        yield pid, owner
 
 
 def _inode(path: Path) -> Inode | None:
@@ -154,6 +159,7 @@ def _look_into(found: Iterable[_Found]) -> Iterator[InUseNamespace]:
             inode=each.inode,
             pod_uid=each.uid,
             containers=tuple(each.containers),
+            others=each.others,
             interfaces=interfaces,
         )
 

@@ -338,6 +338,31 @@ def judge_leak_check(
     return _release(f"no namespace of node {record.spec.holder.node} has {record.spec.ip}")
 
 
+def judge_stray(record: SpiderIP | None, use: NamespaceUse, pod_uid: str) -> Verdict:
+    """
+    Judge an address of a pool that a namespace has where no pod lives, whoever holds it by now.
+
+    Args:
+        record: of the address, read live; None = there is none.
+        use: the namespace.
+        pod_uid: of the pod that lived there.
+    Returns:
+        Whether it is to be fenced, or after which time to look again.
+
+    Source: docs/reference/release-and-reclaim.md#fencing.
+    """
+    if not use.gone:
+        return _keep(f"a pod lives in {use.where}")
+    if record is not None and record.held:
+        holder = record.spec.holder
+        if holder.uid == pod_uid:
+            return _keep("the controller asks about it")
+        return Verdict(Action.FENCE, f"{holder.namespace}/{holder.name} holds it now")
+    if use.fence_in_s:
+        return replace(_keep("containers may be ending"), patience_s=use.fence_in_s)
+    return Verdict(Action.FENCE, "nobody holds it")
+
+
 def grace_of(pod: Pod) -> float:
     """Return how many seconds a pod that has ended, or is in deletion, has for its end."""
     if (

@@ -116,6 +116,14 @@ async def test_what_a_lost_del_leaves(node: Node, pod: PodNetns) -> None:
     assert [""] == [found.pod_uid for found in await node.look()]
 
 
+async def test_processes_that_are_no_pod_s(node: Node, pod: PodNetns) -> None:
+    """A namespace in which an administrator's program runs says so."""
+    node.file("router", pod.path)
+    node.process(20, pod.path, "0::/system.slice/keepalived.service")
+
+    assert [("", True)] == [(found.pod_uid, found.others) for found in await node.look()]
+
+
 async def test_other_nodes_and_the_nodes_own(node: Node, pod: PodNetns) -> None:
     """
     Left out.

@@ -32,6 +32,7 @@ from spiderpool.records.lifecycle import (
     judge_leak,
     judge_leak_check,
     judge_release,
+    judge_stray,
     next_step,
     statefulset_name,
 )
@@ -48,6 +49,7 @@ STATELESS = make_record()
 STATIC = make_record(facts=make_facts(pod=make_pod("db-1"), owner=STATEFULSET))
 VIRTUAL = make_record(facts=make_facts(pod=make_pod("virt-launcher-vm-abc"), owner=MACHINE))
 IMPORTED = make_record(container_id="")
+RESTING = let_go(STATELESS, IPState.COOLING, "now")
 LIVED_IN = NamespaceUse("/var/run/netns/cni-1 (pod UID uid-1)")
 
 
@@ -659,5 +661,37 @@ def test_what_a_pod_that_is_gone_still_has_is_taken_off(
     Never where a pod lives, nor while the holder's object exists.
     """
     verdict = judge_leak_check(STATELESS, pod, "pod gone", uses)
+
+    assert (action, again_s) == (verdict.action, verdict.patience_s)
+
+
+GONE = NamespaceUse("/x", gone=True, seen_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "use", "uid", "action", "again_s"),
+    [
+        pytest.param(STATIC, GONE, "old", Action.FENCE, 0, id="handed over"),
+        pytest.param(STATELESS, GONE, "uid-1", Action.KEEP, 0, id="the controller's to ask"),
+        pytest.param(None, GONE, "old", Action.KEEP, 50, id="no record, containers"),
+        pytest.param(
+            None, NamespaceUse("/x", gone=True, seen_s=60.0), "old", Action.FENCE, 0, id="no record"
+        ),
+        pytest.param(
+            RESTING,
+            NamespaceUse("/x", gone=True, seen_s=60.0),
+            "uid-1",
+            Action.FENCE,
+            0,
+            id="rests",
+        ),
+        pytest.param(STATIC, NamespaceUse("/x"), "old", Action.KEEP, 0, id="lives"),
+    ],
+)
+def test_what_a_namespace_has_that_outlived_its_pod(
+    record: SpiderIP | None, use: NamespaceUse, uid: str, action: Action, again_s: float
+) -> None:
+    """At once where somebody else holds the address by now, after a minute where nobody does."""
+    verdict = judge_stray(record, use, uid)
 
     assert (action, again_s) == (verdict.action, verdict.patience_s)

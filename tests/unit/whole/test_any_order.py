@@ -613,7 +613,7 @@ class AnyOrder:
         No two pods have one address; what a lost DEL left counts too.
 
         A static pod takes its address over as soon as it has its new UID: what a lost DEL
-        left of itself may have it beside.
+        left of itself may have it beside, until its node has looked.
 
         Source: docs/reference/allocation.md#fixed-addresses.
         """
@@ -660,7 +660,10 @@ class AnyOrder:
         for node in self.lost:
             self._node(node, ready=False, out_of_service=True)
         self.run(self._settle())
+        self.run(asyncio.sleep(61))  # agents compare namespaces and records once a minute
         self.check()
+        pairs = [(ip, uid) for uid, box in self.boxes.items() for ip in box.uses]
+        assert len(pairs) == len({ip for ip, _ in pairs}), "what was left behind is fenced"
         living = {pod.metadata.uid for pod in self.cluster.all(Pod) if self._alive(pod)}
         awaited = {f"db-{n}" for n in range(self.apps["db"].replicas)}
         holders = [record.spec.holder for record in self.cluster.all(SpiderIP) if record.held]

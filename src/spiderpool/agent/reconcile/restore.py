@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
-from spiderpool.agent.reconcile.leak_checks import Look
+from spiderpool.agent.reconcile.sightings import Look
 from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.informers import BY_UID, Informers
 from spiderpool.api.crd.endpoint import SpiderEndpoint

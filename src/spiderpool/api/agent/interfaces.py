@@ -33,13 +33,14 @@ class InUseNamespace(Kube, frozen=True, kw_only=True):
     `path`: a file that names it, on its node. `inode`: its number, as lsns(8) shows it. `pod_uid`:
     of the pod whose processes live in it; empty when there are none.
     `containers`: their identifiers as the runtime has them, the oldest process first, which is the
-    sandbox's.
+    sandbox's. `others`: whether processes live in it that are no pod's.
     """
 
     path: str
     inode: int = 0
     pod_uid: str = msgspec.field(default="", name="podUID")
     containers: tuple[str, ...] = ()
+    others: bool = False
     interfaces: tuple[InUseInterface, ...] = ()
 
     @property
