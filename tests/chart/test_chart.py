@@ -241,6 +241,7 @@ def test_agent_environment() -> None:
         "SPIDERPOOL_HEALTH_PORT": "5710",
         "SPIDERPOOL_METRIC_HTTP_PORT": "5711",
         "SPIDERPOOL_GOPS_LISTEN_PORT": "5712",
+        "SPIDERPOOL_GC_IP_ENABLED": "true",
         "SPIDERPOOL_INSTALL_CNI": "true",
         "SPIDERPOOL_CNI_PLUGINS": "vlan",
         "SPIDERPOOL_BUILTIN_MULTUS": "false",

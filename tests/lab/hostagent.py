@@ -155,9 +155,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_kubeconfig(kube: Kube, target: Path, server: str = "") -> Path:
+def write_kubeconfig(kube: Kube, node: str, target: Path, server: str = "") -> Path:
     """
-    Write a kubeconfig with the identity of the agents' service account.
+    Write a kubeconfig with the identity of a node's agent: the token names the node, as kubelet's do.
 
     `server` is another way to the API server.
     """
@@ -165,7 +165,10 @@ def write_kubeconfig(kube: Kube, target: Path, server: str = "") -> Path:
     request = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
-        "spec": {"expirationSeconds": 7200},
+        "spec": {
+            "expirationSeconds": 7200,
+            "boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": node},
+        },
     }
     answer = kube._call("POST", f"{path_of('ServiceAccount', NAMESPACE, ACCOUNT)}/token", request)
     config["users"] = [

@@ -111,7 +111,8 @@ def stages(_stages: list[Stage], story: Story) -> list[Stage]:
 def _stage(kube: Kube, lab: Lab, node: str, folder: Path) -> Iterator[Stage]:
     """Build a node."""
     with PaperNode(lab.kubeconfig, node), Wire(lab.kubeconfig) as wire:
-        agent = HostAgent(node, write_kubeconfig(kube, folder / "kubeconfig", wire.url), folder)
+        kubeconfig = write_kubeconfig(kube, node, folder / "kubeconfig", wire.url)
+        agent = HostAgent(node, kubeconfig, folder)
         with agent:
             yield Stage(node, agent, wire)
             if agent.runs:

@@ -67,7 +67,7 @@ def of_each_kind(story: Story, annotations: dict[str, object]) -> list[Pod]:
 def answers(lab: Lab, ip: IPAddress) -> bool:
     """Return whether anybody on the underlay says that an address is his."""
     lab.in_router(["ip", "neigh", "flush", "to", str(ip)])
-    lab.in_router(["ping", "-c", "1", "-W", "1", str(ip)])
+    lab.in_router(["busybox", "ping", "-c", "1", "-W", "1", str(ip)])
     shown = lab.in_router(["ip", "neigh", "show", "to", str(ip)]).stdout
     return "lladdr" in shown
 

@@ -423,10 +423,10 @@ def test_api_server_down_during_50_adds(story: Story, tmp_path: Path) -> None:
         DEFAULT_NETWORK: annotations[DEFAULT_NETWORK],
         IPPOOL: {"ipv4": [story.pool("r", count=6)]},
     }
-    kubeconfig = write_kubeconfig(story.kube, tmp_path / "kubeconfig")
+    target = tmp_path / "kubeconfig"
     with (
         PaperNode(story.lab.kubeconfig, "outage") as node,
-        HostAgent(node.name, kubeconfig, tmp_path) as agent,
+        HostAgent(node.name, write_kubeconfig(story.kube, node.name, target), tmp_path) as agent,
         ThreadPoolExecutor(50) as threads,
     ):
         asking = [paper_pod(story, node.name, f"pod-{number}", annotations) for number in range(50)]

@@ -48,7 +48,7 @@ def node_of_paper(
 ) -> Iterator[tuple[PaperNode, HostAgent]]:
     """Return a node without a kubelet, and its agent."""
     with PaperNode(lab.kubeconfig, name) as node:
-        agent = HostAgent(name, write_kubeconfig(kube, folder / "kubeconfig"), folder)
+        agent = HostAgent(name, write_kubeconfig(kube, name, folder / "kubeconfig"), folder)
         with agent:
             yield node, agent
 

@@ -89,7 +89,7 @@ def test_a_backup_comes_back(story: Story, kube: Kube, lab: Lab, tmp_path: Path)
     before = story.wait_replicas("old", 4)
     with (
         PaperNode(lab.kubeconfig, NODE),
-        HostAgent(NODE, write_kubeconfig(kube, tmp_path / "kubeconfig"), tmp_path) as agent,
+        HostAgent(NODE, write_kubeconfig(kube, NODE, tmp_path / "kubeconfig"), tmp_path) as agent,
         Observer(ROUTER, str(ENS192.gateway(4)), ips, tmp_path) as observer,
     ):
         back_up(lab, tmp_path / "etcd")

@@ -98,7 +98,7 @@ def node(lab: Lab) -> Iterator[str]:
 def test_agent(kube: Kube, node: str, tmp_path: Path, name: str) -> None:
     """The agent ends at once, with one line that names what is wrong."""
     make, parts = AGENT_CASES[name]
-    kubeconfig = write_kubeconfig(kube, tmp_path / "kubeconfig")
+    kubeconfig = write_kubeconfig(kube, node, tmp_path / "kubeconfig")
     wrong = make(tmp_path)
     settings = {key: value for key, value in wrong.items() if not key.isupper()}
     variables = {key: str(value) for key, value in wrong.items() if key.isupper()}
