@@ -127,7 +127,14 @@ def plan_attachment(view: View, settings: CoordinatorSettings) -> Plan:
 
 
 def nic_settings(view: View, settings: CoordinatorSettings, layout: Layout) -> Iterable[Setting]:
-    """Return what is set on the NIC and in the pod (steps 6 and 12 to 15)."""
+    """
+    Return what is set on the NIC and in the pod (steps 6 and 12 to 15).
+
+    Args:
+        view: what pod and node have now.
+        settings: of the coordinator.
+        layout: of the pod.
+    """
     yield Setting(Kind.UP, view.ifname, str(True))
     if layout.underlay:
         yield Setting(Kind.UP, layout.inner, str(True))
@@ -178,6 +185,11 @@ def main_routes(view: View, settings: CoordinatorSettings, layout: Layout) -> tu
     Return what the first call writes into the main table.
 
     Of a family that only a later NIC has, that NIC's call does it.
+
+    Args:
+        view: what pod and node have now.
+        settings: of the coordinator.
+        layout: of the pod.
     """
     ways = (*node_routes(layout, MAIN_TABLE), *hijack_routes(layout, settings, MAIN_TABLE))
     routes = [route for route in ways if route.dst.version in layout.introduced]
@@ -196,9 +208,14 @@ def node_routes(layout: Layout, table: int) -> Iterable[Route]:
 
 def hijack_routes(layout: Layout, settings: CoordinatorSettings, table: int) -> Iterable[Route]:
     """
-    Return the routes to the cluster's networks through the node; never to everywhere.
+    Return the routes to the cluster's networks through the node.
 
-    That is the NICs' own way.
+    A network of length 0 is left out: the way to everywhere is the NICs' own.
+
+    Args:
+        layout: of the pod.
+        settings: `hijack` has the networks.
+        table: where the routes go.
     """
     for network in _hijacked(settings):
         gateway = layout.gateway(network.version)
@@ -220,6 +237,11 @@ def policy_routes(
 
     Settings of the whole cluster reach every NIC of a pod, and gateways are of one network.
 
+    Args:
+        view: what pod and node have now.
+        layout: of the pod.
+        settings: `policy_routes` has them.
+        table: where the routes go.
     Source: docs/reference/coordinator.md#policyroutes.
     """
     for policy in settings.policy_routes:
@@ -229,7 +251,14 @@ def policy_routes(
 
 
 def gateway_refusal(pod: Picture, nic: str, gateway: IPAddress) -> str | None:
-    """Say why the kernel would not take a gateway on a NIC; None when it would."""
+    """
+    Return why the kernel would refuse a gateway on a NIC, None when it would not.
+
+    Args:
+        pod: what the pod's namespace has.
+        nic: name of the interface.
+        gateway: its address.
+    """
     if gateway.version == IPV6 and gateway.is_link_local:
         return None
     if any(address.ip == gateway for address in pod.addresses):
@@ -362,8 +391,12 @@ class Tables:
 
 def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tuning:
     """
-    Decide whose routes move.
+    Decide which NIC's routes move into a table of their own.
 
+    Args:
+        view: what pod and node have now.
+        settings: `default_route_nic` keeps its routes in the main table.
+        layout: of the pod.
     Raises:
         InvalidRequest: the NIC that is to have the default route is not in the pod.
 
@@ -454,7 +487,16 @@ def own_routes(
     main: tuple[Route, ...],
     tuning: Tuning,
 ) -> tuple[Tables, frozenset[Item]]:
-    """Return what goes into own tables, and the main table's default routes that it replaces."""
+    """
+    Return what goes into own tables, and the main table's default routes that it replaces.
+
+    Args:
+        view: what pod and node have now.
+        settings: of the coordinator.
+        layout: of the pod.
+        main: the routes that this call writes into the main table.
+        tuning: which NIC's routes move.
+    """
     if layout.underlay and layout.first:
         # The original fills table 101 here too; no rule looks there (decision 0013).
         return Tables(), frozenset()
@@ -552,10 +594,12 @@ def moved_routes(known: Iterable[Route], nic: str, table: int | None) -> list[Ro
     """
     Return a NIC's routes as they look in a table of their own.
 
-    Those of the main table, and those that moved there already.
-
     Metric, protocol and, for IPv6, the source do not come along.
 
+    Args:
+        known: routes of the pod.
+        nic: whose routes move.
+        table: the table to which some moved already; None = none did.
     Source: docs/reference/coordinator.md#tunepodroutes, docs/reference/coordinator.md#layouts.
     """
     tables = {MAIN_TABLE, table}
@@ -598,8 +642,12 @@ def _from(ip: IPAddress, table: int) -> Rule:
 
 def plan_node(view: View, settings: CoordinatorSettings, layout: Layout) -> Wanted:
     """
-    Return what the node needs to reach the NIC's addresses through the pair.
+    Return what the node needs to reach the NIC's addresses through the veth pair.
 
+    Args:
+        view: what pod and node have now.
+        settings: `host_table` gets the routes.
+        layout: of the pod.
     Source: docs/reference/coordinator.md#what-one-add-makes.
     """
     ips = [address.ip for address in layout.ips]

@@ -96,7 +96,14 @@ def plan_changes(
 
 
 def is_enough(key: str, found: str, wanted: str) -> bool:
-    """Return whether a setting does what is wanted of it."""
+    """
+    Return whether a setting does what is wanted of it.
+
+    Args:
+        key: name of the sysctl; those of `AT_LEAST` may be larger.
+        found: the value now.
+        wanted: the value that Spiderpool needs.
+    """
     more = key in AT_LEAST and found.isdecimal() and int(found) > int(wanted)
     return found == wanted or more
 

@@ -95,9 +95,14 @@ def other_families(pod: Picture, nic: str) -> tuple[int, ...]:
 
 def earlier_families(pod: Picture, nic: str, default_nic: str) -> tuple[int, ...]:
     """
-    Return the families of the pod's other NICs, of those that came after this one none.
+    Return the families of the pod's other NICs that came before this one.
 
-    They have tables of their own.
+    Later NICs have tables of their own, by which they are known.
+
+    Args:
+        pod: what the pod's namespace has.
+        nic: this one.
+        default_nic: the pod's first NIC, which has no table of its own.
     """
     others = _of_other_nics(pod, nic)
     return families_of(
@@ -164,8 +169,12 @@ def read_layout(view: View, settings: CoordinatorSettings) -> Layout:
 
 def read_mode(pod: Picture, ifname: str, settings: CoordinatorSettings) -> Mode:
     """
-    Resolve `auto`.
+    Resolve the mode `auto`.
 
+    Args:
+        pod: what the pod's namespace has; with `veth0` it is of underlay mode.
+        ifname: the NIC of this call.
+        settings: of the coordinator; any mode but `auto` stays.
     Source: docs/reference/coordinator.md#modes.
     """
     if settings.mode is not Mode.AUTO:
@@ -175,9 +184,12 @@ def read_mode(pod: Picture, ifname: str, settings: CoordinatorSettings) -> Mode:
 
 def extra_nics(pod: Picture, settings: CoordinatorSettings, ifname: str) -> tuple[str, ...]:
     """
-    Return the NICs that are not the pod's first, in the order of their making.
+    Return the NICs that are not the pod's first, in the order in which they were made.
 
-    The current one is always among them.
+    Args:
+        pod: what the pod's namespace has.
+        settings: of the coordinator; names the first NIC.
+        ifname: the NIC of this call, which is always among them.
     """
     own = {settings.default_nic, VETH, "lo"}
     return tuple(
@@ -261,6 +273,11 @@ def node_addresses(view: View, families: tuple[int, ...], inner: str) -> tuple[I
 
     An address that is a gateway already stays the first: with the pod's routes in place the kernel
     may choose another.
+
+    Args:
+        view: what pod and node have now.
+        families: of the pod's addresses.
+        inner: the pod's end of the link to the node.
     """
     usable = [address for address in view.node.addresses if address.usable]
     known = {address.ip for address in usable}

@@ -77,7 +77,14 @@ class App:
         return self.owner.api_version.replace("/", "_")
 
     def place(self, subnet: str, nic: str, family: int) -> Place:
-        """Name what a pool of this application is for."""
+        """
+        Return what a pool of this application is for, as the pool's labels have it.
+
+        Args:
+            subnet: name of the SpiderSubnet.
+            nic: name of the interface in the pod.
+            family: 4 or 6.
+        """
         return Place(self.label_key, label_value(subnet), label_value(nic), family)
 
     def affinity(self) -> dict[str, str]:
@@ -110,6 +117,13 @@ def pool_names(app: App, subnet: str, nic: str, family: int) -> Iterator[str]:
     UID; then hashes of UID and subnet, so that the pool that an application had in another subnet
     is not in the way.
 
+    Args:
+        app: the application.
+        subnet: name of the SpiderSubnet.
+        nic: name of the interface in the pod.
+        family: 4 or 6.
+    Returns:
+        Names without end.
     Source: docs/reference/automatic-pools.md#which-pool.
     """
     for number in itertools.count():

@@ -53,9 +53,12 @@ def detections(
     record: SpiderIP, features: Features, pools: Mapping[str, Pool]
 ) -> tuple[bool, bool]:
     """
-    Return whether conflicts and the gateway are probed.
+    Return whether an address is probed for conflicts, and its gateway for an answer.
 
-    The pool's word, else the cluster's.
+    Args:
+        record: of the address.
+        features: what the cluster's configuration says.
+        pools: by name; what the address' pool says wins.
     """
     pool = pools.get(record.spec.pool)
     conflict = None if pool is None else pool.conflict_detection
@@ -72,9 +75,14 @@ def render_answer(
     pools: Mapping[str, Pool] = MappingProxyType({}),
 ) -> IpamAddResponse:
     """
-    Render all NICs of a pod: eth0 first, then by name, IPv4 before IPv6.
+    Return the answer to an ADD: eth0 first, then NICs by name, IPv4 before IPv6.
 
-    Per address its own routes before the default.
+    Args:
+        records: of all NICs of the pod.
+        features: switches of detection.
+        pools: by name; their switches of detection win.
+    Returns:
+        Addresses and routes; of an address its own routes before the default.
     """
     ordered = sorted_records(records)
     return IpamAddResponse(

@@ -116,8 +116,15 @@ def select_pools(nic_request: NicRequest, family: int, facts: Facts) -> Selectio
     """
     Judge every pool that a request names for a family.
 
-    Raises `InvalidRequest` for a name that no pool has, a pool listed twice and a malformed
-    wildcard.
+    Args:
+        nic_request: what one NIC asks for.
+        family: 4 or 6.
+        facts: what is known of pod, node, namespace and pools.
+    Returns:
+        The usable pools in the order of trial, and for each other one the reason against it.
+
+    Raises:
+        InvalidRequest: a name that no pool has, a pool listed twice, or a malformed wildcard.
     """
     if nic_request.source in AUTOMATIC and not any(_automatic(nic_request, family, facts)):
         refusal = _pending(nic_request, family, facts)
@@ -301,7 +308,11 @@ def explain(
 
     The Event on the pod and the CNI error have it.
 
-    Arguments as for `failure_of`.
+    Args:
+        selections: those that gave nothing: without pools, or with pools that are full.
+        held: per pool, how many addresses are held.
+        reserved: per family, the addresses of SpiderReservedIPs.
+        holders: who has the exact addresses that are asked for, by address.
     """
     failed = tuple(selections)
     without = tuple(selection for selection in failed if not selection.pools)

@@ -40,7 +40,7 @@ class KubeClient:
     """
     The port `Cluster` over HTTP; an asynchronous context manager.
 
-    A request that finds none of `limit` connections free waits for one.
+    Arguments, results and errors of its methods are those of the port.
     """
 
     def __init__(
@@ -52,6 +52,16 @@ class KubeClient:
         timeout_s: float = 30.0,
         observe: Observe | None = None,
     ) -> None:
+        """
+        Keep the arguments; the first call opens the first connection.
+
+        Args:
+            access: the server, whom to trust, and credentials.
+            user_agent: what the API server's log calls us.
+            limit: connections at a time; a request that finds none free waits for one.
+            timeout_s: for a whole call, the wait for a connection included; watches have no end.
+            observe: is told of each call and its outcome.
+        """
         self._server = access.server.rstrip("/")
         self._exchange = Transport(
             access, user_agent=user_agent, limit=limit, timeout_s=timeout_s, observe=observe
@@ -200,8 +210,16 @@ class KubeClient:
         """
         Send a GET to a port of a pod through the API server.
 
-        Needs the right `get` of `pods/proxy`. Raises `NotFound` also where the pod answers 404,
-        `Unreachable` when it does not answer.
+        Needs the right `get` of `pods/proxy`.
+
+        Args:
+            name: of the pod.
+            namespace: of the pod.
+            port: where a server of the pod listens.
+            path: what is asked for, beginning with "/".
+        Raises:
+            NotFound: there is no such pod, or the pod answers 404.
+            Unreachable: the pod does not answer.
         """
         folder = self._folder(Pod, namespace)
         url = f"{folder}/{quote(name, safe='')}:{port}/proxy/{path.lstrip('/')}"
@@ -215,8 +233,16 @@ class KubeClient:
         """
         Run a command in a container, as `kubectl exec` does.
 
-        Raises, besides what every call does: `NotFound`, `TryAgain` (not ended in time),
-        `SpiderpoolError` (did not start).
+        Args:
+            pod: its name.
+            namespace: of the pod.
+            container: its name.
+            command: program and arguments.
+            timeout_s: for the whole command.
+        Raises:
+            NotFound: there is no such pod or container.
+            TryAgain: the command did not end in time.
+            SpiderpoolError: the command did not start.
         """
         url = f"{self._url(Pod, pod, namespace, 'exec')}?{exec_query(container, command)}"
         call = Call("exec in", "GET", Pod, url, name=f"{namespace}/{pod}")

@@ -67,20 +67,39 @@ class Cluster(Protocol):
     """
 
     async def get(self, kind: type[T], name: str, namespace: str = "") -> T:
-        """Read one object live. Raises `NotFound`."""
+        """
+        Read one object live, not from the API server's memory.
+
+        Args:
+            kind: the type of the object.
+            name: of the object.
+            namespace: empty for kinds without namespaces.
+        Raises:
+            NotFound: there is no such object.
+        """
         ...
 
     async def get_metadata(
         self, kind: type[KubeObject], name: str, namespace: str = ""
     ) -> PartialObject:
-        """Read one object's metadata only. Raises `NotFound`."""
+        """
+        Read one object's metadata only.
+
+        Arguments and errors as for `get`. The API server leaves out the rest, so the kind's fields
+        need not be known.
+        """
         ...
 
     async def get_scale(self, kind: type[KubeObject], name: str, namespace: str) -> int:
         """
         Read how many replicas an object wants, from its scale subresource.
 
-        Raises `NotFound`, also when it has none.
+        Args:
+            kind: the type of the object.
+            name: of the object.
+            namespace: of the object.
+        Raises:
+            NotFound: there is no such object, or its kind has no scale subresource.
         """
         ...
 
@@ -115,7 +134,11 @@ class Cluster(Protocol):
         fields: str = "",
         resource_version: str | None = None,
     ) -> Listing[PartialObject]:
-        """Like `list_objects`, metadata only."""
+        """
+        Read the metadata of all objects that match, following pages.
+
+        Arguments as for `list_objects`.
+        """
         ...
 
     async def list_names(self, kind: type[KubeObject], *, labels: str = "") -> tuple[str, ...]:
@@ -156,8 +179,20 @@ class Cluster(Protocol):
         """
         Change parts of an object.
 
-        `metadata.uid` and `metadata.resourceVersion` in a merge body make the patch conditional.
-        Raises `Conflict`, `NotFound`.
+        Args:
+            kind: the type of the object.
+            name: of the object.
+            body: a merge patch, or the operations of a JSON patch. `metadata.uid` and
+                `metadata.resourceVersion` in a merge patch make it conditional.
+            namespace: empty for kinds without namespaces.
+            patch_type: what `body` is.
+            subresource: such as "status"; empty = the object itself.
+        Returns:
+            The object as it is afterwards.
+
+        Raises:
+            Conflict: the condition does not hold.
+            NotFound: there is no such object.
         """
         ...
 
@@ -172,9 +207,18 @@ class Cluster(Protocol):
         propagation: str | None = None,
     ) -> None:
         """
-        Delete an object, on condition of UID and resource version where given.
+        Delete an object.
 
-        Raises `NotFound`, `Conflict`.
+        Args:
+            kind: the type of the object.
+            name: of the object.
+            namespace: empty for kinds without namespaces.
+            uid: delete only the object with this UID; None = any with the name.
+            resource_version: delete only this version; None = any.
+            propagation: of the deletion to dependents, such as "Background"; None = the default.
+        Raises:
+            NotFound: there is no such object.
+            Conflict: UID or version are others.
         """
         ...
 
@@ -188,9 +232,16 @@ class Cluster(Protocol):
         resource_version: str,
     ) -> AsyncGenerator[WatchEvent[T], None]:
         """
-        Follow changes after `resource_version`; ends when the server closes it. Asks for bookmarks.
+        Follow changes; asks for bookmarks and ends when the server closes the watch.
 
-        Raises `Gone` when the version is too old.
+        Args:
+            kind: the type of the objects.
+            namespace: empty = all.
+            labels: a label selector in text form.
+            fields: a field selector in text form.
+            resource_version: changes after this version are reported.
+        Raises:
+            Gone: the version is too old; list again.
         """
         ...
 
@@ -203,7 +254,7 @@ class Cluster(Protocol):
         fields: str = "",
         resource_version: str,
     ) -> AsyncGenerator[WatchEvent[PartialObject], None]:
-        """Like `watch`, metadata only."""
+        """Follow changes of metadata only; arguments and errors as for `watch`."""
         ...
 
 

@@ -69,7 +69,16 @@ class Ledger:
         self._dirty: dict[Key, Entry] = {}
 
     def note(self, about: ObjectReference, type_: str, reason: str, message: str, at: str) -> None:
-        """Count one occurrence."""
+        """
+        Count one occurrence.
+
+        Args:
+            about: the object that the Event is on.
+            type_: "Normal" or "Warning".
+            reason: one word (docs/reference/events.md).
+            message: what happened; the newest text of an Event counts.
+            at: when, in RFC 3339.
+        """
         key = _key(about, type_, reason, message)
         entry = self._entries.get(key)
         if entry is None:
@@ -96,7 +105,15 @@ class Ledger:
         return min((entry.not_before for entry in self._dirty.values()), default=None)
 
     def settled(self, entry: Entry, count: int, written: int, now: float) -> None:
-        """Note that an Event now says `written`, `count` of them new."""
+        """
+        Note that an Event was written.
+
+        Args:
+            entry: what it is of.
+            count: how many of its occurrences were new in this write.
+            written: how many occurrences the Event now has.
+            now: monotonic seconds; the next write waits `PERIOD_S`.
+        """
         entry.unwritten -= count
         entry.written = written
         entry.not_before = now + PERIOD_S

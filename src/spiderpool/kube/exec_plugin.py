@@ -135,10 +135,14 @@ class ExecPlugin:
 
 def load_pair(tls: ssl.SSLContext, certificate: str, key: str) -> None:
     """
-    Have a context show a certificate; both texts are PEM.
+    Have a TLS context present a certificate.
 
+    Args:
+        tls: the context of the client.
+        certificate: the chain, PEM.
+        key: the private key, PEM.
     Raises:
-        InvalidRequest: they are no pair.
+        InvalidRequest: certificate and key do not belong together.
     """
     # OpenSSL reads keys from files only; nobody else may read this one.
     with TemporaryDirectory() as folder:

@@ -335,7 +335,7 @@ class MetadataInformer(Informer[PartialObject]):
         fields: str = "",
         consistent: bool = False,
     ) -> None:
-        """Keep the arguments, which are those of `Informer`."""
+        """Keep the arguments, which are those of `Informer`; nothing runs yet."""
         super().__init__(
             cluster,
             PartialObject,

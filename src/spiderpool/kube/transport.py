@@ -107,6 +107,16 @@ class Transport:
         timeout_s: float,
         observe: Observe | None,
     ) -> None:
+        """
+        Keep the arguments; the first call opens the first connection.
+
+        Args:
+            access: the server, whom to trust, and credentials.
+            user_agent: what the API server's log calls us.
+            limit: connections for calls at a time.
+            timeout_s: for a whole call; nine tenths of it at most for the wait for a connection.
+            observe: is told of each call and its outcome.
+        """
         self._access = access
         self._user_agent = user_agent
         self._limit = limit

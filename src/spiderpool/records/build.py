@@ -118,7 +118,12 @@ def pool_record(
     """
     Return the record of an address as its pool gives it now.
 
-    `terms` are those of a pod that asks for some of its own.
+    Args:
+        pool: the pool that has the address.
+        ip: the address.
+        holder: who gets it.
+        static: whether it outlives the pod.
+        terms: gateway and routes that the pod asks for itself; None = the pool's.
     """
     terms = terms or Terms.of(pool)
     return build_record(
@@ -139,7 +144,13 @@ def nic_record(
     """
     Return the record of an address as a SpiderEndpoint remembers it.
 
-    Gateway and routes are the NIC's.
+    Args:
+        nic: the endpoint's NIC; gateway and routes of the address' family are taken from it.
+        ip: the address.
+        prefix_length: of its subnet.
+        pool: name of the pool that gave it.
+        holder: who has it.
+        static: whether it outlives the pod.
     """
     six = ip.version == 6  # noqa: PLR2004
     return build_record(

@@ -28,11 +28,17 @@ MAX_INT64: Final = 2**63 - 1
 
 def endpoint_of(records: Iterable[SpiderIP], pod: Pod, owner: Application) -> SpiderEndpoint | None:
     """
-    Make the SpiderEndpoint of a pod, None when the pod holds nothing.
+    Return the SpiderEndpoint of a pod.
 
     The endpoint of a static holder outlives the pod, any other belongs to it. No finalizer:
     namespaces would hang on it.
 
+    Args:
+        records: the pod's; only held ones count.
+        pod: the holder.
+        owner: its top owner.
+    Returns:
+        None when the pod holds nothing.
     Source: docs/reference/objects.md#spiderendpoint.
     """
     held = sorted_records(record for record in records if record.held)

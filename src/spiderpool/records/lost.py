@@ -37,9 +37,14 @@ def unrecorded(
     in_use: Iterable[NICAddress], held: Iterable[SpiderIP], pools: Iterable[Pool]
 ) -> tuple[NICAddress, ...]:
     """
-    Return what a pod's interfaces have of pools though no record is for that NIC and family.
+    Return addresses of pools on a pod's interfaces for whose NIC and family there is no record.
 
     A NIC that has a record may have more addresses for a moment: a former sandbox's.
+
+    Args:
+        in_use: what the interfaces have.
+        held: the pod's records.
+        pools: all pools.
     """
     slots, candidates = set(map(slot_of, held)), tuple(pools)
     return tuple(
@@ -101,9 +106,16 @@ def records_of_interfaces(
     pools: Iterable[Pool],
 ) -> tuple[SpiderIP, ...]:
     """
-    Make records for what a pod's interfaces have of pools.
+    Return records for what a pod's interfaces have of pools.
 
     Addresses in the pod's status come first: a former sandbox may still have another one.
+
+    Args:
+        in_use: what the interfaces have.
+        pod: the pod.
+        owner: its top owner.
+        features: the switches of the configuration.
+        pools: all pools; an address that several have is left out.
     """
     pools, static = tuple(pools), is_static(owner, features)
     shown = {ip.ip for ip in pod.status.pod_ips}
@@ -122,9 +134,15 @@ def records_of_endpoint(
     endpoint: SpiderEndpoint, pod: Pod, owner: Application, features: Features
 ) -> tuple[SpiderIP, ...]:
     """
-    Make the records that an endpoint tells of.
+    Return the records that an endpoint describes.
 
-    Raises `InvalidRequest` for one that somebody edited into nonsense.
+    Args:
+        endpoint: the pod's.
+        pod: the pod.
+        owner: its top owner.
+        features: the switches of the configuration.
+    Raises:
+        InvalidRequest: somebody edited an address into text that is none.
     """
     nics = endpoint.status.current.ips if endpoint.status else ()
     try:
@@ -144,10 +162,16 @@ def records_of_status(
     pod: Pod, owner: Application, features: Features, pools: Iterable[Pool]
 ) -> tuple[SpiderIP, ...]:
     """
-    Make records for the addresses in a pod's status that lie in a pool.
+    Return records for the addresses in a pod's status that lie in a pool.
 
-    The status tells of the first interface only; which pool gave the address is known when just one
-    has it.
+    The status has the first interface only. It does not say which pool gave an address, so one
+    that several pools have is left out.
+
+    Args:
+        pod: the pod.
+        owner: its top owner.
+        features: the switches of the configuration.
+        pools: all pools.
     """
     shown = tuple(("eth0", ip) for ip in _shown(pod))
     return records_of_interfaces(shown, pod, owner, features, pools)
@@ -166,7 +190,14 @@ def _is_given(record: SpiderIP, pools: Iterable[Pool]) -> bool:
 
 
 def lost_text(record: SpiderIP, found: SpiderIP, pod: Pod) -> str:
-    """Say who has the address that a living pod uses."""
+    """
+    Return a sentence about who has the address that a living pod uses.
+
+    Args:
+        record: what the pod's record should be.
+        found: the record that exists.
+        pod: the pod.
+    """
     theirs = found.spec.holder
     return (
         f"{record.spec.ip} on {record.spec.holder.nic} of pod {full_name(pod)} is held by "

@@ -62,9 +62,16 @@ class Deletions:
         """
         Release an address in exactly this state of its record; gone already is as good.
 
-        The address rests, or its record is deleted (`records.cooldown.release`). `suspicion` is the
-        reason where the controller asked for the release, `conflict_mac` that of the other user of
-        the address.
+        The address cools down, or its record is deleted (`records.cooldown.release`).
+
+        Args:
+            record: as it was judged.
+            state: what the address is afterwards.
+            suspicion: the reason, where the controller asked for the release.
+            conflict_mac: the MAC that answered for the address, where there is a conflict.
+        Raises:
+            Conflict: the record has changed.
+            UnknownOutcome: no answer came.
         """
         pool = self._pools().get(record.spec.pool)
         released = release(

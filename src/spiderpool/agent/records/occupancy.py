@@ -153,8 +153,12 @@ class Occupancy:
         """
         Take in a change of this node's own records.
 
-        A record that left may have gone to another node: it is not known as taken any more, that is
-        all.
+        A record that left may have gone to another node: it is only not known as held any more.
+
+        Args:
+            _change: what an informer's subscribers get; not needed.
+            old: the record before, None when it is new.
+            new: the record now, None when it is gone.
         """
         if new is None:
             if old is not None:

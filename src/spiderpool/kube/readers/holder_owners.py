@@ -25,7 +25,16 @@ async def read_owners(cluster: Cluster, record: SpiderIP) -> HolderOwners:
 
 
 async def read_machine(cluster: Cluster, name: str, namespace: str) -> HolderOwners:
-    """Read a virtual machine, which may have no instance at the moment; metadata is enough."""
+    """
+    Read a virtual machine and its instance, of which there may be none at the moment.
+
+    Args:
+        cluster: where to read.
+        name: of both.
+        namespace: of both.
+    Returns:
+        The metadata of what exists.
+    """
     return HolderOwners(
         instance=await if_exists(cluster.get_metadata(VirtualMachineInstance, name, namespace)),
         machine=await if_exists(cluster.get_metadata(VirtualMachine, name, namespace)),
