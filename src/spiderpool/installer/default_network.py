@@ -26,7 +26,7 @@ from spiderpool.api.crd.multusconfig import (
     MultusConfigSpec,
     SpiderMultusConfig,
 )
-from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
+from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, PartialObject
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.configuration.environment import Environment, read_flag, read_number
@@ -116,15 +116,27 @@ async def create_default_network(cluster: Cluster, environ: Environment, say: Sa
     found = await if_exists(
         cluster.get_metadata(NetworkAttachmentDefinition, definition, config.metadata.namespace)
     )
-    if found is not None and not any(
-        owner.kind == SpiderMultusConfig.resource.kind for owner in found.metadata.owner_references
-    ):
+    if found is not None and (keeper := _keeper(found, config.metadata.name)):
         say(
-            f"network-attachment-definition {config.metadata.namespace}/{definition} is somebody's "
-            "own; it stays as it is"
+            f"network-attachment-definition {config.metadata.namespace}/{definition} is {keeper}; "
+            "it stays as it is"
         )
         return
     await create_once(cluster.create(config), f"network {words}", say)
+
+
+def _keeper(definition: PartialObject, name: str) -> str:
+    """
+    Return who else keeps a definition, empty when it is the network of that name.
+
+    A former installation may have made a network of another name for the same definition: the
+    chart's value `defaultCniCRName` was another one then.
+    """
+    kind = SpiderMultusConfig.resource.kind
+    owners = [ref.name for ref in definition.metadata.owner_references if ref.kind == kind]
+    if not owners:
+        return "somebody's own"
+    return "" if name in owners else f"kept by SpiderMultusConfig {owners[0]}"
 
 
 def find_cni(folder: Path) -> str:

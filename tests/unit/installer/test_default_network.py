@@ -131,22 +131,30 @@ async def test_made_once(tmp_path: Path) -> None:
     ] == said
 
 
-@pytest.mark.parametrize("ours", [True, False])
-async def test_definitions_of_others_stay(tmp_path: Path, ours: bool) -> None:
+@pytest.mark.parametrize(
+    ("owner", "keeper"),
+    [
+        ("", "somebody's own"),
+        ("calico", "kept by SpiderMultusConfig calico"),
+        ("macvlan-conf", ""),
+    ],
+)
+async def test_definitions_of_others_stay(tmp_path: Path, owner: str, keeper: str) -> None:
     """
     A definition that somebody wrote is not replaced by an empty one.
 
-    One of a network of ours does not stand in the way.
+    Nor is that of another network, which an installation with other values may have made. One of
+    the network itself does not stand in the way.
     """
-    owner = OwnerReference(api_version="x", kind="SpiderMultusConfig", name="old", uid="u")
+    owners = OwnerReference(api_version="x", kind="SpiderMultusConfig", name=owner, uid="u")
     meta = ObjectMeta(
-        name="macvlan-conf", namespace="kube-system", owner_references=(owner,) * ours
+        name="macvlan-conf", namespace="kube-system", owner_references=(owners,) * bool(owner)
     )
     cluster, said = FakeCluster(), list[str]()
     cluster.seed(NetworkAttachmentDefinition(metadata=meta))
     await create_default_network(cluster, environ(tmp_path, "macvlan-conf"), said.append)
 
-    assert ours == bool(cluster.all(SpiderMultusConfig))
-    assert ours or said == [
-        "network-attachment-definition kube-system/macvlan-conf is somebody's own; it stays as it is"
+    assert bool(keeper) != bool(cluster.all(SpiderMultusConfig))
+    assert not keeper or said == [
+        f"network-attachment-definition kube-system/macvlan-conf is {keeper}; it stays as it is"
     ]
