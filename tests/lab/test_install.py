@@ -7,6 +7,7 @@ back.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ from tests.lab import manifests
 from tests.lab.kube import KINDS, Kube, Refused, Thing
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL, IPPOOLS, NETWORKS
 from tests.lab.retry import until, until_none
-from tests.lab.story import Pod, Story, is_running
+from tests.lab.story import Pod, Story, is_running, kubelet_says
 from tests.lab.test_node_settings import report, sysctl
 
 pytestmark = pytest.mark.still
@@ -481,6 +482,22 @@ def test_plugins(story: Story, lab: Lab) -> None:
     assert own == {key: _file(lab, *key).stat().st_mtime_ns for key in own}
     done = lab.nodes[0].exec(["/opt/cni/bin/sbr"])
     assert "CNI sbr plugin" in done.stderr
+
+
+def test_missing_plugin(story: Story) -> None:
+    """A pod whose network needs an executable that its node lacks waits, and an Event names both."""
+    conf = {"cniVersion": "1.0.0", "name": "rail", "type": "sriov", "ipam": {"type": "spiderpool"}}
+    story.kube.create(
+        {
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "rail", "namespace": story.namespace},
+            "spec": {"config": json.dumps(conf)},
+        }
+    )
+    pod = story.pod("pod", {NETWORKS: f"{story.namespace}/rail"}, wait=False)
+
+    until(lambda: kubelet_says(pod, "plugin", "sriov"), "an Event names the plugin", within_s=60)
+    story.delete(pod)
 
 
 def _file(lab: Lab, node: str, name: str) -> Path:
