@@ -18,7 +18,8 @@ import structlog
 import typer
 import uvloop
 
-from spiderpool.agent.app import App, build, serving
+from spiderpool.agent.app import App, serving
+from spiderpool.agent.build import build
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.node.installation import (
     NodeInstaller,

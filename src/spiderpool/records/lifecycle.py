@@ -340,7 +340,7 @@ def judge_leak_check(
 
 def judge_stray(record: SpiderIP | None, use: NamespaceUse, pod_uid: str) -> Verdict:
     """
-    Judge an address of a pool that a namespace has where no pod lives, whoever holds it by now.
+    Judge an address of a pool in a namespace where no pod lives; another may hold it by now.
 
     Args:
         record: of the address, read live; None = there is none.

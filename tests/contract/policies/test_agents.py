@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import pytest
 from msgspec.structs import replace
 
-from spiderpool.agent.app import build, informed
+from spiderpool.agent.app import informed
+from spiderpool.agent.build import build
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.ipam.allocator import Allocation
 from spiderpool.agent.metrics import Metrics

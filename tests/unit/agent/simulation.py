@@ -10,7 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from spiderpool.agent.app import App, build, informed, serving
+from spiderpool.agent.app import App, informed, serving
+from spiderpool.agent.build import build
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.node.caller import PodCall

@@ -62,10 +62,6 @@ class Reports:
         if pod is not None:
             self.left_out(pod, message)
 
-    def address_lost(self, pod: Pod, message: str) -> None:
-        """Report that somebody else has an address that a living pod uses."""
-        self.recorder.record(pod, EventReason.ADDRESS_LOST, message)
-
 
 def reason_of(error: SpiderpoolError) -> EventReason | None:
     """Return the Event's reason for an error, None when it is not for users."""

@@ -24,7 +24,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError, UnknownOutcome
 from spiderpool.kube.backoff import Backoff
-from spiderpool.kube.cluster import Cluster
+from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.labels import label_value
 from spiderpool.records.derived import kept_endpoint, merge_endpoint
@@ -98,6 +98,19 @@ class Endpoints:
         self._backoffs: dict[Name, Backoff] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+
+    def follow(self, _change: Change, old: SpiderIP | None, new: SpiderIP | None) -> None:
+        """
+        Take in a change of a record: the endpoints of both holders may be out of date.
+
+        Args:
+            _change: what an informer's subscribers get; not needed.
+            old: the record before, None when it is new.
+            new: the record now, None when it is gone.
+        """
+        for record in (old, new):
+            if record is not None:
+                self.changed(name_of(record))
 
     def changed(self, name: Name) -> None:
         """Note that what a pod holds may have changed; many notes of one pod are one write."""

@@ -69,8 +69,8 @@ class LeakChecks:
         node: str,
         look: Look,
         fence: Fence,
-        on_fenced: Callable[[SpiderIP, str], None],
-        on_pinned: Callable[[SpiderIP, str], None],
+        on_fenced: Callable[[str, str], None],
+        on_pinned: Callable[[str, str], None],
     ) -> None:
         """
         Follow the records from now on.
@@ -83,8 +83,8 @@ class LeakChecks:
             node: name of this agent's node.
             look: into the kernel.
             fence: takes addresses off namespaces.
-            on_fenced: told of each record whose address was taken off, and in which words.
-            on_pinned: told of each record that is released though another pod has its address.
+            on_fenced: told of the pool of each address that was taken off, and in which words.
+            on_pinned: the same of each address that is released though another pod has it.
         """
         self._cluster = cluster
         self._informers = informers
@@ -274,7 +274,7 @@ class LeakChecks:
             "addresses; it is released"
         )
         log.warning("an address that another pod pins is released", ip=record.spec.ip)
-        self._on_pinned(record, text)
+        self._on_pinned(record.spec.pool, text)
 
     async def _take_off(self, record: SpiderIP, uses: Uses) -> float:
         """
@@ -295,7 +295,7 @@ class LeakChecks:
         holder, where = record.spec.holder, ", ".join(map(name_of, due))
         log.warning("address fenced", ip=record.spec.ip, namespace=where)
         self._on_fenced(
-            record,
+            record.spec.pool,
             f"{record.spec.ip} of {holder.namespace}/{holder.name} was taken off {where} "
             f"of node {self._node}: the pod is gone, and its DEL has not come",
         )

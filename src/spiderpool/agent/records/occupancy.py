@@ -22,11 +22,12 @@ import structlog
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.records.cooling import Cooling
+from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.readers.pool_records import pool_selector
-from spiderpool.model.pool import Pool
+from spiderpool.model.pool import Pool, is_imported
 
 LOSSES: Final = 3  # so many lost creates in one pool are worth a list
 # A list costs the API server about 20 µs a record and a lost create 4 ms (decision 0009): a small
@@ -194,6 +195,26 @@ class Occupancy:
         view = self.of(record.spec.pool)
         view.cooling.drop(record)
         view.doubtful = True
+
+    def follow_pools(
+        self, _change: Change, old: SpiderIPPool | None, new: SpiderIPPool | None
+    ) -> None:
+        """
+        Take in a change of a pool: what it gives may have changed.
+
+        Its status, which is written all the time, does not count.
+
+        Args:
+            _change: what an informer's subscribers get; not needed.
+            old: the pool before, None when it is new.
+            new: the pool now, None when it is gone.
+        """
+        if (
+            old is None
+            or new is None
+            or (old.spec, is_imported(old)) != (new.spec, is_imported(new))
+        ):
+            self.changed()
 
     def changed(self) -> None:
         """Learn that pools or reservations changed: a pool that was full may not be any more."""
