@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from spiderpool.api.kubernetes.core import Event
 from spiderpool.kube.events import EventRecorder
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.objects import make_ippool, make_pod
+from tests.unit.agent.reconcile.test_endpoints import until
 
 
 def value_of(counter: Counter) -> float:
@@ -31,7 +31,7 @@ def make_incidents(cluster: FakeCluster, *pools: str) -> Incidents:
 async def written(cluster: FakeCluster, incidents: Incidents) -> list[tuple[str, str, str]]:
     """Return the Events that were queued: object, reason, message."""
     await incidents.recorder.start()
-    await asyncio.sleep(0)
+    await until(lambda: bool(cluster.all(Event)))
     await incidents.recorder.stop()
     return [
         (event.involved_object.name, event.reason, event.message) for event in cluster.all(Event)
