@@ -1074,3 +1074,66 @@ def test_policies_speak_of_the_agents_account() -> None:
         assert "Fail" == spec["failurePolicy"]
         binding = things.one("ValidatingAdmissionPolicyBinding", name)["spec"]
         assert {"policyName": name, "validationActions": ["Deny"]} == binding
+
+
+def test_programs_are_confined() -> None:
+    """All but the agents: no capabilities, no writing of the root file system, no way to more rights."""
+    things = render()
+    for kind, name in (("Deployment", CONTROLLER), *(("Job", job) for job in things.names("Job"))):
+        spec = things.pod(kind, name)["spec"]
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
+            context = container["securityContext"]
+            assert {"drop": ["ALL"]} == context["capabilities"]
+            assert {"type": "RuntimeDefault"} == context["seccompProfile"]
+            assert context["readOnlyRootFilesystem"]
+            assert not context["allowPrivilegeEscalation"]
+            # CNI configurations may be readable for root alone
+            reads = (
+                any("hostPath" in volume for volume in spec["volumes"])
+                if "volumes" in spec
+                else False
+            )
+            assert reads == (context["runAsUser"] == 0)
+            assert reads == (not context["runAsNonRoot"])
+
+
+@pytest.mark.parametrize(
+    "coordinator",
+    [{"podCIDRType": "calico"}, {"podCIDRType": "none"}, {"enabled": False}],
+)
+def test_a_controller_that_reads_no_file_of_its_node(coordinator: dict[str, Any]) -> None:
+    """Where it need not guess the pod network, it is not root and has no folder of the node."""
+    things = render({"coordinator": coordinator})
+    spec = things.pod("Deployment", CONTROLLER)["spec"]
+    assert [] == [volume["name"] for volume in spec["volumes"] if "hostPath" in volume]
+    assert ["config-path"] == [mount["name"] for mount in spec["containers"][0]["volumeMounts"]]
+    context = spec["containers"][0]["securityContext"]
+    assert (True, 65532) == (context["runAsNonRoot"], context["runAsUser"])
+
+
+def test_another_security_context() -> None:
+    """Who names one gets that one."""
+    own = {"runAsUser": 1}
+    things = render(
+        {
+            "spiderpoolController": {"securityContext": own},
+            "spiderpoolInit": {"securityContext": own},
+        }
+    )
+    assert own == things.container("Deployment", CONTROLLER)["securityContext"]
+    for name in things.names("Job"):
+        assert own == things.container("Job", name)["securityContext"]
+
+
+def test_client_authority_of_the_webhooks() -> None:
+    """The controller is given the authority as a file; without one it asks nobody for a certificate."""
+    variable, file = "SPIDERPOOL_WEBHOOK_CLIENT_CA", "webhook-client-ca.crt"
+    plain = render()
+    assert variable not in env_of(plain.container("Deployment", CONTROLLER))
+    assert file not in plain.one("ConfigMap", "spiderpool-conf")["data"]
+    things = render({"spiderpoolController": {"tls": {"clientCA": "PEM\n"}}})
+    assert "PEM\n" == things.one("ConfigMap", "spiderpool-conf")["data"][file]
+    container = things.container("Deployment", CONTROLLER)
+    assert f"/tmp/spiderpool/config-map/{file}" == env_of(container)[variable]
+    volume = things.pod("Deployment", CONTROLLER)["spec"]["volumes"][0]
+    assert {"conf.yml", file} == {item["path"] for item in volume["configMap"]["items"]}

@@ -34,6 +34,7 @@ from spiderpool.controller.pools.legacy_agents import list_go_agents
 from spiderpool.controller.runtime.listener import (
     Certificate,
     Listener,
+    ask_clients,
     follow_certificate,
     server_context,
 )
@@ -279,9 +280,15 @@ class Daemon:
             MultusConfigReviewer(cluster, self.config.multus.allowed_plugins),
         ]
         tls, following = shown
+        known = self.settings.client_ca
+        if known is not None:
+            ask_clients(tls, known)
         pods = PodInjector(cluster, namespace) if self.config.pod_resource_inject.enabled else None
         listener = Listener(
-            admission_app(reviewers, pods, advise), self.settings.webhook_port, tls, FAREWELL_S
+            admission_app(reviewers, pods, advise, clients_shown=known is not None),
+            self.settings.webhook_port,
+            tls,
+            FAREWELL_S,
         )
         await stack.enter_async_context(listener)
         follower = tasks.create_task(following)

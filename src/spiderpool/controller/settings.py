@@ -84,7 +84,11 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the environment decides; `certificates` None = they are somebody else's."""
+    """
+    All that the environment decides.
+
+    `certificates` None: they are somebody else's. `client_ca` None: whoever asks is answered.
+    """
 
     namespace: str
     pod_name: str
@@ -105,6 +109,7 @@ class Settings:
     reclaim: ReclaimSettings
     networks: NetworkSettings
     certificates: CertificateSettings | None
+    client_ca: Path | None
     kubeconfig: str | None
 
 
@@ -142,6 +147,7 @@ def read_settings(environ: Environment) -> Settings:
         reclaim=_reclaim(environ),
         networks=_networks(environ),
         certificates=_certificates(environ),
+        client_ca=Path(ca) if (ca := environ.get("SPIDERPOOL_WEBHOOK_CLIENT_CA")) else None,
         kubeconfig=environ.get("KUBECONFIG") or None,
     )
 

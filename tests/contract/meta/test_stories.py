@@ -20,7 +20,7 @@ from spiderpool.errors import (
     TryAgain,
     Unreachable,
 )
-from tests.contract.meta.node import Node, PodNetns
+from tests.contract.meta.node import Node, PodNetns, pod_netns
 from tests.fakes.objects import make_pod
 
 NET = {"cniVersion": "1.0.0", "type": "recorder"}
@@ -606,3 +606,30 @@ async def test_callers_view(host: Node, netns: PodNetns) -> None:
     assert "only-here" in (host.home / "links").read_text()
     assert [] == host.cached()
     assert "c1" in host.in_node("ls", str(host.home / "cache"))
+
+
+async def test_no_more_plugins_at_a_time_than_the_agent_can_bear(host: Node) -> None:
+    """Twenty pods at once: never more than six ADDs run, and all get their networks."""
+    count = host.home / "count"
+    count.mkdir()
+    plugin = host.home / "bin" / "counter"
+    plugin.write_text(
+        "#!/bin/sh\n"
+        f"touch {count}/run-$$; ls {count} | grep -c run- > {count}/most-$$; sleep 0.1\n"
+        f"rm {count}/run-$$\n"
+        '[ $CNI_COMMAND = ADD ] && echo \'{"cniVersion": "1.0.0"}\'\n'
+        "exit 0\n"
+    )
+    plugin.chmod(0o755)
+    host.define("counted", {**NET, "type": "counter"})
+    pods = [f"p{number}" for number in range(20)]
+    with contextlib.ExitStack() as stack:
+        adds = []
+        for pod in pods:
+            host.pod("counted", pod)
+            netns = stack.enter_context(pod_netns())
+            adds.append(host.run("ADD", container=pod, pod=pod, netns=netns.path))
+        await asyncio.gather(*adds)
+    seen = [int(file.read_text()) for file in count.glob("most-*")]
+    assert len(pods) == len(seen)
+    assert 2 <= max(seen) <= 6

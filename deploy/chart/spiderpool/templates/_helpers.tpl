@@ -215,3 +215,18 @@ readinessProbe:
 {{- $host := printf "%s.%s.svc" $name .Release.Namespace }}
 {{- list "localhost" $name (printf "%s.%s" $name .Release.Namespace) $host (printf "%s.%s" $host .Values.global.clusterDnsDomain) | toJson }}
 {{- end }}
+
+{{- /*
+Security context of a program that needs nothing of its node but, perhaps, files that are root's: (list own-context needs-files).
+CNI configurations may be readable by their owner alone; root without capabilities is that owner, and little else.
+*/ -}}
+{{- define "spiderpool.confined" -}}
+{{- $user := ternary 0 65532 (index . 1) }}
+{{- $confined := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) "readOnlyRootFilesystem" true "runAsNonRoot" (ne $user 0) "runAsUser" $user "runAsGroup" $user "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- toYaml (default $confined (index . 0)) }}
+{{- end }}
+
+{{- /* Whether the controller reads the CNI configurations of its node: they tell where the pod network's addresses are written. */ -}}
+{{- define "spiderpool.readsNode" -}}
+{{- if and .Values.coordinator.enabled (eq .Values.coordinator.podCIDRType "auto") }}true{{ end }}
+{{- end }}

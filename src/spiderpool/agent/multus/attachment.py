@@ -22,6 +22,7 @@ from spiderpool.agent.multus.cache_directory import CacheDir
 from spiderpool.agent.multus.delegate_calls import PluginAbsent, Plugins
 from spiderpool.agent.multus.devices import Devices
 from spiderpool.agent.multus.pod_networks import PodNetworks, Reports, title
+from spiderpool.agent.multus.slots import Slots
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.cni.netconf import NetworkConfig, read_config
@@ -78,6 +79,7 @@ class Attachment:
     host: Namespaces
     ready_s: float = READY_S
     absences: Absences = field(default_factory=Absences)
+    slots: Slots = field(default_factory=Slots)
 
     @property
     def caches(self) -> CacheDir:
@@ -87,7 +89,7 @@ class Attachment:
     @property
     def plugins(self) -> Plugins:
         """The node's plugins."""
-        return Plugins(self.call, self.config.node.bin_dir, self.host)
+        return Plugins(self.call, self.config.node.bin_dir, self.host, self.slots)
 
     @property
     def networks(self) -> PodNetworks:

@@ -9,12 +9,13 @@ Source: CNI specification 1.1.0, section 4; docs/reference/meta-plugin.md#what-a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 import structlog
 
+from spiderpool.agent.multus.slots import Slots
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, plugin_document, plugin_input
 from spiderpool.cni.request import Call
@@ -55,6 +56,7 @@ class Plugins:
     call: Call
     bin_dir: str
     host: Namespaces
+    slots: Slots = field(default_factory=Slots)
 
     async def add(self, delegate: Delegate) -> dict[str, Any]:
         """
@@ -158,7 +160,10 @@ class Plugins:
         if not can_run(kind):
             raise PluginAbsent(f"{who}: no plugin of this name is ever executed", kind)
         try:
-            outcome = await run_program(kind, self._folders(), env, stdin, self.host, PLUGIN_TIME_S)
+            async with self.slots.of(env["CNI_COMMAND"]):
+                outcome = await run_program(
+                    kind, self._folders(), env, stdin, self.host, PLUGIN_TIME_S
+                )
         except TryAgain:
             raise
         except SpiderpoolError as error:

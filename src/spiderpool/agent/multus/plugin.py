@@ -20,6 +20,7 @@ from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.multus.absences import Absences
 from spiderpool.agent.multus.attachment import READY_S, Attachment
 from spiderpool.agent.multus.pod_networks import Reports, title
+from spiderpool.agent.multus.slots import Slots
 from spiderpool.agent.node.caller import Peer, host_of
 from spiderpool.cni.request import Call, parse_args
 from spiderpool.cni.valid_attachments import Attachment as Living
@@ -71,6 +72,7 @@ class MetaPlugin:
         self._node = node
         self._ready_s = ready_s
         self._absences = Absences()
+        self._slots = Slots()
         self._adding: set[str] = set()  # containers younger than the list that comes with a GC
 
     async def __call__(self, call: Call, peer: Peer) -> str:
@@ -120,7 +122,14 @@ class MetaPlugin:
 
     def _attachment(self, call: Call, config: MetaConfig, host: Namespaces) -> Attachment:
         return Attachment(
-            self._cluster, self._reports, call, config, host, self._ready_s, self._absences
+            self._cluster,
+            self._reports,
+            call,
+            config,
+            host,
+            self._ready_s,
+            self._absences,
+            self._slots,
         )
 
     async def _collect(self, call: Call, config: MetaConfig, host: Namespaces) -> None:

@@ -59,6 +59,21 @@ def server_context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
+def ask_clients(context: ssl.SSLContext, authorities: Path) -> None:
+    """
+    Have clients show certificates of these authorities.
+
+    One without a certificate gets through the handshake, so that health can be asked for.
+    """
+    try:
+        context.load_verify_locations(authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRequest(
+            f"cannot use the client CA {authorities} of the webhooks: {error}"
+        ) from error
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
 async def follow_certificate(
     certificate: Certificate, context: ssl.SSLContext, every_s: float = CERTIFICATE_LOOK_S
 ) -> None:

@@ -10,6 +10,7 @@ Source: docs/reference/admission.md.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from spiderpool.admission.field_errors import render_errors
 from spiderpool.api.crd.group import GROUP, VERSION
@@ -33,7 +35,12 @@ HEALTH_PATH: Final = "/webhook-health-check"
 POD_PATH: Final = "/mutate--v1-pod"
 ADVICE_PATH: Final = "/warn-annotations"
 # an object is at most 1.5 MiB in etcd, and a review carries two of them
-LARGEST_REVIEW: Final = 16 * 2**20
+LARGEST_REVIEW: Final = 4 * 2**20
+# Reviews at a time; others wait unread. So many of the largest are a quarter of the memory that the
+# chart gives.
+AT_A_TIME: Final = 64
+# the API server sends a review whole, and waits at most 30 s for its answer
+READ_S: Final = 10.0
 
 log = structlog.get_logger("spiderpool.controller")
 
@@ -108,7 +115,11 @@ Answer = Callable[[AdmissionRequest], Awaitable[AdmissionAnswer]]
 
 
 def admission_app(
-    reviewers: Iterable[Reviewer[Any]], pods: Answer | None = None, advice: Answer | None = None
+    reviewers: Iterable[Reviewer[Any]],
+    pods: Answer | None = None,
+    advice: Answer | None = None,
+    *,
+    clients_shown: bool = False,
 ) -> web.Application:
     """
     Build the application of the webhook port.
@@ -117,8 +128,12 @@ def admission_app(
         reviewers: of our own kinds.
         pods: answers for new pods.
         advice: answers for whatever has the annotations of pods.
+        clients_shown: whether to answer only those who show a certificate that is trusted.
     """
-    app = web.Application(client_max_size=LARGEST_REVIEW)
+    middlewares: list[Middleware] = [_bounded(asyncio.Semaphore(AT_A_TIME))]
+    if clients_shown:
+        middlewares.insert(0, _known_clients)
+    app = web.Application(client_max_size=LARGEST_REVIEW, middlewares=middlewares)
     app.router.add_get(HEALTH_PATH, _healthy)
     for reviewer in reviewers:
         name = f"{GROUP.replace('.', '-')}-{VERSION}-{reviewer.kind.resource.kind.lower()}"
@@ -153,6 +168,39 @@ def _handler(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
     return handle
+
+
+@web.middleware
+async def _known_clients(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """
+    Refuse whoever shows no certificate; who shows a wrong one does not get through the handshake.
+
+    Health is nobody's secret, and this replica's own probe has no certificate.
+    """
+    tls = request.get_extra_info("ssl_object")
+    if request.path != HEALTH_PATH and (tls is None or not tls.getpeercert()):
+        return web.Response(status=403, text="a client certificate is needed")
+    return await handler(request)
+
+
+def _bounded(slots: asyncio.Semaphore) -> Middleware:
+    """Make what serves so many reviews at a time, each read within a time."""
+
+    @web.middleware
+    async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == HEALTH_PATH:
+            return await handler(request)
+        async with slots:
+            try:
+                async with asyncio.timeout(READ_S):
+                    await request.read()
+            except TimeoutError:
+                response = web.Response(status=408, text="the review did not come")
+                response.force_close()
+                return response
+            return await handler(request)
+
+    return serve
 
 
 async def _healthy(_: web.Request) -> web.Response:

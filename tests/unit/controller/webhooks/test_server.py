@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
+import re
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from msgspec.structs import replace
 
+from spiderlab.pki import Issued, issue, make_authority
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
@@ -22,7 +28,14 @@ from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.configuration.config import Features
 from spiderpool.controller.pools.legacy_agents import list_go_agents
+from spiderpool.controller.runtime.listener import (
+    Certificate,
+    Listener,
+    ask_clients,
+    server_context,
+)
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
+from spiderpool.controller.webhooks import server
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.webhooks.other_pools import STORED_WITHIN_S, OtherPools
 from spiderpool.controller.webhooks.pool_review import (
@@ -30,9 +43,13 @@ from spiderpool.controller.webhooks.pool_review import (
     ReservedReviewer,
     Reviewer,
 )
-from spiderpool.controller.webhooks.server import admission_app
+from spiderpool.controller.webhooks.server import (
+    AdmissionAnswer,
+    AdmissionRequest,
+    admission_app,
+)
 from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
-from spiderpool.errors import Unreachable
+from spiderpool.errors import InvalidRequest, Unreachable
 from spiderpool.kube.informer import Informer
 from tests.fakes.cluster import FakeCluster
 from tests.unit.controller.conftest import (
@@ -1168,3 +1185,111 @@ async def test_automatic_pool_is_not_edited(scene: Scene) -> None:
         (words,) = await webhooks.refusals("UPDATE", new, old)
 
     assert "of an automatic pool follow the application's size" in words
+
+
+async def test_a_review_that_is_too_large_is_not_read() -> None:
+    """Above 4 MiB the answer is 413; what the API server can send is smaller."""
+    path = "/warn-annotations"
+    async with TestClient(TestServer(admission_app([], advice=_allow))) as client:
+        assert 400 == (await client.post(path, data=io.BytesIO(b"x" * (4 * 2**20 - 1)))).status
+        assert 413 == (await client.post(path, data=io.BytesIO(b"x" * (4 * 2**20 + 1)))).status
+
+
+async def _allow(request: AdmissionRequest) -> AdmissionAnswer:
+    return AdmissionAnswer(uid=request.uid, allowed=True)
+
+
+def _review(uid: str) -> Json:
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {"uid": uid},
+    }
+
+
+async def test_so_many_reviews_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further ones wait; health is answered all the while."""
+    monkeypatch.setattr(server, "AT_A_TIME", 2)
+    running: list[str] = []
+    end = asyncio.Event()
+
+    async def slow(request: AdmissionRequest) -> AdmissionAnswer:
+        running.append(request.uid)
+        await end.wait()
+        return await _allow(request)
+
+    async with TestClient(TestServer(admission_app([], advice=slow))) as client:
+        posts = [
+            asyncio.create_task(client.post("/warn-annotations", json=_review(str(number))))
+            for number in range(5)
+        ]
+        while len(running) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert 2 == len(running)
+        assert 200 == (await client.get("/webhook-health-check")).status
+        end.set()
+        assert [200] * 5 == [answer.status for answer in await asyncio.gather(*posts)]
+
+
+async def test_a_review_that_does_not_come_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who sends a body for ever is sent away, and the next one is served."""
+    monkeypatch.setattr(server, "AT_A_TIME", 1)
+    monkeypatch.setattr(server, "READ_S", 0.1)
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    async with TestClient(TestServer(admission_app([], advice=_allow))) as client:
+        slow = asyncio.create_task(client.post("/warn-annotations", data=endless()))
+        await asyncio.sleep(0.02)
+        answer = await client.post("/warn-annotations", json=_review("1"))
+        assert 200 == answer.status
+        assert 408 == (await slow).status
+
+
+async def test_only_who_shows_a_certificate_is_answered(tmp_path: Path) -> None:
+    """With a client CA: nobody without, nobody of another authority; health is open."""
+    ours, other = make_authority("ours"), make_authority("other")
+    serving = issue(ours, "webhook", serves=("127.0.0.1",))
+    cert, key, known = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt"
+    cert.write_bytes(serving.pem)
+    key.write_bytes(serving.key_pem)
+    known.write_bytes(ours.pem)
+    tls = server_context(Certificate(cert, key))
+    ask_clients(tls, known)
+    app = admission_app([], advice=_allow, clients_shown=True)
+    async with Listener(app, 0, tls) as served:
+
+        async def ask(authority: Issued | None, path: str) -> int:
+            trust = ssl.create_default_context(cadata=ours.pem.decode())
+            if authority is not None:
+                client = issue(authority, "kube-apiserver")
+                pem = tmp_path / "client.pem"
+                pem.write_bytes(client.pem + client.key_pem)
+                trust.load_cert_chain(pem)
+            url = f"https://127.0.0.1:{served.port}{path}"
+            async with aiohttp.ClientSession() as session:
+                if path == "/warn-annotations":
+                    async with session.post(url, ssl=trust, json=_review("1")) as answer:
+                        return answer.status
+                async with session.get(url, ssl=trust) as answer:
+                    return answer.status
+
+        assert 200 == await ask(ours, "/warn-annotations")
+        assert 403 == await ask(None, "/warn-annotations")
+        assert 200 == await ask(None, "/webhook-health-check")
+        with pytest.raises(aiohttp.ClientError):
+            await ask(other, "/warn-annotations")
+
+
+def test_a_client_ca_that_is_none(tmp_path: Path) -> None:
+    """A file that holds no certificate is named."""
+    known = tmp_path / "ca.crt"
+    known.write_text("none")
+    with pytest.raises(InvalidRequest, match=re.escape(str(known))):
+        ask_clients(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), known)
