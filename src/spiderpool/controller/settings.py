@@ -87,7 +87,7 @@ class Settings:
     """
     All that the environment decides.
 
-    `certificates` None: they are somebody else's. `client_ca` None: whoever asks is answered.
+    `certificates` None: they are somebody else's. `client_ca` None: every client is answered.
     """
 
     namespace: str

@@ -173,7 +173,7 @@ def _handler(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]
 @web.middleware
 async def _known_clients(request: web.Request, handler: Handler) -> web.StreamResponse:
     """
-    Refuse whoever shows no certificate; who shows a wrong one does not get through the handshake.
+    Refuse clients without a certificate. A wrong one does not get through the handshake.
 
     Health is nobody's secret, and this replica's own probe has no certificate.
     """
