@@ -181,9 +181,9 @@ class NodeInstaller:
         Write the meta plugin's configuration once the default network is known; keep it right.
 
         The configuration of another meta plugin of this installation goes after that, not before: a
-        pod that starts in between finds one of the two. Ends by cancellation, or where there is no
-        meta plugin to configure. Begin it when the agent serves: from then on runtimes call the
-        meta plugin for every pod.
+        pod that starts in between finds one of the two. Ends by cancellation only: where there is
+        no meta plugin to configure it waits, since a background task that ends is one that failed.
+        Begin it when the agent serves: from then on runtimes call the meta plugin for every pod.
         """
         told = ""
         while self.settings.wanted:
@@ -192,8 +192,9 @@ class NodeInstaller:
                 log.warning(problem, folder=str(self.settings.conf_dir))
             told = problem
             if self.settings.meta_plugin is MetaPlugin.NONE and not problem:
-                return
+                break
             await asyncio.sleep(_LOOK_AGAIN_S)
+        await asyncio.Event().wait()
 
     def remove_all(self) -> None:
         """

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from spiderpool.agent.concurrency.supervisor import Supervisor
 from spiderpool.agent.node import installation
 from spiderpool.agent.node.installation import (
     CONF_FILE,
@@ -459,3 +460,18 @@ async def test_pod_without_daemon_set() -> None:
     cluster.seed(Pod(metadata=ObjectMeta(name="agent-1", namespace="ns")))
 
     assert not await is_being_removed(cluster, "ns", "agent-1")
+
+
+@pytest.mark.parametrize(
+    "environ", [{"SPIDERPOOL_INSTALL_CNI": "false"}, {"SPIDERPOOL_BUILTIN_MULTUS": "false"}]
+)
+async def test_nothing_to_configure_is_no_failure(tmp_path: Path, environ: dict[str, str]) -> None:
+    """An agent without a meta plugin of its own lives: the liveness probe has nothing to say."""
+    restarts: list[str] = []
+    supervisor = Supervisor(restarts.append)
+    supervisor.start("CNI configuration", installer(tmp_path, **environ).keep_configured)
+
+    await asyncio.sleep(3600)
+
+    assert ("", []) == (supervisor.trouble, restarts)
+    await supervisor.stop()
