@@ -33,7 +33,7 @@ def test_every_refusal_is_said(story: Story) -> None:
         ): "restricted to nodes node2, node3 (pod is on node1)",
         story.pool(
             "nodes", nodeAffinity=ELSEWHERE
-        ): "is for where=elsewhere (nodeAffinity), node node1 has",
+        ): "restricted to where=elsewhere by nodeAffinity (node node1 has",
     }
     more = {
         story.pool(
@@ -41,18 +41,22 @@ def test_every_refusal_is_said(story: Story) -> None:
         ): f"restricted to namespace kube-system (pod is in {story.namespace})",
         story.pool(
             "nss", namespaceAffinity=ELSEWHERE
-        ): "is for where=elsewhere (namespaceAffinity), namespace",
-        story.pool("pods", podAffinity=ELSEWHERE): "is for where=elsewhere (podAffinity), pod",
+        ): "restricted to where=elsewhere by namespaceAffinity (namespace",
         story.pool(
-            "net", multusName=["a/b"]
-        ): f"restricted to network a/b (eth0 is on {lan[DEFAULT_NETWORK]})",
+            "pods", podAffinity=ELSEWHERE
+        ): "restricted to where=elsewhere by podAffinity (pod",
     }
+    net = story.pool("net", multusName=["a/b"])
+    of_network = (
+        f"the spec.multusName [a/b] in the IPPool {net} used by the Pod interface eth0 is not "
+        f"matched: restricted to network a/b (eth0 is on {lan[DEFAULT_NETWORK]})"
+    )
 
     pods = {
         name: story.pod(
             name, lan | {IPPOOL: {"ipv4": list(pools)}}, labels={"where": "here"}, wait=False
         )
-        for name, pools in (("first", reasons), ("second", more))
+        for name, pools in (("first", reasons), ("second", [*more, net]))
     }
 
     for pod, wanted in ((pods["first"], reasons), (pods["second"], more)):
@@ -60,9 +64,10 @@ def test_every_refusal_is_said(story: Story) -> None:
             pod, "no IPPool available: eth0 IPv4 (annotation ipam.spidernet.io/ippool)"
         )
         for pool, reason in wanted.items():
-            assert f"{pool} {reason}" in text
+            assert f"{pool}: {reason}" in text
         until(lambda pod=pod, text=text: kubelet_says(pod, text), f"kubelet repeats it for {pod}")
         assert set() == story.sips_of(pod)
+    assert of_network in text
 
 
 def test_a_pod_that_fits_every_filter(story: Story) -> None:
