@@ -114,7 +114,7 @@ def test_network_annotations(story: Story) -> None:
         "object": ({DEFAULT_NETWORK: lan, NETWORKS: '{"name":"lan"}'}, ("wrong input", NETWORKS)),
         "nic-name": (
             {DEFAULT_NETWORK: lan, NETWORKS: "lan@a-name-of-16-byte"},
-            ("wrong input", NETWORKS, "15 bytes"),
+            ("wrong input", NETWORKS, "at most 15 characters"),
         ),
         "trailing": ({DEFAULT_NETWORK: lan, NETWORKS: "lan,"}, ("wrong input", NETWORKS)),
     }
