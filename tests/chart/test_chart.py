@@ -7,12 +7,16 @@ Source: docs/reference/configuration.md, docs/reference/admission.md.
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
 
+from deploy.release.chart import pack_again
+from spiderlab import binaries
 from spiderpool.agent.settings import read_settings as read_agent_settings
 from spiderpool.configuration.config import parse_config
 from spiderpool.controller.settings import read_settings as read_controller_settings
@@ -58,6 +62,22 @@ def test_lint() -> None:
             "lint", str(CHART), "--strict", "--kube-version", "1.29.0", values=json.dumps(values)
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_package_of_a_release_is_the_chart(tmp_path: Path) -> None:
+    """What a release packs, and packs again, installs the same objects as the folder does."""
+    command = [str(binaries.program("helm")), "package", str(CHART), "--destination", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  the lab's Helm
+    (package,) = tmp_path.glob("*.tgz")
+    pack_again(package, tmp_path / "again.tgz", 1_700_000_000)
+    provided = {"tlsCert": "Y2VydA==", "tlsKey": "a2V5", "tlsCa": "Y2E="}
+    values = json.dumps(
+        {"spiderpoolController": {"tls": {"method": "provided", "provided": provided}}}
+    )
+
+    expected = template(values)
+    assert "kind: DaemonSet" in expected.stdout
+    assert expected.stdout == template(values, chart=tmp_path / "again.tgz").stdout
 
 
 def test_components() -> None:
