@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.idle import idle, late_ms
 from bench.load import percentile
-from spiderpool.agent.coordinator import mangle
+from spiderpool.agent.coordinator import mangle_rules
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.agent.main import SWITCH_INTERVAL_S
 from spiderpool.agent.node.caller import Peer, PodCall
@@ -307,7 +307,7 @@ def counted() -> Iterator[Counts]:
         (rtnetlink.RouteSocket, "_send", send, real_send),
         (rtnetlink.RouteSocket, "change", change, real_change),
         (Namespaces, "enter", enter, real_enter),
-        (mangle, "run_program", run, real_run),
+        (mangle_rules, "run_program", run, real_run),
     ]
     for owner, name, mine, _ in patches:
         setattr(owner, name, mine)

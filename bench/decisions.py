@@ -38,7 +38,7 @@ from spiderpool.controller.leader import Leader
 from spiderpool.controller.metrics import Metrics
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.settings import read_settings
-from spiderpool.controller.webhooks.other_pools import OtherPools
+from spiderpool.controller.webhooks.conflicting_pools import OtherPools
 from spiderpool.controller.webhooks.pool_review import Change, PoolReviewer
 from spiderpool.errors import AlreadyExists
 from spiderpool.ipam.automatic_pool import App, PoolPlan, build_pool

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.model import limits
-from spiderpool.model.fields import read_json
+from spiderpool.model.json_fields import read_json
 from tests.fuzz.texts import READERS, dumped
 
 

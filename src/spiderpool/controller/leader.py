@@ -29,8 +29,8 @@ from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.settings import Settings
 from spiderpool.controller.subnets.applications import ForeignApplications, NativeApplications
 from spiderpool.controller.subnets.automatic_pools import AutoPools
-from spiderpool.controller.subnets.keeper import SubnetKeeper
-from spiderpool.controller.subnets.ledger import SubnetLedger
+from spiderpool.controller.subnets.grant_ledger import SubnetLedger
+from spiderpool.controller.subnets.subnet_status import SubnetKeeper
 from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder

@@ -42,8 +42,8 @@ from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.settings import CertificateSettings, Settings, read_settings
 from spiderpool.controller.webhooks.authority import Terms
 from spiderpool.controller.webhooks.certificates import LOOK_S, Certificates
+from spiderpool.controller.webhooks.conflicting_pools import OtherPools
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
-from spiderpool.controller.webhooks.other_pools import OtherPools
 from spiderpool.controller.webhooks.pod_injector import PodInjector
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer, Reviewer
 from spiderpool.controller.webhooks.server import admission_app

@@ -18,7 +18,7 @@ from spiderpool.api.crd.coordinator import (
     CoordinatorStatus,
     PodCIDRType,
 )
-from spiderpool.datapath.control_plane import Cidrs, ClusterCidrs, read_cidrs
+from spiderpool.datapath.control_plane_cidrs import Cidrs, ClusterCidrs, read_cidrs
 
 NO_SERVICES: Final = (
     "no ServiceCIDR, kubeadm-config or kube-controller-manager says which CIDR Services have: "

@@ -32,7 +32,7 @@ from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
-from spiderpool.model.fields import Fields, kind_of, read_json
+from spiderpool.model.json_fields import Fields, kind_of, read_json
 from spiderpool.model.limits import NICS, check_count, check_text
 from spiderpool.model.link_values import checked_ifname
 

@@ -49,7 +49,7 @@ from spiderpool.ipam.subnet_request import (
     read_subnets,
     wants_subnets,
 )
-from spiderpool.model.fields import Fields, kind_of, read_json, read_objects
+from spiderpool.model.json_fields import Fields, kind_of, read_json, read_objects
 from spiderpool.model.limits import ROUTES, check_patterns
 from spiderpool.model.link_values import checked_ifname
 from spiderpool.model.network_selection import (

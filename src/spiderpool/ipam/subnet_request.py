@@ -20,7 +20,7 @@ from spiderpool.configuration.environment import FALSE_TEXTS, TRUE_TEXTS
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pool_size import IPNumber, parse_number
-from spiderpool.model.fields import Fields, read_json, read_objects
+from spiderpool.model.json_fields import Fields, read_json, read_objects
 from spiderpool.model.limits import check_patterns
 from spiderpool.model.link_values import checked_ifname
 

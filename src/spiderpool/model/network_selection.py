@@ -22,7 +22,7 @@ from spiderpool.addressing.ranges import parse_address
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.fields import Fields, read_objects
+from spiderpool.model.json_fields import Fields, read_objects
 from spiderpool.model.limits import EXACT_IPS, NICS, PORT_MAPPINGS, check_count, check_text
 from spiderpool.model.link_values import checked_ifname, mac_problem
 

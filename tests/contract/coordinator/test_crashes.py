@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from spiderpool.agent.coordinator import mangle
+from spiderpool.agent.coordinator import mangle_rules
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
 from spiderpool.kernel.programs import run_program
 from spiderpool.kernel.rtnetlink import RouteSocket
@@ -73,7 +73,7 @@ def add_and_be_killed(
             return outcome
 
         RouteSocket._send = send  # type: ignore[method-assign]
-        vars(mangle)["run_program"] = run
+        vars(mangle_rules)["run_program"] = run
         ground.plugin = CoordinatorPlugin(ground.configs)  # threads do not come along
         asyncio.run(ground.run("ADD", pod, nic, given))
     finally:

@@ -211,7 +211,7 @@ async def test_failed_add_leaves_nothing(ground: Stage, monkeypatch: pytest.Monk
             )
         assert before == ground.everything(pod)
 
-        monkeypatch.setattr("spiderpool.agent.coordinator.mangle.FOLDERS", ("/nowhere",))
+        monkeypatch.setattr("spiderpool.agent.coordinator.mangle_rules.FOLDERS", ("/nowhere",))
         with pytest.raises(SpiderpoolError, match="iptables-restore"):
             await ground.run("ADD", pod, "eth0", given)
         monkeypatch.undo()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.errors import Forbidden
-from spiderpool.records.derived import kept_endpoint, merge_endpoint
+from spiderpool.records.projections import kept_endpoint, merge_endpoint
 from tests.contract.policies.conftest import Nodes
 from tests.contract.policies.records import held, make_holder, new_ip, pod_on
 from tests.fakes.objects import DEPLOYMENT

@@ -35,7 +35,7 @@ from spiderpool.ipam.pool_size import IPNumber
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 from spiderpool.records.build import let_go
-from spiderpool.records.derived import endpoint_of, pool_status
+from spiderpool.records.projections import endpoint_of, pool_status
 from tests.fakes.cluster import Call, FakeCluster
 from tests.fakes.objects import (
     DEPLOYMENT,

@@ -12,7 +12,7 @@ import pytest
 
 from spiderpool.api.crd.coordinator import CoordinatorStatus, PodCIDRType
 from spiderpool.datapath.cluster_cidrs import NO_MANAGER, Sources, judge, resolve_kind
-from spiderpool.datapath.control_plane import ClusterCidrs
+from spiderpool.datapath.control_plane_cidrs import ClusterCidrs
 
 CLUSTER = ClusterCidrs(("10.233.64.0/18",), ("10.233.0.0/18",))
 POOL_MODE = {

@@ -18,7 +18,7 @@ from spiderpool.ipam.pod_request import Request
 from spiderpool.ipam.response import render_answer
 from spiderpool.model.claim import ClaimKey
 from spiderpool.records.build import hand_over, let_go, put_in_place, record_of
-from spiderpool.records.derived import endpoint_of, pool_status
+from spiderpool.records.projections import endpoint_of, pool_status
 from tests.fakes.objects import (
     DEPLOYMENT,
     FEATURES,

@@ -21,7 +21,7 @@ import structlog
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.shield import shielded
-from spiderpool.agent.coordinator.mangle import MangleRules
+from spiderpool.agent.coordinator.mangle_rules import MangleRules
 from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
 from spiderpool.cni.keys import lookup
 from spiderpool.cni.request import Call

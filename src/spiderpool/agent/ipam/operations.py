@@ -22,7 +22,7 @@ from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.ipam.allocator import Allocation, Allocator, Verify
 from spiderpool.agent.ipam.detection import ATTEMPTS, InUse
 from spiderpool.agent.ipam.facts import FactSource
-from spiderpool.agent.ipam.master import with_master_addresses
+from spiderpool.agent.ipam.master_addresses import with_master_addresses
 from spiderpool.agent.ipam.pod_events import Reports
 from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics

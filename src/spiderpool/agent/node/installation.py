@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 import structlog
 
-from spiderpool.agent.node.files import write_at_once
+from spiderpool.agent.node.atomic_files import write_at_once
 from spiderpool.agent.node.installed_files import InstalledFiles, types_in_use
 from spiderpool.agent.node.multus_files import EXECUTABLES as MULTUS_EXECUTABLES
 from spiderpool.agent.node.multus_files import MultusFiles, MultusPlace, read_multus_place

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from spiderpool.agent.node.files import write_at_once
+from spiderpool.agent.node.atomic_files import write_at_once
 from spiderpool.kernel.directories import read_texts
 
 # containerd runs `loopback` for every pod, whatever its configuration: without it no pod starts.

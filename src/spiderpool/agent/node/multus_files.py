@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from spiderpool.agent.node.files import write_at_once
+from spiderpool.agent.node.atomic_files import write_at_once
 from spiderpool.configuration.config import MultusSettings
 
 CONF_FILE: Final = "00-multus.conf"  # first in byte order: runtimes take the first file

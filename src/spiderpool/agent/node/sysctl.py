@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from spiderpool.agent.node.files import write_at_once
+from spiderpool.agent.node.atomic_files import write_at_once
 from spiderpool.api.agent.node import NodeRecord
 from spiderpool.datapath.kernel_settings import plan_changes, plan_undo
 

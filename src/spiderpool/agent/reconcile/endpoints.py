@@ -27,7 +27,7 @@ from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.labels import label_value
-from spiderpool.records.derived import kept_endpoint, merge_endpoint
+from spiderpool.records.projections import kept_endpoint, merge_endpoint
 
 WORKERS: Final = 10
 # after the last CNI call: in a burst over many nodes another one's may still run

@@ -39,7 +39,7 @@ from spiderpool.model.labels import label_value
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import pod_holder, put_in_place, record_of
-from spiderpool.records.lost import NICAddress, lost_records, lost_text, unrecorded
+from spiderpool.records.lost_records import NICAddress, lost_records, lost_text, unrecorded
 
 ROUND_S: Final = 600.0  # the interval of the controller's scan, by default
 POOLS_S: Final = 5.0  # pools come in numbers, and one look serves all

@@ -37,7 +37,7 @@ from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.pod import runtime_uids
 from spiderpool.model.pool import Pool
 from spiderpool.records.lifecycle import Action, NamespaceUse, judge_stray
-from spiderpool.records.lost import only_home
+from spiderpool.records.lost_records import only_home
 
 EVERY_S: Final = 60.0
 GATHER_S: Final = 0.2

@@ -21,7 +21,7 @@ import structlog
 
 from spiderpool.addressing.ranges import parse_record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
-from spiderpool.agent.records.cooling import Cooling
+from spiderpool.agent.records.cooling_records import Cooling
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import SpiderpoolError

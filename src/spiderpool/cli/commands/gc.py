@@ -26,7 +26,7 @@ from spiderpool.errors import InvalidRequest, NotFound, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.readers.top_owners import TopOwners
-from spiderpool.records.derived import kept_endpoint, merge_endpoint
+from spiderpool.records.projections import kept_endpoint, merge_endpoint
 
 MENDABLE: Final = frozenset({Kind.LEAK, Kind.ENDPOINT})
 

@@ -17,8 +17,8 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition, Node
 from spiderpool.cli.agents import AgentPod, list_agents
 from spiderpool.cli.connectivity.manifests import Probe, Recipe, plan_probes
-from spiderpool.cli.connectivity.scene import Scene, families_of, read_networks
-from spiderpool.cli.connectivity.trial import Trial
+from spiderpool.cli.connectivity.runner import Trial
+from spiderpool.cli.connectivity.workloads import Scene, families_of, read_networks
 from spiderpool.cli.session import Output, OutputOption, print_json, run
 from spiderpool.connectivity.matrix import (
     FAMILIES,

@@ -25,7 +25,7 @@ from spiderpool.cni.netconf import SUFFIXES, first_network
 from spiderpool.controller.runtime.context import RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.datapath.cluster_cidrs import Sources, judge, resolve_kind
-from spiderpool.datapath.control_plane import (
+from spiderpool.datapath.control_plane_cidrs import (
     Cidrs,
     ClusterCidrs,
     Started,

@@ -21,7 +21,7 @@ from spiderpool.controller.runtime.context import BY_POOL, Context
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.kube.cluster import Change
 from spiderpool.model.pool import Pool
-from spiderpool.records.derived import pool_status
+from spiderpool.records.projections import pool_status
 
 SMALL_POOL: Final = 200  # records
 SMALL_GAP_S: Final = 1.0

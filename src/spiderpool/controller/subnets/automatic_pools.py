@@ -43,7 +43,7 @@ from spiderpool.controller.subnets.applications import (
     Sight,
     Target,
 )
-from spiderpool.controller.subnets.ledger import SubnetLedger, SubnetLedgerEntry
+from spiderpool.controller.subnets.grant_ledger import SubnetLedger, SubnetLedgerEntry
 from spiderpool.errors import Exhausted, InvalidRequest, NotFound, TryAgain
 from spiderpool.ipam.automatic_pool import (
     PoolPlan,

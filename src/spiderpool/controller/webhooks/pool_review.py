@@ -31,7 +31,7 @@ from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.configuration.config import Features
 from spiderpool.controller.pools.legacy_allocations import read_allocations
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
-from spiderpool.controller.webhooks.other_pools import OtherPools
+from spiderpool.controller.webhooks.conflicting_pools import OtherPools
 from spiderpool.ipam.automatic_pool import is_granted
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.readers.pool_records import list_pool_records

@@ -14,7 +14,7 @@ from spiderpool.admission.subnets import (
 )
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.configuration.config import Features
-from spiderpool.controller.webhooks.other_pools import OtherPools
+from spiderpool.controller.webhooks.conflicting_pools import OtherPools
 from spiderpool.controller.webhooks.pool_review import FINE, Change, Opinion
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.subnet import Subnet

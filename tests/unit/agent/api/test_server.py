@@ -20,7 +20,7 @@ import pytest
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.app import serving
-from spiderpool.agent.ipam import master
+from spiderpool.agent.ipam import master_addresses
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
@@ -159,7 +159,7 @@ async def test_an_add_for_the_master_s_subnet(
         asked.append(args)
         return masters
 
-    monkeypatch.setattr(master, "read_master_addresses", answer_masters)
+    monkeypatch.setattr(master_addresses, "read_master_addresses", answer_masters)
 
     async with simulation.serving_agent():
         answer = await ask(socket, "POST", "/v1/ipam/ip", {**ADD, "matchMasterSubnet": True})

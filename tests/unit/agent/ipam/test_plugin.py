@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.agent.ipam import master
+from spiderpool.agent.ipam import master_addresses
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import Unreachable
 from tests.fakes.objects import make_pod
@@ -136,7 +136,7 @@ async def test_pools_of_the_master_s_subnet(
         asked.append(args)
         return masters
 
-    monkeypatch.setattr(master, "read_master_addresses", answer_masters)
+    monkeypatch.setattr(master_addresses, "read_master_addresses", answer_masters)
 
     async with simulation.serving_agent():
         ipam = {"type": "spiderpool", "match_master_subnet": True}

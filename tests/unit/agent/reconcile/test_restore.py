@@ -15,7 +15,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Event, Pod, PodIP
 from spiderpool.errors import Rejected, UnknownOutcome, Unreachable
 from spiderpool.model.limits import NICS
-from spiderpool.records import lost as lost_module
+from spiderpool.records import lost_records as lost_module
 from tests.fakes.objects import make_facts, make_pod, make_pool, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import Simulation, ips

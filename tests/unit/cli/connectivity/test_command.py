@@ -42,8 +42,8 @@ from spiderpool.cli.connectivity.manifests import (
     render_pod,
     render_service,
 )
-from spiderpool.cli.connectivity.scene import Scene, read_addresses
-from spiderpool.cli.connectivity.trial import Report, read_report
+from spiderpool.cli.connectivity.runner import Report, read_report
+from spiderpool.cli.connectivity.workloads import Scene, read_addresses
 from spiderpool.cli.session import Output
 from spiderpool.connectivity.matrix import Goal, Kind, Stage
 from spiderpool.errors import Forbidden, InvalidRequest, NotFound

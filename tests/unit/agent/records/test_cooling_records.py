@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import AddressSet
-from spiderpool.agent.records.cooling import Cooling
 from spiderpool.agent.records.cooling_informers import MOST, CoolingWatches
+from spiderpool.agent.records.cooling_records import Cooling
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from spiderpool.api.crd.ippool import SpiderIPPool
-from spiderpool.controller.webhooks.other_pools import OtherPools
+from spiderpool.controller.webhooks.conflicting_pools import OtherPools
 from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool
 from tests.fakes.cluster import FakeCluster

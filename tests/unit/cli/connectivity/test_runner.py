@@ -13,8 +13,8 @@ import pytest
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.agents import AgentPod, AgentSpec, Container
 from spiderpool.cli.connectivity.manifests import TRANSFER_COMMAND, Recipe, plan_probes, render_pod
-from spiderpool.cli.connectivity.scene import Scene
-from spiderpool.cli.connectivity.trial import Trial
+from spiderpool.cli.connectivity.runner import Trial
+from spiderpool.cli.connectivity.workloads import Scene
 from spiderpool.connectivity.diagnosis import Reason
 from spiderpool.connectivity.matrix import Case, Goal, Kind, Placement
 from spiderpool.errors import Forbidden, SpiderpoolError

@@ -25,7 +25,7 @@ from spiderpool.cli.connectivity.manifests import (
     TRANSFER_COMMAND,
     Probe,
 )
-from spiderpool.cli.connectivity.scene import Scene
+from spiderpool.cli.connectivity.workloads import Scene
 from spiderpool.connectivity.diagnosis import Diagnosis, Flow, Reason, diagnose
 from spiderpool.connectivity.matrix import Case, Goal, Kind, Result, Stage, Transfer
 from spiderpool.connectivity.survey import NamespaceSurvey, read_surveys

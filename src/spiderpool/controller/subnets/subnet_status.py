@@ -20,7 +20,7 @@ from spiderpool.controller.runtime.context import Context, RecordEvent
 from spiderpool.controller.runtime.jsonpatch import diff
 from spiderpool.controller.runtime.subnet_lookup import BY_CIDR, fits
 from spiderpool.controller.runtime.workqueue import WorkQueue
-from spiderpool.controller.subnets.ledger import SubnetLedger, SubnetLedgerEntry
+from spiderpool.controller.subnets.grant_ledger import SubnetLedger, SubnetLedgerEntry
 from spiderpool.errors import NotFound, Rejected
 from spiderpool.ipam.automatic_pool import controlling_subnet
 from spiderpool.ipam.subnet_grants import settle_grants

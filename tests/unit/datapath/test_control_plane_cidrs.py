@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.datapath.control_plane import (
+from spiderpool.datapath.control_plane_cidrs import (
     ClusterCidrs,
     Started,
     read_kubeadm,
