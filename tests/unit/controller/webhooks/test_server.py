@@ -36,6 +36,7 @@ from spiderpool.controller.runtime.listener import (
 )
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.webhooks import server
+from spiderpool.controller.webhooks.conflicting_pools import STORED_WITHIN_S, OtherPools
 from spiderpool.controller.webhooks.network_review import CoordinatorReviewer, MultusConfigReviewer
 from spiderpool.controller.webhooks.pool_review import (
     PoolReviewer,
