@@ -133,6 +133,8 @@ class Namespaces:
         A namespace that the thread is in already needs no entering, and so no capability: an agent
         that runs on the host itself, or under a debugger, is where its callers are.
         """
+        # A thread that shares root and working directory with others cannot enter a mount
+        # namespace: EINVAL, setns(2).
         _check(_libc.unshare(_CLONE_FS), "unshare")
         for fd, flag in self.fds:
             if not os.path.samestat(os.fstat(fd), _OWN[flag].stat()):

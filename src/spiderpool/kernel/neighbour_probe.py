@@ -153,6 +153,7 @@ def _listen(
         for link in ready:
             data, source = link.recvfrom(_MTU)
             found = _read_arp(data) if families[link] == IPV4 else _read_advertisement(data, source)
+            # A packet socket also receives what this host sends (packet(7)).
             if source[2] != socket.PACKET_OUTGOING and found is not None and found[0] in missing:
                 answers[found[0]] = found[1].hex(":")
                 missing.discard(found[0])
@@ -161,8 +162,11 @@ def _listen(
 def _probe_frame(link: socket.socket, probe: Probe) -> _Frame:
     mac: bytes = link.getsockname()[4]
     if isinstance(probe.target, IPv4Address):
+        # From 0.0.0.0 it is a probe, which changes nobody's ARP cache (RFC 5227, 2.1.1).
         sender = _NOBODY4 if probe.sender is None else probe.sender.packed
         return _arp(mac, sender, probe.target.packed)
+    # From `::`, as duplicate address detection asks: the owner answers to all nodes, so that this
+    # socket hears the answer though no address is configured yet (RFC 4862, 5.4; RFC 4861, 7.2.4).
     group = _SOLICITED + probe.target.packed[13:]
     icmp = _ICMP.pack(_SOLICITATION, 0, 0, 0, probe.target.packed)
     return _neighbour_discovery(_NOBODY6, group, icmp)
@@ -189,6 +193,8 @@ def _arp(mac: bytes, sender: bytes, target: bytes) -> _Frame:
 def _neighbour_discovery(source: bytes, group: bytes, icmp: bytes) -> _Frame:
     pseudo = source + group + struct.pack("!II", len(icmp), _ICMPV6)
     icmp = icmp[:2] + struct.pack("!H", _checksum(pseudo + icmp)) + icmp[4:]
+    # Receivers drop neighbour discovery with another hop limit than 255 (RFC 4861, 7.1.1). A
+    # multicast group has the MAC 33:33 and its last four bytes (RFC 2464, 7).
     header = _IPV6_HEADER.pack(6 << 28, len(icmp), _ICMPV6, _HOP_LIMIT, source, group)
     return _Frame(_IPV6, b"\x33\x33" + group[12:], header + icmp)
 

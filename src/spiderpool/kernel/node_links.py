@@ -133,6 +133,8 @@ def _messages(step: Step) -> list[Message]:
         case Enslave():
             index = _index(step.name)
             master = wire.set_master(index, _index(step.bond))
+            # The bonding driver takes no interface that is up: EPERM (drivers/net/bonding,
+            # bond_enslave).
             return [wire.set_up(index, up=False), master, wire.set_up(index)]
         case Remove():
             return _removal(step.name)

@@ -134,6 +134,7 @@ def _inode(path: Path) -> Inode | None:
         found = path.stat()
     except OSError:
         return None
+    # Device and inode identify a namespace, whichever file names it (namespaces(7)).
     return found.st_dev, found.st_ino
 
 

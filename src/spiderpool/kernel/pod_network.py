@@ -325,11 +325,13 @@ def remove_link(socket: RouteSocket, name: str) -> None:
     """Remove a link with all that is on it; one that is gone is no error."""
     link = find_link(socket, name)
     if link is not None:
+        # The other end of a veth pair goes with it, wherever it is.
         socket.change([wire.remove_link(link.index)])
 
 
 def change_pod(network: PodNetwork, operations: Sequence[Operation], links: Iterable[Link]) -> None:
     """Carry out operations in the pod: sysctls, then the rest as one batch."""
+    # Sysctls first: with disable_ipv6 the kernel refuses IPv6 addresses (EACCES).
     rest = []
     for operation in operations:
         item = operation.item

@@ -207,7 +207,7 @@ class RouteSocket:
             data = self._receive_bytes()
             for answer, flags, sequence, start, end in _messages(data):
                 if sequence != self._sequence:
-                    continue
+                    continue  # of an earlier request, whose answer came too late
                 interrupted |= bool(flags & ANSWER_INTERRUPTED)
                 if answer == _DONE:
                     _raise_if_failed(data[start:end])
@@ -255,6 +255,8 @@ def _open() -> socket.socket:
                 )
             )
             opened.settimeout(_TIMEOUT_S)
+            # Refusals come without a copy of the request, and with a text. Without strict checks
+            # the kernel ignores filters of most dumps, and answers with everything.
             for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):  # the last one since Linux 4.20
                 opened.setsockopt(_SOL_NETLINK, option, 1)
             opened.bind((0, 0))

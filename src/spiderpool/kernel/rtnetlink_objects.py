@@ -395,6 +395,7 @@ def make_link(name: str, kind: str, *options: bytes, parent: int = 0) -> Message
 
 def set_up(index: int, *, up: bool = True) -> Message:
     """Set a link up or down."""
+    # The last field says which flags change: the others keep their values.
     return Message(NEW_LINK, 0, _LINK.pack(0, 0, index, _UP if up else 0, _UP))
 
 
