@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.addressing.sets import IPAddress
+from spiderpool.agent.build import known_uids
 from spiderpool.agent.reconcile import leak_checks
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT
@@ -412,3 +413,20 @@ async def test_what_another_pod_pins_is_counted(simulation: Simulation) -> None:
     assert {IPState.QUARANTINED} == {record.spec.state for record in loose}
     events = simulation.cluster.all(Event)
     assert ("IPMisused", "blue") == (events[0].reason, events[0].involved_object.name)
+
+
+async def test_processes_of_a_pod_that_is_gone_are_this_node_s(simulation: Simulation) -> None:
+    """
+    While a record names a pod its processes are looked into, though the pod's object is gone.
+
+    Runtimes that keep no files of namespaces have nothing else that tells of them.
+    """
+    simulation.pool()
+
+    async with simulation.agent() as agent:
+        await lose(simulation, agent)
+        simulation.pod("other")
+        await asyncio.sleep(0.01)
+        known = known_uids(agent.app.informers)
+
+    assert {"uid-web-1": "uid-web-1", "uid-other": "uid-other"} == known
