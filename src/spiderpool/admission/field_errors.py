@@ -53,7 +53,14 @@ class FieldError:
 
 
 def render_errors(resource: Resource, name: str, errors: Iterable[FieldError]) -> str:
-    """Write all errors of one object as Kubernetes does."""
+    """
+    Return all errors of one object as one text, as Kubernetes writes it.
+
+    Args:
+        resource: the object's kind.
+        name: of the object.
+        errors: at least one.
+    """
     texts = [error.text for error in errors]
     listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     return f'{resource.kind}.{resource.group} "{name}" is invalid: {listed}'

@@ -187,7 +187,14 @@ def _plugin_errors(new: SpiderMultusConfig, allowed: Collection[str]) -> Iterato
 
 
 def managed_by_another(config: SpiderMultusConfig, definition: str, other: str) -> FieldError:
-    """Refuse a network whose definition is another network's."""
+    """
+    Return the error of a network whose definition is another network's.
+
+    Args:
+        config: the network.
+        definition: name of its NetworkAttachmentDefinition.
+        other: name of the network that has it.
+    """
     namespace = config.metadata.namespace
     why = (
         f"the net-attach-def {namespace}/{definition} already exists and is managed by "

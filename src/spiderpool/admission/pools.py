@@ -205,7 +205,16 @@ def _errors_of_pool(
 def validate_reserved(
     old: SpiderReservedIP | None, new: SpiderReservedIP, features: Features
 ) -> list[FieldError]:
-    """Return everything that is wrong with a reservation, after `mutate_reserved`."""
+    """
+    Return everything that is wrong with a reservation, after `mutate_reserved`.
+
+    Args:
+        old: as it is stored, None when it is new.
+        new: as it is to be.
+        features: the switches of the configuration.
+    Returns:
+        What a change brings; what was wrong before stays editable.
+    """
     found = _errors_of_reserved(new, features)
     if old is None:
         return found
@@ -249,9 +258,12 @@ def forbid_reserved_update(old: SpiderReservedIP, new: SpiderReservedIP) -> str 
 
 def validate_pool_delete(pool: SpiderIPPool, held: AddressSet, features: Features) -> str | None:
     """
-    Say why a pool may not be deleted.
+    Return why a pool may not be deleted, None when it may.
 
-    Addresses are held, and the configuration asks to protect them.
+    Args:
+        pool: the pool.
+        held: its addresses that somebody holds.
+        features: whether such pools are protected.
     """
     if not held or not features.enable_validating_resources_deleted_webhook:
         return None
@@ -355,7 +367,15 @@ def read_addresses(
 def item_errors(
     field: str, family: int, items: Iterable[str], inside: AddressSet | None
 ) -> Iterator[FieldError]:
-    """Check each range item by itself."""
+    """
+    Check each range item by itself.
+
+    Args:
+        field: path of the list, such as "spec.ips".
+        family: 4 or 6.
+        items: texts of addresses and ranges.
+        inside: where they have to be; None = anywhere.
+    """
     for index, item in enumerate(items):
         try:
             span = parse_range(family, item)

@@ -27,7 +27,15 @@ def move_off(record: SpiderIP, snapshot: Snapshot) -> str:
 
 
 def record_by_hand(ip: str, pod: Pod, nic: str, container: str) -> str:
-    """Write a record by hand for what a pod has."""
+    """
+    Return the command that writes a record for what a pod has.
+
+    Args:
+        ip: the address.
+        pod: who has it.
+        nic: name of the interface.
+        container: ID of the pod's sandbox.
+    """
     meta = pod.metadata
     return (
         f"spiderpoolctl ip set --ip {ip} --pod {meta.name} --namespace {meta.namespace} "

@@ -63,8 +63,15 @@ def solicit(
     ifname: str, probes: Iterable[Probe], *, tries: int, wait_s: float = WAIT_S
 ) -> dict[IPAddress, str]:
     """
-    Ask all at once, again those that got no answer, until all have one or the tries are over.
+    Probe all addresses at once, again those that got no answer.
 
+    Blocks until all have an answer or the tries are over.
+
+    Args:
+        ifname: the interface, in this thread's network namespace.
+        probes: what to ask for.
+        tries: how often at most.
+        wait_s: after each try.
     Returns:
         The MAC of each answer, by address.
 

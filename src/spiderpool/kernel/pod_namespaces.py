@@ -68,7 +68,14 @@ async def read_pod_namespaces(
 
 
 def find_namespaces(pods: Mapping[str, str], folder: Path, proc: Path) -> list[_Found]:
-    """Find namespaces by the runtime's files and by the processes of pods; each once, by path."""
+    """
+    Find namespaces by the runtime's files and by the processes of pods; each once, by path.
+
+    Args:
+        pods: the node's pods: the UID that the runtime knows → the UID of the object.
+        folder: where the runtime keeps its files.
+        proc: the process file system of the host's PID namespace.
+    """
     found = {inode: _Found(str(path), inode[1]) for path, inode in _files(folder)}
     for pid, owner in _processes(proc):
         path = proc / str(pid) / "ns" / "net"

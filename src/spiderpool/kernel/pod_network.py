@@ -330,7 +330,17 @@ def remove_link(socket: RouteSocket, name: str) -> None:
 
 
 def change_pod(network: PodNetwork, operations: Sequence[Operation], links: Iterable[Link]) -> None:
-    """Carry out operations in the pod: sysctls, then the rest as one batch."""
+    """
+    Carry out operations in the pod: sysctls, then the rest as one batch.
+
+    Args:
+        network: of the pod.
+        operations: what to add and to drop.
+        links: the pod's, as they were read; newer ones are looked up.
+    Raises:
+        SpiderpoolError: the kernel refuses one; the others are done.
+        NotFound: a link that is to get something is not there.
+    """
     # Sysctls first: with disable_ipv6 the kernel refuses IPv6 addresses (EACCES).
     rest = []
     for operation in operations:
@@ -346,7 +356,17 @@ def change_pod(network: PodNetwork, operations: Sequence[Operation], links: Iter
 def change_node(
     network: PodNetwork, operations: Sequence[Operation], links: Iterable[Link]
 ) -> None:
-    """Carry out operations on the node as one batch."""
+    """
+    Carry out operations on the node as one batch.
+
+    Args:
+        network: of the pod and its node.
+        operations: what to add and to drop.
+        links: the node's, as they were read; newer ones are looked up.
+    Raises:
+        SpiderpoolError: the kernel refuses one; the others are done.
+        NotFound: a link that is to get something is not there.
+    """
     _carry_out(network.node, operations, links)
 
 

@@ -51,9 +51,18 @@ async def run_program(
     When the caller is cancelled, or the time is over, the program and what it started are killed
     before this returns.
 
+    Args:
+        name: file name of the program.
+        folders: where it may be; the first that has it counts.
+        env: its whole environment.
+        stdin: its whole input.
+        namespaces: where it runs.
+        timeout_s: seconds until it is killed.
+        arguments: of its command line.
     Raises:
         NotFound: no folder has an executable file of that name.
         TryAgain: it did not end in time, or its file stays busy.
+        SpiderpoolError: it does not start.
     """
     for attempt in range(BUSY_TRIES):
         try:

@@ -106,6 +106,11 @@ def plan_delegates(
     """
     Turn networks into delegates, the default network first.
 
+    Args:
+        networks: with their configurations; the default network is the first.
+        ifname: name of the default network's interface, from the runtime.
+        container_id: of the pod's sandbox.
+        runtime_config: capability arguments of the runtime (`runtimeConfig`).
     Raises:
         BadEnvironment: a requested interface name that is none.
         InvalidRequest: two networks would get one interface name.
@@ -146,7 +151,14 @@ def route_change(delegate: Delegate) -> RouteChange | None:
 def with_default_routes(
     result: Result, lost: Collection[int], gateways: Sequence[IPAddress]
 ) -> Result:
-    """Return a result as it is true after its default routes were changed."""
+    """
+    Return a result as it is true after its default routes were changed.
+
+    Args:
+        result: what the plugin answered.
+        lost: families whose default routes are gone.
+        gateways: of the new default routes.
+    """
     kept = [
         route
         for route in result.routes
@@ -169,9 +181,12 @@ def delegate_args(args: CniArgs, delegate: Delegate, command: str) -> str:
     """
     Return a delegate's `CNI_ARGS`.
 
-    They name the pod, have every foreign key of the call, and on ADD what the element asks for.
-
     Each key stands there once; the pod's own keys also when empty.
+
+    Args:
+        args: of the call: the pod, and foreign keys, which are passed on.
+        delegate: on ADD its MAC and addresses are added, where it asks for any.
+        command: the CNI verb.
     """
     values = {
         "IgnoreUnknown": "true",
@@ -200,7 +215,13 @@ def delegate_env(
     """
     Return the environment of one delegate's plugins.
 
-    The caller's, with what this delegate has of its own.
+    Args:
+        env: the caller's, which is passed on.
+        delegate: the network.
+        command: the CNI verb.
+        bin_dir: where plugins are looked for first; empty = only on the caller's path.
+        args: of the call.
+        netns: path of the pod's network namespace; empty where it is gone.
     """
     path = ":".join(part for part in (bin_dir, env.get("CNI_PATH", "")) if part)
     return {
@@ -215,7 +236,15 @@ def delegate_env(
 
 
 def device_info_file(name: str, container_id: str, ifname: str) -> str:
-    """Return the path where a plugin tells about the device that it used."""
+    """
+    Return the path where a plugin writes about the device that it used.
+
+    Args:
+        name: of the network.
+        container_id: of the pod's sandbox.
+        ifname: name of the interface in the pod.
+    Source: NPWG, Device Information Specification.
+    """
     return f"{DEVICE_INFO_DIR}/cni/" + f"{name}-{container_id}_{ifname}".replace("/", "-")
 
 

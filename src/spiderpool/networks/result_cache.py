@@ -66,7 +66,14 @@ class CachedResult:
 
 
 def result_file(network: str, container_id: str, ifname: str) -> str:
-    """Return the path of a cached result below the cache directory."""
+    """
+    Return the path of a cached result below the cache directory, named as libcni does.
+
+    Args:
+        network: its name.
+        container_id: of the pod's sandbox.
+        ifname: name of the interface in the pod.
+    """
     return f"{RESULTS}/{network}-{container_id}-{ifname}"
 
 
@@ -140,7 +147,16 @@ def parse_result_file(text: bytes) -> CachedResult:
 def cached_result(
     delegate: Delegate, container_id: str, netns: str, args: CniArgs, result: Mapping[str, Any]
 ) -> CachedResult:
-    """Put together what is kept of one delegate's ADD."""
+    """
+    Return what is kept of one delegate's ADD.
+
+    Args:
+        delegate: the network.
+        container_id: of the pod's sandbox.
+        netns: path of the pod's network namespace.
+        args: of the call.
+        result: what the plugin answered.
+    """
     return CachedResult(
         network=delegate.config.name,
         container_id=container_id,
