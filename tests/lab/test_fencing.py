@@ -21,7 +21,7 @@ from tests.lab.networks import IPAddress
 from tests.lab.retry import until, until_none
 from tests.lab.story import Pod, Story
 
-pytestmark = pytest.mark.still
+pytestmark = [pytest.mark.still, pytest.mark.timeout(600)]
 
 NODE: Final = "node2"
 WITHIN_S: Final = 120.0
@@ -95,7 +95,7 @@ def test_pods_go_while_the_executables_are_away(story: Story, kube: Kube, lab: L
             ("DaemonSet", "log"),
             ("Job", "sum"),
         ):
-            kube.delete(kind, name, story.namespace, propagationPolicy="Orphan")
+            kube.delete(kind, name, story.namespace, propagationPolicy="Background")
         for pod in pods:
             kube.delete("Pod", pod.name, story.namespace, gracePeriodSeconds=0)
         until_none(story.records, "all is given back", within_s=WITHIN_S)

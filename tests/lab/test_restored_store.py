@@ -104,13 +104,14 @@ def test_a_backup_comes_back(story: Story, kube: Kube, lab: Lab, tmp_path: Path)
             assert answer.status == 200, answer
             vanish(sandbox.pod)
             agent.delete(sandbox)
-        new = story.wait_replicas("new", 6)
-        story.wait_replicas("old", 4)
+        after = story.wait_replicas("new", 6)
+        old = {pod.uid for pod in before}
+        after += [pod for pod in story.wait_replicas("old", 4) if pod.uid not in old]
 
         bring_back(lab, tmp_path / "etcd")
         wait_components(kube)
         until_none(
-            lambda: [pod for pod in new if processes_of(pod.uid)],
+            lambda: [pod for pod in after if processes_of(pod.uid)],
             "pods that the store does not know are gone",
             within_s=LATER_S,
         )
