@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from spiderpool.api.crd.group import GROUP
+from spiderpool.api.crd.schema import DEFINITIONS
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.admission import (
     MutatingWebhookConfiguration,
@@ -27,6 +27,9 @@ from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
 
 DELETES_IN_FLIGHT: Final = 16
+OWN: Final = frozenset(
+    f"{each.kind.resource.plural}.{each.kind.resource.group}" for each in DEFINITIONS
+)
 
 Say = Callable[[str], None]
 
@@ -93,11 +96,15 @@ def _why_objects_stay(held: Sequence[SpiderIP]) -> str:
 
 
 async def _delete_objects(cluster: Cluster, say: Say) -> None:
-    """Delete all objects of our group, then their definitions."""
+    """
+    Delete all objects of ours, then their definitions.
+
+    What another product has in our group stays, and so does what of it we may not delete.
+    """
     definitions = [
         definition
         for definition in (await cluster.list_objects(CustomResourceDefinition)).items
-        if definition.spec.get("group") == GROUP
+        if definition.metadata.name in OWN
     ]
     for definition in definitions:
         await _empty(cluster, kind_of(definition), say)

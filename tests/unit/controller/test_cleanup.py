@@ -42,6 +42,17 @@ def definition(
     )
 
 
+async def test_what_another_product_has_in_our_group_stays(full: Scene) -> None:
+    """Its definition is not ours to delete, nor are its objects; the others go all the same."""
+    full.cluster.seed(definition(Pod, "spiderpool.spidernet.io"))
+    said: list[str] = []
+
+    await clean(full.cluster, REMAINS, said.append)
+
+    left = [found.metadata.name for found in full.cluster.all(CustomResourceDefinition)]
+    assert ["pods.example.com", "pods.spiderpool.spidernet.io"] == sorted(left)
+
+
 @pytest.fixture
 def full(scene: Scene) -> Scene:
     """Return a cluster with everything of ours in it, and with other people's things."""

@@ -230,3 +230,13 @@ CNI configurations may be readable by their owner alone; root without capabiliti
 {{- define "spiderpool.readsNode" -}}
 {{- if and .Values.coordinator.enabled (eq .Values.coordinator.podCIDRType "auto") }}true{{ end }}
 {{- end }}
+
+{{- /* Names of our definitions, as a JSON list: those of the files that the chart brings. */ -}}
+{{- define "spiderpool.definitions" -}}
+{{- $names := list }}
+{{- range $path, $_ := .Files.Glob "crds/*.yaml" }}
+{{- $parts := base $path | trimSuffix ".yaml" | splitList "_" }}
+{{- $names = append $names (printf "%s.%s" (last $parts) (first $parts)) }}
+{{- end }}
+{{- toJson $names }}
+{{- end }}
