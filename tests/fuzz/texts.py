@@ -154,7 +154,45 @@ def dumped(document: Any) -> str:
     return json.dumps(document)
 
 
+_ADDRESSES: Final = st.builds(
+    lambda count, step: [f"10.{n % 200}.{n * step % 250}.{n % 250 + 1}" for n in range(count)],
+    st.sampled_from([8, 64, 512, 5000]),
+    st.integers(1, 7),
+)
+_COUNTS: Final = st.sampled_from([8, 32, 64, 400])
+LARGE: Final = st.one_of(
+    _ADDRESSES.map(",".join),
+    _ADDRESSES.map(lambda ips: dumped({"interface": "net1", "ipv4": ips})),
+    st.builds(
+        lambda ips, each: dumped(
+            [{"name": f"n{at}", "ips": ips[at : at + each]} for at in range(0, len(ips), each)]
+        ),
+        _ADDRESSES,
+        st.sampled_from([2, 8, 16]),
+    ),
+    st.builds(
+        lambda names, nics: dumped(
+            [{"interface": f"e{n}", "ipv4": ["*?" * 50 + "!"] * names} for n in range(nics)]
+        ),
+        _COUNTS,
+        st.sampled_from([1, 8, 32]),
+    ),
+    _COUNTS.map(
+        lambda n: dumped([{"dst": f"10.{i % 250}.0.0/16", "gw": "10.6.0.1"} for i in range(n)])
+    ),
+    st.builds(
+        lambda filler, count: f'{{"type":"macvlan","delegates":[{",".join([filler] * count)}]}}',
+        st.sampled_from(["[]", '{"type":"a"}', '{"ipam":{"type":"a"}}', '"a"']),
+        st.sampled_from([100, 1400, 8000]),
+    ),
+    st.sampled_from([100, 2000, 9000]).map(
+        lambda n: "{" + ",".join(f'"Type{i}":{i}' for i in range(n)) + ',"type":"macvlan"}'
+    ),
+)
+"""Texts that are as large as limits let them be, and larger."""
+
 VALUES: Final = st.one_of(
+    LARGE,
     DOCUMENTS.map(dumped),
     TEXTS,
     st.builds(_blown_up, TEXTS, st.sampled_from([10, 300, 5000])),

@@ -10,10 +10,10 @@ RFC 919 (network and broadcast address); RFC 3021 (a /31 has neither); RFC 4291,
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
+from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork, Span
 
 CLASSES: Final[tuple[tuple[IPNetwork, str], ...]] = tuple(
     (ip_network(cidr), words)
@@ -42,6 +42,15 @@ NO_HOSTS: Final = {
     )
     for family in (4, 6)
 }
+# By version: the first and the last address of each class as numbers, and the end of a sentence.
+_SPANS: Final = {
+    version: tuple(
+        (int(network.network_address), int(network.broadcast_address), f"{network} {words}")
+        for network, words in CLASSES
+        if network.version == version
+    )
+    for version in (4, 6)
+}
 _LONGEST_WITH_EDGES: Final = {4: 30, 6: 126}
 
 
@@ -52,11 +61,18 @@ def class_problem(subject: IPAddress | IPNetwork) -> str | None:
     Returns:
         The end of a sentence, such as "127.0.0.0/8 is loopback".
     """
-    network = ip_network(subject)
-    for known, words in CLASSES:
-        if known.version == network.version and known.overlaps(network):
-            return f"{known} {words}"
+    first, last = _ends(subject)
+    for low, high, known in _SPANS[subject.version]:
+        if first <= high and low <= last:
+            return known
     return None
+
+
+def _ends(subject: IPAddress | IPNetwork) -> Span:
+    """Return the first and the last address, as numbers: lists of users have thousands."""
+    if isinstance(subject, IPv4Network | IPv6Network):
+        return int(subject.network_address), int(subject.broadcast_address)
+    return int(subject), int(subject)
 
 
 def next_hop_problem(ip: IPAddress) -> str | None:

@@ -33,7 +33,7 @@ from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.model.json_fields import Fields, kind_of, read_json
-from spiderpool.model.limits import NICS, check_count, check_text
+from spiderpool.model.limits import ADDRESS_ITEMS, NICS, check_count, check_text
 from spiderpool.model.link_values import checked_ifname
 
 FIRST_NIC: Final = "eth0"
@@ -83,6 +83,7 @@ def read_fixed_addresses(text: str) -> tuple[FixedAddressItem, ...]:
     if all(isinstance(item, str) for item in value):
         return (FixedAddressItem(FIRST_NIC, _by_family(value, "the value")),)
     check_count(len(value), NICS, "the list")
+    check_count(sum(map(_listed, value)), ADDRESS_ITEMS, "addresses and ranges")
     items = tuple(_item(item, f"item {number}") for number, item in enumerate(value, 1))
     _check_names(items)
     return items
@@ -150,6 +151,12 @@ def _value_of(text: str) -> dict[str, object] | list[object]:
     return value
 
 
+def _listed(item: object) -> int:
+    """Count the addresses and ranges of one NIC."""
+    lists = item.values() if isinstance(item, dict) else ()
+    return sum(len(listed) for listed in lists if isinstance(listed, list))
+
+
 def _item(value: object, where: str) -> FixedAddressItem:
     fields = Fields(value, where)
     nic = checked_ifname(fields.text("interface"), where)
@@ -186,6 +193,8 @@ def _lists_of(fields: Fields) -> Lists:
 
 def _by_family(items: Iterable[object], where: str) -> Lists:
     """Read addresses and ranges, each into the list of its family."""
+    items = tuple(items)
+    check_count(len(items), ADDRESS_ITEMS, f"{where}: addresses and ranges")
     spans: dict[int, list[tuple[int, int]]] = {}
     for item in items:
         family, span = _span(str(item), where)

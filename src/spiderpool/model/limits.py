@@ -13,7 +13,7 @@ from typing import Any, Final
 from spiderpool.errors import InvalidRequest
 
 ANNOTATION_BYTES: Final = 65_536
-CONFIG_BYTES: Final = 131_072  # a NetworkAttachmentDefinition's spec.config
+CONFIG_BYTES: Final = 32_768  # a NetworkAttachmentDefinition's spec.config
 ARGS_BYTES: Final = 32_768  # CNI_ARGS
 JSON_DEPTH: Final = 32
 NICS: Final = 32  # networks of a pod, beside the default one; NICs in an annotation
@@ -22,8 +22,10 @@ PLUGINS: Final = 32  # of one network
 PATTERNS: Final = 32  # names of pools and wildcards, of one NIC and family
 PATTERN_LENGTH: Final = 253  # the longest name of an object
 ROUTES: Final = 64
-EXACT_IPS: Final = 32  # of one network selection, or one CNI call
-PORT_MAPPINGS: Final = 128
+EXACT_IPS: Final = 8  # of one network selection, or one CNI call
+NETWORK_IPS: Final = 64  # of all network selections of a pod
+ADDRESS_ITEMS: Final = 512  # addresses and ranges in all lists of annotation `ip`
+PORT_MAPPINGS: Final = 64
 
 
 def check_text(text: str, most: int = ANNOTATION_BYTES, what: str = "the value") -> None:

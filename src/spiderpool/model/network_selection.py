@@ -23,7 +23,14 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.json_fields import Fields, read_objects
-from spiderpool.model.limits import EXACT_IPS, NICS, PORT_MAPPINGS, check_count, check_text
+from spiderpool.model.limits import (
+    EXACT_IPS,
+    NETWORK_IPS,
+    NICS,
+    PORT_MAPPINGS,
+    check_count,
+    check_text,
+)
 from spiderpool.model.link_values import checked_ifname, mac_problem
 
 JSON_EXAMPLE: Final = '[{"name":"net-a","interface":"net1"}]'
@@ -171,9 +178,10 @@ def _parse_short(item: str, default_namespace: str) -> NetworkSelection:
 
 def _parse_json(text: str, default_namespace: str) -> tuple[NetworkSelection, ...]:
     """Read an array of objects."""
-    return tuple(
-        _parse_element(fields, default_namespace) for fields in read_objects(text, JSON_EXAMPLE)
-    )
+    items = read_objects(text, JSON_EXAMPLE)
+    ips = sum(len(fields.texts("ips") or ()) for fields in items)
+    check_count(ips, NETWORK_IPS, '"ips" of all items')
+    return tuple(_parse_element(fields, default_namespace) for fields in items)
 
 
 def _parse_element(fields: Fields, default_namespace: str) -> NetworkSelection:

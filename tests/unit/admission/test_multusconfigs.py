@@ -583,4 +583,4 @@ def test_size_of_a_definition() -> None:
     config = SpiderMultusConfig(metadata=ObjectMeta(name="n", namespace="ns"), spec=spec)
 
     errors = validate_config(None, complete_config(config))
-    assert any("131072 is the most" in error.message for error in errors), errors[:2]
+    assert any("32768 is the most" in error.message for error in errors), errors[:2]
