@@ -104,7 +104,7 @@ def build(
         ),
         detector=Detector(records.deletions, base.quarantined_in, base.incidents.pool_misused),
         coordinator=CoordinatorPlugin(
-            configs, counted=metrics.coordinator_call, tell=base.reports.policy_left_out
+            configs, counted=metrics.coordinator_call, report=base.reports.policy_left_out
         ),
         endpoints=reconcilers.endpoints,
         restore=reconcilers.restore,
@@ -233,7 +233,7 @@ def _build_ipam(base: _Base, records: _Records, wait_s: float) -> Ipam:
             records.claims,
             Handover(base.api, base.informers.records),
             records.occupancy,
-            tell=base.reports.left_out,
+            report=base.reports.left_out,
             wait_s=wait_s,
             pool_wait_s=base.settings.pool_wait_s,
         ),

@@ -118,9 +118,9 @@ class Namespaces:
                     own.enter()
                     result = work()
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
-                _tell(loop, _settle, answer, None, error)
+                _in_loop(loop, _settle, answer, None, error)
             else:
-                if not _tell(loop, _settle, answer, result, None):
+                if not _in_loop(loop, _settle, answer, result, None):
                     _discard(result)
 
         threading.Thread(target=work_inside, name="namespace", daemon=True).start()
@@ -159,7 +159,7 @@ def _check(result: int, what: str) -> None:
         )
 
 
-def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> bool:
+def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> bool:
     """Have the loop call a function. Return False if the loop has ended: nobody waits."""
     try:
         loop.call_soon_threadsafe(function, *args)

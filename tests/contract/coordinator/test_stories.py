@@ -183,7 +183,7 @@ async def test_policy_route_to_nowhere(ground: Stage) -> None:
     """
     told: list[tuple[str, str]] = []
     ground.plugin = CoordinatorPlugin(
-        ground.configs, tell=lambda pod, text: told.append((pod.name, text))
+        ground.configs, report=lambda pod, text: told.append((pod.name, text))
     )
     policies = [{"dst": "10.99.0.0/16", "gw": gw} for gw in ("192.0.2.1", "10.6.0.1")]
     with ground.pod() as pod:

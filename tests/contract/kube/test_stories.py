@@ -50,7 +50,7 @@ def data_of(informer: Informer[ConfigMap], name: str) -> object:
     return found and found.data
 
 
-async def test_mirror_follows_others(stage: Stage, informer: Informer[ConfigMap]) -> None:
+async def test_informer_follows_others(stage: Stage, informer: Informer[ConfigMap]) -> None:
     """What others create, change and delete is shown."""
     assert await shows(stage, informer, "first")
     second = await stage.other.create(config_map(stage, "second"))
@@ -63,7 +63,7 @@ async def test_mirror_follows_others(stage: Stage, informer: Informer[ConfigMap]
     assert await shows(stage, informer, "first")
 
 
-async def test_mirror_survives_a_restart_of_the_api_server(
+async def test_informer_survives_a_restart_of_the_api_server(
     stage: Stage, informer: Informer[ConfigMap]
 ) -> None:
     """
@@ -115,7 +115,7 @@ async def test_own_writes_are_ahead_of_a_lagging_watch(
     assert [(Change.ADDED, {"v": "9"})] == changes
 
 
-async def test_mirror_waits_out_a_refusal(stage: Stage) -> None:
+async def test_informer_waits_out_a_refusal(stage: Stage) -> None:
     """429 on the first list delays the informer and does not end it."""
     await stage.other.create(record(stage))
     stage.fail_next("list", SpiderIP, Fault.REFUSE)

@@ -97,12 +97,12 @@ def the_one(found: tuple[Difference, ...]) -> Difference:
     return found[0]
 
 
-def test_books_that_agree() -> None:
+def test_sources_that_agree() -> None:
     """A pod that holds, has and shows one address, and a pool that counts it."""
     assert () == compare(snapshot())
 
 
-def test_books_of_nobody() -> None:
+def test_sources_of_nobody() -> None:
     """An empty cluster agrees with itself."""
     assert () == compare(Snapshot())
 
@@ -293,7 +293,7 @@ def test_outside_its_pool() -> None:
     assert f"add {IP}" in found.remedy
 
 
-def test_worn_without_a_record() -> None:
+def test_in_use_without_a_record() -> None:
     """The record was deleted while the pod runs: it can be written again by hand."""
     found = the_one(compare(snapshot(records=(), endpoints=())))
 
@@ -304,7 +304,7 @@ def test_worn_without_a_record() -> None:
     )
 
 
-def test_released_and_still_worn() -> None:
+def test_released_and_still_in_use() -> None:
     """A record that cools while its pod has the address."""
     cooling = let_go(RECORD, IPState.COOLING, "2025-01-01T00:00:00Z")
     found = the_one(compare(snapshot(records=(cooling,), endpoints=())))
@@ -320,7 +320,7 @@ def test_a_namespace_without_a_pod() -> None:
     assert "ip netns delete cni-7  # on node node1" == found.remedy
 
 
-def test_worn_by_somebody_else() -> None:
+def test_in_use_by_somebody_else() -> None:
     """Two have one address: the record says who may."""
     thief = make_pod("thief", uid="uid-9")
     both = NodeInterfaces(
@@ -348,7 +348,7 @@ def test_on_another_nic() -> None:
         (NodeInterfaces(node="node1"), "has no network namespace on node node1"),
     ],
 )
-def test_not_worn(interfaces: NodeInterfaces, words: str) -> None:
+def test_not_in_use(interfaces: NodeInterfaces, words: str) -> None:
     """The pod runs and does not have the address that it holds."""
     found = the_one(compare(snapshot(interfaces=(interfaces,))))
     assert (Kind.NOT_ASSIGNED, IP) == found.identity
@@ -600,7 +600,7 @@ POOL_IPS = st.integers(10, 19).map(lambda number: f"10.6.0.{number}")
 
 
 @given(held=st.dictionaries(POOL_IPS, st.integers(0, 5), max_size=10))
-def test_consistent_books_agree(held: dict[str, int]) -> None:
+def test_consistent_sources_agree(held: dict[str, int]) -> None:
     """
     Law.
 

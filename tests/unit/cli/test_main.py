@@ -25,7 +25,7 @@ from spiderpool.cli import main, session
 from spiderpool.cli.agents import AgentPod, read_installation
 from spiderpool.cli.commands import gc
 from spiderpool.cli.commands.check import Report, audit, summary
-from spiderpool.cli.commands.explain import check_options, tell
+from spiderpool.cli.commands.explain import check_options, explain_live
 from spiderpool.cli.commands.ip import ByHand, find, give_back, record
 from spiderpool.cli.manifest import read_pod
 from spiderpool.cli.snapshot_reader import Unread, read_snapshot
@@ -151,7 +151,7 @@ def lab() -> Lab:
 # ------------------------------------------------------------------------------------------------------------------
 
 
-async def test_check_of_books_that_agree(lab: Lab) -> None:
+async def test_check_of_sources_that_agree(lab: Lab) -> None:
     """Exit code 0, and a line that says what was compared."""
     lab.good()
     report = await lab.check()
@@ -210,7 +210,7 @@ async def test_check_looks_twice(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", [Pod, SpiderIP, SpiderIPPool, SpiderEndpoint])
-async def test_check_without_a_book(lab: Lab, kind: type[Any]) -> None:
+async def test_check_without_a_source(lab: Lab, kind: type[Any]) -> None:
     """Exit code 2 and the book's name; nothing is compared with a source that is missing."""
     lab.good()
     lab.cluster.faults.fail_next("list", kind, Forbidden("not yours"), times=9)
@@ -469,7 +469,7 @@ def by_hand(**more: Any) -> ByHand:
     return ByHand(**(said | more))
 
 
-async def test_set_writes_what_is_worn(lab: Lab) -> None:
+async def test_set_writes_what_is_in_use(lab: Lab) -> None:
     """The record is the one that an ADD would have made, so the check is content."""
     lab.good()
     await lab.cluster.delete(SpiderIP, "10.6.0.10")
@@ -647,7 +647,7 @@ async def test_explain(lab: Lab) -> None:
     lab.seed(
         network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue", "green", "red"]})
     )
-    told = await tell(lab.cluster, lab.cluster.all(Pod)[0], DEPLOYMENT)
+    told = await explain_live(lab.cluster, lab.cluster.all(Pod)[0], DEPLOYMENT)
 
     (slot,) = told.slots
     assert ("eth0", 4, "CNI configuration", "10.6.0.10") == (
@@ -666,7 +666,7 @@ async def test_explain_a_rule_that_only_the_node_can_judge(lab: Lab) -> None:
     lab.seed(make_ippool())
     ipam = {"type": "spiderpool", "default_ipv4_ippool": ["blue"], "match_master_subnet": True}
     lab.seed(network("main", ipam))
-    told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
+    told = await explain_live(lab.cluster, make_pod(), DEPLOYMENT)
 
     assert ["would get an address of blue"] == [slot.answer for slot in told.slots]
     (note,) = told.notes
@@ -679,7 +679,7 @@ async def test_explain_a_rule_that_only_the_node_can_judge(lab: Lab) -> None:
 async def test_explain_what_cannot_start(lab: Lab) -> None:
     """The words of the refusal that an ADD would give."""
     lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["purple"]}))
-    told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
+    told = await explain_live(lab.cluster, make_pod(), DEPLOYMENT)
 
     assert () == told.slots
     assert (
@@ -698,7 +698,7 @@ async def test_explain_several_networks(lab: Lab) -> None:
     )
     lab.seed(make_ippool("default", "10.8.0.0/16", ips=["10.8.0.1"], default=True))
     pod = make_pod(annotations={"k8s.v1.cni.cncf.io/networks": "local,more,missing"})
-    told = await tell(lab.cluster, pod, DEPLOYMENT)
+    told = await explain_live(lab.cluster, pod, DEPLOYMENT)
 
     assert [
         ("eth0", "would get an address of blue"),
@@ -717,7 +717,7 @@ async def test_explain_a_full_pool(lab: Lab) -> None:
         make_record(facts=make_facts(pod=make_pod("other", uid="uid-2"))),
     )
     lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
-    told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
+    told = await explain_live(lab.cluster, make_pod(), DEPLOYMENT)
     assert ["waits: all pools that it may use are full"] == [slot.answer for slot in told.slots]
 
 
@@ -735,7 +735,7 @@ async def test_explain_without_a_pool(lab: Lab, pool: SpiderIPPool, answer: str)
     """A pool that is only not usable yet makes the pod wait."""
     lab.seed(pool, network("main", {"type": "spiderpool", "default_ipv4_ippool": ["blue"]}))
     assert [answer] == [
-        slot.answer for slot in (await tell(lab.cluster, make_pod(), DEPLOYMENT)).slots
+        slot.answer for slot in (await explain_live(lab.cluster, make_pod(), DEPLOYMENT)).slots
     ]
 
 
@@ -747,7 +747,7 @@ async def test_explain_automatic_pools(lab: Lab) -> None:
     }
     lab.seed(msgspec.convert(conf, ConfigMap), network("main", {"type": "spiderpool"}))
     pod = make_pod(annotations={"ipam.spidernet.io/subnet": {"ipv4": ["s1"]}})
-    (waiting,) = (await tell(lab.cluster, pod, DEPLOYMENT)).slots
+    (waiting,) = (await explain_live(lab.cluster, pod, DEPLOYMENT)).slots
 
     spec = SubnetSpec(ip_version=4, subnet="10.1.0.0/16", ips=("10.1.0.1-10.1.0.9",))
     plan = PoolPlan(
@@ -761,7 +761,7 @@ async def test_explain_automatic_pools(lab: Lab) -> None:
     )
     made = build_pool(plan)
     lab.seed(replace(made, metadata=replace(made.metadata, annotations={ANNO_IMPORTED: "true"})))
-    (given,) = (await tell(lab.cluster, pod, DEPLOYMENT)).slots
+    (given,) = (await explain_live(lab.cluster, pod, DEPLOYMENT)).slots
 
     assert "waits: its pool is not ready yet" == waiting.answer
     assert ("would get an address of auto4-web", "annotation ipam.spidernet.io/subnet") == (
@@ -785,7 +785,7 @@ async def test_explain_pinned_addresses(lab: Lab, name: str, uid: str, ip: str) 
     if uid:
         lab.seed(make_statefulset())
     pod = make_pod(name, uid=uid, annotations={"ipam.spidernet.io/ip": "10.6.0.11,10.6.0.12"})
-    (slot,) = (await tell(lab.cluster, pod, STATEFULSET)).slots
+    (slot,) = (await explain_live(lab.cluster, pod, STATEFULSET)).slots
     assert f"asks for {ip} of blue" == slot.answer
 
 
@@ -794,7 +794,7 @@ async def test_explain_keeps_what_it_has(lab: Lab) -> None:
     lab.good()
     lab.seed(make_ippool("green", "10.7.0.0/16", ips=["10.7.0.1-10.7.0.5"]))
     lab.seed(network("main", {"type": "spiderpool", "default_ipv4_ippool": ["green"]}))
-    told = await tell(lab.cluster, lab.cluster.all(Pod)[0], DEPLOYMENT)
+    told = await explain_live(lab.cluster, lab.cluster.all(Pod)[0], DEPLOYMENT)
     assert [
         "holds 10.6.0.10 of blue: it keeps what it has, though it does not ask for it any more"
     ] == [slot.answer for slot in told.slots]
@@ -1022,7 +1022,7 @@ async def test_explain_of_a_network_that_is_wrong(lab: Lab, config: str, problem
     spec = {"config": config}
     definition = {"metadata": {"name": "main", "namespace": "spider"}, "spec": spec}
     lab.seed(make_ippool(default=True), msgspec.convert(definition, NetworkAttachmentDefinition))
-    told = await tell(lab.cluster, make_pod(), DEPLOYMENT)
+    told = await explain_live(lab.cluster, make_pod(), DEPLOYMENT)
 
     if problem:
         assert (problem,) == told.problems

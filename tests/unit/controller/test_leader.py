@@ -174,7 +174,7 @@ async def test_fence_lets_no_write_through(scene: Scene, write: str) -> None:
     assert "10.6.0.10" == (await fenced.get_metadata(SpiderIP, "10.6.0.10")).metadata.name
 
 
-async def test_mirrors_end_with_leadership(scene: Scene) -> None:
+async def test_informers_end_with_leadership(scene: Scene) -> None:
     """After leadership no subscriber of it is left on the informer of pools, and no watch of it runs."""
     scene.cluster.seed(make_pod())
     before = len(asyncio.all_tasks())

@@ -352,7 +352,7 @@ def pod_request_of(*nics: NicRequest) -> PodRequest:
     return PodRequest(nics[0].nic, nics, ())
 
 
-def test_a_wish_of_several_nics() -> None:
+def test_a_request_of_several_nics() -> None:
     """
     Every NIC and family is selected for, IPv4 first.
 
@@ -390,7 +390,7 @@ def test_a_wish_of_several_nics() -> None:
         (None, Features(), "neither IPv4 nor IPv6 is enabled"),
     ],
 )
-def test_a_wish_for_nothing(
+def test_a_request_for_nothing(
     patterns: dict[int, tuple[str, ...]] | None, features: Features, words: str
 ) -> None:
     """A caller whose request names no pool at all is told so."""

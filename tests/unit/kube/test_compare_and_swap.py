@@ -47,7 +47,7 @@ async def test_a_write_that_fits_is_done_once() -> None:
 
 
 @pytest.mark.parametrize("error", [Conflict, UnknownOutcome])
-async def test_a_lost_write_is_decided_anew(error: type[SpiderpoolError]) -> None:
+async def test_a_lost_write_is_decided_again(error: type[SpiderpoolError]) -> None:
     """Each attempt is decided by what was read after the loss."""
     place = Place(1, changes=2, error=error)
 

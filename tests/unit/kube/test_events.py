@@ -132,7 +132,7 @@ async def test_count_goes_on_after_a_restart(cluster: FakeCluster, recorder: Eve
     assert [(2, "y")] == [(event.count, event.message) for event in cluster.all(Event)]
 
 
-async def test_forgotten_event_is_written_anew(
+async def test_forgotten_event_is_written_again(
     cluster: FakeCluster, recorder: EventRecorder, clock: Clock
 ) -> None:
     """After the API server dropped an Event, the next repetition creates it again."""

@@ -126,7 +126,7 @@ async def test_field_selector_is_passed_on(cluster: FakeCluster) -> None:
     await informer.stop()
 
 
-async def test_metadata_mirror_knows_no_spec(cluster: FakeCluster) -> None:
+async def test_metadatan_informer_knows_no_spec(cluster: FakeCluster) -> None:
     """An informer of metadata carries names and labels of any kind, and follows changes."""
     cluster.seed(
         Pod(
@@ -385,7 +385,7 @@ async def test_trouble_goes_where_nothing_changes(
             await asyncio.sleep(0.01)
 
 
-async def test_failing_subscriber_does_not_end_the_mirror(
+async def test_failing_subscriber_does_not_end_the_informer(
     cluster: FakeCluster, informer: Informer[ConfigMap]
 ) -> None:
     """After a subscriber raised, later changes still arrive."""

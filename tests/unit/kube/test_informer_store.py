@@ -120,7 +120,7 @@ def test_restored_backup_goes_back() -> None:
     assert {old.key: old, back.key: back} == replica.objects
 
 
-def test_graves_are_forgotten_after_five_minutes() -> None:
+def test_tombstones_are_forgotten_after_five_minutes() -> None:
     """The memory of deletions does not grow without end."""
     now = 0.0
     replica = InformerStore[ConfigMap](lambda: now)

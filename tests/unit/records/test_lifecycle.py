@@ -589,7 +589,7 @@ def test_a_static_pod_s_former_address_goes_when_it_lives_with_another(
         ([LIVED_IN], False, Action.KEEP),
     ],
 )
-def test_the_node_keeps_the_one_that_is_worn(
+def test_the_node_keeps_the_one_that_is_in_use(
     uses: list[NamespaceUse], twin_in_use: bool, action: Action
 ) -> None:
     """Of two addresses of one claim that goes which is not in use while the other one is."""

@@ -29,7 +29,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import ConfigMap, NetworkAttachmentDefinition, Pod
 from spiderpool.audit.explanation import Explanation
 from spiderpool.cli.agents import AgentPod
-from spiderpool.cli.commands.explain import tell
+from spiderpool.cli.commands.explain import explain_live
 from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.pool import Pool
 from tests import virtual_time
@@ -219,7 +219,9 @@ async def _start(simulation: Simulation, state: State) -> None:
     env = {"SPIDERPOOL_POD_NAMESPACE": "spider", "MULTUS_CLUSTER_NETWORK": "spider/main"}
     async with simulation.agent(env=env) as agent:
         for nic, network in zip(("eth0", "net1", "net2"), ("main", *state.further), strict=False):
-            told = await tell(simulation.cluster, pod, await TopOwners(simulation.cluster).of(pod))
+            told = await explain_live(
+                simulation.cluster, pod, await TopOwners(simulation.cluster).of(pod)
+            )
             ip = (
                 IP_OF_NET_A
                 if network == "net-a" and IP_OF_NET_A in state.annotations[ANNO_NETWORKS]

@@ -94,7 +94,7 @@ class CoordinatorPlugin:
         configs: Configs,
         pod_locks: KeyedLock | None = None,
         counted: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
-        tell: Callable[[PodCall, str], None] = lambda *_: None,
+        report: Callable[[PodCall, str], None] = lambda *_: None,
     ) -> None:
         """
         Begin without any container.
@@ -104,11 +104,11 @@ class CoordinatorPlugin:
             pod_locks: locks by container; not those of the IPAM or the meta plugin, which
             wait for this one.
             counted: is around each call, and given its command.
-            tell: tells a pod's user what is left out.
+            report: told what a pod does not get, for its user.
         """
         self._configs = configs
         self._counted = counted
-        self._tell = tell
+        self._report = report
         self._pod_locks = pod_locks or KeyedLock()
         self._workers = ThreadPoolExecutor(WORKERS, "wiring")
         self._at_work = asyncio.Semaphore(AT_WORK)  # first come, first served
@@ -171,7 +171,7 @@ class CoordinatorPlugin:
                 note=note,
             )
         for text in plan.left_out:
-            self._tell(read_pod(call), text)
+            self._report(read_pod(call), text)
         return render(with_mac(result, call.ifname, plan), call.cni_version)
 
     async def _settings(self, call: Call) -> CoordinatorSettings:

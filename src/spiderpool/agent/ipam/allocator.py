@@ -107,7 +107,7 @@ class Allocator:
         handover: Handover,
         occupancy: Occupancy,
         *,
-        tell: Callable[[Pod, str], None] = lambda *_: None,
+        report: Callable[[Pod, str], None] = lambda *_: None,
         wait_s: float = WAIT_S,
         pool_wait_s: float = POOL_WAIT_S,
     ) -> None:
@@ -120,7 +120,7 @@ class Allocator:
             claims: claims single addresses.
             handover: finds and moves the addresses of static pods.
             occupancy: how many addresses of a pool are believed to be held, for error texts.
-            tell: tells the user, on the pod, what is left out of what it asks for.
+            report: told what is left out of what a pod asks for, for its user.
             wait_s: how long to wait for an address in full pools.
             pool_wait_s: how long to wait for an automatic pool that is not there yet.
         """
@@ -129,7 +129,7 @@ class Allocator:
         self._claims = claims
         self._handover = handover
         self._occupancy = occupancy
-        self._tell = tell
+        self._report = report
         self._wait_s = wait_s
         self._pool_wait_s = pool_wait_s
 
@@ -215,7 +215,7 @@ class Allocator:
         networks = [network_of(record.spec) for record in records]
         routes = left_out(plan, networks)
         if routes:
-            self._tell(plan.facts.pod, left_out_text(routes, list(dict.fromkeys(networks))))
+            self._report(plan.facts.pod, left_out_text(routes, list(dict.fromkeys(networks))))
 
     async def _find_again(
         self, plan: AllocationPlan

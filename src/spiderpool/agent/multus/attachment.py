@@ -190,7 +190,7 @@ class Attachment:
                 tried.append(delegate)
                 outcomes.append(await self._attach(netns, delegate, removed))
             await self._restore_routes(netns, delegates, outcomes, removed)
-            await self._tell(pod, delegates, outcomes)
+            await self._report(pod, delegates, outcomes)
             return render(parse_result(outcomes[0]), self.call.cni_version)
         except BaseException:
             await shielded(self._detach_all(tried))
@@ -260,7 +260,7 @@ class Attachment:
         kept = with_default_routes(result, change.remove, change.add)
         return document(kept, outcome["cniVersion"])
 
-    async def _tell(
+    async def _report(
         self, pod: Pod | None, delegates: Sequence[Delegate], outcomes: Sequence[Mapping[str, Any]]
     ) -> None:
         """Write what the pod got where its users look: the status annotation and Events."""

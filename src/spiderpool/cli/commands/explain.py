@@ -66,11 +66,11 @@ def explain(
             found = read_pod(_text(filename), namespace, node)
         else:
             found = await find_pod(client, pod, namespace)
-        told = await tell(client, *found)
+        explanation = await explain_live(client, *found)
         if output is Output.JSON:
-            session.print_json(told)
+            session.print_json(explanation)
         else:
-            show(told)
+            show(explanation)
         return 0
 
     session.run(work)
@@ -113,7 +113,7 @@ async def find_pod(cluster: Cluster, name: str, namespace: str) -> tuple[Pod, Ap
     return pod, await TopOwners(cluster).of(pod)
 
 
-async def tell(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
+async def explain_live(cluster: Cluster, pod: Pod, owner: Application) -> Explanation:
     """Read what an ADD of this pod would look at, decide, and say so."""
     installation = await read_installation(cluster)
     reader = LiveReader(cluster) if pod.metadata.uid else ManifestReader(cluster)
@@ -154,18 +154,21 @@ async def _usage(cluster: Cluster, pool: Pool, facts: Facts) -> Usage:
 # --- words
 
 
-def show(told: Explanation) -> None:
+def show(explanation: Explanation) -> None:
     """Print an explanation."""
-    fixed = ", its addresses are fixed" if told.static else ""
-    session.print_line(f"pod {told.pod}: {told.owner}{fixed}, node {told.node or '(none yet)'}")
-    for slot in told.slots:
+    fixed = ", its addresses are fixed" if explanation.static else ""
+    session.print_line(
+        f"pod {explanation.pod}: {explanation.owner}{fixed}, node "
+        f"{explanation.node or '(none yet)'}"
+    )
+    for slot in explanation.slots:
         source = f" ({slot.source})" if slot.source else ""
         session.print_line(f"{slot.nic} IPv{slot.family}{source}: {slot.answer}")
         for number, usage in enumerate(slot.pools, 1):
             session.print_line(f"    {number}. {usage.pool}: {usage.words}")
         for reason in slot.refused:
             session.print_line(f"    skipped {reason}")
-    for problem in told.problems:
+    for problem in explanation.problems:
         session.print_line(f"cannot start: {problem}")
-    for note in told.notes:
+    for note in explanation.notes:
         session.print_line(note)

@@ -89,7 +89,7 @@ async def test_a_task_that_cannot_live_is_trouble(supervisor: Supervisor, clock:
     assert len(clock.pauses) > MOST_FAILURES
 
 
-async def test_a_task_that_lived_begins_anew(supervisor: Supervisor, clock: Clock) -> None:
+async def test_a_task_that_lived_begins_again(supervisor: Supervisor, clock: Clock) -> None:
     """Failures that are far from each other are no trouble."""
 
     async def work() -> None:

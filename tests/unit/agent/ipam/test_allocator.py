@@ -560,7 +560,7 @@ async def test_a_claim_to_be_a_mirror_pod_is_none(simulation: Simulation) -> Non
     assert {} == simulation.held()
 
 
-async def test_a_stale_mirror_does_not_decide_for_a_new_pod_of_the_name(
+async def test_a_stale_informer_does_not_decide_for_a_new_pod_of_the_name(
     simulation: Simulation,
 ) -> None:
     """While the watch still shows the former pod, the new one of its name is read live."""

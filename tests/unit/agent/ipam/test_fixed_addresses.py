@@ -188,7 +188,7 @@ async def test_a_changed_pin_takes_effect_at_restart(simulation: Simulation) -> 
     assert {"10.6.0.13": "db-0"} == simulation.held()
 
 
-async def test_a_pin_of_the_call_is_the_same_wish(simulation: Simulation) -> None:
+async def test_a_pin_of_the_call_is_the_same_request(simulation: Simulation) -> None:
     """CNI_ARGS `IP` and `ips` name eth0's address; another one than the annotation's is refused."""
     simulation.pool()
     pod = simulation.pod(annotations={IP: "10.6.0.15"})

@@ -95,7 +95,7 @@ async def test_a_question_from_before_the_start_is_answered(simulation: Simulati
         await until(lambda: not simulation.held())
 
 
-async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
+async def test_an_address_that_is_in_use_stays(simulation: Simulation) -> None:
     """The agent says which namespace has it, once, and does not release it."""
     simulation.pool(ips=["10.6.0.10"])
 
@@ -117,7 +117,7 @@ async def test_an_address_that_is_worn_stays(simulation: Simulation) -> None:
     assert 1 == simulation.cluster.count("replace", SpiderIP)
 
 
-async def test_what_was_worn_before_the_start_is_looked_at_again(simulation: Simulation) -> None:
+async def test_what_was_in_use_before_the_start_is_looked_at_again(simulation: Simulation) -> None:
     """An address that a former agent found in use is released by the next one, once nothing has it any more."""
     simulation.pool(ips=["10.6.0.10"])
     async with node(simulation, *in_use("10.6.0.10", "old-uid")) as agent:
@@ -147,7 +147,7 @@ async def test_a_living_pod_is_no_suspect(simulation: Simulation) -> None:
     assert ["web-1"] == list(simulation.held().values())
 
 
-async def test_of_two_addresses_the_one_that_is_not_worn_goes(simulation: Simulation) -> None:
+async def test_of_two_addresses_the_one_that_is_not_in_use_goes(simulation: Simulation) -> None:
     """A living pod whose claim holds two addresses keeps the one that it has."""
     simulation.pool(ips=["10.6.0.10-10.6.0.11"])
     pod = simulation.pod()

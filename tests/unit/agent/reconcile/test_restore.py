@@ -103,7 +103,7 @@ async def test_records_lost_while_no_agent_ran_come_back_from_endpoints(
     assert told(lost) == told(simulation.cluster.all(SpiderIP))
 
 
-async def test_an_endpoint_that_anybody_wrote_books_nothing(simulation: Simulation) -> None:
+async def test_an_endpoint_that_anybody_wrote_makes_no_record(simulation: Simulation) -> None:
     """An endpoint counts for what the pod has on an interface, or in its status, in a pool that exists."""
     simulation.pool("blue")
     pod = simulation.pod()
@@ -208,7 +208,7 @@ async def test_a_record_comes_back_from_the_pod_s_status(simulation: Simulation)
     )
 
 
-async def test_a_comeback_makes_the_repeated_add_give_the_same_address(
+async def test_a_restore_makes_the_repeated_add_give_the_same_address(
     simulation: Simulation,
 ) -> None:
     """After etcd lost the record, a new sandbox of the pod gets the address that the pod had."""
@@ -348,7 +348,7 @@ async def test_an_absent_api_server_only_delays(simulation: Simulation) -> None:
         await until(lambda: simulation.held() == {"10.6.0.15": "web-1"}, timeout_s=1.5)
 
 
-async def test_a_comeback_and_an_add_do_not_both_claim(simulation: Simulation) -> None:
+async def test_a_restore_and_an_add_do_not_both_claim(simulation: Simulation) -> None:
     """
     An ADD that runs while records are made again waits its lock, or the comeback does.
 
@@ -561,7 +561,7 @@ async def test_a_former_sandbox_takes_no_second_record(simulation: Simulation) -
     assert [ip] == list(simulation.held())
 
 
-async def test_interfaces_without_number_book_no_more_than_a_pod_can_ask_for(
+async def test_interfaces_without_number_hold_no_more_than_a_pod_can_ask_for(
     simulation: Simulation,
 ) -> None:
     """A pod with NET_ADMIN that makes two hundred interfaces with addresses of the pool does not empty it."""

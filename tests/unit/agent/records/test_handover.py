@@ -154,7 +154,9 @@ async def test_the_old_node_s_late_del_takes_nothing(simulation: Simulation) -> 
     assert ["db-1"] == list(simulation.held().values())
 
 
-async def test_the_old_node_s_del_with_a_stale_mirror_takes_nothing(simulation: Simulation) -> None:
+async def test_the_old_node_s_del_with_a_stale_informer_takes_nothing(
+    simulation: Simulation,
+) -> None:
     """Even when the old node does not know of the hand-over yet, its delete is conditional and fails, and the record stays."""
     simulation.pool()
     first = simulation.pod("db-1", uid="first", stateful=True)

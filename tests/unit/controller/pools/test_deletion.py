@@ -87,7 +87,7 @@ async def test_pool_that_waits_for_its_import_stays(scene: Scene) -> None:
     assert 1 == len(scene.cluster.all(SpiderIPPool))
 
 
-async def test_claim_that_the_mirror_has_not_seen_keeps_the_pool(scene: Scene) -> None:
+async def test_claim_that_the_informer_has_not_seen_keeps_the_pool(scene: Scene) -> None:
     """The last look before a pool goes is a consistent list."""
     scene.cluster.seed(make_pool(going=True))
     keeper = await keep(scene)

@@ -238,7 +238,7 @@ async def test_marked_pool_is_never_imported_again(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("step", range(1, 13))
-async def test_crash_between_any_two_writes_is_mended(scene: Scene, step: int) -> None:
+async def test_crash_between_any_two_writes_is_repaired(scene: Scene, step: int) -> None:
     """A leader that dies before its nth write is followed by one that completes the import, with each holder right."""
     scene.cluster.seed(make_pool(marked=False, allocated=json.dumps(TEN)))
     first = await take_over(scene)

@@ -142,7 +142,7 @@ async def test_pod_of_that_name_with_another_uid_is_another_pod(scene: Scene) ->
     assert ["10.6.0.11"] == held(scene)
 
 
-async def test_pod_that_the_mirror_has_not_seen_keeps_its_address(scene: Scene) -> None:
+async def test_pod_that_the_informer_has_not_seen_keeps_its_address(scene: Scene) -> None:
     """A record that is seen before its pod belongs to a living pod: the live read finds it."""
     worker = await reclaim(scene)
     scene.cluster.hold_watch()
@@ -188,7 +188,7 @@ async def test_address_that_a_statefulset_s_pod_does_not_ask_for_any_more(
     assert ["10.6.0.10"] == held(scene)
 
 
-async def test_record_that_changed_between_the_looks_begins_anew(scene: Scene) -> None:
+async def test_record_that_changed_between_the_looks_begins_again(scene: Scene) -> None:
     """A record that was handed over after the first look is not deleted by the second."""
     scene.cluster.seed(make_record("10.6.0.10", "db-0", "old", static=True))
     worker = await reclaim(scene)
@@ -723,7 +723,7 @@ async def test_a_silent_node_that_comes_back_is_asked(scene: Scene) -> None:
     assert [True] == [bool(suspicion_of(record)) for record in scene.cluster.all(SpiderIP)]
 
 
-async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
+async def test_an_address_that_is_still_in_use_stays(scene: Scene) -> None:
     """
     While the node says that a namespace has the address it stays, however long.
 
@@ -741,7 +741,7 @@ async def test_an_address_that_is_still_worn_stays(scene: Scene) -> None:
     assert [("blue", "IPStillInUse")] == [(name, reason) for name, reason, _ in scene.told.events]
 
 
-async def test_a_worn_address_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
+async def test_an_address_in_use_of_a_lost_node_is_reclaimed(scene: Scene) -> None:
     """When the node that said so is out of service, nobody can say it any more: time decides."""
     scene.cluster.seed(make_pool())
     node = scene.cluster.seed(make_node())

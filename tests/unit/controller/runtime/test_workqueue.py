@@ -40,7 +40,7 @@ async def test_many_adds_make_one_run() -> None:
     assert 0 == len(queue)
 
 
-async def test_earlier_wish_wins() -> None:
+async def test_earlier_request_wins() -> None:
     """A key that is wanted later and now runs now, and not a second time later."""
     reconcile, clock = Reconciler(), Clock()
     queue = WorkQueue("test", reconcile, clock=clock)

@@ -118,7 +118,7 @@ def test_a_secret_of_the_chart_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize("key", [*SIGNING, *SERVER, TRUSTED])
-def test_what_cannot_be_read_is_made_anew(key: str) -> None:
+def test_what_cannot_be_read_is_made_again(key: str) -> None:
     """A hand that wrote nonsense into the Secret stops nothing."""
     data = renewed({**begun(), key: b"nonsense"}, TERMS, BEGIN + MINUTE)
     assert data is not None

@@ -81,7 +81,7 @@ async def test_within_a_network(other_pools: OtherPools) -> None:
     }
 
 
-async def test_a_mirror_that_is_not_filled_yet(cluster: FakeCluster) -> None:
+async def test_an_informer_that_is_not_filled_yet(cluster: FakeCluster) -> None:
     """A replica that has just begun says nothing before it knows the pools."""
     pools = Informer(cluster, SpiderIPPool)
     other_pools = OtherPools(cluster, pools)

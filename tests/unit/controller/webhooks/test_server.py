@@ -680,7 +680,7 @@ async def test_delete_of_a_pool(scene: Scene, protect: bool, in_use: bool, refus
 # Facts: live, and of the moment
 
 
-async def test_late_mirror_does_not_matter(webhooks: Webhooks) -> None:
+async def test_late_informer_does_not_matter(webhooks: Webhooks) -> None:
     """
     A pool and a change that the informer has not seen yet are compared with.
 
