@@ -52,7 +52,7 @@ def test_full_pool_comes_back(story: Story) -> None:
         assert PODS == len({pod.address("eth0") for pod in story.wait_replicas("full", PODS)})
     ratio = statistics.median(full_s) / statistics.median(plain_s)
     print(  # noqa: T201
-        f"{PODS} pods made anew: lab's CNI {_listed(plain_s)} s, full pool {_listed(full_s)} s, ratio of medians {ratio:.2f}"
+        f"{PODS} pods made again: lab's CNI {_listed(plain_s)} s, full pool {_listed(full_s)} s, ratio of medians {ratio:.2f}"
     )
     assert ratio <= LARGEST_RATIO
 

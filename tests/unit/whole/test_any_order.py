@@ -414,7 +414,7 @@ class AnyOrder:
             self._delete_pod(pod)
 
     def roll_out(self) -> None:
-        """Let a user change the annotation of a template, and all pods be made anew."""
+        """Let a user change the annotation of a template, and all pods be made again."""
         app, pools = self._any_app(), self.choices.choice([("blue",), ("red",), ("red", "blue")])
         if app.static and pools != app.pools:
             self.fixed.clear()  # a pool that is not named any more is left at restart

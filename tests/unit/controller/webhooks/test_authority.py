@@ -81,7 +81,7 @@ def test_whatever_is_shown_is_believed_by_all(late_s: int) -> None:
 
 
 def test_who_was_away_begins_again() -> None:
-    """When all has ended while no replica ran, all is made anew."""
+    """When all has ended while no replica ran, all is made again."""
     data = renewed(begun(), TERMS, BEGIN + 300 * MINUTE)
 
     assert data is not None
