@@ -132,9 +132,13 @@ CONTROLLER = {
     **each("spiderippools", "controller/pools/deletion.py", delete="cluster.delete("),
     **each("spiderippools/status", "controller/pools/pool_status.py", patch='subresource="status"'),
     **followed("spidersubnets", "controller/main.py", "Informer(cluster, SpiderSubnet"),
-    **each("spidersubnets", "controller/subnets/ledger.py", get="get(SpiderSubnet"),
-    **each("spidersubnets", "controller/subnets/keeper.py", patch="cluster.patch(SpiderSubnet"),
-    **each("spidersubnets/status", "controller/subnets/ledger.py", patch='subresource="status"'),
+    **each("spidersubnets", "controller/subnets/grant_ledger.py", get="get(SpiderSubnet"),
+    **each(
+        "spidersubnets", "controller/subnets/subnet_status.py", patch="cluster.patch(SpiderSubnet"
+    ),
+    **each(
+        "spidersubnets/status", "controller/subnets/grant_ledger.py", patch='subresource="status"'
+    ),
     **followed(
         "spiderreservedips", "controller/leader.py", "Informer(context.cluster, SpiderReservedIP"
     ),
