@@ -36,8 +36,8 @@ async def read_chain(chain: str, families: Iterable[int]) -> list[str]:
 
     Raises:
         TryAgain: a program does not start, does not end within `WAIT_S`, or cannot read the
-        kernel's rules, and no other finds
-            the chain. On a node that has rules in one backend only, the other one may fail always.
+            kernel's rules, and no other program finds the chain. On a node that has rules in one
+            backend only, the other one may fail always.
     """
     lines: list[str] = []
     failure: TryAgain | None = None
