@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,10 @@ import pytest
 import yaml
 
 from spiderlab.binaries import program
-from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.crd.endpoint import SpiderEndpoint
+from spiderpool.api.crd.group import ANNO_NETWORK_STATUS
+from spiderpool.api.crd.spiderip import SpiderIP
+from spiderpool.api.kubernetes.core import Namespace, Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import Forbidden
 from spiderpool.kube.client import KubeClient
@@ -142,23 +145,50 @@ async def nodes(
             agents[name] = await stack.enter_async_context(
                 KubeClient(access, user_agent=name, observe=observe)
             )
-        await _in_force(agents[""])
+        await _in_force(agents)
         refused.clear()
         yield Nodes(admin, agents, refused)
 
 
-async def _in_force(nobody: KubeClient) -> None:
-    """Wait until the API server has read the policies."""
-    async with asyncio.timeout(30):
-        while True:
-            record = held("10.255.255.1", make_holder("probe", "node1"))
+async def _in_force(agents: dict[str, KubeClient]) -> None:
+    """
+    Wait until the API server enforces every policy.
+
+    It learns of each policy and of each binding by a watch of its own, in any order.
+    """
+    record = held("10.255.255.1", make_holder("probe", "node1"))
+    endpoint = SpiderEndpoint(metadata=ObjectMeta(name="probe", namespace=NAMESPACE))
+    of_node2 = f"{AGENT}-node2"
+
+    async def write(account: str, obj: SpiderIP | SpiderEndpoint) -> None:
+        made = await agents[account].create(obj)
+        await agents[account].delete(type(made), made.metadata.name, made.metadata.namespace)
+
+    async def patch_status() -> None:
+        body = {"metadata": {"annotations": {ANNO_NETWORK_STATUS: "[]"}}}
+        await agents["node1"].patch(Pod, of_node2, body, namespace=NAMESPACE, subresource="status")
+
+    async def replace_status() -> None:
+        multus = agents[f"{MULTUS}/node1"]
+        pod = await multus.get(Pod, of_node2, NAMESPACE)
+        await multus.replace(pod, subresource="status")
+
+    probes: list[Callable[[], Awaitable[None]]] = [
+        lambda: write("", record),
+        lambda: write(f"{MULTUS}/node2", record),
+        lambda: write("", endpoint),
+        lambda: write(f"{MULTUS}/node2", endpoint),
+        patch_status,
+        replace_status,
+    ]
+    async with asyncio.timeout(60):
+        while probes:
             try:
-                made = await nobody.create(record)
+                await probes[0]()
             except Forbidden as error:
-                if "the token names no node" in error.message:
-                    return
-            else:
-                await nobody.delete(type(made), made.metadata.name)
+                if "ValidatingAdmissionPolicy" in error.message:
+                    probes.pop(0)
+                    continue
             await asyncio.sleep(0.1)
 
 
