@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgspec
 
 from spiderpool.api.kubernetes.core import PartialObject
-from spiderpool.kube.connect import from_kubeconfig
+from spiderpool.kube.kubeconfig import from_kubeconfig
 from spiderpool.kube.transport import JSON, Call, Transport
 
 

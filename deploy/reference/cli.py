@@ -8,8 +8,8 @@ import typer
 
 from deploy.reference.tables import page
 from spiderpool.agent.main import cli as agent
+from spiderpool.cli.command_reference import render_markdown
 from spiderpool.cli.main import app as spiderpoolctl
-from spiderpool.cli.markdown import render_markdown
 from spiderpool.controller.main import app as controller
 from spiderpool.installer.main import app as init
 

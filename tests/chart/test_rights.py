@@ -57,7 +57,7 @@ OWNERS = "kube/readers/holder_owners.py"
 MACHINES = each("virtualmachines", OWNERS, get="get_metadata(VirtualMachine,") | each(
     "virtualmachineinstances", OWNERS, get="get_metadata(VirtualMachineInstance,"
 )
-INFORMERS = "agent/records/informers.py"
+INFORMERS = "agent/informers.py"
 AGENT = {
     **EVENTS,
     **MACHINES,
@@ -78,7 +78,7 @@ AGENT = {
     ),
     **each(
         "spiderips",
-        "agent/records/deletions.py",
+        "agent/records/releases.py",
         update="cluster.replace(",
         delete="cluster.delete(",
     ),
@@ -134,7 +134,7 @@ CONTROLLER = {
     **followed("spidersubnets", "controller/main.py", "Informer(cluster, SpiderSubnet"),
     **each("spidersubnets", "controller/subnets/grant_ledger.py", get="get(SpiderSubnet"),
     **each(
-        "spidersubnets", "controller/subnets/subnet_status.py", patch="cluster.patch(SpiderSubnet"
+        "spidersubnets", "controller/subnets/subnet_keeper.py", patch="cluster.patch(SpiderSubnet"
     ),
     **each(
         "spidersubnets/status", "controller/subnets/grant_ledger.py", patch='subresource="status"'
@@ -157,7 +157,7 @@ CONTROLLER = {
     ),
     **each(
         "spiderendpoints",
-        "controller/reclaim/orphans.py",
+        "controller/reclaim/orphan_endpoints.py",
         get="cluster.get(SpiderEndpoint",
         list="list_objects(SpiderEndpoint",
         delete="cluster.delete(",

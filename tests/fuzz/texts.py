@@ -41,7 +41,7 @@ from spiderpool.configuration.config import Features
 from spiderpool.errors import SpiderpoolError
 from spiderpool.ipam.patterns import compile_pattern, is_wildcard
 from spiderpool.ipam.pod_request import Request, malformed, read_pod_request
-from spiderpool.networks.plugin_types import check_plugin_types
+from spiderpool.networks.allowed_plugins import check_plugin_types
 from tests.fakes.objects import make_pod
 
 FEATURES: Final = Features(

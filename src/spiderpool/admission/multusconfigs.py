@@ -39,12 +39,12 @@ from spiderpool.cni.request import valid_network_name
 from spiderpool.datapath.coordinator_config import LARGEST_MTU
 from spiderpool.datapath.ifacer import read_options
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.model.label_values import LABEL_VALUE
 from spiderpool.model.limits import CONFIG_BYTES, PLUGINS, check_depth, check_text
 from spiderpool.model.link_values import NO_IFNAME, valid_ifname
 from spiderpool.model.object_names import name_problem
+from spiderpool.networks.allowed_plugins import check_plugin_types
 from spiderpool.networks.definition import block_of, read_chained, render_config
-from spiderpool.networks.plugin_types import check_plugin_types
 
 M = TypeVar("M", bound=MasterConfig)
 

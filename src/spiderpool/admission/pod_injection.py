@@ -21,7 +21,7 @@ from spiderpool.api.crd.multusconfig import (
 )
 from spiderpool.api.kubernetes.meta import Kube, KubeObject, Resource
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.model.label_values import LABEL_VALUE
 from spiderpool.networks.definition import block_of, definition_name
 
 KEYS: Final = (ANNO_RDMA_INJECT, ANNO_NETWORK_INJECT)  # the first that is found counts

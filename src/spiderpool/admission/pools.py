@@ -44,7 +44,7 @@ from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.automatic_pool import subnet_reference
 from spiderpool.model.label_selectors import selector_problems
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 

@@ -17,8 +17,8 @@ import structlog
 from aiohttp import web
 
 from spiderpool.agent.api.health import health_routes
-from spiderpool.agent.api.interfaces import interface_routes
 from spiderpool.agent.api.node_report import node_routes
+from spiderpool.agent.api.pod_interfaces import interface_routes
 from spiderpool.agent.api.server import (
     Handle,
     Plugin,
@@ -31,20 +31,20 @@ from spiderpool.agent.concurrency.supervisor import Supervisor
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.ifacer_plugin import Ifacer
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
+from spiderpool.agent.informers import Informers
 from spiderpool.agent.ipam.detection import Detector
-from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.ipam.plugin import IpamPlugin
+from spiderpool.agent.ipam.socket_operations import Ipam
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.multus.plugin import MetaPlugin
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch
 from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.agent.reconcile.endpoints import Endpoints
-from spiderpool.agent.reconcile.leak_checks import LeakChecks
 from spiderpool.agent.reconcile.restore import Restore
 from spiderpool.agent.reconcile.strays import Strays
+from spiderpool.agent.reconcile.suspected_records import LeakChecks
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.cooling_informers import CoolingWatches
-from spiderpool.agent.records.informers import Informers
 from spiderpool.agent.settings import Settings
 from spiderpool.kube.events import EventRecorder
 from spiderpool.networks.delegates import META_PLUGIN

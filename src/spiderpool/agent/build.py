@@ -18,13 +18,14 @@ from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.concurrency.supervisor import Supervisor
 from spiderpool.agent.coordinator.cluster_config import CoordinatorConfigs
 from spiderpool.agent.coordinator.plugin import CoordinatorPlugin
+from spiderpool.agent.informers import Informers
 from spiderpool.agent.ipam.allocator import WAIT_S, Allocator
 from spiderpool.agent.ipam.detection import Detector, quarantined_in
 from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.ipam.incidents import Incidents
-from spiderpool.agent.ipam.operations import Ipam
 from spiderpool.agent.ipam.pod_events import COMPONENT, Reports
 from spiderpool.agent.ipam.release import Releases
+from spiderpool.agent.ipam.socket_operations import Ipam
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.multus.plugin import MetaPlugin
 from spiderpool.agent.node.caller import PodCall
@@ -32,21 +33,20 @@ from spiderpool.agent.node.installation import node_policy, read_install_setting
 from spiderpool.agent.node.kube_proxy import KubeProxyWatch, looking
 from spiderpool.agent.node.sysctl import RECORD, NodeSettings
 from spiderpool.agent.reconcile.endpoints import QUIET_S, Endpoints
-from spiderpool.agent.reconcile.leak_checks import LeakChecks
 from spiderpool.agent.reconcile.restore import Restore
 from spiderpool.agent.reconcile.sightings import Fence, Look
 from spiderpool.agent.reconcile.strays import Strays
+from spiderpool.agent.reconcile.suspected_records import LeakChecks
 from spiderpool.agent.records.claims import Claims
 from spiderpool.agent.records.cooling_informers import CoolingWatches
-from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.handover import Handover
-from spiderpool.agent.records.informers import Informers
 from spiderpool.agent.records.occupancy import Occupancy
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.agent.settings import Settings
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.kubernetes.core import Node, Pod
 from spiderpool.configuration.config import Config
-from spiderpool.kernel import fencing
+from spiderpool.kernel import address_removal
 from spiderpool.kernel.pod_namespaces import read_pod_namespaces
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
@@ -65,7 +65,7 @@ def build(
     wait_s: float = WAIT_S,
     quiet_s: float = QUIET_S,
     look: Look | None = None,
-    fence: Fence = fencing.fence,
+    fence: Fence = address_removal.fence,
     node: NodePolicy | None = None,
 ) -> App:
     """

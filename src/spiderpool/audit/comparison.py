@@ -40,8 +40,8 @@ from spiderpool.model.claim import ClaimKey, slot_of
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool, is_imported
 from spiderpool.model.subnet import Subnet
-from spiderpool.records.lifecycle import NO_OWNERS, Action, judge_leak
 from spiderpool.records.projections import pool_status
+from spiderpool.records.verdicts import NO_OWNERS, Action, judge_leak
 
 LOST: Final = "its records were lost, and the node's agent has not made them again"
 

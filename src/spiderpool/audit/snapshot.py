@@ -20,7 +20,7 @@ from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.model.pool import Pool
-from spiderpool.records.lifecycle import HolderOwners
+from spiderpool.records.verdicts import HolderOwners
 
 # Records; above it a pool's status is written once in 10 s (docs/reference/objects.md#pool-status).
 SMALL_POOL: Final = 200

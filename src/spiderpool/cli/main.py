@@ -9,12 +9,12 @@ import typer
 from typer.main import get_command
 
 from spiderpool.cli import session
+from spiderpool.cli.command_reference import render_markdown
 from spiderpool.cli.commands import ip, node
 from spiderpool.cli.commands.check import check
 from spiderpool.cli.commands.explain import explain
 from spiderpool.cli.commands.gc import gc
 from spiderpool.cli.connectivity.command import connectivity
-from spiderpool.cli.markdown import render_markdown
 from spiderpool.cli.session import COMMAND
 
 app = typer.Typer(

@@ -28,7 +28,7 @@ from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.readers.holder_owners import read_machine
 from spiderpool.model.pod import is_alive
-from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_name
+from spiderpool.records.verdicts import NO_OWNERS, HolderOwners, statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
 Fetch = Callable[[AgentPod], Awaitable[NodeInterfaces]]

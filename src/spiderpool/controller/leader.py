@@ -30,7 +30,7 @@ from spiderpool.controller.settings import Settings
 from spiderpool.controller.subnets.applications import ForeignApplications, NativeApplications
 from spiderpool.controller.subnets.automatic_pools import AutoPools
 from spiderpool.controller.subnets.grant_ledger import SubnetLedger
-from spiderpool.controller.subnets.subnet_status import SubnetKeeper
+from spiderpool.controller.subnets.subnet_keeper import SubnetKeeper
 from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder

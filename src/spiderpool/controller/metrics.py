@@ -28,7 +28,7 @@ from spiderpool.api.crd.group import LABEL_OWNER_APP_NAME
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.model.subnet import read_grants
-from spiderpool.records.lifecycle import Trigger
+from spiderpool.records.verdicts import Trigger
 
 SCOPE: Final = "spiderpool-controller"
 DEBUG_SCOPE: Final = "spiderpool-controller-debug-metrics"

@@ -23,7 +23,7 @@ from spiderpool.configuration.environment import (
     read_required,
 )
 from spiderpool.errors import InvalidRequest
-from spiderpool.records.lifecycle import Rules
+from spiderpool.records.verdicts import Rules
 
 WHOLE: Final = 100  # percent
 DAY_S: Final = 86400

@@ -19,7 +19,7 @@ from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.core import Lease
 from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.errors import AlreadyExists, InvalidRequest, NotFound, Rejected, SpiderpoolError
-from spiderpool.installer.objects import (
+from spiderpool.installer.kube_types import (
     CustomResourceDefinition,
     DaemonSet,
     Deployment,

@@ -37,7 +37,7 @@ from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.meta import LabelSelector, ObjectMeta, OwnerReference
 from spiderpool.ipam.pool_size import IPNumber
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.pool import Place, Pool
 from spiderpool.model.subnet import Subnet
 

@@ -35,7 +35,7 @@ from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.core import Namespace, Pod
 from spiderpool.configuration.config import Features
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.fixed_addresses import (
+from spiderpool.ipam.exact_addresses import (
     FixedAddressItem,
     Lists,
     by_family,

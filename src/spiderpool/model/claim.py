@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from spiderpool.api.crd.spiderip import Application, HolderKind, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.configuration.config import Features
-from spiderpool.model.labels import hashed
+from spiderpool.model.label_values import hashed
 from spiderpool.model.pod import holder_kind, is_static
 
 

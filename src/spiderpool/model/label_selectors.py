@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from spiderpool.api.kubernetes.meta import LabelSelector, LabelSelectorRequirement
-from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.model.label_values import LABEL_VALUE
 
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 KEY_PREFIX: Final = re.compile(

@@ -40,7 +40,7 @@ from spiderpool.ipam.pod_request import NicRequest, Request
 from spiderpool.ipam.pod_routes import stored_routes
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.facts import Facts
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.pod import holder_kind
 from spiderpool.model.pool import Pool
 

@@ -19,7 +19,7 @@ from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.api.kubernetes.meta import ObjectMeta, OwnerReference
 from spiderpool.ipam.response import sorted_records
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.pool import Pool
 
 STATUS_LIMIT: Final = 5000  # the original's own limit (SPIDERPOOL_IPPOOL_MAX_ALLOCATED_IPS)

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from spiderpool.api.agent.interfaces import InUseNamespace
-from spiderpool.kernel.fencing import fence
+from spiderpool.kernel.address_removal import fence
 from spiderpool.kernel.pod_namespaces import read_pod_namespaces
 from tests.contract.meta.node import PodNetns, pod_netns, sh
 

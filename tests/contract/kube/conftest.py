@@ -11,7 +11,8 @@ import pytest
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.kube.client import KubeClient
-from spiderpool.kube.connect import connect, from_kubeconfig
+from spiderpool.kube.connect import connect
+from spiderpool.kube.kubeconfig import from_kubeconfig
 from spiderpool.kube.transport import Access
 from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.proxy import Proxy

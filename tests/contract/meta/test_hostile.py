@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from spiderpool.agent.multus.missing_plugins import Absences
+from spiderpool.agent.multus.plugin_absences import Absences
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import DelegateFailed, InvalidRequest, SpiderpoolError
 from tests.contract.meta.node import Node, PodNetns

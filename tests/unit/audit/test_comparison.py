@@ -27,8 +27,8 @@ from spiderpool.ipam.subnet_grants import settle_grants
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet, subnet_status
 from spiderpool.records.build import let_go, record_of
-from spiderpool.records.lifecycle import HolderOwners
 from spiderpool.records.projections import endpoint_of, pool_status
+from spiderpool.records.verdicts import HolderOwners
 from tests.fakes.objects import (
     DEPLOYMENT,
     STATEFULSET,

@@ -10,7 +10,7 @@ from spiderpool.api.crd.ippool import IPPoolStatus, SpiderIPPool
 from spiderpool.api.crd.subnet import SpiderSubnet, SubnetSpec, SubnetStatus
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.metrics import Metrics, metrics_app
-from spiderpool.records.lifecycle import Trigger
+from spiderpool.records.verdicts import Trigger
 from tests.unit.controller.conftest import make_pool
 
 SCOPE = 'otel_scope_name="spiderpool-controller",otel_scope_version="1"'

@@ -24,7 +24,7 @@ from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.invalid_packets import Fate
 from spiderpool.installer.default_network import make_default_network, read_cni_dir
 from spiderpool.installer.defaults import read_defaults
-from spiderpool.records.lifecycle import Trigger
+from spiderpool.records.verdicts import Trigger
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import SETTINGS, overlay, underlay_one, underlay_two
 from tests.unit.docs.test_citations import PUBLISHED, ROOT, files, read

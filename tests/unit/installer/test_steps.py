@@ -13,7 +13,7 @@ from spiderpool.api.kubernetes.core import Lease
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import InvalidRequest, Rejected, Unreachable
 from spiderpool.installer import steps
-from spiderpool.installer.objects import (
+from spiderpool.installer.kube_types import (
     CustomResourceDefinition,
     DaemonSet,
     DefinitionCondition,

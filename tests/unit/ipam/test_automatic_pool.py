@@ -30,7 +30,7 @@ from spiderpool.ipam.automatic_pool import (
     pool_names,
 )
 from spiderpool.ipam.pool_size import IPNumber
-from spiderpool.model.labels import LABEL_VALUE
+from spiderpool.model.label_values import LABEL_VALUE
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet
 

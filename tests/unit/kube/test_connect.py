@@ -13,13 +13,9 @@ import yaml
 
 from spiderlab.pki import issue, make_authority
 from spiderpool.errors import InvalidRequest
-from spiderpool.kube.connect import (
-    connect,
-    from_kubeconfig,
-    from_service_account,
-    read_login,
-)
+from spiderpool.kube.connect import connect, from_service_account
 from spiderpool.kube.credentials import AuthorityFile, TokenFile
+from spiderpool.kube.kubeconfig import from_kubeconfig, read_login
 from spiderpool.kube.transport import Access
 
 AUTHORITY = make_authority("test")

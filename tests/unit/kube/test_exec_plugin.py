@@ -15,8 +15,8 @@ import yaml
 
 from spiderlab.pki import issue, make_authority
 from spiderpool.errors import InvalidRequest
-from spiderpool.kube.connect import from_kubeconfig
 from spiderpool.kube.exec_plugin import ExecPlugin, ExecSpec
+from spiderpool.kube.kubeconfig import from_kubeconfig
 
 AUTHORITY = make_authority("test")
 V1 = "client.authentication.k8s.io/v1"

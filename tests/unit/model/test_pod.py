@@ -10,7 +10,7 @@ from spiderpool.api.crd.spiderip import Application, HolderKind
 from spiderpool.api.kubernetes.meta import OwnerReference
 from spiderpool.configuration.config import Features
 from spiderpool.model.claim import Claimant, ClaimKey
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.owners import application, is_final, next_owner, top_owner
 from spiderpool.model.pod import is_alive, is_mirror, is_run_as, is_static, runtime_uids
 from tests.fakes.objects import (

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.ranges import parse_ranges
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.agent.reconcile import leak_checks
+from spiderpool.agent.reconcile import suspected_records
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -44,7 +44,7 @@ from spiderpool.controller.reclaim.reclaimer import Reclaim
 from spiderpool.controller.runtime.context import Context as Leadership
 from spiderpool.errors import SpiderpoolError, UnknownOutcome, Unreachable
 from spiderpool.kube.informer import Informer
-from spiderpool.records import lifecycle
+from spiderpool.records import verdicts
 from spiderpool.records.build import suspicion_of
 from tests import virtual_time
 from tests.fakes.cluster import FakeCluster
@@ -727,9 +727,9 @@ def test_any_order(steps: list[str], seed: int) -> None:
     """Any story keeps the laws at every step, and leaves nothing behind."""
     with pytest.MonkeyPatch.context() as patch:
         # Agents answer the controller at once: its time passes faster than ours.
-        patch.setattr(leak_checks, "GATHER_S", 0.0)
-        patch.setattr(leak_checks, "RETRY_S", 0.002)
-        patch.setattr(lifecycle, "IN_USE_CHECK_S", 0.01)
+        patch.setattr(suspected_records, "GATHER_S", 0.0)
+        patch.setattr(suspected_records, "RETRY_S", 0.002)
+        patch.setattr(verdicts, "IN_USE_CHECK_S", 0.01)
         story = AnyOrder(Random(seed))  # noqa: S311 - a story, not a secret
         try:
             for step in ("scale", "scale", "kubelets", *steps):

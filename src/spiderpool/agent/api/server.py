@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from spiderpool.agent.node.caller import Peer, read_peer
-from spiderpool.api.agent.socket import (
+from spiderpool.api.agent.socket_bodies import (
     CoordinatorConfigArgs,
     FrameworkError,
     IpamAddArgs,

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
+from spiderpool.agent.informers import Informers
 from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.node.caller import PodCall, pod_call
-from spiderpool.agent.records.informers import Informers
-from spiderpool.api.agent.socket import CoordinatorConfigArgs
+from spiderpool.api.agent.socket_bodies import CoordinatorConfigArgs
 from spiderpool.api.crd.coordinator import PHASE_SYNCED, SpiderCoordinator
 from spiderpool.api.crd.group import ANNO_DEFAULT_ROUTE_NIC
 from spiderpool.api.crd.ippool import Route

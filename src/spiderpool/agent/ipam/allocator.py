@@ -24,11 +24,11 @@ from typing import Any, Final, TypeVar
 
 from spiderpool.addressing.sets import AddressSet, IPAddress, IPNetwork
 from spiderpool.agent.concurrency.shield import shielded
+from spiderpool.agent.informers import BY_UID
 from spiderpool.agent.ipam.facts import FactSource
 from spiderpool.agent.node.caller import PodCall
 from spiderpool.agent.records.claims import AddressRequest, Claims
 from spiderpool.agent.records.handover import Handover
-from spiderpool.agent.records.informers import BY_UID
 from spiderpool.agent.records.occupancy import Occupancy
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.crd.spiderip import IPState, SpiderIP

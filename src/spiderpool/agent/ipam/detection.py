@@ -18,7 +18,7 @@ import structlog
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.ipam.allocator import Allocation
-from spiderpool.agent.records.deletions import Deletions
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
 from spiderpool.cni.request import Call
 from spiderpool.errors import (

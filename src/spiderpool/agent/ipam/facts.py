@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from spiderpool.addressing.sets import AddressSet
+from spiderpool.agent.informers import BY_APPLICATION, Informers
 from spiderpool.agent.node.caller import PodCall
-from spiderpool.agent.records.informers import BY_APPLICATION, Informers
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application
 from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet

@@ -14,7 +14,7 @@ from typing import Any
 
 from spiderpool.agent.ipam.detection import Detector
 from spiderpool.agent.ipam.master_addresses import with_master_addresses
-from spiderpool.agent.ipam.operations import Ipam
+from spiderpool.agent.ipam.socket_operations import Ipam
 from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.cni.keys import lookup

@@ -14,10 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from spiderpool.agent.informers import BY_POD, BY_UID, Informers
 from spiderpool.agent.node.caller import PodCall
 from spiderpool.agent.records.claims import Claims
-from spiderpool.agent.records.deletions import Deletions
-from spiderpool.agent.records.informers import BY_POD, BY_UID, Informers
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import NotFound
@@ -26,7 +26,7 @@ from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.readers.holder_owners import read_owners
 from spiderpool.model.pod import is_alive
 from spiderpool.records.build import name_of
-from spiderpool.records.lifecycle import Action, Verdict, judge_release
+from spiderpool.records.verdicts import Action, Verdict, judge_release
 
 REMEMBERED: Final = 10_000  # pods seen to be deleted; a DEL comes within seconds or minutes
 

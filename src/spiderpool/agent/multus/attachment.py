@@ -20,7 +20,7 @@ from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.multus.cache_directory import CacheDir
 from spiderpool.agent.multus.delegate_calls import PluginAbsent, Plugins
 from spiderpool.agent.multus.devices import Devices
-from spiderpool.agent.multus.missing_plugins import Absences
+from spiderpool.agent.multus.plugin_absences import Absences
 from spiderpool.agent.multus.pod_networks import PodNetworks, Reports, title
 from spiderpool.agent.multus.slots import Slots
 from spiderpool.api.crd.group import ANNO_NETWORK_STATUS

@@ -24,8 +24,8 @@ from spiderpool.cni.versions import FIRST_WITH_CHECK, at_least
 from spiderpool.errors import DelegateFailed, IncompatibleVersion, SpiderpoolError, TryAgain
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.programs import Outcome, run_program
+from spiderpool.networks.allowed_plugins import can_run
 from spiderpool.networks.delegates import CALLED_BY, META_PLUGIN, Delegate, delegate_env
-from spiderpool.networks.plugin_types import can_run
 
 # A plugin may wait for an address longer than for anything else; the ADD as a whole has its own
 # limit.

@@ -18,7 +18,7 @@ from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.retry import RetryPolicy
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
 from spiderpool.agent.multus.attachment import READY_S, Attachment
-from spiderpool.agent.multus.missing_plugins import Absences
+from spiderpool.agent.multus.plugin_absences import Absences
 from spiderpool.agent.multus.pod_networks import Reports, title
 from spiderpool.agent.multus.slots import Slots
 from spiderpool.agent.node.caller import Peer, host_of

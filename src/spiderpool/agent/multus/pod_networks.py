@@ -28,9 +28,9 @@ from spiderpool.model.network_selection import (
     parse_networks,
 )
 from spiderpool.model.pod import is_run_as
+from spiderpool.networks.allowed_plugins import check_plugin_types
 from spiderpool.networks.delegates import Delegate, Network, plan_delegates
 from spiderpool.networks.meta_config import MetaConfig
-from spiderpool.networks.plugin_types import check_plugin_types
 
 
 class Reports(Protocol):

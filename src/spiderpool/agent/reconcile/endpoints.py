@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from spiderpool.agent.records.informers import BY_POD, Informers
+from spiderpool.agent.informers import BY_POD, Informers
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.spiderip import SpiderIP
@@ -26,7 +26,7 @@ from spiderpool.errors import AlreadyExists, Conflict, NotFound, SpiderpoolError
 from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster
 from spiderpool.kube.readers.top_owners import TopOwners
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.records.projections import kept_endpoint, merge_endpoint
 
 WORKERS: Final = 10

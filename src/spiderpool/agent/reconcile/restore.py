@@ -21,9 +21,9 @@ from typing import Final
 import structlog
 
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.informers import BY_UID, Informers
 from spiderpool.agent.reconcile.sightings import Look
-from spiderpool.agent.records.deletions import Deletions
-from spiderpool.agent.records.informers import BY_UID, Informers
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.group import LABEL_NODE
 from spiderpool.api.crd.ippool import SpiderIPPool
@@ -35,7 +35,7 @@ from spiderpool.kube.backoff import Backoff
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.kube.readers.top_owners import TopOwners
 from spiderpool.model.claim import ClaimKey, slot_of
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import pod_holder, put_in_place, record_of

@@ -20,6 +20,7 @@ import structlog
 
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import IPAddress
+from spiderpool.agent.informers import Informers
 from spiderpool.agent.reconcile.sightings import (
     Fence,
     Look,
@@ -28,7 +29,6 @@ from spiderpool.agent.reconcile.sightings import (
     is_gone,
     name_of,
 )
-from spiderpool.agent.records.informers import Informers
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import Pod
@@ -36,8 +36,8 @@ from spiderpool.errors import SpiderpoolError, TryAgain
 from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.pod import runtime_uids
 from spiderpool.model.pool import Pool
-from spiderpool.records.lifecycle import Action, NamespaceUse, judge_stray
 from spiderpool.records.lost_records import only_home
+from spiderpool.records.verdicts import Action, NamespaceUse, judge_stray
 
 EVERY_S: Final = 60.0
 GATHER_S: Final = 0.2

@@ -19,13 +19,13 @@ from typing import Final
 from spiderpool.addressing.ranges import record_name
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.agent.concurrency.retrying_cluster import RetryingCluster
+from spiderpool.agent.informers import BY_UID
 from spiderpool.agent.records.cooling_informers import CoolingWatches
-from spiderpool.agent.records.deletions import Deletions
-from spiderpool.agent.records.informers import BY_UID
 from spiderpool.agent.records.occupancy import Fullness, Occupancy
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.errors import AlreadyExists, Conflict, NotFound, UnknownOutcome, Unreachable
-from spiderpool.ipam.candidates import candidates
+from spiderpool.ipam.address_order import candidates
 from spiderpool.ipam.selection import Selection
 from spiderpool.kube.compare_and_swap import compare_and_swap
 from spiderpool.kube.informer import Informer

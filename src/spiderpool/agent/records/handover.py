@@ -20,7 +20,7 @@ from spiderpool.kube.informer import Informer
 from spiderpool.model.claim import Claimant, ClaimKey, Slot, slot_of
 from spiderpool.model.facts import Facts
 from spiderpool.records.build import Terms, hand_over, name_of
-from spiderpool.records.lifecycle import Action, judge_handover
+from spiderpool.records.verdicts import Action, judge_handover
 
 
 class Handover:

@@ -22,7 +22,7 @@ from spiderpool.audit.explanation import Explanation, ask_all, explain_pod
 from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation
-from spiderpool.cli.ipam_calls import calls_of, without_master_rule
+from spiderpool.cli.expected_ipam_calls import calls_of, without_master_rule
 from spiderpool.cli.manifest import read_pod
 from spiderpool.cli.session import Output, OutputOption
 from spiderpool.errors import InvalidRequest, NotFound

@@ -33,7 +33,7 @@ from spiderpool.model.pod import full_name, is_alive, is_static
 from spiderpool.model.pool import Pool
 from spiderpool.model.reserved import read_reserved
 from spiderpool.records.build import pod_holder, pool_record, record_of
-from spiderpool.records.lifecycle import Action, Verdict, judge_leak
+from spiderpool.records.verdicts import Action, Verdict, judge_leak
 
 app = typer.Typer(
     no_args_is_help=True,

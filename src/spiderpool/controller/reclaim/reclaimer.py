@@ -5,7 +5,7 @@ A record is suspected when the informers say so. The node's own DEL is usually o
 judged some seconds later, from live objects. On a Ready node the node is asked first: a mark on the
 record, which the node's agent answers by releasing it when no namespace has the address any more.
 Silence is no consent; time decides on a node that is gone or out of service. Every write is
-conditional on the state that was judged. `records.lifecycle` judges; durations run on this
+conditional on the state that was judged. `records.verdicts` judges; durations run on this
 process' monotonic clock, from when it first saw a state.
 """
 
@@ -23,7 +23,7 @@ from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_NETWORK_STATUS, ANNO_SUSP
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import Node, PartialObject, Pod
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.controller.reclaim.orphans import drop_endpoint, drop_orphans
+from spiderpool.controller.reclaim.orphan_endpoints import drop_endpoint, drop_orphans
 from spiderpool.controller.runtime.context import (
     BY_CLAIM,
     BY_HOLDER,
@@ -40,7 +40,7 @@ from spiderpool.model.event_reasons import EventReason
 from spiderpool.model.pool import Pool
 from spiderpool.records.build import marked, suspicion_of, unmarked
 from spiderpool.records.cooldown import release, rest_s
-from spiderpool.records.lifecycle import (
+from spiderpool.records.verdicts import (
     RULES,
     SECOND_LOOK_S,
     Next,

@@ -21,7 +21,7 @@ from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.kube.informer_store import Subscriber
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.event_reasons import EventReason
-from spiderpool.records.lifecycle import statefulset_name
+from spiderpool.records.verdicts import statefulset_name
 
 T = TypeVar("T", bound=KubeObject)
 

@@ -58,7 +58,7 @@ from spiderpool.ipam.subnet_request import AutomaticRequest, read_automatic_requ
 from spiderpool.kube.cluster import Change, if_exists
 from spiderpool.kube.informer import Informer
 from spiderpool.model.event_reasons import EventReason
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 from spiderpool.model.pool import Place, Pool, application_of
 from spiderpool.model.subnet import Grant
 

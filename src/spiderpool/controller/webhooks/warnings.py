@@ -16,8 +16,8 @@ import msgspec
 from spiderpool.api.kubernetes.core import PartialObject
 from spiderpool.api.kubernetes.workloads import Workload
 from spiderpool.controller.webhooks.server import AdmissionAnswer, AdmissionRequest
-from spiderpool.ipam.annotation_keys import unknown_keys
 from spiderpool.ipam.pod_request import malformed
+from spiderpool.ipam.unknown_keys import unknown_keys
 
 # characters that kubectl shows of a warning; the API server cuts all of them off beyond 4096
 LONGEST: Final = 256

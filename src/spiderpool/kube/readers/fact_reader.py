@@ -20,7 +20,7 @@ from spiderpool.api.kubernetes.core import Namespace, Node, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.configuration.config import Features
 from spiderpool.ipam.automatic_pool import App
-from spiderpool.ipam.fixed_addresses import needs_position
+from spiderpool.ipam.exact_addresses import needs_position
 from spiderpool.kube.cluster import Cluster, if_exists
 from spiderpool.model.facts import Facts
 from spiderpool.model.network_selection import parse_networks

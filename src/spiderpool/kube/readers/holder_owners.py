@@ -6,7 +6,7 @@ from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.core import StatefulSet
 from spiderpool.api.kubernetes.kubevirt import VirtualMachine, VirtualMachineInstance
 from spiderpool.kube.cluster import Cluster, if_exists
-from spiderpool.records.lifecycle import NO_OWNERS, HolderOwners, statefulset_name
+from spiderpool.records.verdicts import NO_OWNERS, HolderOwners, statefulset_name
 
 
 async def read_owners(cluster: Cluster, record: SpiderIP) -> HolderOwners:

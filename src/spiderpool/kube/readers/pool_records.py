@@ -5,7 +5,7 @@ from __future__ import annotations
 from spiderpool.api.crd.group import LABEL_POOL
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.kube.cluster import Cluster
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 
 
 def pool_selector(pool: str) -> str:

@@ -14,8 +14,8 @@ from spiderpool.agent.ipam.detection import (
     quarantined_in,
     read_probe_request,
 )
-from spiderpool.agent.records.deletions import Deletions
 from spiderpool.agent.records.occupancy import Occupancy
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.api.crd.spiderip import Application, IPState, SpiderIP
 from spiderpool.kube.informer import Informer
 from spiderpool.model.pool import Pool

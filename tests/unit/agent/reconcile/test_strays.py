@@ -12,7 +12,7 @@ from spiderpool.api.kubernetes.core import Event, Pod
 from spiderpool.errors import Unreachable
 from spiderpool.records.build import let_go
 from tests.unit.agent.reconcile.test_endpoints import until
-from tests.unit.agent.reconcile.test_leak_checks import Kernel, in_use
+from tests.unit.agent.reconcile.test_suspected_records import Kernel, in_use
 from tests.unit.agent.simulation import Simulation
 
 IP = "10.6.0.10"

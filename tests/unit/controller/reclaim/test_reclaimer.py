@@ -33,7 +33,7 @@ from spiderpool.errors import Forbidden, NotFound, TryAgain, Unreachable
 from spiderpool.model.pool import COOL_DOWN_S
 from spiderpool.records.build import let_go, marked, suspicion_of
 from spiderpool.records.cooldown import QUARANTINE_S
-from spiderpool.records.lifecycle import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
+from spiderpool.records.verdicts import SECOND_LOOK_S, SILENCE_S, Rules, Trigger
 from tests import virtual_time
 from tests.fakes.cluster import Call, FakeCluster
 from tests.unit.controller.conftest import (

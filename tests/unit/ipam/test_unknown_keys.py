@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.ipam.annotation_keys import KNOWN, unknown_keys
+from spiderpool.ipam.unknown_keys import KNOWN, unknown_keys
 
 IPPOOLS = "ipam.spidernet.io/ippools"
 NETWORKS = "k8s.v1.cni.cncf.io/networks"

@@ -19,6 +19,7 @@ import msgspec
 
 from spiderpool.addressing.ranges import parse_address, record_name
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.informers import BY_POD, BY_UID, Informers
 from spiderpool.agent.ipam.allocator import Allocation, Allocator, Verify
 from spiderpool.agent.ipam.detection import ATTEMPTS, InUse
 from spiderpool.agent.ipam.facts import FactSource
@@ -27,8 +28,7 @@ from spiderpool.agent.ipam.pod_events import Reports
 from spiderpool.agent.ipam.release import Releases
 from spiderpool.agent.metrics import Metrics
 from spiderpool.agent.node.caller import PodCall, pod_call
-from spiderpool.agent.records.informers import BY_POD, BY_UID, Informers
-from spiderpool.api.agent.socket import (
+from spiderpool.api.agent.socket_bodies import (
     STATELESS_FORBIDDEN,
     STATIC_FORBIDDEN,
     EndpointInterface,

@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from spiderpool.agent.concurrency.keyed_lock import KeyedLock
+from spiderpool.agent.informers import BY_UID, Informers
 from spiderpool.agent.reconcile.sightings import (
     Fence,
     Look,
@@ -26,8 +27,7 @@ from spiderpool.agent.reconcile.sightings import (
     is_gone,
     name_of,
 )
-from spiderpool.agent.records.deletions import Deletions
-from spiderpool.agent.records.informers import BY_UID, Informers
+from spiderpool.agent.records.releases import Deletions
 from spiderpool.api.agent.interfaces import InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE
 from spiderpool.api.crd.spiderip import HolderKind, IPState, SpiderIP
@@ -37,7 +37,7 @@ from spiderpool.kube.cluster import Change, Cluster, if_exists
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.pod import runtime_uids
 from spiderpool.records.build import marked, suspicion_of, unmarked
-from spiderpool.records.lifecycle import (
+from spiderpool.records.verdicts import (
     IN_USE_CHECK_S,
     Action,
     NamespaceUse,

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from spiderpool.api.crd.spiderip import Holder, HolderKind, IPState, SpiderIP
 from spiderpool.api.kubernetes.core import PartialObject, Pod, PodIP, StatefulSet
 from spiderpool.records.build import let_go, record_of
-from spiderpool.records.lifecycle import (
+from spiderpool.records.verdicts import (
     IN_USE_CHECK_S,
     SILENCE_S,
     Action,

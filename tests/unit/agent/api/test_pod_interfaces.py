@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from spiderpool.agent.api.interfaces import interface_routes
+from spiderpool.agent.api.pod_interfaces import interface_routes
 from spiderpool.agent.api.server import dispatcher, listen_on_port
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace, NodeInterfaces
 from spiderpool.model.pod import runtime_uids

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spiderpool.errors import InvalidRequest
-from spiderpool.networks.plugin_types import can_run, check_plugin_types
+from spiderpool.networks.allowed_plugins import can_run, check_plugin_types
 
 MACVLAN: dict[str, Any] = {"type": "macvlan", "ipam": {"type": "spiderpool"}}
 

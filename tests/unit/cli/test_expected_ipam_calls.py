@@ -11,7 +11,7 @@ import pytest
 
 from spiderpool.api.crd.group import ANNO_DEFAULT_NETWORK, ANNO_NETWORKS
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
-from spiderpool.cli.ipam_calls import SANDBOX, calls_of, find_ipam
+from spiderpool.cli.expected_ipam_calls import SANDBOX, calls_of, find_ipam
 from spiderpool.ipam.pod_request import Request
 from spiderpool.model.facts import Facts
 from spiderpool.model.network_selection import parse_networks

@@ -14,7 +14,7 @@ from spiderpool.api.kubernetes.core import Namespace, Node, Pod
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.informer import Informer
-from spiderpool.model.labels import label_value
+from spiderpool.model.label_values import label_value
 
 BY_UID = "uid"
 BY_POD = "pod"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import InvalidRequest
-from spiderpool.ipam.fixed_addresses import FixedAddresses, choose, read_fixed_addresses
+from spiderpool.ipam.exact_addresses import FixedAddresses, choose, read_fixed_addresses
 
 TEN, ELEVEN = ip_address("10.6.0.10"), ip_address("10.6.0.11")
 SIX, SEVEN = ip_address("fd00::6"), ip_address("fd00::7")

@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.agent.build import known_uids
-from spiderpool.agent.reconcile import leak_checks
+from spiderpool.agent.reconcile import suspected_records
 from spiderpool.api.agent.interfaces import InUseInterface, InUseNamespace
 from spiderpool.api.crd.group import ANNO_IN_USE, ANNO_SUSPECT
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Event, Pod
 from spiderpool.errors import Unreachable
 from spiderpool.ipam.pod_request import Request
-from spiderpool.records import lifecycle
+from spiderpool.records import verdicts
 from spiderpool.records.build import (
     hand_over,
     let_go,
@@ -29,7 +29,7 @@ from spiderpool.records.build import (
     record_of,
     suspicion_of,
 )
-from spiderpool.records.lifecycle import Verdict, judge_leak_check
+from spiderpool.records.verdicts import Verdict, judge_leak_check
 from tests.fakes.objects import DEPLOYMENT, make_facts, make_pod, make_record
 from tests.unit.agent.reconcile.test_endpoints import until
 from tests.unit.agent.simulation import Agent, Simulation
@@ -187,7 +187,7 @@ async def test_a_look_that_fails_is_repeated(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the kernel cannot be asked nothing is released, and it is asked again."""
-    monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
+    monkeypatch.setattr(suspected_records, "RETRY_S", 0.01)
     simulation.pool()
     looks: list[Exception | None] = [
         OSError(24, "Too many open files"),
@@ -212,7 +212,7 @@ async def test_one_bad_record_does_not_end_the_checks(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that nobody expected keeps neither this record nor others from their check."""
-    monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
+    monkeypatch.setattr(suspected_records, "RETRY_S", 0.01)
     simulation.pool()
     judge, failures = judge_leak_check, [ValueError("a text that is no address")]
 
@@ -221,7 +221,7 @@ async def test_one_bad_record_does_not_end_the_checks(
             raise failures.pop()
         return judge(*args, **more)
 
-    monkeypatch.setattr(leak_checks, "judge_leak_check", fail_once)
+    monkeypatch.setattr(suspected_records, "judge_leak_check", fail_once)
     async with node(simulation) as agent:
         await lose(simulation, agent)
         suspect(simulation)
@@ -297,7 +297,7 @@ async def test_containers_that_may_run_have_a_minute(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A namespace with more than the sandbox is left alone until it was seen for a minute."""
-    monkeypatch.setattr(lifecycle, "FENCE_AFTER_S", 0.6)
+    monkeypatch.setattr(verdicts, "FENCE_AFTER_S", 0.6)
     simulation.pool(ips=["10.6.0.10"])
     kernel = Kernel(*in_use("10.6.0.10", "uid-web-1", "sandbox-uid-web-1", "app"))
 
@@ -315,7 +315,7 @@ async def test_an_address_that_stays_on_is_not_released(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was taken off and is still there is held, and is tried again."""
-    monkeypatch.setattr(leak_checks, "RETRY_S", 0.01)
+    monkeypatch.setattr(suspected_records, "RETRY_S", 0.01)
     simulation.pool(ips=["10.6.0.10"])
     kernel = Kernel(*in_use("10.6.0.10", "uid-web-1", "sandbox-uid-web-1"), stubborn=True)
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from spiderpool.addressing.sets import AddressSet, IPAddress
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.errors import Exhausted
-from spiderpool.ipam.candidates import candidates
+from spiderpool.ipam.address_order import candidates
 from spiderpool.model.claim import Claimant, ClaimKey
 from tests.fakes.objects import (
     DEPLOYMENT,
