@@ -306,7 +306,7 @@ def test_networks_of_a_label(injected: Story) -> None:
         spec = {"cniType": "macvlan", "enableCoordinator": False, "macvlan": block}
         kube.create(multus_config(name, INJECTED, {INJECT: "rail"}, **spec))
         wait_config(injected, name, name)
-    with pytest.raises(Refused, match=f"no SpiderMultusConfig has the label {INJECT}=other"):
+    with pytest.raises(Refused, match=f"has the label {INJECT}=other"):
         injected.pod("refused", {INJECT: "other"}, wait=False)
 
     asking = injected.pod("asking", {INJECT: "rail"})
