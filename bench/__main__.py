@@ -23,10 +23,9 @@ import uvloop
 from bench import add, coordinator, decisions, overhead, raw, watchers
 from bench.agents import AgentProcess, running, wait_ready
 from bench.api import Api
-from bench.stage import Stage, write_identity
+from bench.stage import NODES, Stage, write_identity
 from spiderpool.kube.connect import connect
 
-NODES = tuple(f"bench-node{i}" for i in range(1, 5))
 ROUNDS = (200, 200, 200, 200, 200, 1000, 5000)
 SYSTEM_NAMESPACE = "kube-system"
 ACCOUNT = "spiderpool-agent"
@@ -129,12 +128,16 @@ async def run(parts: tuple[str, ...], rounds: tuple[int, ...], executable: Path)
             Api(admin) as api,
             Stage(client, api, NODES) as stage,
         ):
-            identity = await write_identity(
-                api, admin, SYSTEM_NAMESPACE, ACCOUNT, folder / "identity.kubeconfig"
-            )
-            with running(NODES, identity, folder) as agents:
+            identities = {
+                node: await write_identity(
+                    api, admin, SYSTEM_NAMESPACE, ACCOUNT, node, folder / f"{node}.kubeconfig"
+                )
+                for node in NODES
+            }
+            with running(identities, folder) as agents:
                 await wait_ready(agents)
-                return await play(parts, stage, agents, identity, rounds, executable)
+                first = identities[NODES[0]]
+                return await play(parts, stage, agents, first, rounds, executable)
 
 
 async def play(

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +65,12 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def running(
-    nodes: tuple[str, ...], kubeconfig: Path, folder: Path
-) -> Iterator[dict[str, AgentProcess]]:
-    """Start an agent a node, and end them all at the end."""
+def running(kubeconfigs: Mapping[str, Path], folder: Path) -> Iterator[dict[str, AgentProcess]]:
+    """Start an agent for each node with the kubeconfig of that node, and end them all at the end."""
     with contextlib.ExitStack() as stack:
         agents = {
-            node: _start(node, number, kubeconfig, folder) for number, node in enumerate(nodes)
+            node: _start(node, number, kubeconfig, folder)
+            for number, (node, kubeconfig) in enumerate(kubeconfigs.items())
         }
         for agent in agents.values():
             stack.callback(_stop, agent.process)

@@ -17,7 +17,7 @@ import uuid
 
 import uvloop
 
-from bench.stage import RAW_POOL, in_flight
+from bench.stage import NODES, RAW_POOL, in_flight
 from spiderpool.api.crd.group import LABEL_KEY, LABEL_NODE, LABEL_POOL
 from spiderpool.api.crd.spiderip import Application, Holder, SpiderIP, SpiderIPSpec
 from spiderpool.api.kubernetes.meta import ObjectMeta
@@ -29,7 +29,7 @@ WIDTHS = (10, 25, 100)  # in flight over all processes together
 CREATIONS = 2000
 
 
-def record(number: int, tag: str) -> SpiderIP:
+def record(number: int) -> SpiderIP:
     """Return a SpiderIP as an agent would, in a network of RFC 2544 that no pool of the lab has."""
     ip = str(ipaddress.ip_address("198.18.0.0") + number)
     uid = str(uuid.UUID(int=number))
@@ -39,7 +39,7 @@ def record(number: int, tag: str) -> SpiderIP:
         name=f"raw-{number}",
         uid=uid,
         nic="eth0",
-        node=f"raw-{tag}",
+        node=NODES[0],
         container_id="c" + uid,
         owner=owner,
     )
@@ -47,7 +47,7 @@ def record(number: int, tag: str) -> SpiderIP:
         api_version=SpiderIP.resource.api_version,
         kind=SpiderIP.resource.kind,
         metadata=ObjectMeta(
-            name=ip, labels={LABEL_POOL: RAW_POOL, LABEL_NODE: f"raw-{tag}", LABEL_KEY: uid}
+            name=ip, labels={LABEL_POOL: RAW_POOL, LABEL_NODE: NODES[0], LABEL_KEY: uid}
         ),
         spec=SpiderIPSpec(
             ip=ip, pool=RAW_POOL, family=4, prefix_length=15, holder=holder, gateway="198.18.0.1"
@@ -62,7 +62,7 @@ async def create_share(kubeconfig: str, first: int, count: int, width: int) -> N
     Say when ready, wait for the word, create, print the time taken, then remove.
     """
     async with connect(kubeconfig) as client:
-        records = [record(first + i, str(first)) for i in range(count)]
+        records = [record(first + i) for i in range(count)]
         # opens the connection
         await client.list_metadata(
             SpiderIP, labels=f"{LABEL_POOL}={RAW_POOL}", resource_version="0"

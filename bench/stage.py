@@ -14,7 +14,7 @@ import ipaddress
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 import yaml
@@ -64,11 +64,14 @@ async def until_gone(look: Callable[[], Awaitable[object]], what: str) -> None:
         raise RuntimeError(f"{what} is still there {GONE_WITHIN_S} s after its deletion")
 
 
-async def write_identity(api: Api, admin: Path, namespace: str, account: str, target: Path) -> Path:
+async def write_identity(
+    api: Api, admin: Path, namespace: str, account: str, node: str, target: Path
+) -> Path:
     """
-    Write a kubeconfig with a service account's token.
+    Write a kubeconfig with a service account's token that names a node.
 
-    The load has the agents' identity, and with it their FlowSchema.
+    The load has the identity of that node's agent, and with it its FlowSchema and its rights: a
+    token that names no node writes nothing.
     """
     token = await api.json(
         "POST",
@@ -76,7 +79,10 @@ async def write_identity(api: Api, admin: Path, namespace: str, account: str, ta
         {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 7200},
+            "spec": {
+                "expirationSeconds": 7200,
+                "boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": node},
+            },
         },
     )
     config = yaml.safe_load(admin.read_text())
@@ -86,6 +92,9 @@ async def write_identity(api: Api, admin: Path, namespace: str, account: str, ta
     target.write_text(yaml.safe_dump(config))
     target.chmod(0o600)
     return target
+
+
+NODES: Final = tuple(f"bench-node{i}" for i in range(1, 5))
 
 
 class Stage:
