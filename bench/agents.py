@@ -66,7 +66,7 @@ class AgentProcess:
 
 @contextlib.contextmanager
 def running(kubeconfigs: Mapping[str, Path], folder: Path) -> Iterator[dict[str, AgentProcess]]:
-    """Start an agent for each node with the kubeconfig of that node, and end them all at the end."""
+    """Start an agent for each node with its kubeconfig, and end them all at the end."""
     with contextlib.ExitStack() as stack:
         agents = {
             node: _start(node, number, kubeconfig, folder)

@@ -87,7 +87,7 @@ async def cost(stage: Stage, identity: Path, watchers: int) -> dict[str, float]:
         idle_per_s = (await cpu_seconds(stage.api) - begin) / 5
 
         loop = asyncio.get_running_loop()
-        records = [record(number, "watch") for number in range(ADDS)]
+        records = [record(number) for number in range(ADDS)]
         begin, at = await cpu_seconds(stage.api), loop.time()
         await in_flight(records, client.create, 10)
         adds = await cpu_seconds(stage.api) - begin - idle_per_s * (loop.time() - at)
