@@ -17,7 +17,7 @@ from deploy.chart.values import TYPES, Value, read_keys
 from spiderpool.agent.settings import read_settings as read_agent_settings
 from spiderpool.configuration.config import parse_config
 from spiderpool.controller.settings import read_settings as read_controller_settings
-from spiderpool.installer.defaults import read_defaults
+from spiderpool.installer.default_pools import read_defaults
 from tests.chart.rendering import (
     CHART,
     KUBERNETES,

@@ -24,7 +24,7 @@ from spiderpool.api.crd.coordinator import (
 )
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import Route
-from spiderpool.datapath.coordinator_config import (
+from spiderpool.datapath.coordinator_merge import (
     KERNEL_TABLES,
     LARGEST_LENGTH,
     LARGEST_MTU,
@@ -32,7 +32,7 @@ from spiderpool.datapath.coordinator_config import (
     is_for_a_link,
 )
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.link_values import NO_IFNAME, valid_ifname
+from spiderpool.model.link_names import NO_IFNAME, valid_ifname
 
 T = TypeVar("T")
 

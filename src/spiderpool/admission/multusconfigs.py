@@ -36,12 +36,12 @@ from spiderpool.api.crd.multusconfig import (
     VlanMode,
 )
 from spiderpool.cni.request import valid_network_name
-from spiderpool.datapath.coordinator_config import LARGEST_MTU
+from spiderpool.datapath.coordinator_merge import LARGEST_MTU
 from spiderpool.datapath.ifacer import read_options
 from spiderpool.errors import InvalidRequest
 from spiderpool.model.label_values import LABEL_VALUE
 from spiderpool.model.limits import CONFIG_BYTES, PLUGINS, check_depth, check_text
-from spiderpool.model.link_values import NO_IFNAME, valid_ifname
+from spiderpool.model.link_names import NO_IFNAME, valid_ifname
 from spiderpool.model.object_names import name_problem
 from spiderpool.networks.allowed_plugins import check_plugin_types
 from spiderpool.networks.definition import block_of, read_chained, render_config

@@ -1,7 +1,7 @@
 """
 Admission of SpiderIPPools and SpiderReservedIPs: what is filled in, what is refused.
 
-Subnets are in `subnet_validation`, with the same checks of their parts.
+Subnets are in `admission.subnets`, with the same checks of their parts.
 
 Functions `forbid_…` and `validate_pool_delete` give the sentence of a plain refusal (HTTP 403);
 `validate_…` give field errors (422). The webhook's wire is the controller's.

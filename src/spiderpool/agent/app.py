@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from spiderpool.agent.api.health import health_routes
-from spiderpool.agent.api.node_report import node_routes
+from spiderpool.agent.api.node_settings import node_routes
 from spiderpool.agent.api.pod_interfaces import interface_routes
 from spiderpool.agent.api.server import (
     Handle,

@@ -35,7 +35,7 @@ from spiderpool.audit.remediation import (
 )
 from spiderpool.audit.snapshot import Name, Slot, Snapshot
 from spiderpool.ipam.automatic_pool import controlling_subnet
-from spiderpool.ipam.subnet_grants import misgiven
+from spiderpool.ipam.grants_of_pools import misgiven
 from spiderpool.model.claim import ClaimKey, slot_of
 from spiderpool.model.pod import full_name, is_alive
 from spiderpool.model.pool import Pool, is_imported

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from spiderpool.api.kubernetes.core import NetworkAttachmentDefinition
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, parse_definition, plugin_document
 from spiderpool.cni.request import CniArgs, CniRequest, parse_call
 from spiderpool.cni.versions import OLDEST

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.cni.keys import lookup, replaced
+from spiderpool.cni.caseless_keys import lookup, replaced
 from spiderpool.cni.request import valid_network_name
 from spiderpool.cni.versions import ALL, FIRST_WITH_CHECK, FIRST_WITH_GC, OLDEST, at_least, highest
 from spiderpool.errors import IncompatibleVersion, InvalidRequest, SpiderpoolError

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.versions import OLDEST, has_verb, spoken_by
 from spiderpool.errors import BadEnvironment, IncompatibleVersion, InvalidRequest, Undecodable
 from spiderpool.model.limits import (
@@ -26,7 +26,7 @@ from spiderpool.model.limits import (
     check_patterns,
     check_text,
 )
-from spiderpool.model.link_values import NO_IFNAME, valid_ifname
+from spiderpool.model.link_names import NO_IFNAME, valid_ifname
 
 DEFAULT_SOCKET = "/var/run/spidernet/spiderpool.sock"
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.connectivity.survey import Ends, NamespaceSurvey
-from spiderpool.model.netns import IPV4, UNICAST, Link, Route, Rule
+from spiderpool.model.netns_contents import IPV4, UNICAST, Link, Route, Rule
 
 LONGEST: Final = 16  # hops; a packet that goes on has met a loop
 LOOPBACK: Final = "lo"  # what the kernel takes for the incoming interface of its own packets

@@ -20,7 +20,7 @@ import msgspec
 from spiderpool.addressing.sets import IPAddress, IPNetwork
 from spiderpool.connectivity.firewall import Firewall, read_firewall
 from spiderpool.errors import Undecodable
-from spiderpool.model.netns import (
+from spiderpool.model.netns_contents import (
     ALL_MARKS,
     ANYWHERE,
     DEFAULT_TABLE,

@@ -16,13 +16,13 @@ from typing import Any, ClassVar, Final
 
 from spiderpool.api.crd.schema import DEFINITIONS
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.api.kubernetes.admission import (
+from spiderpool.api.kubernetes.core import Job, PartialObject
+from spiderpool.api.kubernetes.meta import KubeObject, Resource
+from spiderpool.api.kubernetes.webhook_configurations import (
     MutatingWebhookConfiguration,
     Secret,
     ValidatingWebhookConfiguration,
 )
-from spiderpool.api.kubernetes.core import Job, PartialObject
-from spiderpool.api.kubernetes.meta import KubeObject, Resource
 from spiderpool.errors import NotFound
 from spiderpool.kube.cluster import Cluster
 

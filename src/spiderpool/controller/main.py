@@ -40,6 +40,7 @@ from spiderpool.controller.runtime.listener import (
 )
 from spiderpool.controller.runtime.subnet_lookup import SubnetLookup
 from spiderpool.controller.settings import CertificateSettings, Settings, read_settings
+from spiderpool.controller.webhooks.annotation_advice import advise
 from spiderpool.controller.webhooks.authority import Terms
 from spiderpool.controller.webhooks.certificates import LOOK_S, Certificates
 from spiderpool.controller.webhooks.conflicting_pools import OtherPools
@@ -48,7 +49,6 @@ from spiderpool.controller.webhooks.pod_injector import PodInjector
 from spiderpool.controller.webhooks.pool_review import PoolReviewer, ReservedReviewer, Reviewer
 from spiderpool.controller.webhooks.server import admission_app
 from spiderpool.controller.webhooks.subnet_review import SubnetReviewer
-from spiderpool.controller.webhooks.warnings import advise
 from spiderpool.errors import InvalidRequest, SpiderpoolError
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster

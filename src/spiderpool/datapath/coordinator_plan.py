@@ -36,7 +36,7 @@ from spiderpool.datapath.plan_types import (
     host_network,
 )
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.netns import (
+from spiderpool.model.netns_contents import (
     ANYWHERE,
     IPV4,
     IPV6,

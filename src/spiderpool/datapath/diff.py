@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spiderpool.datapath.plan_types import Item, Setting, Wanted
-from spiderpool.model.netns import Neighbour, Route, Rule
+from spiderpool.model.netns_contents import Neighbour, Route, Rule
 
 _FIRST_FREE_PRIORITY: Final = 32765  # below the rule of the main table
 

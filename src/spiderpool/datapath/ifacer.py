@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.netns import Link
+from spiderpool.model.netns_contents import Link
 
 BOND_NAME: Final = "sp_bond0"
 LARGEST_VLAN: Final = 4094  # IEEE 802.1Q

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spiderpool.api.agent.node import ChangedSetting, NodeRecord
+from spiderpool.api.agent.node_settings import ChangedSetting, NodeRecord
 
 NEIGHBOURS: Final = "28160"  # the original's; each pod has permanent neighbours on its node
 TUNED: Final[Mapping[int, Mapping[str, str]]] = {

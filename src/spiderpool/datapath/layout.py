@@ -16,7 +16,7 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
 from spiderpool.datapath.plan_types import Picture, VethPair, View
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.netns import IPV4, IPV6, Address, Link, Route, Rule
+from spiderpool.model.netns_contents import IPV4, IPV6, Address, Link, Route, Rule
 
 VETH: Final = "veth0"
 HOST_PREFIX: Final = "veth"

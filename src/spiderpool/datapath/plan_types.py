@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from spiderpool.addressing.sets import IPAddress, IPNetwork
-from spiderpool.model.netns import Address, Link, Neighbour, Route, Rule
+from spiderpool.model.netns_contents import Address, Link, Neighbour, Route, Rule
 
 
 class Kind(enum.StrEnum):

@@ -24,7 +24,7 @@ from spiderpool.datapath.layout import (
     other_families,
 )
 from spiderpool.datapath.plan_types import Item, Picture, Plan, View, Wanted
-from spiderpool.model.netns import IPV4, IPV6, MAIN_TABLE, Neighbour, Route, Rule
+from spiderpool.model.netns_contents import IPV4, IPV6, MAIN_TABLE, Neighbour, Route, Rule
 
 
 def plan_removal(view: View, settings: CoordinatorSettings, told: Iterable[IPAddress] = ()) -> Plan:

@@ -17,7 +17,7 @@ import typer
 
 from spiderpool.errors import SpiderpoolError
 from spiderpool.installer.default_network import create_coordinator, create_default_network
-from spiderpool.installer.defaults import read_defaults
+from spiderpool.installer.default_pools import read_defaults
 from spiderpool.installer.steps import (
     apply_definitions,
     create_defaults,

@@ -3,9 +3,10 @@ The annotation `ipam.spidernet.io/ip`: exact addresses of a pod or of a Stateful
 
 One NIC, eth0:
 
-    10.6.0.10                                           one address 10.6.0.10,fd00::10
-    one of each family ["10.6.0.10-10.6.0.12", "fd00::10-fd00::12"]        for the ordinals of a
-    StatefulSet, in this order, by family
+    10.6.0.10                     one address
+    10.6.0.10,fd00::10            one of each family
+    ["10.6.0.10-10.6.0.12", "fd00::10-fd00::12"]
+                                  for the ordinals of a StatefulSet, in this order, by family
 
 Another NIC, or several; `interface` in every item, or in none, then items belong to eth0 and the
 networks in their order:
@@ -34,7 +35,7 @@ from spiderpool.errors import InvalidRequest
 from spiderpool.ipam.patterns import repeated
 from spiderpool.model.json_fields import Fields, kind_of, read_json
 from spiderpool.model.limits import ADDRESS_ITEMS, NICS, check_count, check_text
-from spiderpool.model.link_values import checked_ifname
+from spiderpool.model.link_names import checked_ifname
 
 FIRST_NIC: Final = "eth0"
 EXAMPLE: Final = '10.6.0.10, ["10.6.0.10-10.6.0.12"] or [{"interface":"eth0","ipv4":["10.6.0.10"]}]'

@@ -51,7 +51,7 @@ from spiderpool.ipam.subnet_request import (
 )
 from spiderpool.model.json_fields import Fields, kind_of, read_json, read_objects
 from spiderpool.model.limits import ROUTES, check_patterns
-from spiderpool.model.link_values import checked_ifname
+from spiderpool.model.link_names import checked_ifname
 from spiderpool.model.network_selection import (
     NetworkSelection,
     nic_name,

@@ -22,7 +22,7 @@ from spiderpool.ipam.patterns import repeated
 from spiderpool.ipam.pool_size import IPNumber, parse_number
 from spiderpool.model.json_fields import Fields, read_json, read_objects
 from spiderpool.model.limits import check_patterns
-from spiderpool.model.link_values import checked_ifname
+from spiderpool.model.link_names import checked_ifname
 
 DEFAULT_NIC: Final = "eth0"
 EXAMPLE: Final = '{"interface":"eth0","ipv4":["subnet-a"],"ipv6":["subnet-b"]}'

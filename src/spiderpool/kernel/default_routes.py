@@ -14,7 +14,7 @@ from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.rtnetlink import Refusal, RouteSocket
-from spiderpool.model.netns import ANYWHERE, MAIN_TABLE, Route
+from spiderpool.model.netns_contents import ANYWHERE, MAIN_TABLE, Route
 
 
 def move_default_routes(

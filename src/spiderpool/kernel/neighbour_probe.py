@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from spiderpool.addressing.sets import IPAddress
 from spiderpool.errors import SpiderpoolError
-from spiderpool.model.netns import IPV4, IPV6
+from spiderpool.model.netns_contents import IPV4, IPV6
 
 WAIT_S: Final = 0.1  # for an answer; the original's
 CONFLICT_TRIES: Final = 2  # a lost frame must not look like a free address

@@ -43,7 +43,7 @@ from spiderpool.kernel.rtnetlink import (
     RouteSocket,
     containing,
 )
-from spiderpool.model.netns import IPV4, IPV6, Address, Link, Neighbour, Route, Rule
+from spiderpool.model.netns_contents import IPV4, IPV6, Address, Link, Neighbour, Route, Rule
 
 SYSCTLS: Final = (RP_FILTER, DISABLE_IPV6)
 PAIRED: Final = frozenset({"veth", "netkit"})  # kinds whose `peer` is the other end

@@ -37,7 +37,7 @@ from spiderpool.kernel.rtnetlink import (
     read_text,
     text,
 )
-from spiderpool.model.netns import (
+from spiderpool.model.netns_contents import (
     ALL_MARKS,
     IPV4,
     IPV6,

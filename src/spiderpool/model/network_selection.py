@@ -31,7 +31,7 @@ from spiderpool.model.limits import (
     check_count,
     check_text,
 )
-from spiderpool.model.link_values import checked_ifname, mac_problem
+from spiderpool.model.link_names import checked_ifname, mac_problem
 
 JSON_EXAMPLE: Final = '[{"name":"net-a","interface":"net1"}]'
 NAME_FORM: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

@@ -17,7 +17,7 @@ from spiderpool.cni.netconf import NetworkConfig, with_cni_args, with_device
 from spiderpool.cni.request import CniArgs
 from spiderpool.cni.result import Result, Route
 from spiderpool.errors import BadEnvironment, InvalidRequest
-from spiderpool.model.link_values import NO_IFNAME, valid_ifname
+from spiderpool.model.link_names import NO_IFNAME, valid_ifname
 from spiderpool.model.network_selection import Bandwidth, NetworkSelection, PortMapping
 
 BOTH = frozenset({4, 6})

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.errors import InvalidRequest, Unsupported
 
 _KINDS = {str: "a string", bool: "true or false", list: "a list", dict: "an object"}

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, read_config
 from spiderpool.cni.request import CniArgs
 from spiderpool.errors import SpiderpoolError, Undecodable

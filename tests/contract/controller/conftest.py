@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import pytest
 
 from spiderlab.pki import issue, make_authority
-from spiderpool.api.kubernetes.admission import (
+from spiderpool.api.kubernetes.core import Namespace
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
+from spiderpool.api.kubernetes.webhook_configurations import (
     MutatingWebhookConfiguration,
     ValidatingWebhookConfiguration,
 )
-from spiderpool.api.kubernetes.core import Namespace
-from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from spiderpool.kube.connect import connect

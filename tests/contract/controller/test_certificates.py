@@ -8,12 +8,12 @@ import time
 from contextlib import suppress
 
 from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
-from spiderpool.api.kubernetes.admission import (
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.webhook_configurations import (
     MutatingWebhookConfiguration,
     Secret,
     ValidatingWebhookConfiguration,
 )
-from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient
 from tests.contract.controller.conftest import WEBHOOKS, Start, make_webhooks

@@ -10,9 +10,9 @@ import pytest
 from spiderpool.api.crd.group import FINALIZER
 from spiderpool.api.crd.ippool import IPPoolSpec, SpiderIPPool
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.api.kubernetes.admission import ValidatingWebhookConfiguration
 from spiderpool.api.kubernetes.core import Namespace
 from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.webhook_configurations import ValidatingWebhookConfiguration
 from spiderpool.controller.cleanup import CustomResourceDefinition
 from spiderpool.errors import NotFound
 from spiderpool.kube.client import KubeClient

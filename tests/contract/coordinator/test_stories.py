@@ -21,7 +21,7 @@ from spiderpool.kernel import rtnetlink_objects
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.rtnetlink import attributes
 from tests.contract.coordinator.stage import PodNics, Stage, believe_every_gateway, dual
-from tests.unit.datapath.test_coordinator_config import WRONG
+from tests.unit.datapath.test_coordinator_merge import WRONG
 
 BOTH = ("10.6.168.172/16", "fd00:6::172/64")
 NO_FILE = 2**20 + 1  # a descriptor that nobody has open

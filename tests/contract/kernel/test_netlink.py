@@ -26,11 +26,11 @@ from spiderpool.datapath.plan_types import Item, Kind, Setting, VethPair
 from spiderpool.errors import SpiderpoolError, TryAgain, Unsupported
 from spiderpool.kernel import pod_namespaces, rtnetlink
 from spiderpool.kernel import rtnetlink_objects as wire
-from spiderpool.kernel.links import read_links
 from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.node_links import apply_step
+from spiderpool.kernel.read_links import read_links
 from spiderpool.kernel.rtnetlink import Message, Refusal, RouteSocket, number
-from spiderpool.model.netns import LOCAL_TABLE, UNICAST, Address, Neighbour, Route, Rule
+from spiderpool.model.netns_contents import LOCAL_TABLE, UNICAST, Address, Neighbour, Route, Rule
 from tests.contract.meta.node import PodNetns, pod_netns
 
 R = TypeVar("R")

@@ -9,8 +9,8 @@ import pytest
 
 from spiderpool.errors import SpiderpoolError
 from spiderpool.kernel.default_routes import move_default_routes, restore_default_routes
-from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.read_links import interface_names
 from tests.contract.meta.node import DefaultRoute, PodNetns, pod_netns
 
 G4, G6 = ip_address("10.1.0.1"), ip_address("fd00:1::1")

@@ -22,7 +22,7 @@ from spiderpool.api.crd.coordinator import (
 )
 from spiderpool.api.crd.ippool import Route
 from spiderpool.api.kubernetes.meta import ObjectMeta
-from spiderpool.datapath.coordinator_config import read_coordinator
+from spiderpool.datapath.coordinator_merge import read_coordinator
 
 GOING = "2026-01-01T00:00:00Z"
 

@@ -23,7 +23,7 @@ from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.audit.comparison import Difference, Kind, compare, lasting
 from spiderpool.audit.snapshot import Snapshot
 from spiderpool.ipam.automatic_pool import subnet_reference
-from spiderpool.ipam.subnet_grants import settle_grants
+from spiderpool.ipam.grants_of_pools import settle_grants
 from spiderpool.model.pool import Pool
 from spiderpool.model.subnet import Subnet, subnet_status
 from spiderpool.records.build import let_go, record_of

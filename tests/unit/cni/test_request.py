@@ -22,7 +22,7 @@ from spiderpool.cni.request import (
     wanted_ips,
 )
 from spiderpool.errors import BadEnvironment, InvalidRequest, SpiderpoolError
-from spiderpool.model.link_values import valid_ifname
+from spiderpool.model.link_names import valid_ifname
 
 ENV = {
     "CNI_COMMAND": "ADD",

@@ -16,7 +16,7 @@ from typing import Final
 
 from spiderpool.connectivity.firewall import read_firewall
 from spiderpool.connectivity.survey import Ends, NamespaceSurvey, Tracked
-from spiderpool.model.netns import LOCAL_TABLE, MAIN_TABLE, Address, Link, Route, Rule
+from spiderpool.model.netns_contents import LOCAL_TABLE, MAIN_TABLE, Address, Link, Route, Rule
 
 POD1, POD2, POD2_NET1, POD3 = "10.233.100.1", "10.233.101.2", "10.7.200.1", "10.7.200.2"
 NODE1, NODE2, NODE3 = "10.7.168.71", "10.7.168.72", "10.7.168.73"

@@ -10,7 +10,7 @@ import pytest
 from spiderpool.connectivity.diagnosis import Flow, Reason, diagnose
 from spiderpool.connectivity.matrix import Stage, Transfer
 from spiderpool.connectivity.survey import NamespaceSurvey
-from spiderpool.model.netns import Neighbour
+from spiderpool.model.netns_contents import Neighbour
 from tests.unit.connectivity.simulation import (
     INVALID_DROP,
     POD1,

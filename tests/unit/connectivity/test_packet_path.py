@@ -13,7 +13,7 @@ import pytest
 
 from spiderpool.connectivity.packet_path import End, find_route, walk
 from spiderpool.connectivity.survey import NamespaceSurvey
-from spiderpool.model.netns import Neighbour, Route
+from spiderpool.model.netns_contents import Neighbour, Route
 from tests.unit.connectivity.simulation import (
     NODE1,
     NODE2_STATION,

@@ -14,7 +14,15 @@ from spiderpool.connectivity.survey import (
     read_surveys,
 )
 from spiderpool.errors import Undecodable
-from spiderpool.model.netns import LOCAL_TABLE, MAIN_TABLE, Address, Link, Neighbour, Route, Rule
+from spiderpool.model.netns_contents import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    Address,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+)
 
 
 def ends(source: str, source_port: int, destination: str, destination_port: int) -> Ends:

@@ -10,12 +10,12 @@ import pytest
 from spiderpool.api.crd.endpoint import SpiderEndpoint
 from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import IPState, SpiderIP
-from spiderpool.api.kubernetes.admission import (
+from spiderpool.api.kubernetes.core import Job, Pod
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
+from spiderpool.api.kubernetes.webhook_configurations import (
     MutatingWebhookConfiguration,
     ValidatingWebhookConfiguration,
 )
-from spiderpool.api.kubernetes.core import Job, Pod
-from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta
 from spiderpool.controller.cleanup import CustomResourceDefinition, Remains, clean
 from spiderpool.errors import Unreachable
 from tests.unit.controller.conftest import Scene, make_pod, make_pool, make_record

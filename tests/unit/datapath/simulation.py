@@ -25,7 +25,7 @@ from spiderpool.datapath.plan_types import (
     link_settings,
 )
 from spiderpool.datapath.removal import plan_removal
-from spiderpool.model.netns import (
+from spiderpool.model.netns_contents import (
     ANYWHERE,
     IPV6,
     LINK_SCOPE,

@@ -28,7 +28,7 @@ from spiderpool.datapath.ifacer import (
     undo_steps,
 )
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.netns import Link
+from spiderpool.model.netns_contents import Link
 
 BOND = {"name": "bond0", "mode": 1, "options": ""}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiderpool.api.agent.node import ChangedSetting, NodeRecord
+from spiderpool.api.agent.node_settings import ChangedSetting, NodeRecord
 from spiderpool.datapath.kernel_settings import (
     KEPT,
     TCP_BE_LIBERAL,

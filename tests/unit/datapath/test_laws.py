@@ -13,7 +13,7 @@ from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, PolicyRoute
 from spiderpool.datapath.diff import Drop, Put, applied, diff, undone
 from spiderpool.datapath.plan_types import Item, Kind, Setting, Wanted
-from spiderpool.model.netns import MAIN_TABLE, Neighbour, Route, Rule
+from spiderpool.model.netns_contents import MAIN_TABLE, Neighbour, Route, Rule
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation
 
 IPS = st.ip_addresses(v=4)

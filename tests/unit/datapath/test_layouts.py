@@ -16,7 +16,7 @@ import pytest
 
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.plan_types import Kind, Setting
-from spiderpool.model.netns import Route
+from spiderpool.model.netns_contents import Route
 from tests.unit.datapath.simulation import (
     HIJACK,
     NODE_ADDRESSES,

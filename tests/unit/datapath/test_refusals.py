@@ -16,7 +16,7 @@ from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode, 
 from spiderpool.datapath.mangle_rules import RULES, missing_rules, present_rules, restore_input
 from spiderpool.datapath.plan_types import Item, Kind, Plan, Setting
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.netns import Address, Route
+from spiderpool.model.netns_contents import Address, Route
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import overlay, underlay_one, underlay_two
 

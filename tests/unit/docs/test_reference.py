@@ -23,7 +23,7 @@ from spiderpool.controller.settings import read_settings as read_controller
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
 from spiderpool.datapath.invalid_packets import Fate
 from spiderpool.installer.default_network import make_default_network, read_cni_dir
-from spiderpool.installer.defaults import read_defaults
+from spiderpool.installer.default_pools import read_defaults
 from spiderpool.records.verdicts import Trigger
 from tests.unit.datapath.simulation import HIJACK, NODE_ADDRESSES_6, Simulation
 from tests.unit.datapath.test_layouts import SETTINGS, overlay, underlay_one, underlay_two

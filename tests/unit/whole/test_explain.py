@@ -27,7 +27,7 @@ from spiderpool.api.crd.group import (
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import ConfigMap, NetworkAttachmentDefinition, Pod
-from spiderpool.audit.explanation import Explanation
+from spiderpool.audit.pod_explanation import Explanation
 from spiderpool.cli.agents import AgentPod
 from spiderpool.cli.commands.explain import explain_live
 from spiderpool.kube.readers.top_owners import TopOwners

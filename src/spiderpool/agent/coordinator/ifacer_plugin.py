@@ -24,9 +24,9 @@ from spiderpool.datapath.ifacer import (
     undo_steps,
 )
 from spiderpool.errors import AlreadyExists, CheckFailed, SpiderpoolError
-from spiderpool.kernel.links import read_links
 from spiderpool.kernel.node_links import apply_step
-from spiderpool.model.netns import Link
+from spiderpool.kernel.read_links import read_links
+from spiderpool.model.netns_contents import Link
 
 log = structlog.get_logger(__name__)
 

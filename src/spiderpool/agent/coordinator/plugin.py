@@ -23,10 +23,10 @@ from spiderpool.agent.concurrency.keyed_lock import KeyedLock
 from spiderpool.agent.concurrency.shield import shielded
 from spiderpool.agent.coordinator.mangle_rules import MangleRules
 from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Result, parse_result, render
-from spiderpool.datapath.coordinator_config import default_nic, read_coordinator
+from spiderpool.datapath.coordinator_merge import default_nic, read_coordinator
 from spiderpool.datapath.coordinator_plan import plan_attachment
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode
 from spiderpool.datapath.diff import Operation, Put, diff, undone
@@ -46,7 +46,7 @@ from spiderpool.kernel.namespaces import Namespaces
 from spiderpool.kernel.neighbour_probe import announce
 from spiderpool.kernel.pod_network import PodNetwork, describe
 from spiderpool.kernel.rtnetlink import RouteSocket
-from spiderpool.model.netns import Rule
+from spiderpool.model.netns_contents import Rule
 
 # Netlink work at a time. It holds Python's lock most of the time, so more threads only keep the
 # event loop from its turns.

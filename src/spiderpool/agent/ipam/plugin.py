@@ -17,7 +17,7 @@ from spiderpool.agent.ipam.master_addresses import with_master_addresses
 from spiderpool.agent.ipam.socket_operations import Ipam
 from spiderpool.agent.node.caller import Peer, PodCall, host_of, read_pod
 from spiderpool.api.crd.spiderip import SpiderIP
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.request import Call
 from spiderpool.cni.result import Ip, Result, Route, parse_result, render
 from spiderpool.cni.valid_attachments import Attachment, valid_attachments

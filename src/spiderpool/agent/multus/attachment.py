@@ -42,11 +42,11 @@ from spiderpool.errors import (
     UnknownOutcome,
 )
 from spiderpool.kernel.default_routes import move_default_routes, restore_default_routes
-from spiderpool.kernel.links import interface_names
 from spiderpool.kernel.namespaces import Namespaces
+from spiderpool.kernel.read_links import interface_names
 from spiderpool.kube.cluster import Cluster
 from spiderpool.model.event_reasons import EventReason
-from spiderpool.model.netns import Route
+from spiderpool.model.netns_contents import Route
 from spiderpool.networks.delegates import (
     Delegate,
     RouteChange,

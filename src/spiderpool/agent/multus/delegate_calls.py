@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from spiderpool.agent.multus.slots import Slots
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, plugin_document, plugin_input
 from spiderpool.cni.request import Call
 from spiderpool.cni.valid_attachments import Attachment, render_attachments

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from spiderpool.agent.node.atomic_files import write_at_once
-from spiderpool.api.agent.node import NodeRecord
+from spiderpool.api.agent.node_settings import NodeRecord
 from spiderpool.datapath.kernel_settings import plan_changes, plan_undo
 
 ROOT: Final = Path("/proc/sys")

@@ -18,7 +18,7 @@ from spiderpool.api.crd.group import LABEL_KEY
 from spiderpool.api.crd.reservedip import SpiderReservedIP
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
-from spiderpool.audit.explanation import Explanation, ask_all, explain_pod
+from spiderpool.audit.pod_explanation import Explanation, ask_all, explain_pod
 from spiderpool.audit.usage import Usage, count_usage
 from spiderpool.cli import session
 from spiderpool.cli.agents import read_installation

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from spiderpool.api.agent.node import NodeReport
+from spiderpool.api.agent.node_settings import NodeReport
 from spiderpool.cli import session
 from spiderpool.cli.agents import AgentPod, asking, list_agents
 from spiderpool.cli.session import Output, OutputOption

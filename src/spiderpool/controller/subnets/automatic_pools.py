@@ -32,7 +32,7 @@ from spiderpool.api.crd.ippool import SpiderIPPool
 from spiderpool.api.crd.spiderip import Application, SpiderIP
 from spiderpool.api.crd.subnet import SpiderSubnet
 from spiderpool.api.kubernetes.meta import KubeObject
-from spiderpool.controller.pools.leaving_addresses import STALE_S, PoolClaims
+from spiderpool.controller.pools.pool_claims import STALE_S, PoolClaims
 from spiderpool.controller.runtime.context import BY_POOL, Context, RecordEvent
 from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.subnets.applications import (

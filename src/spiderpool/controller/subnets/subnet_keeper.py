@@ -23,7 +23,7 @@ from spiderpool.controller.runtime.workqueue import WorkQueue
 from spiderpool.controller.subnets.grant_ledger import SubnetLedger, SubnetLedgerEntry
 from spiderpool.errors import NotFound, Rejected
 from spiderpool.ipam.automatic_pool import controlling_subnet
-from spiderpool.ipam.subnet_grants import settle_grants
+from spiderpool.ipam.grants_of_pools import settle_grants
 from spiderpool.kube.cluster import Change, PatchType
 from spiderpool.kube.informer import Informer
 from spiderpool.model.event_reasons import EventReason

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import structlog
 
-from spiderpool.api.kubernetes.admission import (
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.webhook_configurations import (
     MutatingWebhookConfiguration,
     Secret,
     ValidatingWebhookConfiguration,
     WebhookConfiguration,
 )
-from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.webhooks.authority import SERVER, TRUSTED, Data, Terms, renewed
 from spiderpool.errors import AlreadyExists, Conflict, SpiderpoolError, TryAgain, UnknownOutcome
 from spiderpool.kube.backoff import Backoff

@@ -14,7 +14,7 @@ import pytest
 
 from spiderpool.agent.node.caller import PodCall
 from spiderpool.api.crd.coordinator import SpiderCoordinator
-from spiderpool.datapath.coordinator_config import read_coordinator
+from spiderpool.datapath.coordinator_merge import read_coordinator
 from spiderpool.errors import Unreachable
 from tests.unit.agent.client import ask
 from tests.unit.agent.reconcile.test_endpoints import until

@@ -20,7 +20,7 @@ from spiderpool.errors import (
     SpiderpoolError,
     Unsupported,
 )
-from spiderpool.model.netns import Link
+from spiderpool.model.netns_contents import Link
 
 
 class Node:

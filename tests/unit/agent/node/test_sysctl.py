@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spiderpool.agent.node.sysctl import NodeSettings
-from spiderpool.api.agent.node import ChangedSetting, NodeRecord
+from spiderpool.api.agent.node_settings import ChangedSetting, NodeRecord
 
 FILTER = "net.ipv4.conf.all.rp_filter"
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"

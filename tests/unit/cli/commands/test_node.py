@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spiderpool.api.agent.node import ChangedSetting, NodeReport
+from spiderpool.api.agent.node_settings import ChangedSetting, NodeReport
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.cli.agents import LABEL, AgentPod, AgentSpec, AgentStatus
 from spiderpool.cli.commands.node import read_reports, show

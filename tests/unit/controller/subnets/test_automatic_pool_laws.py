@@ -15,7 +15,7 @@ from spiderpool.api.crd.reservedip import ReservedIPSpec, SpiderReservedIP
 from spiderpool.api.crd.spiderip import HolderKind, SpiderIP
 from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.api.kubernetes.workloads import Deployment
-from spiderpool.controller.pools.leaving_addresses import STALE_S
+from spiderpool.controller.pools.pool_claims import STALE_S
 from spiderpool.model.pool import Pool
 from tests import virtual_time
 from tests.unit.controller.conftest import make_pool, make_record

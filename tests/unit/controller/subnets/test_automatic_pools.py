@@ -28,7 +28,7 @@ from spiderpool.api.kubernetes.workloads import (
     ReplicaSet,
     StatefulSet,
 )
-from spiderpool.controller.pools.leaving_addresses import STALE_S
+from spiderpool.controller.pools.pool_claims import STALE_S
 from spiderpool.errors import UnknownOutcome
 from spiderpool.ipam.pool_size import SizeLimits
 from tests.fakes.cluster import Call

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from spiderpool.api.kubernetes.admission import (
+from spiderpool.api.kubernetes.meta import ObjectMeta
+from spiderpool.api.kubernetes.webhook_configurations import (
     MutatingWebhookConfiguration,
     Secret,
     ValidatingWebhookConfiguration,
@@ -17,7 +18,6 @@ from spiderpool.api.kubernetes.admission import (
     WebhookClientConfig,
     WebhookConfiguration,
 )
-from spiderpool.api.kubernetes.meta import ObjectMeta
 from spiderpool.controller.webhooks.authority import Terms
 from spiderpool.controller.webhooks.certificates import Certificates
 from spiderpool.errors import Forbidden, Unreachable

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from spiderpool.controller.webhooks.annotation_advice import LONGEST, advise
 from spiderpool.controller.webhooks.server import AdmissionRequest
-from spiderpool.controller.webhooks.warnings import LONGEST, advise
 from tests.fakes.mutations import IP, IPPOOL, NETWORKS, NUMBER, SUBNET, VALID, slips
 
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from spiderpool.agent.api.server import Routes, json_response
 from spiderpool.agent.node.sysctl import NodeSettings
-from spiderpool.api.agent.node import NodeReport
+from spiderpool.api.agent.node_settings import NodeReport
 from spiderpool.datapath.invalid_packets import Verdict
 
 PATH = "/v1/node"

@@ -7,7 +7,7 @@ import pytest
 from spiderpool.api.crd.ippool import IPPoolSpec
 from spiderpool.api.crd.subnet import SubnetSpec
 from spiderpool.errors import InvalidRequest
-from spiderpool.installer.defaults import read_defaults
+from spiderpool.installer.default_pools import read_defaults
 
 BASE = {
     "SPIDERPOOL_NAMESPACE": "kube-system",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.datapath.coordinator_config import default_nic, read_coordinator
+from spiderpool.datapath.coordinator_merge import default_nic, read_coordinator
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings, Mode, PolicyRoute
 from spiderpool.errors import InvalidRequest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from spiderpool.kernel import rtnetlink_objects as wire
 from spiderpool.kernel.rtnetlink import GET_LINK, RouteSocket
-from spiderpool.model.netns import Link
+from spiderpool.model.netns_contents import Link
 
 
 def read_links() -> dict[str, Link]:

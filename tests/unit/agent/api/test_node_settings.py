@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from spiderpool.agent.api.node_report import node_routes
+from spiderpool.agent.api.node_settings import node_routes
 from spiderpool.agent.node.sysctl import NodeSettings
 from spiderpool.datapath.invalid_packets import Fate, Verdict
 from tests.unit.agent.node.test_sysctl import FILTER, node

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spiderpool.model.netns import Address, Route, Rule
+from spiderpool.model.netns_contents import Address, Route, Rule
 
 PLAIN = Rule(4, 500, 1000)
 CONDITIONS: list[dict[str, Any]] = [

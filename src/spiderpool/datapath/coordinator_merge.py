@@ -17,7 +17,7 @@ import msgspec
 
 from spiderpool.addressing.hosts import next_hop_problem
 from spiderpool.addressing.sets import IPAddress, IPNetwork
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.datapath.coordinator_settings import (
     DEFAULT_HOST_TABLE,
     DEFAULT_NIC,
@@ -27,7 +27,7 @@ from spiderpool.datapath.coordinator_settings import (
     PolicyRoute,
 )
 from spiderpool.errors import InvalidRequest
-from spiderpool.model.link_values import NO_IFNAME, valid_ifname
+from spiderpool.model.link_names import NO_IFNAME, valid_ifname
 
 T = TypeVar("T")
 
