@@ -29,7 +29,9 @@ MANAGER: Final = "kube-controller-manager"
 KUBEADM_KIND: Final = "ClusterConfiguration"
 _VARIABLE: Final = re.compile(r"\$\(([A-Za-z0-9_.-]+)\)")
 _SHELL_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_SHELL_TEXT: Final = re.compile(r"(?!--).*\s--", re.DOTALL)  # a whole command line in one word
+# a whole command line in one word
+_SHELL_TEXT: Final = re.compile(r"(?!--).*\s(--|\"?\$[\w{])", re.DOTALL)
+_SHELL_WORD: Final = re.compile(r"\$[A-Za-z_{]")  # a word that begins with a variable
 _QUOTED_OR_COMMENT: Final = re.compile(
     r"""("(?:\\.|[^"\\])*"|'[^']*'|\\.)|(?<![^\s;|&()])\#[^\n]*""", re.DOTALL
 )
@@ -143,7 +145,7 @@ def _extra_cidrs(document: Mapping[str, Any]) -> dict[str, Any]:
         block = document.get(part)
         args = block.get("extraArgs") if isinstance(block, dict) else None
         if isinstance(args, list):
-            args = {arg.get("name"): arg.get("value") for arg in args if isinstance(arg, dict)}
+            args = {str(arg.get("name")): arg.get("value") for arg in args if isinstance(arg, dict)}
         if isinstance(args, dict):
             flags |= {f"--{name}": value for name, value in args.items()}
     named = {"podSubnet": CLUSTER_CIDR, "serviceSubnet": SERVICE_RANGE}
@@ -174,7 +176,19 @@ def _read_container(container: Started) -> ClusterCidrs:
         return ClusterCidrs(problems=(f"{MANAGER}: its command line is not readable: {error}",))
     pods, pod_problems = _read_flag(CLUSTER_CIDR, words)
     services, service_problems = _read_flag(SERVICE_RANGE, words)
-    return ClusterCidrs(pods, services, pod_problems + service_problems)
+    problems = pod_problems + service_problems
+    return ClusterCidrs(
+        pods, services, problems if pods or services or problems else _unknown_words(words)
+    )
+
+
+def _unknown_words(words: Iterable[str]) -> tuple[str, ...]:
+    """Name the variables of a shell that stand for words which the pod does not say."""
+    return tuple(
+        f"{MANAGER}: its command line has {word}, and its pod does not say what that stands for"
+        for word in words
+        if _SHELL_WORD.match(word)
+    )
 
 
 def _words(container: Started) -> Iterator[str]:
@@ -187,7 +201,10 @@ def _words(container: Started) -> Iterator[str]:
     for word in container.words:
         expanded = _expanded(word, container.env)
         if _SHELL_TEXT.match(expanded):
-            yield from (_expanded_by_shell(part, container.env) for part in _in_shell(expanded))
+            for part in _in_shell(expanded):
+                value = _expanded_by_shell(part, container.env)
+                # The value of a variable that stands alone is several words (POSIX shell, 2.6.5).
+                yield from value.split() if _SHELL_WORD.match(part) else [value]
         else:
             yield expanded
 

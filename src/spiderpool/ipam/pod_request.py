@@ -485,6 +485,9 @@ def _read_routes(text: str) -> tuple[Route, ...]:
 
 def _route(fields: Fields) -> Route:
     """Read one route: a CIDR and a gateway of the same family."""
+    for key in ("dst", "gw"):
+        if not fields.text(key):
+            raise InvalidRequest(f'{fields.where} has no "{key}"; write both, "dst" and "gw"')
     try:
         dst, gw = parse_network(fields.text("dst")), parse_address(fields.text("gw"))
     except InvalidRequest as error:

@@ -49,6 +49,16 @@ def attach_routes(networks: Sequence[IPNetwork], routes: Iterable[Route]) -> Att
     return Attached(per_network, tuple(route for route, home in homes if home is None))
 
 
+def overruled_routes(attached: Attached) -> tuple[Route, ...]:
+    """Return custom routes to a destination that an earlier one of their network has otherwise."""
+    return tuple(
+        route
+        for group in attached.per_network
+        for route in group
+        if not any(route == first for first in _one_each(group))
+    )
+
+
 def network_of(spec: SpiderIPSpec) -> IPNetwork:
     """Return the network that an address is in."""
     return ip_network((spec.ip, spec.prefix_length), strict=False)
@@ -67,7 +77,7 @@ def stored_routes(
         gateway: of the default route that the pod gets anyway, None where it gets none. It is not
         stored.
     """
-    mine = _one_each(route for route in own if not _is_default_by(route, gateway))
+    mine = [route for route in _one_each(own) if not _is_default_by(route, gateway)]
     named = {_destination(route) for route in mine}
     others = _one_each(route for route in pool if _destination(route) not in named)
     return (*others, *mine)
@@ -98,6 +108,8 @@ def left_out_text(routes: Iterable[Route], networks: Sequence[IPNetwork]) -> str
 
 def _why_left_out(route: Route, networks: Sequence[IPNetwork]) -> str:
     gateway = ip_address(route.gw)
+    if _home(networks, route) is not None:
+        return "a route before it has the same destination"
     home = next((network for network in networks if gateway in network), None)
     if home is not None:
         return f"the gateway {gateway_problem(gateway, home)}"

@@ -13,6 +13,7 @@ from typing import Final
 
 from spiderpool.errors import InvalidRequest
 
+LOOPBACK: Final = "lo"
 INTERFACE_BYTES: Final = 15  # IFNAMSIZ without its end mark
 NO_IFNAME: Final = (
     f"is no name of an interface: at most {INTERFACE_BYTES} characters, without '/', ':', '%' and "
@@ -44,10 +45,14 @@ def checked_ifname(name: str, where: str) -> str:
         where: begins the message of an error.
 
     Raises:
-        InvalidRequest: the kernel would not take it.
+        InvalidRequest: the kernel would not take it, or every pod has one of that name.
     """
     if name and not valid_ifname(name):
         raise InvalidRequest(f'{where}: interface "{name}" {NO_IFNAME}')
+    if name == LOOPBACK:
+        raise InvalidRequest(
+            f'{where}: interface "{name}" is the loopback that every pod has; name another'
+        )
     return name
 
 

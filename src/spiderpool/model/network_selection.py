@@ -41,10 +41,12 @@ OCTETS: Final = re.compile(
     r"(?P<two>[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\2[0-9A-Fa-f]{2})*)"
     r"|([0-9A-Fa-f]{4}(\.[0-9A-Fa-f]{4})+)"
 )
+IP_FORM: Final = re.compile(r"[0-9a-fA-F.:]+(/[0-9]{1,3})?")
 GUID_DIGITS: Final = 16
 INFINIBAND_DIGITS: Final = 40  # a link-layer address of IP over InfiniBand (RFC 4391)
 LARGEST_PORT: Final = 65535
 PROTOCOLS: Final = frozenset({"", "tcp", "udp", "sctp"})
+LARGEST_RATE: Final = 2**63 - 1  # what Go's int holds, by which Multus and plugins read it
 LARGEST_BURST: Final = 8 * (2**32 - 1)  # in bits; the kernel counts bytes in 32 bits
 BANDWIDTH_KEYS: Final = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
@@ -249,7 +251,8 @@ def _checked_ips(fields: Fields) -> tuple[str, ...]:
 def _checked_ip(text: str, where: str) -> IPAddress:
     """Refuse what is neither an address nor a CIDR, and what no interface can have."""
     try:
-        interface = ip_interface(text if "%" not in text else "")
+        # the library also takes a netmask, which plugins refuse
+        interface = ip_interface(text if IP_FORM.fullmatch(text) else "")
     except ValueError:
         raise InvalidRequest(f'{where}: "ips" has "{text}"; write an address or a CIDR') from None
     ip = interface.ip
@@ -329,10 +332,11 @@ def _bandwidth(fields: Fields | None) -> Bandwidth | None:
         ("ingress", found.ingress_rate, found.ingress_burst),
         ("egress", found.egress_rate, found.egress_burst),
     ):
-        if rate < 0 or not 0 <= burst <= LARGEST_BURST:
+        if not 0 <= rate <= LARGEST_RATE or not 0 <= burst <= LARGEST_BURST:
             raise InvalidRequest(
                 f"{fields.where}: {direction}Rate is {rate} and {direction}Burst {burst}; "
-                f"write bits per second and bits, 0 or more, the burst at most {LARGEST_BURST}"
+                f"write bits per second (at most {LARGEST_RATE}) and bits, 0 or more, "
+                f"the burst at most {LARGEST_BURST}"
             )
         if bool(rate) is not bool(burst):
             raise InvalidRequest(
@@ -343,10 +347,10 @@ def _bandwidth(fields: Fields | None) -> Bandwidth | None:
 
 
 def _gateways(fields: Fields) -> tuple[IPAddress, ...] | None:
-    """Read `default-route`."""
+    """Read `default-route`; a gateway that is repeated counts once."""
     texts = fields.texts("default-route")
     try:
-        return None if texts is None else tuple(map(_gateway, texts))
+        return None if texts is None else tuple(dict.fromkeys(map(_gateway, texts)))
     except InvalidRequest as error:
         raise InvalidRequest(f'{fields.where}: "default-route": {error.message}') from None
 

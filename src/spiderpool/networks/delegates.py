@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from spiderpool.addressing.sets import IPAddress
+from spiderpool.cni.keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, with_cni_args, with_device
 from spiderpool.cni.request import CniArgs
 from spiderpool.cni.result import Result, Route
@@ -25,6 +26,8 @@ DEFAULT_NETWORKS: Final[Mapping[int, IPv4Network | IPv6Network]] = {
     4: IPv4Network("0.0.0.0/0"),
     6: IPv6Network("::/0"),
 }
+COORDINATOR: Final = "coordinator"
+COORDINATORS_NIC: Final = "veth0"  # docs/reference/coordinator.md#modes
 META_PLUGIN: Final = "spiderpool-multus"
 # Plugins hand their environment on to those that they run: a meta plugin that has this one runs
 # below itself. The executable passes on what begins with CNI_.
@@ -113,13 +116,14 @@ def plan_delegates(
         runtime_config: capability arguments of the runtime (`runtimeConfig`).
     Raises:
         BadEnvironment: a requested interface name that is none.
-        InvalidRequest: two networks would get one interface name.
+        InvalidRequest: two networks would get one interface name, or one gets the coordinator's.
     """
     delegates = [
         _plan(network, i, ifname, container_id, runtime_config)
         for i, network in enumerate(networks)
     ]
     _refuse_same_names(delegates)
+    _refuse_coordinators_name(delegates)
     if all(delegate.gateways is None for delegate in delegates[1:]):
         # A key in the default network's own element alone replaces its gateway and concerns nobody
         # else.
@@ -342,6 +346,18 @@ def _refuse_same_names(delegates: Sequence[Delegate]) -> None:
                 f"networks {other.name} and {delegate.name} would both be interface "
                 f"{delegate.ifname}; ask for another interface name for one of them"
             )
+
+
+def _refuse_coordinators_name(delegates: Sequence[Delegate]) -> None:
+    """Refuse the name by which the coordinator makes, and knows, the pod's way to the node."""
+    taken = next((one for one in delegates if one.ifname == COORDINATORS_NIC), None)
+    if taken is not None and any(
+        lookup(plugin, "type") == COORDINATOR for one in delegates for plugin in one.config.plugins
+    ):
+        raise InvalidRequest(
+            f"network {taken.name}: interface {taken.ifname} is what {COORDINATOR} makes in this "
+            "pod; ask for another name"
+        )
 
 
 def _losses(

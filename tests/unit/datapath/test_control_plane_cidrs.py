@@ -91,7 +91,7 @@ CONTINUED = FLAGS.replace(" ", " \\\n  ")
         ),
         pytest.param(
             "controllerManager: {extraArgs: [{name: cluster-cidr, value: 10.233.64.0/18},"
-            " {name: service-cluster-ip-range, value: 10.233.0.0/18}, 5]}\nnetworking: {podSubnet: ''}",
+            " {name: service-cluster-ip-range, value: 10.233.0.0/18}, {name: [x], value: 1}, 5]}\nnetworking: {podSubnet: ''}",
             BOTH,
             id="flags of v1beta4",
         ),
@@ -199,11 +199,15 @@ def test_kubeadm_read_in_part() -> None:
             ["sh", "-c", "kcm --cluster-cidr=${PODS} --service-cluster-ip-range=$SERVICES"],
             id="the shell's variables",
         ),
+        pytest.param(["sh", "-c", 'exec kcm --v=2 "$FLAGS" --x'], id="flags in a variable"),
+        pytest.param(["sh", "-c", "exec kcm ${FLAGS}"], id="flags in a variable alone"),
     ],
 )
 def test_manager(words: list[str]) -> None:
     """Every form of a command line is read."""
-    assert BOTH == read_manager([Started(tuple(words), {"PODS": PODS[0], "SERVICES": SERVICES[0]})])
+    env = {"PODS": PODS[0], "SERVICES": SERVICES[0], "FLAGS": FLAGS}
+
+    assert BOTH == read_manager([Started(tuple(words), env)])
 
 
 def test_manager_of_two_families() -> None:
@@ -240,6 +244,8 @@ def test_manager_beside_others() -> None:
             ["--cluster-cidr=$(FROM_A_SECRET)"],
             "--cluster-cidr is $(FROM_A_SECRET), and its pod does not say",
         ),
+        (["sh", "-c", "exec kcm $FLAGS"], "its command line has $FLAGS, and its pod does not say"),
+        (["sh", "-c", "kcm --cluster-cidr $PODS"], "--cluster-cidr is $PODS, and its pod does not"),
         (["sh", "-c", "kcm --cluster-cidr=${A:-10.0.0.0/8}"], "--cluster-cidr is ${A:-10.0.0.0/8}"),
         (
             ["sh", "-c", 'kcm --v=2 "--cluster-cidr=10.0.0.0/8'],

@@ -324,7 +324,8 @@ def _asked(pod_request: PodRequest) -> tuple[Source, Any]:
         (IPPOOL, {"ipv6": {}}, '"ipv6" is an object; it must be a list of texts'),
         (ROUTES, {"dst": "10.0.0.0/8"}, "the value is an object, not a JSON array"),
         (ROUTES, [{"dst": "10.0.0.0", "gw": "10.6.0.1"}], 'item 1: "10.0.0.0" is not a CIDR'),
-        (ROUTES, [{"dst": "10.0.0.0/8"}], 'item 1: "" is not an IP address'),
+        (ROUTES, [{"dst": "10.0.0.0/8"}], 'item 1 has no "gw"; write both, "dst" and "gw"'),
+        (ROUTES, [{"destination": "10.0.0.0/8", "gw": "10.6.0.1"}], 'item 1 has no "dst"'),
         (
             ROUTES,
             [{"dst": "10.0.0.0/8", "gw": "fd00::1"}],

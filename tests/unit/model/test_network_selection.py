@@ -102,11 +102,13 @@ def test_keys_in_any_case_and_null() -> None:
 
 
 def test_an_empty_default_route_is_something_said() -> None:
-    """`[]` as default-route differs from not saying it."""
-    said, unsaid = parse_networks('[{"name":"a","default-route":[]},{"name":"b"}]', "ns")
+    """`[]` as default-route differs from not saying it; a gateway listed twice counts once."""
+    text = '[{"name":"a","default-route":[]},{"name":"b"},{"name":"c","default-route":["fd00::1","fd00:0::1"]}]'
+    said, unsaid, repeated = parse_networks(text, "ns")
 
     assert () == said.default_route
     assert unsaid.default_route is None
+    assert (ip_address("fd00::1"),) == repeated.default_route
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,8 @@ def test_an_empty_default_route_is_something_said() -> None:
         ("a@.", 'interface "." is no name'),
         ("a@n:c", 'interface "n:c" is no name'),
         ("a@all", 'interface "all" is no name'),
+        ("a@lo", 'item "a@lo": interface "lo" is the loopback that every pod has'),
+        ('[{"name":"a","interface":"lo"}]', 'item 1: interface "lo" is the loopback'),
         ("a,", 'item "" has no name'),
         ("ns/", "has no name"),
         ("@if", "has no name"),
@@ -153,6 +157,8 @@ def test_an_empty_default_route_is_something_said() -> None:
         ),
         ('[{"name":"a","interfaceRequest":"a/b"}]', 'item 1: interface "a/b" is no name'),
         ('[{"name":"a","interface":1}]', '"interface" is a number; it must be a text'),
+        ('[{"name":"a","ips":["10.6.0.3/255.255.0.0"]}]', "write an address or a CIDR"),
+        ('[{"name":"a","ips":["10.6.0.3/0.0.255.255"]}]', "write an address or a CIDR"),
         ('[{"name":"a","ips":["10.6.0.0/16"]}]', "10.6.0.0 is the network address of 10.6.0.0/16"),
         ('[{"name":"a","ips":["10.6.255.255/16"]}]', "is the broadcast address of 10.6.0.0/16"),
         ('[{"name":"a","ips":["fd00::/64"]}]', "is the subnet-router anycast address of fd00::/64"),
@@ -234,6 +240,7 @@ def test_an_empty_default_route_is_something_said() -> None:
             for limits, words in (
                 ({"ingressRate": -1, "ingressBurst": 1}, "ingressRate is -1"),
                 ({"egressRate": 1, "egressBurst": 2**35}, "the burst at most 34359738360"),
+                ({"ingressRate": 2**63, "ingressBurst": 1}, "at most 9223372036854775807"),
                 ({"ingressRate": 5}, "ingressRate is 5 and ingressBurst 0; write both, or none"),
                 ({"egressBurst": 5}, "egressRate is 0 and egressBurst 5; write both, or none"),
                 ([], '"bandwidth" is a list; it must be an object'),

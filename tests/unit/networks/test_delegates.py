@@ -71,6 +71,17 @@ def test_names_collide(wishes: list[str]) -> None:
         plan(*(pod_request(interface=name) for name in wishes))
 
 
+def test_the_coordinators_name() -> None:
+    """Where a coordinator runs the name of its interface is taken; elsewhere it is one like others."""
+    text = '{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"macvlan"},{"type":"coordinator"}]}'
+    coordinated = Network("cluster", parse_definition(text, "n", "network n"))
+    asked = pod_request(interface="veth0")
+
+    with pytest.raises(InvalidRequest, match="ns/a: interface veth0 is what coordinator makes"):
+        plan_delegates([coordinated, asked], "eth0", "c1", {})
+    assert ["eth0", "veth0"] == [delegate.ifname for delegate in plan(asked)]
+
+
 @pytest.mark.parametrize("name", [".", "..", "a:b", "x" * 16])
 def test_impossible_name(name: str) -> None:
     """A name that no kernel takes is an error of code 4."""

@@ -35,7 +35,12 @@ from spiderpool.api.crd.spiderip import IPState, SpiderIP
 from spiderpool.api.kubernetes.core import Pod
 from spiderpool.errors import InvalidRequest, PoolPending, SpiderpoolError
 from spiderpool.ipam.pod_request import NicRequest, PodRequest, Request, read_pod_request
-from spiderpool.ipam.pod_routes import attach_routes, left_out_text, network_of
+from spiderpool.ipam.pod_routes import (
+    attach_routes,
+    left_out_text,
+    network_of,
+    overruled_routes,
+)
 from spiderpool.ipam.selection import (
     Selection,
     failure_of,
@@ -474,20 +479,23 @@ def left_out(plan: AllocationPlan, networks: Sequence[IPNetwork]) -> tuple[Route
     Return the custom routes that a pod does not get.
 
     Where each NIC asks for itself, a later one may have what a route needs. So before the last one
-    only those are told that no pool of the cluster could serve.
+    only those are told that no pool of the cluster could serve. Of several routes of a network to
+    one destination the first counts.
 
     Args:
         plan: the ADD.
         networks: those of the pod's addresses so far.
     """
-    unmatched = attach_routes(networks, plan.routes).unmatched
+    attached = attach_routes(networks, plan.routes)
+    unmatched, overruled = attached.unmatched, overruled_routes(attached)
     nics = [
         "eth0",
         *(nic_name(plan.facts.networks, index) for index in range(1, len(plan.facts.networks) + 1)),
     ]
     if not unmatched or plan.request.nic == nics[-1]:
-        return unmatched
-    return attach_routes([pool.subnet for pool in plan.facts.pools.values()], unmatched).unmatched
+        return overruled + unmatched
+    served = [pool.subnet for pool in plan.facts.pools.values()]
+    return overruled + attach_routes(served, unmatched).unmatched
 
 
 def _next_hops(routes: Iterable[Route], family: int) -> AddressSet:

@@ -401,6 +401,27 @@ async def test_custom_routes_that_go_nowhere_are_told(simulation: Simulation) ->
     assert answer.routes is None
 
 
+async def test_of_custom_routes_to_one_destination_the_first_counts(simulation: Simulation) -> None:
+    """The pod gets one of them, and an Event names the other."""
+    simulation.pool(gateway="10.6.0.1")
+    destinations = ("10.9.0.0/16", "0.0.0.0/0")
+    own = [{"dst": dst, "gw": gw} for dst in destinations for gw in ("10.6.0.1", "10.6.0.2")]
+    pod = simulation.pod(annotations={ROUTES: own})
+
+    async with simulation.agent() as agent:
+        answer = await agent.add(pod)
+        await until(lambda: bool(simulation.cluster.all(Event)))
+
+    (event,) = simulation.cluster.all(Event)
+    assert event.message.endswith(
+        "left out: 10.9.0.0/16 via 10.6.0.2 (a route before it has the same destination); "
+        "0.0.0.0/0 via 10.6.0.2 (a route before it has the same destination)"
+    )
+    assert {(dst, "10.6.0.1") for dst in destinations} == {
+        (route.dst, route.gw) for route in answer.routes or ()
+    }
+
+
 async def test_custom_routes_of_a_later_interface_are_not_told(simulation: Simulation) -> None:
     """
     While a later interface may have what a route needs nothing is told.
