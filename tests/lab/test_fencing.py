@@ -100,7 +100,8 @@ def test_pods_go_while_the_executables_are_away(story: Story, kube: Kube, lab: L
             kube.delete("Pod", pod.name, story.namespace, gracePeriodSeconds=0)
         until_none(story.records, "all is given back", within_s=WITHIN_S)
         assert [False] * len(ips) == [answers(lab, ip) for ip in ips]
-        assert all(processes_of(pod.uid) for pod in pods), "the sandboxes were to be left"
+        # The sandboxes' processes say nothing here: kubelet ends those of a control group that no
+        # pod owns. That their namespaces still had the addresses is what the Events tell.
         told = until(
             lambda: [
                 event["message"]
