@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from spiderpool.addressing.sets import IPAddress
-from spiderpool.cni.keys import lookup
+from spiderpool.cni.caseless_keys import lookup
 from spiderpool.cni.netconf import NetworkConfig, with_cni_args, with_device
 from spiderpool.cni.request import CniArgs
 from spiderpool.cni.result import Result, Route
