@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lab tests between real programs of others: Multus (the chart's default) and kube-router, in a lab of its own, ended afterwards.
-# `test-peers.sh few`: the matrix, policies and NICs, for every run; without it: every story of several NICs.
+# `test-peers.sh few`: the matrix, policies and NICs; without it: every story of several NICs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
