@@ -405,7 +405,7 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     wanted = settings.default_route_nic
     # Of a family that it alone has, there is nothing to tell its routes apart from.
     current = tuple(address.ip for address in layout.ips if address.ip.version in layout.shared)
-    keeper = _owner_of_default(view, wanted, layout.families)
+    keeper = next(iter(_owners_of_default(view, wanted, layout.families)), None)
     if wanted and view.pod.link(wanted) is None:
         raise InvalidRequest(
             f"podDefaultRouteNIC: {wanted} don't exist in pod while {view.ifname} is added; "
@@ -437,7 +437,13 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
         if family not in ways
     )
     if wanted == view.ifname:
-        return Tuning(moved=keeper, families=ways, sources=theirs, notes=notes)
+        # Of two NICs that have a family each, both have a default route to move.
+        more = tuple(
+            (nic, _ips_of(view.pod, nic, ways))
+            for nic in _owners_of_default(view, wanted, ways)
+            if nic != keeper
+        )
+        return Tuning(moved=keeper, families=ways, sources=theirs, others=more, notes=notes)
     # Both leave the main table to the third NIC; the original moves one of them under the other's
     # rule.
     others = ((keeper, theirs),)
@@ -453,9 +459,9 @@ def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
     )
 
 
-def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str | None:
+def _owners_of_default(view: View, wanted: str, families: tuple[int, ...]) -> Iterable[str]:
     """
-    Return the first other NIC with a default route.
+    Return the other NICs with a default route of one of these families.
 
     One that an earlier try of this ADD moved away counts.
     """
@@ -467,11 +473,10 @@ def _owner_of_default(view: View, wanted: str, families: tuple[int, ...]) -> str
             continue
         tables = {MAIN_TABLE}
         if wanted == view.ifname:
-            moved_to = own_table(view.pod.rules, _ips_of(view.pod, link.name))
+            moved_to = own_table(view.pod.rules, _ips_of(view.pod, link.name, families))
             tables |= {moved_to} if moved_to is not None else set()
         if any(route.dev == link.name and route.table in tables for route in defaults):
-            return link.name
-    return None
+            yield link.name
 
 
 def _ips_of(
@@ -529,6 +534,7 @@ def own_routes(
             _from(ip, REPLY_TABLE)
             for ip in _ips_of(view.pod, tuning.copied, {route.dst.version for route in copies})
         ]
+    given = {table}
     for nic, ips in tuning.others:
         theirs = [
             route
@@ -536,8 +542,9 @@ def own_routes(
             if route.dst.version in tuning.families
         ]
         number = own_table(view.pod.rules, ips) or free_table(
-            view.pod, rank + 1, theirs, besides=frozenset({table})
+            view.pod, rank + 1, theirs, besides=frozenset(given)
         )
+        given.add(number)
         routes += [replace(route, table=number) for route in _in_order(theirs)]
         rules += [_from(ip, number) for ip in ips]
         leaving[nic] = tuning.families
@@ -545,6 +552,7 @@ def own_routes(
         route for route in known & view.pod.routes if route.table == MAIN_TABLE and route.is_default
     }
     absent = {route for route in defaults if route.dst.version in leaving.get(route.dev, ())}
+    absent -= _only_ways(defaults, absent)
     if tuning.moved:
         nics = {settings.default_nic, *extra_nics(view.pod, settings, view.ifname)}
         keepers = {
@@ -559,6 +567,12 @@ def own_routes(
         ]
         absent |= second_ways(ways, keepers) & view.pod.routes
     return Tables(tuple(dict.fromkeys(routes)), tuple(rules)), frozenset(absent)
+
+
+def _only_ways(defaults: Iterable[Route], absent: Container[Route]) -> set[Route]:
+    """Return the default routes that would leave the pod without one of their family."""
+    kept = {route.dst.version for route in defaults if route not in absent}
+    return {route for route in defaults if route.dst.version not in kept}
 
 
 def second_ways(ways: Iterable[Route], keepers: Container[tuple[int, str]]) -> set[Route]:

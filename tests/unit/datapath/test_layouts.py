@@ -403,6 +403,43 @@ def test_one_default_route_of_each_family(has: tuple[str, str, str], default: st
         assert expected == shown_defaults
 
 
+@pytest.mark.parametrize("default", ["", "eth0", "net1", "net2"])
+@pytest.mark.parametrize("routers", list(product(("", *FAMILIES), repeat=3)), ids=",".join)
+@pytest.mark.parametrize("has", [("46", "46", "46"), ("4", "6", "46"), ("4", "46", "6")])
+def test_one_default_route_whoever_has_gateways(
+    has: tuple[str, str, str], routers: tuple[str, str, str], default: str
+) -> None:
+    """
+    Whichever pools have gateways: of each family that has one the main table has one default route.
+
+    It is that of the NIC that is to have it, else that of the first NIC with a gateway. A NIC can be
+    named only when it is there.
+    """
+    simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
+    owners: dict[str, list[str]] = {"4": [], "6": []}
+    for number, (nic, families, routed) in enumerate(
+        zip(("eth0", "net1", "net2"), has, routers, strict=True), 6
+    ):
+        cidrs = {"4": f"10.{number}.0.5/16", "6": f"fd00:{number}::5/64"}
+        gateways = {"4": f"10.{number}.0.1", "6": f"fd00:{number}::1"}
+        mine = [family for family in families if family in routed]
+        simulation.add_nic(
+            nic, *(cidrs[f] for f in families), gateways=tuple(gateways[f] for f in mine)
+        )
+        known = default in {link.name for link in simulation.pod_links}
+        simulation.add(nic, replace(SETTINGS, default_route_nic=default if known else ""))
+        for family in mine:
+            owners[family].append(nic)
+
+    for family, nics in owners.items():
+        defaults = [
+            line.split()[4]
+            for line in simulation.pod_routes(family=int(family))
+            if line.startswith("default")
+        ]
+        assert ([default] if default in nics else nics[:1]) == defaults
+
+
 def test_one_destination_by_several_nics_untuned() -> None:
     """Without tables of their own all stay in the main table, as default routes do."""
     assert ["net1", "net2"] == ways(three_nics("net1", "net2", tuned=False))
