@@ -411,6 +411,8 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
             f"podDefaultRouteNIC: {wanted} don't exist in pod while {view.ifname} is added; "
             "name the first NIC, or the first additional one"
         )
+    if keeper is None and _has_second_way(view, layout, settings, current):
+        return Tuning(moved=view.ifname, sources=current)
     if keeper is None:
         return Tuning(
             notes=("no NIC of the pod has a default route: all routes stay in the main table",)
@@ -448,6 +450,29 @@ def read_tuning(view: View, settings: CoordinatorSettings, layout: Layout) -> Tu
     # rule.
     others = ((keeper, theirs),)
     return Tuning(moved=view.ifname, families=ways, sources=current, others=others, notes=notes)
+
+
+def _has_second_way(
+    view: View, layout: Layout, settings: CoordinatorSettings, ips: Iterable[IPAddress]
+) -> bool:
+    """
+    Return whether this NIC and another have ways to one destination by gateways of their own.
+
+    It counts, too, that an earlier try of this ADD told them apart.
+    """
+    if own_table(view.pod.rules, ips) is not None:
+        return True
+    nics = {settings.default_nic, *extra_nics(view.pod, settings, view.ifname)}
+    ways = [
+        route
+        for route in view.pod.routes
+        if route.table == MAIN_TABLE
+        and route.dev in nics
+        and route.gateway not in {None, *layout.node_ips}
+        and not route.is_default
+    ]
+    mine = {route.dst for route in ways if route.dev == view.ifname}
+    return any(route.dst in mine for route in ways if route.dev != view.ifname)
 
 
 def _families_of_default(pod: Picture, nic: str) -> tuple[int, ...]:
@@ -579,8 +604,9 @@ def second_ways(ways: Iterable[Route], keepers: Container[tuple[int, str]]) -> s
     """
     Return the main table's routes by a gateway to destinations that several NICs have ways to.
 
-    Which of them a packet took would be chance. The NIC that has the default route keeps its own;
-    each has its own in its table, where what comes from its address looks it up.
+    Which of them a packet took would be chance. The NIC that has the default route keeps its own,
+    unless one that has no table of its own has another; each of the others has its own in its
+    table, where what comes from its address looks it up.
 
     Args:
         ways: routes of the NICs, as they are and as they will be.
@@ -595,11 +621,12 @@ def second_ways(ways: Iterable[Route], keepers: Container[tuple[int, str]]) -> s
     nics: dict[IPNetwork, set[str]] = {}
     for route in (*own, *main):
         nics.setdefault(route.dst, set()).add(route.dev)
+    here = {route.dst for route in main if (route.dst, route.dev, route.gateway) not in aside}
     return {
         route
         for route in main
         if len(nics[route.dst]) > 1
-        and (route.dst.version, route.dev) not in keepers
+        and (route.dst in here or (route.dst.version, route.dev) not in keepers)
         and (route.dst, route.dev, route.gateway) in aside
     }
 

@@ -15,6 +15,7 @@ from itertools import product
 import pytest
 
 from spiderpool.datapath.coordinator_settings import CoordinatorSettings
+from spiderpool.datapath.layout import own_table
 from spiderpool.datapath.plan_types import Kind, Setting
 from spiderpool.model.netns_contents import Route
 from tests.unit.datapath.simulation import (
@@ -307,14 +308,22 @@ def way(dst: str, nic: str, gateway: str) -> Route:
 
 
 def three_nics(
-    *owners: str, settings: CoordinatorSettings = SETTINGS, tuned: bool = True
+    *owners: str,
+    settings: CoordinatorSettings = SETTINGS,
+    tuned: bool = True,
+    routers: tuple[str, ...] = ("eth0", "net1", "net2"),
 ) -> Simulation:
     """Make three underlay NICs; the pools of some have a route to 10.9.0.0/24 and fd09::/64."""
     settings = replace(settings, tune_pod_routes=tuned)
     simulation = Simulation.with_node(*NODE_ADDRESSES, *NODE_ADDRESSES_6)
     for number, nic in enumerate(("eth0", "net1", "net2"), 6):
         gateways = (f"10.{number}.0.1", f"fd00:{number}::1")
-        simulation.add_nic(nic, f"10.{number}.0.5/16", f"fd00:{number}::5/64", gateways=gateways)
+        simulation.add_nic(
+            nic,
+            f"10.{number}.0.5/16",
+            f"fd00:{number}::5/64",
+            gateways=gateways if nic in routers else (),
+        )
         if nic in owners:
             simulation.pod |= {
                 way("10.9.0.0/24", nic, f"10.{number}.0.9"),
@@ -367,6 +376,28 @@ def test_one_destination_by_several_nics(
     tables = {"eth0": 101, "net2": 102} if default else {"net1": 101, "net2": 102}
     for nic, table in tables.items():
         assert ways(simulation, table) == [nic] * (nic in owners)
+
+
+@pytest.mark.parametrize("routers", [(), ("net1",), ("net2",), ("net1", "net2")])
+@pytest.mark.parametrize(
+    "owners", [("net1", "net2"), ("eth0", "net1"), ("eth0", "net2"), ("eth0", "net1", "net2")]
+)
+def test_one_destination_and_a_first_nic_without_a_default_route(
+    owners: tuple[str, ...], routers: tuple[str, ...]
+) -> None:
+    """
+    The main table has one way at most, and what comes from each further NIC's address has its own.
+
+    A NIC that has no table of its own has its way in the main table.
+    """
+    simulation = three_nics(*owners, routers=routers)
+
+    main = ways(simulation)
+    assert len(main) <= 1
+    for number, nic in enumerate(("eth0", "net1", "net2"), 6):
+        own = own_table(simulation.view(nic).pod.rules, [ip_address(f"10.{number}.0.5")])
+        if nic in owners:
+            assert [nic] == (main if own is None else ways(simulation, own))
 
 
 FAMILIES = ("4", "6", "46")
