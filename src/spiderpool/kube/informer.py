@@ -20,7 +20,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
@@ -226,6 +226,35 @@ class Informer(Generic[T]):
         """
         latest = await self._cluster.latest_version(self._kind, self._namespace)
         self._position.compare(latest, time.monotonic())
+        if not self._position.must_list:
+            await self._check_last()
+
+    async def _check_last(self) -> None:
+        """
+        List again when the store does not know the last change that we saw.
+
+        A store that came back from a backup may have caught up with our version by now. What
+        happened last before it came back is what it has lost.
+        """
+        last = self._position.last or self._newest()
+        if last is None:
+            return
+        namespace, name = last.key
+        found = await self._cluster.list_metadata(
+            self._kind, namespace=namespace, fields=f"metadata.name={name}"
+        )
+        now = next((obj.metadata.resource_version for obj in found.items), None)
+        if last.is_lost(now):
+            self._position.must_list = self._position.restored = True
+
+    def _newest(self) -> _LastChange | None:
+        """Return the latest version that is known of any object."""
+        latest = max(
+            self._store.objects.values(),
+            key=lambda obj: version(obj.metadata.resource_version),
+            default=None,
+        )
+        return None if latest is None else _LastChange.of(latest, deleted=False)
 
     async def _relist(self) -> None:
         listing = await self._list(self._position.list_from)
@@ -250,6 +279,9 @@ class Informer(Generic[T]):
                     any_came, self.trouble = True, None
                     if event.change is not Change.BOOKMARK:
                         self._store.apply(event)
+                        self._position.last = _LastChange.of(
+                            event.object, deleted=event.change is Change.DELETED
+                        )
                     self._position.seen = event.object.metadata.resource_version
         finally:
             stands.cancel()
@@ -270,6 +302,31 @@ class Informer(Generic[T]):
         self._changed = asyncio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class _LastChange:
+    """The last change that a watch told: of which object, up to which version."""
+
+    key: Key
+    version: int
+    deleted: bool
+
+    @classmethod
+    def of(cls, obj: KubeObject, *, deleted: bool) -> Self:
+        """Take it from an object as the watch told it."""
+        return cls(obj.key, version(obj.metadata.resource_version), deleted)
+
+    def is_lost(self, now: str | None) -> bool:
+        """
+        Return whether the store does not know the change any more.
+
+        Args:
+            now: the version that the object has, None when there is none.
+        """
+        if now is None:
+            return not self.deleted  # or it went while nobody watched: the list tells
+        return version(now) < self.version
+
+
 @dataclass(slots=True)
 class _Position:
     """Where an informer is in the history of its objects, and how it goes on."""
@@ -280,6 +337,7 @@ class _Position:
     # the API server knows only versions before `seen`: a backup of etcd came back
     restored: bool = False
     listed_s: float = 0.0
+    last: _LastChange | None = None
 
     @property
     def list_from(self) -> str | None:
@@ -292,7 +350,7 @@ class _Position:
 
     def listed(self, resource_version: str, now_s: float) -> None:
         """A list is complete."""
-        self.seen, self.must_list, self.restored = resource_version, False, False
+        self.seen, self.must_list, self.restored, self.last = resource_version, False, False, None
         self.listed_s = now_s
 
     def compare(self, latest: str, now_s: float) -> None:
