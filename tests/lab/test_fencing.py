@@ -14,7 +14,6 @@ import pytest
 
 from spiderlab import Lab
 from tests.lab import manifests
-from tests.lab.inside import processes_of
 from tests.lab.kube import Kube
 from tests.lab.manifests import DEFAULT_NETWORK, IPPOOL
 from tests.lab.networks import IPAddress
@@ -64,6 +63,11 @@ def of_each_kind(story: Story, annotations: dict[str, object]) -> list[Pod]:
     return [bare, *made]
 
 
+def namespaces(lab: Lab) -> set[str]:
+    """Return the network namespaces that the node's runtime keeps for pods."""
+    return set(lab.node(NODE).exec(["ls", "/var/run/netns"]).stdout.split())
+
+
 def answers(lab: Lab, ip: IPAddress) -> bool:
     """Return whether anybody on the underlay says that an address is his."""
     lab.in_router(["ip", "neigh", "flush", "to", str(ip)])
@@ -83,7 +87,10 @@ def test_pods_go_while_the_executables_are_away(story: Story, kube: Kube, lab: L
         DEFAULT_NETWORK: story.macvlan("lan"),
         IPPOOL: {"ipv4": [story.pool("p", count=8)]},
     }
+    others = namespaces(lab)
     pods = of_each_kind(story, annotations)
+    mine = namespaces(lab) - others
+    assert len(pods) == len(mine)
     ips = [record.ip for record in story.records()]
     assert len(pods) == len(ips)
     assert [True] * len(ips) == [answers(lab, ip) for ip in ips]
@@ -113,8 +120,8 @@ def test_pods_go_while_the_executables_are_away(story: Story, kube: Kube, lab: L
         assert "was taken off" in told[0]
 
     until_none(
-        lambda: [pod for pod in pods if processes_of(pod.uid)],
-        "the sandboxes are gone",
+        lambda: mine & namespaces(lab),
+        "DELs succeed, and the namespaces are gone",
         within_s=200,
     )
     assert [False] * len(ips) == [answers(lab, ip) for ip in ips]
