@@ -27,9 +27,9 @@ from tests.lab.story import Story
 from tests.lab.test_outages import LATER_S, steady, wait_components
 
 __all__ = ["steady"]
-# A store that comes back under a running API server ends no watch: what the controller and the agents
-# know is compared with it every ten minutes (`kube.informer.CHECK_S`).
-CHECKED_S = 660.0
+# A store that comes back under a running API server ends no watch: what the controller knows is
+# compared with it every minute (`kube.informer.SHORT_CHECK_S`).
+CHECKED_S = LATER_S + 60.0
 
 pytestmark = [
     pytest.mark.soak,

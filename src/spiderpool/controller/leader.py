@@ -34,7 +34,7 @@ from spiderpool.controller.subnets.subnet_keeper import SubnetKeeper
 from spiderpool.ipam.pool_size import SizeLimits
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.events import EventRecorder
-from spiderpool.kube.informer import Informer
+from spiderpool.kube.informer import SHORT_CHECK_S, Informer
 
 COMPONENT = "spiderpool-controller"
 
@@ -142,7 +142,7 @@ class Leader:
         """
         settings, record_event = self.settings, recorder.record
         async with AsyncExitStack() as stack:
-            reserved = Informer(context.cluster, SpiderReservedIP)
+            reserved = Informer(context.cluster, SpiderReservedIP, check_s=SHORT_CHECK_S)
             stack.push_async_callback(reserved.stop)
             await reserved.start()
             for informer in (subnets, reserved):

@@ -54,7 +54,7 @@ from spiderpool.kube.client import KubeClient
 from spiderpool.kube.cluster import Cluster
 from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
-from spiderpool.kube.informer import Informer
+from spiderpool.kube.informer import SHORT_CHECK_S, Informer
 from spiderpool.startup import configure_log, read_config, wait_for_api
 
 LEASE: Final = "spiderpool-controller-leases"
@@ -208,7 +208,7 @@ class Daemon:
                 program="controller",
                 kubeconfig=settings.kubeconfig,
             )
-            pools = Informer(cluster, SpiderIPPool)
+            pools = Informer(cluster, SpiderIPPool, check_s=SHORT_CHECK_S)
             await pools.start()
             stack.push_async_callback(pools.stop)
             subnets = await self._follow_subnets(stack, cluster)
@@ -246,7 +246,7 @@ class Daemon:
         """Begin to follow the subnets, unless that feature is off."""
         if not self.config.enable_spider_subnet:
             return None
-        subnets = Informer(cluster, SpiderSubnet)
+        subnets = Informer(cluster, SpiderSubnet, check_s=SHORT_CHECK_S)
         await subnets.start()
         stack.push_async_callback(subnets.stop)
         return subnets

@@ -41,6 +41,9 @@ SHORT_WATCH_S = 10.0
 # A watch is ended by us after so long, to see whether the store's history is still the one that we
 # know. Each process chooses its own moment.
 CHECK_S = 600.0
+# The same for the few processes that derive things from all others' writes: a store that comes back
+# from a backup under a running API server ends no watch.
+SHORT_CHECK_S = 60.0
 # So long a list is good for: what a restored store changed unnoticed is known after it.
 RELIST_S = 3600.0
 
@@ -64,6 +67,7 @@ class Informer(Generic[T]):
         labels: str = "",
         fields: str = "",
         consistent: bool = False,
+        check_s: float = CHECK_S,
     ) -> None:
         """
         Keep the arguments; `start` begins.
@@ -75,11 +79,13 @@ class Informer(Generic[T]):
             labels: a label selector in text form.
             fields: a field selector in text form.
             consistent: list from etcd, not from the API server's memory.
+            check_s: the longest time between two looks whether the store's history is still ours.
         """
         self._cluster = cluster
         self._kind = kind
         self._noun = kind.resource.plural
         self._namespace = namespace
+        self._check_s = check_s
         self._labels = labels
         self._fields = fields
         self._store: InformerStore[T] = InformerStore(time.monotonic)
@@ -272,7 +278,7 @@ class Informer(Generic[T]):
         stands = asyncio.get_running_loop().call_later(SHORT_WATCH_S, self._recover)
         try:
             async with (
-                _ended_after(CHECK_S * random.uniform(0.5, 1.0)),  # noqa: S311 - spreads load
+                _ended_after(self._check_s * random.uniform(0.5, 1.0)),  # noqa: S311 - spreads load
                 aclosing(self._watch(self._position.seen)) as events,
             ):
                 async for event in events:

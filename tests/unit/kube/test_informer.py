@@ -366,9 +366,8 @@ async def test_the_history_is_checked_while_a_watch_stands(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that nothing ends is ended by us now and then, and goes on where it was."""
-    monkeypatch.setattr(informer_module, "CHECK_S", 0.02)
     monkeypatch.setattr(informer_module, "SHORT_WATCH_S", 0.001)
-    informer = Informer(cluster, ConfigMap)
+    informer = Informer(cluster, ConfigMap, check_s=0.02)
     await informer.start()
     await informer.synced()
     while cluster.count("version") < 3:

@@ -17,7 +17,7 @@ from spiderpool.api.kubernetes.core import PartialObject, Pod, StatefulSet
 from spiderpool.api.kubernetes.meta import KubeObject
 from spiderpool.configuration.config import Features
 from spiderpool.kube.cluster import Cluster
-from spiderpool.kube.informer import Informer, MetadataInformer
+from spiderpool.kube.informer import SHORT_CHECK_S, Informer, MetadataInformer
 from spiderpool.kube.informer_store import Subscriber
 from spiderpool.model.claim import ClaimKey
 from spiderpool.model.event_reasons import EventReason
@@ -56,7 +56,7 @@ class Context:
 
     def __post_init__(self) -> None:
         """Make the informers that only a leader keeps."""
-        self.records = Informer(self.cluster, SpiderIP)
+        self.records = Informer(self.cluster, SpiderIP, check_s=SHORT_CHECK_S)
         self.records.index(BY_POOL, lambda record: record.spec.pool)
         self.records.index(
             BY_HOLDER, lambda record: (record.spec.holder.namespace, record.spec.holder.name)
