@@ -444,16 +444,30 @@ class Story:
             within_s=20,
         )
         for name in self._reserved:
-            self.kube.delete("SpiderReservedIP", name)
+            self._delete("SpiderReservedIP", name)
         for name in self.pools:
-            self.kube.delete("SpiderIPPool", name)
+            self._delete("SpiderIPPool", name)
         until_none(self._remaining_pools, "the pools are gone", within_s=20)
         if self.subnets:
             until_none(self._given_away, "the subnets have all their addresses back", within_s=20)
             for name in self.subnets:
-                self.kube.delete("SpiderSubnet", name)
+                self._delete("SpiderSubnet", name)
             until_none(self._remaining_subnets, "the subnets are gone", within_s=20)
         self.kube.delete("Namespace", self.namespace)
+
+    def _delete(self, kind: str, name: str) -> None:
+        """Delete an object that webhooks judge; after an outage they may be away for a moment."""
+
+        def done() -> bool:
+            try:
+                self.kube.delete(kind, name)
+            except Refused as error:
+                if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
+                    return False
+                raise
+            return True
+
+        until(done, f"the webhooks admit that {kind} {name} goes", within_s=60)
 
     def sweep(self) -> None:
         """
