@@ -317,7 +317,13 @@ class FakeCluster:
         found, _ = await self._list(_Scope(kind, "", labels, ""), "0")
         return tuple(obj["metadata"]["name"] for obj in found)
 
-    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:  # noqa: ARG002 - the fake counts versions over all namespaces
+    async def latest_version(
+        self,
+        kind: type[KubeObject],
+        namespace: str = "",  # noqa: ARG002 - the fake counts versions over all namespaces
+        *,
+        fields: str = "",  # noqa: ARG002 - and of all objects
+    ) -> str:
         """Return the version of the last write."""
         await self._enter("version", kind)
         return str(self._version)
@@ -425,6 +431,8 @@ class FakeCluster:
         """
         self.calls.append(Call(verb, kind.resource.plural, name))
         await asyncio.sleep(self.faults.latency_s)
+        if not kind.resource.plural:
+            raise NotFound("the server could not find the requested resource")
         self.faults.strike(verb, kind)
 
     def _find(self, kind: type[KubeObject], name: str, namespace: str) -> Json:
@@ -439,7 +447,7 @@ class FakeCluster:
 
     async def _list(self, scope: _Scope, resource_version: str | None) -> tuple[list[Json], str]:
         matches = scope.predicate()
-        await self._enter("list", scope.kind)
+        await self._enter("list", scope.kind, scope.name)
         folder = _folder(scope.kind.resource)
         if resource_version is None:
             objects, version = self._folders.get(folder, {}), self._version
@@ -595,6 +603,12 @@ class _Scope:
     namespace: str
     labels: str
     fields: str
+
+    @property
+    def name(self) -> str:
+        """The one name that is selected, as RBAC reads it; empty = no one name."""
+        key, _, name = self.fields.partition("=")
+        return name if key == "metadata.name" else ""
 
     def predicate(self) -> Predicate:
         by_label, by_field = (

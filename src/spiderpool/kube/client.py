@@ -144,10 +144,13 @@ class KubeClient:
         table = _decode(_table_decoder, call, await self._exchange.send(call))
         return tuple(row.cells.name for row in table.rows or ())
 
-    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
+    async def latest_version(
+        self, kind: type[KubeObject], namespace: str = "", *, fields: str = ""
+    ) -> str:
         """Read the version that the store is at now."""
+        query = _Scope(kind, namespace, "", fields).query() | {"limit": "1"}
         folder = self._folder(kind, namespace, anywhere=True)
-        call = Call("list", "GET", kind, f"{folder}?limit=1", accept=_METADATA_LIST)
+        call = Call("list", "GET", kind, f"{folder}?{urlencode(query)}", accept=_METADATA_LIST)
         page = _decode(_list_decoder(PartialObject), call, await self._exchange.send(call))
         return page.metadata.resource_version
 

@@ -149,8 +149,17 @@ class Cluster(Protocol):
         """
         ...
 
-    async def latest_version(self, kind: type[KubeObject], namespace: str = "") -> str:
-        """Read the version that the store is at now, by the shortest consistent list of a kind."""
+    async def latest_version(
+        self, kind: type[KubeObject], namespace: str = "", *, fields: str = ""
+    ) -> str:
+        """
+        Read the version that the store is at now, by the shortest consistent list of a kind.
+
+        Args:
+            kind: of which objects to list one.
+            namespace: empty = all.
+            fields: a field selector in text form, for who may list no more than it selects.
+        """
         ...
 
     async def create(self, obj: T) -> T:

@@ -83,7 +83,7 @@ class Informer(Generic[T]):
         """
         self._cluster = cluster
         self._kind = kind
-        self._noun = kind.resource.plural
+        self._asked: type[KubeObject] = kind  # the resource; `MetadataInformer` holds less of it
         self._namespace = namespace
         self._check_s = check_s
         self._labels = labels
@@ -99,7 +99,9 @@ class Informer(Generic[T]):
     async def start(self) -> None:
         """Begin to list and watch in a task of its own."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"informer {self._noun}")
+            self._task = asyncio.create_task(
+                self._run(), name=f"informer {self._asked.resource.plural}"
+            )
 
     async def stop(self) -> None:
         """End the task; what is watched stays readable."""
@@ -219,38 +221,34 @@ class Informer(Generic[T]):
             except SpiderpoolError as error:
                 self._note(error)
             except Exception:  # noqa: BLE001 - a subscriber's fault must not end the informer
-                _log.exception("watch interrupted", kind=self._noun)
+                _log.exception("watch interrupted", kind=self._asked.resource.plural)
                 self._position.must_list = True
             await asyncio.sleep(backoff.next_s(self.trouble))
 
     async def _check_history(self) -> None:
         """
-        List again when the store has gone back, or the last list is old.
+        List again when the store has gone back or lost what we saw, or the last list is old.
 
         An etcd that came back from a backup has lower versions. The API server accepts a watch that
-        begins in the future and tells nothing until that version comes.
+        begins in the future and tells nothing until that version comes. The store may also have
+        caught up with our version by now: then what happened last before it came back is what it
+        has lost. Both are asked within the selection: we may be allowed no more.
         """
-        latest = await self._cluster.latest_version(self._kind, self._namespace)
-        self._position.compare(latest, time.monotonic())
-        if not self._position.must_list:
-            await self._check_last()
-
-    async def _check_last(self) -> None:
-        """
-        List again when the store does not know the last change that we saw.
-
-        A store that came back from a backup may have caught up with our version by now. What
-        happened last before it came back is what it has lost.
-        """
-        last = self._position.last or self._newest()
+        last, lost = self._position.last or self._newest(), False
         if last is None:
-            return
-        namespace, name = last.key
-        found = await self._cluster.list_metadata(
-            self._kind, namespace=namespace, fields=f"metadata.name={name}"
-        )
-        now = next((obj.metadata.resource_version for obj in found.items), None)
-        if last.is_lost(now):
+            latest = await self._cluster.latest_version(
+                self._asked, self._namespace, fields=self._fields
+            )
+        else:
+            namespace, name = last.key
+            found = await self._cluster.list_metadata(
+                self._asked, namespace=namespace, fields=f"metadata.name={name}"
+            )
+            latest = found.resource_version
+            now = next((obj.metadata.resource_version for obj in found.items), None)
+            lost = last.is_lost(now)
+        self._position.compare(latest, time.monotonic())
+        if lost:
             self._position.must_list = self._position.restored = True
 
     def _newest(self) -> _LastChange | None:
@@ -301,7 +299,7 @@ class Informer(Generic[T]):
         self._position.failed(error)
         # that is how a long silence ends, and the list that follows repairs it
         if not isinstance(error, Gone):
-            _log.warning("watch interrupted", kind=self._noun, error=error.message)
+            _log.warning("watch interrupted", kind=self._asked.resource.plural, error=error.message)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -398,6 +396,7 @@ class MetadataInformer(Informer[PartialObject]):
         labels: str = "",
         fields: str = "",
         consistent: bool = False,
+        check_s: float = CHECK_S,
     ) -> None:
         """Keep the arguments, which are those of `Informer`; nothing runs yet."""
         super().__init__(
@@ -407,13 +406,13 @@ class MetadataInformer(Informer[PartialObject]):
             labels=labels,
             fields=fields,
             consistent=consistent,
+            check_s=check_s,
         )
-        self._whole_kind = kind
-        self._noun = kind.resource.plural
+        self._asked = kind
 
     def _list(self, resource_version: str | None) -> _Listed[PartialObject]:
         return self._cluster.list_metadata(
-            self._whole_kind,
+            self._asked,
             namespace=self._namespace,
             labels=self._labels,
             fields=self._fields,
@@ -422,7 +421,7 @@ class MetadataInformer(Informer[PartialObject]):
 
     def _watch(self, resource_version: str) -> AsyncGenerator[WatchEvent[PartialObject], None]:
         return self._cluster.watch_metadata(
-            self._whole_kind,
+            self._asked,
             namespace=self._namespace,
             labels=self._labels,
             fields=self._fields,

@@ -71,6 +71,17 @@ async def test_the_version_of_the_store(stage: Stage) -> None:
     assert before < int(written.metadata.resource_version) <= after <= in_namespace
 
 
+async def test_a_list_of_one_name_tells_the_version_of_the_store(stage: Stage) -> None:
+    """Whether there is such an object or not: who looks for one learns the version as well."""
+    first = await stage.cluster.create(config_map(stage, "a"))
+    last = await stage.cluster.create(config_map(stage, "b"))
+    for name in (first.metadata.name, "absent"):
+        listing = await stage.cluster.list_metadata(
+            ConfigMap, namespace="default", fields=f"metadata.name={name}"
+        )
+        assert int(listing.resource_version) >= int(last.metadata.resource_version)
+
+
 async def test_names(stage: Stage) -> None:
     """The names of all objects that match, of all namespaces, and nothing when none does."""
     for name, labels in (("a", {"tier": "front"}), ("b", {"tier": "front"}), ("c", {})):

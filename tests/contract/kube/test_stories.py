@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import ClassVar
 
 import pytest
 
 from spiderpool.api.crd.spiderip import SpiderIP
 from spiderpool.api.kubernetes.core import ConfigMap, Event, Lease
+from spiderpool.api.kubernetes.meta import KubeObject, ObjectMeta, Resource
 from spiderpool.kube.cluster import Change
+from spiderpool.kube.connect import connect
 from spiderpool.kube.election import Election, Times
 from spiderpool.kube.events import EventRecorder
 from spiderpool.kube.informer import Informer, MetadataInformer
 from spiderpool.model.event_reasons import EventReason
+from tests.apiserver.control_plane import ControlPlane
 from tests.apiserver.proxy import Fault
-from tests.contract.kube.stage import Stage, config_map, record
+from tests.contract.kube.stage import RealStage, Stage, config_map, record
 
 WAIT_S = 20.0
 
@@ -127,6 +131,89 @@ async def test_informer_waits_out_a_refusal(stage: Stage) -> None:
     assert loop.time() - began >= 2
     assert await informer.wait_for(lambda m: len(m) == 1, WAIT_S)
     await informer.stop()
+
+
+async def test_metadata_informer_looks_at_the_history(stage: Stage) -> None:
+    """It goes on after its watch was ended for a look, in a cluster scope and in a namespace."""
+    await stage.other.create(config_map(stage, "first"))
+    informers = [
+        MetadataInformer(stage.cluster, kind, labels=f"run={stage.run}", check_s=0.2)
+        for kind in (SpiderIP, ConfigMap)
+    ]
+    for informer in informers:
+        await informer.start()
+        await informer.synced()
+    await asyncio.sleep(1.0)  # several looks, one informer knows an object, the other none
+    await stage.other.create(record(stage))
+    await stage.other.create(config_map(stage, "second"))
+    records, config_maps = informers
+    assert await records.wait_for(lambda m: len(m) == 1, WAIT_S)
+    assert await config_maps.wait_for(lambda m: len(m) == 2, WAIT_S)
+    for informer in informers:
+        assert informer.trouble is None
+        await informer.stop()
+
+
+class Right(KubeObject, frozen=True, kw_only=True):
+    """A Role."""
+
+    resource: ClassVar[Resource] = Resource(
+        "rbac.authorization.k8s.io", "v1", "Role", "roles", namespaced=True
+    )
+    rules: list[dict[str, list[str]]]
+
+
+class Grant(KubeObject, frozen=True, kw_only=True):
+    """A RoleBinding."""
+
+    resource: ClassVar[Resource] = Resource(
+        "rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", namespaced=True
+    )
+    role_ref: dict[str, str]
+    subjects: list[dict[str, str]]
+
+
+async def test_informer_that_may_see_one_name_only(
+    real: RealStage, control_plane: ControlPlane
+) -> None:
+    """It looks at the history within its selection, before the object exists and after."""
+    meta = ObjectMeta(name=f"{real.run}-reader", namespace="default")
+    group = "rbac.authorization.k8s.io"
+    rule = {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": [f"{real.run}-one"],
+        "verbs": ["get", "list", "watch"],
+    }
+    await real.other.create(Right(metadata=meta, rules=[rule]))
+    await real.other.create(
+        Grant(
+            metadata=meta,
+            role_ref={"apiGroup": group, "kind": "Role", "name": meta.name},
+            subjects=[{"apiGroup": group, "kind": "User", "name": meta.name}],
+        )
+    )
+    async with connect(str(control_plane.kubeconfig), impersonate=meta.name) as reader:
+        informer = Informer(
+            reader,
+            ConfigMap,
+            namespace="default",
+            fields=f"metadata.name={real.run}-one",
+            check_s=0.2,
+        )
+        await informer.start()
+        await informer.synced()
+        await asyncio.sleep(1.0)  # several looks, at nothing
+        assert informer.trouble is None
+        await real.other.create(config_map(real, "one"))
+        assert await informer.wait_for(lambda m: len(m) == 1, WAIT_S)
+        await asyncio.sleep(1.0)  # several looks, at the object
+        assert informer.trouble is None
+        await real.other.patch(
+            ConfigMap, f"{real.run}-one", {"data": {"v": "2"}}, namespace="default"
+        )
+        assert await informer.wait_for(lambda m: [obj.data for obj in m] == [{"v": "2"}], WAIT_S)
+        await informer.stop()
 
 
 async def test_election_between_two(stage: Stage) -> None:
